@@ -1,0 +1,18 @@
+//! Where the kernel side can lose a record.
+
+/// Index into the per-CPU array `LOSSES`; each slot counts records lost on that CPU since load.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The ring buffer had no room for the record (`bpf_ringbuf_reserve` returned NULL).
+    RingFull = 0,
+    /// A kernel field that the record needs could not be read (`bpf_probe_read_kernel` failed).
+    ReadFailed = 1,
+}
+
+impl Loss {
+    /// All causes, in slot order.
+    pub const ALL: [Self; 2] = [Self::RingFull, Self::ReadFailed];
+    /// Slots in `LOSSES`.
+    pub const COUNT: u32 = Self::ALL.len() as u32;
+}

@@ -1,0 +1,14 @@
+//! One concern a file: the records, the offsets, the settings, the losses.
+
+mod loss;
+mod offsets;
+mod record;
+mod settings;
+
+pub use loss::Loss;
+pub use offsets::Offsets;
+pub use record::{
+    COMM_LEN, HolderRecord, Kind, RecordHeader, SocketFlags, SocketRecord, TaskRecord,
+    WAKE_UP_NEVER,
+};
+pub use settings::Settings;

@@ -1,0 +1,112 @@
+//! Where the running kernel keeps the fields that the programs read.
+//!
+//! rustc emits no CO-RE relocations, so user space looks the offsets up in `/sys/kernel/btf/vmlinux` at start and hands
+//! them down as the read-only global `OFFSETS`.
+
+/// Byte offsets within the named kernel structures; [`Offsets::ABSENT`] where this kernel has no such field.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(zerocopy::IntoBytes, zerocopy::Immutable)
+)]
+pub struct Offsets {
+    /// `sock_common.skc_family`
+    pub skc_family: u16,
+    /// `sock_common.skc_state`
+    pub skc_state: u16,
+    /// `sock_common.skc_num`: local port, host order
+    pub skc_num: u16,
+    /// `sock_common.skc_dport`: remote port, network order
+    pub skc_dport: u16,
+    /// `sock_common.skc_rcv_saddr`: local IPv4 address
+    pub skc_rcv_saddr: u16,
+    /// `sock_common.skc_daddr`: remote IPv4 address
+    pub skc_daddr: u16,
+    /// `sock_common.skc_v6_rcv_saddr`
+    pub skc_v6_rcv_saddr: u16,
+    /// `sock_common.skc_v6_daddr`
+    pub skc_v6_daddr: u16,
+    /// `sock_common.skc_net` (a pointer to `struct net`)
+    pub skc_net: u16,
+    /// `net.ns.inum`
+    pub net_inum: u16,
+    /// `sock.sk_protocol`
+    pub sk_protocol: u16,
+    /// `inet_sock.inet_sport`: local port in network order; survives the release of the port
+    pub inet_sport: u16,
+    /// `sock.sk_userlocks`, a bit field: the byte it is in
+    pub sk_userlocks: u16,
+    /// `sock.sk_userlocks`: how far to shift that byte right
+    pub sk_userlocks_shift: u16,
+    /// `inet_connection_sock.icsk_bind_hash`
+    pub icsk_bind_hash: u16,
+    /// `inet_bind_bucket.fastreuse`
+    pub fastreuse: u16,
+    /// `inet_bind_bucket.fastreuseport`
+    pub fastreuseport: u16,
+    /// `inet_timewait_sock.tw_substate`
+    pub tw_substate: u16,
+    /// `inet_timewait_sock.tw_tb` (a pointer to the bind bucket)
+    pub tw_tb: u16,
+    /// `task_struct.files`
+    pub task_files: u16,
+    /// `task_struct.tgid`
+    pub task_tgid: u16,
+    /// `task_struct.group_leader`
+    pub task_group_leader: u16,
+    /// `task_struct.comm`
+    pub task_comm: u16,
+    /// `files_struct.fdt`
+    pub files_fdt: u16,
+    /// `fdtable.fd`
+    pub fdt_fd: u16,
+    /// `file.private_data`
+    pub file_private_data: u16,
+    /// `file.f_inode`
+    pub file_inode: u16,
+    /// `inode.i_mode`
+    pub inode_mode: u16,
+    /// `socket.sk`
+    pub socket_sk: u16,
+}
+
+impl Offsets {
+    /// This kernel has no such field.
+    pub const ABSENT: u16 = u16::MAX;
+
+    /// Nothing known yet: the value before user space filled it in.
+    pub const UNKNOWN: Self = Self {
+        skc_family: Self::ABSENT,
+        skc_state: Self::ABSENT,
+        skc_num: Self::ABSENT,
+        skc_dport: Self::ABSENT,
+        skc_rcv_saddr: Self::ABSENT,
+        skc_daddr: Self::ABSENT,
+        skc_v6_rcv_saddr: Self::ABSENT,
+        skc_v6_daddr: Self::ABSENT,
+        skc_net: Self::ABSENT,
+        net_inum: Self::ABSENT,
+        sk_protocol: Self::ABSENT,
+        inet_sport: Self::ABSENT,
+        sk_userlocks: Self::ABSENT,
+        sk_userlocks_shift: Self::ABSENT,
+        icsk_bind_hash: Self::ABSENT,
+        fastreuse: Self::ABSENT,
+        fastreuseport: Self::ABSENT,
+        tw_substate: Self::ABSENT,
+        tw_tb: Self::ABSENT,
+        task_files: Self::ABSENT,
+        task_tgid: Self::ABSENT,
+        task_group_leader: Self::ABSENT,
+        task_comm: Self::ABSENT,
+        files_fdt: Self::ABSENT,
+        fdt_fd: Self::ABSENT,
+        file_private_data: Self::ABSENT,
+        file_inode: Self::ABSENT,
+        inode_mode: Self::ABSENT,
+        socket_sk: Self::ABSENT,
+    };
+}
+
+const _: () = assert!(size_of::<Offsets>() == 29 * 2);

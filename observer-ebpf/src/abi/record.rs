@@ -1,0 +1,158 @@
+//! The records of the ring buffer, written by hooks and by scans alike.
+
+/// `BPF_RB_NO_WAKEUP`: user space polls the ring, so that no record pays for a wake-up.
+pub const WAKE_UP_NEVER: u64 = 1;
+
+/// Bytes of a command name, with its terminating zero (`TASK_COMM_LEN` in include/linux/sched.h).
+pub const COMM_LEN: usize = 16;
+
+/// What a record tells. Each kind has one layout, named beside it.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A state change seen outside the context of its cause: [`SocketRecord`].
+    State = 1,
+    /// A state change made by the current task (connect, listen): [`TaskRecord`].
+    StateByTask = 2,
+    /// `tcp_connect` was entered by the current task: [`TaskRecord`].
+    Connect = 3,
+    /// The current task's accept returned this socket: [`TaskRecord`].
+    Accept = 4,
+    /// The socket is gone (`tcp_destroy_sock`): [`RecordHeader`].
+    Destroy = 5,
+    /// A scan of the kernel's tables (`iter/tcp`) found this socket: [`SocketRecord`].
+    Scanned = 6,
+    /// A scan of the open files (`iter/task_file`) found a process that holds this socket: [`HolderRecord`].
+    Holder = 7,
+}
+
+impl Kind {
+    /// The kind with this number, or `None` for a number that this version does not know.
+    #[must_use]
+    pub const fn from_raw(raw: u8) -> Option<Self> {
+        Some(match raw {
+            1 => Self::State,
+            2 => Self::StateByTask,
+            3 => Self::Connect,
+            4 => Self::Accept,
+            5 => Self::Destroy,
+            6 => Self::Scanned,
+            7 => Self::Holder,
+            _ => return None,
+        })
+    }
+}
+
+/// Bits of [`RecordHeader::flags`].
+pub struct SocketFlags;
+
+impl SocketFlags {
+    /// The port was chosen by an explicit `bind()` to a port other than 0 (`SOCK_BINDPORT_LOCK`).
+    pub const PORT_LOCKED: u8 = 1;
+    /// The socket has a bind bucket and its `fastreuse`/`fastreuseport` could be read.
+    pub const BUCKET_KNOWN: u8 = 1 << 1;
+    /// The bind bucket was taken by an explicit bind or listen, so connect() skips its port for every destination.
+    pub const BUCKET_EXPLICIT: u8 = 1 << 2;
+}
+
+/// The start of every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(
+        zerocopy::FromBytes,
+        zerocopy::IntoBytes,
+        zerocopy::Immutable,
+        zerocopy::KnownLayout
+    )
+)]
+pub struct RecordHeader {
+    /// Address of the `struct sock`: unique among living sockets, reused after [`Kind::Destroy`].
+    pub sock: u64,
+    /// `CLOCK_MONOTONIC` in nanoseconds (`bpf_ktime_get_ns`); 0 in records of a scan.
+    pub at_ns: u64,
+    /// Inode number of the network namespace (`net->ns.inum`).
+    pub netns: u32,
+    /// Process (thread group) id in the initial pid namespace; 0 where the context is not that of the cause.
+    pub pid: u32,
+    /// Local port in host order: `skc_num`, or `inet_sport` once `skc_num` is already 0.
+    pub local_port: u16,
+    /// Remote port in host order.
+    pub remote_port: u16,
+    /// A [`Kind`].
+    pub kind: u8,
+    /// Bits of [`SocketFlags`].
+    pub flags: u8,
+    /// State before the change; of a scanned TIME_WAIT its substate (`tw_substate`). Numbers of net/tcp_states.h.
+    pub old_state: u8,
+    /// State after the change, or at the scan. Numbers of net/tcp_states.h.
+    pub new_state: u8,
+}
+
+/// A socket with its four-tuple.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(
+        zerocopy::FromBytes,
+        zerocopy::IntoBytes,
+        zerocopy::Immutable,
+        zerocopy::KnownLayout
+    )
+)]
+pub struct SocketRecord {
+    /// Common start.
+    pub header: RecordHeader,
+    /// Local address in network order; IPv4 as v4-mapped IPv6 (`::ffff:a.b.c.d`).
+    pub local: [u8; 16],
+    /// Remote address, as `local`.
+    pub remote: [u8; 16],
+}
+
+/// A socket with its four-tuple and the process that acted on it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(
+        zerocopy::FromBytes,
+        zerocopy::IntoBytes,
+        zerocopy::Immutable,
+        zerocopy::KnownLayout
+    )
+)]
+pub struct TaskRecord {
+    /// The socket; its `header.pid` is the process.
+    pub socket: SocketRecord,
+    /// Command name of the thread, zero-terminated (`bpf_get_current_comm`).
+    pub comm: [u8; COMM_LEN],
+}
+
+/// A process that holds a socket open.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(
+        zerocopy::FromBytes,
+        zerocopy::IntoBytes,
+        zerocopy::Immutable,
+        zerocopy::KnownLayout
+    )
+)]
+pub struct HolderRecord {
+    /// Common start; `header.pid` is the process.
+    pub header: RecordHeader,
+    /// Command name of the process's main thread, zero-terminated.
+    pub comm: [u8; COMM_LEN],
+}
+
+const _: () = {
+    assert!(size_of::<RecordHeader>() == 32 && align_of::<RecordHeader>() == 8);
+    assert!(core::mem::offset_of!(RecordHeader, kind) == 28);
+    assert!(size_of::<SocketRecord>() == 64);
+    assert!(size_of::<TaskRecord>() == 80);
+    assert!(size_of::<HolderRecord>() == 48);
+};

@@ -1,0 +1,40 @@
+//! The way out: records to the ring buffer, losses counted where they happen.
+
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
+use observer_ebpf::abi::{COMM_LEN, Loss, SocketRecord, TaskRecord, WAKE_UP_NEVER};
+
+use crate::maps::{EVENTS, LOSSES};
+
+/// Writes one record, or counts its loss.
+#[inline(always)]
+pub(crate) fn emit<T: 'static>(record: T) {
+    match EVENTS.reserve::<T>(0) {
+        Some(mut slot) => {
+            slot.write(record);
+            slot.submit(WAKE_UP_NEVER);
+        }
+        None => count(Loss::RingFull),
+    }
+}
+
+/// Writes `socket` as an act of the current process.
+#[inline(always)]
+pub(crate) fn emit_by_task(mut socket: SocketRecord) {
+    socket.header.pid = current_tgid();
+    let comm = bpf_get_current_comm().unwrap_or([0; COMM_LEN]);
+    emit(TaskRecord { socket, comm });
+}
+
+/// Adds one to a loss counter of this CPU. A nested softirq may lose one increment: that the slot is not 0 is exact.
+#[inline(always)]
+pub(crate) fn count(loss: Loss) {
+    if let Some(slot) = LOSSES.get_ptr_mut(loss as u32) {
+        // SAFETY: the map lookup returned this CPU's live slot.
+        unsafe { *slot += 1 };
+    }
+}
+
+#[inline(always)]
+fn current_tgid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}

@@ -1,0 +1,37 @@
+//! What is there now, written to the same ring buffer as what changes. Iterator programs: since 5.9.
+
+mod task_file;
+mod tcp;
+
+use aya_ebpf::helpers::generated::bpf_seq_write;
+
+/// Bytes that an iterator program writes to its own output for each record, so that a `read()` of 4 KiB returns after
+/// 512 records and user space can drain the ring buffer in between.
+const PACE: [u8; 8] = [0; 8];
+
+/// `struct bpf_iter_meta`
+#[repr(C)]
+pub(crate) struct IterMeta {
+    seq: *mut core::ffi::c_void,
+    session_id: u64,
+    seq_num: u64,
+}
+
+impl IterMeta {
+    /// Accounts for one record in the iterator's own output.
+    ///
+    /// # Safety
+    /// `self` must be the `meta` of the running iterator program's context.
+    #[inline(always)]
+    pub(crate) unsafe fn pace(&self) {
+        // SAFETY: `seq` is the running iterator's own, as the caller promises. A full output makes the kernel show
+        // the same object again after the next read(); user space takes a record twice without harm.
+        unsafe {
+            bpf_seq_write(
+                self.seq.cast(),
+                PACE.as_ptr().cast_mut().cast(),
+                PACE.len() as u32,
+            )
+        };
+    }
+}

@@ -1,0 +1,182 @@
+//! `struct sock` and its smaller relatives (TIME_WAIT and request sockets share `struct sock_common`).
+
+use aya_log_ebpf::warn;
+use observer_ebpf::abi::{Kind, Loss, RecordHeader, SocketFlags, SocketRecord};
+
+use crate::{
+    emit::count,
+    kernel::KernelPtr,
+    maps::{offset, setting},
+};
+
+const AF_INET: u16 = 2;
+const AF_INET6: u16 = 10;
+const IPPROTO_TCP: u16 = 6;
+/// `SOCK_BINDPORT_LOCK` of include/net/sock.h.
+const SOCK_BINDPORT_LOCK: u8 = 8;
+
+/// States of include/net/tcp_states.h that the kernel side tells apart.
+pub(crate) mod state {
+    pub(crate) const SYN_SENT: u8 = 2;
+    pub(crate) const SYN_RECV: u8 = 3;
+    pub(crate) const TIME_WAIT: u8 = 6;
+    pub(crate) const CLOSE: u8 = 7;
+    pub(crate) const LISTEN: u8 = 10;
+    pub(crate) const NEW_SYN_RECV: u8 = 12;
+}
+
+/// A TCP socket of a network namespace that is watched.
+#[derive(Clone, Copy)]
+pub(crate) struct Sock {
+    ptr: KernelPtr,
+    netns: u32,
+}
+
+impl Sock {
+    /// A full socket, if it speaks TCP and its namespace is watched.
+    #[inline(always)]
+    pub(crate) fn full(address: u64) -> Option<Self> {
+        let ptr = KernelPtr::new(address)?;
+        // MPTCP and SCTP sockets pass through the same tracepoints with protocols of their own.
+        let protocol: u16 = ptr.read(offset!(sk_protocol))?;
+        if protocol != IPPROTO_TCP {
+            return None;
+        }
+        Self::mini(address)
+    }
+
+    /// Any member of the `sock_common` family that is known to be TCP, if its namespace is watched.
+    #[inline(always)]
+    pub(crate) fn mini(address: u64) -> Option<Self> {
+        let ptr = KernelPtr::new(address)?;
+        let Some(netns) = ptr
+            .follow(offset!(skc_net))
+            .and_then(|net| net.read::<u32>(offset!(net_inum)))
+        else {
+            count(Loss::ReadFailed);
+            return None;
+        };
+        let watched = setting!(netns);
+        (watched == 0 || watched == netns).then_some(Self { ptr, netns })
+    }
+
+    /// The start of a record about this socket, with no time, process or ports yet.
+    #[inline(always)]
+    pub(crate) fn header(self, kind: Kind) -> RecordHeader {
+        RecordHeader {
+            sock: self.ptr.address(),
+            at_ns: 0,
+            netns: self.netns,
+            pid: 0,
+            local_port: 0,
+            remote_port: 0,
+            kind: kind as u8,
+            flags: 0,
+            old_state: 0,
+            new_state: 0,
+        }
+    }
+
+    /// The four-tuple as it stands now; `None` (and a counted loss) if a field cannot be read.
+    #[inline(always)]
+    pub(crate) fn record<C: aya_ebpf::EbpfContext>(
+        self,
+        kind: Kind,
+        ctx: &C,
+    ) -> Option<SocketRecord> {
+        let record = self.try_record(kind);
+        if record.is_none() {
+            warn!(
+                ctx,
+                "sock {:x}: the four-tuple could not be read",
+                self.ptr.address()
+            );
+            count(Loss::ReadFailed);
+        }
+        record
+    }
+
+    #[inline(always)]
+    fn try_record(self, kind: Kind) -> Option<SocketRecord> {
+        let mut header = self.header(kind);
+        header.local_port = self.ptr.read(offset!(skc_num))?;
+        header.remote_port = u16::from_be(self.ptr.read(offset!(skc_dport))?);
+        let (local, remote) = match self.ptr.read::<u16>(offset!(skc_family))? {
+            AF_INET => (
+                v4_mapped(self.ptr.read(offset!(skc_rcv_saddr))?),
+                v4_mapped(self.ptr.read(offset!(skc_daddr))?),
+            ),
+            AF_INET6 => (
+                self.ptr.read(offset!(skc_v6_rcv_saddr))?,
+                self.ptr.read(offset!(skc_v6_daddr))?,
+            ),
+            _ => return None,
+        };
+        Some(SocketRecord {
+            header,
+            local,
+            remote,
+        })
+    }
+
+    /// `inet_sport` in host order: it outlives `skc_num`, which is 0 once the port was given back.
+    #[inline(always)]
+    pub(crate) fn released_port(self) -> u16 {
+        u16::from_be(self.ptr.read(offset!(inet_sport)).unwrap_or(0))
+    }
+
+    #[inline(always)]
+    pub(crate) fn state(self) -> u8 {
+        self.ptr.read(offset!(skc_state)).unwrap_or(0)
+    }
+
+    /// What became of a TIME_WAIT socket's last full state: TIME_WAIT, or FIN_WAIT2 while the peer has not closed.
+    #[inline(always)]
+    pub(crate) fn time_wait_substate(self) -> u8 {
+        self.ptr
+            .read(offset!(tw_substate))
+            .unwrap_or(state::TIME_WAIT)
+    }
+
+    /// [`SocketFlags`] of a full socket.
+    #[inline(always)]
+    pub(crate) fn flags(self) -> u8 {
+        let mut flags = self.bucket_flags(offset!(icsk_bind_hash));
+        let locks: u8 = self.ptr.read(offset!(sk_userlocks)).unwrap_or(0);
+        if (locks >> (offset!(sk_userlocks_shift) & 7)) & SOCK_BINDPORT_LOCK != 0 {
+            flags |= SocketFlags::PORT_LOCKED;
+        }
+        flags
+    }
+
+    /// [`SocketFlags`] of a TIME_WAIT socket.
+    #[inline(always)]
+    pub(crate) fn time_wait_flags(self) -> u8 {
+        self.bucket_flags(offset!(tw_tb))
+    }
+
+    /// A bucket that connect() made carries -1 in both fields (net/ipv4/inet_hashtables.c).
+    #[inline(always)]
+    fn bucket_flags(self, bucket: u16) -> u8 {
+        let reuse = self.ptr.follow(bucket).and_then(|bucket| {
+            Some((
+                bucket.read::<i8>(offset!(fastreuse))?,
+                bucket.read::<i8>(offset!(fastreuseport))?,
+            ))
+        });
+        match reuse {
+            None => 0,
+            Some((reuse, reuseport)) if reuse >= 0 || reuseport >= 0 => {
+                SocketFlags::BUCKET_KNOWN | SocketFlags::BUCKET_EXPLICIT
+            }
+            Some(_) => SocketFlags::BUCKET_KNOWN,
+        }
+    }
+}
+
+/// `::ffff:a.b.c.d`, from an address in network order.
+#[inline(always)]
+fn v4_mapped(address: [u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = address;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}

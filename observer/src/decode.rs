@@ -1,0 +1,151 @@
+//! From raw records to events: with `probe` the only place in user space that knows the ABI.
+
+use std::{net::Ipv6Addr, time::Duration};
+
+use observer_ebpf::abi::{HolderRecord, Kind, RecordHeader, SocketFlags, SocketRecord, TaskRecord};
+use zerocopy::FromBytes;
+
+use crate::model::{
+    event::{Binding, Event, Found, Identity},
+    units::{Comm, FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
+};
+
+/// Why a record makes no sense.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DecodeError {
+    /// Too short to have a header.
+    #[error("a record of {0} bytes has no header")]
+    NoHeader(usize),
+    /// A kind that this version does not know.
+    #[error("unknown record kind {0}")]
+    UnknownKind(u8),
+    /// A length that does not fit the kind.
+    #[error("a {kind:?} record of {got} bytes")]
+    Length {
+        /// The kind.
+        kind: Kind,
+        /// The record's length.
+        got: usize,
+    },
+    /// A state that the kernel does not have.
+    #[error("unknown TCP state {0}")]
+    UnknownState(u8),
+}
+
+/// Reads one record.
+pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
+    let (header, _) =
+        RecordHeader::read_from_prefix(bytes).map_err(|_| DecodeError::NoHeader(bytes.len()))?;
+    let kind = Kind::from_raw(header.kind).ok_or(DecodeError::UnknownKind(header.kind))?;
+    match kind {
+        Kind::State => state_change(&read(kind, bytes)?, None),
+        Kind::StateByTask => {
+            let TaskRecord { socket, comm } = read(kind, bytes)?;
+            state_change(&socket, Some(process(&socket.header, comm)))
+        }
+        Kind::Connect => {
+            let TaskRecord { socket, comm } = read(kind, bytes)?;
+            Ok(Event::Connecting {
+                socket: identity(&socket),
+                by: process(&socket.header, comm),
+            })
+        }
+        Kind::Accept => {
+            let TaskRecord { socket, comm } = read(kind, bytes)?;
+            Ok(Event::Accepted {
+                socket: identity(&socket),
+                state: state(socket.header.new_state)?,
+                by: process(&socket.header, comm),
+            })
+        }
+        Kind::Destroy => {
+            let header: RecordHeader = read(kind, bytes)?;
+            Ok(Event::Destroyed {
+                id: SocketId(header.sock),
+                netns: NetnsId(header.netns),
+            })
+        }
+        Kind::Scanned => scanned(&read(kind, bytes)?),
+        Kind::Holder => {
+            let HolderRecord { header, comm } = read(kind, bytes)?;
+            Ok(Event::Held {
+                id: SocketId(header.sock),
+                by: process(&header, comm),
+            })
+        }
+    }
+}
+
+fn read<T: FromBytes>(kind: Kind, bytes: &[u8]) -> Result<T, DecodeError> {
+    T::read_from_bytes(bytes).map_err(|_| DecodeError::Length {
+        kind,
+        got: bytes.len(),
+    })
+}
+
+fn state_change(record: &SocketRecord, by: Option<Process>) -> Result<Event, DecodeError> {
+    Ok(Event::State {
+        socket: identity(record),
+        at: Duration::from_nanos(record.header.at_ns),
+        old: state(record.header.old_state)?,
+        new: state(record.header.new_state)?,
+        by,
+    })
+}
+
+/// `TCP_TIME_WAIT` and `TCP_NEW_SYN_RECV` of include/net/tcp_states.h.
+const TIME_WAIT: u8 = 6;
+const NEW_SYN_RECV: u8 = 12;
+
+fn scanned(record: &SocketRecord) -> Result<Event, DecodeError> {
+    let header = &record.header;
+    let found = match header.new_state {
+        TIME_WAIT => Found::TimeWait(state(header.old_state)?),
+        NEW_SYN_RECV => Found::Request,
+        full => Found::Full(state(full)?),
+    };
+    let flag = |bit: u8| header.flags & bit != 0;
+    let binding = Binding {
+        port_locked: flag(SocketFlags::PORT_LOCKED),
+        explicit_bucket: flag(SocketFlags::BUCKET_KNOWN)
+            .then(|| flag(SocketFlags::BUCKET_EXPLICIT)),
+    };
+    Ok(Event::Scanned {
+        socket: identity(record),
+        state: found,
+        binding,
+    })
+}
+
+fn state(raw: u8) -> Result<TcpState, DecodeError> {
+    TcpState::from_kernel(raw).ok_or(DecodeError::UnknownState(raw))
+}
+
+fn process(header: &RecordHeader, comm: [u8; 16]) -> Process {
+    Process {
+        pid: Pid(header.pid),
+        comm: Comm::new(comm),
+    }
+}
+
+fn identity(record: &SocketRecord) -> Identity {
+    let SocketRecord {
+        header,
+        local,
+        remote,
+    } = record;
+    Identity {
+        id: SocketId(header.sock),
+        netns: NetnsId(header.netns),
+        tuple: FourTuple {
+            local_ip: Ipv6Addr::from(*local).to_canonical(),
+            local_port: header.local_port,
+            remote_ip: Ipv6Addr::from(*remote).to_canonical(),
+            remote_port: header.remote_port,
+        },
+    }
+}
+
+#[cfg(test)]
+#[path = "decode_tests.rs"]
+mod tests;

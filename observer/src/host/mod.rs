@@ -1,0 +1,5 @@
+//! Readers of the host, one concern each: they parse what the kernel shows as text, and hold no state.
+
+pub mod files;
+pub mod netns;
+pub mod rights;

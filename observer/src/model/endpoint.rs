@@ -1,0 +1,236 @@
+//! Local endpoints and, under the outbound ones, destinations: the counts that rows are made of.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use super::{
+    history::History,
+    snapshot::EndpointKey,
+    socket::narrow,
+    units::{Process, StateCounts},
+};
+
+/// How long a row without sockets stays on screen.
+const LINGER: Duration = Duration::from_mins(1);
+
+/// A local endpoint.
+pub(super) struct Endpoint {
+    pub(super) key: EndpointKey,
+    /// Listening sockets bound to exactly this address (`SO_REUSEPORT` allows several).
+    pub(super) listeners: u32,
+    /// Full sockets by state.
+    pub(super) states: StateCounts,
+    /// TIME_WAIT and request sockets, at the last scan.
+    pub(super) minis: Rescanned<StateCounts>,
+    pub(super) peak: u32,
+    pub(super) flow: Flow,
+    pub(super) process: Option<Process>,
+    pub(super) history: History,
+    pub(super) destinations: u32,
+    last_active: Duration,
+}
+
+impl Endpoint {
+    pub(super) fn is_empty(&self) -> bool {
+        self.listeners == 0 && self.states.sum() == 0 && self.minis.last.sum() == 0
+    }
+}
+
+/// A count that scans renew: complete when the scan is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rescanned<T> {
+    /// As the last finished scan found it.
+    pub(super) last: T,
+    /// As the running scan has found it so far.
+    pub(super) running: T,
+}
+
+impl<T: Default> Rescanned<T> {
+    pub(super) fn finish(&mut self) {
+        self.last = std::mem::take(&mut self.running);
+    }
+}
+
+/// Openings and closings, their totals and their rates.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Flow {
+    pub(super) opened: u64,
+    pub(super) closed: u64,
+    pub(super) failed: u64,
+    pub(super) opened_per_second: f64,
+    pub(super) closed_per_second: f64,
+    opened_before: u64,
+    closed_before: u64,
+}
+
+impl Flow {
+    /// Computes the rates over the time since the last call.
+    pub(super) fn tick(&mut self, elapsed: Duration) {
+        self.opened_per_second = rate(self.opened - self.opened_before, elapsed);
+        self.closed_per_second = rate(self.closed - self.closed_before, elapsed);
+        self.opened_before = self.opened;
+        self.closed_before = self.closed;
+    }
+}
+
+/// Events per second; 0 for no time at all.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a rate for people: 53 bits are plenty"
+)]
+pub(super) fn rate(count: u64, elapsed: Duration) -> f64 {
+    if elapsed.is_zero() {
+        0.0
+    } else {
+        count as f64 / elapsed.as_secs_f64()
+    }
+}
+
+/// All local endpoints.
+#[derive(Default)]
+pub(super) struct EndpointTable {
+    rows: Slab<Endpoint>,
+    by_key: FxHashMap<EndpointKey, u32>,
+}
+
+impl EndpointTable {
+    pub(super) fn get(&self, index: u32) -> &Endpoint {
+        &self.rows[index as usize]
+    }
+
+    /// The row, to be changed at `now`.
+    pub(super) fn touch(&mut self, index: u32, now: Duration) -> &mut Endpoint {
+        let row = &mut self.rows[index as usize];
+        row.last_active = now;
+        row
+    }
+
+    /// The index of a row that is made if need be.
+    pub(super) fn index(&mut self, key: EndpointKey, now: Duration) -> u32 {
+        *self.by_key.entry(key).or_insert_with(|| {
+            narrow(self.rows.insert(Endpoint {
+                key,
+                listeners: 0,
+                states: StateCounts::default(),
+                minis: Rescanned::default(),
+                peak: 0,
+                flow: Flow::default(),
+                process: None,
+                history: History::new(),
+                destinations: 0,
+                last_active: now,
+            }))
+        })
+    }
+
+    pub(super) fn find(&self, key: &EndpointKey) -> Option<u32> {
+        self.by_key.get(key).copied()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Endpoint)> {
+        self.rows.iter().map(|(index, row)| (narrow(index), row))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Endpoint> {
+        self.rows.iter_mut().map(|(_, row)| row)
+    }
+
+    /// Drops rows that have been empty for a while.
+    pub(super) fn evict(&mut self, now: Duration) {
+        let by_key = &mut self.by_key;
+        self.rows.retain(|_, row| {
+            let keep = !row.is_empty()
+                || row.destinations > 0
+                || now.saturating_sub(row.last_active) < LINGER;
+            if !keep {
+                by_key.remove(&row.key);
+            }
+            keep
+        });
+        if by_key.capacity() > 4 * by_key.len().max(64) {
+            by_key.shrink_to_fit();
+            self.rows.shrink_to_fit();
+        }
+    }
+}
+
+/// One remote address as seen from one outbound endpoint.
+pub(super) struct Destination {
+    pub(super) endpoint: u32,
+    pub(super) remote: SocketAddr,
+    /// Full sockets.
+    pub(super) sockets: u32,
+    /// Of these, sockets whose local port is one that connect() may choose.
+    pub(super) ports_used: u32,
+    pub(super) time_wait: Rescanned<TimeWait>,
+}
+
+/// TIME_WAIT sockets towards a destination.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TimeWait {
+    pub(super) sockets: u32,
+    /// Of these, sockets whose local port is one that connect() may choose.
+    pub(super) ports_used: u32,
+}
+
+/// All destinations.
+#[derive(Default)]
+pub(super) struct DestinationTable {
+    rows: Slab<Destination>,
+    by_remote: FxHashMap<(u32, IpAddr, u16), u32>,
+}
+
+impl DestinationTable {
+    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Destination> {
+        self.rows.get_mut(index as usize)
+    }
+
+    /// The index of a row that is made if need be, and whether it was made.
+    pub(super) fn index(&mut self, endpoint: u32, remote: SocketAddr) -> (u32, bool) {
+        let mut made = false;
+        let rows = &mut self.rows;
+        let index = *self
+            .by_remote
+            .entry((endpoint, remote.ip(), remote.port()))
+            .or_insert_with(|| {
+                made = true;
+                let row = Destination {
+                    endpoint,
+                    remote,
+                    sockets: 0,
+                    ports_used: 0,
+                    time_wait: Rescanned::default(),
+                };
+                narrow(rows.insert(row))
+            });
+        (index, made)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Destination> {
+        self.rows.iter().map(|(_, row)| row)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Destination> {
+        self.rows.iter_mut().map(|(_, row)| row)
+    }
+
+    /// Drops rows without sockets; `gone` is told the endpoint of each.
+    pub(super) fn evict(&mut self, mut gone: impl FnMut(u32)) {
+        let by_remote = &mut self.by_remote;
+        self.rows.retain(|_, row| {
+            let keep = row.sockets > 0
+                || row.time_wait.last.sockets > 0
+                || row.time_wait.running.sockets > 0;
+            if !keep {
+                by_remote.remove(&(row.endpoint, row.remote.ip(), row.remote.port()));
+                gone(row.endpoint);
+            }
+            keep
+        });
+    }
+}

@@ -1,0 +1,105 @@
+//! What happened, or what a scan found: the input of the model.
+
+use std::time::Duration;
+
+use super::units::{FourTuple, NetnsId, Process, SocketId, TcpState};
+
+/// One record of the stream, in the words of the field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A full socket changed its state.
+    State {
+        /// Which socket, with its four-tuple after the change.
+        socket: Identity,
+        /// `CLOCK_MONOTONIC`
+        at: Duration,
+        /// Before.
+        old: TcpState,
+        /// After.
+        new: TcpState,
+        /// The process, where the change was made in its context (connect, listen).
+        by: Option<Process>,
+    },
+    /// connect() is about to send its SYN.
+    Connecting {
+        /// The socket.
+        socket: Identity,
+        /// The caller.
+        by: Process,
+    },
+    /// A process took the socket from an accept queue.
+    Accepted {
+        /// The socket.
+        socket: Identity,
+        /// Its state at that time; [`TcpState::Closed`] if the peer was quicker.
+        state: TcpState,
+        /// The process.
+        by: Process,
+    },
+    /// The socket is gone; its id may be used anew from now on.
+    Destroyed {
+        /// The socket.
+        id: SocketId,
+        /// Its namespace.
+        netns: NetnsId,
+    },
+    /// A scan found the socket in the kernel's table.
+    Scanned {
+        /// The socket.
+        socket: Identity,
+        /// What it is.
+        state: Found,
+        /// How it came by its port.
+        binding: Binding,
+    },
+    /// A scan found a process that holds the socket open.
+    Held {
+        /// The socket.
+        id: SocketId,
+        /// The process.
+        by: Process,
+    },
+}
+
+/// A socket, its namespace and its addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The socket.
+    pub id: SocketId,
+    /// Its network namespace.
+    pub netns: NetnsId,
+    /// Its addresses.
+    pub tuple: FourTuple,
+}
+
+/// What a scan can find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A full socket or a listener.
+    Full(TcpState),
+    /// A TIME_WAIT socket; its substate is FIN_WAIT2 while the peer has not closed.
+    TimeWait(TcpState),
+    /// A request socket: a handshake in progress.
+    Request,
+}
+
+impl Found {
+    /// The state that `ss` shows for a socket without a `struct sock` of its own.
+    pub(super) const fn mini_state(self) -> Option<TcpState> {
+        match self {
+            Self::TimeWait(substate) => Some(substate),
+            Self::Request => Some(TcpState::SynReceived),
+            Self::Full(_) => None,
+        }
+    }
+}
+
+/// How a socket came by its port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// bind() named the port (`SOCK_BINDPORT_LOCK`). An accepted socket never has this.
+    pub port_locked: bool,
+    /// The port's bind bucket was made by an explicit bind or listen (`fastreuse >= 0 || fastreuseport >= 0`), and not
+    /// by connect(); `None` where that is not known.
+    pub explicit_bucket: Option<bool>,
+}

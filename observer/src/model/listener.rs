@@ -1,0 +1,85 @@
+//! Listening sockets, and which of them a local address belongs to.
+
+use std::net::IpAddr;
+
+use rustc_hash::FxHashMap;
+
+use super::units::{NetnsId, Process, SocketId};
+
+/// A listening socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listener {
+    pub(super) netns: NetnsId,
+    pub(super) ip: IpAddr,
+    pub(super) port: u16,
+    pub(super) process: Option<Process>,
+    pub(super) generation: u32,
+}
+
+/// All listening sockets.
+#[derive(Default)]
+pub(super) struct ListenerTable {
+    by_id: FxHashMap<SocketId, Listener>,
+    by_port: FxHashMap<(NetnsId, u16), Vec<SocketId>>,
+}
+
+impl ListenerTable {
+    pub(super) fn get_mut(&mut self, id: SocketId) -> Option<&mut Listener> {
+        self.by_id.get_mut(&id)
+    }
+
+    /// Adds a listener; returns the one that had this id before.
+    pub(super) fn insert(&mut self, id: SocketId, listener: Listener) -> Option<Listener> {
+        let before = self.remove(id);
+        self.by_port
+            .entry((listener.netns, listener.port))
+            .or_default()
+            .push(id);
+        self.by_id.insert(id, listener);
+        before
+    }
+
+    pub(super) fn remove(&mut self, id: SocketId) -> Option<Listener> {
+        let listener = self.by_id.remove(&id)?;
+        let port = (listener.netns, listener.port);
+        if let Some(ids) = self.by_port.get_mut(&port) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.by_port.remove(&port);
+            }
+        }
+        Some(listener)
+    }
+
+    /// Listeners of a namespace that a scan of `generation` did not find.
+    pub(super) fn older_than(&self, netns: NetnsId, generation: u32) -> Vec<SocketId> {
+        let old =
+            |listener: &Listener| listener.netns == netns && listener.generation != generation;
+        self.by_id
+            .iter()
+            .filter(|(_, listener)| old(listener))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// The listener that connections to this local address belong to: the one bound to exactly this address, else one
+    /// bound to every address. An IPv6 listener on every address takes IPv4 too, unless `IPV6_V6ONLY` is set; where an
+    /// IPv4 listener exists it wins.
+    pub(super) fn covering(&self, netns: NetnsId, ip: IpAddr, port: u16) -> Option<&Listener> {
+        let rank = |listener: &Listener| match listener.ip {
+            bound if bound == ip => Some(0),
+            bound if !bound.is_unspecified() => None,
+            bound if bound.is_ipv4() == ip.is_ipv4() => Some(1),
+            IpAddr::V6(_) => Some(2),
+            IpAddr::V4(_) => None,
+        };
+        let ids = self.by_port.get(&(netns, port))?;
+        let ranked = ids.iter().filter_map(|id| {
+            let listener = self.by_id.get(id)?;
+            Some((rank(listener)?, listener))
+        });
+        ranked
+            .min_by_key(|(rank, _)| *rank)
+            .map(|(_, listener)| listener)
+    }
+}

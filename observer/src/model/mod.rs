@@ -1,0 +1,448 @@
+//! What is known of the host's sockets: pure, with no clock and no IO. Events and readings go in, snapshots come out.
+//!
+//! A socket is known by the address of its `struct sock` and keeps the four-tuple learned at its birth: when it closes,
+//! the kernel has already taken its port away. What hooks miss, scans repair (`reconcile`).
+//!
+//! **Invariant**: nothing here names `std::fs`, `Instant::now`, `tokio`, `ratatui` or `aya`; time is an argument.
+
+mod endpoint;
+pub mod event;
+pub mod history;
+mod listener;
+pub mod namespace;
+mod reconcile;
+mod report;
+pub mod snapshot;
+mod socket;
+pub mod trust;
+pub mod units;
+
+use std::{net::SocketAddr, time::Duration};
+
+use rustc_hash::FxHashMap;
+
+use self::{
+    endpoint::{DestinationTable, EndpointTable, Flow},
+    event::{Binding, Event, Identity},
+    listener::{Listener, ListenerTable},
+    namespace::{Namespace, NamespaceReading},
+    snapshot::{Direction, EndpointKey, Host},
+    socket::{Socket, SocketTable, TupleKey},
+    trust::{Drift, HookStatus, Losses, Trust},
+    units::{FourTuple, NetnsId, Process, SocketId, TcpState},
+};
+
+/// All that is known; its owner feeds it and asks for snapshots.
+#[derive(Default)]
+pub struct Model {
+    sockets: SocketTable,
+    listeners: ListenerTable,
+    endpoints: EndpointTable,
+    destinations: DestinationTable,
+    namespaces: FxHashMap<NetnsId, Namespace>,
+    host: Host,
+    trust: Trust,
+    totals: Flow,
+    peak_sockets: u32,
+    /// Raised by each scan; what a scan or an event saw carries the value of that time.
+    generation: u32,
+    /// The namespace of the running scan.
+    scanning: Option<NetnsId>,
+    /// Time since start of the last input.
+    now: Duration,
+    last_tick: Duration,
+    events_before: u64,
+}
+
+impl Model {
+    /// Knows nothing yet; `hooks` are those that feed it.
+    #[must_use]
+    pub fn new(hooks: Vec<HookStatus>) -> Self {
+        Self {
+            trust: Trust {
+                hooks,
+                ..Trust::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    /// Takes in one event. `now` is time since start and never goes back.
+    pub fn apply(&mut self, event: &Event, now: Duration) {
+        self.now = now;
+        self.trust.events_total += 1;
+        match *event {
+            Event::State {
+                socket,
+                old,
+                new,
+                by,
+                ..
+            } => self.on_state(&socket, old, new, by),
+            Event::Connecting { socket, by } => {
+                let index = self.meet(&socket, TcpState::SynSent, Direction::Outbound);
+                self.set_process(index, by);
+            }
+            // A peer that was quicker than accept() leaves a closed socket: its end was already seen.
+            Event::Accepted {
+                state: TcpState::Closed,
+                ..
+            } => {}
+            Event::Accepted { socket, state, by } => {
+                let index = self.meet(&socket, state, Direction::Inbound);
+                self.set_process(index, by);
+            }
+            Event::Destroyed { id, .. } => {
+                self.remove_listener(id);
+                self.remove_socket(id);
+            }
+            Event::Scanned {
+                socket,
+                state,
+                binding,
+            } => self.on_scanned(&socket, state, binding),
+            Event::Held { id, by } => self.on_held(id, by),
+        }
+    }
+
+    /// Takes note of what a namespace was read to be.
+    pub fn set_namespace(&mut self, netns: NetnsId, reading: NamespaceReading) {
+        if let Some(known) = self.namespaces.get_mut(&netns)
+            && known.has_ports_of(&reading)
+        {
+            known.reading = reading;
+            return;
+        }
+        self.namespaces.insert(netns, Namespace::new(reading));
+        self.recount_ports(netns);
+    }
+
+    /// Takes note of what the host was read to be.
+    pub fn set_host(&mut self, host: Host) {
+        self.host = host;
+    }
+
+    /// Takes note of losses counted so far; they only grow.
+    pub fn set_losses(&mut self, losses: Losses, now: Duration) {
+        if losses.total() > self.trust.losses.total() {
+            self.trust.last_loss_at = Some(now);
+        }
+        self.trust.losses = losses;
+    }
+
+    fn on_state(&mut self, socket: &Identity, old: TcpState, new: TcpState, by: Option<Process>) {
+        match (old, new) {
+            (_, TcpState::Listen) => self.add_listener(socket, by),
+            (TcpState::Listen, _) => self.remove_listener(socket.id),
+            (_, TcpState::Closed) => self.remove_socket(socket.id),
+            (_, TcpState::SynSent) => {
+                // The same struct sock connects anew: the end of its last connection went unseen.
+                if old == TcpState::Closed {
+                    self.remove_socket(socket.id);
+                }
+                let index = self.upsert(socket, new, Direction::Outbound);
+                if let Some(by) = by {
+                    self.set_process(index, by);
+                }
+            }
+            (TcpState::SynReceived, TcpState::Established) => {
+                self.upsert(socket, new, Direction::Inbound);
+            }
+            _ => {
+                let direction = self.direction_of(socket, Binding::default());
+                self.upsert(socket, new, direction);
+            }
+        }
+    }
+
+    /// Brings a socket to `state`, adding it if it is not known.
+    fn upsert(&mut self, socket: &Identity, state: TcpState, direction: Direction) -> u32 {
+        let index = self.meet(socket, state, direction);
+        self.set_state(index, state);
+        index
+    }
+
+    /// The row of a socket, added in `state` if it is not known. The state of a known one is left alone: only records
+    /// of the state hook and of scans are made under the socket's lock and so stand in their true order.
+    fn meet(&mut self, socket: &Identity, state: TcpState, direction: Direction) -> u32 {
+        if let Some(index) = self.find(socket) {
+            self.learn_port(index, socket.tuple.local_port);
+            self.sockets.get_mut(index).generation = self.generation;
+            return index;
+        }
+        let index = self.insert(socket, state, direction);
+        if state.is_past_handshake() {
+            self.count_opened(index);
+        }
+        index
+    }
+
+    /// The row of this socket. One of another namespace under the same id is a socket whose end went unseen.
+    fn find(&mut self, socket: &Identity) -> Option<u32> {
+        let index = self.sockets.find(socket.id)?;
+        if self
+            .endpoints
+            .get(self.sockets.get(index).endpoint)
+            .key
+            .netns
+            == socket.netns
+        {
+            return Some(index);
+        }
+        self.remove_socket(socket.id);
+        None
+    }
+
+    /// Adds a socket that is not in the table; whether it counts as opened is the caller's to say.
+    fn insert(&mut self, socket: &Identity, state: TcpState, direction: Direction) -> u32 {
+        let Identity { id, netns, tuple } = *socket;
+        let (endpoint, destination) = self.place(netns, &tuple, direction);
+        let endpoints = &self.endpoints;
+        let index = self.sockets.insert(
+            Socket {
+                id,
+                endpoint,
+                destination,
+                generation: self.generation,
+                local_port: tuple.local_port,
+                remote_port: tuple.remote_port,
+                remote_ip: tuple.remote_ip,
+                state,
+                uses_range: false,
+            },
+            |socket| key_of(endpoints, socket),
+        );
+        let row = self.endpoints.touch(endpoint, self.now);
+        *row.states.get_mut(state) += 1;
+        row.peak = row.peak.max(row.states.sum());
+        if let Some(row) = self.destinations.get_mut(destination) {
+            row.sockets += 1;
+        }
+        self.use_port(index);
+        self.peak_sockets = self.peak_sockets.max(self.len());
+        index
+    }
+
+    /// The endpoint and the destination that a four-tuple belongs to, made if need be.
+    fn place(&mut self, netns: NetnsId, tuple: &FourTuple, direction: Direction) -> (u32, u32) {
+        let local_port = (direction == Direction::Inbound).then_some(tuple.local_port);
+        let key = EndpointKey {
+            netns,
+            direction,
+            local_ip: tuple.local_ip,
+            local_port,
+        };
+        let endpoint = self.endpoints.index(key, self.now);
+        if direction == Direction::Inbound {
+            return (endpoint, Socket::NO_DESTINATION);
+        }
+        let remote = SocketAddr::new(tuple.remote_ip, tuple.remote_port);
+        let (destination, made) = self.destinations.index(endpoint, remote);
+        if made {
+            self.endpoints.touch(endpoint, self.now).destinations += 1;
+        }
+        (endpoint, destination)
+    }
+
+    fn set_state(&mut self, index: u32, state: TcpState) {
+        let generation = self.generation;
+        let socket = self.sockets.get_mut(index);
+        let before = std::mem::replace(&mut socket.state, state);
+        socket.generation = generation;
+        if before == state {
+            return;
+        }
+        let endpoint = socket.endpoint;
+        let row = self.endpoints.touch(endpoint, self.now);
+        *row.states.get_mut(before) -= 1;
+        *row.states.get_mut(state) += 1;
+        if !before.is_past_handshake() && state.is_past_handshake() {
+            self.count_opened(index);
+        }
+    }
+
+    /// connect() chooses the port after the socket is in SYN_SENT: a later event tells it.
+    fn learn_port(&mut self, index: u32, port: u16) {
+        if port == 0 || self.sockets.get(index).local_port != 0 {
+            return;
+        }
+        let endpoints = &self.endpoints;
+        self.sockets
+            .set_local_port(index, port, |socket| key_of(endpoints, socket));
+        self.use_port(index);
+    }
+
+    /// Counts the socket's local port against its destination, if it is one that connect() may choose.
+    fn use_port(&mut self, index: u32) {
+        let socket = self.sockets.get(index);
+        let netns = self.endpoints.get(socket.endpoint).key.netns;
+        let uses = self
+            .namespaces
+            .get(&netns)
+            .is_some_and(|it| it.usable.contains(socket.local_port));
+        if let Some(row) = self.destinations.get_mut(socket.destination) {
+            row.ports_used += u32::from(uses);
+            self.sockets.get_mut(index).uses_range = uses;
+        }
+    }
+
+    /// The range of a namespace changed: which sockets count against it is found anew.
+    fn recount_ports(&mut self, netns: NetnsId) {
+        let Self {
+            sockets,
+            endpoints,
+            destinations,
+            namespaces,
+            ..
+        } = self;
+        let Some(namespace) = namespaces.get(&netns) else {
+            return;
+        };
+        for socket in sockets.iter_mut() {
+            if endpoints.get(socket.endpoint).key.netns != netns {
+                continue;
+            }
+            let Some(row) = destinations.get_mut(socket.destination) else {
+                continue;
+            };
+            let uses = namespace.usable.contains(socket.local_port);
+            row.ports_used = row.ports_used + u32::from(uses) - u32::from(socket.uses_range);
+            socket.uses_range = uses;
+        }
+    }
+
+    /// Takes a socket out and counts its end. Unknown ids are those of sockets that never connected.
+    fn remove_socket(&mut self, id: SocketId) {
+        let Some(index) = self.sockets.find(id) else {
+            return;
+        };
+        let endpoints = &self.endpoints;
+        let socket = self
+            .sockets
+            .remove(index, |socket| key_of(endpoints, socket));
+        let row = self.endpoints.touch(socket.endpoint, self.now);
+        *row.states.get_mut(socket.state) -= 1;
+        let opened = socket.state.is_past_handshake();
+        for flow in [&mut row.flow, &mut self.totals] {
+            flow.closed += u64::from(opened);
+            flow.failed += u64::from(!opened);
+        }
+        if let Some(row) = self.destinations.get_mut(socket.destination) {
+            row.sockets -= 1;
+            row.ports_used -= u32::from(socket.uses_range);
+        }
+    }
+
+    fn count_opened(&mut self, index: u32) {
+        let row = self
+            .endpoints
+            .touch(self.sockets.get(index).endpoint, self.now);
+        row.flow.opened += 1;
+        self.totals.opened += 1;
+    }
+
+    fn add_listener(&mut self, socket: &Identity, process: Option<Process>) {
+        let Identity { id, netns, tuple } = *socket;
+        self.remove_listener(id);
+        let listener = Listener {
+            netns,
+            ip: tuple.local_ip,
+            port: tuple.local_port,
+            process,
+            generation: self.generation,
+        };
+        let endpoint = self.endpoints.index(listener_key(&listener), self.now);
+        self.endpoints.touch(endpoint, self.now).listeners += 1;
+        self.listeners.insert(id, listener);
+    }
+
+    fn remove_listener(&mut self, id: SocketId) {
+        if let Some(listener) = self.listeners.remove(id)
+            && let Some(endpoint) = self.endpoints.find(&listener_key(&listener))
+        {
+            self.endpoints.touch(endpoint, self.now).listeners -= 1;
+        }
+    }
+
+    fn set_process(&mut self, index: u32, by: Process) {
+        let endpoint = self.sockets.get(index).endpoint;
+        self.endpoints.touch(endpoint, self.now).process = Some(by);
+    }
+
+    fn on_held(&mut self, id: SocketId, by: Process) {
+        if let Some(listener) = self.listeners.get_mut(id) {
+            listener.process.get_or_insert(by);
+        } else if let Some(index) = self.sockets.find(id) {
+            let endpoint = self.sockets.get(index).endpoint;
+            self.endpoints
+                .touch(endpoint, self.now)
+                .process
+                .get_or_insert(by);
+        }
+    }
+
+    /// Which end called connect(), for a socket whose birth was not seen.
+    fn direction_of(&self, socket: &Identity, binding: Binding) -> Direction {
+        let FourTuple {
+            local_ip,
+            local_port,
+            ..
+        } = socket.tuple;
+        // An accepted socket never has a port lock of its own, and its bucket is its listener's: explicit.
+        if binding.port_locked || binding.explicit_bucket == Some(false) {
+            return Direction::Outbound;
+        }
+        if self
+            .listeners
+            .covering(socket.netns, local_ip, local_port)
+            .is_some()
+        {
+            return Direction::Inbound;
+        }
+        // The listener may be gone, or the client may have called bind() with port 0: the range tells them apart.
+        let ephemeral = self
+            .namespaces
+            .get(&socket.netns)
+            .is_none_or(|it| it.usable.contains(local_port));
+        if binding.explicit_bucket == Some(true) && !ephemeral {
+            Direction::Inbound
+        } else {
+            Direction::Outbound
+        }
+    }
+
+    /// Full sockets that are connected or connecting.
+    fn len(&self) -> u32 {
+        socket::narrow(self.sockets.len())
+    }
+
+    /// The drift so far.
+    fn drift(&mut self) -> &mut Drift {
+        &mut self.trust.drift
+    }
+}
+
+fn listener_key(listener: &Listener) -> EndpointKey {
+    EndpointKey {
+        netns: listener.netns,
+        direction: Direction::Inbound,
+        local_ip: listener.ip,
+        local_port: Some(listener.port),
+    }
+}
+
+fn key_of(endpoints: &EndpointTable, socket: &Socket) -> TupleKey {
+    let key = &endpoints.get(socket.endpoint).key;
+    TupleKey {
+        netns: key.netns,
+        tuple: FourTuple {
+            local_ip: key.local_ip,
+            local_port: socket.local_port,
+            remote_ip: socket.remote_ip,
+            remote_port: socket.remote_port,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! Network namespaces: the port range that each has for itself.
+
+use super::units::PortRange;
+
+/// What was read of a namespace; `None` where it could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceReading {
+    /// `net.ipv4.ip_local_port_range`
+    pub port_range: Option<PortRange>,
+    /// `net.ipv4.ip_local_reserved_ports`
+    pub reserved: Vec<PortRange>,
+    /// `net.ipv4.tcp_tw_reuse`
+    pub tcp_tw_reuse: Option<u8>,
+    /// `tw` of /proc/net/sockstat
+    pub time_wait: Option<u32>,
+}
+
+/// A set of ports, one bit each.
+pub(super) struct PortSet(Box<[u64; 1024]>);
+
+impl PortSet {
+    fn empty() -> Self {
+        Self(Box::new([0; 1024]))
+    }
+
+    pub(super) fn contains(&self, port: u16) -> bool {
+        self.0[usize::from(port >> 6)] >> (port & 63) & 1 != 0
+    }
+
+    fn len(&self) -> u32 {
+        self.0.iter().map(|bits| bits.count_ones()).sum()
+    }
+
+    fn insert(&mut self, range: PortRange) {
+        for port in range.low..=range.high {
+            self.0[usize::from(port >> 6)] |= 1 << (port & 63);
+        }
+    }
+
+    fn remove(&mut self, range: PortRange) {
+        for port in range.low..=range.high {
+            self.0[usize::from(port >> 6)] &= !(1 << (port & 63));
+        }
+    }
+}
+
+/// A network namespace.
+pub(super) struct Namespace {
+    pub(super) reading: NamespaceReading,
+    /// Ports that connect() may choose: the range less the reserved ones.
+    pub(super) usable: PortSet,
+    /// Reserved ports of the range.
+    pub(super) reserved: u32,
+}
+
+impl Namespace {
+    pub(super) fn new(reading: NamespaceReading) -> Self {
+        let mut usable = PortSet::empty();
+        let mut reserved = 0;
+        if let Some(range) = reading.port_range {
+            usable.insert(range);
+            reading
+                .reserved
+                .iter()
+                .for_each(|range| usable.remove(*range));
+            reserved = range.size() - usable.len();
+        }
+        Self {
+            reading,
+            usable,
+            reserved,
+        }
+    }
+
+    /// The same ports may be chosen by connect() as under `other`.
+    pub(super) fn has_ports_of(&self, other: &NamespaceReading) -> bool {
+        self.reading.port_range == other.port_range && self.reading.reserved == other.reserved
+    }
+}

@@ -1,0 +1,164 @@
+//! Mark and sweep: a scan of the kernel's table marks what it finds; what it did not find, and no event has touched
+//! since the scan began, is swept. What a scan changes beyond what events explain is the drift.
+
+use std::time::Duration;
+
+use super::{
+    Model,
+    event::{Binding, Found, Identity},
+    snapshot::Direction,
+    socket::Socket,
+    trust::ScanSummary,
+    units::{NetnsId, SocketId, TcpState},
+};
+
+impl Model {
+    /// A scan of the table of `netns` begins: every event from here on belongs to its generation.
+    pub fn begin_scan(&mut self, netns: NetnsId) {
+        self.generation = self.generation.wrapping_add(1);
+        self.scanning = Some(netns);
+    }
+
+    /// The scan has shown all sockets, and all its events were applied.
+    pub fn end_scan(&mut self, summary: ScanSummary) {
+        let Some(netns) = self.scanning.take() else {
+            return;
+        };
+        self.now = summary.finished_at;
+        self.sweep(netns);
+        for row in self
+            .endpoints
+            .iter_mut()
+            .filter(|row| row.key.netns == netns)
+        {
+            row.minis.finish();
+        }
+        for row in self.destinations.iter_mut() {
+            if self.endpoints.get(row.endpoint).key.netns == netns {
+                row.time_wait.finish();
+            }
+        }
+        self.trust.scans_total += 1;
+        self.trust.last_scan = Some(summary);
+    }
+
+    /// The scan could not be finished: what it found so far stays, what it did not find is not swept.
+    pub fn abandon_scan(&mut self) {
+        self.scanning = None;
+        self.endpoints
+            .iter_mut()
+            .for_each(|row| row.minis.running = Default::default());
+        self.destinations
+            .iter_mut()
+            .for_each(|row| row.time_wait.running = Default::default());
+    }
+
+    pub(super) fn on_scanned(&mut self, socket: &Identity, found: Found, binding: Binding) {
+        match found {
+            Found::Full(TcpState::Closed) => {}
+            Found::Full(TcpState::Listen) => self.on_scanned_listener(socket),
+            Found::Full(state) => self.on_scanned_socket(socket, state, binding),
+            Found::TimeWait(_) | Found::Request => self.on_scanned_mini(socket, found, binding),
+        }
+    }
+
+    fn on_scanned_listener(&mut self, socket: &Identity) {
+        let generation = self.generation;
+        if let Some(known) = self.listeners.get_mut(socket.id)
+            && (known.netns, known.ip, known.port)
+                == (socket.netns, socket.tuple.local_ip, socket.tuple.local_port)
+        {
+            known.generation = generation;
+            return;
+        }
+        self.add_listener(socket, None);
+        self.drift().added += u64::from(self.is_rescan());
+    }
+
+    fn on_scanned_socket(&mut self, socket: &Identity, state: TcpState, binding: Binding) {
+        if let Some(index) = self.find(socket) {
+            let before = self.sockets.get(index).state;
+            self.learn_port(index, socket.tuple.local_port);
+            self.set_state(index, state);
+            self.drift().changed += u64::from(before != state);
+            return;
+        }
+        let direction = self.direction_of(socket, binding);
+        let index = self.insert(socket, state, direction);
+        if self.is_rescan() {
+            self.drift().added += 1;
+            if state.is_past_handshake() {
+                self.count_opened(index);
+            }
+        }
+    }
+
+    fn on_scanned_mini(&mut self, socket: &Identity, found: Found, binding: Binding) {
+        let Some(state) = found.mini_state() else {
+            return;
+        };
+        let direction = match found {
+            Found::Request => Direction::Inbound,
+            _ => self.direction_of(socket, binding),
+        };
+        let (endpoint, destination) = self.place(socket.netns, &socket.tuple, direction);
+        *self
+            .endpoints
+            .touch(endpoint, self.now)
+            .minis
+            .running
+            .get_mut(state) += 1;
+        if destination == Socket::NO_DESTINATION {
+            return;
+        }
+        let usable = self.namespaces.get(&socket.netns);
+        let uses = usable.is_some_and(|it| it.usable.contains(socket.tuple.local_port));
+        if let Some(row) = self.destinations.get_mut(destination) {
+            row.time_wait.running.sockets += 1;
+            row.time_wait.running.ports_used += u32::from(uses);
+        }
+    }
+
+    fn sweep(&mut self, netns: NetnsId) {
+        let generation = self.generation;
+        let gone: Vec<SocketId> = self
+            .sockets
+            .iter()
+            .filter(|(_, socket)| {
+                socket.generation != generation
+                    && self.endpoints.get(socket.endpoint).key.netns == netns
+            })
+            .map(|(_, socket)| socket.id)
+            .collect();
+        let gone_listeners = self.listeners.older_than(netns, generation);
+        self.drift().removed += (gone.len() + gone_listeners.len()) as u64;
+        gone.into_iter().for_each(|id| self.remove_socket(id));
+        gone_listeners
+            .into_iter()
+            .for_each(|id| self.remove_listener(id));
+    }
+
+    /// The first scan finds what was there before the hooks: that is no drift.
+    fn is_rescan(&self) -> bool {
+        self.trust.scans_total > 0
+    }
+
+    /// Once a second: rates, history, and the end of rows that have been empty for long.
+    pub fn tick(&mut self, now: Duration) {
+        self.now = now;
+        let elapsed = now.saturating_sub(self.last_tick);
+        self.last_tick = now;
+        self.totals.tick(elapsed);
+        for row in self.endpoints.iter_mut() {
+            row.flow.tick(elapsed);
+            row.history.push(row.states.sum());
+        }
+        let events = self.trust.events_total - self.events_before;
+        self.events_before = self.trust.events_total;
+        self.trust.events_per_second = super::endpoint::rate(events, elapsed);
+        let endpoints = &mut self.endpoints;
+        self.destinations
+            .evict(|endpoint| endpoints.touch(endpoint, now).destinations -= 1);
+        self.endpoints.evict(now);
+    }
+}

@@ -1,0 +1,150 @@
+//! The model as a snapshot.
+
+use std::{
+    cmp::Reverse,
+    time::{Duration, SystemTime},
+};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    Model,
+    endpoint::{Destination, Endpoint},
+    namespace::Namespace,
+    snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, PortUse, Snapshot, Totals},
+    units::{NetnsId, Process, TcpState},
+};
+
+impl Model {
+    /// Aggregates as they are now. Of each outbound endpoint the `destinations` most used destinations are listed.
+    #[must_use]
+    pub fn snapshot(
+        &self,
+        taken_at: SystemTime,
+        uptime: Duration,
+        destinations: usize,
+    ) -> Snapshot {
+        let mut by_endpoint = self.destinations_by_endpoint();
+        let mut endpoints: Vec<EndpointRow> = self
+            .endpoints
+            .iter()
+            .map(|(index, row)| {
+                let all = by_endpoint.remove(&index).unwrap_or_default();
+                self.endpoint_row(row, all, destinations)
+            })
+            .collect();
+        endpoints.sort_unstable_by_key(|row| (Reverse(row.sockets), row.key));
+        Snapshot {
+            taken_at,
+            uptime,
+            totals: Totals {
+                sockets: self.len(),
+                connections: self.len() - self.sockets.pairs().min(self.len()),
+                peak_sockets: self.peak_sockets,
+                opened_total: self.totals.opened,
+                closed_total: self.totals.closed,
+                failed_total: self.totals.failed,
+                opened_per_second: self.totals.opened_per_second,
+                closed_per_second: self.totals.closed_per_second,
+            },
+            namespaces: self.namespace_rows(&endpoints),
+            endpoints,
+            host: self.host.clone(),
+            trust: self.trust.clone(),
+        }
+    }
+
+    fn destinations_by_endpoint(&self) -> FxHashMap<u32, Vec<&Destination>> {
+        let mut by_endpoint: FxHashMap<u32, Vec<&Destination>> = FxHashMap::default();
+        for row in self.destinations.iter() {
+            by_endpoint.entry(row.endpoint).or_default().push(row);
+        }
+        by_endpoint
+    }
+
+    fn endpoint_row(&self, row: &Endpoint, mut all: Vec<&Destination>, most: usize) -> EndpointRow {
+        let rank = |row: &&Destination| {
+            (
+                Reverse(row.ports_used + row.time_wait.last.ports_used),
+                Reverse(row.sockets),
+                row.remote,
+            )
+        };
+        let destination_count = all.len();
+        if destination_count > most && most > 0 {
+            all.select_nth_unstable_by_key(most - 1, rank);
+        }
+        all.truncate(most);
+        all.sort_unstable_by_key(rank);
+        let namespace = self.namespaces.get(&row.key.netns);
+        EndpointRow {
+            key: row.key,
+            listening: row.listeners > 0,
+            sockets: row.states.sum(),
+            peak: row.peak,
+            states: row.states + row.minis.last,
+            opened_total: row.flow.opened,
+            closed_total: row.flow.closed,
+            failed_total: row.flow.failed,
+            opened_per_second: row.flow.opened_per_second,
+            closed_per_second: row.flow.closed_per_second,
+            process: self.process_of(row),
+            history: row.history.clone(),
+            destination_count,
+            destinations: all
+                .into_iter()
+                .map(|row| destination_row(row, namespace))
+                .collect(),
+        }
+    }
+
+    /// Inbound: the process that listens stands for connections not yet accepted too.
+    fn process_of(&self, row: &Endpoint) -> Option<Process> {
+        let listener = match (row.key.direction, row.key.local_port) {
+            (Direction::Inbound, Some(port)) => self
+                .listeners
+                .covering(row.key.netns, row.key.local_ip, port)
+                .and_then(|it| it.process),
+            _ => None,
+        };
+        listener.or(row.process)
+    }
+
+    fn namespace_rows(&self, endpoints: &[EndpointRow]) -> Vec<NamespaceRow> {
+        let mut established: FxHashMap<NetnsId, u32> = FxHashMap::default();
+        for row in endpoints {
+            *established.entry(row.key.netns).or_default() += row.states.get(TcpState::Established);
+        }
+        let mut rows: Vec<NamespaceRow> = self
+            .namespaces
+            .iter()
+            .map(|(netns, namespace)| NamespaceRow {
+                netns: *netns,
+                port_range: namespace.reading.port_range,
+                reserved_ports: namespace.reserved,
+                tcp_tw_reuse: namespace.reading.tcp_tw_reuse,
+                established: established.get(netns).copied().unwrap_or(0),
+                time_wait: namespace.reading.time_wait,
+            })
+            .collect();
+        rows.sort_unstable_by_key(|row| row.netns);
+        rows
+    }
+}
+
+fn destination_row(row: &Destination, namespace: Option<&Namespace>) -> DestinationRow {
+    let ports = namespace.and_then(|namespace| {
+        Some(PortUse {
+            range: namespace.reading.port_range?.size(),
+            reserved: namespace.reserved,
+            used: row.ports_used,
+            time_wait: row.time_wait.last.ports_used,
+        })
+    });
+    DestinationRow {
+        remote: row.remote,
+        sockets: row.sockets,
+        time_wait: row.time_wait.last.sockets,
+        ports,
+    }
+}

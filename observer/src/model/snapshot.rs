@@ -1,0 +1,231 @@
+//! What screens and exports see: aggregates at one moment, never a clone of the sockets.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, SystemTime},
+};
+
+use super::{
+    history::History,
+    trust::Trust,
+    units::{NetnsId, PortRange, Process, StateCounts},
+};
+
+/// The state of the host at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Wall-clock time.
+    pub taken_at: SystemTime,
+    /// Time since `observer` started.
+    pub uptime: Duration,
+    /// Sums over all endpoints.
+    pub totals: Totals,
+    /// Local endpoints, those with the most sockets first.
+    pub endpoints: Vec<EndpointRow>,
+    /// Network namespaces.
+    pub namespaces: Vec<NamespaceRow>,
+    /// Readings that belong to the whole host.
+    pub host: Host,
+    /// How far the numbers can be trusted.
+    pub trust: Trust,
+}
+
+/// Sums over all endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Full sockets that are connected or connecting.
+    pub sockets: u32,
+    /// Distinct connections among them: two sockets of this namespace that are each other's peer are one.
+    pub connections: u32,
+    /// The most sockets that were seen at once.
+    pub peak_sockets: u32,
+    /// Handshakes completed since start.
+    pub opened_total: u64,
+    /// Connections ended since start, after their handshake.
+    pub closed_total: u64,
+    /// Connections that ended before their handshake was complete: refused, timed out, out of ports.
+    pub failed_total: u64,
+    /// Handshakes completed per second, over the last second.
+    pub opened_per_second: f64,
+    /// Connections ended per second, over the last second.
+    pub closed_per_second: f64,
+}
+
+/// Which end called connect().
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// The peer: this end is, or was, behind a listener.
+    Inbound,
+    /// This end.
+    Outbound,
+}
+
+/// What a row of the endpoints table stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EndpointKey {
+    /// Network namespace.
+    pub netns: NetnsId,
+    /// Which end called connect().
+    pub direction: Direction,
+    /// Local address; unspecified for a listener on every address.
+    pub local_ip: IpAddr,
+    /// Local port; `None` for outbound rows, where each connection has its own.
+    pub local_port: Option<u16>,
+}
+
+/// A local endpoint.
+#[derive(Clone, Debug)]
+pub struct EndpointRow {
+    /// Its identity.
+    pub key: EndpointKey,
+    /// A listener is bound to exactly this address.
+    pub listening: bool,
+    /// Full sockets that are connected or connecting.
+    pub sockets: u32,
+    /// The most sockets that were seen at once.
+    pub peak: u32,
+    /// Sockets by state, with TIME_WAIT and request sockets (which `sockets` leaves out), without listeners.
+    pub states: StateCounts,
+    /// Handshakes completed since start.
+    pub opened_total: u64,
+    /// Connections ended since start, after their handshake.
+    pub closed_total: u64,
+    /// Connections that ended before their handshake was complete.
+    pub failed_total: u64,
+    /// Handshakes completed per second, over the last second.
+    pub opened_per_second: f64,
+    /// Connections ended per second, over the last second.
+    pub closed_per_second: f64,
+    /// The process that listens, or that last connected or accepted here.
+    pub process: Option<Process>,
+    /// `sockets`, one value a second, the newest last.
+    pub history: History,
+    /// How many destinations an outbound row has, shown or not.
+    pub destination_count: usize,
+    /// Its most used destinations, the most used first.
+    pub destinations: Vec<DestinationRow>,
+}
+
+/// One remote address as seen from one local ip: where port headroom lives.
+#[derive(Clone, Debug)]
+pub struct DestinationRow {
+    /// Remote address.
+    pub remote: SocketAddr,
+    /// Full sockets that are connected or connecting.
+    pub sockets: u32,
+    /// TIME_WAIT sockets, at the last scan.
+    pub time_wait: u32,
+    /// The ephemeral ports towards it; `None` until the namespace's port range is known.
+    pub ports: Option<PortUse>,
+}
+
+/// Ephemeral ports from one local ip towards one destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortUse {
+    /// Ports of the range (`net.ipv4.ip_local_port_range`).
+    pub range: u32,
+    /// Of these, ports set apart by `net.ipv4.ip_local_reserved_ports`.
+    pub reserved: u32,
+    /// Of the rest, ports with a socket towards this destination.
+    pub used: u32,
+    /// Of the rest, ports with a TIME_WAIT socket towards this destination, at the last scan.
+    pub time_wait: u32,
+}
+
+impl PortUse {
+    /// Ports that connect() may choose from, used or not.
+    #[must_use]
+    pub const fn usable(self) -> u32 {
+        self.range.saturating_sub(self.reserved)
+    }
+
+    /// An upper bound of the ports that are left: ports that other sockets took by an explicit bind are not subtracted.
+    #[must_use]
+    pub const fn left_at_most(self) -> u32 {
+        self.usable().saturating_sub(self.used + self.time_wait)
+    }
+
+    /// The part that is taken, 0 to 1.
+    #[must_use]
+    pub fn ratio(self) -> f64 {
+        match self.usable() {
+            0 => 1.0,
+            usable => f64::from((self.used + self.time_wait).min(usable)) / f64::from(usable),
+        }
+    }
+}
+
+/// A network namespace.
+#[derive(Clone, Debug)]
+pub struct NamespaceRow {
+    /// Its inode number.
+    pub netns: NetnsId,
+    /// `net.ipv4.ip_local_port_range`
+    pub port_range: Option<PortRange>,
+    /// Ports of the range that `net.ipv4.ip_local_reserved_ports` sets apart.
+    pub reserved_ports: u32,
+    /// `net.ipv4.tcp_tw_reuse`
+    pub tcp_tw_reuse: Option<u8>,
+    /// Sockets in ESTABLISHED.
+    pub established: u32,
+    /// TIME_WAIT sockets: `tw` of /proc/net/sockstat.
+    pub time_wait: Option<u32>,
+}
+
+/// Readings that belong to the whole host; `None` where they could not be read.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    /// Kernel release (`uname -r`).
+    pub kernel: String,
+    /// Open files: the first and third number of /proc/sys/fs/file-nr.
+    pub files: Option<FileUse>,
+    /// The process nearest to its own limit of file descriptors.
+    pub fullest_process: Option<ProcessFiles>,
+}
+
+/// Open files of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileUse {
+    /// Allocated file handles.
+    pub allocated: u64,
+    /// `fs.file-max`
+    pub max: u64,
+}
+
+impl FileUse {
+    /// More handles than memory could ever hold: what systemd and modern kernels set instead of a limit.
+    const ASTRONOMICAL: u64 = 1 << 40;
+
+    /// `fs.file-max`, unless it is no limit in practice.
+    #[must_use]
+    pub fn practical_max(self) -> Option<u64> {
+        (self.max < Self::ASTRONOMICAL).then_some(self.max)
+    }
+}
+
+/// Open file descriptors of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessFiles {
+    /// The process.
+    pub process: Process,
+    /// Open file descriptors.
+    pub open: u64,
+    /// Its soft limit (`ulimit -n`, `RLIMIT_NOFILE`); `None` for unlimited.
+    pub soft_limit: Option<u64>,
+}
+
+impl ProcessFiles {
+    /// The part of the soft limit that is taken, 0 to 1; 0 when unlimited.
+    #[must_use]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a ratio for people: 53 bits are plenty"
+    )]
+    pub fn ratio(&self) -> f64 {
+        match self.soft_limit {
+            Some(0) => 1.0,
+            Some(limit) => self.open as f64 / limit as f64,
+            None => 0.0,
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The table of full sockets: by their id, and by their four-tuple to tell which two are one connection.
+
+use std::{hash::BuildHasher as _, net::IpAddr};
+
+use hashbrown::HashTable;
+use rustc_hash::FxBuildHasher;
+use slab::Slab;
+
+use super::units::{FourTuple, NetnsId, SocketId, TcpState};
+
+/// A full socket that is connected or connecting. Its namespace and local ip are those of its endpoint.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Socket {
+    pub(super) id: SocketId,
+    pub(super) endpoint: u32,
+    /// Index of its destination; [`Socket::NO_DESTINATION`] for an inbound one.
+    pub(super) destination: u32,
+    /// The scan or event generation that saw it last.
+    pub(super) generation: u32,
+    pub(super) local_port: u16,
+    pub(super) remote_port: u16,
+    pub(super) remote_ip: IpAddr,
+    pub(super) state: TcpState,
+    /// Its local port is one that connect() may choose: it counts against its destination's ports.
+    pub(super) uses_range: bool,
+}
+
+impl Socket {
+    pub(super) const NO_DESTINATION: u32 = u32::MAX;
+}
+
+// 1,000,000 sockets are to fit in 128 MB with both indexes: 64 + 2 × (4 + 1) / load factor (at least 7/16).
+const _: () = assert!(size_of::<Socket>() <= 64);
+
+/// What identifies a connection within the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct TupleKey {
+    pub(super) netns: NetnsId,
+    pub(super) tuple: FourTuple,
+}
+
+impl TupleKey {
+    fn reversed(self) -> Self {
+        Self {
+            tuple: self.tuple.reversed(),
+            ..self
+        }
+    }
+}
+
+/// All full sockets, and how many of them are two ends of one connection.
+#[derive(Default)]
+pub(super) struct SocketTable {
+    slots: Slab<Socket>,
+    by_id: HashTable<u32>,
+    by_tuple: HashTable<u32>,
+    /// Pairs of sockets that are each other's peer.
+    pairs: u32,
+}
+
+impl SocketTable {
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) const fn pairs(&self) -> u32 {
+        self.pairs
+    }
+
+    pub(super) fn find(&self, id: SocketId) -> Option<u32> {
+        self.by_id
+            .find(hash(&id), |index| self.slots[*index as usize].id == id)
+            .copied()
+    }
+
+    pub(super) fn get(&self, index: u32) -> &Socket {
+        &self.slots[index as usize]
+    }
+
+    pub(super) fn get_mut(&mut self, index: u32) -> &mut Socket {
+        &mut self.slots[index as usize]
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Socket)> {
+        self.slots
+            .iter()
+            .map(|(index, socket)| (narrow(index), socket))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Socket> {
+        self.slots.iter_mut().map(|(_, socket)| socket)
+    }
+
+    /// Adds a socket that is not in the table. `key` gives the tuple of any socket in it.
+    pub(super) fn insert(&mut self, socket: Socket, key: impl Fn(&Socket) -> TupleKey) -> u32 {
+        let index = narrow(self.slots.insert(socket));
+        let slots = &self.slots;
+        self.by_id.insert_unique(hash(&socket.id), index, |other| {
+            hash(&slots[*other as usize].id)
+        });
+        self.index_tuple(index, key);
+        index
+    }
+
+    /// Takes a socket out. `key` as in [`Self::insert`].
+    pub(super) fn remove(&mut self, index: u32, key: impl Fn(&Socket) -> TupleKey) -> Socket {
+        self.forget_tuple(index, key);
+        let socket = self.slots.remove(index as usize);
+        if let Ok(entry) = self
+            .by_id
+            .find_entry(hash(&socket.id), |other| *other == index)
+        {
+            entry.remove();
+        }
+        socket
+    }
+
+    /// Gives a socket the local port that connect() chose for it. `key` as in [`Self::insert`].
+    pub(super) fn set_local_port(
+        &mut self,
+        index: u32,
+        port: u16,
+        key: impl Fn(&Socket) -> TupleKey,
+    ) {
+        self.forget_tuple(index, &key);
+        self.get_mut(index).local_port = port;
+        self.index_tuple(index, key);
+    }
+
+    fn index_tuple(&mut self, index: u32, key: impl Fn(&Socket) -> TupleKey) {
+        let of = |other: &u32| key(&self.slots[*other as usize]);
+        let own = of(&index);
+        if own.tuple.local_port == 0 {
+            return;
+        }
+        self.pairs += self.peers(own, of);
+        self.by_tuple
+            .insert_unique(hash(&own), index, |other| hash(&of(other)));
+    }
+
+    fn forget_tuple(&mut self, index: u32, key: impl Fn(&Socket) -> TupleKey) {
+        let of = |other: &u32| key(&self.slots[*other as usize]);
+        let own = of(&index);
+        if let Ok(entry) = self
+            .by_tuple
+            .find_entry(hash(&own), |other| *other == index)
+        {
+            entry.remove();
+            self.pairs -= self.peers(own, of);
+        }
+    }
+
+    /// Sockets whose four-tuple is the reverse of this one. A socket connected to itself is nobody's peer. More than
+    /// one can be there while a lost close is not yet swept; counting all keeps `pairs` from ever going below 0.
+    fn peers(&self, own: TupleKey, of: impl Fn(&u32) -> TupleKey) -> u32 {
+        let reversed = own.reversed();
+        if reversed == own {
+            return 0;
+        }
+        let peers = self
+            .by_tuple
+            .iter_hash(hash(&reversed))
+            .filter(|other| of(other) == reversed);
+        narrow(peers.count())
+    }
+}
+
+fn hash<T: std::hash::Hash>(value: &T) -> u64 {
+    FxBuildHasher.hash_one(value)
+}
+
+/// Indexes stay below 2^32: 2^32 sockets would need 256 GiB of this table alone.
+pub(super) fn narrow(index: usize) -> u32 {
+    u32::try_from(index).expect("fewer than 2^32 rows")
+}

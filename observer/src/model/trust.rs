@@ -1,0 +1,194 @@
+//! How far the numbers can be trusted: which hooks run, what was lost, how old the last scan is.
+
+use std::{fmt, time::Duration};
+
+/// What is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Hook {
+    /// Every TCP state change.
+    State,
+    /// The end of a socket.
+    Destroy,
+    /// The process and the four-tuple of a connect().
+    Connect,
+    /// The process that takes a connection from an accept queue.
+    Accept,
+    /// The kernel's socket table.
+    Scan,
+    /// The processes that hold sockets.
+    Holders,
+}
+
+impl Hook {
+    /// In the order in which they are shown.
+    pub const ALL: [Self; 6] = [
+        Self::State,
+        Self::Destroy,
+        Self::Connect,
+        Self::Accept,
+        Self::Scan,
+        Self::Holders,
+    ];
+
+    /// Without it `observer` cannot do its main job.
+    #[must_use]
+    pub const fn is_vital(self) -> bool {
+        matches!(self, Self::State | Self::Scan)
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::State => "state",
+            Self::Destroy => "destroy",
+            Self::Connect => "connect",
+            Self::Accept => "accept",
+            Self::Scan => "scan",
+            Self::Holders => "holders",
+        })
+    }
+}
+
+/// A way to attach a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rung {
+    /// Raw tracepoint.
+    RawTracepoint,
+    /// Tracepoint of a system call's exit.
+    SyscallTracepoint,
+    /// Entry of a kernel function, by a BPF trampoline.
+    Fentry,
+    /// Return of a kernel function, by a BPF trampoline.
+    Fexit,
+    /// Entry of a kernel function, by a breakpoint or ftrace.
+    Kprobe,
+    /// Return of a kernel function, by a replaced return address.
+    Kretprobe,
+    /// Nothing of its own: the state hook tells it too.
+    StateHook,
+    /// BPF iterator.
+    Iterator,
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::RawTracepoint => "raw_tp",
+            Self::SyscallTracepoint => "syscall_tp",
+            Self::Fentry => "fentry",
+            Self::Fexit => "fexit",
+            Self::Kprobe => "kprobe",
+            Self::Kretprobe => "kretprobe",
+            Self::StateHook => "state hook",
+            Self::Iterator => "iter",
+        })
+    }
+}
+
+/// What became of a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookStatus {
+    /// The hook.
+    pub hook: Hook,
+    /// The rung that carries it; `None` when it is missing.
+    pub rung: Option<Rung>,
+    /// Better rungs that were tried, and why each of them failed.
+    pub failed: Vec<FailedRung>,
+}
+
+/// A rung that could not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedRung {
+    /// The rung.
+    pub rung: Rung,
+    /// The kernel's answer, or what the kernel lacks.
+    pub because: String,
+}
+
+/// A finished scan of the kernel's socket table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanSummary {
+    /// When it ended, as time since start.
+    pub finished_at: Duration,
+    /// How long it ran.
+    pub took: Duration,
+    /// Sockets of every kind that it found.
+    pub found: u32,
+}
+
+/// What scans found beyond what events explain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// Sockets that were there and not known.
+    pub added: u64,
+    /// Sockets that were known and not there.
+    pub removed: u64,
+    /// Sockets in another state than known.
+    pub changed: u64,
+}
+
+impl Drift {
+    /// All of it.
+    #[must_use]
+    pub const fn total(self) -> u64 {
+        self.added + self.removed + self.changed
+    }
+}
+
+/// Records that did not reach the model, since start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// The ring buffer was full.
+    pub ring_full: u64,
+    /// The kernel side could not read a field.
+    pub read_failed: u64,
+    /// User space could not make sense of a record.
+    pub undecodable: u64,
+}
+
+impl Losses {
+    /// All of them.
+    #[must_use]
+    pub const fn total(self) -> u64 {
+        self.ring_full + self.read_failed + self.undecodable
+    }
+}
+
+/// The trust line.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trust {
+    /// Hooks, in the order of [`Hook::ALL`].
+    pub hooks: Vec<HookStatus>,
+    /// Records taken from the ring buffer since start, those of scans included.
+    pub events_total: u64,
+    /// Records per second, over the last second.
+    pub events_per_second: f64,
+    /// Records that did not reach the model.
+    pub losses: Losses,
+    /// When a loss was last counted, as time since start.
+    pub last_loss_at: Option<Duration>,
+    /// Scans finished since start.
+    pub scans_total: u64,
+    /// The last finished scan.
+    pub last_scan: Option<ScanSummary>,
+    /// What scans found beyond what events explain, the first scan left out.
+    pub drift: Drift,
+}
+
+impl Trust {
+    /// Hooks that no rung carries.
+    pub fn missing(&self) -> impl Iterator<Item = &HookStatus> {
+        self.hooks.iter().filter(|status| status.rung.is_none())
+    }
+
+    /// Records were lost and no scan has finished since: counts may be wrong.
+    #[must_use]
+    pub fn is_unhealed(&self) -> bool {
+        match (self.last_loss_at, self.last_scan) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(loss), Some(scan)) => loss + scan.took >= scan.finished_at,
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The words of the field, as types.
+
+use std::{fmt, net::IpAddr};
+
+/// A network namespace, by its inode number (`net->ns.inum`, `stat /proc/PID/ns/net`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NetnsId(pub u32);
+
+/// A process (thread group) id in the initial pid namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pid(pub u32);
+
+/// A socket, by the address of its `struct sock`: unique among living sockets, reused after destruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SocketId(pub u64);
+
+/// A process and its command name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Process id.
+    pub pid: Pid,
+    /// Command name.
+    pub comm: Comm,
+}
+
+/// A command name: at most 15 bytes (`TASK_COMM_LEN` less its zero), chosen by the process itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Comm([u8; 16]);
+
+impl Comm {
+    /// Takes the bytes up to the first zero.
+    #[must_use]
+    pub const fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<&str> for Comm {
+    fn from(name: &str) -> Self {
+        let mut bytes = [0; 16];
+        for (to, from) in bytes.iter_mut().take(15).zip(name.bytes()) {
+            *to = from;
+        }
+        Self(bytes)
+    }
+}
+
+/// Safe to draw: control characters and broken UTF-8 come out as `?`.
+impl fmt::Display for Comm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0.split(|byte| *byte == 0).next().unwrap_or(&[]);
+        let safe: String = String::from_utf8_lossy(bytes)
+            .chars()
+            .map(|c| {
+                if c.is_control() || c == char::REPLACEMENT_CHARACTER {
+                    '?'
+                } else {
+                    c
+                }
+            })
+            .collect();
+        f.pad(&safe)
+    }
+}
+
+impl fmt::Debug for Comm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// {local ip, local port, remote ip, remote port}: what identifies a TCP connection within a network namespace.
+/// v4-mapped IPv6 addresses appear as IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FourTuple {
+    /// Local address; unspecified for a listener on every address.
+    pub local_ip: IpAddr,
+    /// Local port; 0 while connect() has not chosen one.
+    pub local_port: u16,
+    /// Remote address.
+    pub remote_ip: IpAddr,
+    /// Remote port; 0 for a listener.
+    pub remote_port: u16,
+}
+
+impl FourTuple {
+    /// The same connection as its other end names it.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self {
+            local_ip: self.remote_ip,
+            local_port: self.remote_port,
+            remote_ip: self.local_ip,
+            remote_port: self.local_port,
+        }
+    }
+}
+
+/// The states of include/net/tcp_states.h that user space can meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum TcpState {
+    /// Both ends agreed.
+    Established = 1,
+    /// connect() sent its SYN.
+    SynSent,
+    /// A SYN came in; also a request socket (`TCP_NEW_SYN_RECV`), as `ss` shows it.
+    SynReceived,
+    /// Closed here, FIN sent.
+    FinWait1,
+    /// FIN acknowledged, the peer has not closed yet.
+    FinWait2,
+    /// Closed on both sides, the four-tuple is kept for a while.
+    TimeWait,
+    /// Not connected.
+    Closed,
+    /// The peer closed, the process has not.
+    CloseWait,
+    /// Both closed, the peer first; the last acknowledgement is missing.
+    LastAck,
+    /// Waiting for connections.
+    Listen,
+    /// Both closed at the same time.
+    Closing,
+}
+
+impl TcpState {
+    /// All states, in kernel order.
+    pub const ALL: [Self; 11] = [
+        Self::Established,
+        Self::SynSent,
+        Self::SynReceived,
+        Self::FinWait1,
+        Self::FinWait2,
+        Self::TimeWait,
+        Self::Closed,
+        Self::CloseWait,
+        Self::LastAck,
+        Self::Listen,
+        Self::Closing,
+    ];
+
+    /// The state with this number in the kernel, or `None` for one that is not known. `TCP_NEW_SYN_RECV` (12) is
+    /// [`Self::SynReceived`].
+    #[must_use]
+    pub const fn from_kernel(raw: u8) -> Option<Self> {
+        match raw {
+            1..=11 => Some(Self::ALL[raw as usize - 1]),
+            12 => Some(Self::SynReceived),
+            _ => None,
+        }
+    }
+
+    /// The name that OpenTelemetry gives it (`network.connection.state`).
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Established => "established",
+            Self::SynSent => "syn_sent",
+            Self::SynReceived => "syn_received",
+            Self::FinWait1 => "fin_wait_1",
+            Self::FinWait2 => "fin_wait_2",
+            Self::TimeWait => "time_wait",
+            Self::Closed => "closed",
+            Self::CloseWait => "close_wait",
+            Self::LastAck => "last_ack",
+            Self::Listen => "listen",
+            Self::Closing => "closing",
+        }
+    }
+
+    /// The handshake was completed at some time: everything between ESTABLISHED and the end.
+    #[must_use]
+    pub const fn is_past_handshake(self) -> bool {
+        matches!(
+            self,
+            Self::Established
+                | Self::FinWait1
+                | Self::FinWait2
+                | Self::CloseWait
+                | Self::LastAck
+                | Self::Closing
+        )
+    }
+}
+
+/// Counts by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateCounts([u32; 11]);
+
+impl StateCounts {
+    /// How many are in `state`.
+    #[must_use]
+    pub const fn get(&self, state: TcpState) -> u32 {
+        self.0[state as usize - 1]
+    }
+
+    /// The counter of `state`.
+    pub const fn get_mut(&mut self, state: TcpState) -> &mut u32 {
+        &mut self.0[state as usize - 1]
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn sum(&self) -> u32 {
+        self.0.iter().sum()
+    }
+
+    /// State by state, in kernel order, zeros left out.
+    pub fn iter(&self) -> impl Iterator<Item = (TcpState, u32)> + '_ {
+        TcpState::ALL
+            .into_iter()
+            .map(|state| (state, self.get(state)))
+            .filter(|(_, count)| *count > 0)
+    }
+}
+
+impl std::ops::Add for StateCounts {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        for (to, from) in self.0.iter_mut().zip(other.0) {
+            *to += from;
+        }
+        self
+    }
+}
+
+/// The ports that the kernel may choose for connect(), both ends included (`net.ipv4.ip_local_port_range`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// Lowest port.
+    pub low: u16,
+    /// Highest port.
+    pub high: u16,
+}
+
+impl PortRange {
+    /// How many ports it has.
+    #[must_use]
+    pub const fn size(self) -> u32 {
+        (self.high as u32 + 1).saturating_sub(self.low as u32)
+    }
+
+    /// Whether `port` is one of them.
+    #[must_use]
+    pub const fn contains(self, port: u16) -> bool {
+        self.low <= port && port <= self.high
+    }
+}

@@ -1,0 +1,257 @@
+//! Loads the BPF object with this kernel's offsets and climbs the ladder of each hook.
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, PerCpuArray, RingBuf},
+    programs::{FEntry, FExit, Iter, KProbe, ProgramError, RawTracePoint, TracePoint},
+};
+use observer_ebpf::abi::{Offsets, Settings};
+use zerocopy::IntoBytes as _;
+
+use super::{
+    btf::Btf,
+    error::{KERNEL_BTF, ProbeError, reason},
+    offsets, plan,
+    tracefs::with_tracefs,
+};
+use crate::model::trust::{Hook, HookStatus, Rung};
+
+#[cfg(target_arch = "x86_64")]
+const OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/observer-x86_64.bpf.o");
+#[cfg(target_arch = "aarch64")]
+const OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/observer-aarch64.bpf.o");
+
+/// What is known of the running kernel before anything is loaded.
+pub struct Kernel {
+    /// Where its fields are.
+    pub offsets: Offsets,
+    /// Parameters of `inet_csk_accept`, `None` if BTF does not have it.
+    pub accept_parameters: Option<u32>,
+    btf: aya::Btf,
+}
+
+impl Kernel {
+    /// Reads BTF.
+    pub fn read() -> Result<Self, ProbeError> {
+        let bytes = std::fs::read(KERNEL_BTF).map_err(|source| ProbeError::NoBtf {
+            path: KERNEL_BTF.into(),
+            source,
+        })?;
+        let for_aya = aya::Btf::parse(&bytes, aya::Endianness::default());
+        let btf = Btf::parse(bytes)?;
+        Ok(Self {
+            offsets: offsets::resolve(&btf),
+            accept_parameters: btf.parameters("inet_csk_accept"),
+            btf: for_aya.map_err(|error| ProbeError::Load(Box::new(error.into())))?,
+        })
+    }
+}
+
+/// The attached programs; dropping it detaches them.
+pub struct Attached {
+    /// What became of each hook.
+    pub hooks: Vec<HookStatus>,
+    /// Every record.
+    pub events: RingBuf<MapData>,
+    /// Records lost, by `abi::Loss`.
+    pub losses: PerCpuArray<MapData, u64>,
+    ebpf: Ebpf,
+}
+
+/// What to load.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Bytes of the ring buffer: a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// What the programs report.
+    pub settings: Settings,
+    /// The least severe diagnostics that the kernel side sends: 0 for none, as `aya_log::Level` otherwise.
+    pub log_level: u8,
+}
+
+/// Loads the object and attaches each hook by the best rung that works. A missing hook is data; only when the maps
+/// are refused is there nothing to return.
+pub fn attach(kernel: &Kernel, options: LoadOptions) -> Result<Attached, ProbeError> {
+    if let Some(wanted) = offsets::missing_vital(kernel.offsets).next() {
+        return Err(ProbeError::MissingField(format!(
+            "{}.{}",
+            wanted.structure, wanted.path
+        )));
+    }
+    let mut ebpf = EbpfLoader::new()
+        .btf(Some(&kernel.btf))
+        .override_global("OFFSETS", kernel.offsets.as_bytes(), true)
+        .override_global("SETTINGS", options.settings.as_bytes(), true)
+        .override_global(aya_log::LEVEL, &options.log_level, true)
+        .map_max_entries("EVENTS", options.ring_bytes)
+        .load(OBJECT)
+        .map_err(Box::new)?;
+    let hooks = with_tracefs(|| {
+        let mut hooks: Vec<HookStatus> = Vec::new();
+        for hook in Hook::ALL {
+            let state_runs = hooks
+                .iter()
+                .any(|done| done.hook == Hook::State && done.rung.is_some());
+            hooks.push(plan::climb(hook, |rung| {
+                attempt(&mut ebpf, kernel, hook, rung, state_runs)
+            }));
+        }
+        hooks
+    });
+    let events = take_map(&mut ebpf, "EVENTS")?;
+    let losses = take_map(&mut ebpf, "LOSSES")?;
+    Ok(Attached {
+        hooks,
+        events,
+        losses,
+        ebpf,
+    })
+}
+
+impl Attached {
+    /// Fails if a hook is missing without which there is nothing to show.
+    pub fn require_vital_hooks(&self) -> Result<(), ProbeError> {
+        match self
+            .hooks
+            .iter()
+            .find(|status| status.hook.is_vital() && status.rung.is_none())
+        {
+            None => Ok(()),
+            Some(status) => Err(ProbeError::MissingHook {
+                hook: status.hook,
+                because: status
+                    .failed
+                    .last()
+                    .map_or_else(String::new, |failed| failed.because.clone()),
+            }),
+        }
+    }
+
+    /// A new pass over the kernel's table, of the network namespace of the calling thread.
+    pub fn open_iterator(&mut self, hook: Hook) -> Result<std::fs::File, String> {
+        open_iterator(&mut self.ebpf, iterator_program(hook))
+    }
+
+    /// The reader of the kernel side's diagnostics, which go to `tracing`.
+    pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
+        aya_log::EbpfLogger::init(&mut self.ebpf)
+    }
+}
+
+fn take_map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, ProbeError> {
+    let map = ebpf.take_map(name).ok_or(ProbeError::Object(name))?;
+    T::try_from(map).map_err(|source| ProbeError::Map { name, source })
+}
+
+/// One rung of one hook, loaded and attached for real.
+fn attempt(
+    ebpf: &mut Ebpf,
+    kernel: &Kernel,
+    hook: Hook,
+    rung: Rung,
+    state_runs: bool,
+) -> Result<(), String> {
+    match (hook, rung) {
+        (Hook::State, Rung::RawTracepoint) => {
+            raw_tracepoint(ebpf, "state_raw_tp", "inet_sock_set_state")
+        }
+        (Hook::Destroy, Rung::RawTracepoint) => {
+            raw_tracepoint(ebpf, "destroy_raw_tp", "tcp_destroy_sock")
+        }
+        (Hook::Connect, Rung::Fentry) => {
+            let program: &mut FEntry = program(ebpf, "connect_fentry")?;
+            done(
+                program
+                    .load("tcp_connect", &kernel.btf)
+                    .and_then(|()| program.attach()),
+            )
+        }
+        (Hook::Connect, Rung::Kprobe) => kprobe(ebpf, "connect_kprobe", "tcp_connect"),
+        (Hook::Connect, Rung::StateHook) if state_runs => Ok(()),
+        (Hook::Accept, Rung::Fexit) => {
+            let name = match kernel.accept_parameters {
+                Some(2) => "accept_fexit_2_args",
+                Some(4) => "accept_fexit_4_args",
+                Some(other) => {
+                    return Err(format!(
+                        "inet_csk_accept has {other} parameters, not 2 or 4"
+                    ));
+                }
+                None => return Err("BTF has no inet_csk_accept".to_owned()),
+            };
+            let program: &mut FExit = program(ebpf, name)?;
+            done(
+                program
+                    .load("inet_csk_accept", &kernel.btf)
+                    .and_then(|()| program.attach()),
+            )
+        }
+        (Hook::Accept, Rung::Kretprobe) => kprobe(ebpf, "accept_kretprobe", "inet_csk_accept"),
+        (Hook::Accept, Rung::SyscallTracepoint) => {
+            let program: &mut TracePoint = program(ebpf, "accept_sys_exit")?;
+            done(
+                program
+                    .load()
+                    .and_then(|()| program.attach("syscalls", "sys_exit_accept"))
+                    .and_then(|_| program.attach("syscalls", "sys_exit_accept4")),
+            )
+        }
+        (Hook::Scan | Hook::Holders, Rung::Iterator) => {
+            let target = if hook == Hook::Scan {
+                "tcp"
+            } else {
+                "task_file"
+            };
+            let program: &mut Iter = program(ebpf, iterator_program(hook))?;
+            done(program.load(target, &kernel.btf))?;
+            open_iterator(ebpf, iterator_program(hook)).map(drop)
+        }
+        (Hook::Connect, Rung::StateHook) => Err("the state hook is missing".to_owned()),
+        (hook, rung) => Err(format!("{hook} has no program for {rung}")),
+    }
+}
+
+const fn iterator_program(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Holders => "scan_task_file",
+        _ => "scan_tcp",
+    }
+}
+
+fn raw_tracepoint(ebpf: &mut Ebpf, name: &str, tracepoint: &str) -> Result<(), String> {
+    let program: &mut RawTracePoint = program(ebpf, name)?;
+    done(program.load().and_then(|()| program.attach(tracepoint)))
+}
+
+fn kprobe(ebpf: &mut Ebpf, name: &str, function: &str) -> Result<(), String> {
+    let program: &mut KProbe = program(ebpf, name)?;
+    done(program.load().and_then(|()| program.attach(function, 0)))
+}
+
+fn open_iterator(ebpf: &mut Ebpf, name: &str) -> Result<std::fs::File, String> {
+    let program: &mut Iter = program(ebpf, name)?;
+    let link = program
+        .attach()
+        .and_then(|id| program.take_link(id))
+        .map_err(|error| reason(&error))?;
+    link.into_file().map_err(|error| error.to_string())
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, String>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    let program = ebpf
+        .program_mut(name)
+        .ok_or_else(|| format!("the embedded object has no program {name}"))?;
+    program
+        .try_into()
+        .map_err(|error: ProgramError| reason(&error))
+}
+
+fn done<T>(result: Result<T, ProgramError>) -> Result<(), String> {
+    result.map(drop).map_err(|error| reason(&error))
+}

@@ -1,0 +1,8 @@
+//! What this kernel can do: its field offsets, the rung of each hook, and the programs attached by that plan.
+
+pub mod attach;
+pub mod btf;
+pub mod error;
+pub mod offsets;
+pub mod plan;
+mod tracefs;

@@ -1,0 +1,143 @@
+//! From field names to the offsets that the kernel side is given.
+
+use observer_ebpf::abi::Offsets;
+
+use super::btf::{Btf, Member};
+
+/// One field that the kernel side reads.
+pub struct Wanted {
+    /// The kernel structure.
+    pub structure: &'static str,
+    /// The field, with the path to it.
+    pub path: &'static str,
+    /// Without it no socket can be told from another; the others switch off one detail.
+    pub vital: bool,
+    slot: fn(&mut Offsets) -> &mut u16,
+}
+
+const fn vital(
+    structure: &'static str,
+    path: &'static str,
+    slot: fn(&mut Offsets) -> &mut u16,
+) -> Wanted {
+    Wanted {
+        structure,
+        path,
+        vital: true,
+        slot,
+    }
+}
+
+const fn detail(
+    structure: &'static str,
+    path: &'static str,
+    slot: fn(&mut Offsets) -> &mut u16,
+) -> Wanted {
+    Wanted {
+        structure,
+        path,
+        vital: false,
+        slot,
+    }
+}
+
+/// Every field that the kernel side reads by offset.
+pub const WANTED: &[Wanted] = &[
+    vital("sock_common", "skc_family", |o| &mut o.skc_family),
+    vital("sock_common", "skc_state", |o| &mut o.skc_state),
+    vital("sock_common", "skc_num", |o| &mut o.skc_num),
+    vital("sock_common", "skc_dport", |o| &mut o.skc_dport),
+    vital("sock_common", "skc_rcv_saddr", |o| &mut o.skc_rcv_saddr),
+    vital("sock_common", "skc_daddr", |o| &mut o.skc_daddr),
+    detail("sock_common", "skc_v6_rcv_saddr", |o| {
+        &mut o.skc_v6_rcv_saddr
+    }),
+    detail("sock_common", "skc_v6_daddr", |o| &mut o.skc_v6_daddr),
+    vital("sock_common", "skc_net", |o| &mut o.skc_net),
+    vital("net", "ns.inum", |o| &mut o.net_inum),
+    vital("sock", "sk_protocol", |o| &mut o.sk_protocol),
+    detail("inet_sock", "inet_sport", |o| &mut o.inet_sport),
+    detail("sock", "sk_userlocks", |o| &mut o.sk_userlocks),
+    detail("inet_connection_sock", "icsk_bind_hash", |o| {
+        &mut o.icsk_bind_hash
+    }),
+    detail("inet_bind_bucket", "fastreuse", |o| &mut o.fastreuse),
+    detail("inet_bind_bucket", "fastreuseport", |o| {
+        &mut o.fastreuseport
+    }),
+    detail("inet_timewait_sock", "tw_substate", |o| &mut o.tw_substate),
+    detail("inet_timewait_sock", "tw_tb", |o| &mut o.tw_tb),
+    detail("task_struct", "files", |o| &mut o.task_files),
+    detail("task_struct", "tgid", |o| &mut o.task_tgid),
+    detail("task_struct", "group_leader", |o| &mut o.task_group_leader),
+    detail("task_struct", "comm", |o| &mut o.task_comm),
+    detail("files_struct", "fdt", |o| &mut o.files_fdt),
+    detail("fdtable", "fd", |o| &mut o.fdt_fd),
+    detail("file", "private_data", |o| &mut o.file_private_data),
+    detail("file", "f_inode", |o| &mut o.file_inode),
+    detail("inode", "i_mode", |o| &mut o.inode_mode),
+    detail("socket", "sk", |o| &mut o.socket_sk),
+];
+
+/// Looks every wanted field up; what this kernel lacks stays [`Offsets::ABSENT`].
+#[must_use]
+pub fn resolve(btf: &Btf) -> Offsets {
+    let mut offsets = Offsets::UNKNOWN;
+    for wanted in WANTED {
+        *(wanted.slot)(&mut offsets) = byte_offset(btf.member(wanted.structure, wanted.path));
+    }
+    if let Some(locks) = btf.member("sock", "sk_userlocks") {
+        offsets.sk_userlocks_shift = u16::try_from(locks.bit_shift).unwrap_or(Offsets::ABSENT);
+    }
+    offsets
+}
+
+/// The offset of one wanted field, or `None` where this kernel has no such field.
+#[must_use]
+pub fn found(wanted: &Wanted, mut offsets: Offsets) -> Option<u16> {
+    Some(*(wanted.slot)(&mut offsets)).filter(|offset| *offset != Offsets::ABSENT)
+}
+
+/// The vital fields that are absent.
+pub fn missing_vital(offsets: Offsets) -> impl Iterator<Item = &'static Wanted> {
+    WANTED
+        .iter()
+        .filter(move |wanted| wanted.vital && found(wanted, offsets).is_none())
+}
+
+fn byte_offset(member: Option<Member>) -> u16 {
+    member
+        .and_then(|member| u16::try_from(member.byte_offset).ok())
+        .unwrap_or(Offsets::ABSENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_has_every_field() {
+        let btf = Btf::parse(std::fs::read("/sys/kernel/btf/vmlinux").expect("a kernel with BTF"))
+            .unwrap();
+        let offsets = resolve(&btf);
+        let absent: Vec<_> = WANTED
+            .iter()
+            .filter(|w| found(w, offsets).is_none())
+            .map(|w| w.path)
+            .collect();
+        assert_eq!(absent, Vec::<&str>::new());
+        assert!(offsets.sk_userlocks_shift < 8);
+    }
+
+    #[test]
+    fn nothing_known_misses_all_that_is_vital() {
+        let missing: Vec<_> = missing_vital(Offsets::UNKNOWN)
+            .map(|wanted| wanted.path)
+            .collect();
+        assert!(
+            missing.contains(&"skc_daddr") && missing.contains(&"ns.inum"),
+            "{missing:?}"
+        );
+        assert!(!missing.contains(&"tw_tb"));
+    }
+}

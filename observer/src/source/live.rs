@@ -1,0 +1,62 @@
+//! Events of the running kernel.
+
+use observer_ebpf::abi::Loss;
+
+use super::scan::Pass;
+use crate::{
+    decode::{self, DecodeError},
+    model::{event::Event, trust::Hook},
+    probe::attach::Attached,
+};
+
+/// The attached programs, as a source of events.
+pub struct Live {
+    attached: Attached,
+    diagnostics: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
+}
+
+impl Live {
+    /// Takes over attached programs. Their diagnostics go to `tracing` if `diagnostics` is set.
+    pub fn new(mut attached: Attached, diagnostics: bool) -> Result<Self, aya_log::Error> {
+        let diagnostics = diagnostics.then(|| attached.logger()).transpose()?;
+        Ok(Self {
+            attached,
+            diagnostics,
+        })
+    }
+
+    /// Hands every record that is in the ring to `sink`, in order.
+    pub fn drain(&mut self, mut sink: impl FnMut(Result<Event, DecodeError>)) {
+        while let Some(record) = self.attached.events.next() {
+            sink(decode::event(&record));
+        }
+    }
+
+    /// Passes the kernel side's diagnostics on.
+    pub fn flush_diagnostics(&mut self) {
+        if let Some(logger) = &mut self.diagnostics {
+            logger.flush();
+        }
+    }
+
+    /// How many records the kernel side lost for this cause, since load; `None` if the counter cannot be read.
+    #[must_use]
+    pub fn lost(&self, loss: Loss) -> Option<u64> {
+        let per_cpu = self.attached.losses.get(&(loss as u32), 0).ok()?;
+        Some(per_cpu.iter().sum())
+    }
+
+    /// Starts a pass over the kernel's table, in the network namespace of the calling thread.
+    pub fn start_pass(&mut self, hook: Hook) -> Result<Pass, String> {
+        self.attached.open_iterator(hook).map(Pass::new)
+    }
+
+    /// Whether a rung carries this hook.
+    #[must_use]
+    pub fn has(&self, hook: Hook) -> bool {
+        self.attached
+            .hooks
+            .iter()
+            .any(|status| status.hook == hook && status.rung.is_some())
+    }
+}

@@ -1,0 +1,54 @@
+//! Build tasks of the repository, run as `cargo xtask <task>`: all that plain cargo does not do starts here.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod ebpf;
+mod process;
+mod tally;
+mod test;
+mod tools;
+mod workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build tasks of observer")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the BPF objects into `observer/bpf/`
+    Ebpf {
+        /// Write nothing: fail unless the objects in `observer/bpf/` are what the source builds
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run every check and every test, after installing what they need
+    Test,
+}
+
+fn main() -> ExitCode {
+    let task = Cli::parse().task;
+    if let Err(error) = workspace::enter() {
+        return finish(Err(error));
+    }
+    match task {
+        Task::Ebpf { check: false } => finish(ebpf::write()),
+        Task::Ebpf { check: true } => finish(ebpf::check()),
+        Task::Test => test::run(),
+    }
+}
+
+/// Says what went wrong, if anything did, and makes the exit code of it.
+fn finish(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

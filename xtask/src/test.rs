@@ -1,0 +1,141 @@
+//! `cargo xtask test`: all that must hold of a change, in one run. The first step that fails ends it.
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+use std::{env, fs};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::tally::Tally;
+use crate::{ebpf, finish, process, tools, workspace};
+
+/// Names the file to which a test that cannot run on this machine appends `SKIPPED <test>: <why>` before it returns:
+/// libtest knows no such outcome, and hides what a passing test prints.
+const SKIPPED_TESTS: &str = "OBSERVER_SKIPPED_TESTS";
+
+/// Runs every step. The sum of the tests is the last line of all, below any error: that is where it is looked for.
+pub(crate) fn run() -> ExitCode {
+    let mut tally = None;
+    let code = finish(steps(&mut tally));
+    if let Some(tally) = tally {
+        println!("{tally}");
+    }
+    code
+}
+
+fn steps(tally: &mut Option<Tally>) -> Result<()> {
+    tools::for_tests()?;
+    step("format", || cargo("fmt --all --check"))?;
+    step("lints", || {
+        cargo("clippy --workspace --all-targets --locked -- -D warnings")
+    })?;
+    step("lints of the BPF side", ebpf::lint)?;
+    step("BPF objects are what the source builds", ebpf::check)?;
+    step("no BPF code in the host's program", host_is_free_of_bpf)?;
+    step("tests", || tests(tally))
+}
+
+fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    println!("==> {name}");
+    let start = Instant::now();
+    let result = work();
+    println!("    {name}: {:.1} s", start.elapsed().as_secs_f32());
+    result
+}
+
+fn cargo(arguments: &str) -> Result<()> {
+    process::run(process::cargo().args(arguments.split(' ')))
+}
+
+/// `aya-ebpf` exports a `memcpy` of its own that returns nothing: a host program that links it gets wrong pointers.
+fn host_is_free_of_bpf() -> Result<()> {
+    for arch in ebpf::ARCHES {
+        let mut tree = process::cargo();
+        tree.args([
+            "tree",
+            "--locked",
+            "--package",
+            "observer",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+        ]);
+        tree.args(["--target", &format!("{arch}-unknown-linux-gnu")]);
+        let tree = process::stdout(&mut tree)?;
+        if let Some(package) = tree.lines().find(|line| line.starts_with("aya-ebpf")) {
+            bail!(
+                "{package} is a dependency of `observer` on {arch}: see who brings it in by `cargo tree --invert`"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn tests(result: &mut Option<Tally>) -> Result<()> {
+    let skip_list = workspace::target_dir()?.join("skipped-tests.txt");
+    fs::write(&skip_list, "").with_context(|| format!("write {}", skip_list.display()))?;
+    let mut command = process::cargo();
+    command
+        .args(["test", "--workspace", "--locked", "--no-fail-fast"])
+        .env(SKIPPED_TESTS, &skip_list);
+
+    let mut tally = Tally::default();
+    let outcome = run_summing(command, &mut tally);
+    let skipped = skipped_tests(&skip_list)?;
+    tally.count_skipped(skipped.len());
+    *result = Some(tally);
+    for line in &skipped {
+        println!("{line}");
+    }
+
+    outcome?;
+    ensure!(
+        tally.ignored == 0,
+        "tests are marked #[ignore]: a test that cannot run says so, and is counted"
+    );
+    let in_ci = env::var_os("CI").is_some_and(|value| !value.is_empty());
+    ensure!(
+        !in_ci || skipped.is_empty(),
+        "tests were skipped: in CI every test must run"
+    );
+    Ok(())
+}
+
+/// Passes on what `command` prints as it comes, and sums the results in it.
+fn run_summing(mut command: Command, tally: &mut Tally) -> Result<()> {
+    // One pipe for both streams keeps their lines in order.
+    let (reader, writer) = io::pipe().context("make a pipe")?;
+    command
+        .stdout(writer.try_clone().context("share a pipe")?)
+        .stderr(writer);
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("start {command:?}"))?;
+    // The pipe ends when nobody can write to it any more; the command still holds our ends of it.
+    command.stdout(io::stdout()).stderr(io::stderr());
+
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    while reader
+        .read_until(b'\n', &mut line)
+        .context("read what the tests print")?
+        > 0
+    {
+        io::stdout()
+            .write_all(&line)
+            .context("pass on what the tests print")?;
+        tally.add_line(&String::from_utf8_lossy(&line));
+        line.clear();
+    }
+    process::expect_success(&command, child.wait().context("wait for the tests")?)
+}
+
+/// What tests have said, each of them once.
+fn skipped_tests(list: &Path) -> Result<BTreeSet<String>> {
+    let text = fs::read_to_string(list).with_context(|| format!("read {}", list.display()))?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
