@@ -10,9 +10,13 @@
 //! - `tui`, `export`, `doctor`: what people and scripts see.
 //! - `host`: readers of /proc and sysctls. `cli`: the command line.
 
+pub mod cli;
 pub mod decode;
+pub mod doctor;
 pub mod engine;
+pub mod export;
 pub mod host;
+pub mod logging;
 pub mod model;
 pub mod probe;
 pub mod source;

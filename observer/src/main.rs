@@ -1,12 +1,46 @@
-//! t
-use observer::engine::*;
-fn main() -> anyhow::Result<()> {
-    let t = std::time::Instant::now();
-    let e = Engine::start(Options {
-        scans: Scans::Regularly,
-        diagnostics: false,
-    })?;
-    println!("{:?}", t.elapsed());
-    println!("{:#?}", e.snapshot(9));
-    Ok(())
+//! The command line's entry: errors are printed here, with the terminal restored, and become exit codes.
+
+use std::{
+    io::{self, IsTerminal as _, Write},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+use observer::{
+    cli::{Cli, Job},
+    doctor, export, logging,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        // The reader of our output has seen enough: that is no failure of ours.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to be done where even standard error is gone.
+            let _ = writeln!(io::stderr(), "observer: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let log_file = cli.log_file.clone();
+    let job = cli.job(io::stdout().is_terminal());
+    let diagnostics = logging::start(log_file.as_deref())?;
+    match job {
+        Job::Screen => unreachable!(),
+        Job::Snapshot(args) => export::print(diagnostics, args.json, &mut io::stdout().lock())?,
+        Job::Doctor => return doctor::run(&mut io::stdout().lock()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
 }

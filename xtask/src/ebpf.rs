@@ -50,7 +50,7 @@ pub(crate) fn check() -> Result<()> {
     }
     let committed_by = fs::read_to_string(TOOLCHAIN_NOTE).unwrap_or_else(|_| "not known\n".into());
     bail!(
-        "not what observer-ebpf builds: {}\nbuilt here by: {}committed as built by: {}\
+        "not what observer-ebpf builds: {}\nbuilt here by:{}committed as built by:{}\
          run `cargo xtask ebpf` and commit {OBJECTS}/",
         stale.join(", "),
         indented(&toolchain(&linker)?),
@@ -72,7 +72,7 @@ pub(crate) fn lint() -> Result<()> {
 
 fn build(arch: &str, linker: &Path) -> Result<Vec<u8>> {
     let mut cargo = tools::debian_rust("cargo");
-    for_kernel(cargo.arg("build"), arch, linker)?.args(["--quiet", "--bin", "observer-bpf"]);
+    for_kernel(cargo.arg("build"), arch, linker)?.args(["--bin", "observer-bpf"]);
     process::run(&mut cargo)?;
     let built = target_dir(arch)?.join(TARGET).join("release/observer-bpf");
     fs::read(&built).with_context(|| format!("read {}", built.display()))

@@ -68,7 +68,7 @@ fn host_is_free_of_bpf() -> Result<()> {
         let tree = process::stdout(&mut tree)?;
         if let Some(package) = tree.lines().find(|line| line.starts_with("aya-ebpf")) {
             bail!(
-                "{package} is a dependency of `observer` on {arch}: see who brings it in by `cargo tree --invert`"
+                "{package} is a dependency of `observer` on {arch}: `cargo tree --invert aya-ebpf` shows what brings it in"
             );
         }
     }

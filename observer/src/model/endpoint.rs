@@ -128,6 +128,11 @@ impl EndpointTable {
         })
     }
 
+    /// A destination of this row is gone; that is no activity.
+    pub(super) fn forget_destination(&mut self, index: u32) {
+        self.rows[index as usize].destinations -= 1;
+    }
+
     pub(super) fn find(&self, key: &EndpointKey) -> Option<u32> {
         self.by_key.get(key).copied()
     }
@@ -167,15 +172,25 @@ pub(super) struct Destination {
     pub(super) sockets: u32,
     /// Of these, sockets whose local port is one that connect() may choose.
     pub(super) ports_used: u32,
-    pub(super) time_wait: Rescanned<TimeWait>,
+    pub(super) minis: Rescanned<Minis>,
 }
 
-/// TIME_WAIT sockets towards a destination.
+/// Sockets towards a destination that are no full sockets any more, but still hold their four-tuple.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct TimeWait {
-    pub(super) sockets: u32,
+pub(super) struct Minis {
+    pub(super) time_wait: u32,
     /// Of these, sockets whose local port is one that connect() may choose.
-    pub(super) ports_used: u32,
+    pub(super) time_wait_ports: u32,
+    /// Sockets that wait for the peer to close (FIN_WAIT2).
+    pub(super) fin_wait_2: u32,
+    /// Of these, sockets whose local port is one that connect() may choose.
+    pub(super) fin_wait_2_ports: u32,
+}
+
+impl Minis {
+    const fn is_empty(self) -> bool {
+        self.time_wait + self.fin_wait_2 == 0
+    }
 }
 
 /// All destinations.
@@ -204,7 +219,7 @@ impl DestinationTable {
                     remote,
                     sockets: 0,
                     ports_used: 0,
-                    time_wait: Rescanned::default(),
+                    minis: Rescanned::default(),
                 };
                 narrow(rows.insert(row))
             });
@@ -223,9 +238,8 @@ impl DestinationTable {
     pub(super) fn evict(&mut self, mut gone: impl FnMut(u32)) {
         let by_remote = &mut self.by_remote;
         self.rows.retain(|_, row| {
-            let keep = row.sockets > 0
-                || row.time_wait.last.sockets > 0
-                || row.time_wait.running.sockets > 0;
+            let keep =
+                row.sockets > 0 || !row.minis.last.is_empty() || !row.minis.running.is_empty();
             if !keep {
                 by_remote.remove(&(row.endpoint, row.remote.ip(), row.remote.port()));
                 gone(row.endpoint);

@@ -15,6 +15,7 @@ use super::{
 impl Model {
     /// A scan of the table of `netns` begins: every event from here on belongs to its generation.
     pub fn begin_scan(&mut self, netns: NetnsId) {
+        self.abandon_scan();
         self.generation = self.generation.wrapping_add(1);
         self.scanning = Some(netns);
     }
@@ -35,7 +36,7 @@ impl Model {
         }
         for row in self.destinations.iter_mut() {
             if self.endpoints.get(row.endpoint).key.netns == netns {
-                row.time_wait.finish();
+                row.minis.finish();
             }
         }
         self.trust.scans_total += 1;
@@ -50,7 +51,7 @@ impl Model {
             .for_each(|row| row.minis.running = Default::default());
         self.destinations
             .iter_mut()
-            .for_each(|row| row.time_wait.running = Default::default());
+            .for_each(|row| row.minis.running = Default::default());
     }
 
     pub(super) fn on_scanned(&mut self, socket: &Identity, found: Found, binding: Binding) {
@@ -113,10 +114,16 @@ impl Model {
         }
         let usable = self.namespaces.get(&socket.netns);
         let uses = usable.is_some_and(|it| it.usable.contains(socket.tuple.local_port));
-        if let Some(row) = self.destinations.get_mut(destination) {
-            row.time_wait.running.sockets += 1;
-            row.time_wait.running.ports_used += u32::from(uses);
-        }
+        let Some(row) = self.destinations.get_mut(destination) else {
+            return;
+        };
+        let minis = &mut row.minis.running;
+        let (sockets, ports) = match state {
+            TcpState::FinWait2 => (&mut minis.fin_wait_2, &mut minis.fin_wait_2_ports),
+            _ => (&mut minis.time_wait, &mut minis.time_wait_ports),
+        };
+        *sockets += 1;
+        *ports += u32::from(uses);
     }
 
     fn sweep(&mut self, netns: NetnsId) {
@@ -158,7 +165,7 @@ impl Model {
         self.trust.events_per_second = super::endpoint::rate(events, elapsed);
         let endpoints = &mut self.endpoints;
         self.destinations
-            .evict(|endpoint| endpoints.touch(endpoint, now).destinations -= 1);
+            .evict(|endpoint| endpoints.forget_destination(endpoint));
         self.endpoints.evict(now);
     }
 }

@@ -63,13 +63,8 @@ impl Model {
     }
 
     fn endpoint_row(&self, row: &Endpoint, mut all: Vec<&Destination>, most: usize) -> EndpointRow {
-        let rank = |row: &&Destination| {
-            (
-                Reverse(row.ports_used + row.time_wait.last.ports_used),
-                Reverse(row.sockets),
-                row.remote,
-            )
-        };
+        let rank =
+            |row: &&Destination| (Reverse(ports_taken(row)), Reverse(row.sockets), row.remote);
         let destination_count = all.len();
         if destination_count > most && most > 0 {
             all.select_nth_unstable_by_key(most - 1, rank);
@@ -137,14 +132,20 @@ fn destination_row(row: &Destination, namespace: Option<&Namespace>) -> Destinat
         Some(PortUse {
             range: namespace.reading.port_range?.size(),
             reserved: namespace.reserved,
-            used: row.ports_used,
-            time_wait: row.time_wait.last.ports_used,
+            used: row.ports_used + row.minis.last.fin_wait_2_ports,
+            time_wait: row.minis.last.time_wait_ports,
         })
     });
     DestinationRow {
         remote: row.remote,
         sockets: row.sockets,
-        time_wait: row.time_wait.last.sockets,
+        time_wait: row.minis.last.time_wait,
         ports,
     }
+}
+
+/// Ports that connect() cannot choose for this destination, for the sockets towards it.
+fn ports_taken(row: &Destination) -> u32 {
+    let minis = row.minis.last;
+    row.ports_used + minis.fin_wait_2_ports + minis.time_wait_ports
 }

@@ -1,0 +1,119 @@
+//! `observer doctor`: what this kernel can do for observer, what it cannot, and what to do about it.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use observer_ebpf::abi::{Offsets, Settings};
+
+use crate::{
+    host,
+    model::trust::HookStatus,
+    probe::{
+        attach::{self, Kernel, LoadOptions},
+        error::{KERNEL_BTF, ProbeError},
+        offsets,
+    },
+};
+
+/// Tries everything for real, tells how it went, and lets go of it again.
+pub fn run(out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    match examine(out)? {
+        Ok(()) => {
+            writeln!(out, "\nverdict       observer can do its job here")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            writeln!(
+                out,
+                "\nverdict       observer cannot do its job here: {error}"
+            )?;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// The smallest ring there can be: nothing is read from it.
+const RING_BYTES: u32 = 64 << 10;
+
+fn examine(out: &mut impl Write) -> io::Result<Result<(), ProbeError>> {
+    let kernel = rustix::system::uname();
+    writeln!(
+        out,
+        "kernel        {} {}",
+        kernel.release().to_string_lossy(),
+        kernel.machine().to_string_lossy()
+    )?;
+    let missing = host::rights::missing();
+    if missing.is_empty() {
+        writeln!(
+            out,
+            "capabilities  enough for BPF (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN)"
+        )?;
+    } else {
+        writeln!(out, "capabilities  missing: {}", missing.join(", "))?;
+    }
+    let kernel = match Kernel::read() {
+        Ok(kernel) => kernel,
+        Err(error) => {
+            writeln!(out, "btf           not usable: {error}")?;
+            return Ok(Err(error));
+        }
+    };
+    writeln!(out, "btf           {KERNEL_BTF}")?;
+    print_offsets(out, kernel.offsets)?;
+    if !missing.is_empty() {
+        return Ok(Err(ProbeError::MissingCapabilities(missing.join(" and "))));
+    }
+    let options = LoadOptions {
+        ring_bytes: RING_BYTES,
+        settings: Settings::DEFAULT,
+        log_level: 0,
+    };
+    let attached = match attach::attach(&kernel, options) {
+        Ok(attached) => attached,
+        Err(error) => return Ok(Err(error)),
+    };
+    writeln!(
+        out,
+        "\nhooks         what carries each of them, and what better ones answered"
+    )?;
+    for status in &attached.hooks {
+        print_hook(out, status)?;
+    }
+    Ok(attached.require_vital_hooks())
+}
+
+fn print_hook(out: &mut impl Write, status: &HookStatus) -> io::Result<()> {
+    match status.rung {
+        Some(rung) => writeln!(out, "  {:<11} {rung}", status.hook)?,
+        None => writeln!(out, "  {:<11} MISSING", status.hook)?,
+    }
+    for failed in &status.failed {
+        writeln!(
+            out,
+            "  {:<11}   not {}: {}",
+            "", failed.rung, failed.because
+        )?;
+    }
+    Ok(())
+}
+
+fn print_offsets(out: &mut impl Write, found: Offsets) -> io::Result<()> {
+    writeln!(
+        out,
+        "\noffsets       bytes from the start of each structure"
+    )?;
+    for wanted in offsets::WANTED {
+        let name = format!("{}.{}", wanted.structure, wanted.path);
+        match offsets::found(wanted, found) {
+            Some(offset) => writeln!(out, "  {name:<40} {offset:>5}")?,
+            None if wanted.vital => {
+                writeln!(out, "  {name:<40} ABSENT: sockets cannot be told apart")?
+            }
+            None => writeln!(out, "  {name:<40} absent: one detail is left out")?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,294 @@
+//! Schema 1 of `observer snapshot --json`. Fields that are not known are absent, never a guess.
+
+use std::{
+    io::{self, Write},
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::model::{
+    snapshot::{
+        DestinationRow, Direction, EndpointRow, NamespaceRow, PortUse, ProcessFiles, Snapshot,
+    },
+    trust::{HookStatus, Trust},
+    units::{Process, StateCounts},
+};
+
+/// Writes the object and a line end.
+pub(super) fn write(snapshot: &Snapshot, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, &Document::new(snapshot))?;
+    out.write_all(b"\n")
+}
+
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    taken_at: String,
+    kernel: String,
+    totals: Totals,
+    endpoints: Vec<Endpoint>,
+    namespaces: Vec<Namespace>,
+    limits: Vec<Limit>,
+    trust: TrustObject,
+}
+
+#[derive(Serialize)]
+struct Totals {
+    sockets: u32,
+    connections: u32,
+    opened_total: u64,
+    closed_total: u64,
+    failed_total: u64,
+}
+
+#[derive(Serialize)]
+struct Endpoint {
+    netns: u32,
+    direction: &'static str,
+    local_ip: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local_port: Option<u16>,
+    listening: bool,
+    sockets: u32,
+    states: Map<String, Value>,
+    opened_total: u64,
+    closed_total: u64,
+    failed_total: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    process: Option<ProcessObject>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    destinations: Vec<Destination>,
+}
+
+#[derive(Serialize)]
+struct ProcessObject {
+    pid: u32,
+    comm: String,
+}
+
+#[derive(Serialize)]
+struct Destination {
+    remote_ip: IpAddr,
+    remote_port: u16,
+    sockets: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports: Option<Ports>,
+}
+
+/// `blocked` and `left` come with exact headroom: until then they are not known, and absent.
+#[derive(Serialize)]
+struct Ports {
+    range: u32,
+    reserved: u32,
+    used: u32,
+    time_wait: u32,
+}
+
+#[derive(Serialize)]
+struct Namespace {
+    netns: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port_range: Option<[u16; 2]>,
+    reserved_ports: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tcp_tw_reuse: Option<u8>,
+    established: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_wait: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Limit {
+    id: &'static str,
+    scope: String,
+    used: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct TrustObject {
+    hooks: Vec<HookObject>,
+    events_total: u64,
+    lost_total: u64,
+    scans_total: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_scan_at: Option<String>,
+    drift: u64,
+}
+
+#[derive(Serialize)]
+struct HookObject {
+    hook: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rung: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<String>,
+}
+
+impl Document {
+    fn new(snapshot: &Snapshot) -> Self {
+        let totals = &snapshot.totals;
+        Self {
+            schema: 1,
+            taken_at: rfc_3339(snapshot.taken_at),
+            kernel: snapshot.host.kernel.clone(),
+            totals: Totals {
+                sockets: totals.sockets,
+                connections: totals.connections,
+                opened_total: totals.opened_total,
+                closed_total: totals.closed_total,
+                failed_total: totals.failed_total,
+            },
+            endpoints: snapshot.endpoints.iter().map(Endpoint::new).collect(),
+            namespaces: snapshot.namespaces.iter().map(Namespace::new).collect(),
+            limits: limits(snapshot),
+            trust: TrustObject::new(&snapshot.trust, snapshot.taken_at, snapshot.uptime),
+        }
+    }
+}
+
+impl Endpoint {
+    fn new(row: &EndpointRow) -> Self {
+        Self {
+            netns: row.key.netns.0,
+            direction: match row.key.direction {
+                Direction::Inbound => "inbound",
+                Direction::Outbound => "outbound",
+            },
+            local_ip: row.key.local_ip,
+            local_port: row.key.local_port,
+            listening: row.listening,
+            sockets: row.sockets,
+            states: states(&row.states),
+            opened_total: row.opened_total,
+            closed_total: row.closed_total,
+            failed_total: row.failed_total,
+            process: row.process.as_ref().map(ProcessObject::new),
+            destinations: row.destinations.iter().map(Destination::new).collect(),
+        }
+    }
+}
+
+fn states(counts: &StateCounts) -> Map<String, Value> {
+    counts
+        .iter()
+        .map(|(state, count)| (state.name().to_owned(), count.into()))
+        .collect()
+}
+
+impl ProcessObject {
+    fn new(process: &Process) -> Self {
+        Self {
+            pid: process.pid.0,
+            comm: process.comm.to_string(),
+        }
+    }
+}
+
+impl Destination {
+    fn new(row: &DestinationRow) -> Self {
+        Self {
+            remote_ip: row.remote.ip(),
+            remote_port: row.remote.port(),
+            sockets: row.sockets,
+            ports: row.ports.map(
+                |PortUse {
+                     range,
+                     reserved,
+                     used,
+                     time_wait,
+                 }| Ports {
+                    range,
+                    reserved,
+                    used,
+                    time_wait,
+                },
+            ),
+        }
+    }
+}
+
+impl Namespace {
+    fn new(row: &NamespaceRow) -> Self {
+        Self {
+            netns: row.netns.0,
+            port_range: row.port_range.map(|range| [range.low, range.high]),
+            reserved_ports: row.reserved_ports,
+            tcp_tw_reuse: row.tcp_tw_reuse,
+            established: row.established,
+            time_wait: row.time_wait,
+        }
+    }
+}
+
+fn limits(snapshot: &Snapshot) -> Vec<Limit> {
+    let host = snapshot.host.files.map(|files| Limit {
+        id: "fs.file-max",
+        scope: "host".to_owned(),
+        used: files.allocated,
+        max: Some(files.max),
+        ratio: ratio(files.allocated, files.max),
+    });
+    let process = snapshot.host.fullest_process.map(
+        |ProcessFiles {
+             process,
+             open,
+             soft_limit,
+         }| Limit {
+            id: "rlimit.nofile",
+            scope: format!("pid:{}", process.pid.0),
+            used: open,
+            max: soft_limit,
+            ratio: soft_limit.and_then(|limit| ratio(open, limit)),
+        },
+    );
+    host.into_iter().chain(process).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a ratio: 53 bits are plenty")]
+fn ratio(used: u64, max: u64) -> Option<f64> {
+    (max > 0).then(|| used as f64 / max as f64)
+}
+
+impl TrustObject {
+    fn new(trust: &Trust, taken_at: SystemTime, uptime: Duration) -> Self {
+        let last_scan = trust
+            .last_scan
+            .map(|scan| taken_at - uptime.saturating_sub(scan.finished_at));
+        Self {
+            hooks: trust.hooks.iter().map(HookObject::new).collect(),
+            events_total: trust.events_total,
+            lost_total: trust.losses.total(),
+            scans_total: trust.scans_total,
+            last_scan_at: last_scan.map(rfc_3339),
+            drift: trust.drift.total(),
+        }
+    }
+}
+
+impl HookObject {
+    fn new(status: &HookStatus) -> Self {
+        let failed = status
+            .failed
+            .iter()
+            .map(|failed| format!("{}: {}", failed.rung, failed.because));
+        Self {
+            hook: status.hook.to_string(),
+            rung: status.rung.map(|rung| rung.to_string()),
+            missing: status
+                .rung
+                .is_none()
+                .then(|| failed.collect::<Vec<_>>().join("; ")),
+        }
+    }
+}
+
+fn rfc_3339(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time).map_or_else(|_| String::new(), |time| format!("{time:.3}"))
+}

@@ -1,0 +1,151 @@
+//! Arbitrary interleavings of events, losses and scans: the counts never go below zero, their sums agree, and a
+//! complete scan makes them equal to what was scanned.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::{Duration, SystemTime},
+};
+
+use proptest::prelude::*;
+
+use crate::model::{
+    Model,
+    event::{Binding, Event, Found, Identity},
+    snapshot::Snapshot,
+    trust::ScanSummary,
+    units::{Comm, FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
+};
+
+const NETNS: NetnsId = NetnsId(1);
+
+/// Few ids and addresses, so that they meet.
+fn identity() -> impl Strategy<Value = Identity> {
+    (0..6_u64, 0..2_u8, 0..3_u16, 0..2_u8, 0..3_u16).prop_map(
+        |(id, local, local_port, remote, remote_port)| Identity {
+            id: SocketId(id),
+            netns: NETNS,
+            tuple: FourTuple {
+                local_ip: address(local),
+                local_port: local_port * 20_000,
+                remote_ip: address(remote),
+                remote_port: remote_port * 20_000,
+            },
+        },
+    )
+}
+
+fn address(last: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, last))
+}
+
+/// A full socket is never in TIME_WAIT: that is a socket of its own.
+fn state() -> impl Strategy<Value = TcpState> {
+    let full: Vec<_> = TcpState::ALL
+        .into_iter()
+        .filter(|it| *it != TcpState::TimeWait)
+        .collect();
+    proptest::sample::select(full)
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let by = Process {
+        pid: Pid(1),
+        comm: Comm::from("x"),
+    };
+    let at = Duration::ZERO;
+    prop_oneof![
+        6 => (identity(), state(), state())
+            .prop_map(move |(socket, old, new)| Event::State { socket, at, old, new, by: Some(by) }),
+        1 => (identity(), state())
+            .prop_map(move |(socket, state)| Event::Accepted { socket, state, by }),
+        1 => identity().prop_map(move |socket| Event::Connecting { socket, by }),
+        1 => identity().prop_map(|it| Event::Destroyed { id: it.id, netns: it.netns }),
+        1 => identity().prop_map(move |it| Event::Held { id: it.id, by }),
+        2 => scanned(),
+    ]
+}
+
+fn scanned() -> impl Strategy<Value = Event> {
+    let found = prop_oneof![
+        state().prop_map(Found::Full),
+        Just(Found::TimeWait(TcpState::TimeWait)),
+        Just(Found::Request),
+    ];
+    let binding =
+        (any::<bool>(), any::<Option<bool>>()).prop_map(|(port_locked, explicit_bucket)| Binding {
+            port_locked,
+            explicit_bucket,
+        });
+    (identity(), found, binding).prop_map(|(socket, state, binding)| Event::Scanned {
+        socket,
+        state,
+        binding,
+    })
+}
+
+fn feed(model: &mut Model, events: &[Event]) {
+    for (index, event) in events.iter().enumerate() {
+        let now = Duration::from_millis(index as u64);
+        model.apply(event, now);
+        match index % 16 {
+            7 => model.begin_scan(NETNS),
+            13 => end_scan(model),
+            15 => model.tick(now),
+            _ => {}
+        }
+    }
+}
+
+fn end_scan(model: &mut Model) {
+    model.end_scan(ScanSummary {
+        finished_at: Duration::from_mins(1),
+        took: Duration::ZERO,
+        found: 0,
+    });
+}
+
+fn snapshot(model: &Model) -> Snapshot {
+    model.snapshot(SystemTime::UNIX_EPOCH, Duration::from_mins(1), usize::MAX)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sums_always_agree(events in proptest::collection::vec(event(), 0..200)) {
+        let mut model = Model::default();
+        feed(&mut model, &events);
+        let snapshot = snapshot(&model);
+        let sockets: u32 = snapshot.endpoints.iter().map(|row| row.sockets).sum();
+        let towards: u32 = snapshot.endpoints.iter().flat_map(|row| &row.destinations).map(|it| it.sockets).sum();
+        let inbound: u32 = snapshot.endpoints.iter().filter(|row| row.key.local_port.is_some()).map(|row| row.sockets).sum();
+        prop_assert_eq!(snapshot.totals.sockets, sockets);
+        prop_assert_eq!(sockets - inbound, towards);
+        prop_assert!(snapshot.totals.connections <= sockets);
+    }
+
+    #[test]
+    fn a_complete_scan_makes_the_counts_equal_to_what_was_scanned(
+        events in proptest::collection::vec(event(), 0..100),
+        truth in proptest::collection::btree_map(0..20_u64, (identity(), state()), 0..20),
+    ) {
+        let mut model = Model::default();
+        feed(&mut model, &events);
+        model.begin_scan(NETNS);
+        for (id, (socket, state)) in &truth {
+            let socket = Identity { id: SocketId(*id), ..*socket };
+            let binding = Binding::default();
+            model.apply(&Event::Scanned { socket, state: Found::Full(*state), binding }, Duration::ZERO);
+        }
+        end_scan(&mut model);
+        let snapshot = snapshot(&model);
+        for state in TcpState::ALL {
+            if matches!(state, TcpState::Closed | TcpState::Listen) {
+                continue;
+            }
+            let counted: u32 = snapshot.endpoints.iter().map(|row| row.states.get(state)).sum();
+            let there = truth.values().filter(|(_, it)| *it == state).count();
+            prop_assert_eq!(counted as usize, there, "{}", state.name());
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The language of the scenarios, one line an input:
+//!
+//! ```text
+//! range 32768-60999 [reserved 40000-40009]        the namespace's ports
+//! ID [LOCAL>REMOTE] old>new [by PID COMM]         a state change; the four-tuple is kept for later lines
+//! ID [LOCAL>REMOTE] accepted STATE by PID COMM
+//! ID [LOCAL>REMOTE] connecting by PID COMM
+//! ID [LOCAL>REMOTE] found STATE|tw:STATE|request [locked] [explicit|autobound]
+//! ID held by PID COMM
+//! ID destroyed
+//! scan | end | abandon                            around what a scan found
+//! tick [SECONDS]                                  time goes on
+//! show                                            print all rows
+//! ```
+
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
+
+use crate::model::{
+    Model,
+    event::{Binding, Event, Found, Identity},
+    namespace::NamespaceReading,
+    snapshot::{Direction, Snapshot},
+    trust::ScanSummary,
+    units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
+};
+
+const NETNS: NetnsId = NetnsId(1);
+
+/// Runs a scenario and compares what it shows; indentation to the left of both texts does not count.
+#[track_caller]
+pub(super) fn check(scenario: &str, expected: &str) {
+    let mut stage = Stage::default();
+    for line in scenario
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+    {
+        stage.run(line);
+    }
+    let trim = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    assert_eq!(
+        trim(&stage.shown),
+        trim(expected),
+        "shown and expected differ"
+    );
+}
+
+#[derive(Default)]
+struct Stage {
+    model: Model,
+    tuples: HashMap<String, FourTuple>,
+    now: Duration,
+    shown: String,
+}
+
+impl Stage {
+    fn run(&mut self, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["range", range] => self.set_range(range, &[]),
+            ["range", range, "reserved", reserved] => self.set_range(range, &[reserved]),
+            ["scan"] => self.model.begin_scan(NETNS),
+            ["abandon"] => self.model.abandon_scan(),
+            ["end"] => self.model.end_scan(ScanSummary {
+                finished_at: self.now,
+                took: Duration::ZERO,
+                found: 0,
+            }),
+            ["tick"] => self.tick(1),
+            ["tick", seconds] => self.tick(seconds.parse().unwrap()),
+            ["show"] => self.show(),
+            [id, ref rest @ ..] => {
+                let event = self.event(id, rest);
+                self.model.apply(&event, self.now);
+            }
+            [] => unreachable!("empty lines are left out"),
+        }
+    }
+
+    fn tick(&mut self, seconds: u64) {
+        self.now += Duration::from_secs(seconds);
+        self.model.tick(self.now);
+    }
+
+    fn set_range(&mut self, range: &str, reserved: &[&str]) {
+        self.model.set_namespace(
+            NETNS,
+            NamespaceReading {
+                port_range: Some(port_range(range)),
+                reserved: reserved.iter().map(|text| port_range(text)).collect(),
+                ..NamespaceReading::default()
+            },
+        );
+    }
+
+    fn event(&mut self, name: &str, rest: &[&str]) -> Event {
+        let id = SocketId(name.bytes().fold(0, |id, byte| id << 8 | u64::from(byte)));
+        let rest = match rest {
+            [tuple, rest @ ..] if tuple.contains(':') && tuple.contains('>') => {
+                self.tuples.insert(name.to_owned(), four_tuple(tuple));
+                rest
+            }
+            rest => rest,
+        };
+        let socket = || Identity {
+            id,
+            netns: NETNS,
+            tuple: self.tuples[name],
+        };
+        match rest {
+            ["destroyed"] => Event::Destroyed { id, netns: NETNS },
+            ["held", by @ ..] => Event::Held {
+                id,
+                by: process(by).unwrap(),
+            },
+            ["connecting", by @ ..] => Event::Connecting {
+                socket: socket(),
+                by: process(by).unwrap(),
+            },
+            ["accepted", at, by @ ..] => Event::Accepted {
+                socket: socket(),
+                state: state(at),
+                by: process(by).unwrap(),
+            },
+            ["found", what, binding @ ..] => Event::Scanned {
+                socket: socket(),
+                state: found(what),
+                binding: self::binding(binding),
+            },
+            [change, by @ ..] => {
+                let (old, new) = change.split_once('>').unwrap();
+                Event::State {
+                    socket: socket(),
+                    at: self.now,
+                    old: state(old),
+                    new: state(new),
+                    by: process(by),
+                }
+            }
+            [] => panic!("what happened to {name}?"),
+        }
+    }
+
+    fn show(&mut self) {
+        let snapshot = self.model.snapshot(SystemTime::UNIX_EPOCH, self.now, 10);
+        self.shown.push_str(&rows(&snapshot));
+    }
+}
+
+/// The rows of a snapshot, and its totals.
+pub(super) fn rows(snapshot: &Snapshot) -> String {
+    let mut text = String::new();
+    for row in &snapshot.endpoints {
+        let local = match (row.key.direction, row.key.local_port) {
+            (Direction::Outbound, _) => format!("out {}", row.key.local_ip),
+            (Direction::Inbound, port) => {
+                format!("in {}", SocketAddr::new(row.key.local_ip, port.unwrap()))
+            }
+        };
+        let listening = if row.listening { " listening" } else { "" };
+        write!(text, "{local}{listening} sockets {}", row.sockets).unwrap();
+        let states: Vec<String> = row
+            .states
+            .iter()
+            .map(|(state, count)| format!("{} {count}", state.name()))
+            .collect();
+        if !states.is_empty() {
+            write!(text, " ({})", states.join(" ")).unwrap();
+        }
+        write!(
+            text,
+            " opened {} closed {} failed {}",
+            row.opened_total, row.closed_total, row.failed_total
+        )
+        .unwrap();
+        if let Some(Process { pid, comm }) = row.process {
+            write!(text, " {comm}/{}", pid.0).unwrap();
+        }
+        text.push('\n');
+        for destination in &row.destinations {
+            write!(
+                text,
+                "  {} sockets {}",
+                destination.remote, destination.sockets
+            )
+            .unwrap();
+            if let Some(ports) = destination.ports {
+                write!(
+                    text,
+                    " ports {}+{} of {}",
+                    ports.used,
+                    ports.time_wait,
+                    ports.usable()
+                )
+                .unwrap();
+            }
+            text.push('\n');
+        }
+    }
+    let (totals, drift) = (&snapshot.totals, snapshot.trust.drift);
+    writeln!(
+        text,
+        "{} sockets {} connections opened {} closed {} failed {} drift {}+{}-{}",
+        totals.sockets,
+        totals.connections,
+        totals.opened_total,
+        totals.closed_total,
+        totals.failed_total,
+        drift.changed,
+        drift.added,
+        drift.removed
+    )
+    .unwrap();
+    text
+}
+
+fn port_range(text: &str) -> PortRange {
+    let (low, high) = text.split_once('-').unwrap();
+    PortRange {
+        low: low.parse().unwrap(),
+        high: high.parse().unwrap(),
+    }
+}
+
+fn four_tuple(text: &str) -> FourTuple {
+    let (local, remote) = text.split_once('>').unwrap();
+    let (local, remote): (SocketAddr, SocketAddr) =
+        (local.parse().unwrap(), remote.parse().unwrap());
+    FourTuple {
+        local_ip: local.ip(),
+        local_port: local.port(),
+        remote_ip: remote.ip(),
+        remote_port: remote.port(),
+    }
+}
+
+fn state(name: &str) -> TcpState {
+    TcpState::ALL
+        .into_iter()
+        .find(|state| state.name() == name)
+        .unwrap_or_else(|| panic!("state {name}"))
+}
+
+fn found(what: &str) -> Found {
+    match what.split_once(':') {
+        Some((_, substate)) => Found::TimeWait(state(substate)),
+        None if what == "request" => Found::Request,
+        None => Found::Full(state(what)),
+    }
+}
+
+fn binding(words: &[&str]) -> Binding {
+    let explicit = words.contains(&"explicit");
+    let known = explicit || words.contains(&"autobound");
+    Binding {
+        port_locked: words.contains(&"locked"),
+        explicit_bucket: known.then_some(explicit),
+    }
+}
+
+fn process(words: &[&str]) -> Option<Process> {
+    match words {
+        ["by", pid, comm] => Some(Process {
+            pid: Pid(pid.parse().unwrap()),
+            comm: Comm::from(*comm),
+        }),
+        _ => None,
+    }
+}
