@@ -86,11 +86,7 @@ impl Sock {
     ) -> Option<SocketRecord> {
         let record = self.try_record(kind);
         if record.is_none() {
-            warn!(
-                ctx,
-                "sock {:x}: the four-tuple could not be read",
-                self.ptr.address()
-            );
+            warn!(ctx, "network namespace {}: the four-tuple of a socket could not be read", self.netns);
             count(Loss::ReadFailed);
         }
         record

@@ -12,8 +12,11 @@ pub fn start(file: Option<&Path>) -> anyhow::Result<bool> {
         .append(true)
         .open(path)
         .with_context(|| format!("open the log file {}", path.display()))?;
-    // aya-log speaks to the `log` crate.
-    tracing_log::LogTracer::init().context("start logging")?;
+    // aya-log hands the kernel side's lines to the `log` crate; aya's own tell of every relocation.
+    tracing_log::LogTracer::builder()
+        .ignore_crate("aya")
+        .init()
+        .context("start logging")?;
     let subscriber = tracing_subscriber::fmt()
         .with_writer(Mutex::new(log))
         .with_ansi(false)

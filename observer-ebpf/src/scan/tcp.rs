@@ -6,6 +6,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::EbpfContext;
+use aya_log_ebpf::debug;
 use observer_ebpf::abi::Kind;
 
 use super::IterMeta;
@@ -41,8 +42,13 @@ extern "C" fn scan_tcp(ctx: *mut IterTcp) -> i32 {
 fn on_socket(ctx: &IterContext) {
     // SAFETY: the kernel passes a valid context; the verifier checks each of these loads.
     let (meta, sock) = unsafe { (&*(*ctx.0).meta, (*ctx.0).sk_common as u64) };
-    // The last call of an iteration has no socket; a namespace that is not watched has no record.
-    let Some(sock) = Sock::mini(sock) else { return };
+    if sock == 0 {
+        debug!(ctx, "end of the socket table");
+        return;
+    }
+    let Some(sock) = Sock::mini(sock) else {
+        return;
+    };
     let Some(mut record) = sock.record(Kind::Scanned, ctx) else {
         return;
     };

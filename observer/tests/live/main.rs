@@ -1,0 +1,8 @@
+//! Real eBPF against real sockets, each test in a network namespace of its own. The truth is what `ss` and the kernel
+//! say. Needs root; without it every test fails and says so.
+
+mod connections;
+mod failures;
+mod ports;
+mod scale;
+mod support;

@@ -1,0 +1,229 @@
+//! A private network namespace, the engine in it, and the truth as `ss` tells it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use observer::{
+    engine::{Engine, Options, Scans},
+    model::{
+        snapshot::{Direction, EndpointRow, Snapshot},
+        units::TcpState,
+    },
+};
+use socket2::{Domain, Socket, Type};
+
+/// Runs `test` on a thread in a new network namespace with `lo` up; the namespace ends with its last socket.
+pub(crate) fn in_private_netns(test: impl FnOnce() + Send + 'static) {
+    let outcome = thread::spawn(|| {
+        // SAFETY: only this thread's network namespace is split off; no file table is.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
+            .expect("live tests need root (CAP_SYS_ADMIN) to make network namespaces");
+        run("ip", &["link", "set", "lo", "up"]);
+        test();
+    })
+    .join();
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Runs a program in the calling thread's namespace and returns what it printed.
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program)
+        .args(args)
+        .output()
+        .unwrap_or_else(|error| panic!("{program} is needed (Debian package iproute2): {error}"));
+    assert!(output.status.success(), "{program} {args:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Sets a sysctl of the calling thread's namespace.
+pub(crate) fn set_sysctl(name: &str, value: &str) {
+    let path = format!("/proc/sys/net/{name}");
+    fs::write(&path, value).unwrap_or_else(|error| panic!("write {path}: {error}"));
+}
+
+/// The engine, fed by events alone after its first scan.
+pub(crate) fn observe() -> Engine {
+    Engine::start(Options { scans: Scans::OnlyAtStart, diagnostics: false }).expect("start the engine")
+}
+
+/// Polls the engine until `wanted` gives a value of its snapshot; fails with the last snapshot after ten seconds.
+pub(crate) fn eventually<T>(engine: &mut Engine, what: &str, wanted: impl Fn(&Snapshot) -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        engine.poll().expect("poll");
+        let snapshot = engine.snapshot(usize::MAX);
+        if let Some(value) = wanted(&snapshot) {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "not seen: {what}\n{}\n{snapshot:#?}", run("ss", &["-tan"]));
+        thread::yield_now();
+    }
+}
+
+/// Waits until a condition outside of the engine holds.
+pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "did not come: {what}\n{}", run("ss", &["-tan"]));
+        thread::yield_now();
+    }
+}
+
+/// A row of counts: what `observer` and `ss` are compared by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Row {
+    Inbound(SocketAddr),
+    Outbound(IpAddr),
+}
+
+/// Counts by row and state; listeners count as `listen`.
+pub(crate) type Counts = BTreeMap<(Row, &'static str), u32>;
+
+/// What `ss` says of the calling thread's namespace, grouped as `observer` groups: a local address with a listener is
+/// inbound, everything else is outbound by its local ip.
+pub(crate) fn truth() -> Counts {
+    let text = run("ss", &["-Htan"]);
+    let sockets: Vec<(&str, SocketAddr)> = text
+        .lines()
+        .map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            (state_name(words[0]), address(words[3]))
+        })
+        .collect();
+    let listeners: Vec<&SocketAddr> =
+        sockets.iter().filter(|(state, _)| *state == "listen").map(|(_, local)| local).collect();
+    let is_inbound = |local: &SocketAddr| {
+        listeners.iter().any(|listener| {
+            listener.port() == local.port()
+                && (listener.ip() == local.ip() || listener.ip().is_unspecified())
+        })
+    };
+    let mut counts = Counts::new();
+    for (state, local) in &sockets {
+        let row = if is_inbound(local) { Row::Inbound(*local) } else { Row::Outbound(local.ip()) };
+        *counts.entry((row, *state)).or_default() += 1;
+    }
+    counts
+}
+
+/// The same of a snapshot.
+pub(crate) fn counted(snapshot: &Snapshot) -> Counts {
+    let mut counts = Counts::new();
+    for row in &snapshot.endpoints {
+        for (state, count) in row.states.iter() {
+            counts.insert((key(row), state.name()), count);
+        }
+        if row.listening {
+            counts.insert((key(row), "listen"), 1);
+        }
+    }
+    counts
+}
+
+fn key(row: &EndpointRow) -> Row {
+    match (row.key.direction, row.key.local_port) {
+        (Direction::Inbound, Some(port)) => Row::Inbound(SocketAddr::new(row.key.local_ip, port)),
+        _ => Row::Outbound(row.key.local_ip),
+    }
+}
+
+/// `ss` has its own spelling of states.
+fn state_name(ss: &str) -> &'static str {
+    match ss {
+        "ESTAB" => TcpState::Established.name(),
+        "SYN-SENT" => TcpState::SynSent.name(),
+        "SYN-RECV" => TcpState::SynReceived.name(),
+        "FIN-WAIT-1" => TcpState::FinWait1.name(),
+        "FIN-WAIT-2" => TcpState::FinWait2.name(),
+        "TIME-WAIT" => TcpState::TimeWait.name(),
+        "CLOSE-WAIT" => TcpState::CloseWait.name(),
+        "LAST-ACK" => TcpState::LastAck.name(),
+        "LISTEN" => TcpState::Listen.name(),
+        "CLOSING" => TcpState::Closing.name(),
+        other => panic!("ss shows a state {other}"),
+    }
+}
+
+/// "127.0.0.1:80", "[::1]:80", "[::ffff:127.0.0.1]:80", "*:80" (every IPv4 and IPv6 address), "127.0.0.1%lo:80".
+fn address(text: &str) -> SocketAddr {
+    let (ip, port) = text.rsplit_once(':').unwrap();
+    let ip = ip.trim_matches(['[', ']']).split('%').next().unwrap();
+    let ip: IpAddr = if ip == "*" { "::".parse().unwrap() } else { ip.parse().unwrap() };
+    SocketAddr::new(ip.to_canonical(), port.parse().unwrap())
+}
+
+/// Scans and compares every count with `ss`.
+#[track_caller]
+pub(crate) fn assert_equals_ss(engine: &mut Engine) {
+    engine.scan().expect("scan");
+    assert_eq!(counted(&engine.snapshot(0)), truth(), "observer and ss differ");
+}
+
+/// Waits until events alone have brought every count to what `ss` says. TIME_WAIT and FIN_WAIT2 that lost their full
+/// socket have no events: they are compared after scans.
+pub(crate) fn events_reach_ss(engine: &mut Engine) {
+    let scanned_only = [TcpState::TimeWait.name(), TcpState::FinWait2.name()];
+    let known_by_events = |mut counts: Counts| {
+        counts.retain(|(_, state), _| !scanned_only.contains(state));
+        counts
+    };
+    eventually(engine, "counts equal to ss", |snapshot| {
+        (known_by_events(counted(snapshot)) == known_by_events(truth())).then_some(())
+    });
+}
+
+/// A listener and the connections to it, both ends held by this process.
+pub(crate) struct Pairs {
+    pub(crate) listener: TcpListener,
+    pub(crate) clients: Vec<TcpStream>,
+    pub(crate) accepted: Vec<TcpStream>,
+}
+
+impl Pairs {
+    /// Listens on `address` and opens `count` connections to `target`.
+    pub(crate) fn open(address: &str, target: &str, count: usize) -> Self {
+        let mut pairs = Self { listener: listen(address, 128), clients: Vec::new(), accepted: Vec::new() };
+        pairs.more(target, count);
+        pairs
+    }
+
+    pub(crate) fn more(&mut self, target: &str, count: usize) {
+        for _ in 0..count {
+            self.clients.push(TcpStream::connect(target).expect("connect"));
+            self.accepted.push(self.listener.accept().expect("accept").0);
+        }
+    }
+}
+
+/// A listener; one on `[::]` takes IPv4 too.
+pub(crate) fn listen(address: &str, backlog: i32) -> TcpListener {
+    let address: SocketAddr = address.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    if address.is_ipv6() {
+        socket.set_only_v6(false).unwrap();
+    }
+    socket.bind(&address.into()).unwrap();
+    socket.listen(backlog).unwrap();
+    socket.into()
+}
+
+/// The row of a local endpoint.
+pub(crate) fn inbound<'a>(snapshot: &'a Snapshot, local: &str) -> Option<&'a EndpointRow> {
+    let local: SocketAddr = local.parse().unwrap();
+    snapshot.endpoints.iter().find(|row| key(row) == Row::Inbound(local))
+}
+
+/// The row of a client's local ip.
+pub(crate) fn outbound<'a>(snapshot: &'a Snapshot, local: &str) -> Option<&'a EndpointRow> {
+    let local: IpAddr = local.parse().unwrap();
+    snapshot.endpoints.iter().find(|row| key(row) == Row::Outbound(local))
+}
