@@ -1,6 +1,17 @@
 //! The BPF programs: one file a hook, one a scan. Built by `cargo xtask ebpf`; on the host an empty shell.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(
+        clippy::inline_always,
+        reason = "a program is verified as one function: a call would cost each path its own verification"
+    ),
+    expect(
+        clippy::needless_pass_by_value,
+        reason = "the macros of aya-ebpf hand entries their context by value"
+    )
+)]
 
 #[cfg(target_arch = "bpf")]
 mod emit;

@@ -86,7 +86,10 @@ impl Sock {
     ) -> Option<SocketRecord> {
         let record = self.try_record(kind);
         if record.is_none() {
-            warn!(ctx, "network namespace {}: the four-tuple of a socket could not be read", self.netns);
+            warn!(
+                ctx,
+                "network namespace {}: the four-tuple of a socket could not be read", self.netns
+            );
             count(Loss::ReadFailed);
         }
         record

@@ -5,8 +5,6 @@ use std::{
     process::ExitCode,
 };
 
-use observer_ebpf::abi::{Offsets, Settings};
-
 use crate::{
     host,
     model::trust::HookStatus,
@@ -62,14 +60,14 @@ fn examine(out: &mut impl Write) -> io::Result<Result<(), ProbeError>> {
         }
     };
     writeln!(out, "btf           {KERNEL_BTF}")?;
-    print_offsets(out, kernel.offsets)?;
+    print_offsets(out, &kernel)?;
     if !missing.is_empty() {
         return Ok(Err(ProbeError::MissingCapabilities(missing.join(" and "))));
     }
     let options = LoadOptions {
         ring_bytes: RING_BYTES,
-        settings: Settings::DEFAULT,
-        log_level: 0,
+        netns: None,
+        diagnostics: false,
     };
     let attached = match attach::attach(&kernel, options) {
         Ok(attached) => attached,
@@ -100,20 +98,22 @@ fn print_hook(out: &mut impl Write, status: &HookStatus) -> io::Result<()> {
     Ok(())
 }
 
-fn print_offsets(out: &mut impl Write, found: Offsets) -> io::Result<()> {
+fn print_offsets(out: &mut impl Write, kernel: &Kernel) -> io::Result<()> {
     writeln!(
         out,
         "\noffsets       bytes from the start of each structure"
     )?;
     for wanted in offsets::WANTED {
-        let name = format!("{}.{}", wanted.structure, wanted.path);
-        match offsets::found(wanted, found) {
-            Some(offset) => writeln!(out, "  {name:<40} {offset:>5}")?,
-            None if wanted.vital => {
-                writeln!(out, "  {name:<40} ABSENT: sockets cannot be told apart")?
-            }
-            None => writeln!(out, "  {name:<40} absent: one detail is left out")?,
-        }
+        let verdict = match offsets::found(wanted, kernel.offsets) {
+            Some(offset) => format!("{offset:>5}"),
+            None if wanted.vital => "ABSENT: sockets cannot be told apart".to_owned(),
+            None => "absent: one detail is left out".to_owned(),
+        };
+        writeln!(
+            out,
+            "  {:<40} {verdict}",
+            format!("{}.{}", wanted.structure, wanted.path)
+        )?;
     }
     Ok(())
 }

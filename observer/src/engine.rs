@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use observer_ebpf::abi::{Loss, Settings};
 use tokio::sync::watch;
 
 use crate::{
@@ -96,12 +95,8 @@ impl Engine {
             &kernel,
             LoadOptions {
                 ring_bytes: RING_BYTES,
-                settings: Settings { netns: netns.0 },
-                log_level: if options.diagnostics {
-                    aya_log::Level::Debug as u8
-                } else {
-                    0
-                },
+                netns: Some(netns),
+                diagnostics: options.diagnostics,
             },
         )?;
         attached.require_vital_hooks()?;
@@ -257,9 +252,8 @@ impl Engine {
     /// Tells the model of losses; returns their sum.
     fn take_losses(&mut self) -> u64 {
         let losses = Losses {
-            ring_full: self.live.lost(Loss::RingFull).unwrap_or(0),
-            read_failed: self.live.lost(Loss::ReadFailed).unwrap_or(0),
             undecodable: self.undecodable,
+            ..self.live.losses()
         };
         self.model.set_losses(losses, self.started.elapsed());
         losses.total()

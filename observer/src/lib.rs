@@ -19,4 +19,6 @@ pub mod host;
 pub mod logging;
 pub mod model;
 pub mod probe;
+pub mod screen;
 pub mod source;
+pub mod tui;

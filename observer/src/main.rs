@@ -8,7 +8,7 @@ use std::{
 use clap::Parser as _;
 use observer::{
     cli::{Cli, Job},
-    doctor, export, logging,
+    doctor, export, logging, screen,
 };
 
 fn main() -> ExitCode {
@@ -30,7 +30,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let job = cli.job(io::stdout().is_terminal());
     let diagnostics = logging::start(log_file.as_deref())?;
     match job {
-        Job::Screen => unreachable!(),
+        Job::Screen => return screen::run(diagnostics),
         Job::Snapshot(args) => export::print(diagnostics, args.json, &mut io::stdout().lock())?,
         Job::Doctor => return doctor::run(&mut io::stdout().lock()),
     }

@@ -1,30 +1,44 @@
 //! The live screen: the engine on a thread of its own, the terminal on this one.
 
-use std::thread;
+use std::{process::ExitCode, thread};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use tokio::sync::watch;
 
 use crate::{
     engine::{Engine, Options, Scans},
-    tui,
+    tui::{self, Ended, MIN_HEIGHT, MIN_WIDTH},
 };
 
 /// Shows the live screen until the user leaves it. All that can fail at start fails before the screen is touched.
-pub fn run(diagnostics: bool) -> anyhow::Result<()> {
-    tui::check_terminal()?;
-    let engine = Engine::start(Options { scans: Scans::Regularly, diagnostics })?;
+pub fn run(diagnostics: bool) -> anyhow::Result<ExitCode> {
+    let (width, height) = crossterm::terminal::size().context("ask the terminal for its size")?;
+    ensure!(
+        width >= MIN_WIDTH && height >= MIN_HEIGHT,
+        "this terminal has {width} columns and {height} lines, the screen needs {MIN_WIDTH} and {MIN_HEIGHT}: \
+         make it larger, or run `observer snapshot`"
+    );
+    let engine = Engine::start(Options {
+        scans: Scans::Regularly,
+        diagnostics,
+    })?;
     let (publish, snapshots) = watch::channel(engine.first_snapshot());
     let engine = thread::Builder::new()
         .name("engine".to_owned())
         .spawn(move || engine.run(&publish))
         .context("start the engine's thread")?;
-    let shown = tokio::runtime::Builder::new_current_thread()
+    let ended = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the screen")?
-        .block_on(tui::run(snapshots));
+        .block_on(tui::run(snapshots, tui::Options::from_env()));
     // The screen let go of its receiver: the engine ends at its next look. Its own error says more than the screen's.
-    engine.join().map_err(|_| anyhow!("the engine panicked"))??;
-    shown
+    engine
+        .join()
+        .map_err(|_| anyhow!("the engine panicked: please report this"))??;
+    Ok(match ended? {
+        Ended::Quit | Ended::TerminalGone => ExitCode::SUCCESS,
+        // As a shell tells of a program that a signal ended.
+        Ended::Signal(number) => ExitCode::from(128 + u8::try_from(number).unwrap_or(0)),
+    })
 }

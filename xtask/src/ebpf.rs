@@ -82,8 +82,8 @@ fn for_kernel<'a>(cargo: &'a mut Command, arch: &str, linker: &Path) -> Result<&
     let flags = [
         format!("-Clinker={}", utf8(linker)?),
         format!("--cfg=bpf_target_arch=\"{arch}\""),
-        // Two ways in which folders of the building machine would get into the object. Nobody reads where a BPF
-        // program panicked, so the places are left out rather than renamed.
+        // The ways by which folders of the building machine get into an object. Nobody reads where a BPF program
+        // panicked, so those places are left out.
         "-Zlocation-detail=none".to_owned(),
         format!(
             "--remap-path-prefix={}=/observer",

@@ -54,22 +54,11 @@ fn cargo(arguments: &str) -> Result<()> {
 fn host_is_free_of_bpf() -> Result<()> {
     for arch in ebpf::ARCHES {
         let mut tree = process::cargo();
-        tree.args([
-            "tree",
-            "--locked",
-            "--package",
-            "observer",
-            "--edges",
-            "normal",
-            "--prefix",
-            "none",
-        ]);
+        tree.args("tree --locked --package observer --edges normal --prefix none".split(' '));
         tree.args(["--target", &format!("{arch}-unknown-linux-gnu")]);
         let tree = process::stdout(&mut tree)?;
         if let Some(package) = tree.lines().find(|line| line.starts_with("aya-ebpf")) {
-            bail!(
-                "{package} is a dependency of `observer` on {arch}: `cargo tree --invert aya-ebpf` shows what brings it in"
-            );
+            bail!("{package} gets into `observer` on {arch}: see `cargo tree --invert aya-ebpf`");
         }
     }
     Ok(())
@@ -112,10 +101,8 @@ fn run_summing(mut command: Command, tally: &mut Tally) -> Result<()> {
     command
         .stdout(writer.try_clone().context("share a pipe")?)
         .stderr(writer);
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("start {command:?}"))?;
-    // The pipe ends when nobody can write to it any more; the command still holds our ends of it.
+    let mut child = command.spawn().context("start `cargo test`")?;
+    // The pipe ends when nobody can write to it any more: the command must let go of our copies.
     command.stdout(io::stdout()).stderr(io::stderr());
 
     let mut reader = BufReader::new(reader);

@@ -1,22 +1,15 @@
-//! What the tasks need beyond stable Rust, and how it is got: packages of Debian 12, and bpf-linker from crates.io.
+//! What the tasks need beyond stable Rust: the rustc of Debian 12, which comes with `core` for BPF, bpf-linker from
+//! crates.io, and the programs that tests run. What is missing is installed.
 
-use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
-use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt as _;
+use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
+use crate::apt::{self, Need};
 use crate::process;
-
-/// Packages that serve one purpose, installed together so that their versions fit.
-struct Need {
-    packages: &'static [&'static str],
-    purpose: &'static str,
-}
 
 const COMPILER: Need = Need {
     packages: &[
@@ -25,7 +18,7 @@ const COMPILER: Need = Need {
         "rust-web-llvm",
         "libstd-rust-web-dev-bpf",
     ],
-    purpose: "builds the BPF objects (a rustc that comes with `core` for BPF)",
+    purpose: "builds the BPF objects",
 };
 const LINTER: Need = Need {
     packages: &["rust-web-clippy"],
@@ -42,29 +35,28 @@ const LINKER_BUILD: Need = Need {
 };
 const NETWORK: Need = Need {
     packages: &["iproute2"],
-    purpose: "`ip` and `ss`: the tests' network namespaces, and a second opinion",
+    purpose: "`ip` and `ss`, for tests on live sockets",
 };
 const TERMINAL: Need = Need {
     packages: &["tmux"],
-    purpose: "a terminal for the tests of the interface",
+    purpose: "a terminal, for tests of the interface",
 };
 
 const LINKER_VERSION: &str = "0.13.0";
-/// The LLVM of [`COMPILER`]: the linker reads the bitcode which that rustc writes.
+/// The LLVM of [`COMPILER`]: bpf-linker reads the bitcode that rustc writes.
 const LLVM: &str = "llvm-22";
-const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 
-/// Installs what building and linting the BPF side needs; returns the path of bpf-linker.
+/// Sees to what the BPF side is built and linted with; returns the path of bpf-linker.
 pub(crate) fn for_ebpf() -> Result<PathBuf> {
     install(vec![COMPILER, LINTER])
 }
 
-/// Installs what the whole of `cargo xtask test` needs; returns the path of bpf-linker.
-pub(crate) fn for_tests() -> Result<PathBuf> {
-    install(vec![NETWORK, TERMINAL, COMPILER, LINTER])
+/// Sees to all that `cargo xtask test` runs.
+pub(crate) fn for_tests() -> Result<()> {
+    install(vec![NETWORK, TERMINAL, COMPILER, LINTER]).map(drop)
 }
 
-/// A program of Debian's Rust, by name: of two toolchains on one machine it must not mix.
+/// A program of Debian's Rust, kept clear of the Rust that runs this task.
 pub(crate) fn debian_rust(program: &str) -> Command {
     let mut command = Command::new(Path::new("/usr/bin").join(program));
     for (name, _) in env::vars_os().filter(|(name, _)| steers_rust(name)) {
@@ -76,9 +68,11 @@ pub(crate) fn debian_rust(program: &str) -> Command {
     command
 }
 
-/// Whether a variable, set by the user or by the cargo that runs us, would change what another cargo builds or with
-/// what. Where crates come from is left as the user has it.
+/// Whether a variable, of the user or of the cargo that runs this task, would change what Debian's cargo builds, or
+/// with what. Where crates come from stays as the user has it.
 fn steers_rust(name: &OsStr) -> bool {
+    // rustup and `cargo run` point LD_LIBRARY_PATH at the libraries of their own rustc.
+    const STEERING: [&str; 4] = ["CARGO", "RUST", "AYA_", "LD_LIBRARY_PATH"];
     const SOURCES: [&str; 5] = [
         "CARGO_HOME",
         "CARGO_HTTP_",
@@ -87,121 +81,79 @@ fn steers_rust(name: &OsStr) -> bool {
         "CARGO_SOURCE_",
     ];
     let name = name.to_string_lossy();
-    // rustup and `cargo run` point LD_LIBRARY_PATH at the libraries of their own rustc.
-    let steers = ["CARGO", "RUST", "AYA_", "LD_LIBRARY_PATH"]
-        .iter()
-        .any(|prefix| name.starts_with(prefix));
-    steers && !SOURCES.iter().any(|prefix| name.starts_with(prefix))
+    let is_one_of = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    is_one_of(&STEERING) && !is_one_of(&SOURCES)
 }
 
 fn install(mut needs: Vec<Need>) -> Result<PathBuf> {
-    // Beside cargo's own tools it could be of another version or LLVM; outside the tree it outlives `cargo clean`.
-    let linker_root = cache_dir()?.join(format!("bpf-linker-{LINKER_VERSION}-{LLVM}"));
-    let linker = linker_root.join("bin/bpf-linker");
-    let has_linker = linker.exists();
-    if !has_linker {
+    // A bpf-linker on the PATH may be of another version; outside the tree ours outlives `cargo clean`.
+    let root = cache_dir()?.join(format!("bpf-linker-{LINKER_VERSION}-{LLVM}"));
+    let linker = root.join("bin/bpf-linker");
+    if linker.exists() {
+        apt::install(&needs)?;
+    } else {
         needs.push(LINKER_BUILD);
-    }
-    install_packages(&needs)?;
-    if !has_linker {
-        println!(
-            "installing bpf-linker {LINKER_VERSION} to {}: links the BPF objects",
-            linker_root.display()
-        );
-        let mut cargo = debian_rust("cargo");
-        cargo.args([
-            "install",
-            "bpf-linker",
-            "--version",
-            LINKER_VERSION,
-            "--locked",
-            "--no-default-features",
-        ]);
-        cargo
-            .args(["--features", LLVM])
-            .arg("--root")
-            .arg(&linker_root);
-        process::run_silently(cargo.env("LLVM_PREFIX", LLVM_PREFIX))?;
+        apt::install(&needs)?;
+        install_linker(&root)?;
     }
     Ok(linker)
 }
 
+fn install_linker(root: &Path) -> Result<()> {
+    println!(
+        "installing bpf-linker {LINKER_VERSION} to {}: links the BPF objects",
+        root.display()
+    );
+    let mut cargo = debian_rust("cargo");
+    cargo.args([
+        "install",
+        "bpf-linker",
+        "--version",
+        LINKER_VERSION,
+        "--locked",
+    ]);
+    cargo
+        .args(["--no-default-features", "--features", LLVM])
+        .arg("--root")
+        .arg(root);
+    process::run_silently(cargo.env("LLVM_PREFIX", Path::new("/usr/lib").join(LLVM)))
+}
+
 fn cache_dir() -> Result<PathBuf> {
-    let set = |name| {
+    let folder = |name| {
         env::var_os(name)
-            .filter(|value: &OsString| !value.is_empty())
+            .filter(|value| !value.is_empty())
             .map(PathBuf::from)
     };
-    let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+    let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
     Ok(cache
         .context("neither XDG_CACHE_HOME nor HOME is set")?
         .join("observer"))
 }
 
-fn install_packages(needs: &[Need]) -> Result<()> {
-    let installed = installed_packages(needs)?;
-    let is_met = |need: &Need| {
-        need.packages
-            .iter()
-            .all(|&package| installed.contains(package))
-    };
-    let unmet: Vec<&Need> = needs.iter().filter(|need| !is_met(need)).collect();
-    if unmet.is_empty() {
-        return Ok(());
-    }
-    if !is_root()? || !Path::new("/usr/bin/apt-get").exists() {
-        let packages: Vec<_> = unmet
-            .iter()
-            .flat_map(|need| need.packages)
-            .copied()
-            .collect();
-        bail!(
-            "packages are missing; on Debian 12, as root: apt-get install {}",
-            packages.join(" ")
-        );
-    }
-    process::run_silently(apt_get().arg("update"))?;
-    for need in unmet {
-        println!("installing {}: {}", need.packages.join(" "), need.purpose);
-        process::run_silently(
-            apt_get()
-                .args(["install", "--yes", "--no-install-recommends"])
-                .args(need.packages),
-        )?;
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn installed_packages(needs: &[Need]) -> Result<HashSet<String>> {
-    let mut query = Command::new("dpkg-query");
-    query.args(["--show", "--showformat", "${db:Status-Status} ${Package}\n"]);
-    query.args(needs.iter().flat_map(|need| need.packages));
-    // Its exit code only tells that some package is not known.
-    let listed = match query.output() {
-        Ok(output) => output.stdout,
-        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(error).context("start `dpkg-query`"),
-    };
-    let listed = String::from_utf8_lossy(&listed);
-    Ok(listed
-        .lines()
-        .filter_map(|line| line.strip_prefix("installed "))
-        .map(str::to_owned)
-        .collect())
-}
-
-fn apt_get() -> Command {
-    let mut command = Command::new("apt-get");
-    // Another apt at work on the machine is waited for, not failed on.
-    command.env("DEBIAN_FRONTEND", "noninteractive").args([
-        "--quiet",
-        "--option",
-        "DPkg::Lock::Timeout=300",
-    ]);
-    command
-}
-
-fn is_root() -> Result<bool> {
-    let process = fs::metadata("/proc/self").context("read the owner of /proc/self")?;
-    Ok(process.uid() == 0)
+    #[test]
+    fn what_the_outer_cargo_sets_does_not_reach_debians() {
+        for name in [
+            "CARGO",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "RUSTUP_TOOLCHAIN",
+            "RUSTC_WRAPPER",
+            "LD_LIBRARY_PATH",
+        ] {
+            assert!(steers_rust(OsStr::new(name)), "{name}");
+        }
+        for name in [
+            "PATH",
+            "HOME",
+            "CARGO_HOME",
+            "CARGO_HTTP_CAINFO",
+            "https_proxy",
+        ] {
+            assert!(!steers_rust(OsStr::new(name)), "{name}");
+        }
+    }
 }

@@ -55,7 +55,7 @@ fn on_sys_exit(ctx: &TracePointContext) {
     if fd < 0 {
         return;
     }
-    if let Some(sock) = sock_of_fd(fd as u64) {
+    if let Some(sock) = sock_of_fd(fd.cast_unsigned()) {
         on_accept(ctx, sock);
     }
 }

@@ -38,13 +38,10 @@ fn fullest_process() -> Option<ProcessFiles> {
         let open = open_files(&entry.path()).ok()?;
         Some((pid, open, soft_limit(pid)?))
     });
-    let rank = |open: u64, limit: Option<u64>| match limit {
-        // Parts per million: a total order, which floats lack.
-        Some(limit) => u128::from(open) * 1_000_000 / u128::from(limit.max(1)),
-        None => 0,
-    };
-    let (pid, open, soft_limit) =
-        processes.max_by_key(|(_, open, limit)| (rank(*open, *limit), *open))?;
+    // Parts per million: a total order, which floats lack. Unlimited is so large that its part is 0.
+    let part = |open: u64, limit: u64| u128::from(open) * 1_000_000 / u128::from(limit.max(1));
+    let (pid, open, limit) =
+        processes.max_by_key(|(_, open, limit)| (part(*open, *limit), *open))?;
     let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     Some(ProcessFiles {
         process: Process {
@@ -52,7 +49,7 @@ fn fullest_process() -> Option<ProcessFiles> {
             comm: Comm::from(comm.trim_end()),
         },
         open,
-        soft_limit,
+        soft_limit: Some(limit).filter(|limit| *limit != libc::RLIM_INFINITY),
     })
 }
 
@@ -65,8 +62,8 @@ fn open_files(process: &Path) -> io::Result<u64> {
     }
 }
 
-/// The soft `RLIMIT_NOFILE` of a process, `Some(None)` for unlimited; `None` if it is gone or not ours to ask.
-fn soft_limit(pid: u32) -> Option<Option<u64>> {
+/// The soft `RLIMIT_NOFILE` of a process, `RLIM_INFINITY` for unlimited; `None` if it is gone or not ours to ask.
+fn soft_limit(pid: u32) -> Option<u64> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
@@ -75,7 +72,7 @@ fn soft_limit(pid: u32) -> Option<Option<u64>> {
     // SAFETY: a null new limit only asks; `limit` is a live rlimit to be written to.
     let status =
         unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit) };
-    (status == 0).then(|| Some(limit.rlim_cur).filter(|limit| *limit != libc::RLIM_INFINITY))
+    (status == 0).then_some(limit.rlim_cur)
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     values: [u32; Self::LEN],
-    len: u8,
-    next: u8,
+    len: usize,
+    next: usize,
 }
 
 impl History {
@@ -24,16 +24,16 @@ impl History {
 
     /// Appends a value; the oldest goes when the minute is full.
     pub fn push(&mut self, value: u32) {
-        self.values[usize::from(self.next)] = value;
-        self.next = (self.next + 1) % Self::LEN as u8;
-        self.len = (self.len + 1).min(Self::LEN as u8);
+        self.values[self.next] = value;
+        self.next = (self.next + 1) % Self::LEN;
+        self.len = (self.len + 1).min(Self::LEN);
     }
 
     /// The values, the oldest first.
+    #[must_use]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
-        let len = usize::from(self.len);
-        let first = usize::from(self.next) + Self::LEN - len;
-        (0..len).map(move |i| self.values[(first + i) % Self::LEN])
+        let first = self.next + Self::LEN - self.len;
+        (0..self.len).map(move |i| self.values[(first + i) % Self::LEN])
     }
 }
 

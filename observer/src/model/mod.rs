@@ -70,7 +70,8 @@ impl Model {
     /// Takes in one event. `now` is time since start and never goes back.
     pub fn apply(&mut self, event: &Event, now: Duration) {
         self.now = now;
-        self.trust.events_total += 1;
+        let of_scan = matches!(event, Event::Scanned { .. } | Event::Held { .. });
+        self.trust.events_total += u64::from(!of_scan);
         match *event {
             Event::State {
                 socket,

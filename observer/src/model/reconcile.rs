@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::{
     Model,
+    endpoint::Minis,
     event::{Binding, Found, Identity},
     snapshot::Direction,
     socket::Socket,
     trust::ScanSummary,
-    units::{NetnsId, SocketId, TcpState},
+    units::{NetnsId, SocketId, StateCounts, TcpState},
 };
 
 impl Model {
@@ -46,12 +47,12 @@ impl Model {
     /// The scan could not be finished: what it found so far stays, what it did not find is not swept.
     pub fn abandon_scan(&mut self) {
         self.scanning = None;
-        self.endpoints
-            .iter_mut()
-            .for_each(|row| row.minis.running = Default::default());
-        self.destinations
-            .iter_mut()
-            .for_each(|row| row.minis.running = Default::default());
+        for row in self.endpoints.iter_mut() {
+            row.minis.running = StateCounts::default();
+        }
+        for row in self.destinations.iter_mut() {
+            row.minis.running = Minis::default();
+        }
     }
 
     pub(super) fn on_scanned(&mut self, socket: &Identity, found: Found, binding: Binding) {
@@ -139,10 +140,12 @@ impl Model {
             .collect();
         let gone_listeners = self.listeners.older_than(netns, generation);
         self.drift().removed += (gone.len() + gone_listeners.len()) as u64;
-        gone.into_iter().for_each(|id| self.remove_socket(id));
-        gone_listeners
-            .into_iter()
-            .for_each(|id| self.remove_listener(id));
+        for id in gone {
+            self.remove_socket(id);
+        }
+        for id in gone_listeners {
+            self.remove_listener(id);
+        }
     }
 
     /// The first scan finds what was there before the hooks: that is no drift.

@@ -160,9 +160,9 @@ impl Losses {
 pub struct Trust {
     /// Hooks, in the order of [`Hook::ALL`].
     pub hooks: Vec<HookStatus>,
-    /// Records taken from the ring buffer since start, those of scans included.
+    /// Records of hooks since start; those of scans are no events.
     pub events_total: u64,
-    /// Records per second, over the last second.
+    /// Events per second, over the last second.
     pub events_per_second: f64,
     /// Records that did not reach the model.
     pub losses: Losses,

@@ -5,7 +5,7 @@ use aya::{
     maps::{MapData, PerCpuArray, RingBuf},
     programs::{FEntry, FExit, Iter, KProbe, ProgramError, RawTracePoint, TracePoint},
 };
-use observer_ebpf::abi::{Offsets, Settings};
+use observer_ebpf::abi::{Loss, Offsets, Settings};
 use zerocopy::IntoBytes as _;
 
 use super::{
@@ -14,7 +14,10 @@ use super::{
     offsets, plan,
     tracefs::with_tracefs,
 };
-use crate::model::trust::{Hook, HookStatus, Rung};
+use crate::model::{
+    trust::{Hook, HookStatus, Losses, Rung},
+    units::NetnsId,
+};
 
 #[cfg(target_arch = "x86_64")]
 const OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/observer-x86_64.bpf.o");
@@ -53,8 +56,7 @@ pub struct Attached {
     pub hooks: Vec<HookStatus>,
     /// Every record.
     pub events: RingBuf<MapData>,
-    /// Records lost, by `abi::Loss`.
-    pub losses: PerCpuArray<MapData, u64>,
+    losses: PerCpuArray<MapData, u64>,
     ebpf: Ebpf,
 }
 
@@ -63,10 +65,10 @@ pub struct Attached {
 pub struct LoadOptions {
     /// Bytes of the ring buffer: a power of two and a multiple of the page size.
     pub ring_bytes: u32,
-    /// What the programs report.
-    pub settings: Settings,
-    /// The least severe diagnostics that the kernel side sends: 0 for none, as `aya_log::Level` otherwise.
-    pub log_level: u8,
+    /// Report only the sockets of this network namespace; `None` reports all.
+    pub netns: Option<NetnsId>,
+    /// Whether the kernel side sends its diagnostics.
+    pub diagnostics: bool,
 }
 
 /// Loads the object and attaches each hook by the best rung that works. A missing hook is data; only when the maps
@@ -78,11 +80,21 @@ pub fn attach(kernel: &Kernel, options: LoadOptions) -> Result<Attached, ProbeEr
             wanted.structure, wanted.path
         )));
     }
+    let settings = Settings {
+        netns: options
+            .netns
+            .map_or(Settings::DEFAULT.netns, |netns| netns.0),
+    };
+    let log_level: u8 = if options.diagnostics {
+        aya_log::Level::Debug as u8
+    } else {
+        0
+    };
     let mut ebpf = EbpfLoader::new()
         .btf(Some(&kernel.btf))
         .override_global("OFFSETS", kernel.offsets.as_bytes(), true)
-        .override_global("SETTINGS", options.settings.as_bytes(), true)
-        .override_global(aya_log::LEVEL, &options.log_level, true)
+        .override_global("SETTINGS", settings.as_bytes(), true)
+        .override_global(aya_log::LEVEL, &log_level, true)
         .map_max_entries("EVENTS", options.ring_bytes)
         .load(OBJECT)
         .map_err(Box::new)?;
@@ -124,6 +136,20 @@ impl Attached {
                     .last()
                     .map_or_else(String::new, |failed| failed.because.clone()),
             }),
+        }
+    }
+
+    /// Records that the kernel side lost since load. A counter that cannot be read counts as 0.
+    #[must_use]
+    pub fn losses(&self) -> Losses {
+        let count = |loss: Loss| {
+            let per_cpu = self.losses.get(&(loss as u32), 0);
+            per_cpu.map_or(0, |per_cpu| per_cpu.iter().sum())
+        };
+        Losses {
+            ring_full: count(Loss::RingFull),
+            read_failed: count(Loss::ReadFailed),
+            undecodable: 0,
         }
     }
 

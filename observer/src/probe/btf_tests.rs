@@ -1,5 +1,7 @@
 //! Against hand-made BTF, and against what the running kernel says of itself.
 
+#![expect(clippy::cast_possible_truncation, reason = "hand-made BTF is small")]
+
 use super::*;
 
 /// Builds BTF type by type.
@@ -98,7 +100,12 @@ fn sample() -> Vec<u8> {
         &[("", anonymous, 96), ("ns", inner_alias, 256)],
     );
     // A bit field of 4 bits at bit 36: size in the upper byte.
-    b.structure("flags", kind::STRUCT, true, &[("locks", int, 4 << 24 | 36)]);
+    b.structure(
+        "flags",
+        kind::STRUCT,
+        true,
+        &[("locks", int, (4 << 24) + 36)],
+    );
     let prototype = b.add("", kind::FUNC_PROTO, false, 2, int, &[0, int, 0, int]);
     b.add("accept", kind::FUNC, false, 1, prototype, &[]);
     b.finish()

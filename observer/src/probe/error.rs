@@ -71,7 +71,11 @@ pub fn reason(error: &ProgramError) -> String {
         } => {
             let log = verifier_log.to_string();
             tracing::debug!(%io_error, %log, "program load");
-            let last = log.lines().rev().map(str::trim).find(|line| !is_statistics(line));
+            let last = log
+                .lines()
+                .rev()
+                .map(str::trim)
+                .find(|line| !is_statistics(line));
             match last {
                 Some(last) => format!("load: {io_error}; verifier: {last}"),
                 None => format!("load: {io_error}"),
@@ -83,7 +87,10 @@ pub fn reason(error: &ProgramError) -> String {
 
 /// What the verifier says after its verdict.
 fn is_statistics(line: &str) -> bool {
-    line.is_empty() || ["processed ", "stack depth ", "verification time "].iter().any(|it| line.starts_with(it))
+    line.is_empty()
+        || ["processed ", "stack depth ", "verification time "]
+            .iter()
+            .any(|it| line.starts_with(it))
 }
 
 /// An error with all its causes, in one line.

@@ -1,11 +1,12 @@
 //! Events of the running kernel.
 
-use observer_ebpf::abi::Loss;
-
 use super::scan::Pass;
 use crate::{
     decode::{self, DecodeError},
-    model::{event::Event, trust::Hook},
+    model::{
+        event::Event,
+        trust::{Hook, Losses},
+    },
     probe::attach::Attached,
 };
 
@@ -39,11 +40,10 @@ impl Live {
         }
     }
 
-    /// How many records the kernel side lost for this cause, since load; `None` if the counter cannot be read.
+    /// Records that the kernel side lost since load.
     #[must_use]
-    pub fn lost(&self, loss: Loss) -> Option<u64> {
-        let per_cpu = self.attached.losses.get(&(loss as u32), 0).ok()?;
-        Some(per_cpu.iter().sum())
+    pub fn losses(&self) -> Losses {
+        self.attached.losses()
     }
 
     /// Starts a pass over the kernel's table, in the network namespace of the calling thread.

@@ -1,0 +1,183 @@
+//! Numbers, durations, addresses and names as people read them.
+
+use std::{net::IpAddr, time::Duration};
+
+use ratatui::text::Span;
+
+use crate::model::{snapshot::DestinationRow, units::Comm};
+
+/// `1,234,567`
+pub(crate) fn count(value: u64) -> String {
+    grouped(&value.to_string())
+}
+
+/// `1,234,567` when it fits into `width`, else `1234567`, else `1.2M`.
+pub(crate) fn count_within(value: u64, width: usize) -> String {
+    let plain = value.to_string();
+    let long = grouped(&plain);
+    if long.len() <= width {
+        return long;
+    }
+    if plain.len() <= width {
+        return plain;
+    }
+    let (unit, letter) = match value {
+        0..1_000_000 => (1_000, 'k'),
+        1_000_000..1_000_000_000 => (1_000_000, 'M'),
+        _ => (1_000_000_000, 'G'),
+    };
+    let short = format!("{}.{}{letter}", value / unit, value % unit * 10 / unit);
+    if short.len() <= width {
+        short
+    } else {
+        format!("{}{letter}", value / unit)
+    }
+}
+
+/// Per second: one decimal below ten.
+pub(crate) fn rate(value: f64) -> String {
+    if value == 0.0 {
+        "0".to_owned()
+    } else if value < 9.95 {
+        format!("{value:.1}")
+    } else {
+        grouped(&format!("{value:.0}"))
+    }
+}
+
+fn grouped(digits: &str) -> String {
+    let mut out = String::with_capacity(digits.len() * 4 / 3 + 1);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// How long ago, or for how long: two units at most.
+pub(crate) fn duration(value: Duration) -> String {
+    let seconds = value.as_secs();
+    match seconds {
+        0..10 => format!("{}.{} s", seconds, value.subsec_millis() / 100),
+        10..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{} h {:02} min", seconds / 3_600, seconds / 60 % 60),
+        _ => format!("{} d {:02} h", seconds / 86_400, seconds / 3_600 % 24),
+    }
+}
+
+/// How long something took.
+pub(crate) fn took(value: Duration) -> String {
+    match value.as_millis() {
+        0 => "<1 ms".to_owned(),
+        millis @ 1..1_000 => format!("{millis} ms"),
+        _ => duration(value),
+    }
+}
+
+/// A part, 0 to 1, in whole percent. Rounded down: 100 % means full.
+pub(crate) fn percent(ratio: f64) -> String {
+    format!("{:.0} %", (ratio * 100.0).floor())
+}
+
+/// `10.0.0.5:80`, `[::1]:80`; `*` for a port of its own for each connection.
+pub(crate) fn address(ip: IpAddr, port: Option<u16>) -> String {
+    let port = port.map_or_else(|| "*".to_owned(), |port| port.to_string());
+    match ip {
+        IpAddr::V4(ip) => format!("{ip}:{port}"),
+        IpAddr::V6(ip) => format!("[{ip}]:{port}"),
+    }
+}
+
+/// `10.0.0.5 → 10.0.0.9:5432`, or as much of it as fits: the remote end, and of that the port.
+pub(crate) fn towards(local: IpAddr, destination: &DestinationRow, width: usize) -> String {
+    let remote = destination.remote.to_string();
+    let both = format!("{local} → {remote}");
+    if text_width(&both) <= width {
+        both
+    } else {
+        cut_middle(&format!("→ {remote}"), width)
+    }
+}
+
+/// A command name that is safe to draw.
+pub(crate) fn comm(comm: Comm) -> String {
+    printable(&comm.to_string())
+}
+
+/// `nginx 1234`, or the name alone where that does not fit.
+pub(crate) fn process(comm: &str, pid: u32, width: usize) -> String {
+    let both = format!("{comm} {pid}");
+    if text_width(&both) <= width {
+        both
+    } else {
+        cut_end(comm, width)
+    }
+}
+
+/// Characters that a terminal would obey, or that reorder or hide their neighbours, come out as `?`.
+pub(crate) fn printable(text: &str) -> String {
+    let is_invisible = |c| matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    text.chars()
+        .map(|c| {
+            if c.is_control() || is_invisible(c) {
+                '?'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+/// The columns that a text takes on the screen.
+pub(crate) fn text_width(text: &str) -> usize {
+    Span::raw(text).width()
+}
+
+/// The text, its end replaced by `…` where it does not fit.
+pub(crate) fn cut_end(text: &str, width: usize) -> String {
+    cut(text, width, 0)
+}
+
+/// The text, its middle replaced by `…` where it does not fit; a port at its end stays.
+pub(crate) fn cut_middle(text: &str, width: usize) -> String {
+    const PORT: usize = ":65535".len();
+    cut(text, width, PORT.min(width / 2))
+}
+
+fn cut(text: &str, width: usize, tail: usize) -> String {
+    if text_width(text) <= width {
+        return text.to_owned();
+    }
+    let mut ending: Vec<char> = Vec::new();
+    let mut left = width.saturating_sub(1);
+    for c in text.chars().rev() {
+        let columns = text_width(c.encode_utf8(&mut [0; 4]));
+        if columns > left || ending.len() >= tail {
+            break;
+        }
+        left -= columns;
+        ending.push(c);
+    }
+    let mut out = String::new();
+    for c in text.chars() {
+        let columns = text_width(c.encode_utf8(&mut [0; 4]));
+        if columns > left {
+            break;
+        }
+        left -= columns;
+        out.push(c);
+    }
+    if width > 0 {
+        out.push('…');
+    }
+    out.extend(ending.into_iter().rev());
+    out
+}
+
+/// A width as the layout takes it.
+pub(crate) fn columns(width: usize) -> u16 {
+    u16::try_from(width).unwrap_or(u16::MAX)
+}

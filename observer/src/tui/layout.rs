@@ -1,0 +1,99 @@
+//! Where things stand: pure functions of the terminal's size, shared by `update` and `view`.
+
+use ratatui::layout::{Constraint, Layout, Rect};
+
+/// Columns that the screen needs at least.
+pub const MIN_WIDTH: u16 = 60;
+/// Lines that the screen needs at least.
+pub const MIN_HEIGHT: u16 = 16;
+
+/// From here on the headroom stands beside the table. Less, and the table would have to give up columns for it that it
+/// shows at 80.
+const BESIDE_FROM: u16 = 117;
+const PANEL_WIDTH: u16 = 38;
+
+/// From here on there is room for a third header line, a second trust line and the longer headroom.
+const TALL_FROM: u16 = 20;
+
+/// The parts of the screen; those that are left out have no height.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Areas {
+    pub(crate) header: Rect,
+    pub(crate) banner: Rect,
+    pub(crate) screen: Rect,
+    pub(crate) headroom: Headroom,
+    pub(crate) trust: Rect,
+    pub(crate) footer: Rect,
+}
+
+/// Where the headroom stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Headroom {
+    Beside(Rect),
+    Below(Rect),
+}
+
+/// Whether anything but a complaint fits.
+pub(crate) const fn is_too_small(area: Rect) -> bool {
+    area.width < MIN_WIDTH || area.height < MIN_HEIGHT
+}
+
+/// At least the minimum, so that arithmetic on hidden parts stays sane while the terminal is too small.
+pub(crate) fn usable(area: Rect) -> Rect {
+    Rect::new(
+        area.x,
+        area.y,
+        area.width.max(MIN_WIDTH),
+        area.height.max(MIN_HEIGHT),
+    )
+}
+
+impl Areas {
+    pub(crate) fn of(area: Rect, banner: bool) -> Self {
+        let tall = area.height >= TALL_FROM;
+        let beside = tall && area.width >= BESIDE_FROM;
+        let below = if tall { 6 } else { 3 };
+        let [header, banner, middle, low, trust, footer] = Layout::vertical([
+            Constraint::Length(if tall { 3 } else { 2 }),
+            Constraint::Length(u16::from(banner)),
+            Constraint::Fill(1),
+            Constraint::Length(if beside { 0 } else { below }),
+            Constraint::Length(if tall { 2 } else { 1 }),
+            Constraint::Length(1),
+        ])
+        .areas(area);
+        let (screen, headroom) = if beside {
+            let [screen, panel] =
+                Layout::horizontal([Constraint::Fill(1), Constraint::Length(PANEL_WIDTH)])
+                    .spacing(1)
+                    .areas(middle);
+            (screen, Headroom::Beside(panel))
+        } else {
+            (middle, Headroom::Below(low))
+        };
+        Self {
+            header,
+            banner,
+            screen,
+            headroom,
+            trust,
+            footer,
+        }
+    }
+}
+
+/// The first visible row: `old`, moved by as little as shows `selected` and leaves no empty lines at the end.
+pub(crate) const fn scroll_offset(
+    selected: Option<usize>,
+    old: usize,
+    height: usize,
+    len: usize,
+) -> usize {
+    let last = len.saturating_sub(height);
+    let old = if old > last { last } else { old };
+    match selected {
+        Some(selected) if selected < old => selected,
+        Some(selected) if height > 0 && selected >= old + height => selected + 1 - height,
+        _ => old,
+    }
+}

@@ -1,0 +1,69 @@
+//! Everything that can be asked of the user interface, and everything it can ask of the loop around it.
+
+use std::time::Duration;
+
+/// A wish of the user, or news of the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    Quit,
+    /// Ctrl-Z.
+    Suspend,
+    /// Draw everything again.
+    Redraw,
+    ToggleHelp,
+    /// Closes what lies on top.
+    Close,
+    TogglePause,
+    Move(Move),
+    NextSort,
+    ReverseSort,
+    /// The terminal has this size now.
+    Resize {
+        width: u16,
+        height: u16,
+    },
+    /// The engine has said nothing for so long.
+    Silence(Duration),
+}
+
+/// Up and down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Move {
+    Up,
+    Down,
+    PageUp,
+    PageDown,
+    HalfPageUp,
+    HalfPageDown,
+    First,
+    Last,
+}
+
+impl Move {
+    /// Where a cursor in `0..len` stands after this move; `page` is what can be seen at once.
+    pub(crate) const fn apply(self, from: usize, page: usize, len: usize) -> usize {
+        let page = if page == 0 { 1 } else { page };
+        let half = page.div_ceil(2);
+        let to = match self {
+            Self::Up => from.saturating_sub(1),
+            Self::Down => from.saturating_add(1),
+            Self::PageUp => from.saturating_sub(page),
+            Self::PageDown => from.saturating_add(page),
+            Self::HalfPageUp => from.saturating_sub(half),
+            Self::HalfPageDown => from.saturating_add(half),
+            Self::First => 0,
+            Self::Last => usize::MAX,
+        };
+        let last = len.saturating_sub(1);
+        if to > last { last } else { to }
+    }
+}
+
+/// What only the loop can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    None,
+    Quit,
+    Suspend,
+    Redraw,
+}

@@ -1,0 +1,240 @@
+//! The terminal is entered once and left on every way out: return, panic of any thread, signal, suspension.
+
+use std::{
+    io::{self, Write},
+    panic,
+    sync::{Mutex, MutexGuard, Once, PoisonError},
+    time::Duration,
+};
+
+use crossterm::{
+    cursor::{Hide, Show},
+    execute,
+    terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
+};
+use ratatui::{Terminal, backend::CrosstermBackend, buffer::Buffer, layout::Rect};
+use rustix::{io::Errno, process};
+use tokio::{
+    signal::unix::{self, SignalKind},
+    sync::Notify,
+    time::timeout,
+};
+
+/// Whether the screen is ours. Held while a frame is written, so that the panic hook never cuts one in half, and no frame
+/// lands on top of a panic's message.
+static ENTERED: Mutex<bool> = Mutex::new(false);
+
+static PANICKED: Notify = Notify::const_new();
+
+fn entered() -> MutexGuard<'static, bool> {
+    ENTERED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The terminal while it shows the screen; leaves it when dropped.
+pub(crate) struct Screen {
+    // Dropped first: what ratatui's terminal says when it is dropped goes nowhere then. On a terminal that is gone it
+    // would print its failure, which panics.
+    _guard: Guard,
+    terminal: Terminal<CrosstermBackend<Frame>>,
+}
+
+struct Guard;
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        leave();
+    }
+}
+
+impl Screen {
+    pub(crate) fn enter() -> io::Result<Self> {
+        leave_on_panic();
+        enter()?;
+        let guard = Guard;
+        Ok(Self {
+            _guard: guard,
+            terminal: Terminal::new(CrosstermBackend::new(Frame(Vec::new())))?,
+        })
+    }
+
+    pub(crate) fn area(&self) -> io::Result<Rect> {
+        Ok(Rect::from((
+            ratatui::layout::Position::ORIGIN,
+            self.terminal.size()?,
+        )))
+    }
+
+    pub(crate) fn draw(&mut self, view: impl FnOnce(Rect, &mut Buffer)) -> io::Result<()> {
+        self.terminal
+            .draw(|frame| view(frame.area(), frame.buffer_mut()))
+            .map(|_| ())
+    }
+
+    /// The next frame is drawn in full. Not `Terminal::clear`: it asks the terminal where the cursor is, and waits.
+    pub(crate) fn redraw(&mut self) -> io::Result<()> {
+        let area = self.area()?;
+        self.terminal.resize(area)
+    }
+
+    /// Takes the terminal again after somebody else may have used it.
+    pub(crate) fn reenter(&mut self) -> io::Result<()> {
+        leave();
+        enter()?;
+        self.redraw()
+    }
+
+    /// Gives the terminal back and stops, until a SIGCONT.
+    pub(crate) async fn suspend(
+        &mut self,
+        scope: StopScope,
+        signals: &mut Signals,
+    ) -> io::Result<()> {
+        let stop = process::Signal::STOP;
+        match scope {
+            // No shell would be there to continue us. The kernel discards a terminal's SIGTSTP in that case, too.
+            StopScope::ProcessGroup if leads_session() => return Ok(()),
+            StopScope::ProcessGroup => {
+                leave();
+                process::kill_current_process_group(stop)?;
+            }
+            StopScope::Process => {
+                leave();
+                process::kill_process(process::getpid(), stop)?;
+            }
+        }
+        // Another thread may take the signal and stop this one a moment later. Not for ever: the first process of a pid
+        // namespace cannot be stopped from within.
+        let _ = timeout(Duration::from_millis(50), signals.cont.recv()).await;
+        self.reenter()
+    }
+}
+
+/// Whom a suspension stops.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum StopScope {
+    /// As the terminal does it on Ctrl-Z: also `sudo` or `cargo run` above us, or their shell would wait for ever.
+    ProcessGroup,
+    /// As somebody else's SIGTSTP asked it.
+    Process,
+}
+
+fn leads_session() -> bool {
+    process::getsid(None).is_ok_and(|session| session == process::getpid())
+}
+
+fn enter() -> io::Result<()> {
+    let mut entered = entered();
+    // First, since it stops us until we are in the foreground.
+    enable_raw_mode()?;
+    *entered = true;
+    execute!(io::stdout(), EnterAlternateScreen, Hide)
+}
+
+fn leave() {
+    let mut entered = entered();
+    if std::mem::take(&mut *entered) {
+        // The terminal may be gone, and there is nobody to tell.
+        let _ = execute!(io::stdout(), Show, LeaveAlternateScreen);
+        let _ = disable_raw_mode();
+    }
+}
+
+/// The message of a panic is to be read on the restored terminal, whichever thread it comes from.
+fn leave_on_panic() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            leave();
+            PANICKED.notify_one();
+            print(info);
+        }));
+    });
+}
+
+/// Waits until a thread panics.
+pub(crate) async fn panicked() {
+    PANICKED.notified().await;
+}
+
+/// The other end of the terminal was closed.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    const GONE: [Errno; 5] = [
+        Errno::IO,
+        Errno::NXIO,
+        Errno::NOTTY,
+        Errno::BADF,
+        Errno::PIPE,
+    ];
+    GONE.iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Collects a frame and writes it in one piece, unless the screen is no longer ours.
+struct Frame(Vec<u8>);
+
+impl Write for Frame {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let entered = entered();
+        let written = if *entered {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(&self.0).and_then(|()| stdout.flush())
+        } else {
+            Ok(())
+        };
+        self.0.clear();
+        written
+    }
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Signal {
+    End(i32),
+    Stop,
+    Continue,
+}
+
+/// The signals that concern the terminal.
+pub(crate) struct Signals {
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+    hangup: unix::Signal,
+    quit: unix::Signal,
+    stop: unix::Signal,
+    cont: unix::Signal,
+}
+
+impl Signals {
+    pub(crate) fn new() -> io::Result<Self> {
+        let raw = |signal: process::Signal| unix::signal(SignalKind::from_raw(signal.as_raw()));
+        Ok(Self {
+            interrupt: unix::signal(SignalKind::interrupt())?,
+            terminate: unix::signal(SignalKind::terminate())?,
+            hangup: unix::signal(SignalKind::hangup())?,
+            quit: unix::signal(SignalKind::quit())?,
+            stop: raw(process::Signal::TSTP)?,
+            cont: raw(process::Signal::CONT)?,
+        })
+    }
+
+    /// Cancel safe.
+    pub(crate) async fn next(&mut self) -> Signal {
+        let end = |kind: SignalKind| Signal::End(kind.as_raw_value());
+        tokio::select! {
+            // A shell that hangs up sends SIGCONT with it.
+            biased;
+            _ = self.hangup.recv() => end(SignalKind::hangup()),
+            _ = self.terminate.recv() => end(SignalKind::terminate()),
+            _ = self.interrupt.recv() => end(SignalKind::interrupt()),
+            _ = self.quit.recv() => end(SignalKind::quit()),
+            _ = self.stop.recv() => Signal::Stop,
+            _ = self.cont.recv() => Signal::Continue,
+        }
+    }
+}

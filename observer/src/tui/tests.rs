@@ -1,0 +1,7 @@
+//! What the screen shows, and what keys do to it.
+
+mod behaviour;
+mod fixture;
+mod numbers;
+mod screens;
+mod styles;

@@ -1,0 +1,363 @@
+//! What messages do.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::layout::Rect;
+
+use super::fixture::{arc, busy, empty, text, thousands, ui};
+use crate::{
+    model::snapshot::{EndpointKey, Snapshot},
+    tui::{
+        keymap::{KEYMAP, message},
+        layout::scroll_offset,
+        message::{Effect, Message, Move},
+        screen::{
+            Screen,
+            endpoints::{State, order, position},
+            fields::{Column, FIELDS, Kind, columns},
+        },
+        ui::{Ui, update},
+    },
+};
+
+fn table(ui: &Ui) -> &State {
+    let Screen::Endpoints(state) = &ui.screen;
+    state
+}
+
+fn selected(ui: &Ui, data: &Snapshot) -> Option<EndpointKey> {
+    let order = order(table(ui), data);
+    position(table(ui), data, &order).map(|index| data.endpoints[order[index]].key)
+}
+
+fn after(messages: &[Message], data: &Arc<Snapshot>) -> Ui {
+    let mut ui = ui(80, 24);
+    for message in messages {
+        assert_eq!(update(&mut ui, data, *message), Effect::None, "{message:?}");
+    }
+    ui
+}
+
+#[test]
+fn quit_suspend_and_redraw_are_left_to_the_loop() {
+    let data = arc(busy());
+    let mut ui = ui(80, 24);
+    assert_eq!(update(&mut ui, &data, Message::Quit), Effect::Quit);
+    assert_eq!(update(&mut ui, &data, Message::Suspend), Effect::Suspend);
+    assert_eq!(update(&mut ui, &data, Message::Redraw), Effect::Redraw);
+}
+
+#[test]
+fn pause_holds_the_snapshot_and_lets_it_go() {
+    let (data, later) = (arc(busy()), arc(empty()));
+    let mut ui = after(&[Message::TogglePause], &data);
+    assert!(Arc::ptr_eq(ui.paused.as_ref().unwrap(), &data));
+    assert_eq!(ui.shown(&later).endpoints.len(), data.endpoints.len());
+    update(&mut ui, &later, Message::TogglePause);
+    assert!(ui.paused.is_none());
+    assert!(ui.shown(&later).endpoints.is_empty());
+}
+
+#[test]
+fn while_paused_the_cursor_moves_over_what_is_shown() {
+    let data = arc(busy());
+    let mut ui = after(&[Message::TogglePause], &data);
+    update(&mut ui, &arc(empty()), Message::Move(Move::Last));
+    assert_eq!(selected(&ui, &data), Some(data.endpoints[4].key));
+}
+
+#[test]
+fn help_opens_scrolls_and_closes() {
+    let data = arc(busy());
+    assert_eq!(after(&[Message::ToggleHelp], &data).help, Some(0));
+    assert_eq!(
+        after(&[Message::ToggleHelp, Message::ToggleHelp], &data).help,
+        None
+    );
+    assert_eq!(
+        after(&[Message::ToggleHelp, Message::Close], &data).help,
+        None
+    );
+    let down = after(&[Message::ToggleHelp, Message::Move(Move::Down)], &data);
+    assert_eq!((down.help, table(&down).cursor), (Some(1), None));
+    let end = after(
+        &[
+            Message::ToggleHelp,
+            Message::Move(Move::Last),
+            Message::Move(Move::PageDown),
+        ],
+        &data,
+    );
+    assert!(text(&end, &data).contains(" the end "));
+}
+
+#[test]
+fn escape_lets_go_of_the_row() {
+    let data = arc(busy());
+    assert_eq!(
+        table(&after(&[Message::Move(Move::Down), Message::Close], &data)).cursor,
+        None
+    );
+}
+
+#[test]
+fn resize_and_silence_are_remembered() {
+    let data = arc(busy());
+    let ui = after(
+        &[
+            Message::Resize {
+                width: 100,
+                height: 40,
+            },
+            Message::Silence(Duration::from_secs(9)),
+        ],
+        &data,
+    );
+    assert_eq!(ui.area, Rect::new(0, 0, 100, 40));
+    assert_eq!(ui.silence, Duration::from_secs(9));
+}
+
+#[test]
+fn the_first_step_selects_the_first_row_in_sight() {
+    let data = arc(busy());
+    assert_eq!(selected(&after(&[], &data), &data), None);
+    assert_eq!(
+        selected(&after(&[Message::Move(Move::Down)], &data), &data),
+        Some(data.endpoints[0].key)
+    );
+    let down = [Message::Move(Move::Down), Message::Move(Move::Down)];
+    assert_eq!(
+        selected(&after(&down, &data), &data),
+        Some(data.endpoints[1].key)
+    );
+}
+
+#[test]
+fn a_row_is_followed_when_the_order_changes() {
+    let data = arc(busy());
+    let ui = after(
+        &[Message::Move(Move::Down), Message::Move(Move::Down)],
+        &data,
+    );
+    let key = selected(&ui, &data);
+    let mut changed = busy();
+    changed.endpoints[1].sockets = 1;
+    changed.endpoints.reverse();
+    assert_eq!(selected(&ui, &changed), key);
+    let ui = after(
+        &[
+            Message::Move(Move::Down),
+            Message::Move(Move::Down),
+            Message::ReverseSort,
+        ],
+        &data,
+    );
+    assert_eq!(selected(&ui, &data), key);
+}
+
+#[test]
+fn when_the_selected_row_is_gone_its_place_is_kept() {
+    let data = arc(busy());
+    let ui = after(
+        &[Message::Move(Move::Down), Message::Move(Move::Down)],
+        &data,
+    );
+    let mut changed = busy();
+    changed.endpoints.remove(1);
+    assert_eq!(selected(&ui, &changed), Some(changed.endpoints[1].key));
+    changed.endpoints.truncate(1);
+    assert_eq!(selected(&ui, &changed), Some(changed.endpoints[0].key));
+    changed.endpoints.clear();
+    assert_eq!(selected(&ui, &changed), None);
+}
+
+#[test]
+fn pages_move_by_what_is_seen() {
+    let step = |to: Move, from| to.apply(from, 10, 100);
+    assert_eq!(step(Move::Up, 0), 0);
+    assert_eq!(step(Move::Down, 99), 99);
+    assert_eq!(step(Move::PageDown, 5), 15);
+    assert_eq!(step(Move::PageUp, 15), 5);
+    assert_eq!(step(Move::HalfPageDown, 5), 10);
+    assert_eq!(step(Move::HalfPageUp, 10), 5);
+    assert_eq!(step(Move::First, 50), 0);
+    assert_eq!(step(Move::Last, 50), 99);
+    assert_eq!(Move::Last.apply(0, 10, 0), 0);
+}
+
+#[test]
+fn scrolling_moves_as_little_as_possible() {
+    assert_eq!(scroll_offset(None, 0, 10, 100), 0);
+    assert_eq!(scroll_offset(Some(5), 0, 10, 100), 0);
+    assert_eq!(scroll_offset(Some(10), 0, 10, 100), 1);
+    assert_eq!(scroll_offset(Some(3), 20, 10, 100), 3);
+    assert_eq!(scroll_offset(Some(25), 20, 10, 100), 20);
+    assert_eq!(scroll_offset(None, 95, 10, 100), 90);
+    assert_eq!(scroll_offset(Some(4), 95, 10, 5), 0);
+    assert_eq!(scroll_offset(Some(4), 0, 0, 5), 0);
+    assert_eq!(scroll_offset(None, 7, 10, 0), 0);
+}
+
+#[test]
+fn the_last_row_can_be_reached_and_seen() {
+    let data = arc(thousands());
+    let ui = after(&[Message::Move(Move::Last)], &data);
+    let text = text(&ui, &data);
+    assert!(text.contains("–3,005 of 3,005"), "{text}");
+}
+
+#[test]
+fn most_sockets_come_first_and_equals_stand_still() {
+    let mut data = thousands();
+    let keys = |data: &Snapshot| {
+        order(&State::default(), data)
+            .into_iter()
+            .map(|row| data.endpoints[row].key)
+            .collect::<Vec<_>>()
+    };
+    let sockets: Vec<_> = order(&State::default(), &data)
+        .into_iter()
+        .map(|row| data.endpoints[row].sockets)
+        .collect();
+    assert!(sockets.is_sorted_by(|a, b| a >= b));
+    let before = keys(&data);
+    data.endpoints.reverse();
+    assert_eq!(keys(&data), before);
+}
+
+#[test]
+fn numbers_are_sorted_down_and_text_up() {
+    let data = busy();
+    let first = |sort, reversed| {
+        let state = State {
+            sort,
+            reversed,
+            ..State::default()
+        };
+        data.endpoints[order(&state, &data)[0]]
+            .process
+            .map(|process| process.comm.to_string())
+    };
+    assert_eq!(first(Column::Process, false).as_deref(), Some("caddy"));
+    assert_eq!(first(Column::Process, true), None);
+    assert_eq!(first(Column::Established, false).as_deref(), Some("nginx"));
+    assert_eq!(first(Column::Established, true).as_deref(), Some("sshd"));
+    assert_eq!(
+        first(Column::TimeWait, false).as_deref(),
+        Some("load-generator")
+    );
+}
+
+#[test]
+fn sorting_goes_round_all_columns_in_sight_and_back() {
+    let data = arc(busy());
+    let mut ui = ui(80, 24);
+    let mut seen = Vec::new();
+    while !seen.contains(&table(&ui).sort) {
+        seen.push(table(&ui).sort);
+        update(&mut ui, &data, Message::NextSort);
+    }
+    assert_eq!(table(&ui).sort, State::default().sort);
+    let shown = columns(80, &data);
+    let numbers_and_text = shown
+        .iter()
+        .filter(|(field, _)| field.kind != Kind::Picture);
+    assert_eq!(seen.len(), numbers_and_text.count() + 1);
+    update(&mut ui, &data, Message::ReverseSort);
+    assert!(table(&ui).reversed);
+    update(&mut ui, &data, Message::NextSort);
+    assert!(!table(&ui).reversed);
+}
+
+#[test]
+fn all_that_matters_is_in_80_columns_and_the_rest_goes_by_rank() {
+    let data = busy();
+    for width in 1..250 {
+        let columns = columns(width, &data);
+        let total: u16 = columns.iter().map(|(_, width)| width).sum();
+        assert!(
+            total <= width || columns.len() == 1,
+            "{total} columns in {width}"
+        );
+        assert_eq!(columns[0].0.column, Column::Endpoint);
+    }
+    let shown: Vec<_> = columns(80, &data)
+        .iter()
+        .map(|(field, _)| field.column)
+        .collect();
+    let required = [
+        Column::Endpoint,
+        Column::Process,
+        Column::Direction,
+        Column::Established,
+        Column::Other,
+        Column::TimeWait,
+        Column::OpenedRate,
+        Column::ClosedRate,
+        Column::Minute,
+    ];
+    assert_eq!(shown, required);
+    let ranks: HashSet<_> = FIELDS.iter().map(|field| field.rank).collect();
+    assert_eq!(
+        ranks.len(),
+        FIELDS.len(),
+        "two columns of one rank would go together"
+    );
+}
+
+fn press(code: KeyCode, modifiers: KeyModifiers) -> Option<Message> {
+    message(KeyEvent::new(code, modifiers))
+}
+
+#[test]
+fn no_key_stands_for_two_things() {
+    let keys: Vec<_> = KEYMAP.iter().flat_map(|binding| binding.keys).collect();
+    assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len());
+}
+
+#[test]
+fn keys_do_what_they_do_everywhere() {
+    let (none, shift, ctrl) = (
+        KeyModifiers::NONE,
+        KeyModifiers::SHIFT,
+        KeyModifiers::CONTROL,
+    );
+    for (code, modifiers, expected) in [
+        (KeyCode::Char('q'), none, Message::Quit),
+        (KeyCode::Char('c'), ctrl, Message::Quit),
+        (KeyCode::Char('?'), none, Message::ToggleHelp),
+        (KeyCode::Char('?'), shift, Message::ToggleHelp),
+        (KeyCode::Char('h'), none, Message::ToggleHelp),
+        (KeyCode::F(1), none, Message::ToggleHelp),
+        (KeyCode::Char(' '), none, Message::TogglePause),
+        (KeyCode::Char('p'), none, Message::TogglePause),
+        (KeyCode::Char('j'), none, Message::Move(Move::Down)),
+        (KeyCode::Up, none, Message::Move(Move::Up)),
+        (KeyCode::Char('g'), none, Message::Move(Move::First)),
+        (KeyCode::Char('G'), shift, Message::Move(Move::Last)),
+        (KeyCode::Char('d'), ctrl, Message::Move(Move::HalfPageDown)),
+        (KeyCode::Char('s'), none, Message::NextSort),
+        (KeyCode::Char('S'), shift, Message::ReverseSort),
+        (KeyCode::Char('l'), ctrl, Message::Redraw),
+        (KeyCode::Char('z'), ctrl, Message::Suspend),
+        (KeyCode::Esc, none, Message::Close),
+    ] {
+        assert_eq!(
+            press(code, modifiers),
+            Some(expected),
+            "{code:?} {modifiers:?}"
+        );
+    }
+}
+
+#[test]
+fn other_keys_do_nothing() {
+    assert_eq!(press(KeyCode::Char('c'), KeyModifiers::NONE), None);
+    assert_eq!(press(KeyCode::Char('q'), KeyModifiers::ALT), None);
+    let released = KeyEvent {
+        kind: KeyEventKind::Release,
+        ..KeyEvent::from(KeyCode::Char('q'))
+    };
+    assert_eq!(message(released), None);
+}

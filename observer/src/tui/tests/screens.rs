@@ -1,0 +1,153 @@
+//! Pictures of every screen, the sad ones included.
+
+use std::time::Duration;
+
+use insta::assert_snapshot;
+
+use super::fixture::{arc, blind, busy, degraded, empty, losing, one, text, thousands, ui};
+use crate::{
+    model::snapshot::Snapshot,
+    tui::{
+        message::{Message, Move},
+        ui::update,
+    },
+};
+
+const SMALL: (u16, u16) = (80, 24);
+const LARGE: (u16, u16) = (160, 50);
+
+fn shot(data: &Snapshot, (width, height): (u16, u16)) -> String {
+    text(&ui(width, height), data)
+}
+
+fn shot_after(messages: &[Message], data: Snapshot, (width, height): (u16, u16)) -> String {
+    let (mut ui, data) = (ui(width, height), arc(data));
+    for message in messages {
+        update(&mut ui, &data, *message);
+    }
+    text(&ui, &data)
+}
+
+#[test]
+fn empty_host() {
+    assert_snapshot!("empty_80x24", shot(&empty(), SMALL));
+    assert_snapshot!("empty_160x50", shot(&empty(), LARGE));
+}
+
+#[test]
+fn before_the_first_scan() {
+    let mut data = empty();
+    data.trust.last_scan = None;
+    data.namespaces.clear();
+    data.host.files = None;
+    data.host.fullest_process = None;
+    assert_snapshot!("before_first_scan_80x24", shot(&data, SMALL));
+}
+
+#[test]
+fn one_listener() {
+    assert_snapshot!("one_80x24", shot(&one(), SMALL));
+    assert_snapshot!("one_160x50", shot(&one(), LARGE));
+}
+
+#[test]
+fn busy_host() {
+    assert_snapshot!("busy_80x24", shot(&busy(), SMALL));
+    assert_snapshot!("busy_117x30", shot(&busy(), (117, 30)));
+    assert_snapshot!("busy_160x50", shot(&busy(), LARGE));
+    assert_snapshot!("busy_220x60", shot(&busy(), (220, 60)));
+    assert_snapshot!("busy_60x16", shot(&busy(), (60, 16)));
+}
+
+#[test]
+fn thousands_of_endpoints() {
+    assert_snapshot!("thousands_80x24", shot(&thousands(), SMALL));
+    let down = [
+        Message::Move(Move::PageDown),
+        Message::Move(Move::PageDown),
+        Message::NextSort,
+    ];
+    assert_snapshot!(
+        "thousands_scrolled_160x50",
+        shot_after(&down, thousands(), LARGE)
+    );
+}
+
+#[test]
+fn events_were_lost() {
+    assert_snapshot!("losing_80x24", shot(&losing(), SMALL));
+    assert_snapshot!("losing_160x50", shot(&losing(), LARGE));
+    assert_snapshot!("losing_60x16", shot(&losing(), (60, 16)));
+}
+
+#[test]
+fn hooks_are_missing() {
+    assert_snapshot!("degraded_80x24", shot(&degraded(), SMALL));
+    assert_snapshot!("degraded_160x50", shot(&degraded(), LARGE));
+    assert_snapshot!("blind_80x24", shot(&blind(), SMALL));
+}
+
+#[test]
+fn paused_while_the_world_goes_on() {
+    for size @ (width, height) in [SMALL, LARGE] {
+        let mut ui = ui(width, height);
+        update(&mut ui, &arc(busy()), Message::TogglePause);
+        update(&mut ui, &arc(busy()), Message::Move(Move::Down));
+        let mut later = empty();
+        later.uptime += Duration::from_secs(75);
+        assert_snapshot!(format!("paused_{}x{}", size.0, size.1), text(&ui, &later));
+    }
+}
+
+#[test]
+fn the_engine_is_silent() {
+    assert_snapshot!(
+        "silent_80x24",
+        shot_after(&[Message::Silence(Duration::from_secs(5))], busy(), SMALL)
+    );
+}
+
+#[test]
+fn help_is_open() {
+    assert_snapshot!(
+        "help_80x24",
+        shot_after(&[Message::ToggleHelp], busy(), SMALL)
+    );
+    assert_snapshot!(
+        "help_160x50",
+        shot_after(&[Message::ToggleHelp], busy(), LARGE)
+    );
+    let end = [Message::ToggleHelp, Message::Move(Move::Last)];
+    assert_snapshot!("help_end_60x16", shot_after(&end, busy(), (60, 16)));
+}
+
+#[test]
+fn too_small() {
+    assert_snapshot!("too_small_50x10", shot(&busy(), (50, 10)));
+}
+
+#[test]
+fn several_namespaces() {
+    let mut data = busy();
+    let mut other = data.namespaces[0].clone();
+    other.netns.0 += 7;
+    data.endpoints[0].key.netns = other.netns;
+    data.namespaces.push(other);
+    assert_snapshot!("namespaces_160x50", shot(&data, LARGE));
+}
+
+#[test]
+fn no_size_panics() {
+    for width in [0, 1, 2, 59, 60, 61, 79, 80, 100, 116, 117, 118, 300] {
+        for height in [0, 1, 2, 15, 16, 17, 19, 20, 21, 33] {
+            for data in [empty(), losing()] {
+                shot(&data, (width, height));
+                shot_after(
+                    &[Message::ToggleHelp, Message::Move(Move::Last)],
+                    data,
+                    (width, height),
+                );
+            }
+        }
+    }
+}

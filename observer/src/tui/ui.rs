@@ -1,0 +1,76 @@
+//! The state of the user interface, and the one function that changes it.
+
+use std::{sync::Arc, time::Duration};
+
+use ratatui::layout::Rect;
+
+use super::{
+    layout::{self, Areas},
+    message::{Effect, Message},
+    screen::{Screen, endpoints},
+    widget::{help, trust},
+};
+use crate::model::snapshot::Snapshot;
+
+/// What the user chose to see, and how.
+#[derive(Debug)]
+pub(crate) struct Ui {
+    pub(crate) screen: Screen,
+    /// The snapshot that is held while paused.
+    pub(crate) paused: Option<Arc<Snapshot>>,
+    /// How far the help is scrolled, while it is open.
+    pub(crate) help: Option<usize>,
+    /// The terminal.
+    pub(crate) area: Rect,
+    /// The engine has said nothing for so long.
+    pub(crate) silence: Duration,
+}
+
+impl Ui {
+    pub(crate) fn new(area: Rect) -> Self {
+        Self {
+            screen: Screen::Endpoints(endpoints::State::default()),
+            paused: None,
+            help: None,
+            area,
+            silence: Duration::ZERO,
+        }
+    }
+
+    /// The snapshot to be drawn.
+    pub(crate) fn shown<'a>(&'a self, latest: &'a Snapshot) -> &'a Snapshot {
+        self.paused.as_deref().unwrap_or(latest)
+    }
+}
+
+/// Applies a message; `latest` is the newest snapshot, shown or not.
+pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> Effect {
+    match message {
+        Message::Quit => return Effect::Quit,
+        Message::Suspend => return Effect::Suspend,
+        Message::Redraw => return Effect::Redraw,
+        Message::Resize { width, height } => ui.area = Rect::new(0, 0, width, height),
+        Message::Silence(silence) => ui.silence = silence,
+        Message::TogglePause => {
+            ui.paused = match ui.paused {
+                None => Some(Arc::clone(latest)),
+                Some(_) => None,
+            }
+        }
+        Message::ToggleHelp => ui.help = if ui.help.is_some() { None } else { Some(0) },
+        Message::Close if ui.help.is_some() => ui.help = None,
+        Message::Move(to) if ui.help.is_some() => {
+            let page = usize::from(help::inner(ui.area).height);
+            let lines = help::line_count(ui.area);
+            ui.help = ui.help.map(|top| help::scrolled(top, to, page, lines));
+        }
+        Message::Move(_) | Message::Close | Message::NextSort | Message::ReverseSort => {
+            let data = ui.paused.as_deref().unwrap_or(latest);
+            let areas = Areas::of(layout::usable(ui.area), trust::alarm(data).is_some());
+            match &mut ui.screen {
+                Screen::Endpoints(state) => endpoints::update(state, data, areas.screen, message),
+            }
+        }
+    }
+    Effect::None
+}

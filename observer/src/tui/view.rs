@@ -1,0 +1,121 @@
+//! Draws the whole screen. Changes nothing: it only ever sees shared references.
+
+use std::time::Duration;
+
+use ratatui::{
+    buffer::Buffer,
+    layout::{Alignment, Constraint, Layout, Rect},
+    text::{Line, Span, Text},
+    widgets::{Paragraph, Widget},
+};
+
+use super::{
+    format, keymap,
+    layout::{self, Areas, Headroom, MIN_HEIGHT, MIN_WIDTH},
+    message::Message,
+    screen::{Screen, endpoints},
+    theme::Theme,
+    ui::Ui,
+    widget::{
+        header, headroom, help,
+        parts::{self, Part},
+        trust,
+    },
+};
+use crate::model::snapshot::Snapshot;
+
+/// An engine that publishes at least once a second is worth a word when it does not.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// Draws `ui`; `latest` is the newest snapshot, shown or not.
+pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    if layout::is_too_small(area) {
+        return too_small(theme, area, buf);
+    }
+    let data = ui.shown(latest);
+    let alarm = trust::alarm(data);
+    let areas = Areas::of(area, alarm.is_some());
+
+    header::view(data, theme, areas.header, buf);
+    badge(ui, latest, theme, areas.header, buf);
+    if let Some(alarm) = alarm {
+        trust::banner(&alarm, theme, areas.banner, buf);
+    }
+    match &ui.screen {
+        Screen::Endpoints(state) => endpoints::view(state, data, theme, areas.screen, buf),
+    }
+    match areas.headroom {
+        Headroom::Beside(area) => headroom::panel(data, theme, area, buf),
+        Headroom::Below(area) => headroom::compact(data, theme, area, buf),
+    }
+    trust::view(data, theme, areas.trust, buf);
+    footer(ui, theme, areas.footer, buf);
+    if let Some(top) = ui.help {
+        help::view(top, theme, area, buf);
+    }
+}
+
+fn badge(ui: &Ui, latest: &Snapshot, theme: &Theme, header: Rect, buf: &mut Buffer) {
+    let mut words = Vec::new();
+    if ui.silence >= SILENCE {
+        words.push(format!("NO NEW DATA FOR {}", format::duration(ui.silence)));
+    }
+    if let Some(held) = &ui.paused {
+        let age = latest.uptime.saturating_sub(held.uptime) + ui.silence;
+        words.push(format!("PAUSED, {} old", format::duration(age)));
+    }
+    if words.is_empty() {
+        return;
+    }
+    let badge = Span::styled(format!(" {} ", words.join(" · ")), theme.badge);
+    let [_, right] = Layout::horizontal([
+        Constraint::Fill(1),
+        Constraint::Length(format::columns(badge.width())),
+    ])
+    .areas(header);
+    badge.render(Rect { height: 1, ..right }, buf);
+}
+
+fn footer(ui: &Ui, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let taught = keymap::KEYMAP.iter().filter_map(|binding| {
+        let word = match binding.message {
+            Message::TogglePause if ui.paused.is_some() => Some("resume"),
+            _ => binding.footer,
+        }?;
+        Some((binding.keys.first()?.label(), word))
+    });
+    let moving = ("↑ ↓".to_owned(), "move");
+    let parts = (0..)
+        .zip(taught.chain([moving]))
+        .map(|(rank, (key, word))| {
+            Part::new(
+                rank,
+                vec![
+                    Span::styled(key, theme.strong),
+                    Span::raw(format!(" {word}")),
+                ],
+            )
+        });
+    parts::fit(parts.collect(), "   ", area.width).render(area, buf);
+}
+
+fn too_small(theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let text = Text::from(vec![
+        Line::styled("This terminal is too small.", theme.strong),
+        Line::raw(format!(
+            "observer needs {MIN_WIDTH} columns by {MIN_HEIGHT} lines,"
+        )),
+        Line::raw(format!("here are {} by {}.", area.width, area.height)),
+        Line::raw("Make it larger, or press q to quit."),
+    ]);
+    let lines = 4.min(area.height);
+    let [_, middle, _] = Layout::vertical([
+        Constraint::Fill(1),
+        Constraint::Length(lines),
+        Constraint::Fill(1),
+    ])
+    .areas(area);
+    Paragraph::new(text)
+        .alignment(Alignment::Center)
+        .render(middle, buf);
+}

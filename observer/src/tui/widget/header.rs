@@ -1,0 +1,101 @@
+//! The sums of the host.
+
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    text::{Line, Span},
+    widgets::Widget,
+};
+
+use super::parts::{self, Part};
+use crate::{
+    model::snapshot::Snapshot,
+    tui::{format, theme::Theme},
+};
+
+/// Three lines; the first, which only says who speaks, is left out where there are two.
+pub(crate) fn view(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let lines = [
+        title(data, theme, area.width),
+        present(data, theme, area.width),
+        past(data, theme, area.width),
+    ];
+    let hidden = lines.len().saturating_sub(usize::from(area.height));
+    for (line, row) in lines.into_iter().skip(hidden).zip(area.rows()) {
+        line.render(row, buf);
+    }
+}
+
+fn title(data: &Snapshot, theme: &Theme, width: u16) -> Line<'static> {
+    let parts = vec![
+        Part::new(0, vec![Span::styled("observer", theme.title)]),
+        Part::new(
+            2,
+            vec![Span::raw(format!(
+                "Linux {}",
+                format::printable(&data.host.kernel)
+            ))],
+        ),
+        Part::new(
+            1,
+            vec![Span::raw(format!(
+                "watching for {}",
+                format::duration(data.uptime)
+            ))],
+        ),
+    ];
+    parts::fit(parts, "   ", width)
+}
+
+fn present(data: &Snapshot, theme: &Theme, width: u16) -> Line<'static> {
+    let totals = &data.totals;
+    let number = |n: u32| Span::styled(format::count(n.into()), theme.strong);
+    // A namespace whose sockstat cannot be read would make the sum a lie.
+    let time_wait = data
+        .namespaces
+        .iter()
+        .map(|namespace| namespace.time_wait)
+        .sum::<Option<u32>>();
+    let time_wait = time_wait.filter(|_| !data.namespaces.is_empty());
+    let parts = vec![
+        Part::new(0, vec![number(totals.sockets), Span::raw(" sockets")]),
+        Part::new(3, vec![Span::raw("peak "), number(totals.peak_sockets)]),
+        Part::new(
+            1,
+            vec![number(totals.connections), Span::raw(" connections")],
+        ),
+        Part::new(
+            2,
+            vec![
+                time_wait.map_or_else(|| Span::styled("?", theme.dim), number),
+                Span::raw(" in TIME-WAIT"),
+            ],
+        ),
+    ];
+    parts::fit(parts, "   ", width)
+}
+
+fn past(data: &Snapshot, theme: &Theme, width: u16) -> Line<'static> {
+    let totals = &data.totals;
+    let rate = |rate: f64| Span::styled(format!("{}/s", format::rate(rate)), theme.strong);
+    let total = |n: u64| Span::raw(format!(" ({} so far)", format::count(n)));
+    let failed = Span::styled(format::count(totals.failed_total), theme.strong);
+    let opened = |total| vec![Span::raw("opened "), rate(totals.opened_per_second), total];
+    let closed = |total| vec![Span::raw("closed "), rate(totals.closed_per_second), total];
+    let line = |total: &dyn Fn(u64) -> Span<'static>| {
+        vec![
+            Part::new(0, opened(total(totals.opened_total))),
+            Part::new(1, closed(total(totals.closed_total))),
+            Part::new(2, vec![failed.clone(), Span::raw(" failed")]),
+        ]
+    };
+    let long = line(&total);
+    if parts::width(&long, "   ") <= usize::from(width) {
+        return parts::fit(long, "   ", width);
+    }
+    parts::fit(
+        line(&|n| Span::raw(format!(" ({})", format::count(n)))),
+        "   ",
+        width,
+    )
+}

@@ -1,0 +1,9 @@
+//! The parts around a screen.
+
+pub(crate) mod gauge;
+pub(crate) mod header;
+pub(crate) mod headroom;
+pub(crate) mod help;
+pub(crate) mod parts;
+pub(crate) mod sparkline;
+pub(crate) mod trust;

@@ -1,0 +1,224 @@
+//! How far the numbers can be trusted: one line at the bottom, and a banner when there is a reason for it.
+
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    style::Style,
+    text::{Line, Span},
+    widgets::Widget,
+};
+
+use super::parts::{self, Part};
+use crate::{
+    model::{
+        snapshot::Snapshot,
+        trust::{Hook, HookStatus, Losses, Rung},
+    },
+    tui::{format, theme::Theme},
+};
+
+const BAR: &str = " │ ";
+
+/// What the user must know before reading any number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Alarm {
+    pub(crate) text: String,
+    /// Counts are wrong, or will be.
+    pub(crate) is_critical: bool,
+}
+
+/// The gravest alarm, with the number of those behind it.
+pub(crate) fn alarm(data: &Snapshot) -> Option<Alarm> {
+    let trust = &data.trust;
+    let mut alarms: Vec<Alarm> = trust
+        .missing()
+        .map(|status| Alarm {
+            text: missing(status),
+            is_critical: status.hook.is_vital(),
+        })
+        .collect();
+    if trust.is_unhealed() {
+        alarms.push(Alarm {
+            text: unhealed(&trust.losses),
+            is_critical: true,
+        });
+    }
+    alarms.sort_by_key(|alarm| !alarm.is_critical);
+    let behind = alarms.len().saturating_sub(1);
+    let mut first = alarms.into_iter().next()?;
+    if behind > 0 {
+        first.text = format!("(+{behind} more) {}", first.text);
+    }
+    Some(first)
+}
+
+fn missing(status: &HookStatus) -> String {
+    let consequence = match status.hook {
+        Hook::State => "what happens between two scans is not seen",
+        Hook::Scan => "sockets older than observer are not counted",
+        Hook::Destroy => "a close that was lost is noticed by the next scan only",
+        Hook::Connect => "the process of an outgoing connection may be unknown",
+        Hook::Accept => "the process of an accepted connection may be unknown",
+        Hook::Holders => "the process of an older socket may be unknown",
+    };
+    let because = status.failed.last().map_or_else(String::new, |failed| {
+        format!(" ({}: {})", failed.rung, format::printable(&failed.because))
+    });
+    format!("Hook {} is missing: {consequence}{because}", status.hook)
+}
+
+fn unhealed(losses: &Losses) -> String {
+    let Losses {
+        ring_full,
+        read_failed,
+        undecodable,
+    } = *losses;
+    let causes = [
+        (ring_full, "ring full"),
+        (read_failed, "unreadable"),
+        (undecodable, "not understood"),
+    ];
+    let causes = causes.into_iter().filter(|(count, _)| *count > 0);
+    let causes: Vec<_> = causes
+        .map(|(count, cause)| format!("{} {cause}", format::count(count)))
+        .collect();
+    let lost = format::count(losses.total());
+    format!(
+        "{lost} records lost: counts may be off until the next scan ({})",
+        causes.join(", ")
+    )
+}
+
+pub(crate) fn banner(alarm: &Alarm, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let text = format::cut_end(&format!(" ! {}", alarm.text), area.width.into());
+    let style = if alarm.is_critical {
+        theme.critical
+    } else {
+        theme.warning
+    };
+    buf.set_style(area, theme.badge.patch(style));
+    Span::raw(text).render(area, buf);
+}
+
+/// Numbers first; the hooks in a second line, or as a number where there is one line.
+pub(crate) fn view(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let mut numbers = numbers(data, theme);
+    let lines = if area.height > 1 {
+        vec![
+            parts::fit(numbers, BAR, area.width),
+            hooks(data, theme, area.width),
+        ]
+    } else {
+        numbers.push(Part::new(2, vec![working(data, theme)]));
+        vec![parts::fit(numbers, BAR, area.width)]
+    };
+    for (line, row) in lines.into_iter().zip(area.rows()) {
+        line.render(row, buf);
+    }
+}
+
+fn numbers(data: &Snapshot, theme: &Theme) -> Vec<Part> {
+    let trust = &data.trust;
+    let alarming = |count: u64| {
+        if count == 0 {
+            Style::new()
+        } else {
+            theme.warning
+        }
+    };
+    let (lost, drift) = (trust.losses.total(), trust.drift.total());
+    let scan = match trust.last_scan {
+        None => "no scan yet".to_owned(),
+        Some(scan) => {
+            let age = data.uptime.saturating_sub(scan.finished_at);
+            format!(
+                "last scan {} ago, took {}",
+                format::duration(age),
+                format::took(scan.took)
+            )
+        }
+    };
+    vec![
+        Part::new(
+            3,
+            vec![Span::raw(format!(
+                "{} events/s",
+                format::rate(trust.events_per_second)
+            ))],
+        ),
+        Part::new(
+            0,
+            vec![Span::styled(
+                format!("lost {}", format::count(lost)),
+                alarming(lost),
+            )],
+        ),
+        Part::new(
+            4,
+            vec![Span::styled(
+                format!("drift {}", format::count(drift)),
+                alarming(drift),
+            )],
+        ),
+        Part::new(1, vec![Span::raw(scan)]),
+    ]
+}
+
+/// Every hook with its rung, rung by rung where room is short; else those that are missing.
+fn hooks(data: &Snapshot, theme: &Theme, width: u16) -> Line<'static> {
+    let all = &data.trust.hooks;
+    let list = |hooks: Vec<&HookStatus>, head: Span<'static>| {
+        let named = hooks.into_iter().map(|status| named(status, theme));
+        let spans = named
+            .enumerate()
+            .flat_map(|(i, name)| [Span::raw(if i == 0 { " " } else { ", " }), name]);
+        [head].into_iter().chain(spans).collect::<Line>()
+    };
+    let long = list(all.iter().collect(), Span::raw("hooks"));
+    if long.width() <= usize::from(width) {
+        return long;
+    }
+    let short = by_rung(all, theme);
+    if short.width() <= usize::from(width) {
+        return short;
+    }
+    list(data.trust.missing().collect(), working(data, theme))
+}
+
+/// `raw_tp:state+destroy  iter:scan+holders`
+fn by_rung(all: &[HookStatus], theme: &Theme) -> Line<'static> {
+    let mut groups: Vec<(Option<Rung>, Vec<String>)> = Vec::new();
+    for status in all {
+        let name = status.hook.to_string();
+        match groups.iter_mut().find(|(rung, _)| *rung == status.rung) {
+            Some((_, names)) => names.push(name),
+            None => groups.push((status.rung, vec![name])),
+        }
+    }
+    let group = |(i, (rung, names)): (usize, (Option<Rung>, Vec<String>))| {
+        let (gap, names) = (if i == 0 { "" } else { "  " }, names.join("+"));
+        match rung {
+            Some(rung) => Span::raw(format!("{gap}{rung}:{names}")),
+            None => Span::styled(format!("{gap}MISSING:{names}"), theme.warning),
+        }
+    };
+    groups.into_iter().enumerate().map(group).collect()
+}
+
+fn working(data: &Snapshot, theme: &Theme) -> Span<'static> {
+    let all = data.trust.hooks.len();
+    let missing = data.trust.missing().count();
+    let style = if missing == 0 {
+        Style::new()
+    } else {
+        theme.warning
+    };
+    Span::styled(format!("hooks {} of {all}", all - missing), style)
+}
+
+fn named(status: &HookStatus, theme: &Theme) -> Span<'static> {
+    match status.rung {
+        Some(rung) => Span::raw(format!("{}:{rung}", status.hook)),
+        None => Span::styled(format!("{}:MISSING", status.hook), theme.warning),
+    }
+}

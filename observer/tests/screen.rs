@@ -1,0 +1,292 @@
+//! The live screen in a real pseudo-terminal: what it shows, what its keys do, and that the terminal is left as it was.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
+
+use std::{
+    io::{Read as _, Write},
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    termios::{LocalModes, tcgetattr},
+};
+
+const OBSERVER: &str = env!("CARGO_BIN_EXE_observer");
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A terminal of its own, with a program in it.
+struct Terminal {
+    parser: Arc<Mutex<vt100::Parser>>,
+    raw: Arc<Mutex<Vec<u8>>>,
+    child: Box<dyn Child + Send + Sync>,
+    master: Box<dyn MasterPty + Send>,
+    keys: Box<dyn Write + Send>,
+    output_ended: Receiver<()>,
+}
+
+impl Terminal {
+    fn start(width: u16, height: u16, program: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let size = PtySize {
+            rows: height,
+            cols: width,
+            pixel_width: 0,
+            pixel_height: 0,
+        };
+        let pty = native_pty_system().openpty(size).unwrap();
+        let mut command = CommandBuilder::new(program);
+        command.args(args);
+        command.env("TERM", "xterm-256color");
+        command.env_remove("NO_COLOR");
+        for (name, value) in env {
+            command.env(name, value);
+        }
+        let child = pty.slave.spawn_command(command).unwrap();
+        drop(pty.slave);
+        let parser = Arc::new(Mutex::new(vt100::Parser::new(height, width, 0)));
+        let raw = Arc::new(Mutex::new(Vec::new()));
+        let (ended, output_ended) = channel();
+        let (mut reader, to_parser, to_raw) = (
+            pty.master.try_clone_reader().unwrap(),
+            Arc::clone(&parser),
+            Arc::clone(&raw),
+        );
+        thread::spawn(move || {
+            let mut bytes = [0; 8192];
+            while let Ok(read @ 1..) = reader.read(&mut bytes) {
+                to_parser.lock().unwrap().process(&bytes[..read]);
+                to_raw.lock().unwrap().extend_from_slice(&bytes[..read]);
+            }
+            // Nobody waits for it where the terminal was dropped.
+            let _ = ended.send(());
+        });
+        let keys = pty.master.take_writer().unwrap();
+        Self {
+            parser,
+            raw,
+            child,
+            master: pty.master,
+            keys,
+            output_ended,
+        }
+    }
+
+    fn observer(width: u16, height: u16) -> Self {
+        Self::start(width, height, OBSERVER, &[], &[])
+    }
+
+    fn screen(&self) -> String {
+        self.parser.lock().unwrap().screen().contents()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, what: &str, condition: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        while !condition(&self.screen()) {
+            assert!(
+                Instant::now() < deadline,
+                "not seen: {what}\n{}",
+                self.screen()
+            );
+            thread::yield_now();
+        }
+    }
+
+    #[track_caller]
+    fn wait_for_words(&self, words: &[&str]) {
+        for word in words {
+            self.wait_for(word, |screen| screen.contains(word));
+        }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+        self.keys.flush().unwrap();
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.process_id().unwrap().cast_signed()).unwrap()
+    }
+
+    /// The exit code, once the program has ended.
+    #[track_caller]
+    fn ends(&mut self) -> u32 {
+        let deadline = Instant::now() + DEADLINE;
+        let code = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status.exit_code();
+            }
+            assert!(
+                Instant::now() < deadline,
+                "still running\n{}",
+                self.screen()
+            );
+            thread::yield_now();
+        };
+        // A shell may still hold the terminal: then what it shows is complete at once.
+        let _ = self.output_ended.recv_timeout(Duration::from_millis(200));
+        code
+    }
+
+    /// Raw mode is off, the alternate screen is left, the cursor is there.
+    #[track_caller]
+    fn is_restored(&self) {
+        let parser = self.parser.lock().unwrap();
+        let screen = parser.screen();
+        assert!(!screen.alternate_screen(), "still on the alternate screen");
+        assert!(!screen.hide_cursor(), "the cursor is hidden");
+        drop(parser);
+        let fd = self.master.as_raw_fd().unwrap();
+        // SAFETY: the master is open for as long as `self`.
+        let modes = tcgetattr(unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }).unwrap();
+        assert!(
+            modes
+                .local_modes
+                .contains(LocalModes::ICANON | LocalModes::ECHO),
+            "still in raw mode"
+        );
+    }
+}
+
+const MAIN_SCREEN: [&str; 4] = ["observer", "ESTAB", "raw_tp", "q quit"];
+
+#[test]
+fn q_leaves_the_terminal_as_it_was() {
+    for key in ["q", "\x03"] {
+        let mut terminal = Terminal::observer(80, 24);
+        terminal.wait_for_words(&MAIN_SCREEN);
+        terminal.press(key);
+        assert_eq!(terminal.ends(), 0, "{key:?}");
+        terminal.is_restored();
+    }
+}
+
+#[test]
+fn signals_leave_the_terminal_as_it_was() {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::HUP, 129), (Signal::INT, 130)] {
+        let mut terminal = Terminal::observer(80, 24);
+        terminal.wait_for_words(&MAIN_SCREEN);
+        kill_process(terminal.pid(), signal).unwrap();
+        assert_eq!(terminal.ends(), code, "{signal:?}");
+        terminal.is_restored();
+    }
+}
+
+#[test]
+fn ctrl_z_gives_the_shell_its_terminal_back_and_fg_the_screen() {
+    let mut terminal = Terminal::start(
+        100,
+        30,
+        "bash",
+        &["--norc", "--noprofile", "-i"],
+        &[("PS1", "shell> ")],
+    );
+    terminal.wait_for_words(&["shell>"]);
+    terminal.press(&format!("{OBSERVER}\n"));
+    terminal.wait_for_words(&MAIN_SCREEN);
+    terminal.press("\x1a");
+    terminal.wait_for_words(&["Stopped", "shell>"]);
+    terminal.press("echo still $((6 * 7))\n");
+    terminal.wait_for_words(&["still 42"]);
+    terminal.press("fg\n");
+    terminal.wait_for("the screen again", |screen| {
+        screen.contains("ESTAB") && !screen.contains("still 42")
+    });
+    terminal.press("q");
+    // At start, after the stop, after echo, and now: typed earlier, a line would go to observer.
+    terminal.wait_for("the shell's next prompt", |screen| {
+        screen.matches("shell>").count() == 4
+    });
+    terminal.press("exit\n");
+    terminal.ends();
+    terminal.is_restored();
+}
+
+#[test]
+fn help_and_pause_open_and_close() {
+    let mut terminal = Terminal::observer(160, 50);
+    terminal.wait_for_words(&MAIN_SCREEN);
+    terminal.press("?");
+    terminal.wait_for_words(&["KEYS", "Ctrl-C"]);
+    terminal.press("\x1b");
+    terminal.wait_for("no help", |screen| !screen.contains("KEYS"));
+    terminal.press(" ");
+    terminal.wait_for_words(&["PAUSED"]);
+    terminal.press(" ");
+    terminal.wait_for("no pause", |screen| !screen.contains("PAUSED"));
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0);
+}
+
+#[test]
+fn a_terminal_that_is_too_small_is_told_before_the_screen_is_touched() {
+    let mut terminal = Terminal::observer(50, 10);
+    assert_eq!(terminal.ends(), 1);
+    let raw = String::from_utf8(terminal.raw.lock().unwrap().clone()).unwrap();
+    assert!(
+        raw.contains("50 columns and 10 lines") && raw.contains("observer snapshot"),
+        "{raw}"
+    );
+    assert!(!raw.contains('\x1b'), "the screen was touched: {raw:?}");
+}
+
+#[test]
+fn a_terminal_made_too_small_says_so_and_recovers() {
+    let mut terminal = Terminal::observer(80, 24);
+    terminal.wait_for_words(&MAIN_SCREEN);
+    let resize = |terminal: &Terminal, cols, rows| {
+        terminal
+            .parser
+            .lock()
+            .unwrap()
+            .screen_mut()
+            .set_size(rows, cols);
+        terminal
+            .master
+            .resize(PtySize {
+                rows,
+                cols,
+                pixel_width: 0,
+                pixel_height: 0,
+            })
+            .unwrap();
+    };
+    resize(&terminal, 50, 10);
+    terminal.wait_for_words(&["too small"]);
+    resize(&terminal, 160, 50);
+    terminal.wait_for_words(&MAIN_SCREEN);
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0);
+}
+
+#[test]
+fn no_color_is_honoured() {
+    let colours = |env: &[(&str, &str)]| {
+        let mut terminal = Terminal::start(80, 24, OBSERVER, &[], env);
+        terminal.wait_for_words(&MAIN_SCREEN);
+        terminal.press("q");
+        terminal.ends();
+        let raw = String::from_utf8_lossy(&terminal.raw.lock().unwrap()).into_owned();
+        // SGR 30 to 37, 38;…, 90 to 97: a foreground colour.
+        raw.split("\x1b[")
+            .skip(1)
+            .filter_map(|sequence| {
+                sequence
+                    .split_once('m')
+                    .map(|(parameters, _)| parameters.to_owned())
+            })
+            .filter(|parameters| parameters.starts_with("38;") || parameters.starts_with("48;"))
+            .count()
+    };
+    assert_eq!(colours(&[("NO_COLOR", "1")]), 0);
+    assert!(
+        colours(&[]) > 0,
+        "no colour at all without NO_COLOR: this test could not fail"
+    );
+}

@@ -1,0 +1,147 @@
+//! The rules of docs/architecture.md that a search can hold.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Every Rust file under these folders of the repository, with its text.
+fn sources(folders: &[&str]) -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut files = Vec::new();
+    let mut queue: Vec<PathBuf> = folders.iter().map(|folder| root.join(folder)).collect();
+    while let Some(path) = queue.pop() {
+        if path.is_dir() {
+            queue.extend(
+                fs::read_dir(&path)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().path()),
+            );
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path
+                .strip_prefix(root)
+                .unwrap()
+                .to_string_lossy()
+                .into_owned();
+            files.push((name, fs::read_to_string(&path).unwrap()));
+        }
+    }
+    assert!(!files.is_empty(), "{folders:?} hold no source");
+    files
+}
+
+#[track_caller]
+fn assert_absent(folders: &[&str], words: &[&str], except: &[&str], rule: &str) {
+    for (name, text) in sources(folders) {
+        if except.iter().any(|allowed| name.starts_with(allowed)) {
+            continue;
+        }
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap();
+            for word in words {
+                assert!(
+                    !code.contains(word),
+                    "{name}:{}: {rule}: {word}",
+                    number + 1
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_model_is_pure() {
+    assert_absent(
+        &["observer/src/model"],
+        &[
+            "std::fs",
+            "std::io",
+            "std::process",
+            "Instant::now",
+            "SystemTime::now",
+            "tokio",
+            "ratatui",
+            "aya",
+            "libc",
+        ],
+        &[],
+        "the model takes its time and its data as arguments",
+    );
+}
+
+#[test]
+fn only_decode_and_probe_know_the_abi() {
+    assert_absent(
+        &["observer/src"],
+        &["observer_ebpf"],
+        &["observer/src/decode", "observer/src/probe"],
+        "beyond decode and probe there are only the model's types",
+    );
+}
+
+#[test]
+fn aya_stays_where_programs_are_loaded_and_records_are_read() {
+    assert_absent(
+        &["observer/src"],
+        &["aya::", "aya_log::"],
+        &["observer/src/probe", "observer/src/source/live.rs"],
+        "aya is named only by probe and the live source",
+    );
+}
+
+#[test]
+fn nothing_prints_behind_the_screen() {
+    assert_absent(
+        &["observer/src"],
+        &["println!", "eprintln!", "print!(", "eprint!(", "dbg!"],
+        &[],
+        "output goes through a writer that main, doctor or export was given",
+    );
+}
+
+#[test]
+fn the_view_changes_nothing_and_asks_nobody() {
+    assert_absent(
+        &[
+            "observer/src/tui/view.rs",
+            "observer/src/tui/ui.rs",
+            "observer/src/tui/widget",
+            "observer/src/tui/screen",
+        ],
+        &[
+            "std::fs",
+            "std::io",
+            "Instant::now",
+            "SystemTime::now",
+            "crossterm::",
+            "crate::engine",
+            "crate::host",
+        ],
+        &[],
+        "drawing and updating are pure",
+    );
+}
+
+#[test]
+fn tests_wait_for_conditions_and_none_is_switched_off() {
+    let (sleep, ignore) = (["thread::", "sleep"].concat(), ["#[ig", "nore"].concat());
+    assert_absent(
+        &["observer/tests", "observer/src/model/tests"],
+        &[&sleep, &ignore],
+        &[],
+        "no sleep, no switch",
+    );
+}
+
+#[test]
+fn a_file_holds_one_concern() {
+    for (name, text) in sources(&["observer", "observer-ebpf", "xtask"]) {
+        let lines = text.lines().count();
+        assert!(
+            lines <= 450,
+            "{name} has {lines} lines: more than one concern?"
+        );
+    }
+}
