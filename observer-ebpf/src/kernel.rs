@@ -42,3 +42,30 @@ impl KernelPtr {
         Self(self.0 + offset)
     }
 }
+
+/// The start of a kernel structure, copied by one helper call: each call costs more than all the loads from the copy.
+#[repr(C, align(8))]
+pub(crate) struct Head {
+    bytes: [u8; Self::LEN],
+}
+
+impl Head {
+    /// Holds the addresses, ports, state and namespace of `struct sock_common` on every kernel seen (88 bytes).
+    const LEN: usize = 96;
+
+    #[inline(always)]
+    pub(crate) fn of(structure: KernelPtr) -> Option<Self> {
+        structure.read(0)
+    }
+
+    /// The field at `offset` of `structure`, of which this is the start.
+    #[inline(always)]
+    pub(crate) fn read<T>(&self, structure: KernelPtr, offset: u16) -> Option<T> {
+        let offset_in_head = usize::from(offset);
+        if offset == Offsets::ABSENT || offset_in_head + size_of::<T>() > Self::LEN {
+            return structure.read(offset);
+        }
+        // SAFETY: within the bytes, as just checked; the verifier knows the offset and checks its alignment.
+        Some(unsafe { self.bytes.as_ptr().add(offset_in_head).cast::<T>().read() })
+    }
+}

@@ -7,10 +7,7 @@
         clippy::inline_always,
         reason = "a program is verified as one function: a call would cost each path its own verification"
     ),
-    expect(
-        clippy::needless_pass_by_value,
-        reason = "the macros of aya-ebpf hand entries their context by value"
-    )
+    expect(clippy::needless_pass_by_value, reason = "the macros of aya-ebpf hand entries their context by value")
 )]
 
 #[cfg(target_arch = "bpf")]

@@ -5,7 +5,7 @@ use observer_ebpf::abi::{Kind, Loss, RecordHeader, SocketFlags, SocketRecord};
 
 use crate::{
     emit::count,
-    kernel::KernelPtr,
+    kernel::{Head, KernelPtr},
     maps::{offset, setting},
 };
 
@@ -49,10 +49,8 @@ impl Sock {
     #[inline(always)]
     pub(crate) fn mini(address: u64) -> Option<Self> {
         let ptr = KernelPtr::new(address)?;
-        let Some(netns) = ptr
-            .follow(offset!(skc_net))
-            .and_then(|net| net.read::<u32>(offset!(net_inum)))
-        else {
+        let net = ptr.follow(offset!(skc_net));
+        let Some(netns) = net.and_then(|net| net.read::<u32>(offset!(net_inum))) else {
             count(Loss::ReadFailed);
             return None;
         };
@@ -79,17 +77,10 @@ impl Sock {
 
     /// The four-tuple as it stands now; `None` (and a counted loss) if a field cannot be read.
     #[inline(always)]
-    pub(crate) fn record<C: aya_ebpf::EbpfContext>(
-        self,
-        kind: Kind,
-        ctx: &C,
-    ) -> Option<SocketRecord> {
+    pub(crate) fn record<C: aya_ebpf::EbpfContext>(self, kind: Kind, ctx: &C) -> Option<SocketRecord> {
         let record = self.try_record(kind);
         if record.is_none() {
-            warn!(
-                ctx,
-                "network namespace {}: the four-tuple of a socket could not be read", self.netns
-            );
+            warn!(ctx, "network namespace {}: the four-tuple of a socket could not be read", self.netns);
             count(Loss::ReadFailed);
         }
         record
@@ -97,25 +88,21 @@ impl Sock {
 
     #[inline(always)]
     fn try_record(self, kind: Kind) -> Option<SocketRecord> {
+        let head = Head::of(self.ptr)?;
         let mut header = self.header(kind);
-        header.local_port = self.ptr.read(offset!(skc_num))?;
-        header.remote_port = u16::from_be(self.ptr.read(offset!(skc_dport))?);
-        let (local, remote) = match self.ptr.read::<u16>(offset!(skc_family))? {
+        header.local_port = head.read(self.ptr, offset!(skc_num))?;
+        header.remote_port = u16::from_be(head.read(self.ptr, offset!(skc_dport))?);
+        let (local, remote) = match head.read::<u16>(self.ptr, offset!(skc_family))? {
             AF_INET => (
-                v4_mapped(self.ptr.read(offset!(skc_rcv_saddr))?),
-                v4_mapped(self.ptr.read(offset!(skc_daddr))?),
+                v4_mapped(head.read(self.ptr, offset!(skc_rcv_saddr))?),
+                v4_mapped(head.read(self.ptr, offset!(skc_daddr))?),
             ),
-            AF_INET6 => (
-                self.ptr.read(offset!(skc_v6_rcv_saddr))?,
-                self.ptr.read(offset!(skc_v6_daddr))?,
-            ),
+            AF_INET6 => {
+                (v6(head.read(self.ptr, offset!(skc_v6_rcv_saddr))?), v6(head.read(self.ptr, offset!(skc_v6_daddr))?))
+            }
             _ => return None,
         };
-        Some(SocketRecord {
-            header,
-            local,
-            remote,
-        })
+        Some(SocketRecord { header, local, remote })
     }
 
     /// `inet_sport` in host order: it outlives `skc_num`, which is 0 once the port was given back.
@@ -132,9 +119,7 @@ impl Sock {
     /// What became of a TIME_WAIT socket's last full state: TIME_WAIT, or FIN_WAIT2 while the peer has not closed.
     #[inline(always)]
     pub(crate) fn time_wait_substate(self) -> u8 {
-        self.ptr
-            .read(offset!(tw_substate))
-            .unwrap_or(state::TIME_WAIT)
+        self.ptr.read(offset!(tw_substate)).unwrap_or(state::TIME_WAIT)
     }
 
     /// [`SocketFlags`] of a full socket.
@@ -158,10 +143,7 @@ impl Sock {
     #[inline(always)]
     fn bucket_flags(self, bucket: u16) -> u8 {
         let reuse = self.ptr.follow(bucket).and_then(|bucket| {
-            Some((
-                bucket.read::<i8>(offset!(fastreuse))?,
-                bucket.read::<i8>(offset!(fastreuseport))?,
-            ))
+            Some((bucket.read::<i8>(offset!(fastreuse))?, bucket.read::<i8>(offset!(fastreuseport))?))
         });
         match reuse {
             None => 0,
@@ -175,7 +157,13 @@ impl Sock {
 
 /// `::ffff:a.b.c.d`, from an address in network order.
 #[inline(always)]
-fn v4_mapped(address: [u8; 4]) -> [u8; 16] {
-    let [a, b, c, d] = address;
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+fn v4_mapped(address: u32) -> [u8; 16] {
+    v6([0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), address])
+}
+
+/// An address in network order, from the words that it is copied by.
+#[inline(always)]
+fn v6(words: [u32; 4]) -> [u8; 16] {
+    // SAFETY: both are 16 bytes, and every bit pattern is a valid one.
+    unsafe { core::mem::transmute(words) }
 }

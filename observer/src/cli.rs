@@ -73,9 +73,6 @@ mod tests {
     fn without_a_terminal_plain_observer_prints_a_snapshot() {
         let parse = || Cli::parse_from(["observer"]);
         assert!(matches!(parse().job(true), Job::Screen));
-        assert!(matches!(
-            parse().job(false),
-            Job::Snapshot(SnapshotArgs { json: false })
-        ));
+        assert!(matches!(parse().job(false), Job::Snapshot(SnapshotArgs { json: false })));
     }
 }

@@ -34,8 +34,7 @@ pub enum DecodeError {
 
 /// Reads one record.
 pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
-    let (header, _) =
-        RecordHeader::read_from_prefix(bytes).map_err(|_| DecodeError::NoHeader(bytes.len()))?;
+    let (header, _) = RecordHeader::read_from_prefix(bytes).map_err(|_| DecodeError::NoHeader(bytes.len()))?;
     let kind = Kind::from_raw(header.kind).ok_or(DecodeError::UnknownKind(header.kind))?;
     match kind {
         Kind::State => state_change(&read(kind, bytes)?, None),
@@ -45,10 +44,7 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
         }
         Kind::Connect => {
             let TaskRecord { socket, comm } = read(kind, bytes)?;
-            Ok(Event::Connecting {
-                socket: identity(&socket),
-                by: process(&socket.header, comm),
-            })
+            Ok(Event::Connecting { socket: identity(&socket), by: process(&socket.header, comm) })
         }
         Kind::Accept => {
             let TaskRecord { socket, comm } = read(kind, bytes)?;
@@ -60,27 +56,18 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
         }
         Kind::Destroy => {
             let header: RecordHeader = read(kind, bytes)?;
-            Ok(Event::Destroyed {
-                id: SocketId(header.sock),
-                netns: NetnsId(header.netns),
-            })
+            Ok(Event::Destroyed { id: SocketId(header.sock), netns: NetnsId(header.netns) })
         }
         Kind::Scanned => scanned(&read(kind, bytes)?),
         Kind::Holder => {
             let HolderRecord { header, comm } = read(kind, bytes)?;
-            Ok(Event::Held {
-                id: SocketId(header.sock),
-                by: process(&header, comm),
-            })
+            Ok(Event::Held { id: SocketId(header.sock), by: process(&header, comm) })
         }
     }
 }
 
 fn read<T: FromBytes>(kind: Kind, bytes: &[u8]) -> Result<T, DecodeError> {
-    T::read_from_bytes(bytes).map_err(|_| DecodeError::Length {
-        kind,
-        got: bytes.len(),
-    })
+    T::read_from_bytes(bytes).map_err(|_| DecodeError::Length { kind, got: bytes.len() })
 }
 
 fn state_change(record: &SocketRecord, by: Option<Process>) -> Result<Event, DecodeError> {
@@ -107,14 +94,9 @@ fn scanned(record: &SocketRecord) -> Result<Event, DecodeError> {
     let flag = |bit: u8| header.flags & bit != 0;
     let binding = Binding {
         port_locked: flag(SocketFlags::PORT_LOCKED),
-        explicit_bucket: flag(SocketFlags::BUCKET_KNOWN)
-            .then(|| flag(SocketFlags::BUCKET_EXPLICIT)),
+        explicit_bucket: flag(SocketFlags::BUCKET_KNOWN).then(|| flag(SocketFlags::BUCKET_EXPLICIT)),
     };
-    Ok(Event::Scanned {
-        socket: identity(record),
-        state: found,
-        binding,
-    })
+    Ok(Event::Scanned { socket: identity(record), state: found, binding })
 }
 
 fn state(raw: u8) -> Result<TcpState, DecodeError> {
@@ -122,18 +104,11 @@ fn state(raw: u8) -> Result<TcpState, DecodeError> {
 }
 
 fn process(header: &RecordHeader, comm: [u8; 16]) -> Process {
-    Process {
-        pid: Pid(header.pid),
-        comm: Comm::new(comm),
-    }
+    Process { pid: Pid(header.pid), comm: Comm::new(comm) }
 }
 
 fn identity(record: &SocketRecord) -> Identity {
-    let SocketRecord {
-        header,
-        local,
-        remote,
-    } = record;
+    let SocketRecord { header, local, remote } = record;
     Identity {
         id: SocketId(header.sock),
         netns: NetnsId(header.netns),

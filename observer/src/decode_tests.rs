@@ -23,18 +23,11 @@ fn header(kind: Kind) -> RecordHeader {
 
 fn socket(kind: Kind) -> SocketRecord {
     let mapped = |last| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last];
-    SocketRecord {
-        header: header(kind),
-        local: mapped(5),
-        remote: mapped(9),
-    }
+    SocketRecord { header: header(kind), local: mapped(5), remote: mapped(9) }
 }
 
 fn by_task(kind: Kind) -> TaskRecord {
-    TaskRecord {
-        socket: socket(kind),
-        comm: *b"curl\0junk\0\0\0\0\0\0\0",
-    }
+    TaskRecord { socket: socket(kind), comm: *b"curl\0junk\0\0\0\0\0\0\0" }
 }
 
 fn expected() -> Identity {
@@ -53,10 +46,7 @@ fn expected() -> Identity {
 const CURL: &str = "curl";
 
 fn curl() -> Process {
-    Process {
-        pid: Pid(77),
-        comm: Comm::new(*b"curl\0junk\0\0\0\0\0\0\0"),
-    }
+    Process { pid: Pid(77), comm: Comm::new(*b"curl\0junk\0\0\0\0\0\0\0") }
 }
 
 #[test]
@@ -79,42 +69,20 @@ fn records_of_a_task_name_its_process() {
         panic!("a state change by a task")
     };
     assert_eq!((by, by.comm.to_string().as_str()), (curl(), CURL));
-    assert_eq!(
-        event(by_task(Kind::Connect).as_bytes()),
-        Ok(Event::Connecting {
-            socket: expected(),
-            by: curl()
-        })
-    );
+    assert_eq!(event(by_task(Kind::Connect).as_bytes()), Ok(Event::Connecting { socket: expected(), by: curl() }));
     assert_eq!(
         event(by_task(Kind::Accept).as_bytes()),
-        Ok(Event::Accepted {
-            socket: expected(),
-            state: TcpState::Established,
-            by: curl()
-        })
+        Ok(Event::Accepted { socket: expected(), state: TcpState::Established, by: curl() })
     );
-    let holder = HolderRecord {
-        header: header(Kind::Holder),
-        comm: by_task(Kind::Holder).comm,
-    };
-    assert_eq!(
-        event(holder.as_bytes()),
-        Ok(Event::Held {
-            id: expected().id,
-            by: curl()
-        })
-    );
+    let holder = HolderRecord { header: header(Kind::Holder), comm: by_task(Kind::Holder).comm };
+    assert_eq!(event(holder.as_bytes()), Ok(Event::Held { id: expected().id, by: curl() }));
 }
 
 #[test]
 fn a_destroyed_socket_needs_no_tuple() {
     assert_eq!(
         event(header(Kind::Destroy).as_bytes()),
-        Ok(Event::Destroyed {
-            id: expected().id,
-            netns: expected().netns
-        })
+        Ok(Event::Destroyed { id: expected().id, netns: expected().netns })
     );
 }
 
@@ -122,12 +90,7 @@ fn a_destroyed_socket_needs_no_tuple() {
 fn a_scan_tells_full_sockets_from_time_wait_and_requests() {
     let scanned = |new_state: u8, old_state: u8, flags: u8| {
         let mut record = socket(Kind::Scanned);
-        record.header = RecordHeader {
-            new_state,
-            old_state,
-            flags,
-            ..record.header
-        };
+        record.header = RecordHeader { new_state, old_state, flags, ..record.header };
         match event(record.as_bytes()) {
             Ok(Event::Scanned { state, binding, .. }) => (state, binding),
             other => panic!("{other:?}"),
@@ -135,19 +98,10 @@ fn a_scan_tells_full_sockets_from_time_wait_and_requests() {
     };
     let unknown = Binding::default();
     assert_eq!(scanned(10, 0, 0), (Found::Full(TcpState::Listen), unknown));
-    assert_eq!(
-        scanned(6, 5, 0),
-        (Found::TimeWait(TcpState::FinWait2), unknown)
-    );
+    assert_eq!(scanned(6, 5, 0), (Found::TimeWait(TcpState::FinWait2), unknown));
     assert_eq!(scanned(12, 0, 0), (Found::Request, unknown));
     let flags = SocketFlags::PORT_LOCKED | SocketFlags::BUCKET_KNOWN;
-    assert_eq!(
-        scanned(1, 0, flags).1,
-        Binding {
-            port_locked: true,
-            explicit_bucket: Some(false)
-        }
-    );
+    assert_eq!(scanned(1, 0, flags).1, Binding { port_locked: true, explicit_bucket: Some(false) });
     let flags = SocketFlags::BUCKET_KNOWN | SocketFlags::BUCKET_EXPLICIT;
     assert_eq!(scanned(1, 0, flags).1.explicit_bucket, Some(true));
 }
@@ -155,18 +109,10 @@ fn a_scan_tells_full_sockets_from_time_wait_and_requests() {
 #[test]
 fn v4_mapped_addresses_are_ipv4_and_others_stay_ipv6() {
     let mut record = socket(Kind::State);
-    record.remote = "2001:db8::1"
-        .parse::<std::net::Ipv6Addr>()
-        .unwrap()
-        .octets();
-    let Ok(Event::State { socket, .. }) = event(record.as_bytes()) else {
-        panic!("a state change")
-    };
+    record.remote = "2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let Ok(Event::State { socket, .. }) = event(record.as_bytes()) else { panic!("a state change") };
     assert!(matches!(socket.tuple.local_ip, IpAddr::V4(_)));
-    assert_eq!(
-        socket.tuple.remote_ip,
-        "2001:db8::1".parse::<IpAddr>().unwrap()
-    );
+    assert_eq!(socket.tuple.remote_ip, "2001:db8::1".parse::<IpAddr>().unwrap());
 }
 
 #[test]
@@ -174,13 +120,7 @@ fn what_cannot_be_is_an_error_that_names_it() {
     assert_eq!(event(&[0; 31]), Err(DecodeError::NoHeader(31)));
     assert_eq!(event(&[0; 32]), Err(DecodeError::UnknownKind(0)));
     let whole = socket(Kind::State);
-    assert_eq!(
-        event(&whole.as_bytes()[..63]),
-        Err(DecodeError::Length {
-            kind: Kind::State,
-            got: 63
-        })
-    );
+    assert_eq!(event(&whole.as_bytes()[..63]), Err(DecodeError::Length { kind: Kind::State, got: 63 }));
     let mut record = whole;
     record.header.new_state = 13;
     assert_eq!(event(record.as_bytes()), Err(DecodeError::UnknownState(13)));

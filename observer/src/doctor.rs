@@ -23,10 +23,7 @@ pub fn run(out: &mut impl Write) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            writeln!(
-                out,
-                "\nverdict       observer cannot do its job here: {error}"
-            )?;
+            writeln!(out, "\nverdict       observer cannot do its job here: {error}")?;
             Ok(ExitCode::FAILURE)
         }
     }
@@ -37,18 +34,10 @@ const RING_BYTES: u32 = 64 << 10;
 
 fn examine(out: &mut impl Write) -> io::Result<Result<(), ProbeError>> {
     let kernel = rustix::system::uname();
-    writeln!(
-        out,
-        "kernel        {} {}",
-        kernel.release().to_string_lossy(),
-        kernel.machine().to_string_lossy()
-    )?;
+    writeln!(out, "kernel        {} {}", kernel.release().to_string_lossy(), kernel.machine().to_string_lossy())?;
     let missing = host::rights::missing();
     if missing.is_empty() {
-        writeln!(
-            out,
-            "capabilities  enough for BPF (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN)"
-        )?;
+        writeln!(out, "capabilities  enough for BPF (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN)")?;
     } else {
         writeln!(out, "capabilities  missing: {}", missing.join(", "))?;
     }
@@ -64,19 +53,12 @@ fn examine(out: &mut impl Write) -> io::Result<Result<(), ProbeError>> {
     if !missing.is_empty() {
         return Ok(Err(ProbeError::MissingCapabilities(missing.join(" and "))));
     }
-    let options = LoadOptions {
-        ring_bytes: RING_BYTES,
-        netns: None,
-        diagnostics: false,
-    };
+    let options = LoadOptions { ring_bytes: RING_BYTES, netns: None, diagnostics: false };
     let attached = match attach::attach(&kernel, options) {
         Ok(attached) => attached,
         Err(error) => return Ok(Err(error)),
     };
-    writeln!(
-        out,
-        "\nhooks         what carries each of them, and what better ones answered"
-    )?;
+    writeln!(out, "\nhooks         what carries each of them, and what better ones answered")?;
     for status in &attached.hooks {
         print_hook(out, status)?;
     }
@@ -89,31 +71,20 @@ fn print_hook(out: &mut impl Write, status: &HookStatus) -> io::Result<()> {
         None => writeln!(out, "  {:<11} MISSING", status.hook)?,
     }
     for failed in &status.failed {
-        writeln!(
-            out,
-            "  {:<11}   not {}: {}",
-            "", failed.rung, failed.because
-        )?;
+        writeln!(out, "  {:<11}   not {}: {}", "", failed.rung, failed.because)?;
     }
     Ok(())
 }
 
 fn print_offsets(out: &mut impl Write, kernel: &Kernel) -> io::Result<()> {
-    writeln!(
-        out,
-        "\noffsets       bytes from the start of each structure"
-    )?;
+    writeln!(out, "\noffsets       bytes from the start of each structure")?;
     for wanted in offsets::WANTED {
         let verdict = match offsets::found(wanted, kernel.offsets) {
             Some(offset) => format!("{offset:>5}"),
             None if wanted.vital => "ABSENT: sockets cannot be told apart".to_owned(),
             None => "absent: one detail is left out".to_owned(),
         };
-        writeln!(
-            out,
-            "  {:<40} {verdict}",
-            format!("{}.{}", wanted.structure, wanted.path)
-        )?;
+        writeln!(out, "  {:<40} {verdict}", format!("{}.{}", wanted.structure, wanted.path))?;
     }
     Ok(())
 }

@@ -93,17 +93,12 @@ impl Engine {
         let kernel = Kernel::read()?;
         let attached = attach::attach(
             &kernel,
-            LoadOptions {
-                ring_bytes: RING_BYTES,
-                netns: Some(netns),
-                diagnostics: options.diagnostics,
-            },
+            LoadOptions { ring_bytes: RING_BYTES, netns: Some(netns), diagnostics: options.diagnostics },
         )?;
         attached.require_vital_hooks()?;
         let mut model = Model::new(attached.hooks.clone());
         model.set_namespace(netns, host::netns::read());
-        let live = Live::new(attached, options.diagnostics)
-            .context("read the kernel side's diagnostics")?;
+        let live = Live::new(attached, options.diagnostics).context("read the kernel side's diagnostics")?;
         let mut engine = Self {
             live,
             model,
@@ -122,8 +117,7 @@ impl Engine {
     /// Everything as it is now, with at most `destinations` of each endpoint.
     #[must_use]
     pub fn snapshot(&self, destinations: usize) -> Snapshot {
-        self.model
-            .snapshot(SystemTime::now(), self.started.elapsed(), destinations)
+        self.model.snapshot(SystemTime::now(), self.started.elapsed(), destinations)
     }
 
     /// Takes in what has come, and does what is due.
@@ -167,11 +161,7 @@ impl Engine {
         match self.run_pass(Hook::Scan) {
             Ok(found) => {
                 let took = began.elapsed();
-                self.model.end_scan(ScanSummary {
-                    finished_at: self.started.elapsed(),
-                    took,
-                    found,
-                });
+                self.model.end_scan(ScanSummary { finished_at: self.started.elapsed(), took, found });
             }
             Err(error) => {
                 self.model.abandon_scan();
@@ -181,11 +171,7 @@ impl Engine {
         if self.live.has(Hook::Holders) {
             self.run_pass(Hook::Holders)?;
         }
-        self.last_scan = Some(Scanned {
-            at: Instant::now(),
-            took: began.elapsed(),
-            losses,
-        });
+        self.last_scan = Some(Scanned { at: Instant::now(), took: began.elapsed(), losses });
         Ok(())
     }
 
@@ -198,9 +184,7 @@ impl Engine {
             .with_context(|| format!("start the {hook} iterator"))?;
         let mut found = 0;
         loop {
-            let more = pass
-                .step()
-                .with_context(|| format!("read the {hook} iterator"))?;
+            let more = pass.step().with_context(|| format!("read the {hook} iterator"))?;
             found += self.drain();
             if !more {
                 return Ok(found);
@@ -210,13 +194,7 @@ impl Engine {
 
     /// Applies every record that is in the ring; returns how many of them a scan found.
     fn drain(&mut self) -> u32 {
-        let Self {
-            live,
-            model,
-            undecodable,
-            started,
-            ..
-        } = self;
+        let Self { live, model, undecodable, started, .. } = self;
         let now = started.elapsed();
         let mut found = 0;
         live.drain(|event| match event {
@@ -241,20 +219,13 @@ impl Engine {
             return false;
         }
         // A loss is healed at once, though not at the cost of more than half of the time.
-        let wait = if losses > last.losses {
-            last.took
-        } else {
-            SCAN_AT_MOST_EVERY.max(last.took * SCAN_BUDGET)
-        };
+        let wait = if losses > last.losses { last.took } else { SCAN_AT_MOST_EVERY.max(last.took * SCAN_BUDGET) };
         last.at.elapsed() >= wait
     }
 
     /// Tells the model of losses; returns their sum.
     fn take_losses(&mut self) -> u64 {
-        let losses = Losses {
-            undecodable: self.undecodable,
-            ..self.live.losses()
-        };
+        let losses = Losses { undecodable: self.undecodable, ..self.live.losses() };
         self.model.set_losses(losses, self.started.elapsed());
         losses.total()
     }

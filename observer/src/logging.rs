@@ -13,10 +13,7 @@ pub fn start(file: Option<&Path>) -> anyhow::Result<bool> {
         .open(path)
         .with_context(|| format!("open the log file {}", path.display()))?;
     // aya-log hands the kernel side's lines to the `log` crate; aya's own tell of every relocation.
-    tracing_log::LogTracer::builder()
-        .ignore_crate("aya")
-        .init()
-        .context("start logging")?;
+    tracing_log::LogTracer::builder().ignore_crate("aya").init().context("start logging")?;
     let subscriber = tracing_subscriber::fmt()
         .with_writer(Mutex::new(log))
         .with_ansi(false)

@@ -18,10 +18,7 @@ pub fn run(diagnostics: bool) -> anyhow::Result<ExitCode> {
         "this terminal has {width} columns and {height} lines, the screen needs {MIN_WIDTH} and {MIN_HEIGHT}: \
          make it larger, or run `observer snapshot`"
     );
-    let engine = Engine::start(Options {
-        scans: Scans::Regularly,
-        diagnostics,
-    })?;
+    let engine = Engine::start(Options { scans: Scans::Regularly, diagnostics })?;
     let (publish, snapshots) = watch::channel(engine.first_snapshot());
     let engine = thread::Builder::new()
         .name("engine".to_owned())
@@ -33,9 +30,7 @@ pub fn run(diagnostics: bool) -> anyhow::Result<ExitCode> {
         .context("start the screen")?
         .block_on(tui::run(snapshots, tui::Options::from_env()));
     // The screen let go of its receiver: the engine ends at its next look. Its own error says more than the screen's.
-    engine
-        .join()
-        .map_err(|_| anyhow!("the engine panicked: please report this"))??;
+    engine.join().map_err(|_| anyhow!("the engine panicked: please report this"))??;
     Ok(match ended? {
         Ended::Quit | Ended::TerminalGone => ExitCode::SUCCESS,
         // As a shell tells of a program that a signal ended.

@@ -32,28 +32,14 @@ fn child(n: u32) -> Identity {
 }
 
 fn change(model: &mut Model, n: u32, old: TcpState, new: TcpState) {
-    let event = Event::State {
-        socket: child(n),
-        at: Duration::ZERO,
-        old,
-        new,
-        by: None,
-    };
+    let event = Event::State { socket: child(n), at: Duration::ZERO, old, new, by: None };
     model.apply(&event, Duration::ZERO);
 }
 
 fn resident_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
-    line.trim()
-        .trim_end_matches(" kB")
-        .trim()
-        .parse::<u64>()
-        .unwrap()
-        * 1024
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
 }
 
 #[test]
@@ -68,20 +54,12 @@ fn two_million_sockets_on_one_endpoint_take_at_most_128_bytes_each() {
         assert!(each <= 128, "{each} bytes for each of {to} sockets");
         println!("{each} bytes for each of {to} sockets");
         let snapshot = model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 8);
-        assert_eq!(
-            (snapshot.totals.sockets, snapshot.endpoints[0].sockets),
-            (to, to)
-        );
+        assert_eq!((snapshot.totals.sockets, snapshot.endpoints[0].sockets), (to, to));
     }
     for n in 0..2_000_000 {
         change(&mut model, n, TcpState::Established, TcpState::Closed);
     }
-    let totals = model
-        .snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 8)
-        .totals;
-    assert_eq!(
-        (totals.sockets, totals.opened_total, totals.closed_total),
-        (0, 2_000_000, 2_000_000)
-    );
+    let totals = model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 8).totals;
+    assert_eq!((totals.sockets, totals.opened_total, totals.closed_total), (0, 2_000_000, 2_000_000));
     assert_eq!((totals.connections, totals.peak_sockets), (0, 2_000_000));
 }

@@ -15,21 +15,13 @@ use serde_json::Value;
 const OBSERVER: &str = env!("CARGO_BIN_EXE_observer");
 
 fn observer(args: &[&str]) -> Output {
-    Command::new(OBSERVER)
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
+    Command::new(OBSERVER).args(args).stdin(Stdio::null()).output().unwrap()
 }
 
 /// The same in new namespaces, set up by `setup` (a shell script).
 fn observer_after(unshare: &str, setup: &str, args: &str) -> Output {
     let script = format!("{setup} && exec {OBSERVER} {args}");
-    Command::new("unshare")
-        .args([unshare, "sh", "-c", &script])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
+    Command::new("unshare").args([unshare, "sh", "-c", &script]).stdin(Stdio::null()).output().unwrap()
 }
 
 #[track_caller]
@@ -40,11 +32,7 @@ fn fails_with(output: &Output, code: i32, words: &[&str]) {
         assert!(stderr.contains(word), "no {word:?} in: {stderr}");
     }
     if code == 1 {
-        assert_eq!(
-            stderr.trim_end().lines().count(),
-            1,
-            "one sentence: {stderr}"
-        );
+        assert_eq!(stderr.trim_end().lines().count(), 1, "one sentence: {stderr}");
     }
 }
 
@@ -53,13 +41,7 @@ fn plain_observer_prints_a_table_where_stdout_is_no_terminal() {
     let plain = observer(&[]);
     assert_eq!(plain.status.code(), Some(0), "{plain:?}");
     let text = String::from_utf8(plain.stdout).unwrap();
-    for word in [
-        "LOCAL ENDPOINT",
-        "ephemeral ports",
-        "file descriptors",
-        "state by raw_tp",
-        "0 records lost",
-    ] {
+    for word in ["LOCAL ENDPOINT", "ephemeral ports", "file descriptors", "state by raw_tp", "0 records lost"] {
         assert!(text.contains(word), "no {word:?} in\n{text}");
     }
     assert!(!text.contains('\x1b'), "escape sequences in a pipe");
@@ -73,40 +55,20 @@ fn snapshot_json_has_the_fields_of_schema_1() {
     assert_eq!(json["schema"], 1);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     assert_eq!(json["kernel"], kernel.trim());
-    for field in [
-        "sockets",
-        "connections",
-        "opened_total",
-        "closed_total",
-        "failed_total",
-    ] {
+    for field in ["sockets", "connections", "opened_total", "closed_total", "failed_total"] {
         assert_eq!(json["totals"][field], 0, "{field}");
     }
     assert_eq!(json["endpoints"], Value::Array(vec![]));
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
-    let range: Vec<u64> = range
-        .split_whitespace()
-        .map(|port| port.parse().unwrap())
-        .collect();
+    let range: Vec<u64> = range.split_whitespace().map(|port| port.parse().unwrap()).collect();
     assert_eq!(json["namespaces"][0]["port_range"], Value::from(range));
     assert_eq!(json["limits"][0]["id"], "fs.file-max");
     assert_eq!(json["trust"]["scans_total"], 1);
-    let hooks: Vec<&str> = json["trust"]["hooks"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|hook| hook["hook"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        hooks,
-        ["state", "destroy", "connect", "accept", "scan", "holders"]
-    );
+    let hooks: Vec<&str> =
+        json["trust"]["hooks"].as_array().unwrap().iter().map(|hook| hook["hook"].as_str().unwrap()).collect();
+    assert_eq!(hooks, ["state", "destroy", "connect", "accept", "scan", "holders"]);
     let taken_at: jiff::Timestamp = json["taken_at"].as_str().unwrap().parse().unwrap();
-    let scanned_at: jiff::Timestamp = json["trust"]["last_scan_at"]
-        .as_str()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let scanned_at: jiff::Timestamp = json["trust"]["last_scan_at"].as_str().unwrap().parse().unwrap();
     assert!(scanned_at <= taken_at);
 }
 
@@ -115,12 +77,7 @@ fn doctor_says_what_carries_each_hook() {
     let output = observer(&["doctor"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    for word in [
-        "sock_common.skc_daddr",
-        "state       raw_tp",
-        "scan        iter",
-        "observer can do its job here",
-    ] {
+    for word in ["sock_common.skc_daddr", "state       raw_tp", "scan        iter", "observer can do its job here"] {
         assert!(text.contains(word), "no {word:?} in\n{text}");
     }
 }
@@ -128,35 +85,18 @@ fn doctor_says_what_carries_each_hook() {
 #[test]
 fn a_reader_that_leaves_early_is_no_error() {
     for args in [&["snapshot"][..], &["snapshot", "--json"], &["doctor"]] {
-        let mut child = Command::new(OBSERVER)
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            Command::new(OBSERVER).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let mut stderr = String::new();
-        child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut stderr)
-            .unwrap();
-        assert_eq!(
-            (child.wait().unwrap().code(), stderr.as_str()),
-            (Some(0), ""),
-            "{args:?}"
-        );
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert_eq!((child.wait().unwrap().code(), stderr.as_str()), (Some(0), ""), "{args:?}");
     }
 }
 
 #[test]
 fn unknown_words_are_wrong_usage() {
-    fails_with(
-        &observer(&["--no-such-flag"]),
-        2,
-        &["--no-such-flag", "Usage"],
-    );
+    fails_with(&observer(&["--no-such-flag"]), 2, &["--no-such-flag", "Usage"]);
     fails_with(&observer(&["no-such-command"]), 2, &["no-such-command"]);
     fails_with(&observer(&["snapshot", "--jsn"]), 2, &["--jsn", "--json"]);
 }
@@ -172,28 +112,18 @@ fn without_the_right_to_use_bpf_it_names_what_is_missing() {
             .output()
             .unwrap()
     };
-    fails_with(
-        &unprivileged(&["snapshot"]),
-        1,
-        &["CAP_BPF and CAP_PERFMON", "as root"],
-    );
+    fails_with(&unprivileged(&["snapshot"]), 1, &["CAP_BPF and CAP_PERFMON", "as root"]);
     let doctor = unprivileged(&["doctor"]);
     let text = String::from_utf8(doctor.stdout).unwrap();
     assert_eq!(doctor.status.code(), Some(1), "{text}");
-    assert!(
-        text.contains("missing: CAP_BPF, CAP_PERFMON") && text.contains("cannot do its job"),
-        "{text}"
-    );
+    assert!(text.contains("missing: CAP_BPF, CAP_PERFMON") && text.contains("cannot do its job"), "{text}");
 }
 
 #[test]
 fn one_missing_capability_is_named_alone() {
     let (_dir, copy) = copy_for_everyone();
     let output = Command::new("setpriv")
-        .args([
-            "--bounding-set=-sys_admin,-perfmon",
-            "--inh-caps=-sys_admin,-perfmon",
-        ])
+        .args(["--bounding-set=-sys_admin,-perfmon", "--inh-caps=-sys_admin,-perfmon"])
         .arg(&copy)
         .output()
         .unwrap();
@@ -203,21 +133,13 @@ fn one_missing_capability_is_named_alone() {
 #[test]
 fn without_btf_it_says_which_kernel_it_needs() {
     let output = observer_after("--mount", "mount -t tmpfs none /sys/kernel/btf", "snapshot");
-    fails_with(
-        &output,
-        1,
-        &["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF"],
-    );
+    fails_with(&output, 1, &["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF"]);
 }
 
 #[test]
 fn nonsense_in_the_place_of_btf_is_named() {
     let setup = "mount -t tmpfs none /sys/kernel/btf && echo nonsense > /sys/kernel/btf/vmlinux";
-    fails_with(
-        &observer_after("--mount", setup, "snapshot"),
-        1,
-        &["not BTF"],
-    );
+    fails_with(&observer_after("--mount", setup, "snapshot"), 1, &["not BTF"]);
 }
 
 #[test]
@@ -227,16 +149,9 @@ fn a_log_file_takes_the_diagnostics_of_the_kernel_side() {
     let output = observer(&["snapshot", "--log-file", log.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let text = fs::read_to_string(&log).unwrap();
-    assert!(
-        text.contains("end of the socket table"),
-        "the scan's own word is missing:\n{text}"
-    );
+    assert!(text.contains("end of the socket table"), "the scan's own word is missing:\n{text}");
     let nowhere = observer(&["snapshot", "--log-file", "/no/such/dir/log"]);
-    fails_with(
-        &nowhere,
-        1,
-        &["open the log file /no/such/dir/log", "No such file"],
-    );
+    fails_with(&nowhere, 1, &["open the log file /no/such/dir/log", "No such file"]);
 }
 
 /// The program where every user may run it.

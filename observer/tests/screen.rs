@@ -33,12 +33,7 @@ struct Terminal {
 
 impl Terminal {
     fn start(width: u16, height: u16, program: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
-        let size = PtySize {
-            rows: height,
-            cols: width,
-            pixel_width: 0,
-            pixel_height: 0,
-        };
+        let size = PtySize { rows: height, cols: width, pixel_width: 0, pixel_height: 0 };
         let pty = native_pty_system().openpty(size).unwrap();
         let mut command = CommandBuilder::new(program);
         command.args(args);
@@ -52,11 +47,8 @@ impl Terminal {
         let parser = Arc::new(Mutex::new(vt100::Parser::new(height, width, 0)));
         let raw = Arc::new(Mutex::new(Vec::new()));
         let (ended, output_ended) = channel();
-        let (mut reader, to_parser, to_raw) = (
-            pty.master.try_clone_reader().unwrap(),
-            Arc::clone(&parser),
-            Arc::clone(&raw),
-        );
+        let (mut reader, to_parser, to_raw) =
+            (pty.master.try_clone_reader().unwrap(), Arc::clone(&parser), Arc::clone(&raw));
         thread::spawn(move || {
             let mut bytes = [0; 8192];
             while let Ok(read @ 1..) = reader.read(&mut bytes) {
@@ -67,14 +59,7 @@ impl Terminal {
             let _ = ended.send(());
         });
         let keys = pty.master.take_writer().unwrap();
-        Self {
-            parser,
-            raw,
-            child,
-            master: pty.master,
-            keys,
-            output_ended,
-        }
+        Self { parser, raw, child, master: pty.master, keys, output_ended }
     }
 
     fn observer(width: u16, height: u16) -> Self {
@@ -89,11 +74,7 @@ impl Terminal {
     fn wait_for(&self, what: &str, condition: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + DEADLINE;
         while !condition(&self.screen()) {
-            assert!(
-                Instant::now() < deadline,
-                "not seen: {what}\n{}",
-                self.screen()
-            );
+            assert!(Instant::now() < deadline, "not seen: {what}\n{}", self.screen());
             thread::yield_now();
         }
     }
@@ -122,11 +103,7 @@ impl Terminal {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status.exit_code();
             }
-            assert!(
-                Instant::now() < deadline,
-                "still running\n{}",
-                self.screen()
-            );
+            assert!(Instant::now() < deadline, "still running\n{}", self.screen());
             thread::yield_now();
         };
         // A shell may still hold the terminal: then what it shows is complete at once.
@@ -145,12 +122,7 @@ impl Terminal {
         let fd = self.master.as_raw_fd().unwrap();
         // SAFETY: the master is open for as long as `self`.
         let modes = tcgetattr(unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }).unwrap();
-        assert!(
-            modes
-                .local_modes
-                .contains(LocalModes::ICANON | LocalModes::ECHO),
-            "still in raw mode"
-        );
+        assert!(modes.local_modes.contains(LocalModes::ICANON | LocalModes::ECHO), "still in raw mode");
     }
 }
 
@@ -180,13 +152,7 @@ fn signals_leave_the_terminal_as_it_was() {
 
 #[test]
 fn ctrl_z_gives_the_shell_its_terminal_back_and_fg_the_screen() {
-    let mut terminal = Terminal::start(
-        100,
-        30,
-        "bash",
-        &["--norc", "--noprofile", "-i"],
-        &[("PS1", "shell> ")],
-    );
+    let mut terminal = Terminal::start(100, 30, "bash", &["--norc", "--noprofile", "-i"], &[("PS1", "shell> ")]);
     terminal.wait_for_words(&["shell>"]);
     terminal.press(&format!("{OBSERVER}\n"));
     terminal.wait_for_words(&MAIN_SCREEN);
@@ -195,14 +161,10 @@ fn ctrl_z_gives_the_shell_its_terminal_back_and_fg_the_screen() {
     terminal.press("echo still $((6 * 7))\n");
     terminal.wait_for_words(&["still 42"]);
     terminal.press("fg\n");
-    terminal.wait_for("the screen again", |screen| {
-        screen.contains("ESTAB") && !screen.contains("still 42")
-    });
+    terminal.wait_for("the screen again", |screen| screen.contains("ESTAB") && !screen.contains("still 42"));
     terminal.press("q");
     // At start, after the stop, after echo, and now: typed earlier, a line would go to observer.
-    terminal.wait_for("the shell's next prompt", |screen| {
-        screen.matches("shell>").count() == 4
-    });
+    terminal.wait_for("the shell's next prompt", |screen| screen.matches("shell>").count() == 4);
     terminal.press("exit\n");
     terminal.ends();
     terminal.is_restored();
@@ -229,10 +191,7 @@ fn a_terminal_that_is_too_small_is_told_before_the_screen_is_touched() {
     let mut terminal = Terminal::observer(50, 10);
     assert_eq!(terminal.ends(), 1);
     let raw = String::from_utf8(terminal.raw.lock().unwrap().clone()).unwrap();
-    assert!(
-        raw.contains("50 columns and 10 lines") && raw.contains("observer snapshot"),
-        "{raw}"
-    );
+    assert!(raw.contains("50 columns and 10 lines") && raw.contains("observer snapshot"), "{raw}");
     assert!(!raw.contains('\x1b'), "the screen was touched: {raw:?}");
 }
 
@@ -241,21 +200,8 @@ fn a_terminal_made_too_small_says_so_and_recovers() {
     let mut terminal = Terminal::observer(80, 24);
     terminal.wait_for_words(&MAIN_SCREEN);
     let resize = |terminal: &Terminal, cols, rows| {
-        terminal
-            .parser
-            .lock()
-            .unwrap()
-            .screen_mut()
-            .set_size(rows, cols);
-        terminal
-            .master
-            .resize(PtySize {
-                rows,
-                cols,
-                pixel_width: 0,
-                pixel_height: 0,
-            })
-            .unwrap();
+        terminal.parser.lock().unwrap().screen_mut().set_size(rows, cols);
+        terminal.master.resize(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).unwrap();
     };
     resize(&terminal, 50, 10);
     terminal.wait_for_words(&["too small"]);
@@ -276,17 +222,10 @@ fn no_color_is_honoured() {
         // SGR 30 to 37, 38;…, 90 to 97: a foreground colour.
         raw.split("\x1b[")
             .skip(1)
-            .filter_map(|sequence| {
-                sequence
-                    .split_once('m')
-                    .map(|(parameters, _)| parameters.to_owned())
-            })
+            .filter_map(|sequence| sequence.split_once('m').map(|(parameters, _)| parameters.to_owned()))
             .filter(|parameters| parameters.starts_with("38;") || parameters.starts_with("48;"))
             .count()
     };
     assert_eq!(colours(&[("NO_COLOR", "1")]), 0);
-    assert!(
-        colours(&[]) > 0,
-        "no colour at all without NO_COLOR: this test could not fail"
-    );
+    assert!(colours(&[]) > 0, "no colour at all without NO_COLOR: this test could not fail");
 }

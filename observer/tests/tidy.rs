@@ -14,17 +14,9 @@ fn sources(folders: &[&str]) -> Vec<(String, String)> {
     let mut queue: Vec<PathBuf> = folders.iter().map(|folder| root.join(folder)).collect();
     while let Some(path) = queue.pop() {
         if path.is_dir() {
-            queue.extend(
-                fs::read_dir(&path)
-                    .unwrap()
-                    .map(|entry| entry.unwrap().path()),
-            );
+            queue.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let name = path
-                .strip_prefix(root)
-                .unwrap()
-                .to_string_lossy()
-                .into_owned();
+            let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
             files.push((name, fs::read_to_string(&path).unwrap()));
         }
     }
@@ -41,11 +33,7 @@ fn assert_absent(folders: &[&str], words: &[&str], except: &[&str], rule: &str) 
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap();
             for word in words {
-                assert!(
-                    !code.contains(word),
-                    "{name}:{}: {rule}: {word}",
-                    number + 1
-                );
+                assert!(!code.contains(word), "{name}:{}: {rule}: {word}", number + 1);
             }
         }
     }
@@ -55,17 +43,7 @@ fn assert_absent(folders: &[&str], words: &[&str], except: &[&str], rule: &str) 
 fn the_model_is_pure() {
     assert_absent(
         &["observer/src/model"],
-        &[
-            "std::fs",
-            "std::io",
-            "std::process",
-            "Instant::now",
-            "SystemTime::now",
-            "tokio",
-            "ratatui",
-            "aya",
-            "libc",
-        ],
+        &["std::fs", "std::io", "std::process", "Instant::now", "SystemTime::now", "tokio", "ratatui", "aya", "libc"],
         &[],
         "the model takes its time and its data as arguments",
     );
@@ -104,21 +82,8 @@ fn nothing_prints_behind_the_screen() {
 #[test]
 fn the_view_changes_nothing_and_asks_nobody() {
     assert_absent(
-        &[
-            "observer/src/tui/view.rs",
-            "observer/src/tui/ui.rs",
-            "observer/src/tui/widget",
-            "observer/src/tui/screen",
-        ],
-        &[
-            "std::fs",
-            "std::io",
-            "Instant::now",
-            "SystemTime::now",
-            "crossterm::",
-            "crate::engine",
-            "crate::host",
-        ],
+        &["observer/src/tui/view.rs", "observer/src/tui/ui.rs", "observer/src/tui/widget", "observer/src/tui/screen"],
+        &["std::fs", "std::io", "Instant::now", "SystemTime::now", "crossterm::", "crate::engine", "crate::host"],
         &[],
         "drawing and updating are pure",
     );
@@ -127,21 +92,13 @@ fn the_view_changes_nothing_and_asks_nobody() {
 #[test]
 fn tests_wait_for_conditions_and_none_is_switched_off() {
     let (sleep, ignore) = (["thread::", "sleep"].concat(), ["#[ig", "nore"].concat());
-    assert_absent(
-        &["observer/tests", "observer/src/model/tests"],
-        &[&sleep, &ignore],
-        &[],
-        "no sleep, no switch",
-    );
+    assert_absent(&["observer/tests", "observer/src/model/tests"], &[&sleep, &ignore], &[], "no sleep, no switch");
 }
 
 #[test]
 fn a_file_holds_one_concern() {
     for (name, text) in sources(&["observer", "observer-ebpf", "xtask"]) {
         let lines = text.lines().count();
-        assert!(
-            lines <= 450,
-            "{name} has {lines} lines: more than one concern?"
-        );
+        assert!(lines <= 450, "{name} has {lines} lines: more than one concern?");
     }
 }

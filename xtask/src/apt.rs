@@ -22,30 +22,19 @@ pub(crate) struct Need {
 /// Installs what is not there yet, saying so; where it may not, fails with the command to give.
 pub(crate) fn install(needs: &[Need]) -> Result<()> {
     let installed = installed(needs)?;
-    let is_met = |need: &&Need| {
-        need.packages
-            .iter()
-            .all(|&package| installed.contains(package))
-    };
+    let is_met = |need: &&Need| need.packages.iter().all(|&package| installed.contains(package));
     let (_, unmet): (Vec<_>, Vec<_>) = needs.iter().partition(is_met);
     if unmet.is_empty() {
         return Ok(());
     }
     if !is_root()? || !Path::new(APT_GET).exists() {
         let packages: Vec<_> = unmet.iter().map(|need| need.packages.join(" ")).collect();
-        bail!(
-            "packages are missing; on Debian 12, as root: apt-get install {}",
-            packages.join(" ")
-        );
+        bail!("packages are missing; on Debian 12, as root: apt-get install {}", packages.join(" "));
     }
     process::run_silently(apt_get().arg("update"))?;
     for need in unmet {
         println!("installing {}: {}", need.packages.join(" "), need.purpose);
-        process::run_silently(
-            apt_get()
-                .args(["install", "--yes", "--no-install-recommends"])
-                .args(need.packages),
-        )?;
+        process::run_silently(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(need.packages))?;
     }
     Ok(())
 }
@@ -55,28 +44,19 @@ fn installed(needs: &[Need]) -> Result<HashSet<String>> {
     let mut query = Command::new("dpkg-query");
     query.args(["--show", "--showformat", "${db:Status-Status} ${Package}\n"]);
     // Its exit code only tells that it does not know some package.
-    let listed = match query
-        .args(needs.iter().flat_map(|need| need.packages))
-        .output()
-    {
+    let listed = match query.args(needs.iter().flat_map(|need| need.packages)).output() {
         Ok(output) => output.stdout,
         Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error).context("start `dpkg-query`"),
     };
     let listed = String::from_utf8_lossy(&listed);
-    Ok(listed
-        .lines()
-        .filter_map(|line| line.strip_prefix("installed "))
-        .map(str::to_owned)
-        .collect())
+    Ok(listed.lines().filter_map(|line| line.strip_prefix("installed ")).map(str::to_owned).collect())
 }
 
 fn apt_get() -> Command {
     let mut command = Command::new(APT_GET);
     // Another apt at work on the machine is waited for, not failed on.
-    command
-        .args(["--quiet", "--option", "DPkg::Lock::Timeout=300"])
-        .env("DEBIAN_FRONTEND", "noninteractive");
+    command.args(["--quiet", "--option", "DPkg::Lock::Timeout=300"]).env("DEBIAN_FRONTEND", "noninteractive");
     command
 }
 

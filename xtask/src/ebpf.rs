@@ -29,8 +29,7 @@ pub(crate) fn write() -> Result<()> {
         fs::write(&path, &object).with_context(|| format!("write {}", path.display()))?;
         println!("{}: {} bytes", path.display(), object.len());
     }
-    fs::write(TOOLCHAIN_NOTE, toolchain(&linker)?)
-        .with_context(|| format!("write {TOOLCHAIN_NOTE}"))
+    fs::write(TOOLCHAIN_NOTE, toolchain(&linker)?).with_context(|| format!("write {TOOLCHAIN_NOTE}"))
 }
 
 /// Builds the objects and fails unless they are, byte for byte, the committed ones.
@@ -85,20 +84,10 @@ fn for_kernel<'a>(cargo: &'a mut Command, arch: &str, linker: &Path) -> Result<&
         // The ways by which folders of the building machine get into an object. Nobody reads where a BPF program
         // panicked, so those places are left out.
         "-Zlocation-detail=none".to_owned(),
-        format!(
-            "--remap-path-prefix={}=/observer",
-            utf8(&workspace::root()?)?
-        ),
+        format!("--remap-path-prefix={}=/observer", utf8(&workspace::root()?)?),
     ];
     cargo
-        .args([
-            "--locked",
-            "--release",
-            "--target",
-            TARGET,
-            "--package",
-            "observer-ebpf",
-        ])
+        .args(["--locked", "--release", "--target", TARGET, "--package", "observer-ebpf"])
         .arg("--target-dir")
         .arg(target_dir(arch)?)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
@@ -123,12 +112,7 @@ fn object_path(arch: &str) -> PathBuf {
 
 fn toolchain(linker: &Path) -> Result<String> {
     let rustc = process::stdout(tools::debian_rust("rustc").arg("-vV"))?;
-    let line = |start| {
-        rustc
-            .lines()
-            .find(|line| line.starts_with(start))
-            .unwrap_or_default()
-    };
+    let line = |start| rustc.lines().find(|line| line.starts_with(start)).unwrap_or_default();
     let linker = process::stdout(Command::new(linker).arg("--version"))?;
     ensure!(!linker.is_empty(), "bpf-linker tells no version");
     Ok(format!("{}\n{}\n{}", line("rustc"), line("LLVM"), linker))
@@ -139,6 +123,5 @@ fn indented(lines: &str) -> String {
 }
 
 fn utf8(path: &Path) -> Result<&str> {
-    path.to_str()
-        .with_context(|| format!("{} is not UTF-8", path.display()))
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }

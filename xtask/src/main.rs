@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand};
 mod apt;
 mod ebpf;
 mod process;
+mod shots;
+mod svg;
 mod tally;
 mod test;
 mod tools;
@@ -27,6 +29,8 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
+    /// Take the pictures of the README, of the real program at work (needs root)
+    Shots,
     /// Run every check and every test, after installing what they need
     Test,
 }
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
     match task {
         Task::Ebpf { check: false } => finish(ebpf::write()),
         Task::Ebpf { check: true } => finish(ebpf::check()),
+        Task::Shots => finish(shots::run()),
         Task::Test => test::run(),
     }
 }

@@ -12,18 +12,14 @@ pub(crate) fn cargo() -> Command {
 
 /// Runs `command`, its output going where ours goes.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("start {}", line(command)))?;
+    let status = command.status().with_context(|| format!("start {}", line(command)))?;
     expect_success(command, status)
 }
 
 /// Runs `command` in silence, and shows what it printed only if it failed.
 pub(crate) fn run_silently(command: &mut Command) -> Result<()> {
     command.stdin(Stdio::null());
-    let output = command
-        .output()
-        .with_context(|| format!("start {}", line(command)))?;
+    let output = command.output().with_context(|| format!("start {}", line(command)))?;
     if !output.status.success() {
         eprint!("{}", String::from_utf8_lossy(&output.stdout));
         eprint!("{}", String::from_utf8_lossy(&output.stderr));
@@ -34,9 +30,7 @@ pub(crate) fn run_silently(command: &mut Command) -> Result<()> {
 /// What `command` prints on its standard output.
 pub(crate) fn stdout(command: &mut Command) -> Result<String> {
     command.stderr(Stdio::inherit());
-    let output = command
-        .output()
-        .with_context(|| format!("start {}", line(command)))?;
+    let output = command.output().with_context(|| format!("start {}", line(command)))?;
     expect_success(command, output.status)?;
     String::from_utf8(output.stdout).with_context(|| format!("output of {}", line(command)))
 }
@@ -50,9 +44,7 @@ pub(crate) fn expect_success(command: &Command, status: ExitStatus) -> Result<()
 
 /// The command as a person would type it, without the variables it is given.
 fn line(command: &Command) -> String {
-    let words = [command.get_program()]
-        .into_iter()
-        .chain(command.get_args());
+    let words = [command.get_program()].into_iter().chain(command.get_args());
     let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
     format!("`{}`", words.join(" "))
 }

@@ -16,10 +16,7 @@ pub(crate) struct Tally {
 impl Tally {
     /// Adds a line of `cargo test`'s output, if it is one that closes a test binary.
     pub(crate) fn add_line(&mut self, line: &str) {
-        let Some(counts) = line
-            .strip_prefix("test result: ")
-            .and_then(|rest| rest.split_once(". "))
-        else {
+        let Some(counts) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
             return;
         };
         for count in counts.1.split("; ") {
@@ -45,13 +42,7 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} passed, {} failed, {} skipped",
-            self.passed,
-            self.failed,
-            self.skipped + self.ignored
-        )
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped + self.ignored)
     }
 }
 
@@ -77,15 +68,7 @@ test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
    Doc-tests observer
 test result: FAILED. 1 passed; 2 failed; 4 ignored; 8 measured; 16 filtered out; finished in 1.20s
 ";
-        assert_eq!(
-            sum(output),
-            Tally {
-                passed: 4,
-                failed: 2,
-                ignored: 4,
-                skipped: 0
-            }
-        );
+        assert_eq!(sum(output), Tally { passed: 4, failed: 2, ignored: 4, skipped: 0 });
     }
 
     #[test]
@@ -96,8 +79,7 @@ test result: FAILED. 1 passed; 2 failed; 4 ignored; 8 measured; 16 filtered out;
 
     #[test]
     fn skipped_tests_are_not_passed_ones() {
-        let mut tally =
-            sum("test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
+        let mut tally = sum("test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
         tally.count_skipped(2);
         assert_eq!(tally.to_string(), "3 passed, 0 failed, 2 skipped");
     }

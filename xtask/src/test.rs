@@ -29,9 +29,7 @@ pub(crate) fn run() -> ExitCode {
 fn steps(tally: &mut Option<Tally>) -> Result<()> {
     tools::for_tests()?;
     step("format", || cargo("fmt --all --check"))?;
-    step("lints", || {
-        cargo("clippy --workspace --all-targets --locked -- -D warnings")
-    })?;
+    step("lints", || cargo("clippy --workspace --all-targets --locked -- -D warnings"))?;
     step("lints of the BPF side", ebpf::lint)?;
     step("BPF objects are what the source builds", ebpf::check)?;
     step("no BPF code in the host's program", host_is_free_of_bpf)?;
@@ -68,9 +66,7 @@ fn tests(result: &mut Option<Tally>) -> Result<()> {
     let skip_list = workspace::target_dir()?.join("skipped-tests.txt");
     fs::write(&skip_list, "").with_context(|| format!("write {}", skip_list.display()))?;
     let mut command = process::cargo();
-    command
-        .args(["test", "--workspace", "--locked", "--no-fail-fast"])
-        .env(SKIPPED_TESTS, &skip_list);
+    command.args(["test", "--workspace", "--locked", "--no-fail-fast"]).env(SKIPPED_TESTS, &skip_list);
 
     let mut tally = Tally::default();
     let outcome = run_summing(command, &mut tally);
@@ -82,15 +78,9 @@ fn tests(result: &mut Option<Tally>) -> Result<()> {
     }
 
     outcome?;
-    ensure!(
-        tally.ignored == 0,
-        "tests are marked #[ignore]: a test that cannot run says so, and is counted"
-    );
+    ensure!(tally.ignored == 0, "tests are marked #[ignore]: a test that cannot run says so, and is counted");
     let in_ci = env::var_os("CI").is_some_and(|value| !value.is_empty());
-    ensure!(
-        !in_ci || skipped.is_empty(),
-        "tests were skipped: in CI every test must run"
-    );
+    ensure!(!in_ci || skipped.is_empty(), "tests were skipped: in CI every test must run");
     Ok(())
 }
 
@@ -98,23 +88,15 @@ fn tests(result: &mut Option<Tally>) -> Result<()> {
 fn run_summing(mut command: Command, tally: &mut Tally) -> Result<()> {
     // One pipe for both streams keeps their lines in order.
     let (reader, writer) = io::pipe().context("make a pipe")?;
-    command
-        .stdout(writer.try_clone().context("share a pipe")?)
-        .stderr(writer);
+    command.stdout(writer.try_clone().context("share a pipe")?).stderr(writer);
     let mut child = command.spawn().context("start `cargo test`")?;
     // The pipe ends when nobody can write to it any more: the command must let go of our copies.
     command.stdout(io::stdout()).stderr(io::stderr());
 
     let mut reader = BufReader::new(reader);
     let mut line = Vec::new();
-    while reader
-        .read_until(b'\n', &mut line)
-        .context("read what the tests print")?
-        > 0
-    {
-        io::stdout()
-            .write_all(&line)
-            .context("pass on what the tests print")?;
+    while reader.read_until(b'\n', &mut line).context("read what the tests print")? > 0 {
+        io::stdout().write_all(&line).context("pass on what the tests print")?;
         tally.add_line(&String::from_utf8_lossy(&line));
         line.clear();
     }

@@ -12,35 +12,14 @@ use crate::apt::{self, Need};
 use crate::process;
 
 const COMPILER: Need = Need {
-    packages: &[
-        "rustc-web",
-        "cargo-web",
-        "rust-web-llvm",
-        "libstd-rust-web-dev-bpf",
-    ],
+    packages: &["rustc-web", "cargo-web", "rust-web-llvm", "libstd-rust-web-dev-bpf"],
     purpose: "builds the BPF objects",
 };
-const LINTER: Need = Need {
-    packages: &["rust-web-clippy"],
-    purpose: "lints the BPF side",
-};
-const LINKER_BUILD: Need = Need {
-    packages: &[
-        "llvm-22-dev",
-        "libpolly-22-dev",
-        "zlib1g-dev",
-        "libzstd-dev",
-    ],
-    purpose: "builds bpf-linker",
-};
-const NETWORK: Need = Need {
-    packages: &["iproute2"],
-    purpose: "`ip` and `ss`, for tests on live sockets",
-};
-const TERMINAL: Need = Need {
-    packages: &["tmux"],
-    purpose: "a terminal, for tests of the interface",
-};
+const LINTER: Need = Need { packages: &["rust-web-clippy"], purpose: "lints the BPF side" };
+const LINKER_BUILD: Need =
+    Need { packages: &["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev"], purpose: "builds bpf-linker" };
+const NETWORK: Need = Need { packages: &["iproute2"], purpose: "`ip` and `ss`, for tests on live sockets" };
+const TERMINAL: Need = Need { packages: &["tmux"], purpose: "a terminal, for tests of the interface" };
 
 const LINKER_VERSION: &str = "0.13.0";
 /// The LLVM of [`COMPILER`]: bpf-linker reads the bitcode that rustc writes.
@@ -62,9 +41,7 @@ pub(crate) fn debian_rust(program: &str) -> Command {
     for (name, _) in env::vars_os().filter(|(name, _)| steers_rust(name)) {
         command.env_remove(name);
     }
-    command
-        .env("CARGO", "/usr/bin/cargo")
-        .env("RUSTC", "/usr/bin/rustc");
+    command.env("CARGO", "/usr/bin/cargo").env("RUSTC", "/usr/bin/rustc");
     command
 }
 
@@ -73,13 +50,7 @@ pub(crate) fn debian_rust(program: &str) -> Command {
 fn steers_rust(name: &OsStr) -> bool {
     // rustup and `cargo run` point LD_LIBRARY_PATH at the libraries of their own rustc.
     const STEERING: [&str; 4] = ["CARGO", "RUST", "AYA_", "LD_LIBRARY_PATH"];
-    const SOURCES: [&str; 5] = [
-        "CARGO_HOME",
-        "CARGO_HTTP_",
-        "CARGO_NET_",
-        "CARGO_REGISTR",
-        "CARGO_SOURCE_",
-    ];
+    const SOURCES: [&str; 5] = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR", "CARGO_SOURCE_"];
     let name = name.to_string_lossy();
     let is_one_of = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
     is_one_of(&STEERING) && !is_one_of(&SOURCES)
@@ -100,35 +71,17 @@ fn install(mut needs: Vec<Need>) -> Result<PathBuf> {
 }
 
 fn install_linker(root: &Path) -> Result<()> {
-    println!(
-        "installing bpf-linker {LINKER_VERSION} to {}: links the BPF objects",
-        root.display()
-    );
+    println!("installing bpf-linker {LINKER_VERSION} to {}: links the BPF objects", root.display());
     let mut cargo = debian_rust("cargo");
-    cargo.args([
-        "install",
-        "bpf-linker",
-        "--version",
-        LINKER_VERSION,
-        "--locked",
-    ]);
-    cargo
-        .args(["--no-default-features", "--features", LLVM])
-        .arg("--root")
-        .arg(root);
+    cargo.args(["install", "bpf-linker", "--version", LINKER_VERSION, "--locked"]);
+    cargo.args(["--no-default-features", "--features", LLVM]).arg("--root").arg(root);
     process::run_silently(cargo.env("LLVM_PREFIX", Path::new("/usr/lib").join(LLVM)))
 }
 
 fn cache_dir() -> Result<PathBuf> {
-    let folder = |name| {
-        env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let folder = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
-    Ok(cache
-        .context("neither XDG_CACHE_HOME nor HOME is set")?
-        .join("observer"))
+    Ok(cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("observer"))
 }
 
 #[cfg(test)]
@@ -137,22 +90,10 @@ mod tests {
 
     #[test]
     fn what_the_outer_cargo_sets_does_not_reach_debians() {
-        for name in [
-            "CARGO",
-            "CARGO_ENCODED_RUSTFLAGS",
-            "RUSTUP_TOOLCHAIN",
-            "RUSTC_WRAPPER",
-            "LD_LIBRARY_PATH",
-        ] {
+        for name in ["CARGO", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN", "RUSTC_WRAPPER", "LD_LIBRARY_PATH"] {
             assert!(steers_rust(OsStr::new(name)), "{name}");
         }
-        for name in [
-            "PATH",
-            "HOME",
-            "CARGO_HOME",
-            "CARGO_HTTP_CAINFO",
-            "https_proxy",
-        ] {
+        for name in ["PATH", "HOME", "CARGO_HOME", "CARGO_HTTP_CAINFO", "https_proxy"] {
             assert!(!steers_rust(OsStr::new(name)), "{name}");
         }
     }

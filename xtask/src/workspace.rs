@@ -9,10 +9,7 @@ use anyhow::{Context as _, Result};
 pub(crate) fn enter() -> Result<()> {
     // Asked at run time: a path compiled in would be wrong in a moved or copied tree.
     let package = env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask`")?;
-    let root = PathBuf::from(package)
-        .join("..")
-        .canonicalize()
-        .context("find the root of the repository")?;
+    let root = PathBuf::from(package).join("..").canonicalize().context("find the root of the repository")?;
     env::set_current_dir(&root).with_context(|| format!("enter {}", root.display()))
 }
 

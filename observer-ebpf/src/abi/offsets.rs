@@ -6,10 +6,7 @@
 /// Byte offsets within the named kernel structures; [`Offsets::ABSENT`] where this kernel has no such field.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(target_arch = "bpf"),
-    derive(zerocopy::IntoBytes, zerocopy::Immutable)
-)]
+#[cfg_attr(not(target_arch = "bpf"), derive(zerocopy::IntoBytes, zerocopy::Immutable))]
 pub struct Offsets {
     /// `sock_common.skc_family`
     pub skc_family: u16,

@@ -3,10 +3,7 @@
 /// Read-only global `SETTINGS` of the BPF object.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(target_arch = "bpf"),
-    derive(zerocopy::IntoBytes, zerocopy::Immutable)
-)]
+#[cfg_attr(not(target_arch = "bpf"), derive(zerocopy::IntoBytes, zerocopy::Immutable))]
 pub struct Settings {
     /// Only sockets of the network namespace with this inode number (`net->ns.inum`) are reported; 0 reports all.
     pub netns: u32,

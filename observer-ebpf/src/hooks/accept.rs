@@ -65,9 +65,7 @@ fn on_sys_exit(ctx: &TracePointContext) {
 fn sock_of_fd(fd: u64) -> Option<u64> {
     // SAFETY: the helper takes no argument and has no failure.
     let task = KernelPtr::new(unsafe { bpf_get_current_task() })?;
-    let table = task
-        .follow(offset!(task_files))?
-        .follow(offset!(files_fdt))?;
+    let table = task.follow(offset!(task_files))?.follow(offset!(files_fdt))?;
     let file = table.follow(offset!(fdt_fd))?.add(fd * 8).follow(0)?;
     sock_of_file(file)
 }
@@ -75,15 +73,11 @@ fn sock_of_fd(fd: u64) -> Option<u64> {
 /// The `struct sock` behind a `struct file`, if that is a socket.
 #[inline(always)]
 pub(crate) fn sock_of_file(file: KernelPtr) -> Option<u64> {
-    let mode: u16 = file
-        .follow(offset!(file_inode))?
-        .read(offset!(inode_mode))?;
+    let mode: u16 = file.follow(offset!(file_inode))?.read(offset!(inode_mode))?;
     if mode & FILE_TYPE != FILE_TYPE_SOCKET {
         return None;
     }
-    let sock = file
-        .follow(offset!(file_private_data))?
-        .follow(offset!(socket_sk))?;
+    let sock = file.follow(offset!(file_private_data))?.follow(offset!(socket_sk))?;
     Some(sock.address())
 }
 

@@ -19,19 +19,13 @@ fn state_raw_tp(ctx: RawTracePointContext) -> i32 {
 fn on_set_state(ctx: &RawTracePointContext, sock: u64, old: u8, new: u8) {
     // CLOSE>CLOSE says nothing. LISTEN>SYN_RECV comes before the clone has its addresses (up to 6.12);
     // SYN_RECV>ESTABLISHED follows and has them.
-    if (old == state::CLOSE && new == state::CLOSE)
-        || new == state::SYN_RECV && old == state::LISTEN
-    {
+    if (old == state::CLOSE && new == state::CLOSE) || new == state::SYN_RECV && old == state::LISTEN {
         return;
     }
     let Some(sock) = Sock::full(sock) else { return };
     // connect() and listen() run in the context of their process. Other changes may come from any softirq.
     let by_task = old == state::CLOSE && (new == state::SYN_SENT || new == state::LISTEN);
-    let kind = if by_task {
-        Kind::StateByTask
-    } else {
-        Kind::State
-    };
+    let kind = if by_task { Kind::StateByTask } else { Kind::State };
     let Some(mut record) = sock.record(kind, ctx) else {
         return;
     };

@@ -26,12 +26,6 @@ impl IterMeta {
     pub(crate) unsafe fn pace(&self) {
         // SAFETY: `seq` is the running iterator's own, as the caller promises. A full output makes the kernel show
         // the same object again after the next read(); user space takes a record twice without harm.
-        unsafe {
-            bpf_seq_write(
-                self.seq.cast(),
-                PACE.as_ptr().cast_mut().cast(),
-                PACE.len() as u32,
-            )
-        };
+        unsafe { bpf_seq_write(self.seq.cast(), PACE.as_ptr().cast_mut().cast(), PACE.len() as u32) };
     }
 }

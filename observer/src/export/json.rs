@@ -10,9 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::model::{
-    snapshot::{
-        DestinationRow, Direction, EndpointRow, NamespaceRow, PortUse, ProcessFiles, Snapshot,
-    },
+    snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, PortUse, ProcessFiles, Snapshot},
     trust::{HookStatus, Trust},
     units::{Process, StateCounts},
 };
@@ -176,18 +174,12 @@ impl Endpoint {
 }
 
 fn states(counts: &StateCounts) -> Map<String, Value> {
-    counts
-        .iter()
-        .map(|(state, count)| (state.name().to_owned(), count.into()))
-        .collect()
+    counts.iter().map(|(state, count)| (state.name().to_owned(), count.into())).collect()
 }
 
 impl ProcessObject {
     fn new(process: &Process) -> Self {
-        Self {
-            pid: process.pid.0,
-            comm: process.comm.to_string(),
-        }
+        Self { pid: process.pid.0, comm: process.comm.to_string() }
     }
 }
 
@@ -197,19 +189,12 @@ impl Destination {
             remote_ip: row.remote.ip(),
             remote_port: row.remote.port(),
             sockets: row.sockets,
-            ports: row.ports.map(
-                |PortUse {
-                     range,
-                     reserved,
-                     used,
-                     time_wait,
-                 }| Ports {
-                    range,
-                    reserved,
-                    used,
-                    time_wait,
-                },
-            ),
+            ports: row.ports.map(|PortUse { range, reserved, used, time_wait }| Ports {
+                range,
+                reserved,
+                used,
+                time_wait,
+            }),
         }
     }
 }
@@ -235,19 +220,13 @@ fn limits(snapshot: &Snapshot) -> Vec<Limit> {
         max: Some(files.max),
         ratio: ratio(files.allocated, files.max),
     });
-    let process = snapshot.host.fullest_process.map(
-        |ProcessFiles {
-             process,
-             open,
-             soft_limit,
-         }| Limit {
-            id: "rlimit.nofile",
-            scope: format!("pid:{}", process.pid.0),
-            used: open,
-            max: soft_limit,
-            ratio: soft_limit.and_then(|limit| ratio(open, limit)),
-        },
-    );
+    let process = snapshot.host.fullest_process.map(|ProcessFiles { process, open, soft_limit }| Limit {
+        id: "rlimit.nofile",
+        scope: format!("pid:{}", process.pid.0),
+        used: open,
+        max: soft_limit,
+        ratio: soft_limit.and_then(|limit| ratio(open, limit)),
+    });
     host.into_iter().chain(process).collect()
 }
 
@@ -258,9 +237,7 @@ fn ratio(used: u64, max: u64) -> Option<f64> {
 
 impl TrustObject {
     fn new(trust: &Trust, taken_at: SystemTime, uptime: Duration) -> Self {
-        let last_scan = trust
-            .last_scan
-            .map(|scan| taken_at - uptime.saturating_sub(scan.finished_at));
+        let last_scan = trust.last_scan.map(|scan| taken_at - uptime.saturating_sub(scan.finished_at));
         Self {
             hooks: trust.hooks.iter().map(HookObject::new).collect(),
             events_total: trust.events_total,
@@ -274,17 +251,11 @@ impl TrustObject {
 
 impl HookObject {
     fn new(status: &HookStatus) -> Self {
-        let failed = status
-            .failed
-            .iter()
-            .map(|failed| format!("{}: {}", failed.rung, failed.because));
+        let failed = status.failed.iter().map(|failed| format!("{}: {}", failed.rung, failed.because));
         Self {
             hook: status.hook.to_string(),
             rung: status.rung.map(|rung| rung.to_string()),
-            missing: status
-                .rung
-                .is_none()
-                .then(|| failed.collect::<Vec<_>>().join("; ")),
+            missing: status.rung.is_none().then(|| failed.collect::<Vec<_>>().join("; ")),
         }
     }
 }

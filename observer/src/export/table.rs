@@ -10,16 +10,8 @@ use crate::model::{
 /// Columns, padded to their widest cell, then the headroom and the trust line.
 pub(super) fn render(snapshot: &Snapshot) -> String {
     let mut rows = vec![
-        [
-            "LOCAL ENDPOINT",
-            "DIR",
-            "PROCESS",
-            "ESTABLISHED",
-            "OTHER",
-            "TIME_WAIT",
-            "MOST USED DESTINATION",
-        ]
-        .map(str::to_owned),
+        ["LOCAL ENDPOINT", "DIR", "PROCESS", "ESTABLISHED", "OTHER", "TIME_WAIT", "MOST USED DESTINATION"]
+            .map(str::to_owned),
     ];
     rows.extend(snapshot.endpoints.iter().map(cells));
     let mut text = String::new();
@@ -33,24 +25,12 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
 const NUMBERS: std::ops::Range<usize> = 3..6;
 
 fn aligned<const N: usize>(rows: &[[String; N]], text: &mut String) {
-    let widths: [usize; N] = std::array::from_fn(|column| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    });
+    let widths: [usize; N] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
     for row in rows {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .enumerate()
-            .map(|(column, (cell, width))| {
-                if NUMBERS.contains(&column) {
-                    format!("{cell:>width$}")
-                } else {
-                    format!("{cell:<width$}")
-                }
-            });
+        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+            if NUMBERS.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
         let line = cells.collect::<Vec<_>>().join("  ");
         text.push_str(line.trim_end());
         text.push('\n');
@@ -69,26 +49,20 @@ fn cells(row: &EndpointRow) -> [String; 7] {
     };
     let established = row.states.get(TcpState::Established);
     let time_wait = row.states.get(TcpState::TimeWait);
-    let destination =
-        row.destinations
-            .first()
-            .map_or_else(String::new, |most_used| match most_used.ports {
-                Some(ports) => format!(
-                    "{}: {} of {} ports in use, {} in TIME_WAIT",
-                    most_used.remote,
-                    ports.used,
-                    ports.usable(),
-                    ports.time_wait
-                ),
-                None => most_used.remote.to_string(),
-            });
+    let destination = row.destinations.first().map_or_else(String::new, |most_used| match most_used.ports {
+        Some(ports) => format!(
+            "{}: {} of {} ports in use, {} in TIME_WAIT",
+            most_used.remote,
+            ports.used,
+            ports.usable(),
+            ports.time_wait
+        ),
+        None => most_used.remote.to_string(),
+    });
     [
         local,
         direction.to_owned(),
-        row.process.map_or_else(
-            || "-".to_owned(),
-            |process| format!("{} ({})", process.comm, process.pid.0),
-        ),
+        row.process.map_or_else(|| "-".to_owned(), |process| format!("{} ({})", process.comm, process.pid.0)),
         established.to_string(),
         (row.states.sum() - established - time_wait).to_string(),
         time_wait.to_string(),
@@ -98,11 +72,7 @@ fn cells(row: &EndpointRow) -> [String; 7] {
 
 fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
     let totals = &snapshot.totals;
-    writeln!(
-        text,
-        "\n{} sockets, {} connections",
-        totals.sockets, totals.connections
-    )?;
+    writeln!(text, "\n{} sockets, {} connections", totals.sockets, totals.connections)?;
     for namespace in &snapshot.namespaces {
         if let Some(range) = namespace.port_range {
             writeln!(
@@ -117,9 +87,7 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
         }
     }
     if let Some(process) = snapshot.host.fullest_process {
-        let limit = process
-            .soft_limit
-            .map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+        let limit = process.soft_limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
         writeln!(
             text,
             "file descriptors: {} ({}) has {} of {limit}",
@@ -127,9 +95,7 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
         )?;
     }
     if let Some(files) = snapshot.host.files {
-        let max = files
-            .practical_max()
-            .map_or_else(|| "no practical limit".to_owned(), |max| max.to_string());
+        let max = files.practical_max().map_or_else(|| "no practical limit".to_owned(), |max| max.to_string());
         writeln!(text, "open files of the host: {} of {max}", files.allocated)?;
     }
     let trust = &snapshot.trust;
@@ -137,10 +103,5 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
         Some(rung) => format!("{} by {rung}", status.hook),
         None => format!("{} missing", status.hook),
     });
-    writeln!(
-        text,
-        "{}; {} records lost",
-        hooks.collect::<Vec<_>>().join(", "),
-        trust.losses.total()
-    )
+    writeln!(text, "{}; {} records lost", hooks.collect::<Vec<_>>().join(", "), trust.losses.total())
 }

@@ -11,13 +11,8 @@ use crate::model::{
 #[must_use]
 pub fn read() -> Host {
     Host {
-        kernel: rustix::system::uname()
-            .release()
-            .to_string_lossy()
-            .into_owned(),
-        files: fs::read_to_string("/proc/sys/fs/file-nr")
-            .ok()
-            .and_then(|text| parse_file_nr(&text)),
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        files: fs::read_to_string("/proc/sys/fs/file-nr").ok().and_then(|text| parse_file_nr(&text)),
         fullest_process: fullest_process(),
     }
 }
@@ -25,10 +20,7 @@ pub fn read() -> Host {
 /// `fs.file-nr`: allocated handles, a number that is always 0, and `fs.file-max`.
 fn parse_file_nr(text: &str) -> Option<FileUse> {
     let mut numbers = text.split_whitespace();
-    Some(FileUse {
-        allocated: numbers.next()?.parse().ok()?,
-        max: numbers.nth(1)?.parse().ok()?,
-    })
+    Some(FileUse { allocated: numbers.next()?.parse().ok()?, max: numbers.nth(1)?.parse().ok()? })
 }
 
 /// The process whose open file descriptors are the largest part of its soft limit; of equals the one with more.
@@ -40,14 +32,10 @@ fn fullest_process() -> Option<ProcessFiles> {
     });
     // Parts per million: a total order, which floats lack. Unlimited is so large that its part is 0.
     let part = |open: u64, limit: u64| u128::from(open) * 1_000_000 / u128::from(limit.max(1));
-    let (pid, open, limit) =
-        processes.max_by_key(|(_, open, limit)| (part(*open, *limit), *open))?;
+    let (pid, open, limit) = processes.max_by_key(|(_, open, limit)| (part(*open, *limit), *open))?;
     let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     Some(ProcessFiles {
-        process: Process {
-            pid: Pid(pid),
-            comm: Comm::from(comm.trim_end()),
-        },
+        process: Process { pid: Pid(pid), comm: Comm::from(comm.trim_end()) },
         open,
         soft_limit: Some(limit).filter(|limit| *limit != libc::RLIM_INFINITY),
     })
@@ -64,14 +52,10 @@ fn open_files(process: &Path) -> io::Result<u64> {
 
 /// The soft `RLIMIT_NOFILE` of a process, `RLIM_INFINITY` for unlimited; `None` if it is gone or not ours to ask.
 fn soft_limit(pid: u32) -> Option<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     let pid = libc::pid_t::try_from(pid).ok()?;
     // SAFETY: a null new limit only asks; `limit` is a live rlimit to be written to.
-    let status =
-        unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit) };
+    let status = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit) };
     (status == 0).then_some(limit.rlim_cur)
 }
 
@@ -83,26 +67,18 @@ mod tests {
     fn parses_file_nr() {
         assert_eq!(
             parse_file_nr("1952\t0\t9223372036854775807\n"),
-            Some(FileUse {
-                allocated: 1952,
-                max: 9_223_372_036_854_775_807
-            })
+            Some(FileUse { allocated: 1952, max: 9_223_372_036_854_775_807 })
         );
     }
 
     #[test]
     fn counts_the_files_of_this_process_as_proc_lists_them() {
         let this = Path::new("/proc/self");
-        let _held: Vec<_> = (0..50)
-            .map(|_| fs::File::open("/dev/null").unwrap())
-            .collect();
+        let _held: Vec<_> = (0..50).map(|_| fs::File::open("/dev/null").unwrap()).collect();
         // The listing has one more: the directory that is being read.
         let listed = fs::read_dir("/proc/self/fd").unwrap().count() as u64;
         let counted = open_files(this).unwrap();
-        assert!(
-            counted >= 50 && counted.abs_diff(listed) <= 4,
-            "{counted} against {listed}"
-        );
+        assert!(counted >= 50 && counted.abs_diff(listed) <= 4, "{counted} against {listed}");
         assert!(soft_limit(std::process::id()).is_some());
     }
 }

@@ -19,12 +19,9 @@ pub fn read() -> NamespaceReading {
     let sysctl = |name: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok();
     NamespaceReading {
         port_range: sysctl("ip_local_port_range").and_then(|text| parse_range(&text)),
-        reserved: sysctl("ip_local_reserved_ports")
-            .map_or_else(Vec::new, |text| parse_ranges(&text)),
+        reserved: sysctl("ip_local_reserved_ports").map_or_else(Vec::new, |text| parse_ranges(&text)),
         tcp_tw_reuse: sysctl("tcp_tw_reuse").and_then(|text| text.trim().parse().ok()),
-        time_wait: fs::read_to_string("/proc/thread-self/net/sockstat")
-            .ok()
-            .and_then(|text| parse_time_wait(&text)),
+        time_wait: fs::read_to_string("/proc/thread-self/net/sockstat").ok().and_then(|text| parse_time_wait(&text)),
     }
 }
 
@@ -41,19 +38,14 @@ fn parse_ranges(text: &str) -> Vec<PortRange> {
         .split(',')
         .filter_map(|part| {
             let (low, high) = part.split_once('-').unwrap_or((part, part));
-            Some(PortRange {
-                low: low.parse().ok()?,
-                high: high.parse().ok()?,
-            })
+            Some(PortRange { low: low.parse().ok()?, high: high.parse().ok()? })
         })
         .collect()
 }
 
 /// `tw` of the line "TCP: inuse 5 orphan 0 tw 2 alloc 7 mem 1".
 fn parse_time_wait(sockstat: &str) -> Option<u32> {
-    let line = sockstat
-        .lines()
-        .find_map(|line| line.strip_prefix("TCP:"))?;
+    let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP:"))?;
     let mut words = line.split_whitespace();
     words.find(|word| *word == "tw")?;
     words.next()?.parse().ok()
@@ -65,30 +57,14 @@ mod tests {
 
     #[test]
     fn parses_what_the_kernel_writes() {
-        assert_eq!(
-            parse_range("32768\t60999\n"),
-            Some(PortRange {
-                low: 32768,
-                high: 60999
-            })
-        );
+        assert_eq!(parse_range("32768\t60999\n"), Some(PortRange { low: 32768, high: 60999 }));
         assert_eq!(parse_range("nonsense"), None);
         assert_eq!(parse_ranges("\n"), []);
         assert_eq!(
             parse_ranges("8080,9000-9100\n"),
-            [
-                PortRange {
-                    low: 8080,
-                    high: 8080
-                },
-                PortRange {
-                    low: 9000,
-                    high: 9100
-                }
-            ]
+            [PortRange { low: 8080, high: 8080 }, PortRange { low: 9000, high: 9100 }]
         );
-        let sockstat =
-            "sockets: used 9\nTCP: inuse 5 orphan 0 tw 2 alloc 7 mem 1\nUDP: inuse 1 mem 0\n";
+        let sockstat = "sockets: used 9\nTCP: inuse 5 orphan 0 tw 2 alloc 7 mem 1\nUDP: inuse 1 mem 0\n";
         assert_eq!(parse_time_wait(sockstat), Some(2));
     }
 }

@@ -16,9 +16,7 @@ pub fn missing() -> Vec<&'static str> {
 }
 
 fn parse_effective(status: &str) -> Option<u64> {
-    let hex = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))?;
+    let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(hex.trim(), 16).ok()
 }
 
@@ -40,10 +38,7 @@ mod tests {
 
     #[test]
     fn names_what_is_lacking() {
-        assert_eq!(
-            parse_effective("Name:\tx\nCapEff:\t000001fffeffffff\n"),
-            Some(0x0000_01ff_feff_ffff)
-        );
+        assert_eq!(parse_effective("Name:\tx\nCapEff:\t000001fffeffffff\n"), Some(0x0000_01ff_feff_ffff));
         assert_eq!(lacking(0), ["CAP_BPF", "CAP_PERFMON"]);
         assert_eq!(lacking(1 << CAP_BPF), ["CAP_PERFMON"]);
         assert!(lacking(1 << CAP_SYS_ADMIN).is_empty());

@@ -79,16 +79,9 @@ impl Flow {
 }
 
 /// Events per second; 0 for no time at all.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a rate for people: 53 bits are plenty"
-)]
+#[expect(clippy::cast_precision_loss, reason = "a rate for people: 53 bits are plenty")]
 pub(super) fn rate(count: u64, elapsed: Duration) -> f64 {
-    if elapsed.is_zero() {
-        0.0
-    } else {
-        count as f64 / elapsed.as_secs_f64()
-    }
+    if elapsed.is_zero() { 0.0 } else { count as f64 / elapsed.as_secs_f64() }
 }
 
 /// All local endpoints.
@@ -149,9 +142,7 @@ impl EndpointTable {
     pub(super) fn evict(&mut self, now: Duration) {
         let by_key = &mut self.by_key;
         self.rows.retain(|_, row| {
-            let keep = !row.is_empty()
-                || row.destinations > 0
-                || now.saturating_sub(row.last_active) < LINGER;
+            let keep = !row.is_empty() || row.destinations > 0 || now.saturating_sub(row.last_active) < LINGER;
             if !keep {
                 by_key.remove(&row.key);
             }
@@ -209,20 +200,11 @@ impl DestinationTable {
     pub(super) fn index(&mut self, endpoint: u32, remote: SocketAddr) -> (u32, bool) {
         let mut made = false;
         let rows = &mut self.rows;
-        let index = *self
-            .by_remote
-            .entry((endpoint, remote.ip(), remote.port()))
-            .or_insert_with(|| {
-                made = true;
-                let row = Destination {
-                    endpoint,
-                    remote,
-                    sockets: 0,
-                    ports_used: 0,
-                    minis: Rescanned::default(),
-                };
-                narrow(rows.insert(row))
-            });
+        let index = *self.by_remote.entry((endpoint, remote.ip(), remote.port())).or_insert_with(|| {
+            made = true;
+            let row = Destination { endpoint, remote, sockets: 0, ports_used: 0, minis: Rescanned::default() };
+            narrow(rows.insert(row))
+        });
         (index, made)
     }
 
@@ -238,8 +220,7 @@ impl DestinationTable {
     pub(super) fn evict(&mut self, mut gone: impl FnMut(u32)) {
         let by_remote = &mut self.by_remote;
         self.rows.retain(|_, row| {
-            let keep =
-                row.sockets > 0 || !row.minis.last.is_empty() || !row.minis.running.is_empty();
+            let keep = row.sockets > 0 || !row.minis.last.is_empty() || !row.minis.running.is_empty();
             if !keep {
                 by_remote.remove(&(row.endpoint, row.remote.ip(), row.remote.port()));
                 gone(row.endpoint);

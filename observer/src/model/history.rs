@@ -15,11 +15,7 @@ impl History {
     /// Nothing yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self {
-            values: [0; Self::LEN],
-            len: 0,
-            next: 0,
-        }
+        Self { values: [0; Self::LEN], len: 0, next: 0 }
     }
 
     /// Appends a value; the oldest goes when the minute is full.
@@ -58,10 +54,7 @@ mod tests {
     #[test]
     fn keeps_the_newest_minute_in_order() {
         let history: History = (0..100).collect();
-        assert_eq!(
-            history.iter().collect::<Vec<_>>(),
-            (40..100).collect::<Vec<_>>()
-        );
+        assert_eq!(history.iter().collect::<Vec<_>>(), (40..100).collect::<Vec<_>>());
         assert_eq!(History::new().iter().count(), 0);
     }
 }

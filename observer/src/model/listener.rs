@@ -31,10 +31,7 @@ impl ListenerTable {
     /// Adds a listener; returns the one that had this id before.
     pub(super) fn insert(&mut self, id: SocketId, listener: Listener) -> Option<Listener> {
         let before = self.remove(id);
-        self.by_port
-            .entry((listener.netns, listener.port))
-            .or_default()
-            .push(id);
+        self.by_port.entry((listener.netns, listener.port)).or_default().push(id);
         self.by_id.insert(id, listener);
         before
     }
@@ -53,13 +50,8 @@ impl ListenerTable {
 
     /// Listeners of a namespace that a scan of `generation` did not find.
     pub(super) fn older_than(&self, netns: NetnsId, generation: u32) -> Vec<SocketId> {
-        let old =
-            |listener: &Listener| listener.netns == netns && listener.generation != generation;
-        self.by_id
-            .iter()
-            .filter(|(_, listener)| old(listener))
-            .map(|(id, _)| *id)
-            .collect()
+        let old = |listener: &Listener| listener.netns == netns && listener.generation != generation;
+        self.by_id.iter().filter(|(_, listener)| old(listener)).map(|(id, _)| *id).collect()
     }
 
     /// The listener that connections to this local address belong to: the one bound to exactly this address, else one
@@ -78,8 +70,6 @@ impl ListenerTable {
             let listener = self.by_id.get(id)?;
             Some((rank(listener)?, listener))
         });
-        ranked
-            .min_by_key(|(rank, _)| *rank)
-            .map(|(_, listener)| listener)
+        ranked.min_by_key(|(rank, _)| *rank).map(|(_, listener)| listener)
     }
 }

@@ -58,13 +58,7 @@ impl Model {
     /// Knows nothing yet; `hooks` are those that feed it.
     #[must_use]
     pub fn new(hooks: Vec<HookStatus>) -> Self {
-        Self {
-            trust: Trust {
-                hooks,
-                ..Trust::default()
-            },
-            ..Self::default()
-        }
+        Self { trust: Trust { hooks, ..Trust::default() }, ..Self::default() }
     }
 
     /// Takes in one event. `now` is time since start and never goes back.
@@ -73,22 +67,13 @@ impl Model {
         let of_scan = matches!(event, Event::Scanned { .. } | Event::Held { .. });
         self.trust.events_total += u64::from(!of_scan);
         match *event {
-            Event::State {
-                socket,
-                old,
-                new,
-                by,
-                ..
-            } => self.on_state(&socket, old, new, by),
+            Event::State { socket, old, new, by, .. } => self.on_state(&socket, old, new, by),
             Event::Connecting { socket, by } => {
                 let index = self.meet(&socket, TcpState::SynSent, Direction::Outbound);
                 self.set_process(index, by);
             }
             // A peer that was quicker than accept() leaves a closed socket: its end was already seen.
-            Event::Accepted {
-                state: TcpState::Closed,
-                ..
-            } => {}
+            Event::Accepted { state: TcpState::Closed, .. } => {}
             Event::Accepted { socket, state, by } => {
                 let index = self.meet(&socket, state, Direction::Inbound);
                 self.set_process(index, by);
@@ -97,11 +82,7 @@ impl Model {
                 self.remove_listener(id);
                 self.remove_socket(id);
             }
-            Event::Scanned {
-                socket,
-                state,
-                binding,
-            } => self.on_scanned(&socket, state, binding),
+            Event::Scanned { socket, state, binding } => self.on_scanned(&socket, state, binding),
             Event::Held { id, by } => self.on_held(id, by),
         }
     }
@@ -181,13 +162,7 @@ impl Model {
     /// The row of this socket. One of another namespace under the same id is a socket whose end went unseen.
     fn find(&mut self, socket: &Identity) -> Option<u32> {
         let index = self.sockets.find(socket.id)?;
-        if self
-            .endpoints
-            .get(self.sockets.get(index).endpoint)
-            .key
-            .netns
-            == socket.netns
-        {
+        if self.endpoints.get(self.sockets.get(index).endpoint).key.netns == socket.netns {
             return Some(index);
         }
         self.remove_socket(socket.id);
@@ -227,12 +202,7 @@ impl Model {
     /// The endpoint and the destination that a four-tuple belongs to, made if need be.
     fn place(&mut self, netns: NetnsId, tuple: &FourTuple, direction: Direction) -> (u32, u32) {
         let local_port = (direction == Direction::Inbound).then_some(tuple.local_port);
-        let key = EndpointKey {
-            netns,
-            direction,
-            local_ip: tuple.local_ip,
-            local_port,
-        };
+        let key = EndpointKey { netns, direction, local_ip: tuple.local_ip, local_port };
         let endpoint = self.endpoints.index(key, self.now);
         if direction == Direction::Inbound {
             return (endpoint, Socket::NO_DESTINATION);
@@ -268,8 +238,7 @@ impl Model {
             return;
         }
         let endpoints = &self.endpoints;
-        self.sockets
-            .set_local_port(index, port, |socket| key_of(endpoints, socket));
+        self.sockets.set_local_port(index, port, |socket| key_of(endpoints, socket));
         self.use_port(index);
     }
 
@@ -277,10 +246,7 @@ impl Model {
     fn use_port(&mut self, index: u32) {
         let socket = self.sockets.get(index);
         let netns = self.endpoints.get(socket.endpoint).key.netns;
-        let uses = self
-            .namespaces
-            .get(&netns)
-            .is_some_and(|it| it.usable.contains(socket.local_port));
+        let uses = self.namespaces.get(&netns).is_some_and(|it| it.usable.contains(socket.local_port));
         if let Some(row) = self.destinations.get_mut(socket.destination) {
             row.ports_used += u32::from(uses);
             self.sockets.get_mut(index).uses_range = uses;
@@ -289,13 +255,7 @@ impl Model {
 
     /// The range of a namespace changed: which sockets count against it is found anew.
     fn recount_ports(&mut self, netns: NetnsId) {
-        let Self {
-            sockets,
-            endpoints,
-            destinations,
-            namespaces,
-            ..
-        } = self;
+        let Self { sockets, endpoints, destinations, namespaces, .. } = self;
         let Some(namespace) = namespaces.get(&netns) else {
             return;
         };
@@ -318,9 +278,7 @@ impl Model {
             return;
         };
         let endpoints = &self.endpoints;
-        let socket = self
-            .sockets
-            .remove(index, |socket| key_of(endpoints, socket));
+        let socket = self.sockets.remove(index, |socket| key_of(endpoints, socket));
         let row = self.endpoints.touch(socket.endpoint, self.now);
         *row.states.get_mut(socket.state) -= 1;
         let opened = socket.state.is_past_handshake();
@@ -335,9 +293,7 @@ impl Model {
     }
 
     fn count_opened(&mut self, index: u32) {
-        let row = self
-            .endpoints
-            .touch(self.sockets.get(index).endpoint, self.now);
+        let row = self.endpoints.touch(self.sockets.get(index).endpoint, self.now);
         row.flow.opened += 1;
         self.totals.opened += 1;
     }
@@ -345,13 +301,8 @@ impl Model {
     fn add_listener(&mut self, socket: &Identity, process: Option<Process>) {
         let Identity { id, netns, tuple } = *socket;
         self.remove_listener(id);
-        let listener = Listener {
-            netns,
-            ip: tuple.local_ip,
-            port: tuple.local_port,
-            process,
-            generation: self.generation,
-        };
+        let listener =
+            Listener { netns, ip: tuple.local_ip, port: tuple.local_port, process, generation: self.generation };
         let endpoint = self.endpoints.index(listener_key(&listener), self.now);
         self.endpoints.touch(endpoint, self.now).listeners += 1;
         self.listeners.insert(id, listener);
@@ -375,41 +326,23 @@ impl Model {
             listener.process.get_or_insert(by);
         } else if let Some(index) = self.sockets.find(id) {
             let endpoint = self.sockets.get(index).endpoint;
-            self.endpoints
-                .touch(endpoint, self.now)
-                .process
-                .get_or_insert(by);
+            self.endpoints.touch(endpoint, self.now).process.get_or_insert(by);
         }
     }
 
     /// Which end called connect(), for a socket whose birth was not seen.
     fn direction_of(&self, socket: &Identity, binding: Binding) -> Direction {
-        let FourTuple {
-            local_ip,
-            local_port,
-            ..
-        } = socket.tuple;
+        let FourTuple { local_ip, local_port, .. } = socket.tuple;
         // An accepted socket never has a port lock of its own, and its bucket is its listener's: explicit.
         if binding.port_locked || binding.explicit_bucket == Some(false) {
             return Direction::Outbound;
         }
-        if self
-            .listeners
-            .covering(socket.netns, local_ip, local_port)
-            .is_some()
-        {
+        if self.listeners.covering(socket.netns, local_ip, local_port).is_some() {
             return Direction::Inbound;
         }
         // The listener may be gone, or the client may have called bind() with port 0: the range tells them apart.
-        let ephemeral = self
-            .namespaces
-            .get(&socket.netns)
-            .is_none_or(|it| it.usable.contains(local_port));
-        if binding.explicit_bucket == Some(true) && !ephemeral {
-            Direction::Inbound
-        } else {
-            Direction::Outbound
-        }
+        let ephemeral = self.namespaces.get(&socket.netns).is_none_or(|it| it.usable.contains(local_port));
+        if binding.explicit_bucket == Some(true) && !ephemeral { Direction::Inbound } else { Direction::Outbound }
     }
 
     /// Full sockets that are connected or connecting.

@@ -59,17 +59,10 @@ impl Namespace {
         let mut reserved = 0;
         if let Some(range) = reading.port_range {
             usable.insert(range);
-            reading
-                .reserved
-                .iter()
-                .for_each(|range| usable.remove(*range));
+            reading.reserved.iter().for_each(|range| usable.remove(*range));
             reserved = range.size() - usable.len();
         }
-        Self {
-            reading,
-            usable,
-            reserved,
-        }
+        Self { reading, usable, reserved }
     }
 
     /// The same ports may be chosen by connect() as under `other`.

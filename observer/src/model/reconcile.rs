@@ -28,11 +28,7 @@ impl Model {
         };
         self.now = summary.finished_at;
         self.sweep(netns);
-        for row in self
-            .endpoints
-            .iter_mut()
-            .filter(|row| row.key.netns == netns)
-        {
+        for row in self.endpoints.iter_mut().filter(|row| row.key.netns == netns) {
             row.minis.finish();
         }
         for row in self.destinations.iter_mut() {
@@ -67,8 +63,7 @@ impl Model {
     fn on_scanned_listener(&mut self, socket: &Identity) {
         let generation = self.generation;
         if let Some(known) = self.listeners.get_mut(socket.id)
-            && (known.netns, known.ip, known.port)
-                == (socket.netns, socket.tuple.local_ip, socket.tuple.local_port)
+            && (known.netns, known.ip, known.port) == (socket.netns, socket.tuple.local_ip, socket.tuple.local_port)
         {
             known.generation = generation;
             return;
@@ -104,12 +99,7 @@ impl Model {
             _ => self.direction_of(socket, binding),
         };
         let (endpoint, destination) = self.place(socket.netns, &socket.tuple, direction);
-        *self
-            .endpoints
-            .touch(endpoint, self.now)
-            .minis
-            .running
-            .get_mut(state) += 1;
+        *self.endpoints.touch(endpoint, self.now).minis.running.get_mut(state) += 1;
         if destination == Socket::NO_DESTINATION {
             return;
         }
@@ -133,8 +123,7 @@ impl Model {
             .sockets
             .iter()
             .filter(|(_, socket)| {
-                socket.generation != generation
-                    && self.endpoints.get(socket.endpoint).key.netns == netns
+                socket.generation != generation && self.endpoints.get(socket.endpoint).key.netns == netns
             })
             .map(|(_, socket)| socket.id)
             .collect();
@@ -167,8 +156,7 @@ impl Model {
         self.events_before = self.trust.events_total;
         self.trust.events_per_second = super::endpoint::rate(events, elapsed);
         let endpoints = &mut self.endpoints;
-        self.destinations
-            .evict(|endpoint| endpoints.forget_destination(endpoint));
+        self.destinations.evict(|endpoint| endpoints.forget_destination(endpoint));
         self.endpoints.evict(now);
     }
 }

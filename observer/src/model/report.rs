@@ -18,12 +18,7 @@ use super::{
 impl Model {
     /// Aggregates as they are now. Of each outbound endpoint the `destinations` most used destinations are listed.
     #[must_use]
-    pub fn snapshot(
-        &self,
-        taken_at: SystemTime,
-        uptime: Duration,
-        destinations: usize,
-    ) -> Snapshot {
+    pub fn snapshot(&self, taken_at: SystemTime, uptime: Duration, destinations: usize) -> Snapshot {
         let mut by_endpoint = self.destinations_by_endpoint();
         let mut endpoints: Vec<EndpointRow> = self
             .endpoints
@@ -63,8 +58,7 @@ impl Model {
     }
 
     fn endpoint_row(&self, row: &Endpoint, mut all: Vec<&Destination>, most: usize) -> EndpointRow {
-        let rank =
-            |row: &&Destination| (Reverse(ports_taken(row)), Reverse(row.sockets), row.remote);
+        let rank = |row: &&Destination| (Reverse(ports_taken(row)), Reverse(row.sockets), row.remote);
         let destination_count = all.len();
         if destination_count > most && most > 0 {
             all.select_nth_unstable_by_key(most - 1, rank);
@@ -86,20 +80,16 @@ impl Model {
             process: self.process_of(row),
             history: row.history.clone(),
             destination_count,
-            destinations: all
-                .into_iter()
-                .map(|row| destination_row(row, namespace))
-                .collect(),
+            destinations: all.into_iter().map(|row| destination_row(row, namespace)).collect(),
         }
     }
 
     /// Inbound: the process that listens stands for connections not yet accepted too.
     fn process_of(&self, row: &Endpoint) -> Option<Process> {
         let listener = match (row.key.direction, row.key.local_port) {
-            (Direction::Inbound, Some(port)) => self
-                .listeners
-                .covering(row.key.netns, row.key.local_ip, port)
-                .and_then(|it| it.process),
+            (Direction::Inbound, Some(port)) => {
+                self.listeners.covering(row.key.netns, row.key.local_ip, port).and_then(|it| it.process)
+            }
             _ => None,
         };
         listener.or(row.process)
@@ -136,12 +126,7 @@ fn destination_row(row: &Destination, namespace: Option<&Namespace>) -> Destinat
             time_wait: row.minis.last.time_wait_ports,
         })
     });
-    DestinationRow {
-        remote: row.remote,
-        sockets: row.sockets,
-        time_wait: row.minis.last.time_wait,
-        ports,
-    }
+    DestinationRow { remote: row.remote, sockets: row.sockets, time_wait: row.minis.last.time_wait, ports }
 }
 
 /// Ports that connect() cannot choose for this destination, for the sockets towards it.

@@ -217,10 +217,7 @@ pub struct ProcessFiles {
 impl ProcessFiles {
     /// The part of the soft limit that is taken, 0 to 1; 0 when unlimited.
     #[must_use]
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a ratio for people: 53 bits are plenty"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for people: 53 bits are plenty")]
     pub fn ratio(&self) -> f64 {
         match self.soft_limit {
             Some(0) => 1.0,

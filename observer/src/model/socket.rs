@@ -41,10 +41,7 @@ pub(super) struct TupleKey {
 
 impl TupleKey {
     fn reversed(self) -> Self {
-        Self {
-            tuple: self.tuple.reversed(),
-            ..self
-        }
+        Self { tuple: self.tuple.reversed(), ..self }
     }
 }
 
@@ -68,9 +65,7 @@ impl SocketTable {
     }
 
     pub(super) fn find(&self, id: SocketId) -> Option<u32> {
-        self.by_id
-            .find(hash(&id), |index| self.slots[*index as usize].id == id)
-            .copied()
+        self.by_id.find(hash(&id), |index| self.slots[*index as usize].id == id).copied()
     }
 
     pub(super) fn get(&self, index: u32) -> &Socket {
@@ -82,9 +77,7 @@ impl SocketTable {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Socket)> {
-        self.slots
-            .iter()
-            .map(|(index, socket)| (narrow(index), socket))
+        self.slots.iter().map(|(index, socket)| (narrow(index), socket))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Socket> {
@@ -95,9 +88,7 @@ impl SocketTable {
     pub(super) fn insert(&mut self, socket: Socket, key: impl Fn(&Socket) -> TupleKey) -> u32 {
         let index = narrow(self.slots.insert(socket));
         let slots = &self.slots;
-        self.by_id.insert_unique(hash(&socket.id), index, |other| {
-            hash(&slots[*other as usize].id)
-        });
+        self.by_id.insert_unique(hash(&socket.id), index, |other| hash(&slots[*other as usize].id));
         self.index_tuple(index, key);
         index
     }
@@ -106,22 +97,14 @@ impl SocketTable {
     pub(super) fn remove(&mut self, index: u32, key: impl Fn(&Socket) -> TupleKey) -> Socket {
         self.forget_tuple(index, key);
         let socket = self.slots.remove(index as usize);
-        if let Ok(entry) = self
-            .by_id
-            .find_entry(hash(&socket.id), |other| *other == index)
-        {
+        if let Ok(entry) = self.by_id.find_entry(hash(&socket.id), |other| *other == index) {
             entry.remove();
         }
         socket
     }
 
     /// Gives a socket the local port that connect() chose for it. `key` as in [`Self::insert`].
-    pub(super) fn set_local_port(
-        &mut self,
-        index: u32,
-        port: u16,
-        key: impl Fn(&Socket) -> TupleKey,
-    ) {
+    pub(super) fn set_local_port(&mut self, index: u32, port: u16, key: impl Fn(&Socket) -> TupleKey) {
         self.forget_tuple(index, &key);
         self.get_mut(index).local_port = port;
         self.index_tuple(index, key);
@@ -134,17 +117,13 @@ impl SocketTable {
             return;
         }
         self.pairs += self.peers(own, of);
-        self.by_tuple
-            .insert_unique(hash(&own), index, |other| hash(&of(other)));
+        self.by_tuple.insert_unique(hash(&own), index, |other| hash(&of(other)));
     }
 
     fn forget_tuple(&mut self, index: u32, key: impl Fn(&Socket) -> TupleKey) {
         let of = |other: &u32| key(&self.slots[*other as usize]);
         let own = of(&index);
-        if let Ok(entry) = self
-            .by_tuple
-            .find_entry(hash(&own), |other| *other == index)
-        {
+        if let Ok(entry) = self.by_tuple.find_entry(hash(&own), |other| *other == index) {
             entry.remove();
             self.pairs -= self.peers(own, of);
         }
@@ -157,10 +136,7 @@ impl SocketTable {
         if reversed == own {
             return 0;
         }
-        let peers = self
-            .by_tuple
-            .iter_hash(hash(&reversed))
-            .filter(|other| of(other) == reversed);
+        let peers = self.by_tuple.iter_hash(hash(&reversed)).filter(|other| of(other) == reversed);
         narrow(peers.count())
     }
 }

@@ -21,14 +21,7 @@ pub enum Hook {
 
 impl Hook {
     /// In the order in which they are shown.
-    pub const ALL: [Self; 6] = [
-        Self::State,
-        Self::Destroy,
-        Self::Connect,
-        Self::Accept,
-        Self::Scan,
-        Self::Holders,
-    ];
+    pub const ALL: [Self; 6] = [Self::State, Self::Destroy, Self::Connect, Self::Accept, Self::Scan, Self::Holders];
 
     /// Without it `observer` cannot do its main job.
     #[must_use]

@@ -51,13 +51,7 @@ impl fmt::Display for Comm {
         let bytes = self.0.split(|byte| *byte == 0).next().unwrap_or(&[]);
         let safe: String = String::from_utf8_lossy(bytes)
             .chars()
-            .map(|c| {
-                if c.is_control() || c == char::REPLACEMENT_CHARACTER {
-                    '?'
-                } else {
-                    c
-                }
-            })
+            .map(|c| if c.is_control() || c == char::REPLACEMENT_CHARACTER { '?' } else { c })
             .collect();
         f.pad(&safe)
     }
@@ -174,12 +168,7 @@ impl TcpState {
     pub const fn is_past_handshake(self) -> bool {
         matches!(
             self,
-            Self::Established
-                | Self::FinWait1
-                | Self::FinWait2
-                | Self::CloseWait
-                | Self::LastAck
-                | Self::Closing
+            Self::Established | Self::FinWait1 | Self::FinWait2 | Self::CloseWait | Self::LastAck | Self::Closing
         )
     }
 }
@@ -208,10 +197,7 @@ impl StateCounts {
 
     /// State by state, in kernel order, zeros left out.
     pub fn iter(&self) -> impl Iterator<Item = (TcpState, u32)> + '_ {
-        TcpState::ALL
-            .into_iter()
-            .map(|state| (state, self.get(state)))
-            .filter(|(_, count)| *count > 0)
+        TcpState::ALL.into_iter().map(|state| (state, self.get(state))).filter(|(_, count)| *count > 0)
     }
 }
 

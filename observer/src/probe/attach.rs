@@ -36,10 +36,8 @@ pub struct Kernel {
 impl Kernel {
     /// Reads BTF.
     pub fn read() -> Result<Self, ProbeError> {
-        let bytes = std::fs::read(KERNEL_BTF).map_err(|source| ProbeError::NoBtf {
-            path: KERNEL_BTF.into(),
-            source,
-        })?;
+        let bytes =
+            std::fs::read(KERNEL_BTF).map_err(|source| ProbeError::NoBtf { path: KERNEL_BTF.into(), source })?;
         let for_aya = aya::Btf::parse(&bytes, aya::Endianness::default());
         let btf = Btf::parse(bytes)?;
         Ok(Self {
@@ -75,21 +73,10 @@ pub struct LoadOptions {
 /// are refused is there nothing to return.
 pub fn attach(kernel: &Kernel, options: LoadOptions) -> Result<Attached, ProbeError> {
     if let Some(wanted) = offsets::missing_vital(kernel.offsets).next() {
-        return Err(ProbeError::MissingField(format!(
-            "{}.{}",
-            wanted.structure, wanted.path
-        )));
+        return Err(ProbeError::MissingField(format!("{}.{}", wanted.structure, wanted.path)));
     }
-    let settings = Settings {
-        netns: options
-            .netns
-            .map_or(Settings::DEFAULT.netns, |netns| netns.0),
-    };
-    let log_level: u8 = if options.diagnostics {
-        aya_log::Level::Debug as u8
-    } else {
-        0
-    };
+    let settings = Settings { netns: options.netns.map_or(Settings::DEFAULT.netns, |netns| netns.0) };
+    let log_level: u8 = if options.diagnostics { aya_log::Level::Debug as u8 } else { 0 };
     let mut ebpf = EbpfLoader::new()
         .btf(Some(&kernel.btf))
         .override_global("OFFSETS", kernel.offsets.as_bytes(), true)
@@ -101,40 +88,24 @@ pub fn attach(kernel: &Kernel, options: LoadOptions) -> Result<Attached, ProbeEr
     let hooks = with_tracefs(|| {
         let mut hooks: Vec<HookStatus> = Vec::new();
         for hook in Hook::ALL {
-            let state_runs = hooks
-                .iter()
-                .any(|done| done.hook == Hook::State && done.rung.is_some());
-            hooks.push(plan::climb(hook, |rung| {
-                attempt(&mut ebpf, kernel, hook, rung, state_runs)
-            }));
+            let state_runs = hooks.iter().any(|done| done.hook == Hook::State && done.rung.is_some());
+            hooks.push(plan::climb(hook, |rung| attempt(&mut ebpf, kernel, hook, rung, state_runs)));
         }
         hooks
     });
     let events = take_map(&mut ebpf, "EVENTS")?;
     let losses = take_map(&mut ebpf, "LOSSES")?;
-    Ok(Attached {
-        hooks,
-        events,
-        losses,
-        ebpf,
-    })
+    Ok(Attached { hooks, events, losses, ebpf })
 }
 
 impl Attached {
     /// Fails if a hook is missing without which there is nothing to show.
     pub fn require_vital_hooks(&self) -> Result<(), ProbeError> {
-        match self
-            .hooks
-            .iter()
-            .find(|status| status.hook.is_vital() && status.rung.is_none())
-        {
+        match self.hooks.iter().find(|status| status.hook.is_vital() && status.rung.is_none()) {
             None => Ok(()),
             Some(status) => Err(ProbeError::MissingHook {
                 hook: status.hook,
-                because: status
-                    .failed
-                    .last()
-                    .map_or_else(String::new, |failed| failed.because.clone()),
+                because: status.failed.last().map_or_else(String::new, |failed| failed.because.clone()),
             }),
         }
     }
@@ -146,11 +117,7 @@ impl Attached {
             let per_cpu = self.losses.get(&(loss as u32), 0);
             per_cpu.map_or(0, |per_cpu| per_cpu.iter().sum())
         };
-        Losses {
-            ring_full: count(Loss::RingFull),
-            read_failed: count(Loss::ReadFailed),
-            undecodable: 0,
-        }
+        Losses { ring_full: count(Loss::RingFull), read_failed: count(Loss::ReadFailed), undecodable: 0 }
     }
 
     /// A new pass over the kernel's table, of the network namespace of the calling thread.
@@ -172,71 +139,83 @@ fn take_map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
     T::try_from(map).map_err(|source| ProbeError::Map { name, source })
 }
 
-/// One rung of one hook, loaded and attached for real.
-fn attempt(
-    ebpf: &mut Ebpf,
-    kernel: &Kernel,
-    hook: Hook,
-    rung: Rung,
-    state_runs: bool,
-) -> Result<(), String> {
-    match (hook, rung) {
-        (Hook::State, Rung::RawTracepoint) => {
-            raw_tracepoint(ebpf, "state_raw_tp", "inet_sock_set_state")
+/// One rung of one hook, loaded and attached for real; what could not be attached is unloaded.
+fn attempt(ebpf: &mut Ebpf, kernel: &Kernel, hook: Hook, rung: Rung, state_runs: bool) -> Result<(), String> {
+    if rung == Rung::StateHook {
+        return if state_runs { Ok(()) } else { Err("the state hook is missing".to_owned()) };
+    }
+    let name = program_of(kernel, hook, rung)?;
+    let attached = load_and_attach(ebpf, &kernel.btf, hook, rung, name);
+    if attached.is_err() {
+        unload(ebpf, name, rung);
+    }
+    attached
+}
+
+/// A program that was loaded and could not be attached would stay in the kernel for nothing. Where the load itself
+/// failed there is nothing to unload, which is what the ignored errors say.
+fn unload(ebpf: &mut Ebpf, name: &str, rung: Rung) {
+    match rung {
+        Rung::Fentry => drop(program::<FEntry>(ebpf, name).map(FEntry::unload)),
+        Rung::Fexit => drop(program::<FExit>(ebpf, name).map(FExit::unload)),
+        Rung::Kprobe | Rung::Kretprobe => drop(program::<KProbe>(ebpf, name).map(KProbe::unload)),
+        Rung::SyscallTracepoint => drop(program::<TracePoint>(ebpf, name).map(TracePoint::unload)),
+        Rung::RawTracepoint | Rung::Iterator | Rung::StateHook => {}
+    }
+}
+
+/// The program of the embedded object for this rung.
+fn program_of(kernel: &Kernel, hook: Hook, rung: Rung) -> Result<&'static str, String> {
+    Ok(match (hook, rung) {
+        (Hook::State, Rung::RawTracepoint) => "state_raw_tp",
+        (Hook::Destroy, Rung::RawTracepoint) => "destroy_raw_tp",
+        (Hook::Connect, Rung::Fentry) => "connect_fentry",
+        (Hook::Connect, Rung::Kprobe) => "connect_kprobe",
+        (Hook::Accept, Rung::Fexit) => match kernel.accept_parameters {
+            Some(2) => "accept_fexit_2_args",
+            Some(4) => "accept_fexit_4_args",
+            Some(other) => return Err(format!("inet_csk_accept has {other} parameters, not 2 or 4")),
+            None => return Err("BTF has no inet_csk_accept".to_owned()),
+        },
+        (Hook::Accept, Rung::Kretprobe) => "accept_kretprobe",
+        (Hook::Accept, Rung::SyscallTracepoint) => "accept_sys_exit",
+        (Hook::Scan | Hook::Holders, Rung::Iterator) => iterator_program(hook),
+        (hook, rung) => return Err(format!("{hook} has no program for {rung}")),
+    })
+}
+
+fn load_and_attach(ebpf: &mut Ebpf, btf: &aya::Btf, hook: Hook, rung: Rung, name: &str) -> Result<(), String> {
+    let function = if hook == Hook::Accept { "inet_csk_accept" } else { "tcp_connect" };
+    match rung {
+        Rung::RawTracepoint => {
+            let tracepoint = if hook == Hook::State { "inet_sock_set_state" } else { "tcp_destroy_sock" };
+            let program: &mut RawTracePoint = program(ebpf, name)?;
+            done(program.load().and_then(|()| program.attach(tracepoint)))
         }
-        (Hook::Destroy, Rung::RawTracepoint) => {
-            raw_tracepoint(ebpf, "destroy_raw_tp", "tcp_destroy_sock")
+        Rung::Fentry => {
+            let program: &mut FEntry = program(ebpf, name)?;
+            done(program.load(function, btf).and_then(|()| program.attach()))
         }
-        (Hook::Connect, Rung::Fentry) => {
-            let program: &mut FEntry = program(ebpf, "connect_fentry")?;
-            done(
-                program
-                    .load("tcp_connect", &kernel.btf)
-                    .and_then(|()| program.attach()),
-            )
-        }
-        (Hook::Connect, Rung::Kprobe) => kprobe(ebpf, "connect_kprobe", "tcp_connect"),
-        (Hook::Connect, Rung::StateHook) if state_runs => Ok(()),
-        (Hook::Accept, Rung::Fexit) => {
-            let name = match kernel.accept_parameters {
-                Some(2) => "accept_fexit_2_args",
-                Some(4) => "accept_fexit_4_args",
-                Some(other) => {
-                    return Err(format!(
-                        "inet_csk_accept has {other} parameters, not 2 or 4"
-                    ));
-                }
-                None => return Err("BTF has no inet_csk_accept".to_owned()),
-            };
+        Rung::Fexit => {
             let program: &mut FExit = program(ebpf, name)?;
-            done(
-                program
-                    .load("inet_csk_accept", &kernel.btf)
-                    .and_then(|()| program.attach()),
-            )
+            done(program.load(function, btf).and_then(|()| program.attach()))
         }
-        (Hook::Accept, Rung::Kretprobe) => kprobe(ebpf, "accept_kretprobe", "inet_csk_accept"),
-        (Hook::Accept, Rung::SyscallTracepoint) => {
-            let program: &mut TracePoint = program(ebpf, "accept_sys_exit")?;
-            done(
-                program
-                    .load()
-                    .and_then(|()| program.attach("syscalls", "sys_exit_accept"))
-                    .and_then(|_| program.attach("syscalls", "sys_exit_accept4")),
-            )
+        Rung::Kprobe | Rung::Kretprobe => {
+            let program: &mut KProbe = program(ebpf, name)?;
+            done(program.load().and_then(|()| program.attach(function, 0)))
         }
-        (Hook::Scan | Hook::Holders, Rung::Iterator) => {
-            let target = if hook == Hook::Scan {
-                "tcp"
-            } else {
-                "task_file"
-            };
-            let program: &mut Iter = program(ebpf, iterator_program(hook))?;
-            done(program.load(target, &kernel.btf))?;
-            open_iterator(ebpf, iterator_program(hook)).map(drop)
+        Rung::SyscallTracepoint => {
+            let program: &mut TracePoint = program(ebpf, name)?;
+            let attached = program.load().and_then(|()| program.attach("syscalls", "sys_exit_accept"));
+            done(attached.and_then(|_| program.attach("syscalls", "sys_exit_accept4")))
         }
-        (Hook::Connect, Rung::StateHook) => Err("the state hook is missing".to_owned()),
-        (hook, rung) => Err(format!("{hook} has no program for {rung}")),
+        Rung::Iterator => {
+            let target = if hook == Hook::Scan { "tcp" } else { "task_file" };
+            let program: &mut Iter = program(ebpf, name)?;
+            done(program.load(target, btf))?;
+            open_iterator(ebpf, name).map(drop)
+        }
+        Rung::StateHook => Ok(()),
     }
 }
 
@@ -247,22 +226,9 @@ const fn iterator_program(hook: Hook) -> &'static str {
     }
 }
 
-fn raw_tracepoint(ebpf: &mut Ebpf, name: &str, tracepoint: &str) -> Result<(), String> {
-    let program: &mut RawTracePoint = program(ebpf, name)?;
-    done(program.load().and_then(|()| program.attach(tracepoint)))
-}
-
-fn kprobe(ebpf: &mut Ebpf, name: &str, function: &str) -> Result<(), String> {
-    let program: &mut KProbe = program(ebpf, name)?;
-    done(program.load().and_then(|()| program.attach(function, 0)))
-}
-
 fn open_iterator(ebpf: &mut Ebpf, name: &str) -> Result<std::fs::File, String> {
     let program: &mut Iter = program(ebpf, name)?;
-    let link = program
-        .attach()
-        .and_then(|id| program.take_link(id))
-        .map_err(|error| reason(&error))?;
+    let link = program.attach().and_then(|id| program.take_link(id)).map_err(|error| reason(&error))?;
     link.into_file().map_err(|error| error.to_string())
 }
 
@@ -270,12 +236,8 @@ fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, String>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
-    let program = ebpf
-        .program_mut(name)
-        .ok_or_else(|| format!("the embedded object has no program {name}"))?;
-    program
-        .try_into()
-        .map_err(|error: ProgramError| reason(&error))
+    let program = ebpf.program_mut(name).ok_or_else(|| format!("the embedded object has no program {name}"))?;
+    program.try_into().map_err(|error: ProgramError| reason(&error))
 }
 
 fn done<T>(result: Result<T, ProgramError>) -> Result<(), String> {

@@ -86,13 +86,7 @@ impl Btf {
         if types_end.max(strings_end) > bytes.len() {
             return Err(BtfError::Truncated(bytes.len()));
         }
-        let mut btf = Self {
-            bytes,
-            strings,
-            types: vec![0],
-            structs: HashMap::new(),
-            functions: HashMap::new(),
-        };
+        let mut btf = Self { bytes, strings, types: vec![0], structs: HashMap::new(), functions: HashMap::new() };
         btf.index(types_start, types_end)?;
         Ok(btf)
     }
@@ -102,8 +96,7 @@ impl Btf {
         while at < end {
             let header = self.header_at(at)?;
             let id = u32::try_from(self.types.len()).map_err(|_| BtfError::Truncated(at))?;
-            self.types
-                .push(u32::try_from(at).map_err(|_| BtfError::Truncated(at))?);
+            self.types.push(u32::try_from(at).map_err(|_| BtfError::Truncated(at))?);
             let names = match header.kind {
                 kind::STRUCT => Some(&mut self.structs),
                 kind::FUNC => Some(&mut self.functions),
@@ -131,10 +124,7 @@ impl Btf {
             bits += offset;
             id = member_type;
         }
-        Some(Member {
-            byte_offset: bits / 8,
-            bit_shift: bits % 8,
-        })
+        Some(Member { byte_offset: bits / 8, bit_shift: bits % 8 })
     }
 
     /// How many parameters the function has; `None` if the kernel has no such function, or inlined it away.
@@ -167,16 +157,11 @@ impl Btf {
         let first = *self.types.get(id as usize)? as usize + 12;
         for index in 0..header.vlen as usize {
             let at = first + index * 12;
-            let member_name =
-                string(&self.bytes, self.strings, word(&self.bytes, at).ok()?).ok()?;
+            let member_name = string(&self.bytes, self.strings, word(&self.bytes, at).ok()?).ok()?;
             let member_type = word(&self.bytes, at + 4).ok()?;
             let offset = word(&self.bytes, at + 8).ok()?;
             // With the flag, the upper byte is the size of a bit field.
-            let offset = if header.kind_flag {
-                offset & 0x00ff_ffff
-            } else {
-                offset
-            };
+            let offset = if header.kind_flag { offset & 0x00ff_ffff } else { offset };
             if member_name == name {
                 return Some((member_type, offset));
             }
@@ -231,11 +216,7 @@ fn trailer(header: TypeHeader) -> Result<usize, BtfError> {
 }
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], BtfError> {
-    bytes
-        .get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .copied()
-        .ok_or(BtfError::Truncated(at))
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().ok_or(BtfError::Truncated(at))
 }
 
 fn word(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
@@ -245,9 +226,7 @@ fn word(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
 fn string(bytes: &[u8], strings: usize, offset: u32) -> Result<&[u8], BtfError> {
     let at = strings + offset as usize;
     let rest = bytes.get(at..).ok_or(BtfError::Truncated(at))?;
-    rest.split(|byte| *byte == 0)
-        .next()
-        .ok_or(BtfError::Truncated(at))
+    rest.split(|byte| *byte == 0).next().ok_or(BtfError::Truncated(at))
 }
 
 #[cfg(test)]

@@ -14,10 +14,7 @@ struct Builder {
 
 impl Builder {
     fn new() -> Self {
-        Self {
-            strings: vec![0],
-            ..Self::default()
-        }
+        Self { strings: vec![0], ..Self::default() }
     }
 
     fn name(&mut self, name: &str) -> u32 {
@@ -30,15 +27,7 @@ impl Builder {
         at
     }
 
-    fn add(
-        &mut self,
-        name: &str,
-        kind: u32,
-        flag: bool,
-        vlen: u32,
-        size_or_type: u32,
-        trailer: &[u32],
-    ) -> u32 {
+    fn add(&mut self, name: &str, kind: u32, flag: bool, vlen: u32, size_or_type: u32, trailer: &[u32]) -> u32 {
         let name = self.name(name);
         let info = u32::from(flag) << 31 | kind << 24 | vlen;
         for word in [name, info, size_or_type].iter().chain(trailer) {
@@ -48,17 +37,8 @@ impl Builder {
         self.count
     }
 
-    fn structure(
-        &mut self,
-        name: &str,
-        kind: u32,
-        flag: bool,
-        members: &[(&str, u32, u32)],
-    ) -> u32 {
-        let trailer: Vec<u32> = members
-            .iter()
-            .flat_map(|(name, ty, bits)| [self.name(name), *ty, *bits])
-            .collect();
+    fn structure(&mut self, name: &str, kind: u32, flag: bool, members: &[(&str, u32, u32)]) -> u32 {
+        let trailer: Vec<u32> = members.iter().flat_map(|(name, ty, bits)| [self.name(name), *ty, *bits]).collect();
         self.add(name, kind, flag, members.len() as u32, 64, &trailer)
     }
 
@@ -80,32 +60,12 @@ fn sample() -> Vec<u8> {
     let mut b = Builder::new();
     let int = b.add("int", kind::INT, false, 0, 4, &[32]);
     let alias = b.add("alias", kind::TYPEDEF, false, 0, int, &[]);
-    let inner = b.structure(
-        "ns_common",
-        kind::STRUCT,
-        false,
-        &[("stashed", int, 0), ("inum", int, 64)],
-    );
+    let inner = b.structure("ns_common", kind::STRUCT, false, &[("stashed", int, 0), ("inum", int, 64)]);
     let inner_alias = b.add("ns_alias", kind::TYPEDEF, false, 0, inner, &[]);
-    let anonymous = b.structure(
-        "",
-        kind::UNION,
-        false,
-        &[("daddr", alias, 0), ("rcv_saddr", int, 32)],
-    );
-    b.structure(
-        "sock",
-        kind::STRUCT,
-        false,
-        &[("", anonymous, 96), ("ns", inner_alias, 256)],
-    );
+    let anonymous = b.structure("", kind::UNION, false, &[("daddr", alias, 0), ("rcv_saddr", int, 32)]);
+    b.structure("sock", kind::STRUCT, false, &[("", anonymous, 96), ("ns", inner_alias, 256)]);
     // A bit field of 4 bits at bit 36: size in the upper byte.
-    b.structure(
-        "flags",
-        kind::STRUCT,
-        true,
-        &[("locks", int, (4 << 24) + 36)],
-    );
+    b.structure("flags", kind::STRUCT, true, &[("locks", int, (4 << 24) + 36)]);
     let prototype = b.add("", kind::FUNC_PROTO, false, 2, int, &[0, int, 0, int]);
     b.add("accept", kind::FUNC, false, 1, prototype, &[]);
     b.finish()
@@ -114,39 +74,15 @@ fn sample() -> Vec<u8> {
 #[test]
 fn finds_members_through_anonymous_unions_typedefs_and_paths() {
     let btf = Btf::parse(sample()).unwrap();
-    assert_eq!(
-        btf.member("sock", "daddr"),
-        Some(Member {
-            byte_offset: 12,
-            bit_shift: 0
-        })
-    );
-    assert_eq!(
-        btf.member("sock", "rcv_saddr"),
-        Some(Member {
-            byte_offset: 16,
-            bit_shift: 0
-        })
-    );
-    assert_eq!(
-        btf.member("sock", "ns.inum"),
-        Some(Member {
-            byte_offset: 40,
-            bit_shift: 0
-        })
-    );
+    assert_eq!(btf.member("sock", "daddr"), Some(Member { byte_offset: 12, bit_shift: 0 }));
+    assert_eq!(btf.member("sock", "rcv_saddr"), Some(Member { byte_offset: 16, bit_shift: 0 }));
+    assert_eq!(btf.member("sock", "ns.inum"), Some(Member { byte_offset: 40, bit_shift: 0 }));
 }
 
 #[test]
 fn a_bit_field_has_its_byte_and_its_shift() {
     let btf = Btf::parse(sample()).unwrap();
-    assert_eq!(
-        btf.member("flags", "locks"),
-        Some(Member {
-            byte_offset: 4,
-            bit_shift: 4
-        })
-    );
+    assert_eq!(btf.member("flags", "locks"), Some(Member { byte_offset: 4, bit_shift: 4 }));
 }
 
 #[test]
@@ -168,42 +104,23 @@ fn counts_the_parameters_of_a_function() {
 fn a_file_cut_off_anywhere_is_an_error_and_never_a_panic() {
     let whole = sample();
     for len in 0..whole.len() {
-        assert!(
-            Btf::parse(whole[..len].to_vec()).is_err(),
-            "{len} of {} bytes were taken for whole",
-            whole.len()
-        );
+        assert!(Btf::parse(whole[..len].to_vec()).is_err(), "{len} of {} bytes were taken for whole", whole.len());
     }
-    assert_eq!(
-        Btf::parse(b"\x7fELF".to_vec()).err(),
-        Some(BtfError::Magic(0x457f))
-    );
+    assert_eq!(Btf::parse(b"\x7fELF".to_vec()).err(), Some(BtfError::Magic(0x457f)));
 }
 
 #[test]
 fn an_unknown_kind_is_named() {
     let mut b = Builder::new();
     b.add("", 30, false, 0, 0, &[]);
-    assert_eq!(
-        Btf::parse(b.finish()).err(),
-        Some(BtfError::UnknownKind(30))
-    );
+    assert_eq!(Btf::parse(b.finish()).err(), Some(BtfError::UnknownKind(30)));
 }
 
 #[test]
 fn the_running_kernel_describes_its_sockets() {
-    let btf =
-        Btf::parse(std::fs::read("/sys/kernel/btf/vmlinux").expect("a kernel with BTF")).unwrap();
+    let btf = Btf::parse(std::fs::read("/sys/kernel/btf/vmlinux").expect("a kernel with BTF")).unwrap();
     // These have been the first fields of struct sock since 3.8.
-    assert_eq!(
-        btf.member("sock_common", "skc_daddr")
-            .map(|m| m.byte_offset),
-        Some(0)
-    );
-    assert_eq!(
-        btf.member("sock", "__sk_common.skc_rcv_saddr")
-            .map(|m| m.byte_offset),
-        Some(4)
-    );
+    assert_eq!(btf.member("sock_common", "skc_daddr").map(|m| m.byte_offset), Some(0));
+    assert_eq!(btf.member("sock", "__sk_common.skc_rcv_saddr").map(|m| m.byte_offset), Some(4));
     assert_eq!(btf.parameters("tcp_connect"), Some(1));
 }

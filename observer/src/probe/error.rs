@@ -13,9 +13,7 @@ pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// No right to use BPF.
-    #[error(
-        "observer may not use BPF here, it lacks {0}: run it as root (sudo observer), or grant it {0}"
-    )]
+    #[error("observer may not use BPF here, it lacks {0}: run it as root (sudo observer), or grant it {0}")]
     MissingCapabilities(String),
     /// No BTF.
     #[error("{} cannot be read ({source}): observer needs a kernel built with CONFIG_DEBUG_INFO_BTF=y (5.10 or later)", path.display())]
@@ -39,9 +37,7 @@ pub enum ProbeError {
     )]
     Load(#[from] Box<aya::EbpfError>),
     /// The hooks without which there is nothing to show.
-    #[error(
-        "the kernel refused the {hook} hook ({because}): see `observer doctor` for what was tried"
-    )]
+    #[error("the kernel refused the {hook} hook ({because}): see `observer doctor` for what was tried")]
     MissingHook {
         /// The hook.
         hook: crate::model::trust::Hook,
@@ -65,17 +61,10 @@ pub enum ProbeError {
 #[must_use]
 pub fn reason(error: &ProgramError) -> String {
     match error {
-        ProgramError::LoadError {
-            io_error,
-            verifier_log,
-        } => {
+        ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             tracing::debug!(%io_error, %log, "program load");
-            let last = log
-                .lines()
-                .rev()
-                .map(str::trim)
-                .find(|line| !is_statistics(line));
+            let last = log.lines().rev().map(str::trim).find(|line| !is_statistics(line));
             match last {
                 Some(last) => format!("load: {io_error}; verifier: {last}"),
                 None => format!("load: {io_error}"),
@@ -87,10 +76,7 @@ pub fn reason(error: &ProgramError) -> String {
 
 /// What the verifier says after its verdict.
 fn is_statistics(line: &str) -> bool {
-    line.is_empty()
-        || ["processed ", "stack depth ", "verification time "]
-            .iter()
-            .any(|it| line.starts_with(it))
+    line.is_empty() || ["processed ", "stack depth ", "verification time "].iter().any(|it| line.starts_with(it))
 }
 
 /// An error with all its causes, in one line.

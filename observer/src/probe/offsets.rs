@@ -15,30 +15,12 @@ pub struct Wanted {
     slot: fn(&mut Offsets) -> &mut u16,
 }
 
-const fn vital(
-    structure: &'static str,
-    path: &'static str,
-    slot: fn(&mut Offsets) -> &mut u16,
-) -> Wanted {
-    Wanted {
-        structure,
-        path,
-        vital: true,
-        slot,
-    }
+const fn vital(structure: &'static str, path: &'static str, slot: fn(&mut Offsets) -> &mut u16) -> Wanted {
+    Wanted { structure, path, vital: true, slot }
 }
 
-const fn detail(
-    structure: &'static str,
-    path: &'static str,
-    slot: fn(&mut Offsets) -> &mut u16,
-) -> Wanted {
-    Wanted {
-        structure,
-        path,
-        vital: false,
-        slot,
-    }
+const fn detail(structure: &'static str, path: &'static str, slot: fn(&mut Offsets) -> &mut u16) -> Wanted {
+    Wanted { structure, path, vital: false, slot }
 }
 
 /// Every field that the kernel side reads by offset.
@@ -49,22 +31,16 @@ pub const WANTED: &[Wanted] = &[
     vital("sock_common", "skc_dport", |o| &mut o.skc_dport),
     vital("sock_common", "skc_rcv_saddr", |o| &mut o.skc_rcv_saddr),
     vital("sock_common", "skc_daddr", |o| &mut o.skc_daddr),
-    detail("sock_common", "skc_v6_rcv_saddr", |o| {
-        &mut o.skc_v6_rcv_saddr
-    }),
+    detail("sock_common", "skc_v6_rcv_saddr", |o| &mut o.skc_v6_rcv_saddr),
     detail("sock_common", "skc_v6_daddr", |o| &mut o.skc_v6_daddr),
     vital("sock_common", "skc_net", |o| &mut o.skc_net),
     vital("net", "ns.inum", |o| &mut o.net_inum),
     vital("sock", "sk_protocol", |o| &mut o.sk_protocol),
     detail("inet_sock", "inet_sport", |o| &mut o.inet_sport),
     detail("sock", "sk_userlocks", |o| &mut o.sk_userlocks),
-    detail("inet_connection_sock", "icsk_bind_hash", |o| {
-        &mut o.icsk_bind_hash
-    }),
+    detail("inet_connection_sock", "icsk_bind_hash", |o| &mut o.icsk_bind_hash),
     detail("inet_bind_bucket", "fastreuse", |o| &mut o.fastreuse),
-    detail("inet_bind_bucket", "fastreuseport", |o| {
-        &mut o.fastreuseport
-    }),
+    detail("inet_bind_bucket", "fastreuseport", |o| &mut o.fastreuseport),
     detail("inet_timewait_sock", "tw_substate", |o| &mut o.tw_substate),
     detail("inet_timewait_sock", "tw_tb", |o| &mut o.tw_tb),
     detail("task_struct", "files", |o| &mut o.task_files),
@@ -100,15 +76,11 @@ pub fn found(wanted: &Wanted, mut offsets: Offsets) -> Option<u16> {
 
 /// The vital fields that are absent.
 pub fn missing_vital(offsets: Offsets) -> impl Iterator<Item = &'static Wanted> {
-    WANTED
-        .iter()
-        .filter(move |wanted| wanted.vital && found(wanted, offsets).is_none())
+    WANTED.iter().filter(move |wanted| wanted.vital && found(wanted, offsets).is_none())
 }
 
 fn byte_offset(member: Option<Member>) -> u16 {
-    member
-        .and_then(|member| u16::try_from(member.byte_offset).ok())
-        .unwrap_or(Offsets::ABSENT)
+    member.and_then(|member| u16::try_from(member.byte_offset).ok()).unwrap_or(Offsets::ABSENT)
 }
 
 #[cfg(test)]
@@ -117,27 +89,17 @@ mod tests {
 
     #[test]
     fn the_running_kernel_has_every_field() {
-        let btf = Btf::parse(std::fs::read("/sys/kernel/btf/vmlinux").expect("a kernel with BTF"))
-            .unwrap();
+        let btf = Btf::parse(std::fs::read("/sys/kernel/btf/vmlinux").expect("a kernel with BTF")).unwrap();
         let offsets = resolve(&btf);
-        let absent: Vec<_> = WANTED
-            .iter()
-            .filter(|w| found(w, offsets).is_none())
-            .map(|w| w.path)
-            .collect();
+        let absent: Vec<_> = WANTED.iter().filter(|w| found(w, offsets).is_none()).map(|w| w.path).collect();
         assert_eq!(absent, Vec::<&str>::new());
         assert!(offsets.sk_userlocks_shift < 8);
     }
 
     #[test]
     fn nothing_known_misses_all_that_is_vital() {
-        let missing: Vec<_> = missing_vital(Offsets::UNKNOWN)
-            .map(|wanted| wanted.path)
-            .collect();
-        assert!(
-            missing.contains(&"skc_daddr") && missing.contains(&"ns.inum"),
-            "{missing:?}"
-        );
+        let missing: Vec<_> = missing_vital(Offsets::UNKNOWN).map(|wanted| wanted.path).collect();
+        assert!(missing.contains(&"skc_daddr") && missing.contains(&"ns.inum"), "{missing:?}");
         assert!(!missing.contains(&"tw_tb"));
     }
 }

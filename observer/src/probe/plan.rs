@@ -15,21 +15,14 @@ pub const fn ladder(hook: Hook) -> &'static [Rung] {
 
 /// Climbs the ladder of one hook until an attempt succeeds; what was tried in vain is kept with its reason.
 pub fn climb(hook: Hook, mut attempt: impl FnMut(Rung) -> Result<(), String>) -> HookStatus {
-    let mut status = HookStatus {
-        hook,
-        rung: None,
-        failed: Vec::new(),
-    };
+    let mut status = HookStatus { hook, rung: None, failed: Vec::new() };
     for rung in ladder(hook) {
         match attempt(*rung) {
             Ok(()) => {
                 status.rung = Some(*rung);
                 break;
             }
-            Err(because) => status.failed.push(FailedRung {
-                rung: *rung,
-                because,
-            }),
+            Err(because) => status.failed.push(FailedRung { rung: *rung, because }),
         }
     }
     status
@@ -43,11 +36,7 @@ mod tests {
         let mut tried = Vec::new();
         let status = climb(hook, |rung| {
             tried.push(rung);
-            if works.contains(&rung) {
-                Ok(())
-            } else {
-                Err(format!("no {rung} here"))
-            }
+            if works.contains(&rung) { Ok(()) } else { Err(format!("no {rung} here")) }
         });
         (status, tried)
     }
@@ -55,14 +44,7 @@ mod tests {
     #[test]
     fn the_best_rung_that_works_is_taken_and_nothing_below_it_is_tried() {
         let (status, tried) = climb_with(Hook::Accept, &[Rung::Fexit, Rung::SyscallTracepoint]);
-        assert_eq!(
-            status,
-            HookStatus {
-                hook: Hook::Accept,
-                rung: Some(Rung::Fexit),
-                failed: vec![]
-            }
-        );
+        assert_eq!(status, HookStatus { hook: Hook::Accept, rung: Some(Rung::Fexit), failed: vec![] });
         assert_eq!(tried, [Rung::Fexit]);
     }
 
@@ -73,14 +55,8 @@ mod tests {
         assert_eq!(
             status.failed,
             [
-                FailedRung {
-                    rung: Rung::Fexit,
-                    because: "no fexit here".into()
-                },
-                FailedRung {
-                    rung: Rung::Kretprobe,
-                    because: "no kretprobe here".into()
-                },
+                FailedRung { rung: Rung::Fexit, because: "no fexit here".into() },
+                FailedRung { rung: Rung::Kretprobe, because: "no kretprobe here".into() },
             ]
         );
     }
@@ -98,13 +74,7 @@ mod tests {
         for hook in Hook::ALL {
             let lowest = *ladder(hook).last().unwrap();
             assert!(
-                matches!(
-                    lowest,
-                    Rung::RawTracepoint
-                        | Rung::SyscallTracepoint
-                        | Rung::StateHook
-                        | Rung::Iterator
-                ),
+                matches!(lowest, Rung::RawTracepoint | Rung::SyscallTracepoint | Rung::StateHook | Rung::Iterator),
                 "{hook} ends in {lowest}"
             );
         }

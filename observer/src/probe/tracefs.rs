@@ -12,10 +12,7 @@ const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// Runs `work` where tracefs is mounted, if that can be had.
 pub(super) fn with_tracefs<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    if PLACES
-        .iter()
-        .any(|place| Path::new(place).join("events").exists())
-    {
+    if PLACES.iter().any(|place| Path::new(place).join("events").exists()) {
         return work();
     }
     thread::scope(|scope| {
@@ -26,18 +23,13 @@ pub(super) fn with_tracefs<T: Send>(work: impl FnOnce() -> T + Send) -> T {
             }
             work()
         });
-        helper
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
 fn mount_for_this_thread() -> rustix::io::Result<()> {
     // SAFETY: only this thread's view of mounts (and so its working directory) is split off; no file table is.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS)? };
-    mount_change(
-        "/",
-        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-    )?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     mount("tracefs", PLACES[0], "tracefs", MountFlags::RDONLY, None)
 }

@@ -20,10 +20,7 @@ impl Live {
     /// Takes over attached programs. Their diagnostics go to `tracing` if `diagnostics` is set.
     pub fn new(mut attached: Attached, diagnostics: bool) -> Result<Self, aya_log::Error> {
         let diagnostics = diagnostics.then(|| attached.logger()).transpose()?;
-        Ok(Self {
-            attached,
-            diagnostics,
-        })
+        Ok(Self { attached, diagnostics })
     }
 
     /// Hands every record that is in the ring to `sink`, in order.
@@ -54,9 +51,6 @@ impl Live {
     /// Whether a rung carries this hook.
     #[must_use]
     pub fn has(&self, hook: Hook) -> bool {
-        self.attached
-            .hooks
-            .iter()
-            .any(|status| status.hook == hook && status.rung.is_some())
+        self.attached.hooks.iter().any(|status| status.hook == hook && status.rung.is_some())
     }
 }

@@ -24,14 +24,7 @@ impl Pass {
         match self.iterator.read(&mut pace) {
             Ok(read) => Ok(read > 0),
             // The kernel gives up a read() after 1,000,000 objects without output: go on where it stopped.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) =>
-            {
-                Ok(true)
-            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(true),
             Err(error) => Err(error),
         }
     }

@@ -27,11 +27,7 @@ pub(crate) fn count_within(value: u64, width: usize) -> String {
         _ => (1_000_000_000, 'G'),
     };
     let short = format!("{}.{}{letter}", value / unit, value % unit * 10 / unit);
-    if short.len() <= width {
-        short
-    } else {
-        format!("{}{letter}", value / unit)
-    }
+    if short.len() <= width { short } else { format!("{}{letter}", value / unit) }
 }
 
 /// Per second: one decimal below ten.
@@ -95,11 +91,7 @@ pub(crate) fn address(ip: IpAddr, port: Option<u16>) -> String {
 pub(crate) fn towards(local: IpAddr, destination: &DestinationRow, width: usize) -> String {
     let remote = destination.remote.to_string();
     let both = format!("{local} → {remote}");
-    if text_width(&both) <= width {
-        both
-    } else {
-        cut_middle(&format!("→ {remote}"), width)
-    }
+    if text_width(&both) <= width { both } else { cut_middle(&format!("→ {remote}"), width) }
 }
 
 /// A command name that is safe to draw.
@@ -110,25 +102,13 @@ pub(crate) fn comm(comm: Comm) -> String {
 /// `nginx 1234`, or the name alone where that does not fit.
 pub(crate) fn process(comm: &str, pid: u32, width: usize) -> String {
     let both = format!("{comm} {pid}");
-    if text_width(&both) <= width {
-        both
-    } else {
-        cut_end(comm, width)
-    }
+    if text_width(&both) <= width { both } else { cut_end(comm, width) }
 }
 
 /// Characters that a terminal would obey, or that reorder or hide their neighbours, come out as `?`.
 pub(crate) fn printable(text: &str) -> String {
     let is_invisible = |c| matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    text.chars()
-        .map(|c| {
-            if c.is_control() || is_invisible(c) {
-                '?'
-            } else {
-                c
-            }
-        })
-        .collect()
+    text.chars().map(|c| if c.is_control() || is_invisible(c) { '?' } else { c }).collect()
 }
 
 /// The columns that a text takes on the screen.

@@ -1,30 +1,96 @@
-//! Keys and resizes, read by a thread of their own.
+//! Keys, read by a thread of their own, which stops before the terminal is given back: what is typed after that is the
+//! shell's.
 //!
-//! Not crossterm's `EventStream`: on a terminal that hung up, its `poll` never returns (the read error is swallowed in a
-//! loop), and would take the thread of the screen with it. A lost reader thread does no harm: the next write to the
-//! terminal fails and ends the screen.
+//! Not crossterm's `EventStream`, which asks crossterm on the thread of the screen: on a terminal that hung up crossterm
+//! never answers (it reads in a loop and swallows the error), and after half an escape sequence it waits for the rest.
 
-use std::{io, thread};
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _},
+    os::fd::{AsFd as _, OwnedFd},
+    sync::mpsc as blocking,
+    thread,
+    time::Duration,
+};
 
 use crossterm::event::{self, Event};
-use tokio::sync::mpsc;
+use rustix::io::Errno;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    runtime,
+    sync::mpsc,
+};
 
 /// Enough for a fast typist; when it is full the rest waits in the terminal.
 const QUEUE: usize = 64;
 
-/// Starts the reader. It ends with the process, or at the first event after the receiver is gone.
-pub(crate) fn spawn() -> io::Result<mpsc::Receiver<io::Result<Event>>> {
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    thread::Builder::new()
-        .name("terminal-input".to_owned())
-        .spawn(move || {
-            loop {
-                let event = event::read();
-                let failed = event.is_err();
-                if sender.blocking_send(event).is_err() || failed {
-                    return;
+/// How long the thread may take to end. It is only late when it waits for the rest of an escape sequence.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The keyboard, until it is dropped.
+pub(crate) struct Input {
+    events: mpsc::Receiver<io::Result<Event>>,
+    ended: blocking::Receiver<()>,
+}
+
+impl Input {
+    pub(crate) fn start() -> io::Result<Self> {
+        let (sender, events) = mpsc::channel(QUEUE);
+        let (thread_lives, ended) = blocking::channel();
+        let tty = tty()?;
+        thread::Builder::new().name("terminal-input".to_owned()).spawn(move || {
+            // Nobody listens to an error any more once the screen is closed.
+            if let Err(error) = forward(tty, &sender) {
+                let _ = sender.blocking_send(Err(error));
+            }
+            drop(thread_lives);
+        })?;
+        Ok(Self { events, ended })
+    }
+
+    /// Cancel safe. `None` after an error.
+    pub(crate) async fn next(&mut self) -> Option<io::Result<Event>> {
+        self.events.recv().await
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        self.events.close();
+        let _ = self.ended.recv_timeout(PATIENCE);
+    }
+}
+
+/// The terminal that crossterm reads from.
+fn tty() -> io::Result<OwnedFd> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() { stdin.as_fd().try_clone_to_owned() } else { Ok(File::open("/dev/tty")?.into()) }
+}
+
+/// Asks crossterm only when there is something to read, so that nothing is taken from the terminal afterwards.
+fn forward(tty: OwnedFd, events: &mpsc::Sender<io::Result<Event>>) -> io::Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async {
+        #[expect(
+            deprecated,
+            reason = "unsound only for types whose descriptor changes; an OwnedFd's does not, and the successor is unsafe"
+        )]
+        let tty = AsyncFd::with_interest(tty, Interest::READABLE)?;
+        loop {
+            let mut readable = tokio::select! {
+                biased;
+                () = events.closed() => return Ok(()),
+                readable = tty.readable() => readable?,
+            };
+            if readable.ready().is_read_closed() {
+                return Err(Errno::IO.into());
+            }
+            while event::poll(Duration::ZERO)? {
+                if events.send(Ok(event::read()?)).await.is_err() {
+                    return Ok(());
                 }
             }
-        })?;
-    Ok(receiver)
+            readable.clear_ready();
+        }
+    })
 }

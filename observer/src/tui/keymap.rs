@@ -20,21 +20,14 @@ const fn char(c: char) -> Key {
 }
 
 const fn ctrl(c: char) -> Key {
-    Key {
-        code: KeyCode::Char(c),
-        ctrl: true,
-    }
+    Key { code: KeyCode::Char(c), ctrl: true }
 }
 
 impl Key {
     fn typed(event: KeyEvent) -> Option<Self> {
-        let other = event
-            .modifiers
-            .difference(KeyModifiers::CONTROL | KeyModifiers::SHIFT);
-        (event.kind != KeyEventKind::Release && other.is_empty()).then_some(Self {
-            code: event.code,
-            ctrl: event.modifiers.contains(KeyModifiers::CONTROL),
-        })
+        let other = event.modifiers.difference(KeyModifiers::CONTROL | KeyModifiers::SHIFT);
+        (event.kind != KeyEventKind::Release && other.is_empty())
+            .then_some(Self { code: event.code, ctrl: event.modifiers.contains(KeyModifiers::CONTROL) })
     }
 
     /// As it is printed in the help.
@@ -64,124 +57,31 @@ pub(crate) struct Binding {
     pub(crate) footer: Option<&'static str>,
 }
 
-const fn binding(
-    keys: &'static [Key],
-    message: Message,
-    help: &'static str,
-    footer: Option<&'static str>,
-) -> Binding {
-    Binding {
-        keys,
-        message,
-        help,
-        footer,
-    }
+const fn binding(keys: &'static [Key], message: Message, help: &'static str, footer: Option<&'static str>) -> Binding {
+    Binding { keys, message, help, footer }
 }
 
 pub(crate) const KEYMAP: &[Binding] = &[
-    binding(
-        &[char('q'), ctrl('c')],
-        Message::Quit,
-        "Quit.",
-        Some("quit"),
-    ),
-    binding(
-        &[char('?'), char('h'), key(KeyCode::F(1))],
-        Message::ToggleHelp,
-        "Open or close this help.",
-        Some("help"),
-    ),
-    binding(
-        &[char(' '), char('p')],
-        Message::TogglePause,
-        "Pause: hold the picture. Counting goes on.",
-        Some("pause"),
-    ),
-    binding(
-        &[char('s')],
-        Message::NextSort,
-        "Sort by the next column.",
-        Some("sort"),
-    ),
-    binding(
-        &[char('S')],
-        Message::ReverseSort,
-        "Reverse the order.",
-        Some("reverse"),
-    ),
-    binding(
-        &[key(KeyCode::Up), char('k')],
-        Message::Move(Move::Up),
-        "One row up.",
-        None,
-    ),
-    binding(
-        &[key(KeyCode::Down), char('j')],
-        Message::Move(Move::Down),
-        "One row down.",
-        None,
-    ),
-    binding(
-        &[key(KeyCode::PageUp)],
-        Message::Move(Move::PageUp),
-        "One page up.",
-        None,
-    ),
-    binding(
-        &[key(KeyCode::PageDown)],
-        Message::Move(Move::PageDown),
-        "One page down.",
-        None,
-    ),
-    binding(
-        &[ctrl('u')],
-        Message::Move(Move::HalfPageUp),
-        "Half a page up.",
-        None,
-    ),
-    binding(
-        &[ctrl('d')],
-        Message::Move(Move::HalfPageDown),
-        "Half a page down.",
-        None,
-    ),
-    binding(
-        &[key(KeyCode::Home), char('g')],
-        Message::Move(Move::First),
-        "To the first row.",
-        None,
-    ),
-    binding(
-        &[key(KeyCode::End), char('G')],
-        Message::Move(Move::Last),
-        "To the last row.",
-        None,
-    ),
-    binding(
-        &[key(KeyCode::Esc)],
-        Message::Close,
-        "Close the help, or let go of the row.",
-        None,
-    ),
-    binding(
-        &[ctrl('l')],
-        Message::Redraw,
-        "Draw the screen again.",
-        None,
-    ),
-    binding(
-        &[ctrl('z')],
-        Message::Suspend,
-        "Suspend; `fg` in the shell comes back.",
-        None,
-    ),
+    binding(&[char('q'), ctrl('c')], Message::Quit, "Quit.", Some("quit")),
+    binding(&[char('?'), char('h'), key(KeyCode::F(1))], Message::ToggleHelp, "Open or close this help.", Some("help")),
+    binding(&[char(' '), char('p')], Message::TogglePause, "Pause: hold the picture. Counting goes on.", Some("pause")),
+    binding(&[char('s')], Message::NextSort, "Sort by the next column.", Some("sort")),
+    binding(&[char('S')], Message::ReverseSort, "Reverse the order.", Some("reverse")),
+    binding(&[key(KeyCode::Up), char('k')], Message::Move(Move::Up), "One row up.", None),
+    binding(&[key(KeyCode::Down), char('j')], Message::Move(Move::Down), "One row down.", None),
+    binding(&[key(KeyCode::PageUp)], Message::Move(Move::PageUp), "One page up.", None),
+    binding(&[key(KeyCode::PageDown)], Message::Move(Move::PageDown), "One page down.", None),
+    binding(&[ctrl('u')], Message::Move(Move::HalfPageUp), "Half a page up.", None),
+    binding(&[ctrl('d')], Message::Move(Move::HalfPageDown), "Half a page down.", None),
+    binding(&[key(KeyCode::Home), char('g')], Message::Move(Move::First), "To the first row.", None),
+    binding(&[key(KeyCode::End), char('G')], Message::Move(Move::Last), "To the last row.", None),
+    binding(&[key(KeyCode::Esc)], Message::Close, "Close the help, or let go of the row.", None),
+    binding(&[ctrl('l')], Message::Redraw, "Draw the screen again.", None),
+    binding(&[ctrl('z')], Message::Suspend, "Suspend; `fg` in the shell comes back.", None),
 ];
 
 /// What this key press asks for.
 pub(crate) fn message(event: KeyEvent) -> Option<Message> {
     let typed = Key::typed(event)?;
-    KEYMAP
-        .iter()
-        .find(|binding| binding.keys.contains(&typed))
-        .map(|binding| binding.message)
+    KEYMAP.iter().find(|binding| binding.keys.contains(&typed)).map(|binding| binding.message)
 }

@@ -40,12 +40,7 @@ pub(crate) const fn is_too_small(area: Rect) -> bool {
 
 /// At least the minimum, so that arithmetic on hidden parts stays sane while the terminal is too small.
 pub(crate) fn usable(area: Rect) -> Rect {
-    Rect::new(
-        area.x,
-        area.y,
-        area.width.max(MIN_WIDTH),
-        area.height.max(MIN_HEIGHT),
-    )
+    Rect::new(area.x, area.y, area.width.max(MIN_WIDTH), area.height.max(MIN_HEIGHT))
 }
 
 impl Areas {
@@ -64,31 +59,17 @@ impl Areas {
         .areas(area);
         let (screen, headroom) = if beside {
             let [screen, panel] =
-                Layout::horizontal([Constraint::Fill(1), Constraint::Length(PANEL_WIDTH)])
-                    .spacing(1)
-                    .areas(middle);
+                Layout::horizontal([Constraint::Fill(1), Constraint::Length(PANEL_WIDTH)]).spacing(1).areas(middle);
             (screen, Headroom::Beside(panel))
         } else {
             (middle, Headroom::Below(low))
         };
-        Self {
-            header,
-            banner,
-            screen,
-            headroom,
-            trust,
-            footer,
-        }
+        Self { header, banner, screen, headroom, trust, footer }
     }
 }
 
 /// The first visible row: `old`, moved by as little as shows `selected` and leaves no empty lines at the end.
-pub(crate) const fn scroll_offset(
-    selected: Option<usize>,
-    old: usize,
-    height: usize,
-    len: usize,
-) -> usize {
+pub(crate) const fn scroll_offset(selected: Option<usize>, old: usize, height: usize, len: usize) -> usize {
     let last = len.saturating_sub(height);
     let old = if old > last { last } else { old };
     match selected {

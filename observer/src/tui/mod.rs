@@ -41,6 +41,7 @@ use tokio::{
 
 pub use self::layout::{MIN_HEIGHT, MIN_WIDTH};
 use self::{
+    input::Input,
     message::{Effect, Message},
     terminal::{Screen, Signal, Signals, StopScope},
     theme::Theme,
@@ -65,9 +66,7 @@ impl Options {
     /// Colours, unless `NO_COLOR` is set to anything but the empty string (<https://no-color.org>).
     #[must_use]
     pub fn from_env() -> Self {
-        Self {
-            color: !theme::forbids_color(std::env::var_os("NO_COLOR").as_deref()),
-        }
+        Self { color: !theme::forbids_color(std::env::var_os("NO_COLOR").as_deref()) }
     }
 }
 
@@ -99,10 +98,7 @@ pub enum Error {
 /// Shows snapshots until the user quits. The terminal is as it was before when this returns.
 ///
 /// Writing to a terminal that does not read blocks: the engine belongs on another thread.
-pub async fn run(
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    options: Options,
-) -> Result<Ended, Error> {
+pub async fn run(snapshots: watch::Receiver<Arc<Snapshot>>, options: Options) -> Result<Ended, Error> {
     // Before the terminal is touched: from here on no signal ends the program behind our back.
     let signals = Signals::new()?;
     let screen = Screen::enter()?;
@@ -118,7 +114,7 @@ async fn converse(
     mut signals: Signals,
     mut screen: Screen,
 ) -> Result<Ended, Error> {
-    let mut input = input::spawn()?;
+    let mut input = Input::start()?;
     let theme = Theme::new(options.color);
     let mut ui = Ui::new(screen.area()?);
     let mut latest = snapshots.borrow_and_update().clone();
@@ -136,14 +132,15 @@ async fn converse(
                 Signal::Stop => {
                     screen.suspend(StopScope::Process, &mut signals).await?;
                     heard_at = Instant::now();
-                    None
+                    Some(resized(&screen)?)
                 }
                 // Whoever stopped us without asking may have changed the terminal's mode.
                 Signal::Continue => {
                     screen.reenter()?;
                     heard_at = Instant::now();
-                    None
+                    Some(resized(&screen)?)
                 }
+                Signal::Resize => Some(resized(&screen)?),
             },
             () = terminal::panicked() => return Err(Error::Panicked),
             () = sleep_until(frame_at), if dirty => {
@@ -156,9 +153,8 @@ async fn converse(
                 frame_at = Instant::now() + FRAME;
                 continue;
             }
-            event = input.recv() => match event {
+            event = input.next() => match event {
                 Some(Ok(Event::Key(key))) => keymap::message(key),
-                Some(Ok(Event::Resize(width, height))) => Some(Message::Resize { width, height }),
                 Some(Ok(_)) => None,
                 Some(Err(error)) => return Err(error.into()),
                 None => return Ok(Ended::TerminalGone),
@@ -180,14 +176,18 @@ async fn converse(
             Effect::Quit => return Ok(Ended::Quit),
             Effect::Redraw => screen.redraw()?,
             Effect::Suspend => {
-                screen
-                    .suspend(StopScope::ProcessGroup, &mut signals)
-                    .await?;
+                screen.suspend(StopScope::ProcessGroup, &mut signals).await?;
                 // The engine was stopped, too.
                 heard_at = Instant::now();
+                ui::update(&mut ui, &latest, resized(&screen)?);
             }
         }
     }
+}
+
+fn resized(screen: &Screen) -> io::Result<Message> {
+    let Rect { width, height, .. } = screen.area()?;
+    Ok(Message::Resize { width, height })
 }
 
 /// The screen of a terminal of this size, drawn without one: for pictures and tests.

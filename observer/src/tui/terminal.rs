@@ -51,23 +51,15 @@ impl Screen {
         leave_on_panic();
         enter()?;
         let guard = Guard;
-        Ok(Self {
-            _guard: guard,
-            terminal: Terminal::new(CrosstermBackend::new(Frame(Vec::new())))?,
-        })
+        Ok(Self { _guard: guard, terminal: Terminal::new(CrosstermBackend::new(Frame(Vec::new())))? })
     }
 
     pub(crate) fn area(&self) -> io::Result<Rect> {
-        Ok(Rect::from((
-            ratatui::layout::Position::ORIGIN,
-            self.terminal.size()?,
-        )))
+        Ok(Rect::from((ratatui::layout::Position::ORIGIN, self.terminal.size()?)))
     }
 
     pub(crate) fn draw(&mut self, view: impl FnOnce(Rect, &mut Buffer)) -> io::Result<()> {
-        self.terminal
-            .draw(|frame| view(frame.area(), frame.buffer_mut()))
-            .map(|_| ())
+        self.terminal.draw(|frame| view(frame.area(), frame.buffer_mut())).map(|_| ())
     }
 
     /// The next frame is drawn in full. Not `Terminal::clear`: it asks the terminal where the cursor is, and waits.
@@ -84,11 +76,7 @@ impl Screen {
     }
 
     /// Gives the terminal back and stops, until a SIGCONT.
-    pub(crate) async fn suspend(
-        &mut self,
-        scope: StopScope,
-        signals: &mut Signals,
-    ) -> io::Result<()> {
+    pub(crate) async fn suspend(&mut self, scope: StopScope, signals: &mut Signals) -> io::Result<()> {
         let stop = process::Signal::STOP;
         match scope {
             // No shell would be there to continue us. The kernel discards a terminal's SIGTSTP in that case, too.
@@ -159,15 +147,8 @@ pub(crate) async fn panicked() {
 
 /// The other end of the terminal was closed.
 pub(crate) fn is_gone(error: &io::Error) -> bool {
-    const GONE: [Errno; 5] = [
-        Errno::IO,
-        Errno::NXIO,
-        Errno::NOTTY,
-        Errno::BADF,
-        Errno::PIPE,
-    ];
-    GONE.iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    const GONE: [Errno; 5] = [Errno::IO, Errno::NXIO, Errno::NOTTY, Errno::BADF, Errno::PIPE];
+    GONE.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Collects a frame and writes it in one piece, unless the screen is no longer ours.
@@ -198,6 +179,7 @@ pub(crate) enum Signal {
     End(i32),
     Stop,
     Continue,
+    Resize,
 }
 
 /// The signals that concern the terminal.
@@ -208,6 +190,7 @@ pub(crate) struct Signals {
     quit: unix::Signal,
     stop: unix::Signal,
     cont: unix::Signal,
+    resize: unix::Signal,
 }
 
 impl Signals {
@@ -220,6 +203,7 @@ impl Signals {
             quit: unix::signal(SignalKind::quit())?,
             stop: raw(process::Signal::TSTP)?,
             cont: raw(process::Signal::CONT)?,
+            resize: unix::signal(SignalKind::window_change())?,
         })
     }
 
@@ -235,6 +219,7 @@ impl Signals {
             _ = self.quit.recv() => end(SignalKind::quit()),
             _ = self.stop.recv() => Signal::Stop,
             _ = self.cont.recv() => Signal::Continue,
+            _ = self.resize.recv() => Signal::Resize,
         }
     }
 }

@@ -68,11 +68,8 @@ fn badge(ui: &Ui, latest: &Snapshot, theme: &Theme, header: Rect, buf: &mut Buff
         return;
     }
     let badge = Span::styled(format!(" {} ", words.join(" · ")), theme.badge);
-    let [_, right] = Layout::horizontal([
-        Constraint::Fill(1),
-        Constraint::Length(format::columns(badge.width())),
-    ])
-    .areas(header);
+    let [_, right] =
+        Layout::horizontal([Constraint::Fill(1), Constraint::Length(format::columns(badge.width()))]).areas(header);
     badge.render(Rect { height: 1, ..right }, buf);
 }
 
@@ -85,37 +82,21 @@ fn footer(ui: &Ui, theme: &Theme, area: Rect, buf: &mut Buffer) {
         Some((binding.keys.first()?.label(), word))
     });
     let moving = ("↑ ↓".to_owned(), "move");
-    let parts = (0..)
-        .zip(taught.chain([moving]))
-        .map(|(rank, (key, word))| {
-            Part::new(
-                rank,
-                vec![
-                    Span::styled(key, theme.strong),
-                    Span::raw(format!(" {word}")),
-                ],
-            )
-        });
+    let parts = (0..).zip(taught.chain([moving])).map(|(rank, (key, word))| {
+        Part::new(rank, vec![Span::styled(key, theme.strong), Span::raw(format!(" {word}"))])
+    });
     parts::fit(parts.collect(), "   ", area.width).render(area, buf);
 }
 
 fn too_small(theme: &Theme, area: Rect, buf: &mut Buffer) {
     let text = Text::from(vec![
         Line::styled("This terminal is too small.", theme.strong),
-        Line::raw(format!(
-            "observer needs {MIN_WIDTH} columns by {MIN_HEIGHT} lines,"
-        )),
+        Line::raw(format!("observer needs {MIN_WIDTH} columns by {MIN_HEIGHT} lines,")),
         Line::raw(format!("here are {} by {}.", area.width, area.height)),
         Line::raw("Make it larger, or press q to quit."),
     ]);
     let lines = 4.min(area.height);
-    let [_, middle, _] = Layout::vertical([
-        Constraint::Fill(1),
-        Constraint::Length(lines),
-        Constraint::Fill(1),
-    ])
-    .areas(area);
-    Paragraph::new(text)
-        .alignment(Alignment::Center)
-        .render(middle, buf);
+    let [_, middle, _] =
+        Layout::vertical([Constraint::Fill(1), Constraint::Length(lines), Constraint::Fill(1)]).areas(area);
+    Paragraph::new(text).alignment(Alignment::Center).render(middle, buf);
 }

@@ -5,8 +5,7 @@ use std::{io::Read as _, net::TcpStream, process};
 use socket2::SockRef;
 
 use crate::support::{
-    Pairs, assert_equals_ss, counted, events_reach_ss, eventually, in_private_netns, inbound,
-    observe, outbound, truth,
+    Pairs, assert_equals_ss, counted, events_reach_ss, eventually, in_private_netns, inbound, observe, outbound, truth,
 };
 
 #[test]
@@ -17,21 +16,10 @@ fn connections_from_before_the_start_are_in_the_first_snapshot() {
         let engine = observe();
         let snapshot = engine.snapshot(usize::MAX);
         assert_eq!(counted(&snapshot), truth());
-        assert_eq!(
-            (snapshot.totals.sockets, snapshot.totals.connections),
-            (140, 70)
-        );
-        assert_eq!(
-            (snapshot.totals.opened_total, snapshot.trust.drift.total()),
-            (0, 0)
-        );
+        assert_eq!((snapshot.totals.sockets, snapshot.totals.connections), (140, 70));
+        assert_eq!((snapshot.totals.opened_total, snapshot.trust.drift.total()), (0, 0));
         for row in &snapshot.endpoints {
-            assert_eq!(
-                row.process.map(|process| process.pid.0),
-                Some(process::id()),
-                "{:?}",
-                row.key
-            );
+            assert_eq!(row.process.map(|process| process.pid.0), Some(process::id()), "{:?}", row.key);
         }
     });
 }
@@ -44,18 +32,9 @@ fn new_connections_are_counted_as_they_come() {
         pairs.more("127.0.0.1:7000", 50);
         events_reach_ss(&mut engine);
         let snapshot = engine.snapshot(usize::MAX);
-        assert_eq!(
-            (snapshot.totals.sockets, snapshot.totals.connections),
-            (110, 55)
-        );
-        assert_eq!(
-            snapshot.totals.opened_total, 100,
-            "both ends of 50 connections"
-        );
-        assert_eq!(
-            inbound(&snapshot, "127.0.0.1:7000").map(|row| row.opened_total),
-            Some(50)
-        );
+        assert_eq!((snapshot.totals.sockets, snapshot.totals.connections), (110, 55));
+        assert_eq!(snapshot.totals.opened_total, 100, "both ends of 50 connections");
+        assert_eq!(inbound(&snapshot, "127.0.0.1:7000").map(|row| row.opened_total), Some(50));
         assert_equals_ss(&mut engine);
     });
 }
@@ -66,11 +45,9 @@ fn a_listener_and_a_client_name_their_process_by_events_alone() {
         let mut engine = observe();
         let _pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 3);
         eventually(&mut engine, "the process of both rows", |snapshot| {
-            let pid =
-                |row: Option<&observer::model::snapshot::EndpointRow>| Some(row?.process?.pid.0);
+            let pid = |row: Option<&observer::model::snapshot::EndpointRow>| Some(row?.process?.pid.0);
             let this = Some(process::id());
-            (pid(inbound(snapshot, "127.0.0.1:7000")) == this
-                && pid(outbound(snapshot, "127.0.0.1")) == this)
+            (pid(inbound(snapshot, "127.0.0.1:7000")) == this && pid(outbound(snapshot, "127.0.0.1")) == this)
                 .then_some(())
         });
     });
@@ -83,24 +60,14 @@ fn the_client_closes_first() {
         let mut pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 20);
         pairs.clients.clear();
         events_reach_ss(&mut engine);
-        assert_eq!(
-            truth().values().sum::<u32>(),
-            41,
-            "20 CLOSE-WAIT, 20 FIN-WAIT-2, 1 LISTEN"
-        );
+        assert_eq!(truth().values().sum::<u32>(), 41, "20 CLOSE-WAIT, 20 FIN-WAIT-2, 1 LISTEN");
         assert_equals_ss(&mut engine);
         pairs.accepted.clear();
         events_reach_ss(&mut engine);
         assert_equals_ss(&mut engine);
         let snapshot = engine.snapshot(usize::MAX);
-        assert_eq!(
-            (snapshot.totals.sockets, snapshot.totals.closed_total),
-            (0, 40)
-        );
-        assert_eq!(
-            outbound(&snapshot, "127.0.0.1").unwrap().destinations[0].time_wait,
-            20
-        );
+        assert_eq!((snapshot.totals.sockets, snapshot.totals.closed_total), (0, 40));
+        assert_eq!(outbound(&snapshot, "127.0.0.1").unwrap().destinations[0].time_wait, 20);
     });
 }
 
@@ -115,10 +82,7 @@ fn the_server_closes_first() {
         events_reach_ss(&mut engine);
         assert_equals_ss(&mut engine);
         let snapshot = engine.snapshot(usize::MAX);
-        assert_eq!(
-            (snapshot.totals.sockets, snapshot.totals.closed_total),
-            (0, 40)
-        );
+        assert_eq!((snapshot.totals.sockets, snapshot.totals.closed_total), (0, 40));
     });
 }
 
@@ -129,22 +93,13 @@ fn a_reset_ends_both_sides_at_once_and_leaves_no_time_wait() {
         let mut pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 20);
         for mut server in pairs.accepted.drain(..) {
             let client = pairs.clients.remove(0);
-            SockRef::from(&client)
-                .set_linger(Some(std::time::Duration::ZERO))
-                .unwrap();
+            SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).unwrap();
             drop(client);
-            assert_eq!(
-                server.read(&mut [0]).map_err(|error| error.kind()),
-                Err(std::io::ErrorKind::ConnectionReset)
-            );
+            assert_eq!(server.read(&mut [0]).map_err(|error| error.kind()), Err(std::io::ErrorKind::ConnectionReset));
         }
         events_reach_ss(&mut engine);
         assert_equals_ss(&mut engine);
-        assert_eq!(
-            truth().values().sum::<u32>(),
-            1,
-            "only the listener is left"
-        );
+        assert_eq!(truth().values().sum::<u32>(), 1, "only the listener is left");
         assert_eq!(engine.snapshot(0).totals.closed_total, 40);
     });
 }
@@ -161,20 +116,10 @@ fn v4_mapped_peers_are_counted_as_ipv4() {
         assert_equals_ss(&mut engine);
         let snapshot = engine.snapshot(usize::MAX);
         let sockets = |local: &str| inbound(&snapshot, local).map(|row| row.sockets);
-        assert_eq!(
-            (sockets("127.0.0.1:7000"), sockets("[::1]:7000")),
-            (Some(6), Some(3))
-        );
-        assert_eq!(
-            (snapshot.totals.sockets, snapshot.totals.connections),
-            (18, 9)
-        );
+        assert_eq!((sockets("127.0.0.1:7000"), sockets("[::1]:7000")), (Some(6), Some(3)));
+        assert_eq!((snapshot.totals.sockets, snapshot.totals.connections), (18, 9));
         let late = observe().snapshot(usize::MAX);
-        assert_eq!(
-            counted(&late),
-            counted(&snapshot),
-            "found by a scan as by events"
-        );
+        assert_eq!(counted(&late), counted(&snapshot), "found by a scan as by events");
     });
 }
 
@@ -182,23 +127,14 @@ fn v4_mapped_peers_are_counted_as_ipv4() {
 fn a_listener_that_closes_leaves_its_accepted_connections() {
     in_private_netns(|| {
         let mut engine = observe();
-        let Pairs {
-            listener,
-            clients,
-            accepted,
-        } = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 6);
+        let Pairs { listener, clients, accepted } = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 6);
         drop(listener);
         eventually(&mut engine, "no listener", |snapshot| {
-            inbound(snapshot, "127.0.0.1:7000")
-                .filter(|row| !row.listening && row.sockets == 6)
-                .map(drop)
+            inbound(snapshot, "127.0.0.1:7000").filter(|row| !row.listening && row.sockets == 6).map(drop)
         });
         // Found without their listener, they still are what they are: their port is outside of the range.
         let late = observe().snapshot(usize::MAX);
-        assert_eq!(
-            inbound(&late, "127.0.0.1:7000").map(|row| row.sockets),
-            Some(6)
-        );
+        assert_eq!(inbound(&late, "127.0.0.1:7000").map(|row| row.sockets), Some(6));
         drop((clients, accepted));
     });
 }

@@ -12,32 +12,20 @@ fn ports_in_use_are_counted_by_destination() {
         let before = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 30);
         let mut engine = observe();
         let other = listen("127.0.0.1:7001", 128);
-        let after: Vec<_> = (0..20)
-            .map(|_| TcpStream::connect("127.0.0.1:7001").unwrap())
-            .collect();
+        let after: Vec<_> = (0..20).map(|_| TcpStream::connect("127.0.0.1:7001").unwrap()).collect();
         eventually(&mut engine, "30 and 20 ports in use", |snapshot| {
             let row = outbound(snapshot, "127.0.0.1")?;
-            let ports: Vec<_> = row
-                .destinations
-                .iter()
-                .filter_map(|it| Some((it.remote.port(), it.ports?.used)))
-                .collect();
+            let ports: Vec<_> =
+                row.destinations.iter().filter_map(|it| Some((it.remote.port(), it.ports?.used))).collect();
             (ports == [(7000, 30), (7001, 20)]).then_some(())
         });
         let snapshot = engine.snapshot(usize::MAX);
-        let ports = outbound(&snapshot, "127.0.0.1").unwrap().destinations[0]
-            .ports
-            .unwrap();
+        let ports = outbound(&snapshot, "127.0.0.1").unwrap().destinations[0].ports.unwrap();
         assert_eq!((ports.range, ports.reserved, ports.usable()), (100, 10, 90));
         // Nothing was bound explicitly, so the upper bound is exact: as many connects succeed, and no more.
         let left = ports.left_at_most();
-        let more: Vec<_> = (0..left)
-            .map(|_| TcpStream::connect("127.0.0.1:7000").unwrap())
-            .collect();
-        assert_eq!(
-            TcpStream::connect("127.0.0.1:7000").unwrap_err().kind(),
-            std::io::ErrorKind::AddrNotAvailable
-        );
+        let more: Vec<_> = (0..left).map(|_| TcpStream::connect("127.0.0.1:7000").unwrap()).collect();
+        assert_eq!(TcpStream::connect("127.0.0.1:7000").unwrap_err().kind(), std::io::ErrorKind::AddrNotAvailable);
         drop((before, other, after, more));
     });
 }
@@ -52,13 +40,7 @@ fn the_namespace_is_read_as_it_is() {
         pairs.accepted.clear();
         let snapshot = observe().snapshot(0);
         let row = &snapshot.namespaces[0];
-        assert_eq!(
-            row.port_range.map(|range| (range.low, range.high)),
-            Some((20_000, 20_999))
-        );
-        assert_eq!(
-            (row.tcp_tw_reuse, row.time_wait, row.reserved_ports),
-            (Some(1), Some(9), 0)
-        );
+        assert_eq!(row.port_range.map(|range| (range.low, range.high)), Some((20_000, 20_999)));
+        assert_eq!((row.tcp_tw_reuse, row.time_wait, row.reserved_ports), (Some(1), Some(9), 0));
     });
 }

@@ -3,8 +3,7 @@
 use std::net::TcpStream;
 
 use crate::support::{
-    assert_equals_ss, events_reach_ss, eventually, in_private_netns, inbound, listen, observe,
-    set_sysctl,
+    assert_equals_ss, events_reach_ss, eventually, in_private_netns, inbound, listen, observe, set_sysctl,
 };
 
 #[test]
@@ -18,9 +17,7 @@ fn five_thousand_before_and_five_thousand_after_make_ten_thousand() {
         let mut engine = observe();
         let row = |engine: &mut observer::engine::Engine, sockets: u32| {
             eventually(engine, &format!("{sockets} on the listener"), |snapshot| {
-                inbound(snapshot, "127.0.0.1:7000")
-                    .filter(|row| row.sockets == sockets)
-                    .map(drop)
+                inbound(snapshot, "127.0.0.1:7000").filter(|row| row.sockets == sockets).map(drop)
             });
         };
         row(&mut engine, 5_000);

@@ -51,19 +51,11 @@ pub(crate) fn set_sysctl(name: &str, value: &str) {
 
 /// The engine, fed by events alone after its first scan.
 pub(crate) fn observe() -> Engine {
-    Engine::start(Options {
-        scans: Scans::OnlyAtStart,
-        diagnostics: false,
-    })
-    .expect("start the engine")
+    Engine::start(Options { scans: Scans::OnlyAtStart, diagnostics: false }).expect("start the engine")
 }
 
 /// Polls the engine until `wanted` gives a value of its snapshot; fails with the last snapshot after ten seconds.
-pub(crate) fn eventually<T>(
-    engine: &mut Engine,
-    what: &str,
-    wanted: impl Fn(&Snapshot) -> Option<T>,
-) -> T {
+pub(crate) fn eventually<T>(engine: &mut Engine, what: &str, wanted: impl Fn(&Snapshot) -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
         engine.poll().expect("poll");
@@ -71,11 +63,7 @@ pub(crate) fn eventually<T>(
         if let Some(value) = wanted(&snapshot) {
             return value;
         }
-        assert!(
-            Instant::now() < deadline,
-            "not seen: {what}\n{}\n{snapshot:#?}",
-            run("ss", &["-tan"])
-        );
+        assert!(Instant::now() < deadline, "not seen: {what}\n{}\n{snapshot:#?}", run("ss", &["-tan"]));
         thread::yield_now();
     }
 }
@@ -84,11 +72,7 @@ pub(crate) fn eventually<T>(
 pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
-        assert!(
-            Instant::now() < deadline,
-            "did not come: {what}\n{}",
-            run("ss", &["-tan"])
-        );
+        assert!(Instant::now() < deadline, "did not come: {what}\n{}", run("ss", &["-tan"]));
         thread::yield_now();
     }
 }
@@ -114,24 +98,16 @@ pub(crate) fn truth() -> Counts {
             (state_name(words[0]), address(words[3]))
         })
         .collect();
-    let listeners: Vec<&SocketAddr> = sockets
-        .iter()
-        .filter(|(state, _)| *state == "listen")
-        .map(|(_, local)| local)
-        .collect();
+    let listeners: Vec<&SocketAddr> =
+        sockets.iter().filter(|(state, _)| *state == "listen").map(|(_, local)| local).collect();
     let is_inbound = |local: &SocketAddr| {
         listeners.iter().any(|listener| {
-            listener.port() == local.port()
-                && (listener.ip() == local.ip() || listener.ip().is_unspecified())
+            listener.port() == local.port() && (listener.ip() == local.ip() || listener.ip().is_unspecified())
         })
     };
     let mut counts = Counts::new();
     for (state, local) in &sockets {
-        let row = if is_inbound(local) {
-            Row::Inbound(*local)
-        } else {
-            Row::Outbound(local.ip())
-        };
+        let row = if is_inbound(local) { Row::Inbound(*local) } else { Row::Outbound(local.ip()) };
         *counts.entry((row, *state)).or_default() += 1;
     }
     counts
@@ -179,11 +155,7 @@ fn state_name(ss: &str) -> &'static str {
 fn address(text: &str) -> SocketAddr {
     let (ip, port) = text.rsplit_once(':').unwrap();
     let ip = ip.trim_matches(['[', ']']).split('%').next().unwrap();
-    let ip: IpAddr = if ip == "*" {
-        "::".parse().unwrap()
-    } else {
-        ip.parse().unwrap()
-    };
+    let ip: IpAddr = if ip == "*" { "::".parse().unwrap() } else { ip.parse().unwrap() };
     SocketAddr::new(ip.to_canonical(), port.parse().unwrap())
 }
 
@@ -191,11 +163,7 @@ fn address(text: &str) -> SocketAddr {
 #[track_caller]
 pub(crate) fn assert_equals_ss(engine: &mut Engine) {
     engine.scan().expect("scan");
-    assert_eq!(
-        counted(&engine.snapshot(0)),
-        truth(),
-        "observer and ss differ"
-    );
+    assert_eq!(counted(&engine.snapshot(0)), truth(), "observer and ss differ");
 }
 
 /// Waits until events alone have brought every count to what `ss` says. TIME_WAIT and FIN_WAIT2 that lost their full
@@ -221,21 +189,15 @@ pub(crate) struct Pairs {
 impl Pairs {
     /// Listens on `address` and opens `count` connections to `target`.
     pub(crate) fn open(address: &str, target: &str, count: usize) -> Self {
-        let mut pairs = Self {
-            listener: listen(address, 128),
-            clients: Vec::new(),
-            accepted: Vec::new(),
-        };
+        let mut pairs = Self { listener: listen(address, 128), clients: Vec::new(), accepted: Vec::new() };
         pairs.more(target, count);
         pairs
     }
 
     pub(crate) fn more(&mut self, target: &str, count: usize) {
         for _ in 0..count {
-            self.clients
-                .push(TcpStream::connect(target).expect("connect"));
-            self.accepted
-                .push(self.listener.accept().expect("accept").0);
+            self.clients.push(TcpStream::connect(target).expect("connect"));
+            self.accepted.push(self.listener.accept().expect("accept").0);
         }
     }
 }
@@ -256,17 +218,11 @@ pub(crate) fn listen(address: &str, backlog: i32) -> TcpListener {
 /// The row of a local endpoint.
 pub(crate) fn inbound<'a>(snapshot: &'a Snapshot, local: &str) -> Option<&'a EndpointRow> {
     let local: SocketAddr = local.parse().unwrap();
-    snapshot
-        .endpoints
-        .iter()
-        .find(|row| key(row) == Row::Inbound(local))
+    snapshot.endpoints.iter().find(|row| key(row) == Row::Inbound(local))
 }
 
 /// The row of a client's local ip.
 pub(crate) fn outbound<'a>(snapshot: &'a Snapshot, local: &str) -> Option<&'a EndpointRow> {
     let local: IpAddr = local.parse().unwrap();
-    snapshot
-        .endpoints
-        .iter()
-        .find(|row| key(row) == Row::Outbound(local))
+    snapshot.endpoints.iter().find(|row| key(row) == Row::Outbound(local))
 }

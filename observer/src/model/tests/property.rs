@@ -20,18 +20,16 @@ const NETNS: NetnsId = NetnsId(1);
 
 /// Few ids and addresses, so that they meet.
 fn identity() -> impl Strategy<Value = Identity> {
-    (0..6_u64, 0..2_u8, 0..3_u16, 0..2_u8, 0..3_u16).prop_map(
-        |(id, local, local_port, remote, remote_port)| Identity {
-            id: SocketId(id),
-            netns: NETNS,
-            tuple: FourTuple {
-                local_ip: address(local),
-                local_port: local_port * 20_000,
-                remote_ip: address(remote),
-                remote_port: remote_port * 20_000,
-            },
+    (0..6_u64, 0..2_u8, 0..3_u16, 0..2_u8, 0..3_u16).prop_map(|(id, local, local_port, remote, remote_port)| Identity {
+        id: SocketId(id),
+        netns: NETNS,
+        tuple: FourTuple {
+            local_ip: address(local),
+            local_port: local_port * 20_000,
+            remote_ip: address(remote),
+            remote_port: remote_port * 20_000,
         },
-    )
+    })
 }
 
 fn address(last: u8) -> IpAddr {
@@ -40,18 +38,12 @@ fn address(last: u8) -> IpAddr {
 
 /// A full socket is never in TIME_WAIT: that is a socket of its own.
 fn state() -> impl Strategy<Value = TcpState> {
-    let full: Vec<_> = TcpState::ALL
-        .into_iter()
-        .filter(|it| *it != TcpState::TimeWait)
-        .collect();
+    let full: Vec<_> = TcpState::ALL.into_iter().filter(|it| *it != TcpState::TimeWait).collect();
     proptest::sample::select(full)
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let by = Process {
-        pid: Pid(1),
-        comm: Comm::from("x"),
-    };
+    let by = Process { pid: Pid(1), comm: Comm::from("x") };
     let at = Duration::ZERO;
     prop_oneof![
         6 => (identity(), state(), state())
@@ -66,21 +58,11 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn scanned() -> impl Strategy<Value = Event> {
-    let found = prop_oneof![
-        state().prop_map(Found::Full),
-        Just(Found::TimeWait(TcpState::TimeWait)),
-        Just(Found::Request),
-    ];
-    let binding =
-        (any::<bool>(), any::<Option<bool>>()).prop_map(|(port_locked, explicit_bucket)| Binding {
-            port_locked,
-            explicit_bucket,
-        });
-    (identity(), found, binding).prop_map(|(socket, state, binding)| Event::Scanned {
-        socket,
-        state,
-        binding,
-    })
+    let found =
+        prop_oneof![state().prop_map(Found::Full), Just(Found::TimeWait(TcpState::TimeWait)), Just(Found::Request),];
+    let binding = (any::<bool>(), any::<Option<bool>>())
+        .prop_map(|(port_locked, explicit_bucket)| Binding { port_locked, explicit_bucket });
+    (identity(), found, binding).prop_map(|(socket, state, binding)| Event::Scanned { socket, state, binding })
 }
 
 fn feed(model: &mut Model, events: &[Event]) {
@@ -97,11 +79,7 @@ fn feed(model: &mut Model, events: &[Event]) {
 }
 
 fn end_scan(model: &mut Model) {
-    model.end_scan(ScanSummary {
-        finished_at: Duration::from_mins(1),
-        took: Duration::ZERO,
-        found: 0,
-    });
+    model.end_scan(ScanSummary { finished_at: Duration::from_mins(1), took: Duration::ZERO, found: 0 });
 }
 
 fn snapshot(model: &Model) -> Snapshot {

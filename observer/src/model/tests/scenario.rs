@@ -35,19 +35,11 @@ const NETNS: NetnsId = NetnsId(1);
 #[track_caller]
 pub(super) fn check(scenario: &str, expected: &str) {
     let mut stage = Stage::default();
-    for line in scenario
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-    {
+    for line in scenario.lines().map(str::trim).filter(|line| !line.is_empty()) {
         stage.run(line);
     }
     let trim = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
-    assert_eq!(
-        trim(&stage.shown),
-        trim(expected),
-        "shown and expected differ"
-    );
+    assert_eq!(trim(&stage.shown), trim(expected), "shown and expected differ");
 }
 
 #[derive(Default)]
@@ -66,11 +58,7 @@ impl Stage {
             ["range", range, "reserved", reserved] => self.set_range(range, &[reserved]),
             ["scan"] => self.model.begin_scan(NETNS),
             ["abandon"] => self.model.abandon_scan(),
-            ["end"] => self.model.end_scan(ScanSummary {
-                finished_at: self.now,
-                took: Duration::ZERO,
-                found: 0,
-            }),
+            ["end"] => self.model.end_scan(ScanSummary { finished_at: self.now, took: Duration::ZERO, found: 0 }),
             ["tick"] => self.tick(1),
             ["tick", seconds] => self.tick(seconds.parse().unwrap()),
             ["show"] => self.show(),
@@ -107,40 +95,20 @@ impl Stage {
             }
             rest => rest,
         };
-        let socket = || Identity {
-            id,
-            netns: NETNS,
-            tuple: self.tuples[name],
-        };
+        let socket = || Identity { id, netns: NETNS, tuple: self.tuples[name] };
         match rest {
             ["destroyed"] => Event::Destroyed { id, netns: NETNS },
-            ["held", by @ ..] => Event::Held {
-                id,
-                by: process(by).unwrap(),
-            },
-            ["connecting", by @ ..] => Event::Connecting {
-                socket: socket(),
-                by: process(by).unwrap(),
-            },
-            ["accepted", at, by @ ..] => Event::Accepted {
-                socket: socket(),
-                state: state(at),
-                by: process(by).unwrap(),
-            },
-            ["found", what, binding @ ..] => Event::Scanned {
-                socket: socket(),
-                state: found(what),
-                binding: self::binding(binding),
-            },
+            ["held", by @ ..] => Event::Held { id, by: process(by).unwrap() },
+            ["connecting", by @ ..] => Event::Connecting { socket: socket(), by: process(by).unwrap() },
+            ["accepted", at, by @ ..] => {
+                Event::Accepted { socket: socket(), state: state(at), by: process(by).unwrap() }
+            }
+            ["found", what, binding @ ..] => {
+                Event::Scanned { socket: socket(), state: found(what), binding: self::binding(binding) }
+            }
             [change, by @ ..] => {
                 let (old, new) = change.split_once('>').unwrap();
-                Event::State {
-                    socket: socket(),
-                    at: self.now,
-                    old: state(old),
-                    new: state(new),
-                    by: process(by),
-                }
+                Event::State { socket: socket(), at: self.now, old: state(old), new: state(new), by: process(by) }
             }
             [] => panic!("what happened to {name}?"),
         }
@@ -164,40 +132,19 @@ pub(super) fn rows(snapshot: &Snapshot) -> String {
         };
         let listening = if row.listening { " listening" } else { "" };
         write!(text, "{local}{listening} sockets {}", row.sockets).unwrap();
-        let states: Vec<String> = row
-            .states
-            .iter()
-            .map(|(state, count)| format!("{} {count}", state.name()))
-            .collect();
+        let states: Vec<String> = row.states.iter().map(|(state, count)| format!("{} {count}", state.name())).collect();
         if !states.is_empty() {
             write!(text, " ({})", states.join(" ")).unwrap();
         }
-        write!(
-            text,
-            " opened {} closed {} failed {}",
-            row.opened_total, row.closed_total, row.failed_total
-        )
-        .unwrap();
+        write!(text, " opened {} closed {} failed {}", row.opened_total, row.closed_total, row.failed_total).unwrap();
         if let Some(Process { pid, comm }) = row.process {
             write!(text, " {comm}/{}", pid.0).unwrap();
         }
         text.push('\n');
         for destination in &row.destinations {
-            write!(
-                text,
-                "  {} sockets {}",
-                destination.remote, destination.sockets
-            )
-            .unwrap();
+            write!(text, "  {} sockets {}", destination.remote, destination.sockets).unwrap();
             if let Some(ports) = destination.ports {
-                write!(
-                    text,
-                    " ports {}+{} of {}",
-                    ports.used,
-                    ports.time_wait,
-                    ports.usable()
-                )
-                .unwrap();
+                write!(text, " ports {}+{} of {}", ports.used, ports.time_wait, ports.usable()).unwrap();
             }
             text.push('\n');
         }
@@ -221,29 +168,17 @@ pub(super) fn rows(snapshot: &Snapshot) -> String {
 
 fn port_range(text: &str) -> PortRange {
     let (low, high) = text.split_once('-').unwrap();
-    PortRange {
-        low: low.parse().unwrap(),
-        high: high.parse().unwrap(),
-    }
+    PortRange { low: low.parse().unwrap(), high: high.parse().unwrap() }
 }
 
 fn four_tuple(text: &str) -> FourTuple {
     let (local, remote) = text.split_once('>').unwrap();
-    let (local, remote): (SocketAddr, SocketAddr) =
-        (local.parse().unwrap(), remote.parse().unwrap());
-    FourTuple {
-        local_ip: local.ip(),
-        local_port: local.port(),
-        remote_ip: remote.ip(),
-        remote_port: remote.port(),
-    }
+    let (local, remote): (SocketAddr, SocketAddr) = (local.parse().unwrap(), remote.parse().unwrap());
+    FourTuple { local_ip: local.ip(), local_port: local.port(), remote_ip: remote.ip(), remote_port: remote.port() }
 }
 
 fn state(name: &str) -> TcpState {
-    TcpState::ALL
-        .into_iter()
-        .find(|state| state.name() == name)
-        .unwrap_or_else(|| panic!("state {name}"))
+    TcpState::ALL.into_iter().find(|state| state.name() == name).unwrap_or_else(|| panic!("state {name}"))
 }
 
 fn found(what: &str) -> Found {
@@ -257,18 +192,12 @@ fn found(what: &str) -> Found {
 fn binding(words: &[&str]) -> Binding {
     let explicit = words.contains(&"explicit");
     let known = explicit || words.contains(&"autobound");
-    Binding {
-        port_locked: words.contains(&"locked"),
-        explicit_bucket: known.then_some(explicit),
-    }
+    Binding { port_locked: words.contains(&"locked"), explicit_bucket: known.then_some(explicit) }
 }
 
 fn process(words: &[&str]) -> Option<Process> {
     match words {
-        ["by", pid, comm] => Some(Process {
-            pid: Pid(pid.parse().unwrap()),
-            comm: Comm::from(*comm),
-        }),
+        ["by", pid, comm] => Some(Process { pid: Pid(pid.parse().unwrap()), comm: Comm::from(*comm) }),
         _ => None,
     }
 }

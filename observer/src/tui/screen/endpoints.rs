@@ -42,21 +42,13 @@ pub(crate) struct Cursor {
 
 impl Default for State {
     fn default() -> Self {
-        Self {
-            sort: Column::Sockets,
-            reversed: false,
-            cursor: None,
-            offset: 0,
-        }
+        Self { sort: Column::Sockets, reversed: false, cursor: None, offset: 0 }
     }
 }
 
 impl State {
     fn field(&self) -> &'static Field {
-        FIELDS
-            .iter()
-            .find(|field| field.column == self.sort)
-            .unwrap_or(&FIELDS[0])
+        FIELDS.iter().find(|field| field.column == self.sort).unwrap_or(&FIELDS[0])
     }
 
     fn is_descending(&self) -> bool {
@@ -96,10 +88,7 @@ fn move_cursor(state: &mut State, data: &Snapshot, area: Rect, to: Move) {
         (None, Move::Up | Move::Down) => scroll_offset(None, state.offset, page, order.len()),
         (None, _) => to.apply(state.offset, page, order.len()),
     };
-    state.cursor = order.get(index).map(|row| Cursor {
-        key: data.endpoints[*row].key,
-        index,
-    });
+    state.cursor = order.get(index).map(|row| Cursor { key: data.endpoints[*row].key, index });
     state.offset = scroll_offset(state.cursor.map(|_| index), state.offset, page, order.len());
 }
 
@@ -117,14 +106,8 @@ fn next_sort(now: Column, width: u16, data: &Snapshot) -> Column {
         let is_shown = shown.iter().any(|(shown, _)| shown.column == field.column);
         field.kind != Kind::Picture && (is_shown || field.column == State::default().sort)
     };
-    let after = FIELDS
-        .iter()
-        .skip_while(|field| field.column != now)
-        .skip(1);
-    after
-        .chain(FIELDS)
-        .find(is_choice)
-        .map_or(now, |field| field.column)
+    let after = FIELDS.iter().skip_while(|field| field.column != now).skip(1);
+    after.chain(FIELDS).find(is_choice).map_or(now, |field| field.column)
 }
 
 fn page(area: Rect) -> usize {
@@ -135,12 +118,7 @@ fn page(area: Rect) -> usize {
 /// still from snapshot to snapshot.
 pub(crate) fn order(state: &State, data: &Snapshot) -> Vec<usize> {
     let get = state.field().get;
-    let mut rows: Vec<_> = data
-        .endpoints
-        .iter()
-        .enumerate()
-        .map(|(i, row)| (get(row), row.key, i))
-        .collect();
+    let mut rows: Vec<_> = data.endpoints.iter().enumerate().map(|(i, row)| (get(row), row.key, i)).collect();
     let is_descending = state.is_descending();
     rows.sort_unstable_by(|(a, key_a, _), (b, key_b, _)| {
         let by_value = if is_descending { b.cmp(a) } else { a.cmp(b) };
@@ -153,9 +131,7 @@ pub(crate) fn order(state: &State, data: &Snapshot) -> Vec<usize> {
 pub(crate) fn position(state: &State, data: &Snapshot, order: &[usize]) -> Option<usize> {
     let cursor = state.cursor?;
     let last = order.len().checked_sub(1)?;
-    let found = order
-        .iter()
-        .position(|row| data.endpoints[*row].key == cursor.key);
+    let found = order.iter().position(|row| data.endpoints[*row].key == cursor.key);
     Some(found.unwrap_or(cursor.index.min(last)))
 }
 
@@ -166,41 +142,25 @@ pub(crate) fn view(state: &State, data: &Snapshot, theme: &Theme, area: Rect, bu
     let visible = order.iter().enumerate().skip(first).take(page(area));
 
     let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
-    let block = block.title(Line::styled(
-        title(state, first, visible.len(), order.len()),
-        theme.title,
-    ));
+    let block = block.title(Line::styled(title(state, first, visible.len(), order.len()), theme.title));
     if order.is_empty() {
         let inner = block.inner(area);
         block.render(area, buf);
-        return Paragraph::new(nothing(data))
-            .wrap(Wrap { trim: true })
-            .render(inner, buf);
+        return Paragraph::new(nothing(data)).wrap(Wrap { trim: true }).render(inner, buf);
     }
 
     let columns = columns(area.width, data);
     let rows = visible.map(|(index, row)| {
-        let cells = columns
-            .iter()
-            .map(|(field, width)| cell(field, *width, &data.endpoints[*row], theme));
+        let cells = columns.iter().map(|(field, width)| cell(field, *width, &data.endpoints[*row], theme));
         let row = Row::new(cells);
-        if selected == Some(index) {
-            row.style(theme.selected)
-        } else {
-            row
-        }
+        if selected == Some(index) { row.style(theme.selected) } else { row }
     });
-    let head = columns
-        .iter()
-        .map(|(field, width)| head_cell(field, *width, state));
-    Table::new(
-        rows,
-        columns.iter().map(|(_, width)| Constraint::Length(*width)),
-    )
-    .column_spacing(0)
-    .header(Row::new(head).style(theme.strong))
-    .block(block)
-    .render(area, buf);
+    let head = columns.iter().map(|(field, width)| head_cell(field, *width, state));
+    Table::new(rows, columns.iter().map(|(_, width)| Constraint::Length(*width)))
+        .column_spacing(0)
+        .header(Row::new(head).style(theme.strong))
+        .block(block)
+        .render(area, buf);
 }
 
 fn title(state: &State, first: usize, visible: usize, all: usize) -> String {
@@ -215,11 +175,7 @@ fn title(state: &State, first: usize, visible: usize, all: usize) -> String {
         (_, false) => "in order",
     };
     let (from, to) = (count(first + 1), count(first + visible));
-    format!(
-        " Endpoints {from}–{to} of {}, by {}, {order} ",
-        count(all),
-        state.field().title()
-    )
+    format!(" Endpoints {from}–{to} of {}, by {}, {order} ", count(all), state.field().title())
 }
 
 fn nothing(data: &Snapshot) -> &'static str {
@@ -246,11 +202,7 @@ fn aligned(field: &Field, text: String) -> Line<'static> {
 fn cell(field: &Field, width: u16, row: &EndpointRow, theme: &Theme) -> Cell<'static> {
     let value = (field.get)(row);
     let line = aligned(field, value.text(room(field, width)));
-    if value.is_nothing() {
-        Cell::from(line).style(theme.dim)
-    } else {
-        Cell::from(line)
-    }
+    if value.is_nothing() { Cell::from(line).style(theme.dim) } else { Cell::from(line) }
 }
 
 fn head_cell(field: &Field, width: u16, state: &State) -> Cell<'static> {

@@ -68,12 +68,7 @@ impl Field {
 
     pub(crate) fn title_within(&self, width: usize) -> &'static str {
         let fits = |title: &&&str| title.len() <= width;
-        self.titles
-            .iter()
-            .find(fits)
-            .or(self.titles.last())
-            .copied()
-            .unwrap_or_default()
+        self.titles.iter().find(fits).or(self.titles.last()).copied().unwrap_or_default()
     }
 }
 
@@ -108,10 +103,7 @@ fn established(row: &EndpointRow) -> Value<'_> {
 }
 
 fn process(row: &EndpointRow) -> Value<'_> {
-    Value::Process(
-        row.process
-            .map(|process| (format::comm(process.comm), process.pid.0)),
-    )
+    Value::Process(row.process.map(|process| (format::comm(process.comm), process.pid.0)))
 }
 
 /// What most columns have.
@@ -312,9 +304,7 @@ impl Value<'_> {
         match (self, other) {
             (Self::Endpoint(a), Self::Endpoint(b)) => place(&a.key).cmp(&place(&b.key)),
             // Rows without a process go to the end.
-            (Self::Process(a), Self::Process(b)) => {
-                a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(b))
-            }
+            (Self::Process(a), Self::Process(b)) => a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(b)),
             (Self::Direction(a), Self::Direction(b)) => a.cmp(b),
             (Self::Namespace(a), Self::Namespace(b)) => a.cmp(b),
             (Self::Rate(a), Self::Rate(b)) => a.total_cmp(b),
@@ -343,20 +333,13 @@ fn endpoint(row: &EndpointRow, width: usize) -> String {
         (many, _) => format!("{} destinations", format::count(many as u64)),
     };
     let long = format!("{} → {several}", row.key.local_ip);
-    if format::text_width(&long) <= width {
-        long
-    } else {
-        format::cut_middle(&local, width)
-    }
+    if format::text_width(&long) <= width { long } else { format::cut_middle(&local, width) }
 }
 
 /// The columns that a table of this width has, and how wide each of them is.
 pub(crate) fn columns(width: u16, data: &Snapshot) -> Vec<(&'static Field, u16)> {
-    let is_told_apart =
-        |field: &Field| field.column != Column::Namespace || data.namespaces.len() > 1;
-    let wanted = FIELDS
-        .iter()
-        .filter(|field| field.from <= width && is_told_apart(field));
+    let is_told_apart = |field: &Field| field.column != Column::Namespace || data.namespaces.len() > 1;
+    let wanted = FIELDS.iter().filter(|field| field.from <= width && is_told_apart(field));
     let mut columns: Vec<_> = wanted.map(|field| (field, field.min)).collect();
     let total = |columns: &[(&Field, u16)]| columns.iter().map(|(_, width)| width).sum::<u16>();
     while total(&columns) > width && columns.len() > 1 {

@@ -71,49 +71,24 @@ fn while_paused_the_cursor_moves_over_what_is_shown() {
 fn help_opens_scrolls_and_closes() {
     let data = arc(busy());
     assert_eq!(after(&[Message::ToggleHelp], &data).help, Some(0));
-    assert_eq!(
-        after(&[Message::ToggleHelp, Message::ToggleHelp], &data).help,
-        None
-    );
-    assert_eq!(
-        after(&[Message::ToggleHelp, Message::Close], &data).help,
-        None
-    );
+    assert_eq!(after(&[Message::ToggleHelp, Message::ToggleHelp], &data).help, None);
+    assert_eq!(after(&[Message::ToggleHelp, Message::Close], &data).help, None);
     let down = after(&[Message::ToggleHelp, Message::Move(Move::Down)], &data);
     assert_eq!((down.help, table(&down).cursor), (Some(1), None));
-    let end = after(
-        &[
-            Message::ToggleHelp,
-            Message::Move(Move::Last),
-            Message::Move(Move::PageDown),
-        ],
-        &data,
-    );
+    let end = after(&[Message::ToggleHelp, Message::Move(Move::Last), Message::Move(Move::PageDown)], &data);
     assert!(text(&end, &data).contains(" the end "));
 }
 
 #[test]
 fn escape_lets_go_of_the_row() {
     let data = arc(busy());
-    assert_eq!(
-        table(&after(&[Message::Move(Move::Down), Message::Close], &data)).cursor,
-        None
-    );
+    assert_eq!(table(&after(&[Message::Move(Move::Down), Message::Close], &data)).cursor, None);
 }
 
 #[test]
 fn resize_and_silence_are_remembered() {
     let data = arc(busy());
-    let ui = after(
-        &[
-            Message::Resize {
-                width: 100,
-                height: 40,
-            },
-            Message::Silence(Duration::from_secs(9)),
-        ],
-        &data,
-    );
+    let ui = after(&[Message::Resize { width: 100, height: 40 }, Message::Silence(Duration::from_secs(9))], &data);
     assert_eq!(ui.area, Rect::new(0, 0, 100, 40));
     assert_eq!(ui.silence, Duration::from_secs(9));
 }
@@ -122,47 +97,28 @@ fn resize_and_silence_are_remembered() {
 fn the_first_step_selects_the_first_row_in_sight() {
     let data = arc(busy());
     assert_eq!(selected(&after(&[], &data), &data), None);
-    assert_eq!(
-        selected(&after(&[Message::Move(Move::Down)], &data), &data),
-        Some(data.endpoints[0].key)
-    );
+    assert_eq!(selected(&after(&[Message::Move(Move::Down)], &data), &data), Some(data.endpoints[0].key));
     let down = [Message::Move(Move::Down), Message::Move(Move::Down)];
-    assert_eq!(
-        selected(&after(&down, &data), &data),
-        Some(data.endpoints[1].key)
-    );
+    assert_eq!(selected(&after(&down, &data), &data), Some(data.endpoints[1].key));
 }
 
 #[test]
 fn a_row_is_followed_when_the_order_changes() {
     let data = arc(busy());
-    let ui = after(
-        &[Message::Move(Move::Down), Message::Move(Move::Down)],
-        &data,
-    );
+    let ui = after(&[Message::Move(Move::Down), Message::Move(Move::Down)], &data);
     let key = selected(&ui, &data);
     let mut changed = busy();
     changed.endpoints[1].sockets = 1;
     changed.endpoints.reverse();
     assert_eq!(selected(&ui, &changed), key);
-    let ui = after(
-        &[
-            Message::Move(Move::Down),
-            Message::Move(Move::Down),
-            Message::ReverseSort,
-        ],
-        &data,
-    );
+    let ui = after(&[Message::Move(Move::Down), Message::Move(Move::Down), Message::ReverseSort], &data);
     assert_eq!(selected(&ui, &data), key);
 }
 
 #[test]
 fn when_the_selected_row_is_gone_its_place_is_kept() {
     let data = arc(busy());
-    let ui = after(
-        &[Message::Move(Move::Down), Message::Move(Move::Down)],
-        &data,
-    );
+    let ui = after(&[Message::Move(Move::Down), Message::Move(Move::Down)], &data);
     let mut changed = busy();
     changed.endpoints.remove(1);
     assert_eq!(selected(&ui, &changed), Some(changed.endpoints[1].key));
@@ -211,15 +167,9 @@ fn the_last_row_can_be_reached_and_seen() {
 fn most_sockets_come_first_and_equals_stand_still() {
     let mut data = thousands();
     let keys = |data: &Snapshot| {
-        order(&State::default(), data)
-            .into_iter()
-            .map(|row| data.endpoints[row].key)
-            .collect::<Vec<_>>()
+        order(&State::default(), data).into_iter().map(|row| data.endpoints[row].key).collect::<Vec<_>>()
     };
-    let sockets: Vec<_> = order(&State::default(), &data)
-        .into_iter()
-        .map(|row| data.endpoints[row].sockets)
-        .collect();
+    let sockets: Vec<_> = order(&State::default(), &data).into_iter().map(|row| data.endpoints[row].sockets).collect();
     assert!(sockets.is_sorted_by(|a, b| a >= b));
     let before = keys(&data);
     data.endpoints.reverse();
@@ -230,23 +180,14 @@ fn most_sockets_come_first_and_equals_stand_still() {
 fn numbers_are_sorted_down_and_text_up() {
     let data = busy();
     let first = |sort, reversed| {
-        let state = State {
-            sort,
-            reversed,
-            ..State::default()
-        };
-        data.endpoints[order(&state, &data)[0]]
-            .process
-            .map(|process| process.comm.to_string())
+        let state = State { sort, reversed, ..State::default() };
+        data.endpoints[order(&state, &data)[0]].process.map(|process| process.comm.to_string())
     };
     assert_eq!(first(Column::Process, false).as_deref(), Some("caddy"));
     assert_eq!(first(Column::Process, true), None);
     assert_eq!(first(Column::Established, false).as_deref(), Some("nginx"));
     assert_eq!(first(Column::Established, true).as_deref(), Some("sshd"));
-    assert_eq!(
-        first(Column::TimeWait, false).as_deref(),
-        Some("load-generator")
-    );
+    assert_eq!(first(Column::TimeWait, false).as_deref(), Some("load-generator"));
 }
 
 #[test]
@@ -260,9 +201,7 @@ fn sorting_goes_round_all_columns_in_sight_and_back() {
     }
     assert_eq!(table(&ui).sort, State::default().sort);
     let shown = columns(80, &data);
-    let numbers_and_text = shown
-        .iter()
-        .filter(|(field, _)| field.kind != Kind::Picture);
+    let numbers_and_text = shown.iter().filter(|(field, _)| field.kind != Kind::Picture);
     assert_eq!(seen.len(), numbers_and_text.count() + 1);
     update(&mut ui, &data, Message::ReverseSort);
     assert!(table(&ui).reversed);
@@ -276,16 +215,10 @@ fn all_that_matters_is_in_80_columns_and_the_rest_goes_by_rank() {
     for width in 1..250 {
         let columns = columns(width, &data);
         let total: u16 = columns.iter().map(|(_, width)| width).sum();
-        assert!(
-            total <= width || columns.len() == 1,
-            "{total} columns in {width}"
-        );
+        assert!(total <= width || columns.len() == 1, "{total} columns in {width}");
         assert_eq!(columns[0].0.column, Column::Endpoint);
     }
-    let shown: Vec<_> = columns(80, &data)
-        .iter()
-        .map(|(field, _)| field.column)
-        .collect();
+    let shown: Vec<_> = columns(80, &data).iter().map(|(field, _)| field.column).collect();
     let required = [
         Column::Endpoint,
         Column::Process,
@@ -299,11 +232,7 @@ fn all_that_matters_is_in_80_columns_and_the_rest_goes_by_rank() {
     ];
     assert_eq!(shown, required);
     let ranks: HashSet<_> = FIELDS.iter().map(|field| field.rank).collect();
-    assert_eq!(
-        ranks.len(),
-        FIELDS.len(),
-        "two columns of one rank would go together"
-    );
+    assert_eq!(ranks.len(), FIELDS.len(), "two columns of one rank would go together");
 }
 
 fn press(code: KeyCode, modifiers: KeyModifiers) -> Option<Message> {
@@ -318,11 +247,7 @@ fn no_key_stands_for_two_things() {
 
 #[test]
 fn keys_do_what_they_do_everywhere() {
-    let (none, shift, ctrl) = (
-        KeyModifiers::NONE,
-        KeyModifiers::SHIFT,
-        KeyModifiers::CONTROL,
-    );
+    let (none, shift, ctrl) = (KeyModifiers::NONE, KeyModifiers::SHIFT, KeyModifiers::CONTROL);
     for (code, modifiers, expected) in [
         (KeyCode::Char('q'), none, Message::Quit),
         (KeyCode::Char('c'), ctrl, Message::Quit),
@@ -343,11 +268,7 @@ fn keys_do_what_they_do_everywhere() {
         (KeyCode::Char('z'), ctrl, Message::Suspend),
         (KeyCode::Esc, none, Message::Close),
     ] {
-        assert_eq!(
-            press(code, modifiers),
-            Some(expected),
-            "{code:?} {modifiers:?}"
-        );
+        assert_eq!(press(code, modifiers), Some(expected), "{code:?} {modifiers:?}");
     }
 }
 
@@ -355,9 +276,6 @@ fn keys_do_what_they_do_everywhere() {
 fn other_keys_do_nothing() {
     assert_eq!(press(KeyCode::Char('c'), KeyModifiers::NONE), None);
     assert_eq!(press(KeyCode::Char('q'), KeyModifiers::ALT), None);
-    let released = KeyEvent {
-        kind: KeyEventKind::Release,
-        ..KeyEvent::from(KeyCode::Char('q'))
-    };
+    let released = KeyEvent { kind: KeyEventKind::Release, ..KeyEvent::from(KeyCode::Char('q')) };
     assert_eq!(message(released), None);
 }

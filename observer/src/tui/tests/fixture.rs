@@ -11,8 +11,8 @@ use ratatui::{buffer::Buffer, layout::Rect};
 use crate::{
     model::{
         snapshot::{
-            DestinationRow, Direction, EndpointKey, EndpointRow, FileUse, Host, NamespaceRow,
-            PortUse, ProcessFiles, Snapshot, Totals,
+            DestinationRow, Direction, EndpointKey, EndpointRow, FileUse, Host, NamespaceRow, PortUse, ProcessFiles,
+            Snapshot, Totals,
         },
         trust::{Drift, FailedRung, Hook, HookStatus, Losses, Rung, ScanSummary, Trust},
         units::{NetnsId, Pid, PortRange, Process, StateCounts, TcpState},
@@ -31,10 +31,7 @@ pub(super) fn states(counts: &[(TcpState, u32)]) -> StateCounts {
 }
 
 pub(super) fn process(pid: u32, comm: &str) -> Process {
-    Process {
-        pid: Pid(pid),
-        comm: comm.into(),
-    }
+    Process { pid: Pid(pid), comm: comm.into() }
 }
 
 fn row(key: EndpointKey, states: StateCounts) -> EndpointRow {
@@ -58,22 +55,12 @@ fn row(key: EndpointKey, states: StateCounts) -> EndpointRow {
 }
 
 pub(super) fn inbound(ip: impl Into<IpAddr>, port: u16, counts: &[(TcpState, u32)]) -> EndpointRow {
-    let key = EndpointKey {
-        netns: NETNS,
-        direction: Direction::Inbound,
-        local_ip: ip.into(),
-        local_port: Some(port),
-    };
+    let key = EndpointKey { netns: NETNS, direction: Direction::Inbound, local_ip: ip.into(), local_port: Some(port) };
     row(key, states(counts))
 }
 
 pub(super) fn outbound(ip: impl Into<IpAddr>, counts: &[(TcpState, u32)]) -> EndpointRow {
-    let key = EndpointKey {
-        netns: NETNS,
-        direction: Direction::Outbound,
-        local_ip: ip.into(),
-        local_port: None,
-    };
+    let key = EndpointKey { netns: NETNS, direction: Direction::Outbound, local_ip: ip.into(), local_port: None };
     row(key, states(counts))
 }
 
@@ -82,38 +69,18 @@ pub(super) fn destination(remote: &str, used: u32, time_wait: u32) -> Destinatio
         remote: remote.parse::<SocketAddr>().unwrap(),
         sockets: used,
         time_wait,
-        ports: Some(PortUse {
-            range: 28_232,
-            reserved: 0,
-            used,
-            time_wait,
-        }),
+        ports: Some(PortUse { range: 28_232, reserved: 0, used, time_wait }),
     }
 }
 
 fn hooks() -> Vec<HookStatus> {
-    let failed = |rung, because: &str| FailedRung {
-        rung,
-        because: because.to_owned(),
-    };
-    let status = |hook, rung, failed| HookStatus {
-        hook,
-        rung: Some(rung),
-        failed,
-    };
+    let failed = |rung, because: &str| FailedRung { rung, because: because.to_owned() };
+    let status = |hook, rung, failed| HookStatus { hook, rung: Some(rung), failed };
     vec![
         status(Hook::State, Rung::RawTracepoint, vec![]),
         status(Hook::Destroy, Rung::RawTracepoint, vec![]),
-        status(
-            Hook::Connect,
-            Rung::StateHook,
-            vec![failed(Rung::Fentry, "operation not permitted")],
-        ),
-        status(
-            Hook::Accept,
-            Rung::SyscallTracepoint,
-            vec![failed(Rung::Fexit, "operation not permitted")],
-        ),
+        status(Hook::Connect, Rung::StateHook, vec![failed(Rung::Fentry, "operation not permitted")]),
+        status(Hook::Accept, Rung::SyscallTracepoint, vec![failed(Rung::Fexit, "operation not permitted")]),
         status(Hook::Scan, Rung::Iterator, vec![]),
         status(Hook::Holders, Rung::Iterator, vec![]),
     ]
@@ -128,10 +95,7 @@ pub(super) fn empty() -> Snapshot {
         endpoints: Vec::new(),
         namespaces: vec![NamespaceRow {
             netns: NETNS,
-            port_range: Some(PortRange {
-                low: 32_768,
-                high: 60_999,
-            }),
+            port_range: Some(PortRange { low: 32_768, high: 60_999 }),
             reserved_ports: 0,
             tcp_tw_reuse: Some(2),
             established: 0,
@@ -139,15 +103,8 @@ pub(super) fn empty() -> Snapshot {
         }],
         host: Host {
             kernel: "6.12.48-generic".to_owned(),
-            files: Some(FileUse {
-                allocated: 2_112,
-                max: i64::MAX as u64,
-            }),
-            fullest_process: Some(ProcessFiles {
-                process: process(812, "sshd"),
-                open: 12,
-                soft_limit: Some(1_024),
-            }),
+            files: Some(FileUse { allocated: 2_112, max: i64::MAX as u64 }),
+            fullest_process: Some(ProcessFiles { process: process(812, "sshd"), open: 12, soft_limit: Some(1_024) }),
         },
         trust: Trust {
             hooks: hooks(),
@@ -180,42 +137,25 @@ pub(super) fn busy() -> Snapshot {
     use TcpState::{CloseWait, Established, FinWait2, SynSent, TimeWait};
     let mut data = one();
 
-    let mut web = inbound(
-        [127, 0, 0, 1],
-        8_080,
-        &[(Established, 70_000), (CloseWait, 7)],
-    );
+    let mut web = inbound([127, 0, 0, 1], 8_080, &[(Established, 70_000), (CloseWait, 7)]);
     web.process = Some(process(1_234_567, "nginx"));
     web.opened_per_second = 1_204.4;
     web.closed_per_second = 3.0;
 
-    let mut clients = outbound(
-        [127, 0, 0, 1],
-        &[
-            (Established, 20_000),
-            (SynSent, 12),
-            (FinWait2, 3),
-            (TimeWait, 2_000),
-        ],
-    );
+    let mut clients =
+        outbound([127, 0, 0, 1], &[(Established, 20_000), (SynSent, 12), (FinWait2, 3), (TimeWait, 2_000)]);
     clients.process = Some(process(4_242, "load-generator"));
     clients.opened_per_second = 1_204.4;
     clients.destination_count = 2;
-    clients.destinations = vec![
-        destination("127.0.0.1:8080", 20_010, 2_000),
-        destination("10.0.0.9:5432", 5, 0),
-    ];
+    clients.destinations = vec![destination("127.0.0.1:8080", 20_010, 2_000), destination("10.0.0.9:5432", 5, 0)];
 
     let mut database = outbound([10, 0, 0, 5], &[(Established, 12)]);
     database.destination_count = 1;
     database.destinations = vec![destination("10.0.0.9:5432", 12, 0)];
     database.failed_total = 3;
 
-    let mut six = inbound(
-        Ipv6Addr::new(0x2001, 0xdb8, 0x1234, 0x5678, 0x9abc, 0xdef0, 1, 0x80),
-        443,
-        &[(Established, 1)],
-    );
+    let mut six =
+        inbound(Ipv6Addr::new(0x2001, 0xdb8, 0x1234, 0x5678, 0x9abc, 0xdef0, 1, 0x80), 443, &[(Established, 1)]);
     six.process = Some(process(99, "caddy"));
     six.closed_per_second = 0.5;
 
@@ -232,15 +172,9 @@ pub(super) fn busy() -> Snapshot {
     };
     data.namespaces[0].time_wait = Some(2_000);
     data.namespaces[0].established = 90_013;
-    data.host.fullest_process = Some(ProcessFiles {
-        process: process(1_234_567, "nginx"),
-        open: 70_019,
-        soft_limit: Some(73_000),
-    });
-    data.host.files = Some(FileUse {
-        allocated: 94_208,
-        max: 1_048_576,
-    });
+    data.host.fullest_process =
+        Some(ProcessFiles { process: process(1_234_567, "nginx"), open: 70_019, soft_limit: Some(73_000) });
+    data.host.files = Some(FileUse { allocated: 94_208, max: 1_048_576 });
     data.trust.events_per_second = 4_816.0;
     data
 }
@@ -250,11 +184,7 @@ pub(super) fn thousands() -> Snapshot {
     let mut data = busy();
     data.endpoints.extend((0..3_000_u32).map(|i| {
         let [_, _, high, low] = i.to_be_bytes();
-        let mut row = inbound(
-            [10, 1, high, low],
-            9_000,
-            &[(TcpState::Established, i * 7 % 3_001)],
-        );
+        let mut row = inbound([10, 1, high, low], 9_000, &[(TcpState::Established, i * 7 % 3_001)]);
         row.process = Some(process(20_000 + i, "worker"));
         row
     }));
@@ -264,35 +194,19 @@ pub(super) fn thousands() -> Snapshot {
 /// The ring was full, and no scan has put it right yet.
 pub(super) fn losing() -> Snapshot {
     let mut data = busy();
-    data.trust.losses = Losses {
-        ring_full: 1_200,
-        read_failed: 34,
-        undecodable: 0,
-    };
+    data.trust.losses = Losses { ring_full: 1_200, read_failed: 34, undecodable: 0 };
     data.trust.last_loss_at = Some(data.uptime);
-    data.trust.drift = Drift {
-        added: 3,
-        removed: 2,
-        changed: 1,
-    };
+    data.trust.drift = Drift { added: 3, removed: 2, changed: 1 };
     data
 }
 
 /// No rung of the accept hook could be attached.
 pub(super) fn degraded() -> Snapshot {
     let mut data = busy();
-    let accept = data
-        .trust
-        .hooks
-        .iter_mut()
-        .find(|status| status.hook == Hook::Accept)
-        .unwrap();
+    let accept = data.trust.hooks.iter_mut().find(|status| status.hook == Hook::Accept).unwrap();
     accept.rung = None;
     let because = "permission denied".to_owned();
-    accept.failed.push(FailedRung {
-        rung: Rung::SyscallTracepoint,
-        because,
-    });
+    accept.failed.push(FailedRung { rung: Rung::SyscallTracepoint, because });
     data
 }
 
@@ -316,14 +230,8 @@ pub(super) fn buffer(ui: &Ui, data: &Snapshot, theme: &Theme) -> Buffer {
 /// The screen as text, without the blanks at the ends of lines.
 pub(super) fn text(ui: &Ui, data: &Snapshot) -> String {
     let buf = buffer(ui, data, &Theme::new(false));
-    let row = |y| {
-        (0..buf.area.width)
-            .map(|x| buf[(x, y)].symbol())
-            .collect::<String>()
-    };
-    let rows: Vec<String> = (0..buf.area.height)
-        .map(|y| row(y).trim_end().to_owned())
-        .collect();
+    let row = |y| (0..buf.area.width).map(|x| buf[(x, y)].symbol()).collect::<String>();
+    let rows: Vec<String> = (0..buf.area.height).map(|y| row(y).trim_end().to_owned()).collect();
     rows.join("\n")
 }
 

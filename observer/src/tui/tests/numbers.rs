@@ -10,13 +10,7 @@ use crate::{
 
 #[test]
 fn counts_have_thousands_separators() {
-    for (value, expected) in [
-        (0, "0"),
-        (999, "999"),
-        (1_000, "1,000"),
-        (65_536, "65,536"),
-        (1_234_567, "1,234,567"),
-    ] {
+    for (value, expected) in [(0, "0"), (999, "999"), (1_000, "1,000"), (65_536, "65,536"), (1_234_567, "1,234,567")] {
         assert_eq!(format::count(value), expected);
     }
     assert_eq!(format::count(u64::MAX), "18,446,744,073,709,551,615");
@@ -34,13 +28,7 @@ fn counts_are_exact_as_long_as_there_is_room() {
 
 #[test]
 fn rates_have_a_decimal_below_ten() {
-    for (value, expected) in [
-        (0.0, "0"),
-        (0.5, "0.5"),
-        (9.94, "9.9"),
-        (9.96, "10"),
-        (1_204.4, "1,204"),
-    ] {
+    for (value, expected) in [(0.0, "0"), (0.5, "0.5"), (9.94, "9.9"), (9.96, "10"), (1_204.4, "1,204")] {
         assert_eq!(format::rate(value), expected);
     }
 }
@@ -71,15 +59,9 @@ fn only_full_is_100_percent() {
 
 #[test]
 fn addresses_are_told_from_ports() {
-    assert_eq!(
-        format::address([10, 0, 0, 5].into(), Some(80)),
-        "10.0.0.5:80"
-    );
+    assert_eq!(format::address([10, 0, 0, 5].into(), Some(80)), "10.0.0.5:80");
     assert_eq!(format::address([10, 0, 0, 5].into(), None), "10.0.0.5:*");
-    assert_eq!(
-        format::address(Ipv6Addr::LOCALHOST.into(), Some(80)),
-        "[::1]:80"
-    );
+    assert_eq!(format::address(Ipv6Addr::LOCALHOST.into(), Some(80)), "[::1]:80");
 }
 
 #[test]
@@ -100,10 +82,7 @@ fn an_outbound_row_says_where_it_goes_if_there_is_room() {
     row.destination_count = 1;
     assert_eq!(Value::Endpoint(&row).text(30), "10.0.0.5 → 10.0.0.9:5432");
     row.destination_count = 1_200;
-    assert_eq!(
-        Value::Endpoint(&row).text(30),
-        "10.0.0.5 → 1,200 destinations"
-    );
+    assert_eq!(Value::Endpoint(&row).text(30), "10.0.0.5 → 1,200 destinations");
     assert_eq!(Value::Endpoint(&row).text(18), "10.0.0.5:*");
 }
 
@@ -125,10 +104,7 @@ fn a_minute_is_drawn_whole_and_against_its_own_top() {
 
 #[test]
 fn names_from_outside_cannot_speak_to_the_terminal() {
-    assert_eq!(
-        format::printable("\u{1b}[2J\nabc\u{202e}\u{200b}"),
-        "?[2J?abc??"
-    );
+    assert_eq!(format::printable("\u{1b}[2J\nabc\u{202e}\u{200b}"), "?[2J?abc??");
     let mut data = busy();
     data.host.kernel = "6.1\u{1b}]0;title\u{7}".to_owned();
     data.trust.hooks[0].rung = None;
@@ -138,18 +114,12 @@ fn names_from_outside_cannot_speak_to_the_terminal() {
     }];
     let mut row = inbound([1, 2, 3, 4], 5, &[]);
     let comm = Comm::new(*b"a\x1b[31m\n\x07\xff\xe2\x80\xaez\0\0\0");
-    row.process = Some(crate::model::units::Process {
-        comm,
-        pid: crate::model::units::Pid(1),
-    });
+    row.process = Some(crate::model::units::Process { comm, pid: crate::model::units::Pid(1) });
     data.host.fullest_process.as_mut().unwrap().process.comm = comm;
     data.endpoints.push(row);
     for (width, height) in [(60, 16), (80, 24), (160, 50)] {
         let text = text(&ui(width, height), &data);
         assert!(text.contains("a?[31m?"), "{text}");
-        assert!(
-            !text.contains(|c: char| c != '\n' && (c.is_control() || c == '\u{202e}')),
-            "{text}"
-        );
+        assert!(!text.contains(|c: char| c != '\n' && (c.is_control() || c == '\u{202e}')), "{text}");
     }
 }

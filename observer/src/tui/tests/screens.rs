@@ -62,15 +62,8 @@ fn busy_host() {
 #[test]
 fn thousands_of_endpoints() {
     assert_snapshot!("thousands_80x24", shot(&thousands(), SMALL));
-    let down = [
-        Message::Move(Move::PageDown),
-        Message::Move(Move::PageDown),
-        Message::NextSort,
-    ];
-    assert_snapshot!(
-        "thousands_scrolled_160x50",
-        shot_after(&down, thousands(), LARGE)
-    );
+    let down = [Message::Move(Move::PageDown), Message::Move(Move::PageDown), Message::NextSort];
+    assert_snapshot!("thousands_scrolled_160x50", shot_after(&down, thousands(), LARGE));
 }
 
 #[test]
@@ -101,22 +94,13 @@ fn paused_while_the_world_goes_on() {
 
 #[test]
 fn the_engine_is_silent() {
-    assert_snapshot!(
-        "silent_80x24",
-        shot_after(&[Message::Silence(Duration::from_secs(5))], busy(), SMALL)
-    );
+    assert_snapshot!("silent_80x24", shot_after(&[Message::Silence(Duration::from_secs(5))], busy(), SMALL));
 }
 
 #[test]
 fn help_is_open() {
-    assert_snapshot!(
-        "help_80x24",
-        shot_after(&[Message::ToggleHelp], busy(), SMALL)
-    );
-    assert_snapshot!(
-        "help_160x50",
-        shot_after(&[Message::ToggleHelp], busy(), LARGE)
-    );
+    assert_snapshot!("help_80x24", shot_after(&[Message::ToggleHelp], busy(), SMALL));
+    assert_snapshot!("help_160x50", shot_after(&[Message::ToggleHelp], busy(), LARGE));
     let end = [Message::ToggleHelp, Message::Move(Move::Last)];
     assert_snapshot!("help_end_60x16", shot_after(&end, busy(), (60, 16)));
 }
@@ -142,11 +126,7 @@ fn no_size_panics() {
         for height in [0, 1, 2, 15, 16, 17, 19, 20, 21, 33] {
             for data in [empty(), losing()] {
                 shot(&data, (width, height));
-                shot_after(
-                    &[Message::ToggleHelp, Message::Move(Move::Last)],
-                    data,
-                    (width, height),
-                );
+                shot_after(&[Message::ToggleHelp, Message::Move(Move::Last)], data, (width, height));
             }
         }
     }

@@ -17,17 +17,10 @@ fn without_colour_no_cell_has_one() {
     for (width, height) in [(50, 10), (60, 16), (80, 24), (160, 50)] {
         for data in [busy(), losing(), blind()] {
             let (mut ui, data) = (ui(width, height), arc(data));
-            for message in [
-                Message::TogglePause,
-                Message::Move(Move::Down),
-                Message::ToggleHelp,
-            ] {
+            for message in [Message::TogglePause, Message::Move(Move::Down), Message::ToggleHelp] {
                 update(&mut ui, &data, message);
                 let buf = buffer(&ui, &data, &Theme::new(false));
-                let colored = buf
-                    .content
-                    .iter()
-                    .find(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset);
+                let colored = buf.content.iter().find(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset);
                 assert_eq!(colored, None);
             }
         }
@@ -46,14 +39,7 @@ fn the_selected_row_is_reversed() {
     let (mut ui, data) = (ui(80, 24), arc(busy()));
     update(&mut ui, &data, Message::Move(Move::Down));
     let buf = buffer(&ui, &data, &Theme::new(false));
-    let reversed: Vec<_> = (0..24)
-        .filter(|y| {
-            buf[(0, *y)]
-                .style()
-                .add_modifier
-                .contains(Modifier::REVERSED)
-        })
-        .collect();
+    let reversed: Vec<_> = (0..24).filter(|y| buf[(0, *y)].style().add_modifier.contains(Modifier::REVERSED)).collect();
     assert_eq!(reversed, [5]);
 }
 

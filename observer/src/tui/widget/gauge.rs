@@ -17,19 +17,12 @@ const LABEL: usize = "98 % critical".len();
 
 /// Draws `ratio`, 0 to 1.
 pub(crate) fn view(ratio: f64, theme: &Theme, area: Rect, buf: &mut Buffer) {
-    let ratio = if ratio.is_nan() {
-        0.0
-    } else {
-        ratio.clamp(0.0, 1.0)
-    };
+    let ratio = if ratio.is_nan() { 0.0 } else { ratio.clamp(0.0, 1.0) };
     let level = theme.level(ratio);
     let label = format!("{} {}", format::percent(ratio), Level::of(ratio).word());
     LineGauge::default()
         .ratio(ratio)
-        .label(ratatui::text::Line::styled(
-            format!("{label:<LABEL$}"),
-            level,
-        ))
+        .label(ratatui::text::Line::styled(format!("{label:<LABEL$}"), level))
         .filled_symbol(block::FULL)
         .unfilled_symbol(shade::LIGHT)
         .filled_style(level)

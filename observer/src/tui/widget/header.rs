@@ -15,11 +15,7 @@ use crate::{
 
 /// Three lines; the first, which only says who speaks, is left out where there are two.
 pub(crate) fn view(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
-    let lines = [
-        title(data, theme, area.width),
-        present(data, theme, area.width),
-        past(data, theme, area.width),
-    ];
+    let lines = [title(data, theme, area.width), present(data, theme, area.width), past(data, theme, area.width)];
     let hidden = lines.len().saturating_sub(usize::from(area.height));
     for (line, row) in lines.into_iter().skip(hidden).zip(area.rows()) {
         line.render(row, buf);
@@ -29,20 +25,8 @@ pub(crate) fn view(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer)
 fn title(data: &Snapshot, theme: &Theme, width: u16) -> Line<'static> {
     let parts = vec![
         Part::new(0, vec![Span::styled("observer", theme.title)]),
-        Part::new(
-            2,
-            vec![Span::raw(format!(
-                "Linux {}",
-                format::printable(&data.host.kernel)
-            ))],
-        ),
-        Part::new(
-            1,
-            vec![Span::raw(format!(
-                "watching for {}",
-                format::duration(data.uptime)
-            ))],
-        ),
+        Part::new(2, vec![Span::raw(format!("Linux {}", format::printable(&data.host.kernel)))]),
+        Part::new(1, vec![Span::raw(format!("watching for {}", format::duration(data.uptime)))]),
     ];
     parts::fit(parts, "   ", width)
 }
@@ -51,26 +35,13 @@ fn present(data: &Snapshot, theme: &Theme, width: u16) -> Line<'static> {
     let totals = &data.totals;
     let number = |n: u32| Span::styled(format::count(n.into()), theme.strong);
     // A namespace whose sockstat cannot be read would make the sum a lie.
-    let time_wait = data
-        .namespaces
-        .iter()
-        .map(|namespace| namespace.time_wait)
-        .sum::<Option<u32>>();
+    let time_wait = data.namespaces.iter().map(|namespace| namespace.time_wait).sum::<Option<u32>>();
     let time_wait = time_wait.filter(|_| !data.namespaces.is_empty());
     let parts = vec![
         Part::new(0, vec![number(totals.sockets), Span::raw(" sockets")]),
         Part::new(3, vec![Span::raw("peak "), number(totals.peak_sockets)]),
-        Part::new(
-            1,
-            vec![number(totals.connections), Span::raw(" connections")],
-        ),
-        Part::new(
-            2,
-            vec![
-                time_wait.map_or_else(|| Span::styled("?", theme.dim), number),
-                Span::raw(" in TIME-WAIT"),
-            ],
-        ),
+        Part::new(1, vec![number(totals.connections), Span::raw(" connections")]),
+        Part::new(2, vec![time_wait.map_or_else(|| Span::styled("?", theme.dim), number), Span::raw(" in TIME-WAIT")]),
     ];
     parts::fit(parts, "   ", width)
 }
@@ -93,9 +64,5 @@ fn past(data: &Snapshot, theme: &Theme, width: u16) -> Line<'static> {
     if parts::width(&long, "   ") <= usize::from(width) {
         return parts::fit(long, "   ", width);
     }
-    parts::fit(
-        line(&|n| Span::raw(format!(" ({})", format::count(n)))),
-        "   ",
-        width,
-    )
+    parts::fit(line(&|n| Span::raw(format!(" ({})", format::count(n)))), "   ", width)
 }

@@ -9,9 +9,7 @@ use ratatui::{
 
 use super::gauge;
 use crate::{
-    model::snapshot::{
-        DestinationRow, EndpointRow, FileUse, NamespaceRow, PortUse, ProcessFiles, Snapshot,
-    },
+    model::snapshot::{DestinationRow, EndpointRow, FileUse, NamespaceRow, PortUse, ProcessFiles, Snapshot},
     tui::{format, theme::Theme},
 };
 
@@ -24,27 +22,16 @@ type Pair<'a> = (&'a EndpointRow, &'a DestinationRow);
 /// Destinations that take the largest part of their ports first; those whose ports are not known come last.
 fn fullest_first(data: &Snapshot) -> Vec<Pair<'_>> {
     let rows = data.endpoints.iter();
-    let mut pairs: Vec<Pair<'_>> = rows
-        .flat_map(|row| {
-            row.destinations
-                .iter()
-                .map(move |destination| (row, destination))
-        })
-        .collect();
+    let mut pairs: Vec<Pair<'_>> =
+        rows.flat_map(|row| row.destinations.iter().map(move |destination| (row, destination))).collect();
     let part = |(_, destination): &Pair<'_>| destination.ports.map_or(-1.0, PortUse::ratio);
-    pairs.sort_by(|a, b| {
-        part(b)
-            .total_cmp(&part(a))
-            .then(b.1.sockets.cmp(&a.1.sockets))
-            .then(a.0.key.cmp(&b.0.key))
-    });
+    pairs.sort_by(|a, b| part(b).total_cmp(&part(a)).then(b.1.sockets.cmp(&a.1.sockets)).then(a.0.key.cmp(&b.0.key)));
     pairs
 }
 
 /// The namespace that the first lines speak of: that of the fullest destination, else the first.
 fn namespace<'a>(data: &'a Snapshot, fullest: Option<&Pair<'_>>) -> Option<&'a NamespaceRow> {
-    let of_fullest =
-        fullest.and_then(|(row, _)| data.namespaces.iter().find(|ns| ns.netns == row.key.netns));
+    let of_fullest = fullest.and_then(|(row, _)| data.namespaces.iter().find(|ns| ns.netns == row.key.netns));
     of_fullest.or_else(|| data.namespaces.first())
 }
 
@@ -85,14 +72,9 @@ fn descriptors(files: &ProcessFiles, noun: &str) -> String {
     )
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a ratio for people: 53 bits are plenty"
-)]
+#[expect(clippy::cast_precision_loss, reason = "a ratio for people: 53 bits are plenty")]
 fn host_ratio(files: FileUse) -> Option<f64> {
-    files
-        .practical_max()
-        .map(|max| files.allocated as f64 / max as f64)
+    files.practical_max().map(|max| files.allocated as f64 / max as f64)
 }
 
 fn host_files(files: Option<FileUse>, noun: &str) -> String {
@@ -130,11 +112,7 @@ pub(crate) fn compact(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buff
     };
     let gauge_width = if area.width >= 100 { 40 } else { 22 };
     let room = usize::from(area.width.saturating_sub(label + gauge_width + GAP));
-    let entries = if is_long {
-        long_entries(data, room)
-    } else {
-        short_entries(data, room)
-    };
+    let entries = if is_long { long_entries(data, room) } else { short_entries(data, room) };
     for (entry, row) in entries.into_iter().zip(area.rows()) {
         Span::styled(entry.label, theme.dim).render(row, buf);
         let has_gauge = entry.ratio.is_some();
@@ -142,11 +120,7 @@ pub(crate) fn compact(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buff
         let text = format::cut_end(&entry.text, text_width.into());
         buf.set_string(row.x + label, row.y, text, ratatui::style::Style::new());
         if let Some(ratio) = entry.ratio {
-            let right = Rect {
-                x: row.right() - gauge_width,
-                width: gauge_width,
-                ..row
-            };
+            let right = Rect { x: row.right() - gauge_width, width: gauge_width, ..row };
             gauge::view(ratio, theme, right, buf);
         }
     }
@@ -156,11 +130,7 @@ fn long_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
     let fullest = fullest_first(data).into_iter().next();
     let range = range(namespace(data, fullest.as_ref())).map_or_else(
         || NO_RANGE.to_owned(),
-        |Range {
-             ends,
-             size,
-             reserved,
-         }| format!("{size} in this namespace ({ends}), {reserved} reserved"),
+        |Range { ends, size, reserved }| format!("{size} in this namespace ({ends}), {reserved} reserved"),
     );
     let (towards, ports, ratio) = match fullest {
         None => (NO_DESTINATION.to_owned(), String::new(), None),
@@ -174,21 +144,9 @@ fn long_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
         ),
     };
     vec![
-        Entry {
-            label: "ephemeral ports",
-            text: range,
-            ratio: None,
-        },
-        Entry {
-            label: "top destination",
-            text: towards,
-            ratio,
-        },
-        Entry {
-            label: "",
-            text: ports,
-            ratio: None,
-        },
+        Entry { label: "ephemeral ports", text: range, ratio: None },
+        Entry { label: "top destination", text: towards, ratio },
+        Entry { label: "", text: ports, ratio: None },
         process_entry("fullest process", data, room),
         Entry {
             label: "whole host",
@@ -202,27 +160,18 @@ fn short_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
     let fullest = fullest_first(data).into_iter().next();
     let (text, ratio) = match fullest {
         None => (
-            range(namespace(data, None)).map_or(NO_RANGE.to_owned(), |range| {
-                format!("{} ephemeral", range.size)
-            }),
+            range(namespace(data, None)).map_or(NO_RANGE.to_owned(), |range| format!("{} ephemeral", range.size)),
             None,
         ),
         Some((_, destination)) => {
             let left = destination.ports.map_or_else(|| NO_RANGE.to_owned(), left);
             let remote_room = room.saturating_sub(format::text_width(&left) + " to ".len());
             let remote = format::cut_middle(&destination.remote.to_string(), remote_room);
-            (
-                format!("{left} to {remote}"),
-                destination.ports.map(PortUse::ratio),
-            )
+            (format!("{left} to {remote}"), destination.ports.map(PortUse::ratio))
         }
     };
     vec![
-        Entry {
-            label: "ports",
-            text,
-            ratio,
-        },
+        Entry { label: "ports", text, ratio },
         process_entry("process", data, room),
         Entry {
             label: "host",
@@ -234,43 +183,22 @@ fn short_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
 
 fn process_entry(label: &'static str, data: &Snapshot, room: usize) -> Entry {
     let Some(files) = &data.host.fullest_process else {
-        return Entry {
-            label,
-            text: "unknown".to_owned(),
-            ratio: None,
-        };
+        return Entry { label, text: "unknown".to_owned(), ratio: None };
     };
     let numbers = descriptors(files, "files");
     let name_room = room.saturating_sub(format::text_width(&numbers) + 2);
-    let name = format::process(
-        &format::comm(files.process.comm),
-        files.process.pid.0,
-        name_room,
-    );
-    Entry {
-        label,
-        text: format!("{name}: {numbers}"),
-        ratio: files.soft_limit.map(|_| files.ratio()),
-    }
+    let name = format::process(&format::comm(files.process.comm), files.process.pid.0, name_room);
+    Entry { label, text: format!("{name}: {numbers}"), ratio: files.soft_limit.map(|_| files.ratio()) }
 }
 
 /// The long form, beside the table. The lower parts are cut where the terminal is low, so the most urgent comes first.
 pub(crate) fn panel(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
-    let block = Block::bordered()
-        .border_style(theme.dim)
-        .title(Line::styled(" Headroom ", theme.title));
+    let block = Block::bordered().border_style(theme.dim).title(Line::styled(" Headroom ", theme.title));
     let inner = block.inner(area);
     block.render(area, buf);
     let width = usize::from(inner.width.saturating_sub(2));
-    for (item, row) in panel_items(data, theme, width)
-        .into_iter()
-        .zip(inner.rows())
-    {
-        let row = Rect {
-            x: row.x + 1,
-            width: row.width.saturating_sub(2),
-            ..row
-        };
+    for (item, row) in panel_items(data, theme, width).into_iter().zip(inner.rows()) {
+        let row = Rect { x: row.x + 1, width: row.width.saturating_sub(2), ..row };
         match item {
             Item::Text(line) => line.render(row, buf),
             Item::Gauge(ratio) => gauge::view(ratio, theme, row, buf),
@@ -296,15 +224,8 @@ fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
     items.push(title("Ephemeral ports of this namespace"));
     match range(namespace(data, pairs.first())) {
         None => items.push(text(NO_RANGE.to_owned())),
-        Some(Range {
-            ends,
-            size,
-            reserved,
-        }) => {
-            items.extend([
-                text(ends),
-                text(format!("{size} ports, {reserved} reserved")),
-            ]);
+        Some(Range { ends, size, reserved }) => {
+            items.extend([text(ends), text(format!("{size} ports, {reserved} reserved"))]);
         }
     }
     items.extend([gap(), title("Most used destination")]);
@@ -316,18 +237,11 @@ fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
                 items.push(text(both));
             } else {
                 items.push(text(row.key.local_ip.to_string()));
-                items.push(text(format::cut_middle(
-                    &format!("→ {}", destination.remote),
-                    width,
-                )));
+                items.push(text(format::cut_middle(&format!("→ {}", destination.remote), width)));
             }
             match destination.ports {
                 None => items.push(text(NO_RANGE.to_owned())),
-                Some(ports) => items.extend([
-                    text(taken(ports)),
-                    text(left(ports)),
-                    Item::Gauge(ports.ratio()),
-                ]),
+                Some(ports) => items.extend([text(taken(ports)), text(left(ports)), Item::Gauge(ports.ratio())]),
             }
         }
     }
@@ -335,48 +249,24 @@ fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
     match &data.host.fullest_process {
         None => items.push(text("unknown".to_owned())),
         Some(files) => {
-            items.push(text(format::process(
-                &format::comm(files.process.comm),
-                files.process.pid.0,
-                width,
-            )));
+            items.push(text(format::process(&format::comm(files.process.comm), files.process.pid.0, width)));
             items.push(text(descriptors(files, "open files")));
-            items.extend(
-                files
-                    .soft_limit
-                    .map(|_| text("(its soft limit, ulimit -n)".to_owned())),
-            );
+            items.extend(files.soft_limit.map(|_| text("(its soft limit, ulimit -n)".to_owned())));
             items.extend(files.soft_limit.map(|_| Item::Gauge(files.ratio())));
         }
     }
-    items.extend([
-        gap(),
-        title("Whole host"),
-        text(host_files(data.host.files, "open files")),
-    ]);
+    items.extend([gap(), title("Whole host"), text(host_files(data.host.files, "open files"))]);
     items.extend(data.host.files.and_then(host_ratio).map(Item::Gauge));
     if pairs.len() > 1 {
         items.extend([gap(), title("Next destinations, ports taken")]);
-        items.extend(
-            pairs
-                .iter()
-                .skip(1)
-                .take(RUNNERS_UP)
-                .map(|pair| Item::Text(runner_up(pair, width))),
-        );
+        items.extend(pairs.iter().skip(1).take(RUNNERS_UP).map(|pair| Item::Text(runner_up(pair, width))));
     }
     items
 }
 
 fn runner_up((row, destination): &Pair<'_>, width: usize) -> Line<'static> {
-    let part = destination
-        .ports
-        .map_or_else(|| "?".to_owned(), |ports| format::percent(ports.ratio()));
-    let towards = format::towards(
-        row.key.local_ip,
-        destination,
-        width.saturating_sub(part.len() + 1),
-    );
+    let part = destination.ports.map_or_else(|| "?".to_owned(), |ports| format::percent(ports.ratio()));
+    let towards = format::towards(row.key.local_ip, destination, width.saturating_sub(part.len() + 1));
     let room = width.saturating_sub(format::text_width(&towards));
     Line::raw(format!("{towards}{part:>room$}"))
 }

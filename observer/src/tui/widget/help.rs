@@ -19,23 +19,14 @@ const WIDTH: u16 = 80;
 const LABEL: usize = 15;
 
 const WORDS: &[(&str, &str)] = &[
-    (
-        "socket",
-        "One end of a connection. A connection within this host has both ends here: two sockets.",
-    ),
-    (
-        "connection",
-        "Two ends that are each other's peer, counted once.",
-    ),
+    ("socket", "One end of a connection. A connection within this host has both ends here: two sockets."),
+    ("connection", "Two ends that are each other's peer, counted once."),
     (
         "≤ N left",
         "Ports that connect() can still be given towards that destination. An upper bound: ports that were \
                   bound by hand are not known to be taken.",
     ),
-    (
-        "lost",
-        "Records of the kernel that did not arrive. The next scan puts the counts right.",
-    ),
+    ("lost", "Records of the kernel that did not arrive. The next scan puts the counts right."),
     ("drift", "What scans found that no event had told."),
     ("scan", "A look at the kernel's whole socket table."),
 ];
@@ -75,11 +66,7 @@ pub(crate) fn view(top: usize, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let page = usize::from(inner.height);
     let top = top.min(lines.len().saturating_sub(page));
     let more = lines.len() - (top + page).min(lines.len());
-    let foot = if more > 0 {
-        format!(" ↓ {more} more lines ")
-    } else {
-        " the end ".to_owned()
-    };
+    let foot = if more > 0 { format!(" ↓ {more} more lines ") } else { " the end ".to_owned() };
     Clear.render(outer, buf);
     Block::bordered()
         .border_style(theme.dim)
@@ -113,10 +100,7 @@ fn entry(out: &mut Vec<Line<'static>>, label: &str, text: &str, theme: &Theme, w
     let room = usize::from(width).saturating_sub(LABEL).max(1);
     for (i, part) in wrapped(text, room).into_iter().enumerate() {
         let label = if i == 0 { label } else { "" };
-        out.push(Line::from(vec![
-            Span::styled(format!("{label:<LABEL$}"), theme.strong),
-            Span::raw(part),
-        ]));
+        out.push(Line::from(vec![Span::styled(format!("{label:<LABEL$}"), theme.strong), Span::raw(part)]));
     }
 }
 

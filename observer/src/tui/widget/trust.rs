@@ -30,18 +30,10 @@ pub(crate) struct Alarm {
 /// The gravest alarm, with the number of those behind it.
 pub(crate) fn alarm(data: &Snapshot) -> Option<Alarm> {
     let trust = &data.trust;
-    let mut alarms: Vec<Alarm> = trust
-        .missing()
-        .map(|status| Alarm {
-            text: missing(status),
-            is_critical: status.hook.is_vital(),
-        })
-        .collect();
+    let mut alarms: Vec<Alarm> =
+        trust.missing().map(|status| Alarm { text: missing(status), is_critical: status.hook.is_vital() }).collect();
     if trust.is_unhealed() {
-        alarms.push(Alarm {
-            text: unhealed(&trust.losses),
-            is_critical: true,
-        });
+        alarms.push(Alarm { text: unhealed(&trust.losses), is_critical: true });
     }
     alarms.sort_by_key(|alarm| !alarm.is_critical);
     let behind = alarms.len().saturating_sub(1);
@@ -61,41 +53,25 @@ fn missing(status: &HookStatus) -> String {
         Hook::Accept => "the process of an accepted connection may be unknown",
         Hook::Holders => "the process of an older socket may be unknown",
     };
-    let because = status.failed.last().map_or_else(String::new, |failed| {
-        format!(" ({}: {})", failed.rung, format::printable(&failed.because))
-    });
+    let because = status
+        .failed
+        .last()
+        .map_or_else(String::new, |failed| format!(" ({}: {})", failed.rung, format::printable(&failed.because)));
     format!("Hook {} is missing: {consequence}{because}", status.hook)
 }
 
 fn unhealed(losses: &Losses) -> String {
-    let Losses {
-        ring_full,
-        read_failed,
-        undecodable,
-    } = *losses;
-    let causes = [
-        (ring_full, "ring full"),
-        (read_failed, "unreadable"),
-        (undecodable, "not understood"),
-    ];
+    let Losses { ring_full, read_failed, undecodable } = *losses;
+    let causes = [(ring_full, "ring full"), (read_failed, "unreadable"), (undecodable, "not understood")];
     let causes = causes.into_iter().filter(|(count, _)| *count > 0);
-    let causes: Vec<_> = causes
-        .map(|(count, cause)| format!("{} {cause}", format::count(count)))
-        .collect();
+    let causes: Vec<_> = causes.map(|(count, cause)| format!("{} {cause}", format::count(count))).collect();
     let lost = format::count(losses.total());
-    format!(
-        "{lost} records lost: counts may be off until the next scan ({})",
-        causes.join(", ")
-    )
+    format!("{lost} records lost: counts may be off until the next scan ({})", causes.join(", "))
 }
 
 pub(crate) fn banner(alarm: &Alarm, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let text = format::cut_end(&format!(" ! {}", alarm.text), area.width.into());
-    let style = if alarm.is_critical {
-        theme.critical
-    } else {
-        theme.warning
-    };
+    let style = if alarm.is_critical { theme.critical } else { theme.warning };
     buf.set_style(area, theme.badge.patch(style));
     Span::raw(text).render(area, buf);
 }
@@ -104,10 +80,7 @@ pub(crate) fn banner(alarm: &Alarm, theme: &Theme, area: Rect, buf: &mut Buffer)
 pub(crate) fn view(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let mut numbers = numbers(data, theme);
     let lines = if area.height > 1 {
-        vec![
-            parts::fit(numbers, BAR, area.width),
-            hooks(data, theme, area.width),
-        ]
+        vec![parts::fit(numbers, BAR, area.width), hooks(data, theme, area.width)]
     } else {
         numbers.push(Part::new(2, vec![working(data, theme)]));
         vec![parts::fit(numbers, BAR, area.width)]
@@ -120,46 +93,20 @@ pub(crate) fn view(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer)
 fn numbers(data: &Snapshot, theme: &Theme) -> Vec<Part> {
     let trust = &data.trust;
     let alarming = |count: u64| {
-        if count == 0 {
-            Style::new()
-        } else {
-            theme.warning
-        }
+        if count == 0 { Style::new() } else { theme.warning }
     };
     let (lost, drift) = (trust.losses.total(), trust.drift.total());
     let scan = match trust.last_scan {
         None => "no scan yet".to_owned(),
         Some(scan) => {
             let age = data.uptime.saturating_sub(scan.finished_at);
-            format!(
-                "last scan {} ago, took {}",
-                format::duration(age),
-                format::took(scan.took)
-            )
+            format!("last scan {} ago, took {}", format::duration(age), format::took(scan.took))
         }
     };
     vec![
-        Part::new(
-            3,
-            vec![Span::raw(format!(
-                "{} events/s",
-                format::rate(trust.events_per_second)
-            ))],
-        ),
-        Part::new(
-            0,
-            vec![Span::styled(
-                format!("lost {}", format::count(lost)),
-                alarming(lost),
-            )],
-        ),
-        Part::new(
-            4,
-            vec![Span::styled(
-                format!("drift {}", format::count(drift)),
-                alarming(drift),
-            )],
-        ),
+        Part::new(3, vec![Span::raw(format!("{} events/s", format::rate(trust.events_per_second)))]),
+        Part::new(0, vec![Span::styled(format!("lost {}", format::count(lost)), alarming(lost))]),
+        Part::new(4, vec![Span::styled(format!("drift {}", format::count(drift)), alarming(drift))]),
         Part::new(1, vec![Span::raw(scan)]),
     ]
 }
@@ -169,9 +116,7 @@ fn hooks(data: &Snapshot, theme: &Theme, width: u16) -> Line<'static> {
     let all = &data.trust.hooks;
     let list = |hooks: Vec<&HookStatus>, head: Span<'static>| {
         let named = hooks.into_iter().map(|status| named(status, theme));
-        let spans = named
-            .enumerate()
-            .flat_map(|(i, name)| [Span::raw(if i == 0 { " " } else { ", " }), name]);
+        let spans = named.enumerate().flat_map(|(i, name)| [Span::raw(if i == 0 { " " } else { ", " }), name]);
         [head].into_iter().chain(spans).collect::<Line>()
     };
     let long = list(all.iter().collect(), Span::raw("hooks"));
@@ -208,11 +153,7 @@ fn by_rung(all: &[HookStatus], theme: &Theme) -> Line<'static> {
 fn working(data: &Snapshot, theme: &Theme) -> Span<'static> {
     let all = data.trust.hooks.len();
     let missing = data.trust.missing().count();
-    let style = if missing == 0 {
-        Style::new()
-    } else {
-        theme.warning
-    };
+    let style = if missing == 0 { Style::new() } else { theme.warning };
     Span::styled(format!("hooks {} of {all}", all - missing), style)
 }
 
