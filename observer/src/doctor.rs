@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    host,
-    model::trust::HookStatus,
+    engine::require_rights,
+    model::trust::{Hook, HookStatus},
     probe::{
         attach::{self, Kernel, LoadOptions},
         error::{KERNEL_BTF, ProbeError},
@@ -35,11 +35,10 @@ const RING_BYTES: u32 = 64 << 10;
 fn examine(out: &mut impl Write) -> io::Result<Result<(), ProbeError>> {
     let kernel = rustix::system::uname();
     writeln!(out, "kernel        {} {}", kernel.release().to_string_lossy(), kernel.machine().to_string_lossy())?;
-    let missing = host::rights::missing();
-    if missing.is_empty() {
-        writeln!(out, "capabilities  enough for BPF (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN)")?;
-    } else {
-        writeln!(out, "capabilities  missing: {}", missing.join(", "))?;
+    let rights = require_rights();
+    match &rights {
+        Ok(()) => writeln!(out, "capabilities  enough for BPF (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN)")?,
+        Err(error) => writeln!(out, "capabilities  {error}")?,
     }
     let kernel = match Kernel::read() {
         Ok(kernel) => kernel,
@@ -50,8 +49,8 @@ fn examine(out: &mut impl Write) -> io::Result<Result<(), ProbeError>> {
     };
     writeln!(out, "btf           {KERNEL_BTF}")?;
     print_offsets(out, &kernel)?;
-    if !missing.is_empty() {
-        return Ok(Err(ProbeError::MissingCapabilities(missing.join(" and "))));
+    if rights.is_err() {
+        return Ok(rights);
     }
     let options = LoadOptions { ring_bytes: RING_BYTES, netns: None, diagnostics: false };
     let attached = match attach::attach(&kernel, options) {
@@ -62,7 +61,38 @@ fn examine(out: &mut impl Write) -> io::Result<Result<(), ProbeError>> {
     for status in &attached.hooks {
         print_hook(out, status)?;
     }
+    print_advice(out, &attached.hooks)?;
     Ok(attached.require_vital_hooks())
+}
+
+fn print_advice(out: &mut impl Write, hooks: &[HookStatus]) -> io::Result<()> {
+    writeln!(out, "\nadvice")?;
+    let mut nothing = true;
+    for status in hooks {
+        let advice = match (status.rung, status.failed.is_empty()) {
+            (Some(_), true) => continue,
+            (Some(rung), false) => format!("nothing to do: {rung} carries it, with the same counts"),
+            (None, _) => format!("without it, {}", loss_of(status.hook)),
+        };
+        writeln!(out, "  {:<11} {advice}", status.hook)?;
+        nothing = false;
+    }
+    if nothing {
+        writeln!(out, "  nothing to do: every hook is on its best rung")?;
+    }
+    Ok(())
+}
+
+/// What is not known where a hook is missing.
+const fn loss_of(hook: Hook) -> &'static str {
+    match hook {
+        Hook::State => "there is no live count: use a kernel with the tracepoint inet_sock_set_state (4.16 or later)",
+        Hook::Scan => "counts start empty and are never corrected: use a kernel with BPF iterators (5.9 or later)",
+        Hook::Destroy => "a close that was lost is found only by the next scan",
+        Hook::Connect => "the process of outgoing connections is found only by scans",
+        Hook::Accept => "the process of accepted connections is that of their listener; mount tracefs to have it",
+        Hook::Holders => "the processes of sockets from before the start are not known",
+    }
 }
 
 fn print_hook(out: &mut impl Write, status: &HookStatus) -> io::Result<()> {

@@ -85,10 +85,7 @@ impl Engine {
     /// Attaches to the network namespace of the calling thread and takes in what is there.
     pub fn start(options: Options) -> anyhow::Result<Self> {
         let started = Instant::now();
-        let missing = host::rights::missing();
-        if !missing.is_empty() {
-            return Err(ProbeError::MissingCapabilities(missing.join(" and ")).into());
-        }
+        require_rights()?;
         let netns = host::netns::current().context("read /proc/thread-self/ns/net")?;
         let kernel = Kernel::read()?;
         let attached = attach::attach(
@@ -237,4 +234,13 @@ impl Engine {
         self.model.tick(self.started.elapsed());
         self.next_reading = Instant::now() + READ_HOST;
     }
+}
+
+/// Fails if this process may not use BPF, by what it can know of itself.
+pub fn require_rights() -> Result<(), ProbeError> {
+    if host::rights::in_user_namespace() {
+        return Err(ProbeError::UserNamespace);
+    }
+    let missing = host::rights::missing();
+    if missing.is_empty() { Ok(()) } else { Err(ProbeError::MissingCapabilities(missing.join(" and "))) }
 }

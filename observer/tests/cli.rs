@@ -77,7 +77,9 @@ fn doctor_says_what_carries_each_hook() {
     let output = observer(&["doctor"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    for word in ["sock_common.skc_daddr", "state       raw_tp", "scan        iter", "observer can do its job here"] {
+    for word in
+        ["sock_common.skc_daddr", "state       raw_tp", "scan        iter", "advice", "observer can do its job here"]
+    {
         assert!(text.contains(word), "no {word:?} in\n{text}");
     }
 }
@@ -116,7 +118,7 @@ fn without_the_right_to_use_bpf_it_names_what_is_missing() {
     let doctor = unprivileged(&["doctor"]);
     let text = String::from_utf8(doctor.stdout).unwrap();
     assert_eq!(doctor.status.code(), Some(1), "{text}");
-    assert!(text.contains("missing: CAP_BPF, CAP_PERFMON") && text.contains("cannot do its job"), "{text}");
+    assert!(text.contains("lacks CAP_BPF and CAP_PERFMON") && text.contains("cannot do its job"), "{text}");
 }
 
 #[test]
@@ -128,6 +130,11 @@ fn one_missing_capability_is_named_alone() {
         .output()
         .unwrap();
     fails_with(&output, 1, &["it lacks CAP_PERFMON:"]);
+}
+
+#[test]
+fn root_of_a_user_namespace_is_told_that_this_is_not_enough() {
+    fails_with(&observer_after("--user", "true", "snapshot"), 1, &["user namespace", "as root on the host"]);
 }
 
 #[test]

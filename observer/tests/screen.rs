@@ -229,3 +229,43 @@ fn no_color_is_honoured() {
     assert_eq!(colours(&[("NO_COLOR", "1")]), 0);
     assert!(colours(&[]) > 0, "no colour at all without NO_COLOR: this test could not fail");
 }
+
+/// Plays both parts: run again by itself in a terminal, it shows the screen and then panics on another thread.
+#[test]
+fn a_panic_of_any_thread_leaves_the_terminal_as_it_was_and_its_message_readable() {
+    const SIGNAL_FILE: &str = "OBSERVER_TEST_PANIC_WHEN_THERE";
+    if let Some(path) = std::env::var_os(SIGNAL_FILE) {
+        return panic_behind_the_screen(std::path::Path::new(&path));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let signal = dir.path().join("now");
+    let this = std::env::current_exe().unwrap();
+    let name = "a_panic_of_any_thread_leaves_the_terminal_as_it_was_and_its_message_readable";
+    let mut terminal = Terminal::start(
+        100,
+        30,
+        this.to_str().unwrap(),
+        &[name, "--exact", "--nocapture"],
+        &[(SIGNAL_FILE, signal.to_str().unwrap())],
+    );
+    terminal.wait_for_words(&["Waiting for the first scan", "q quit"]);
+    std::fs::write(&signal, "").unwrap();
+    assert_eq!(terminal.ends(), 101, "{}", terminal.screen());
+    terminal.wait_for_words(&["the engine's fault"]);
+    terminal.is_restored();
+}
+
+fn panic_behind_the_screen(signal: &std::path::Path) {
+    let snapshot = observer::model::Model::default().snapshot(std::time::SystemTime::now(), Duration::ZERO, 0);
+    let (_publish, snapshots) = tokio::sync::watch::channel(Arc::new(snapshot));
+    let signal = signal.to_owned();
+    thread::spawn(move || {
+        while !signal.exists() {
+            thread::yield_now();
+        }
+        panic!("the engine's fault");
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ended = runtime.block_on(observer::tui::run(snapshots, observer::tui::Options { color: true }));
+    assert!(matches!(ended, Ok(observer::tui::Ended::Quit)), "{ended:?}");
+}

@@ -1,6 +1,6 @@
 //! Whether this process may use BPF.
 
-use std::fs;
+use std::{fs, os::unix::fs::MetadataExt as _};
 
 /// Bits of include/uapi/linux/capability.h.
 const CAP_SYS_ADMIN: u32 = 21;
@@ -13,6 +13,14 @@ const CAP_BPF: u32 = 39;
 pub fn missing() -> Vec<&'static str> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     parse_effective(&status).map_or_else(Vec::new, lacking)
+}
+
+/// Whether this process is in a user namespace of its own: capabilities there do not reach BPF.
+#[must_use]
+pub fn in_user_namespace() -> bool {
+    /// `PROC_USER_INIT_INO` of include/uapi/linux/nsfs.h: the same on every kernel.
+    const INITIAL: u64 = 0xEFFF_FFFD;
+    fs::metadata("/proc/self/ns/user").is_ok_and(|namespace| namespace.ino() != INITIAL)
 }
 
 fn parse_effective(status: &str) -> Option<u64> {

@@ -10,7 +10,7 @@ use zerocopy::IntoBytes as _;
 
 use super::{
     btf::Btf,
-    error::{KERNEL_BTF, ProbeError, reason},
+    error::{KERNEL_BTF, ProbeError, chain, reason},
     offsets, plan,
     tracefs::with_tracefs,
 };
@@ -37,13 +37,13 @@ impl Kernel {
     /// Reads BTF.
     pub fn read() -> Result<Self, ProbeError> {
         let bytes =
-            std::fs::read(KERNEL_BTF).map_err(|source| ProbeError::NoBtf { path: KERNEL_BTF.into(), source })?;
+            std::fs::read(KERNEL_BTF).map_err(|because| ProbeError::NoBtf { path: KERNEL_BTF.into(), because })?;
         let for_aya = aya::Btf::parse(&bytes, aya::Endianness::default());
-        let btf = Btf::parse(bytes)?;
+        let btf = Btf::parse(bytes).map_err(ProbeError::BadBtf)?;
         Ok(Self {
             offsets: offsets::resolve(&btf),
             accept_parameters: btf.parameters("inet_csk_accept"),
-            btf: for_aya.map_err(|error| ProbeError::Load(Box::new(error.into())))?,
+            btf: for_aya.map_err(|error| ProbeError::Load(chain(&error)))?,
         })
     }
 }
@@ -84,7 +84,7 @@ pub fn attach(kernel: &Kernel, options: LoadOptions) -> Result<Attached, ProbeEr
         .override_global(aya_log::LEVEL, &log_level, true)
         .map_max_entries("EVENTS", options.ring_bytes)
         .load(OBJECT)
-        .map_err(Box::new)?;
+        .map_err(|error| ProbeError::Load(chain(&error)))?;
     let hooks = with_tracefs(|| {
         let mut hooks: Vec<HookStatus> = Vec::new();
         for hook in Hook::ALL {
@@ -136,7 +136,7 @@ fn take_map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
     name: &'static str,
 ) -> Result<T, ProbeError> {
     let map = ebpf.take_map(name).ok_or(ProbeError::Object(name))?;
-    T::try_from(map).map_err(|source| ProbeError::Map { name, source })
+    T::try_from(map).map_err(|because| ProbeError::Map { name, because })
 }
 
 /// One rung of one hook, loaded and attached for real; what could not be attached is unloaded.

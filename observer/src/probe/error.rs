@@ -15,27 +15,30 @@ pub enum ProbeError {
     /// No right to use BPF.
     #[error("observer may not use BPF here, it lacks {0}: run it as root (sudo observer), or grant it {0}")]
     MissingCapabilities(String),
+    /// Capabilities that end at the border of a user namespace.
+    #[error(
+        "observer runs in a user namespace (a rootless container, or unshare -U), where the kernel allows no BPF: run it as root on the host"
+    )]
+    UserNamespace,
     /// No BTF.
-    #[error("{} cannot be read ({source}): observer needs a kernel built with CONFIG_DEBUG_INFO_BTF=y (5.10 or later)", path.display())]
+    #[error("{} cannot be read ({because}): observer needs a kernel built with CONFIG_DEBUG_INFO_BTF=y (5.10 or later)", path.display())]
     NoBtf {
         /// What was read.
         path: PathBuf,
         /// Why it failed.
-        source: io::Error,
+        because: io::Error,
     },
     /// BTF that makes no sense.
     #[error("{KERNEL_BTF} is not usable ({0}): please report this with the output of `uname -r`")]
-    BadBtf(#[from] BtfError),
+    BadBtf(BtfError),
     /// A field without which sockets cannot be told apart.
     #[error(
         "this kernel has no field {0}: observer does not know its layout; please report this with `observer doctor`"
     )]
     MissingField(String),
     /// The object was refused as a whole: its maps could not be made.
-    #[error(
-        "the kernel refused the BPF maps ({0}): check `ulimit -l`, kernel.lockdown and the limits of this container"
-    )]
-    Load(#[from] Box<aya::EbpfError>),
+    #[error("the kernel refused the BPF object ({0}): check `ulimit -l`, kernel lockdown, and what a container may do")]
+    Load(String),
     /// The hooks without which there is nothing to show.
     #[error("the kernel refused the {hook} hook ({because}): see `observer doctor` for what was tried")]
     MissingHook {
@@ -48,12 +51,12 @@ pub enum ProbeError {
     #[error("the embedded BPF object has no {0}: rebuild it with `cargo xtask ebpf`")]
     Object(&'static str),
     /// A map could not be opened.
-    #[error("open BPF map {name}: {source}")]
+    #[error("open BPF map {name}: {because}")]
     Map {
         /// Its name.
         name: &'static str,
         /// Why.
-        source: aya::maps::MapError,
+        because: aya::maps::MapError,
     },
 }
 
@@ -80,7 +83,7 @@ fn is_statistics(line: &str) -> bool {
 }
 
 /// An error with all its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

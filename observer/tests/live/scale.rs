@@ -1,10 +1,30 @@
 //! The demonstration of the README: 5,000 connections from before the start, 5,000 after it, and none.
 
-use std::net::TcpStream;
+use std::{collections::BTreeMap, net::TcpStream};
+
+use serde_json::Value;
 
 use crate::support::{
-    assert_equals_ss, events_reach_ss, eventually, in_private_netns, inbound, listen, observe, set_sysctl,
+    assert_equals_ss, events_reach_ss, eventually, in_private_netns, inbound, listen, observe, run, set_sysctl, truth,
 };
+
+/// Counts by state of `observer snapshot --json` and of `ss`, both run here and now.
+#[track_caller]
+fn assert_snapshot_equals_ss() {
+    let json: Value = serde_json::from_str(&run(env!("CARGO_BIN_EXE_observer"), &["snapshot", "--json"])).unwrap();
+    let mut counted: BTreeMap<String, u64> = BTreeMap::new();
+    for endpoint in json["endpoints"].as_array().unwrap() {
+        for (state, count) in endpoint["states"].as_object().unwrap() {
+            *counted.entry(state.clone()).or_default() += count.as_u64().unwrap();
+        }
+    }
+    let mut shown: BTreeMap<String, u64> = BTreeMap::new();
+    for ((_, state), count) in truth() {
+        *shown.entry(state.to_owned()).or_default() += u64::from(count);
+    }
+    shown.remove("listen");
+    assert_eq!(counted, shown, "snapshot --json and ss differ");
+}
 
 #[test]
 fn five_thousand_before_and_five_thousand_after_make_ten_thousand() {
@@ -21,14 +41,17 @@ fn five_thousand_before_and_five_thousand_after_make_ten_thousand() {
             });
         };
         row(&mut engine, 5_000);
+        assert_snapshot_equals_ss();
         let after: Vec<_> = (0..5_000).map(connect).collect();
         // Events alone may miss a burst (the kernel's recursion guard): exactness is asked of the scan.
         assert_equals_ss(&mut engine);
         row(&mut engine, 10_000);
+        assert_snapshot_equals_ss();
         drop((before, after));
         drop(listener);
         assert_equals_ss(&mut engine);
         events_reach_ss(&mut engine);
         row(&mut engine, 0);
+        assert_snapshot_equals_ss();
     });
 }
