@@ -14,10 +14,14 @@ const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
 /// `SOCK_BINDPORT_LOCK` of include/net/sock.h.
 const SOCK_BINDPORT_LOCK: u8 = 8;
+/// `1 << SOCK_DEAD` of include/net/sock.h.
+const SOCK_DEAD: u8 = 1;
 
 /// States of include/net/tcp_states.h that the kernel side tells apart.
 pub(crate) mod state {
     pub(crate) const SYN_SENT: u8 = 2;
+    pub(crate) const FIN_WAIT2: u8 = 5;
+    pub(crate) const CLOSING: u8 = 11;
     pub(crate) const SYN_RECV: u8 = 3;
     pub(crate) const TIME_WAIT: u8 = 6;
     pub(crate) const CLOSE: u8 = 7;
@@ -130,7 +134,15 @@ impl Sock {
         if (locks >> (offset!(sk_userlocks_shift) & 7)) & SOCK_BINDPORT_LOCK != 0 {
             flags |= SocketFlags::PORT_LOCKED;
         }
-        flags
+        flags | self.orphan_flag()
+    }
+
+    /// [`SocketFlags::ORPHAN`], if no process holds the full socket any more.
+    #[inline(always)]
+    pub(crate) fn orphan_flag(self) -> u8 {
+        // The lowest byte of an unsigned long: both machines are little-endian.
+        let flags: u8 = self.ptr.read(offset!(sk_flags)).unwrap_or(0);
+        if flags & SOCK_DEAD != 0 { SocketFlags::ORPHAN } else { 0 }
     }
 
     /// [`SocketFlags`] of a TIME_WAIT socket.

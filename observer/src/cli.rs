@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::engine::{Options, Watched};
+
 /// Live TCP connections of a Linux host by local endpoint, with the ports and file descriptors that are left.
 ///
 /// Without a command it shows the live screen; where standard output is not a terminal, it prints what `snapshot` does.
@@ -15,6 +17,23 @@ pub struct Cli {
     /// Write a log, with the diagnostics of the kernel side, to this file.
     #[arg(long, global = true, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+    /// Watch only the network namespace in which observer is started, instead of all.
+    #[arg(long, global = true)]
+    own_netns: bool,
+    /// Bytes of the ring buffer between kernel and observer: a power of two, at least 4096.
+    #[arg(long, global = true, value_name = "BYTES", default_value_t = Options::RING_BYTES, value_parser = ring_bytes)]
+    ring_bytes: u32,
+}
+
+/// What the kernel takes for the size of a ring buffer.
+fn ring_bytes(text: &str) -> Result<u32, String> {
+    let bytes: u32 = text.parse().map_err(|error| format!("{error}"))?;
+    // `RINGBUF_MAX_DATA_SZ` of kernel/bpf/ringbuf.c leaves more than this; a page is at least 4 KiB.
+    if bytes.is_power_of_two() && (4096..=1 << 30).contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err("not a power of two from 4096 to 1073741824".to_owned())
+    }
 }
 
 /// What to do.
@@ -46,6 +65,13 @@ pub enum Job {
 }
 
 impl Cli {
+    /// How the engine is to run; diagnostics are the logger's to switch on.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        let watched = if self.own_netns { Watched::Own } else { Watched::All };
+        Options { watched, ring_bytes: self.ring_bytes, ..Options::default() }
+    }
+
     /// What was asked for, given whether standard output is a terminal.
     #[must_use]
     pub fn job(self, stdout_is_terminal: bool) -> Job {

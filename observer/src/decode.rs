@@ -60,8 +60,8 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
         }
         Kind::Scanned => scanned(&read(kind, bytes)?),
         Kind::Holder => {
-            let HolderRecord { header, comm } = read(kind, bytes)?;
-            Ok(Event::Held { id: SocketId(header.sock), by: process(&header, comm) })
+            let HolderRecord { header, comm, fd, padding: _ } = read(kind, bytes)?;
+            Ok(Event::Held { id: SocketId(header.sock), netns: NetnsId(header.netns), by: process(&header, comm), fd })
         }
     }
 }
@@ -77,6 +77,7 @@ fn state_change(record: &SocketRecord, by: Option<Process>) -> Result<Event, Dec
         old: state(record.header.old_state)?,
         new: state(record.header.new_state)?,
         by,
+        orphan: record.header.flags & SocketFlags::ORPHAN != 0,
     })
 }
 
@@ -96,7 +97,8 @@ fn scanned(record: &SocketRecord) -> Result<Event, DecodeError> {
         port_locked: flag(SocketFlags::PORT_LOCKED),
         explicit_bucket: flag(SocketFlags::BUCKET_KNOWN).then(|| flag(SocketFlags::BUCKET_EXPLICIT)),
     };
-    Ok(Event::Scanned { socket: identity(record), state: found, binding })
+    let orphan = flag(SocketFlags::ORPHAN);
+    Ok(Event::Scanned { socket: identity(record), state: found, binding, orphan })
 }
 
 fn state(raw: u8) -> Result<TcpState, DecodeError> {

@@ -59,6 +59,7 @@ fn a_state_change_keeps_its_tuple_states_and_time() {
             old: TcpState::SynSent,
             new: TcpState::Established,
             by: None,
+            orphan: false,
         })
     );
 }
@@ -74,8 +75,11 @@ fn records_of_a_task_name_its_process() {
         event(by_task(Kind::Accept).as_bytes()),
         Ok(Event::Accepted { socket: expected(), state: TcpState::Established, by: curl() })
     );
-    let holder = HolderRecord { header: header(Kind::Holder), comm: by_task(Kind::Holder).comm };
-    assert_eq!(event(holder.as_bytes()), Ok(Event::Held { id: expected().id, by: curl() }));
+    let holder = HolderRecord { header: header(Kind::Holder), comm: by_task(Kind::Holder).comm, fd: 9, padding: 0 };
+    assert_eq!(
+        event(holder.as_bytes()),
+        Ok(Event::Held { id: expected().id, netns: expected().netns, by: curl(), fd: 9 })
+    );
 }
 
 #[test]

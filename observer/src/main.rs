@@ -26,12 +26,13 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let mut options = cli.options();
     let log_file = cli.log_file.clone();
     let job = cli.job(io::stdout().is_terminal());
-    let diagnostics = logging::start(log_file.as_deref())?;
+    options.diagnostics = logging::start(log_file.as_deref())?;
     match job {
-        Job::Screen => return screen::run(diagnostics),
-        Job::Snapshot(args) => export::print(diagnostics, args.json, &mut io::stdout().lock())?,
+        Job::Screen => return screen::run(options),
+        Job::Snapshot(args) => export::print(options, args.json, &mut io::stdout().lock())?,
         Job::Doctor => return doctor::run(&mut io::stdout().lock()),
     }
     Ok(ExitCode::SUCCESS)

@@ -6,20 +6,20 @@ use anyhow::{Context as _, anyhow, ensure};
 use tokio::sync::watch;
 
 use crate::{
-    engine::{Engine, Options, Scans},
+    engine::{Engine, Options},
     tui::{self, Ended, MIN_HEIGHT, MIN_WIDTH},
 };
 
 /// Shows the live screen until the user leaves it. All that can fail at start fails before the screen is touched.
-pub fn run(diagnostics: bool) -> anyhow::Result<ExitCode> {
+pub fn run(options: Options) -> anyhow::Result<ExitCode> {
     let (width, height) = crossterm::terminal::size().context("ask the terminal for its size")?;
     ensure!(
         width >= MIN_WIDTH && height >= MIN_HEIGHT,
         "this terminal has {width} columns and {height} lines, the screen needs {MIN_WIDTH} and {MIN_HEIGHT}: \
          make it larger, or run `observer snapshot`"
     );
-    let engine = Engine::start(Options { scans: Scans::Regularly, diagnostics })?;
-    let (publish, snapshots) = watch::channel(engine.first_snapshot());
+    let engine = Engine::start(options)?;
+    let (publish, snapshots) = watch::channel(engine.snapshot_for_screen());
     let engine = thread::Builder::new()
         .name("engine".to_owned())
         .spawn(move || engine.run(&publish))

@@ -49,7 +49,7 @@ fn plain_observer_prints_a_table_where_stdout_is_no_terminal() {
 
 #[test]
 fn snapshot_json_has_the_fields_of_schema_1() {
-    let output = observer_after("--net", "ip link set lo up", "snapshot --json");
+    let output = observer_after("--net", "ip link set lo up", "snapshot --own-netns --json");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["schema"], 1);
@@ -101,6 +101,8 @@ fn unknown_words_are_wrong_usage() {
     fails_with(&observer(&["--no-such-flag"]), 2, &["--no-such-flag", "Usage"]);
     fails_with(&observer(&["no-such-command"]), 2, &["no-such-command"]);
     fails_with(&observer(&["snapshot", "--jsn"]), 2, &["--jsn", "--json"]);
+    fails_with(&observer(&["--ring-bytes", "5000"]), 2, &["--ring-bytes", "power of two"]);
+    fails_with(&observer(&["--ring-bytes", "2048"]), 2, &["power of two from 4096"]);
 }
 
 #[test]

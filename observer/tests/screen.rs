@@ -246,7 +246,8 @@ fn a_panic_of_any_thread_leaves_the_terminal_as_it_was_and_its_message_readable(
         30,
         this.to_str().unwrap(),
         &[name, "--exact", "--nocapture"],
-        &[(SIGNAL_FILE, signal.to_str().unwrap())],
+        // A backtrace would push the message off the screen.
+        &[(SIGNAL_FILE, signal.to_str().unwrap()), ("RUST_BACKTRACE", "0")],
     );
     terminal.wait_for_words(&["Waiting for the first scan", "q quit"]);
     std::fs::write(&signal, "").unwrap();

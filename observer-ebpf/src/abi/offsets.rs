@@ -36,6 +36,8 @@ pub struct Offsets {
     pub sk_userlocks: u16,
     /// `sock.sk_userlocks`: how far to shift that byte right
     pub sk_userlocks_shift: u16,
+    /// `sock_common.skc_flags` (sk_flags): a bit for each `enum sock_flags`
+    pub sk_flags: u16,
     /// `inet_connection_sock.icsk_bind_hash`
     pub icsk_bind_hash: u16,
     /// `inet_bind_bucket.fastreuse`
@@ -88,6 +90,7 @@ impl Offsets {
         inet_sport: Self::ABSENT,
         sk_userlocks: Self::ABSENT,
         sk_userlocks_shift: Self::ABSENT,
+        sk_flags: Self::ABSENT,
         icsk_bind_hash: Self::ABSENT,
         fastreuse: Self::ABSENT,
         fastreuseport: Self::ABSENT,
@@ -106,4 +109,4 @@ impl Offsets {
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 29 * 2);
+const _: () = assert!(size_of::<Offsets>() == 30 * 2);

@@ -53,6 +53,8 @@ impl SocketFlags {
     pub const BUCKET_KNOWN: u8 = 1 << 1;
     /// The bind bucket was taken by an explicit bind or listen, so connect() skips its port for every destination.
     pub const BUCKET_EXPLICIT: u8 = 1 << 2;
+    /// No process holds the socket any more (`SOCK_DEAD`): its last descriptor was closed.
+    pub const ORPHAN: u8 = 1 << 3;
 }
 
 /// The start of every record.
@@ -127,6 +129,10 @@ pub struct HolderRecord {
     pub header: RecordHeader,
     /// Command name of the process's main thread, zero-terminated.
     pub comm: [u8; COMM_LEN],
+    /// Its file descriptor for the socket.
+    pub fd: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 const _: () = {
@@ -134,5 +140,5 @@ const _: () = {
     assert!(core::mem::offset_of!(RecordHeader, kind) == 28);
     assert!(size_of::<SocketRecord>() == 64);
     assert!(size_of::<TaskRecord>() == 80);
-    assert!(size_of::<HolderRecord>() == 48);
+    assert!(size_of::<HolderRecord>() == 56);
 };

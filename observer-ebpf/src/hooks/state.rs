@@ -36,6 +36,10 @@ fn on_set_state(ctx: &RawTracePointContext, sock: u64, old: u8, new: u8) {
     record.header.at_ns = unsafe { bpf_ktime_get_ns() };
     record.header.old_state = old;
     record.header.new_state = new;
+    // The peer's answer to a close() that is over: whoever held the socket has let go of it by now.
+    if new == state::FIN_WAIT2 || new == state::CLOSING {
+        record.header.flags = sock.orphan_flag();
+    }
     if by_task {
         emit_by_task(record);
     } else {

@@ -14,7 +14,8 @@ use crate::{emit::emit, hooks::sock_of_file, kernel::KernelPtr, maps::offset, so
 struct IterTaskFile {
     meta: *const IterMeta,
     task: *const c_void,
-    fd: u64,
+    fd: u32,
+    _padding: u32,
     file: *const c_void,
 }
 
@@ -28,7 +29,7 @@ extern "C" fn scan_task_file(ctx: *mut IterTaskFile) -> i32 {
 #[inline(always)]
 fn on_file(ctx: *mut IterTaskFile) {
     // SAFETY: the kernel passes a valid context; the verifier checks each of these loads.
-    let (meta, task, file) = unsafe { (&*(*ctx).meta, (*ctx).task as u64, (*ctx).file as u64) };
+    let (meta, task, fd, file) = unsafe { (&*(*ctx).meta, (*ctx).task as u64, (*ctx).fd, (*ctx).file as u64) };
     let (Some(task), Some(file)) = (KernelPtr::new(task), KernelPtr::new(file)) else {
         return;
     };
@@ -39,7 +40,7 @@ fn on_file(ctx: *mut IterTaskFile) {
     header.pid = task.read(offset!(task_tgid)).unwrap_or(0);
     let leader = task.follow(offset!(task_group_leader)).unwrap_or(task);
     let comm = leader.read(offset!(task_comm)).unwrap_or([0; COMM_LEN]);
-    emit(HolderRecord { header, comm });
+    emit(HolderRecord { header, comm, fd, padding: 0 });
     // SAFETY: `meta` is that of the running program's context.
     unsafe { meta.pace() };
 }

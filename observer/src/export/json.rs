@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::model::{
-    snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, PortUse, ProcessFiles, Snapshot},
+    snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, OwnerRow, PortUse, ProcessFiles, Snapshot},
     trust::{HookStatus, Trust},
     units::{Process, StateCounts},
 };
@@ -45,6 +45,8 @@ struct Totals {
 #[derive(Serialize)]
 struct Endpoint {
     netns: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns_name: Option<String>,
     direction: &'static str,
     local_ip: IpAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,7 +60,17 @@ struct Endpoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<ProcessObject>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    owners: Vec<OwnerObject>,
+    orphans: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     destinations: Vec<Destination>,
+}
+
+#[derive(Serialize)]
+struct OwnerObject {
+    #[serde(flatten)]
+    process: ProcessObject,
+    sockets: u32,
 }
 
 #[derive(Serialize)]
@@ -89,6 +101,8 @@ struct Ports {
 struct Namespace {
     netns: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     port_range: Option<[u16; 2]>,
     reserved_ports: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,6 +128,7 @@ struct TrustObject {
     hooks: Vec<HookObject>,
     events_total: u64,
     lost_total: u64,
+    missed_total: u64,
     scans_total: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_scan_at: Option<String>,
@@ -155,6 +170,7 @@ impl Endpoint {
     fn new(row: &EndpointRow) -> Self {
         Self {
             netns: row.key.netns.0,
+            netns_name: row.netns_name.as_deref().map(str::to_owned),
             direction: match row.key.direction {
                 Direction::Inbound => "inbound",
                 Direction::Outbound => "outbound",
@@ -168,6 +184,8 @@ impl Endpoint {
             closed_total: row.closed_total,
             failed_total: row.failed_total,
             process: row.process.as_ref().map(ProcessObject::new),
+            owners: row.owners.iter().map(OwnerObject::new).collect(),
+            orphans: row.orphans,
             destinations: row.destinations.iter().map(Destination::new).collect(),
         }
     }
@@ -175,6 +193,12 @@ impl Endpoint {
 
 fn states(counts: &StateCounts) -> Map<String, Value> {
     counts.iter().map(|(state, count)| (state.name().to_owned(), count.into())).collect()
+}
+
+impl OwnerObject {
+    fn new(row: &OwnerRow) -> Self {
+        Self { process: ProcessObject::new(&row.process), sockets: row.sockets }
+    }
 }
 
 impl ProcessObject {
@@ -203,6 +227,7 @@ impl Namespace {
     fn new(row: &NamespaceRow) -> Self {
         Self {
             netns: row.netns.0,
+            name: row.name.as_deref().map(str::to_owned),
             port_range: row.port_range.map(|range| [range.low, range.high]),
             reserved_ports: row.reserved_ports,
             tcp_tw_reuse: row.tcp_tw_reuse,
@@ -241,7 +266,8 @@ impl TrustObject {
         Self {
             hooks: trust.hooks.iter().map(HookObject::new).collect(),
             events_total: trust.events_total,
-            lost_total: trust.losses.total(),
+            lost_total: trust.losses.total() - trust.losses.missed,
+            missed_total: trust.losses.missed,
             scans_total: trust.scans_total,
             last_scan_at: last_scan.map(rfc_3339),
             drift: trust.drift.total(),

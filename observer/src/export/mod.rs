@@ -8,8 +8,8 @@ use std::io::{self, Write};
 use crate::engine::{Engine, Options, Scans};
 
 /// Attaches, scans, and prints what is there.
-pub fn print(diagnostics: bool, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    let engine = Engine::start(Options { scans: Scans::OnlyAtStart, diagnostics })?;
+pub fn print(options: Options, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    let engine = Engine::start(Options { scans: Scans::OnlyAtStart, ..options })?;
     let snapshot = engine.snapshot(if as_json { usize::MAX } else { 1 });
     if as_json {
         json::write(&snapshot, out)?;

@@ -17,11 +17,14 @@ pub fn current() -> io::Result<NetnsId> {
 #[must_use]
 pub fn read() -> NamespaceReading {
     let sysctl = |name: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok();
+    let net = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
     NamespaceReading {
+        name: None,
         port_range: sysctl("ip_local_port_range").and_then(|text| parse_range(&text)),
         reserved: sysctl("ip_local_reserved_ports").map_or_else(Vec::new, |text| parse_ranges(&text)),
         tcp_tw_reuse: sysctl("tcp_tw_reuse").and_then(|text| text.trim().parse().ok()),
-        time_wait: fs::read_to_string("/proc/thread-self/net/sockstat").ok().and_then(|text| parse_time_wait(&text)),
+        time_wait: parse_time_wait(&net("sockstat")),
+        established_or_close_wait: parse_curr_estab(&net("snmp")),
     }
 }
 
@@ -51,6 +54,14 @@ fn parse_time_wait(sockstat: &str) -> Option<u32> {
     words.next()?.parse().ok()
 }
 
+/// `CurrEstab` of /proc/net/snmp: one "Tcp:" line with names, one with values.
+fn parse_curr_estab(snmp: &str) -> Option<u32> {
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let column = names.split_whitespace().position(|name| name == "CurrEstab")?;
+    values.split_whitespace().nth(column)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +77,7 @@ mod tests {
         );
         let sockstat = "sockets: used 9\nTCP: inuse 5 orphan 0 tw 2 alloc 7 mem 1\nUDP: inuse 1 mem 0\n";
         assert_eq!(parse_time_wait(sockstat), Some(2));
+        let snmp = "Ip: Forwarding\nIp: 1\nTcp: RtoAlgorithm MaxConn CurrEstab InSegs\nTcp: 1 -1 42 7\n";
+        assert_eq!(parse_curr_estab(snmp), Some(42));
     }
 }

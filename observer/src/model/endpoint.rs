@@ -103,10 +103,13 @@ impl EndpointTable {
         row
     }
 
-    /// The index of a row that is made if need be.
-    pub(super) fn index(&mut self, key: EndpointKey, now: Duration) -> u32 {
-        *self.by_key.entry(key).or_insert_with(|| {
-            narrow(self.rows.insert(Endpoint {
+    /// The index of a row that is made if need be, and whether it was made.
+    pub(super) fn index(&mut self, key: EndpointKey, now: Duration) -> (u32, bool) {
+        let mut made = false;
+        let rows = &mut self.rows;
+        let index = *self.by_key.entry(key).or_insert_with(|| {
+            made = true;
+            narrow(rows.insert(Endpoint {
                 key,
                 listeners: 0,
                 states: StateCounts::default(),
@@ -118,7 +121,8 @@ impl EndpointTable {
                 destinations: 0,
                 last_active: now,
             }))
-        })
+        });
+        (index, made)
     }
 
     /// A destination of this row is gone; that is no activity.
@@ -140,18 +144,23 @@ impl EndpointTable {
 
     /// Drops rows that have been empty for a while.
     pub(super) fn evict(&mut self, now: Duration) {
+        self.retain(|row| !row.is_empty() || row.destinations > 0 || now.saturating_sub(row.last_active) < LINGER);
+        if self.by_key.capacity() > 4 * self.by_key.len().max(64) {
+            self.by_key.shrink_to_fit();
+            self.rows.shrink_to_fit();
+        }
+    }
+
+    /// Drops the rows that are not to be kept.
+    pub(super) fn retain(&mut self, keep: impl Fn(&Endpoint) -> bool) {
         let by_key = &mut self.by_key;
         self.rows.retain(|_, row| {
-            let keep = !row.is_empty() || row.destinations > 0 || now.saturating_sub(row.last_active) < LINGER;
+            let keep = keep(row);
             if !keep {
                 by_key.remove(&row.key);
             }
             keep
         });
-        if by_key.capacity() > 4 * by_key.len().max(64) {
-            by_key.shrink_to_fit();
-            self.rows.shrink_to_fit();
-        }
     }
 }
 
@@ -218,12 +227,22 @@ impl DestinationTable {
 
     /// Drops rows without sockets; `gone` is told the endpoint of each.
     pub(super) fn evict(&mut self, mut gone: impl FnMut(u32)) {
-        let by_remote = &mut self.by_remote;
-        self.rows.retain(|_, row| {
+        self.retain(|row| {
             let keep = row.sockets > 0 || !row.minis.last.is_empty() || !row.minis.running.is_empty();
             if !keep {
-                by_remote.remove(&(row.endpoint, row.remote.ip(), row.remote.port()));
                 gone(row.endpoint);
+            }
+            keep
+        });
+    }
+
+    /// Drops the rows that are not to be kept.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Destination) -> bool) {
+        let by_remote = &mut self.by_remote;
+        self.rows.retain(|_, row| {
+            let keep = keep(row);
+            if !keep {
+                by_remote.remove(&(row.endpoint, row.remote.ip(), row.remote.port()));
             }
             keep
         });

@@ -19,6 +19,8 @@ pub enum Event {
         new: TcpState,
         /// The process, where the change was made in its context (connect, listen).
         by: Option<Process>,
+        /// No process holds the socket any more.
+        orphan: bool,
     },
     /// connect() is about to send its SYN.
     Connecting {
@@ -51,13 +53,19 @@ pub enum Event {
         state: Found,
         /// How it came by its port.
         binding: Binding,
+        /// No process holds the socket any more.
+        orphan: bool,
     },
     /// A scan found a process that holds the socket open.
     Held {
         /// The socket.
         id: SocketId,
+        /// Its namespace.
+        netns: NetnsId,
         /// The process.
         by: Process,
+        /// Its file descriptor.
+        fd: u32,
     },
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Listener {
     pub(super) port: u16,
     pub(super) process: Option<Process>,
     pub(super) generation: u32,
+    /// The last pass over open files that saw its process hold it.
+    pub(super) held_in_pass: u8,
 }
 
 /// All listening sockets.
@@ -26,6 +28,15 @@ pub(super) struct ListenerTable {
 impl ListenerTable {
     pub(super) fn get_mut(&mut self, id: SocketId) -> Option<&mut Listener> {
         self.by_id.get_mut(&id)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Listener> {
+        self.by_id.values_mut()
+    }
+
+    /// Listeners of a namespace.
+    pub(super) fn of_namespace(&self, netns: NetnsId) -> Vec<SocketId> {
+        self.by_id.iter().filter(|(_, listener)| listener.netns == netns).map(|(id, _)| *id).collect()
     }
 
     /// Adds a listener; returns the one that had this id before.

@@ -8,8 +8,11 @@
 mod endpoint;
 pub mod event;
 pub mod history;
+mod holders;
 mod listener;
 pub mod namespace;
+mod owner;
+mod ports;
 mod reconcile;
 mod report;
 pub mod snapshot;
@@ -19,13 +22,14 @@ pub mod units;
 
 use std::{net::SocketAddr, time::Duration};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::{
     endpoint::{DestinationTable, EndpointTable, Flow},
     event::{Binding, Event, Identity},
     listener::{Listener, ListenerTable},
     namespace::{Namespace, NamespaceReading},
+    owner::{HolderPass, Owner, OwnerTable},
     snapshot::{Direction, EndpointKey, Host},
     socket::{Socket, SocketTable, TupleKey},
     trust::{Drift, HookStatus, Losses, Trust},
@@ -39,7 +43,11 @@ pub struct Model {
     listeners: ListenerTable,
     endpoints: EndpointTable,
     destinations: DestinationTable,
+    owners: OwnerTable,
+    holder_pass: HolderPass,
     namespaces: FxHashMap<NetnsId, Namespace>,
+    /// Namespaces that events or open files have named and nobody has read yet.
+    unread: FxHashSet<NetnsId>,
     host: Host,
     trust: Trust,
     totals: Flow,
@@ -67,36 +75,84 @@ impl Model {
         let of_scan = matches!(event, Event::Scanned { .. } | Event::Held { .. });
         self.trust.events_total += u64::from(!of_scan);
         match *event {
-            Event::State { socket, old, new, by, .. } => self.on_state(&socket, old, new, by),
+            Event::State { socket, old, new, by, orphan, .. } => {
+                self.on_state(&socket, old, new, by);
+                if orphan {
+                    self.set_orphan(socket.id);
+                }
+            }
             Event::Connecting { socket, by } => {
                 let index = self.meet(&socket, TcpState::SynSent, Direction::Outbound);
-                self.set_process(index, by);
+                self.set_owner(index, by);
             }
             // A peer that was quicker than accept() leaves a closed socket: its end was already seen.
             Event::Accepted { state: TcpState::Closed, .. } => {}
             Event::Accepted { socket, state, by } => {
                 let index = self.meet(&socket, state, Direction::Inbound);
-                self.set_process(index, by);
+                self.set_owner(index, by);
             }
             Event::Destroyed { id, .. } => {
                 self.remove_listener(id);
                 self.remove_socket(id);
             }
-            Event::Scanned { socket, state, binding } => self.on_scanned(&socket, state, binding),
-            Event::Held { id, by } => self.on_held(id, by),
+            Event::Scanned { socket, state, binding, orphan } => {
+                self.on_scanned(&socket, state, binding);
+                if orphan {
+                    self.set_orphan(socket.id);
+                }
+            }
+            Event::Held { id, netns, by, .. } => {
+                self.note_namespace(netns);
+                self.on_held(id, by);
+            }
         }
     }
 
     /// Takes note of what a namespace was read to be.
     pub fn set_namespace(&mut self, netns: NetnsId, reading: NamespaceReading) {
-        if let Some(known) = self.namespaces.get_mut(&netns)
-            && known.has_ports_of(&reading)
-        {
-            known.reading = reading;
-            return;
+        self.unread.remove(&netns);
+        match self.namespaces.get_mut(&netns) {
+            Some(known) if known.has_ports_of(&reading) => known.reading = reading,
+            Some(known) => {
+                known.set_reading(reading);
+                self.recount_ports(netns);
+            }
+            None => {
+                self.namespaces.insert(netns, Namespace::new(reading));
+                self.recount_ports(netns);
+            }
         }
-        self.namespaces.insert(netns, Namespace::new(reading));
-        self.recount_ports(netns);
+    }
+
+    /// Namespaces that events or open files have named and nobody has read yet.
+    pub fn unread_namespaces(&self) -> impl Iterator<Item = NetnsId> + '_ {
+        self.unread.iter().copied()
+    }
+
+    /// The namespace is gone, and the kernel has ended what was in it.
+    pub fn forget_namespace(&mut self, netns: NetnsId) {
+        self.unread.remove(&netns);
+        let sockets: Vec<SocketId> = self.sockets_of(netns).map(|socket| socket.id).collect();
+        for id in sockets {
+            self.remove_socket(id);
+        }
+        for id in self.listeners.of_namespace(netns) {
+            self.remove_listener(id);
+        }
+        self.destinations.retain(|row| self.endpoints.get(row.endpoint).key.netns != netns);
+        self.endpoints.retain(|row| row.key.netns != netns);
+        self.namespaces.remove(&netns);
+    }
+
+    fn sockets_of(&self, netns: NetnsId) -> impl Iterator<Item = &Socket> {
+        self.sockets.iter().filter(move |socket| self.endpoints.get(socket.endpoint).key.netns == netns)
+    }
+
+    /// Takes note of a namespace that was named.
+    fn note_namespace(&mut self, netns: NetnsId) {
+        if !self.namespaces.contains_key(&netns) {
+            self.unread.insert(netns);
+        }
     }
 
     /// Takes note of what the host was read to be.
@@ -104,12 +160,33 @@ impl Model {
         self.host = host;
     }
 
-    /// Takes note of losses counted so far; they only grow.
-    pub fn set_losses(&mut self, losses: Losses, now: Duration) {
-        if losses.total() > self.trust.losses.total() {
+    /// Takes note of losses counted so far; they only grow. Returns whether there are new ones.
+    pub fn set_losses(&mut self, losses: Losses, now: Duration) -> bool {
+        let is_new = losses.total() > self.trust.losses.total();
+        if is_new {
             self.trust.last_loss_at = Some(now);
         }
         self.trust.losses = losses;
+        is_new
+    }
+
+    /// Events since start.
+    #[must_use]
+    pub const fn events_total(&self) -> u64 {
+        self.trust.events_total
+    }
+
+    /// Whether nothing is known to be in the namespace.
+    #[must_use]
+    pub fn is_empty(&self, netns: NetnsId) -> bool {
+        self.endpoints.iter().filter(|(_, row)| row.key.netns == netns).all(|(_, row)| row.is_empty())
+    }
+
+    /// Sockets in ESTABLISHED or CLOSE_WAIT: what the kernel calls `CurrEstab`.
+    #[must_use]
+    pub fn established_or_close_wait(&self, netns: NetnsId) -> u32 {
+        let rows = self.endpoints.iter().filter(|(_, row)| row.key.netns == netns);
+        rows.map(|(_, row)| row.states.get(TcpState::Established) + row.states.get(TcpState::CloseWait)).sum()
     }
 
     fn on_state(&mut self, socket: &Identity, old: TcpState, new: TcpState, by: Option<Process>) {
@@ -124,7 +201,7 @@ impl Model {
                 }
                 let index = self.upsert(socket, new, Direction::Outbound);
                 if let Some(by) = by {
-                    self.set_process(index, by);
+                    self.set_owner(index, by);
                 }
             }
             (TcpState::SynReceived, TcpState::Established) => {
@@ -184,6 +261,8 @@ impl Model {
                 remote_port: tuple.remote_port,
                 remote_ip: tuple.remote_ip,
                 state,
+                owner: Owner::UNKNOWN,
+                held_in_pass: self.holder_pass.number,
                 uses_range: false,
             },
             |socket| key_of(endpoints, socket),
@@ -203,7 +282,7 @@ impl Model {
     fn place(&mut self, netns: NetnsId, tuple: &FourTuple, direction: Direction) -> (u32, u32) {
         let local_port = (direction == Direction::Inbound).then_some(tuple.local_port);
         let key = EndpointKey { netns, direction, local_ip: tuple.local_ip, local_port };
-        let endpoint = self.endpoints.index(key, self.now);
+        let endpoint = self.endpoint(key);
         if direction == Direction::Inbound {
             return (endpoint, Socket::NO_DESTINATION);
         }
@@ -213,6 +292,15 @@ impl Model {
             self.endpoints.touch(endpoint, self.now).destinations += 1;
         }
         (endpoint, destination)
+    }
+
+    /// The index of a row that is made if need be.
+    fn endpoint(&mut self, key: EndpointKey) -> u32 {
+        let (index, made) = self.endpoints.index(key, self.now);
+        if made {
+            self.note_namespace(key.netns);
+        }
+        index
     }
 
     fn set_state(&mut self, index: u32, state: TcpState) {
@@ -232,46 +320,6 @@ impl Model {
         }
     }
 
-    /// connect() chooses the port after the socket is in SYN_SENT: a later event tells it.
-    fn learn_port(&mut self, index: u32, port: u16) {
-        if port == 0 || self.sockets.get(index).local_port != 0 {
-            return;
-        }
-        let endpoints = &self.endpoints;
-        self.sockets.set_local_port(index, port, |socket| key_of(endpoints, socket));
-        self.use_port(index);
-    }
-
-    /// Counts the socket's local port against its destination, if it is one that connect() may choose.
-    fn use_port(&mut self, index: u32) {
-        let socket = self.sockets.get(index);
-        let netns = self.endpoints.get(socket.endpoint).key.netns;
-        let uses = self.namespaces.get(&netns).is_some_and(|it| it.usable.contains(socket.local_port));
-        if let Some(row) = self.destinations.get_mut(socket.destination) {
-            row.ports_used += u32::from(uses);
-            self.sockets.get_mut(index).uses_range = uses;
-        }
-    }
-
-    /// The range of a namespace changed: which sockets count against it is found anew.
-    fn recount_ports(&mut self, netns: NetnsId) {
-        let Self { sockets, endpoints, destinations, namespaces, .. } = self;
-        let Some(namespace) = namespaces.get(&netns) else {
-            return;
-        };
-        for socket in sockets.iter_mut() {
-            if endpoints.get(socket.endpoint).key.netns != netns {
-                continue;
-            }
-            let Some(row) = destinations.get_mut(socket.destination) else {
-                continue;
-            };
-            let uses = namespace.usable.contains(socket.local_port);
-            row.ports_used = row.ports_used + u32::from(uses) - u32::from(socket.uses_range);
-            socket.uses_range = uses;
-        }
-    }
-
     /// Takes a socket out and counts its end. Unknown ids are those of sockets that never connected.
     fn remove_socket(&mut self, id: SocketId) {
         let Some(index) = self.sockets.find(id) else {
@@ -279,6 +327,7 @@ impl Model {
         };
         let endpoints = &self.endpoints;
         let socket = self.sockets.remove(index, |socket| key_of(endpoints, socket));
+        self.owners.release(socket.endpoint, socket.owner);
         let row = self.endpoints.touch(socket.endpoint, self.now);
         *row.states.get_mut(socket.state) -= 1;
         let opened = socket.state.is_past_handshake();
@@ -301,9 +350,15 @@ impl Model {
     fn add_listener(&mut self, socket: &Identity, process: Option<Process>) {
         let Identity { id, netns, tuple } = *socket;
         self.remove_listener(id);
-        let listener =
-            Listener { netns, ip: tuple.local_ip, port: tuple.local_port, process, generation: self.generation };
-        let endpoint = self.endpoints.index(listener_key(&listener), self.now);
+        let listener = Listener {
+            netns,
+            ip: tuple.local_ip,
+            port: tuple.local_port,
+            process,
+            generation: self.generation,
+            held_in_pass: self.holder_pass.number,
+        };
+        let endpoint = self.endpoint(listener_key(&listener));
         self.endpoints.touch(endpoint, self.now).listeners += 1;
         self.listeners.insert(id, listener);
     }
@@ -313,20 +368,6 @@ impl Model {
             && let Some(endpoint) = self.endpoints.find(&listener_key(&listener))
         {
             self.endpoints.touch(endpoint, self.now).listeners -= 1;
-        }
-    }
-
-    fn set_process(&mut self, index: u32, by: Process) {
-        let endpoint = self.sockets.get(index).endpoint;
-        self.endpoints.touch(endpoint, self.now).process = Some(by);
-    }
-
-    fn on_held(&mut self, id: SocketId, by: Process) {
-        if let Some(listener) = self.listeners.get_mut(id) {
-            listener.process.get_or_insert(by);
-        } else if let Some(index) = self.sockets.find(id) {
-            let endpoint = self.sockets.get(index).endpoint;
-            self.endpoints.touch(endpoint, self.now).process.get_or_insert(by);
         }
     }
 

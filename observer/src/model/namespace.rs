@@ -1,10 +1,14 @@
 //! Network namespaces: the port range that each has for itself.
 
+use std::sync::Arc;
+
 use super::units::PortRange;
 
 /// What was read of a namespace; `None` where it could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceReading {
+    /// Its `ip netns` name, else the command name of its oldest process.
+    pub name: Option<Arc<str>>,
     /// `net.ipv4.ip_local_port_range`
     pub port_range: Option<PortRange>,
     /// `net.ipv4.ip_local_reserved_ports`
@@ -13,6 +17,8 @@ pub struct NamespaceReading {
     pub tcp_tw_reuse: Option<u8>,
     /// `tw` of /proc/net/sockstat
     pub time_wait: Option<u32>,
+    /// `CurrEstab` of /proc/net/snmp: sockets in ESTABLISHED or CLOSE_WAIT.
+    pub established_or_close_wait: Option<u32>,
 }
 
 /// A set of ports, one bit each.
@@ -51,18 +57,29 @@ pub(super) struct Namespace {
     pub(super) usable: PortSet,
     /// Reserved ports of the range.
     pub(super) reserved: u32,
+    /// Its table was scanned: what is found later and not known is drift.
+    pub(super) scanned: bool,
 }
 
 impl Namespace {
     pub(super) fn new(reading: NamespaceReading) -> Self {
-        let mut usable = PortSet::empty();
-        let mut reserved = 0;
+        let mut namespace =
+            Self { reading: NamespaceReading::default(), usable: PortSet::empty(), reserved: 0, scanned: false };
+        namespace.set_reading(reading);
+        namespace
+    }
+
+    pub(super) fn set_reading(&mut self, reading: NamespaceReading) {
+        self.usable = PortSet::empty();
+        self.reserved = 0;
         if let Some(range) = reading.port_range {
-            usable.insert(range);
-            reading.reserved.iter().for_each(|range| usable.remove(*range));
-            reserved = range.size() - usable.len();
+            self.usable.insert(range);
+            for range in &reading.reserved {
+                self.usable.remove(*range);
+            }
+            self.reserved = range.size() - self.usable.len();
         }
-        Self { reading, usable, reserved }
+        self.reading = reading;
     }
 
     /// The same ports may be chosen by connect() as under `other`.

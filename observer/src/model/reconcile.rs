@@ -21,12 +21,10 @@ impl Model {
         self.scanning = Some(netns);
     }
 
-    /// The scan has shown all sockets, and all its events were applied.
-    pub fn end_scan(&mut self, summary: ScanSummary) {
-        let Some(netns) = self.scanning.take() else {
-            return;
-        };
-        self.now = summary.finished_at;
+    /// The scan has shown all sockets of the namespace, and all its events were applied.
+    pub fn end_scan(&mut self, now: Duration) {
+        let Some(netns) = self.scanning.take() else { return };
+        self.now = now;
         self.sweep(netns);
         for row in self.endpoints.iter_mut().filter(|row| row.key.netns == netns) {
             row.minis.finish();
@@ -36,6 +34,13 @@ impl Model {
                 row.minis.finish();
             }
         }
+        if let Some(namespace) = self.namespaces.get_mut(&netns) {
+            namespace.scanned = true;
+        }
+    }
+
+    /// Every namespace was scanned.
+    pub fn end_round(&mut self, summary: ScanSummary) {
         self.trust.scans_total += 1;
         self.trust.last_scan = Some(summary);
     }
@@ -69,7 +74,7 @@ impl Model {
             return;
         }
         self.add_listener(socket, None);
-        self.drift().added += u64::from(self.is_rescan());
+        self.drift().added += u64::from(self.was_scanned(socket.netns));
     }
 
     fn on_scanned_socket(&mut self, socket: &Identity, state: TcpState, binding: Binding) {
@@ -82,7 +87,7 @@ impl Model {
         }
         let direction = self.direction_of(socket, binding);
         let index = self.insert(socket, state, direction);
-        if self.is_rescan() {
+        if self.was_scanned(socket.netns) {
             self.drift().added += 1;
             if state.is_past_handshake() {
                 self.count_opened(index);
@@ -119,14 +124,8 @@ impl Model {
 
     fn sweep(&mut self, netns: NetnsId) {
         let generation = self.generation;
-        let gone: Vec<SocketId> = self
-            .sockets
-            .iter()
-            .filter(|(_, socket)| {
-                socket.generation != generation && self.endpoints.get(socket.endpoint).key.netns == netns
-            })
-            .map(|(_, socket)| socket.id)
-            .collect();
+        let gone: Vec<SocketId> =
+            self.sockets_of(netns).filter(|socket| socket.generation != generation).map(|socket| socket.id).collect();
         let gone_listeners = self.listeners.older_than(netns, generation);
         self.drift().removed += (gone.len() + gone_listeners.len()) as u64;
         for id in gone {
@@ -137,9 +136,9 @@ impl Model {
         }
     }
 
-    /// The first scan finds what was there before the hooks: that is no drift.
-    fn is_rescan(&self) -> bool {
-        self.trust.scans_total > 0
+    /// The first scan of a namespace finds what was there before the hooks: that is no drift.
+    fn was_scanned(&self, netns: NetnsId) -> bool {
+        self.namespaces.get(&netns).is_some_and(|namespace| namespace.scanned)
     }
 
     /// Once a second: rates, history, and the end of rows that have been empty for long.

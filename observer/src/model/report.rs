@@ -11,7 +11,7 @@ use super::{
     Model,
     endpoint::{Destination, Endpoint},
     namespace::Namespace,
-    snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, PortUse, Snapshot, Totals},
+    snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, OwnerRow, PortUse, Snapshot, Totals},
     units::{NetnsId, Process, TcpState},
 };
 
@@ -20,12 +20,13 @@ impl Model {
     #[must_use]
     pub fn snapshot(&self, taken_at: SystemTime, uptime: Duration, destinations: usize) -> Snapshot {
         let mut by_endpoint = self.destinations_by_endpoint();
+        let mut owners = self.owners_by_endpoint();
         let mut endpoints: Vec<EndpointRow> = self
             .endpoints
             .iter()
             .map(|(index, row)| {
                 let all = by_endpoint.remove(&index).unwrap_or_default();
-                self.endpoint_row(row, all, destinations)
+                self.endpoint_row(row, all, destinations, owners.remove(&index).unwrap_or_default())
             })
             .collect();
         endpoints.sort_unstable_by_key(|row| (Reverse(row.sockets), row.key));
@@ -57,7 +58,22 @@ impl Model {
         by_endpoint
     }
 
-    fn endpoint_row(&self, row: &Endpoint, mut all: Vec<&Destination>, most: usize) -> EndpointRow {
+    fn owners_by_endpoint(&self) -> FxHashMap<u32, Owners> {
+        let mut by_endpoint: FxHashMap<u32, Owners> = FxHashMap::default();
+        for (endpoint, process, sockets) in self.owners.iter() {
+            let owners = by_endpoint.entry(endpoint).or_default();
+            match process {
+                Some(process) => owners.processes.push(OwnerRow { process, sockets }),
+                None => owners.orphans += sockets,
+            }
+        }
+        for owners in by_endpoint.values_mut() {
+            owners.processes.sort_unstable_by_key(|row| (Reverse(row.sockets), row.process.pid));
+        }
+        by_endpoint
+    }
+
+    fn endpoint_row(&self, row: &Endpoint, mut all: Vec<&Destination>, most: usize, owners: Owners) -> EndpointRow {
         let rank = |row: &&Destination| (Reverse(ports_taken(row)), Reverse(row.sockets), row.remote);
         let destination_count = all.len();
         if destination_count > most && most > 0 {
@@ -68,6 +84,7 @@ impl Model {
         let namespace = self.namespaces.get(&row.key.netns);
         EndpointRow {
             key: row.key,
+            netns_name: namespace.and_then(|namespace| namespace.reading.name.clone()),
             listening: row.listeners > 0,
             sockets: row.states.sum(),
             peak: row.peak,
@@ -77,7 +94,9 @@ impl Model {
             failed_total: row.flow.failed,
             opened_per_second: row.flow.opened_per_second,
             closed_per_second: row.flow.closed_per_second,
-            process: self.process_of(row),
+            process: self.process_of(row, &owners),
+            owners: owners.processes,
+            orphans: owners.orphans,
             history: row.history.clone(),
             destination_count,
             destinations: all.into_iter().map(|row| destination_row(row, namespace)).collect(),
@@ -85,14 +104,14 @@ impl Model {
     }
 
     /// Inbound: the process that listens stands for connections not yet accepted too.
-    fn process_of(&self, row: &Endpoint) -> Option<Process> {
+    fn process_of(&self, row: &Endpoint, owners: &Owners) -> Option<Process> {
         let listener = match (row.key.direction, row.key.local_port) {
             (Direction::Inbound, Some(port)) => {
                 self.listeners.covering(row.key.netns, row.key.local_ip, port).and_then(|it| it.process)
             }
             _ => None,
         };
-        listener.or(row.process)
+        listener.or_else(|| owners.processes.first().map(|row| row.process)).or(row.process)
     }
 
     fn namespace_rows(&self, endpoints: &[EndpointRow]) -> Vec<NamespaceRow> {
@@ -105,6 +124,7 @@ impl Model {
             .iter()
             .map(|(netns, namespace)| NamespaceRow {
                 netns: *netns,
+                name: namespace.reading.name.clone(),
                 port_range: namespace.reading.port_range,
                 reserved_ports: namespace.reserved,
                 tcp_tw_reuse: namespace.reading.tcp_tw_reuse,
@@ -115,6 +135,13 @@ impl Model {
         rows.sort_unstable_by_key(|row| row.netns);
         rows
     }
+}
+
+/// Who holds the sockets of an endpoint.
+#[derive(Default)]
+struct Owners {
+    processes: Vec<OwnerRow>,
+    orphans: u32,
 }
 
 fn destination_row(row: &Destination, namespace: Option<&Namespace>) -> DestinationRow {

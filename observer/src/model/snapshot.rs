@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -78,6 +79,8 @@ pub struct EndpointKey {
 pub struct EndpointRow {
     /// Its identity.
     pub key: EndpointKey,
+    /// The name of its namespace, if that is known.
+    pub netns_name: Option<Arc<str>>,
     /// A listener is bound to exactly this address.
     pub listening: bool,
     /// Full sockets that are connected or connecting.
@@ -96,14 +99,27 @@ pub struct EndpointRow {
     pub opened_per_second: f64,
     /// Connections ended per second, over the last second.
     pub closed_per_second: f64,
-    /// The process that listens, or that last connected or accepted here.
+    /// The process that listens, else the one that holds most of the sockets.
     pub process: Option<Process>,
+    /// Processes by how many of the sockets they hold, those with the most first.
+    pub owners: Vec<OwnerRow>,
+    /// Sockets whose last descriptor was closed: the kernel finishes them alone.
+    pub orphans: u32,
     /// `sockets`, one value a second, the newest last.
     pub history: History,
     /// How many destinations an outbound row has, shown or not.
     pub destination_count: usize,
     /// Its most used destinations, the most used first.
     pub destinations: Vec<DestinationRow>,
+}
+
+/// A process that holds sockets of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnerRow {
+    /// The process.
+    pub process: Process,
+    /// How many it holds.
+    pub sockets: u32,
 }
 
 /// One remote address as seen from one local ip: where port headroom lives.
@@ -160,6 +176,8 @@ impl PortUse {
 pub struct NamespaceRow {
     /// Its inode number.
     pub netns: NetnsId,
+    /// Its `ip netns` name, else the command name of its oldest process.
+    pub name: Option<Arc<str>>,
     /// `net.ipv4.ip_local_port_range`
     pub port_range: Option<PortRange>,
     /// Ports of the range that `net.ipv4.ip_local_reserved_ports` sets apart.

@@ -6,7 +6,10 @@ use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 use slab::Slab;
 
-use super::units::{FourTuple, NetnsId, SocketId, TcpState};
+use super::{
+    owner::Owner,
+    units::{FourTuple, NetnsId, SocketId, TcpState},
+};
 
 /// A full socket that is connected or connecting. Its namespace and local ip are those of its endpoint.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +24,9 @@ pub(super) struct Socket {
     pub(super) remote_port: u16,
     pub(super) remote_ip: IpAddr,
     pub(super) state: TcpState,
+    pub(super) owner: Owner,
+    /// The last pass over open files that saw its owner hold it.
+    pub(super) held_in_pass: u8,
     /// Its local port is one that connect() may choose: it counts against its destination's ports.
     pub(super) uses_range: bool,
 }
@@ -76,8 +82,8 @@ impl SocketTable {
         &mut self.slots[index as usize]
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Socket)> {
-        self.slots.iter().map(|(index, socket)| (narrow(index), socket))
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Socket> {
+        self.slots.iter().map(|(_, socket)| socket)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Socket> {

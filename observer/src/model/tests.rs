@@ -98,8 +98,10 @@ fn what_was_there_before_is_found_by_the_first_scan_and_is_no_drift() {
          c 10.0.0.9:40000>10.0.0.7:5432 found established autobound
          b 10.0.0.9:50001>10.0.0.7:5432 found established explicit locked
          end
+         files
          l held by 3 nginx
          c held by 4 app
+         files end
          show",
         "out 10.0.0.9 sockets 2 (established 2) opened 0 closed 0 failed 0 app/4
            10.0.0.7:5432 sockets 2 ports 2+0 of 28232
@@ -264,5 +266,74 @@ fn the_process_of_a_forgotten_row_and_the_row_itself_go_after_a_minute() {
         "out 10.0.0.5 sockets 0 opened 1 closed 1 failed 0
          0 sockets 0 connections opened 1 closed 1 failed 0 drift 0+0-0
          0 sockets 0 connections opened 1 closed 1 failed 0 drift 0+0-0",
+    );
+}
+
+#[test]
+fn owners_come_from_connect_and_accept_and_the_listener_stands_for_what_is_not_accepted() {
+    check(
+        "l 10.0.0.9:80>0.0.0.0:0 closed>listen by 3 nginx
+         a 10.0.0.9:80>10.0.0.5:1 syn_received>established
+         b 10.0.0.9:80>10.0.0.5:2 syn_received>established
+         c 10.0.0.9:0>10.0.0.7:5432 closed>syn_sent by 7 app
+         show owners
+         a accepted established by 4 worker
+         show owners
+         c syn_sent>closed
+         show owners",
+        "10.0.0.9:80 shown nginx/3 orphans 0
+         10.0.0.9 app/7:1 orphans 0
+         10.0.0.9:80 worker/4:1 shown nginx/3 orphans 0
+         10.0.0.9 app/7:1 orphans 0
+         10.0.0.9:80 worker/4:1 shown nginx/3 orphans 0
+         10.0.0.9 shown app/7 orphans 0",
+    );
+}
+
+#[test]
+fn a_pass_over_open_files_gives_sockets_to_who_holds_them() {
+    check(
+        "c 10.0.0.9:1>10.0.0.7:1 closed>syn_sent by 7 parent
+         d 10.0.0.9:2>10.0.0.7:1 closed>syn_sent by 7 parent
+         e 10.0.0.9:3>10.0.0.7:1 closed>syn_sent by 7 parent
+         f 10.0.0.9:4>10.0.0.7:1 syn_sent>established
+         files
+         c held by 7 parent
+         c held by 8 child
+         d held by 8 child
+         d held by 9 other
+         f held by 8 child
+         files end
+         show owners",
+        // c: the parent still holds it. d: the first that holds it. e: nobody does. f: was not known.
+        "10.0.0.9 child/8:2 parent/7:1 orphans 0",
+    );
+}
+
+#[test]
+fn a_closed_socket_is_an_orphan_until_it_ends() {
+    check(
+        "c 10.0.0.9:1>10.0.0.7:1 closed>syn_sent by 7 app
+         d 10.0.0.9:2>10.0.0.7:1 closed>syn_sent by 7 app
+         scan
+         c found fin_wait_1 orphan
+         d found established
+         end
+         show owners
+         c fin_wait_1>closed
+         show owners",
+        "10.0.0.9 app/7:1 orphans 1
+         10.0.0.9 app/7:1 orphans 0",
+    );
+}
+
+#[test]
+fn an_owner_that_sets_its_hand_on_a_socket_during_the_pass_keeps_it() {
+    check(
+        "files
+         c 10.0.0.9:1>10.0.0.7:1 closed>syn_sent by 7 app
+         files end
+         show owners",
+        "10.0.0.9 app/7:1 orphans 0",
     );
 }

@@ -138,13 +138,15 @@ pub struct Losses {
     pub read_failed: u64,
     /// User space could not make sense of a record.
     pub undecodable: u64,
+    /// The kernel did not run a hook because it interrupted itself (`recursion_misses` of the program).
+    pub missed: u64,
 }
 
 impl Losses {
     /// All of them.
     #[must_use]
     pub const fn total(self) -> u64 {
-        self.ring_full + self.read_failed + self.undecodable
+        self.ring_full + self.read_failed + self.undecodable + self.missed
     }
 }
 

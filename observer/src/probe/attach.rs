@@ -1,5 +1,7 @@
 //! Loads the BPF object with this kernel's offsets and climbs the ladder of each hook.
 
+use std::os::fd::{AsFd as _, AsRawFd as _};
+
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, PerCpuArray, RingBuf},
@@ -117,7 +119,13 @@ impl Attached {
             let per_cpu = self.losses.get(&(loss as u32), 0);
             per_cpu.map_or(0, |per_cpu| per_cpu.iter().sum())
         };
-        Losses { ring_full: count(Loss::RingFull), read_failed: count(Loss::ReadFailed), undecodable: 0 }
+        Losses { ring_full: count(Loss::RingFull), read_failed: count(Loss::ReadFailed), ..Losses::default() }
+    }
+
+    /// How often the kernel did not run one of the hooks because it had interrupted itself.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.ebpf.programs().filter_map(|(_, program)| recursion_misses(program)).sum()
     }
 
     /// A new pass over the kernel's table, of the network namespace of the calling thread.
@@ -129,6 +137,14 @@ impl Attached {
     pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
         aya_log::EbpfLogger::init(&mut self.ebpf)
     }
+}
+
+/// How often the kernel did not run a program because the same program was running on that CPU; `None` for a program
+/// that is not loaded, and before 5.12.
+fn recursion_misses(program: &aya::programs::Program) -> Option<u64> {
+    let fd = program.fd().ok()?.as_fd().as_raw_fd();
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }
 
 fn take_map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(

@@ -38,6 +38,7 @@ pub const WANTED: &[Wanted] = &[
     vital("sock", "sk_protocol", |o| &mut o.sk_protocol),
     detail("inet_sock", "inet_sport", |o| &mut o.inet_sport),
     detail("sock", "sk_userlocks", |o| &mut o.sk_userlocks),
+    detail("sock_common", "skc_flags", |o| &mut o.sk_flags),
     detail("inet_connection_sock", "icsk_bind_hash", |o| &mut o.icsk_bind_hash),
     detail("inet_bind_bucket", "fastreuse", |o| &mut o.fastreuse),
     detail("inet_bind_bucket", "fastreuseport", |o| &mut o.fastreuseport),

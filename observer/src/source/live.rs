@@ -43,6 +43,12 @@ impl Live {
         self.attached.losses()
     }
 
+    /// How often the kernel did not run one of the hooks because it had interrupted itself.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.attached.missed()
+    }
+
     /// Starts a pass over the kernel's table, in the network namespace of the calling thread.
     pub fn start_pass(&mut self, hook: Hook) -> Result<Pass, String> {
         self.attached.open_iterator(hook).map(Pass::new)

@@ -5,6 +5,7 @@
 
 mod connections;
 mod failures;
+mod namespaces;
 mod ports;
 mod scale;
 mod support;

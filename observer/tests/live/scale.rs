@@ -11,7 +11,8 @@ use crate::support::{
 /// Counts by state of `observer snapshot --json` and of `ss`, both run here and now.
 #[track_caller]
 fn assert_snapshot_equals_ss() {
-    let json: Value = serde_json::from_str(&run(env!("CARGO_BIN_EXE_observer"), &["snapshot", "--json"])).unwrap();
+    let json: Value =
+        serde_json::from_str(&run(env!("CARGO_BIN_EXE_observer"), &["snapshot", "--own-netns", "--json"])).unwrap();
     let mut counted: BTreeMap<String, u64> = BTreeMap::new();
     for endpoint in json["endpoints"].as_array().unwrap() {
         for (state, count) in endpoint["states"].as_object().unwrap() {

@@ -10,10 +10,11 @@ use std::{
 };
 
 use observer::{
-    engine::{Engine, Options, Scans},
+    engine::{Engine, Options, Scans, Watched},
+    host,
     model::{
         snapshot::{Direction, EndpointRow, Snapshot},
-        units::TcpState,
+        units::{NetnsId, TcpState},
     },
 };
 use socket2::{Domain, Socket, Type};
@@ -49,9 +50,14 @@ pub(crate) fn set_sysctl(name: &str, value: &str) {
     fs::write(&path, value).unwrap_or_else(|error| panic!("write {path}: {error}"));
 }
 
+/// Events alone after the first scan, of the calling thread's namespace alone: tests run side by side.
+pub(crate) fn options() -> Options {
+    Options { scans: Scans::OnlyAtStart, watched: Watched::Own, ..Options::default() }
+}
+
 /// The engine, fed by events alone after its first scan.
 pub(crate) fn observe() -> Engine {
-    Engine::start(Options { scans: Scans::OnlyAtStart, diagnostics: false }).expect("start the engine")
+    Engine::start(options()).expect("start the engine")
 }
 
 /// Polls the engine until `wanted` gives a value of its snapshot; fails with the last snapshot after ten seconds.
@@ -90,7 +96,11 @@ pub(crate) type Counts = BTreeMap<(Row, &'static str), u32>;
 /// What `ss` says of the calling thread's namespace, grouped as `observer` groups: a local address with a listener is
 /// inbound, everything else is outbound by its local ip.
 pub(crate) fn truth() -> Counts {
-    let text = run("ss", &["-Htan"]);
+    parse_ss(&run("ss", &["-Htan"]))
+}
+
+/// What `ss -Htan` printed, grouped.
+pub(crate) fn parse_ss(text: &str) -> Counts {
     let sockets: Vec<(&str, SocketAddr)> = text
         .lines()
         .map(|line| {
@@ -115,8 +125,13 @@ pub(crate) fn truth() -> Counts {
 
 /// The same of a snapshot.
 pub(crate) fn counted(snapshot: &Snapshot) -> Counts {
+    counted_in(snapshot, host::netns::current().unwrap())
+}
+
+/// The same of one namespace among those of a snapshot.
+pub(crate) fn counted_in(snapshot: &Snapshot, netns: NetnsId) -> Counts {
     let mut counts = Counts::new();
-    for row in &snapshot.endpoints {
+    for row in snapshot.endpoints.iter().filter(|row| row.key.netns == netns) {
         for (state, count) in row.states.iter() {
             counts.insert((key(row), state.name()), count);
         }

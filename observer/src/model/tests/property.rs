@@ -12,7 +12,6 @@ use crate::model::{
     Model,
     event::{Binding, Event, Found, Identity},
     snapshot::Snapshot,
-    trust::ScanSummary,
     units::{Comm, FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
 };
 
@@ -47,12 +46,12 @@ fn event() -> impl Strategy<Value = Event> {
     let at = Duration::ZERO;
     prop_oneof![
         6 => (identity(), state(), state())
-            .prop_map(move |(socket, old, new)| Event::State { socket, at, old, new, by: Some(by) }),
+            .prop_map(move |(socket, old, new)| Event::State { socket, at, old, new, by: Some(by), orphan: new == TcpState::FinWait2 }),
         1 => (identity(), state())
             .prop_map(move |(socket, state)| Event::Accepted { socket, state, by }),
         1 => identity().prop_map(move |socket| Event::Connecting { socket, by }),
         1 => identity().prop_map(|it| Event::Destroyed { id: it.id, netns: it.netns }),
-        1 => identity().prop_map(move |it| Event::Held { id: it.id, by }),
+        1 => identity().prop_map(move |it| Event::Held { id: it.id, netns: NETNS, by, fd: 3 }),
         2 => scanned(),
     ]
 }
@@ -62,7 +61,12 @@ fn scanned() -> impl Strategy<Value = Event> {
         prop_oneof![state().prop_map(Found::Full), Just(Found::TimeWait(TcpState::TimeWait)), Just(Found::Request),];
     let binding = (any::<bool>(), any::<Option<bool>>())
         .prop_map(|(port_locked, explicit_bucket)| Binding { port_locked, explicit_bucket });
-    (identity(), found, binding).prop_map(|(socket, state, binding)| Event::Scanned { socket, state, binding })
+    (identity(), found, binding).prop_map(|(socket, state, binding)| Event::Scanned {
+        socket,
+        state,
+        binding,
+        orphan: false,
+    })
 }
 
 fn feed(model: &mut Model, events: &[Event]) {
@@ -70,6 +74,8 @@ fn feed(model: &mut Model, events: &[Event]) {
         let now = Duration::from_millis(index as u64);
         model.apply(event, now);
         match index % 16 {
+            3 => model.begin_holders(),
+            5 => model.end_holders(),
             7 => model.begin_scan(NETNS),
             13 => end_scan(model),
             15 => model.tick(now),
@@ -79,7 +85,7 @@ fn feed(model: &mut Model, events: &[Event]) {
 }
 
 fn end_scan(model: &mut Model) {
-    model.end_scan(ScanSummary { finished_at: Duration::from_mins(1), took: Duration::ZERO, found: 0 });
+    model.end_scan(Duration::from_mins(1));
 }
 
 fn snapshot(model: &Model) -> Snapshot {
@@ -100,6 +106,10 @@ proptest! {
         prop_assert_eq!(snapshot.totals.sockets, sockets);
         prop_assert_eq!(sockets - inbound, towards);
         prop_assert!(snapshot.totals.connections <= sockets);
+        for row in &snapshot.endpoints {
+            let owned: u32 = row.owners.iter().map(|owner| owner.sockets).sum();
+            prop_assert!(owned + row.orphans <= row.sockets);
+        }
     }
 
     #[test]
@@ -113,7 +123,7 @@ proptest! {
         for (id, (socket, state)) in &truth {
             let socket = Identity { id: SocketId(*id), ..*socket };
             let binding = Binding::default();
-            model.apply(&Event::Scanned { socket, state: Found::Full(*state), binding }, Duration::ZERO);
+            model.apply(&Event::Scanned { socket, state: Found::Full(*state), binding, orphan: false }, Duration::ZERO);
         }
         end_scan(&mut model);
         let snapshot = snapshot(&model);

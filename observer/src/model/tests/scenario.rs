@@ -5,12 +5,13 @@
 //! ID [LOCAL>REMOTE] old>new [by PID COMM]         a state change; the four-tuple is kept for later lines
 //! ID [LOCAL>REMOTE] accepted STATE by PID COMM
 //! ID [LOCAL>REMOTE] connecting by PID COMM
-//! ID [LOCAL>REMOTE] found STATE|tw:STATE|request [locked] [explicit|autobound]
+//! ID [LOCAL>REMOTE] found STATE|tw:STATE|request [locked] [explicit|autobound] [orphan]
 //! ID held by PID COMM
 //! ID destroyed
 //! scan | end | abandon                            around what a scan found
+//! files | files end                               around what a pass over open files found
 //! tick [SECONDS]                                  time goes on
-//! show                                            print all rows
+//! show [owners]                                   print all rows, or who holds their sockets
 //! ```
 
 use std::{
@@ -35,6 +36,7 @@ const NETNS: NetnsId = NetnsId(1);
 #[track_caller]
 pub(super) fn check(scenario: &str, expected: &str) {
     let mut stage = Stage::default();
+    stage.model.set_namespace(NETNS, NamespaceReading::default());
     for line in scenario.lines().map(str::trim).filter(|line| !line.is_empty()) {
         stage.run(line);
     }
@@ -58,16 +60,24 @@ impl Stage {
             ["range", range, "reserved", reserved] => self.set_range(range, &[reserved]),
             ["scan"] => self.model.begin_scan(NETNS),
             ["abandon"] => self.model.abandon_scan(),
-            ["end"] => self.model.end_scan(ScanSummary { finished_at: self.now, took: Duration::ZERO, found: 0 }),
+            ["end"] => self.end_scan(),
             ["tick"] => self.tick(1),
             ["tick", seconds] => self.tick(seconds.parse().unwrap()),
+            ["files"] => self.model.begin_holders(),
+            ["files", "end"] => self.model.end_holders(),
             ["show"] => self.show(),
+            ["show", "owners"] => self.show_owners(),
             [id, ref rest @ ..] => {
                 let event = self.event(id, rest);
                 self.model.apply(&event, self.now);
             }
             [] => unreachable!("empty lines are left out"),
         }
+    }
+
+    fn end_scan(&mut self) {
+        self.model.end_scan(self.now);
+        self.model.end_round(ScanSummary { finished_at: self.now, took: Duration::ZERO, found: 0 });
     }
 
     fn tick(&mut self, seconds: u64) {
@@ -98,19 +108,45 @@ impl Stage {
         let socket = || Identity { id, netns: NETNS, tuple: self.tuples[name] };
         match rest {
             ["destroyed"] => Event::Destroyed { id, netns: NETNS },
-            ["held", by @ ..] => Event::Held { id, by: process(by).unwrap() },
+            ["held", by @ ..] => Event::Held { id, netns: NETNS, by: process(by).unwrap(), fd: 3 },
             ["connecting", by @ ..] => Event::Connecting { socket: socket(), by: process(by).unwrap() },
             ["accepted", at, by @ ..] => {
                 Event::Accepted { socket: socket(), state: state(at), by: process(by).unwrap() }
             }
-            ["found", what, binding @ ..] => {
-                Event::Scanned { socket: socket(), state: found(what), binding: self::binding(binding) }
-            }
+            ["found", what, binding @ ..] => Event::Scanned {
+                socket: socket(),
+                state: found(what),
+                binding: self::binding(binding),
+                orphan: binding.contains(&"orphan"),
+            },
             [change, by @ ..] => {
                 let (old, new) = change.split_once('>').unwrap();
-                Event::State { socket: socket(), at: self.now, old: state(old), new: state(new), by: process(by) }
+                Event::State {
+                    socket: socket(),
+                    at: self.now,
+                    old: state(old),
+                    new: state(new),
+                    by: process(by),
+                    orphan: false,
+                }
             }
             [] => panic!("what happened to {name}?"),
+        }
+    }
+
+    fn show_owners(&mut self) {
+        let snapshot = self.model.snapshot(SystemTime::UNIX_EPOCH, self.now, 0);
+        for row in &snapshot.endpoints {
+            let local = row.key.local_port.map_or_else(String::new, |port| format!(":{port}"));
+            write!(self.shown, "{}{local}", row.key.local_ip).unwrap();
+            for owner in &row.owners {
+                write!(self.shown, " {}/{}:{}", owner.process.comm, owner.process.pid.0, owner.sockets).unwrap();
+            }
+            let listener = row.process.filter(|process| row.owners.iter().all(|owner| owner.process != *process));
+            if let Some(process) = listener {
+                write!(self.shown, " shown {}/{}", process.comm, process.pid.0).unwrap();
+            }
+            writeln!(self.shown, " orphans {}", row.orphans).unwrap();
         }
     }
 

@@ -78,8 +78,10 @@ pub(crate) enum Value<'a> {
     Endpoint(&'a EndpointRow),
     /// Command name and pid.
     Process(Option<(String, u32)>),
+    /// Sockets that only the kernel still holds.
+    Orphans,
     Direction(Direction),
-    Namespace(NetnsId),
+    Namespace(Option<&'a str>, NetnsId),
     Count(u32),
     Total(u64),
     Rate(f64),
@@ -103,6 +105,9 @@ fn established(row: &EndpointRow) -> Value<'_> {
 }
 
 fn process(row: &EndpointRow) -> Value<'_> {
+    if row.sockets > 0 && row.orphans == row.sockets {
+        return Value::Orphans;
+    }
     Value::Process(row.process.map(|process| (format::comm(process.comm), process.pid.0)))
 }
 
@@ -154,21 +159,21 @@ pub(crate) const FIELDS: &[Field] = &[
         min: 4,
         comfort: 4,
         max: 10,
-        rank: 6,
+        rank: 7,
         get: |row| Value::Direction(row.key.direction),
         ..NUMBER
     },
     Field {
         column: Column::Namespace,
         titles: &["NAMESPACE"],
-        help: "Network namespace (inode number), where there are several.",
+        help: "Network namespace, where there are several: its `ip netns` name, else its oldest process, else its number.",
         kind: Kind::Text,
         min: 11,
         comfort: 11,
-        max: 11,
-        from: 80,
-        rank: 9,
-        get: |row| Value::Namespace(row.key.netns),
+        max: 16,
+        from: 60,
+        rank: 4,
+        get: |row| Value::Namespace(row.netns_name.as_deref(), row.key.netns),
     },
     Field {
         column: Column::Sockets,
@@ -198,7 +203,7 @@ pub(crate) const FIELDS: &[Field] = &[
         min: 6,
         comfort: 6,
         max: 13,
-        rank: 7,
+        rank: 8,
         get: |row| Value::Count(other(row)),
         ..NUMBER
     },
@@ -206,7 +211,7 @@ pub(crate) const FIELDS: &[Field] = &[
         column: Column::TimeWait,
         titles: &["TIME-WAIT"],
         help: "Closed here first; the kernel keeps the addresses for 60 s. Counted at each scan.",
-        rank: 4,
+        rank: 5,
         get: |row| Value::Count(row.states.get(TcpState::TimeWait)),
         ..NUMBER
     },
@@ -228,7 +233,7 @@ pub(crate) const FIELDS: &[Field] = &[
         min: 8,
         comfort: 8,
         max: 9,
-        rank: 5,
+        rank: 6,
         get: |row| Value::Rate(row.closed_per_second),
         ..NUMBER
     },
@@ -262,7 +267,7 @@ pub(crate) const FIELDS: &[Field] = &[
         min: 8,
         comfort: 16,
         max: 61,
-        rank: 8,
+        rank: 9,
         get: |row| Value::Minute(&row.history),
         ..NUMBER
     },
@@ -275,9 +280,11 @@ impl Value<'_> {
             Self::Endpoint(row) => endpoint(row, width),
             Self::Process(Some((comm, pid))) => format::process(comm, *pid, width),
             Self::Process(None) => "?".to_owned(),
+            Self::Orphans => "(closed)".to_owned(),
             Self::Direction(Direction::Inbound) => "in".to_owned(),
             Self::Direction(Direction::Outbound) => "out".to_owned(),
-            Self::Namespace(netns) => netns.0.to_string(),
+            Self::Namespace(Some(name), _) => format::cut_end(&format::printable(name), width),
+            Self::Namespace(None, netns) => netns.0.to_string(),
             Self::Count(count) => format::count_within((*count).into(), width),
             Self::Total(count) => format::count_within(*count, width),
             Self::Rate(rate) => format::rate(*rate),
@@ -293,8 +300,8 @@ impl Value<'_> {
             Self::Count(count) => *count == 0,
             Self::Total(count) => *count == 0,
             Self::Rate(rate) => *rate == 0.0,
-            Self::Listening => true,
-            Self::Endpoint(_) | Self::Direction(_) | Self::Namespace(_) | Self::Minute(_) => false,
+            Self::Listening | Self::Orphans => true,
+            Self::Endpoint(_) | Self::Direction(_) | Self::Namespace(..) | Self::Minute(_) => false,
         }
     }
 
@@ -304,9 +311,11 @@ impl Value<'_> {
         match (self, other) {
             (Self::Endpoint(a), Self::Endpoint(b)) => place(&a.key).cmp(&place(&b.key)),
             // Rows without a process go to the end.
+            (Self::Orphans, Self::Process(_)) => Ordering::Greater,
+            (Self::Process(_), Self::Orphans) => Ordering::Less,
             (Self::Process(a), Self::Process(b)) => a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(b)),
             (Self::Direction(a), Self::Direction(b)) => a.cmp(b),
-            (Self::Namespace(a), Self::Namespace(b)) => a.cmp(b),
+            (Self::Namespace(a, a_id), Self::Namespace(b, b_id)) => (a, a_id).cmp(&(b, b_id)),
             (Self::Rate(a), Self::Rate(b)) => a.total_cmp(b),
             _ => self.magnitude().cmp(&other.magnitude()),
         }
@@ -338,7 +347,10 @@ fn endpoint(row: &EndpointRow, width: usize) -> String {
 
 /// The columns that a table of this width has, and how wide each of them is.
 pub(crate) fn columns(width: u16, data: &Snapshot) -> Vec<(&'static Field, u16)> {
-    let is_told_apart = |field: &Field| field.column != Column::Namespace || data.namespaces.len() > 1;
+    let mut namespaces = data.endpoints.iter().map(|row| row.key.netns);
+    let first = namespaces.next();
+    let are_several = namespaces.any(|netns| Some(netns) != first);
+    let is_told_apart = |field: &Field| field.column != Column::Namespace || are_several;
     let wanted = FIELDS.iter().filter(|field| field.from <= width && is_told_apart(field));
     let mut columns: Vec<_> = wanted.map(|field| (field, field.min)).collect();
     let total = |columns: &[(&Field, u16)]| columns.iter().map(|(_, width)| width).sum::<u16>();

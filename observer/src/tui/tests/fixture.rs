@@ -38,6 +38,7 @@ fn row(key: EndpointKey, states: StateCounts) -> EndpointRow {
     let sockets = states.sum() - states.get(TcpState::TimeWait);
     EndpointRow {
         key,
+        netns_name: None,
         listening: key.direction == Direction::Inbound,
         sockets,
         peak: sockets + sockets / 10,
@@ -48,6 +49,8 @@ fn row(key: EndpointKey, states: StateCounts) -> EndpointRow {
         opened_per_second: 0.0,
         closed_per_second: 0.0,
         process: None,
+        owners: Vec::new(),
+        orphans: 0,
         history: (0..60).map(|second| sockets * second / 59).collect(),
         destination_count: 0,
         destinations: Vec::new(),
@@ -95,6 +98,7 @@ pub(super) fn empty() -> Snapshot {
         endpoints: Vec::new(),
         namespaces: vec![NamespaceRow {
             netns: NETNS,
+            name: None,
             port_range: Some(PortRange { low: 32_768, high: 60_999 }),
             reserved_ports: 0,
             tcp_tw_reuse: Some(2),
@@ -194,7 +198,7 @@ pub(super) fn thousands() -> Snapshot {
 /// The ring was full, and no scan has put it right yet.
 pub(super) fn losing() -> Snapshot {
     let mut data = busy();
-    data.trust.losses = Losses { ring_full: 1_200, read_failed: 34, undecodable: 0 };
+    data.trust.losses = Losses { ring_full: 1_200, read_failed: 34, ..Losses::default() };
     data.trust.last_loss_at = Some(data.uptime);
     data.trust.drift = Drift { added: 3, removed: 2, changed: 1 };
     data

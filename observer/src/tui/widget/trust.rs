@@ -61,8 +61,13 @@ fn missing(status: &HookStatus) -> String {
 }
 
 fn unhealed(losses: &Losses) -> String {
-    let Losses { ring_full, read_failed, undecodable } = *losses;
-    let causes = [(ring_full, "ring full"), (read_failed, "unreadable"), (undecodable, "not understood")];
+    let Losses { ring_full, read_failed, undecodable, missed } = *losses;
+    let causes = [
+        (ring_full, "ring full"),
+        (missed, "hook interrupted by itself"),
+        (read_failed, "unreadable"),
+        (undecodable, "not understood"),
+    ];
     let causes = causes.into_iter().filter(|(count, _)| *count > 0);
     let causes: Vec<_> = causes.map(|(count, cause)| format!("{} {cause}", format::count(count))).collect();
     let lost = format::count(losses.total());

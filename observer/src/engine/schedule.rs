@@ -1,0 +1,123 @@
+//! When to scan: at start, at once after a loss, when the kernel's own totals differ, and otherwise as often as the
+//! budget allows.
+
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use crate::model::units::NetnsId;
+
+/// The shortest time between two scans that nothing has asked for.
+const AT_MOST_EVERY: Duration = Duration::from_secs(1);
+/// Work that is repeated may take this part of one CPU's time: 2 %.
+const BUDGET: u32 = 50;
+
+/// How long to wait after regular work that took so long.
+pub(super) fn pause_after(took: Duration) -> Duration {
+    AT_MOST_EVERY.max(took * BUDGET)
+}
+
+/// When the kernel's tables are scanned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scans {
+    /// At start and then as often as the budget allows.
+    Regularly,
+    /// Only at start: for tests of what events alone tell.
+    OnlyAtStart,
+}
+
+/// What decides when the next scan is due.
+pub(super) struct Schedule {
+    scans: Scans,
+    ended_at: Option<Instant>,
+    took: Duration,
+    /// Something was lost or found to differ since the last scan began.
+    asked_for: bool,
+    /// By namespace: how far the model was from `CurrEstab`, and how many events there had been.
+    suspects: FxHashMap<NetnsId, (i64, u64)>,
+}
+
+impl Schedule {
+    pub(super) fn new(scans: Scans) -> Self {
+        Self { scans, ended_at: None, took: Duration::ZERO, asked_for: true, suspects: FxHashMap::default() }
+    }
+
+    /// Something was lost.
+    pub(super) fn ask(&mut self) {
+        self.asked_for = true;
+    }
+
+    /// Takes note of how far the model is from the kernel's total of a namespace. The total is read while events are
+    /// under way: only a difference that stays the same, with no event in between, is one.
+    pub(super) fn compare(&mut self, netns: NetnsId, difference: i64, events: u64) {
+        if difference == 0 {
+            self.suspects.remove(&netns);
+        } else if self.suspects.insert(netns, (difference, events)) == Some((difference, events)) {
+            self.ask();
+        }
+    }
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        if self.scans == Scans::OnlyAtStart && self.ended_at.is_some() {
+            return false;
+        }
+        let Some(ended_at) = self.ended_at else { return true };
+        // What was asked for comes at once, though not at the cost of more than half of the time.
+        let pause = if self.asked_for { self.took } else { pause_after(self.took) };
+        now - ended_at >= pause
+    }
+
+    pub(super) fn begin(&mut self) {
+        self.asked_for = false;
+    }
+
+    pub(super) fn end(&mut self, now: Instant, took: Duration) {
+        self.ended_at = Some(now);
+        self.took = took;
+        self.suspects.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scanned(took: Duration) -> (Schedule, Instant) {
+        let mut schedule = Schedule::new(Scans::Regularly);
+        let now = Instant::now();
+        schedule.begin();
+        schedule.end(now, took);
+        (schedule, now)
+    }
+
+    #[test]
+    fn regular_scans_keep_to_two_percent() {
+        let (short, now) = scanned(Duration::from_millis(1));
+        assert!(!short.is_due(now + Duration::from_millis(999)) && short.is_due(now + Duration::from_secs(1)));
+        let (long, now) = scanned(Duration::from_secs(1));
+        assert!(!long.is_due(now + Duration::from_secs(49)) && long.is_due(now + Duration::from_secs(50)));
+    }
+
+    #[test]
+    fn a_loss_is_healed_at_once_and_not_at_the_cost_of_all_time() {
+        let (mut schedule, now) = scanned(Duration::from_millis(300));
+        schedule.ask();
+        assert!(
+            !schedule.is_due(now + Duration::from_millis(299)) && schedule.is_due(now + Duration::from_millis(300))
+        );
+    }
+
+    #[test]
+    fn a_difference_asks_for_a_scan_when_it_stays_without_events() {
+        let difference = |first: (i64, u64), second: (i64, u64)| {
+            let (mut schedule, now) = scanned(Duration::from_millis(1));
+            schedule.compare(NetnsId(1), first.0, first.1);
+            schedule.compare(NetnsId(1), second.0, second.1);
+            schedule.is_due(now + Duration::from_millis(2))
+        };
+        assert!(difference((3, 7), (3, 7)));
+        assert!(!difference((3, 7), (3, 8)), "events are under way");
+        assert!(!difference((3, 7), (2, 7)), "it moves");
+        assert!(!difference((0, 7), (0, 7)), "there is none");
+    }
+}

@@ -1,0 +1,202 @@
+//! Which network namespaces there are, and how each can be entered. None is held open: an observer must not keep alive
+//! what it observes, so a door is a path that is opened anew for each visit.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
+    path::{Path, PathBuf},
+    thread,
+};
+
+use rustc_hash::FxHashMap;
+use rustix::{
+    process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+
+use crate::model::units::{NetnsId, Pid};
+
+/// A namespace that can be entered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its `ip netns` name, else the command name of its oldest process.
+    pub name: Option<String>,
+    /// How it is entered.
+    pub door: Door,
+}
+
+/// How a namespace is entered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// A file: /proc/PID/ns/net, or where the namespace was mounted by `ip netns add` and the like.
+    Path(PathBuf),
+    /// A socket of the namespace that a process holds.
+    Socket {
+        /// The process.
+        pid: Pid,
+        /// Its descriptor.
+        fd: u32,
+    },
+}
+
+impl Door {
+    /// The namespace file, if the door still leads to the namespace.
+    fn open(&self, netns: NetnsId) -> io::Result<File> {
+        let file = match self {
+            Self::Path(path) => File::open(path)?,
+            Self::Socket { pid, fd } => namespace_of_socket(*pid, *fd)?,
+        };
+        if file.metadata()?.ino() == u64::from(netns.0) {
+            Ok(file)
+        } else {
+            Err(io::Error::new(io::ErrorKind::NotFound, "the door leads to another namespace by now"))
+        }
+    }
+}
+
+/// Runs `work` on a helper thread inside the namespace.
+pub fn enter<T: Send>(netns: NetnsId, door: &Door, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let file = door.open(netns)?;
+    thread::scope(|scope| {
+        let helper = scope.spawn(move || {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+            Ok(work())
+        });
+        helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Every namespace that has a process or a mount in this mount namespace.
+pub fn discover() -> io::Result<FxHashMap<NetnsId, Namespace>> {
+    let mut found = from_processes()?;
+    for (netns, path) in mounted(&fs::read_to_string("/proc/self/mountinfo")?) {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        found.insert(netns, Namespace { name, door: Door::Path(path) });
+    }
+    Ok(found)
+}
+
+/// The namespaces of processes, each by its oldest one.
+fn from_processes() -> io::Result<FxHashMap<NetnsId, Namespace>> {
+    let mut oldest: FxHashMap<NetnsId, (u64, PathBuf)> = FxHashMap::default();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        if entry.file_name().to_str().is_none_or(|name| !name.starts_with(|first: char| first.is_ascii_digit())) {
+            continue;
+        }
+        let process = entry.path();
+        // A process may end while it is looked at.
+        let Some(netns) = namespace_of(&process.join("ns/net")) else { continue };
+        // Nearly all processes share one namespace, where pid 1 is the oldest: their age is not asked.
+        let is_first = !oldest.contains_key(&netns);
+        let age = |process: &Path| started_at(process).unwrap_or(u64::MAX);
+        if is_first {
+            oldest.insert(netns, (age(&process), process));
+        } else if let Some(known) = oldest.get_mut(&netns)
+            && !known.1.ends_with("1")
+        {
+            let started = age(&process);
+            if started < known.0 {
+                *known = (started, process);
+            }
+        }
+    }
+    let named = |process: &Path| fs::read_to_string(process.join("comm")).ok().map(|comm| comm.trim_end().to_owned());
+    Ok(oldest
+        .into_iter()
+        .map(|(netns, (_, process))| {
+            (netns, Namespace { name: named(&process), door: Door::Path(process.join("ns/net")) })
+        })
+        .collect())
+}
+
+/// The door to a namespace that only a thread of a process is in.
+#[must_use]
+pub fn of_thread(netns: NetnsId, pid: Pid) -> Option<Namespace> {
+    let threads = fs::read_dir(format!("/proc/{}/task", pid.0)).ok()?;
+    let thread = threads
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|thread| namespace_of(&thread.join("ns/net")) == Some(netns))?;
+    let name = fs::read_to_string(thread.join("comm")).ok().map(|comm| comm.trim_end().to_owned());
+    Some(Namespace { name, door: Door::Path(thread.join("ns/net")) })
+}
+
+/// The door to a namespace that only a socket is in.
+#[must_use]
+pub fn of_socket(pid: Pid, fd: u32) -> Namespace {
+    let comm = fs::read_to_string(format!("/proc/{}/comm", pid.0)).ok();
+    Namespace { name: comm.map(|comm| comm.trim_end().to_owned()), door: Door::Socket { pid, fd } }
+}
+
+fn namespace_of(link: &Path) -> Option<NetnsId> {
+    u32::try_from(fs::metadata(link).ok()?.ino()).ok().map(NetnsId)
+}
+
+/// Field 22 of /proc/PID/stat: when the process started, in clock ticks since boot.
+fn started_at(process: &Path) -> Option<u64> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    // The command name may hold spaces and brackets; the last bracket ends it, and field 3 follows.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// The network namespaces among the mounts: "… net:[4026532567] /run/netns/blue … - nsfs nsfs rw".
+fn mounted(mountinfo: &str) -> Vec<(NetnsId, PathBuf)> {
+    mountinfo
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split(' ').skip(3);
+            let id = words.next()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()?;
+            Some((NetnsId(id), PathBuf::from(words.next()?.replace("\\040", " "))))
+        })
+        .collect()
+}
+
+/// The namespace of a socket that another process holds (`SIOCGSKNS`, include/uapi/linux/sockios.h).
+fn namespace_of_socket(pid: Pid, fd: u32) -> io::Result<File> {
+    const SIOCGSKNS: libc::Ioctl = 0x894C;
+    let pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
+    let process = pidfd_open(pid.ok_or(io::ErrorKind::InvalidInput)?, PidfdFlags::empty())?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    let socket = pidfd_getfd(process, fd, PidfdGetfdFlags::empty())?;
+    // SAFETY: SIOCGSKNS takes no argument and returns a new descriptor or -1.
+    let namespace = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
+    if namespace < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us; nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(namespace) }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_mounted_network_namespaces_and_no_others() {
+        let mountinfo = "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw\n\
+            512 30 0:4 net:[4026532567] /run/netns/blue rw shared:262 - nsfs nsfs rw\n\
+            513 30 0:4 mnt:[4026532568] /run/snapd/ns/lxd.mnt rw - nsfs nsfs rw\n\
+            514 30 0:4 net:[4026532569] /run/with\\040space rw - nsfs nsfs rw\n";
+        assert_eq!(
+            mounted(mountinfo),
+            [
+                (NetnsId(4_026_532_567), PathBuf::from("/run/netns/blue")),
+                (NetnsId(4_026_532_569), PathBuf::from("/run/with space")),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_namespace_of_this_process_is_found_and_can_be_entered() {
+        let own = namespace_of(Path::new("/proc/self/ns/net")).unwrap();
+        let found = discover().unwrap();
+        let inside = enter(own, &found[&own].door, crate::host::netns::current).unwrap().unwrap();
+        assert_eq!(inside, own);
+        let elsewhere = enter(NetnsId(1), &found[&own].door, || ()).unwrap_err();
+        assert_eq!(elsewhere.kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,101 @@
+//! Which process holds a socket: told by hooks that run in its context, kept true by passes over all open files.
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use super::{
+    socket::narrow,
+    units::{Pid, Process, SocketId},
+};
+
+/// The owner of a socket, in the four bytes that a socket has for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Owner(u32);
+
+impl Owner {
+    /// Not known, or not accepted yet.
+    pub(super) const UNKNOWN: Self = Self(u32::MAX);
+    /// Its last descriptor was closed; the kernel finishes it alone.
+    pub(super) const ORPHAN: Self = Self(u32::MAX - 1);
+
+    fn row(self) -> Option<usize> {
+        (self != Self::UNKNOWN && self != Self::ORPHAN).then_some(self.0 as usize)
+    }
+}
+
+struct Entry {
+    process: Process,
+    sockets: u32,
+}
+
+/// Owners, with how many sockets of each endpoint they hold.
+#[derive(Default)]
+pub(super) struct OwnerTable {
+    processes: Slab<Entry>,
+    by_pid: FxHashMap<Pid, u32>,
+    by_endpoint: FxHashMap<(u32, Owner), u32>,
+}
+
+impl OwnerTable {
+    /// One more socket of `endpoint` belongs to `process`.
+    pub(super) fn take(&mut self, endpoint: u32, process: Process) -> Owner {
+        let processes = &mut self.processes;
+        let row =
+            *self.by_pid.entry(process.pid).or_insert_with(|| narrow(processes.insert(Entry { process, sockets: 0 })));
+        let entry = &mut self.processes[row as usize];
+        // execve() changes the name and keeps the id.
+        entry.process = process;
+        entry.sockets += 1;
+        self.count(endpoint, Owner(row))
+    }
+
+    /// One more socket of `endpoint` belongs to nobody any more.
+    pub(super) fn take_orphan(&mut self, endpoint: u32) -> Owner {
+        self.count(endpoint, Owner::ORPHAN)
+    }
+
+    fn count(&mut self, endpoint: u32, owner: Owner) -> Owner {
+        *self.by_endpoint.entry((endpoint, owner)).or_default() += 1;
+        owner
+    }
+
+    /// A socket of `endpoint` belongs to `owner` no longer.
+    pub(super) fn release(&mut self, endpoint: u32, owner: Owner) {
+        if owner == Owner::UNKNOWN {
+            return;
+        }
+        if let Some(count) = self.by_endpoint.get_mut(&(endpoint, owner)) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_endpoint.remove(&(endpoint, owner));
+            }
+        }
+        if let Some(row) = owner.row() {
+            let entry = &mut self.processes[row];
+            entry.sockets -= 1;
+            if entry.sockets == 0 {
+                self.by_pid.remove(&entry.process.pid);
+                self.processes.remove(row);
+            }
+        }
+    }
+
+    /// The process, if the owner is one.
+    pub(super) fn process(&self, owner: Owner) -> Option<Process> {
+        Some(self.processes.get(owner.row()?)?.process)
+    }
+
+    /// Every endpoint with an owner and how many of its sockets that owner holds; `None` stands for orphans.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Option<Process>, u32)> + '_ {
+        self.by_endpoint.iter().map(|((endpoint, owner), count)| (*endpoint, self.process(*owner), *count))
+    }
+}
+
+/// What a running pass over all open files has found so far.
+#[derive(Default)]
+pub(super) struct HolderPass {
+    /// Number of the pass, wrapped: a socket or listener that was seen held by its owner carries it.
+    pub(super) number: u8,
+    /// Holders other than the known owner, the first of each: they count only if the owner is not seen too.
+    pub(super) candidates: FxHashMap<SocketId, Process>,
+}
