@@ -276,8 +276,10 @@ impl Engine {
         for netns in self.namespaces.ids() {
             let reading = self.namespaces.read(netns);
             self.drain();
-            if let Some(total) = reading.established_or_close_wait {
-                let difference = i64::from(total) - i64::from(self.model.established_or_close_wait(netns));
+            if let (Some(established), Some(time_wait)) = (reading.established_or_close_wait, reading.time_wait) {
+                let known = self.model.kernel_totals(netns);
+                let difference =
+                    [i64::from(established) - i64::from(known[0]), i64::from(time_wait) - i64::from(known[1])];
                 self.schedule.compare(netns, difference, self.model.events_total());
             }
             self.model.set_namespace(netns, reading);

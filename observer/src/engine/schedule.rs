@@ -33,8 +33,8 @@ pub(super) struct Schedule {
     took: Duration,
     /// Something was lost or found to differ since the last scan began.
     asked_for: bool,
-    /// By namespace: how far the model was from `CurrEstab`, and how many events there had been.
-    suspects: FxHashMap<NetnsId, (i64, u64)>,
+    /// By namespace: how far the model was from the kernel's totals, and how many events there had been.
+    suspects: FxHashMap<NetnsId, ([i64; 2], u64)>,
 }
 
 impl Schedule {
@@ -47,10 +47,10 @@ impl Schedule {
         self.asked_for = true;
     }
 
-    /// Takes note of how far the model is from the kernel's total of a namespace. The total is read while events are
-    /// under way: only a difference that stays the same, with no event in between, is one.
-    pub(super) fn compare(&mut self, netns: NetnsId, difference: i64, events: u64) {
-        if difference == 0 {
+    /// Takes note of how far the model is from the kernel's totals of a namespace (`CurrEstab` and `tw`). They are read
+    /// while events are under way: only differences that stay the same, with no event in between, are some.
+    pub(super) fn compare(&mut self, netns: NetnsId, difference: [i64; 2], events: u64) {
+        if difference == [0, 0] {
             self.suspects.remove(&netns);
         } else if self.suspects.insert(netns, (difference, events)) == Some((difference, events)) {
             self.ask();
@@ -109,15 +109,15 @@ mod tests {
 
     #[test]
     fn a_difference_asks_for_a_scan_when_it_stays_without_events() {
-        let difference = |first: (i64, u64), second: (i64, u64)| {
+        let difference = |first: ([i64; 2], u64), second: ([i64; 2], u64)| {
             let (mut schedule, now) = scanned(Duration::from_millis(1));
             schedule.compare(NetnsId(1), first.0, first.1);
             schedule.compare(NetnsId(1), second.0, second.1);
             schedule.is_due(now + Duration::from_millis(2))
         };
-        assert!(difference((3, 7), (3, 7)));
-        assert!(!difference((3, 7), (3, 8)), "events are under way");
-        assert!(!difference((3, 7), (2, 7)), "it moves");
-        assert!(!difference((0, 7), (0, 7)), "there is none");
+        assert!(difference(([3, 0], 7), ([3, 0], 7)));
+        assert!(!difference(([3, 0], 7), ([3, 0], 8)), "events are under way");
+        assert!(!difference(([0, 3], 7), ([0, 2], 7)), "it moves");
+        assert!(!difference(([0, 0], 7), ([0, 0], 7)), "there is none");
     }
 }

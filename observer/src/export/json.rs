@@ -108,8 +108,7 @@ struct Namespace {
     #[serde(skip_serializing_if = "Option::is_none")]
     tcp_tw_reuse: Option<u8>,
     established: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    time_wait: Option<u32>,
+    time_wait: u32,
 }
 
 #[derive(Serialize)]

@@ -82,7 +82,7 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
                 range.high,
                 range.size(),
                 namespace.reserved_ports,
-                namespace.time_wait.unwrap_or(0)
+                namespace.time_wait
             )?;
         }
     }

@@ -12,7 +12,7 @@ use super::{
     history::History,
     snapshot::EndpointKey,
     socket::narrow,
-    units::{Process, StateCounts},
+    units::{Process, StateCounts, TcpState},
 };
 
 /// How long a row without sockets stays on screen.
@@ -190,6 +190,16 @@ pub(super) struct Minis {
 impl Minis {
     const fn is_empty(self) -> bool {
         self.time_wait + self.fin_wait_2 == 0
+    }
+
+    /// One more in FIN_WAIT2, or else in TIME_WAIT.
+    pub(super) fn add(&mut self, state: TcpState, uses_range: bool) {
+        let (sockets, ports) = match state {
+            TcpState::FinWait2 => (&mut self.fin_wait_2, &mut self.fin_wait_2_ports),
+            _ => (&mut self.time_wait, &mut self.time_wait_ports),
+        };
+        *sockets += 1;
+        *ports += u32::from(uses_range);
     }
 }
 

@@ -182,18 +182,28 @@ impl Model {
         self.endpoints.iter().filter(|(_, row)| row.key.netns == netns).all(|(_, row)| row.is_empty())
     }
 
-    /// Sockets in ESTABLISHED or CLOSE_WAIT: what the kernel calls `CurrEstab`.
+    /// What the kernel counts too, without any scan: `CurrEstab` (ESTABLISHED and CLOSE_WAIT) and `tw` (TIME_WAIT and
+    /// FIN_WAIT2 without a full socket).
     #[must_use]
-    pub fn established_or_close_wait(&self, netns: NetnsId) -> u32 {
-        let rows = self.endpoints.iter().filter(|(_, row)| row.key.netns == netns);
-        rows.map(|(_, row)| row.states.get(TcpState::Established) + row.states.get(TcpState::CloseWait)).sum()
+    pub fn kernel_totals(&self, netns: NetnsId) -> [u32; 2] {
+        let mut totals = [0, 0];
+        for (_, row) in self.endpoints.iter().filter(|(_, row)| row.key.netns == netns) {
+            totals[0] += row.states.get(TcpState::Established) + row.states.get(TcpState::CloseWait);
+            totals[1] += row.minis.last.get(TcpState::TimeWait) + row.minis.last.get(TcpState::FinWait2);
+        }
+        totals
     }
 
     fn on_state(&mut self, socket: &Identity, old: TcpState, new: TcpState, by: Option<Process>) {
         match (old, new) {
             (_, TcpState::Listen) => self.add_listener(socket, by),
             (TcpState::Listen, _) => self.remove_listener(socket.id),
-            (_, TcpState::Closed) => self.remove_socket(socket.id),
+            (_, TcpState::Closed) => {
+                if matches!(old, TcpState::FinWait2 | TcpState::Closing) {
+                    self.leave_mini(socket.id);
+                }
+                self.remove_socket(socket.id);
+            }
             (_, TcpState::SynSent) => {
                 // The same struct sock connects anew: the end of its last connection went unseen.
                 if old == TcpState::Closed {

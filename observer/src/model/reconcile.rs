@@ -7,6 +7,7 @@ use super::{
     Model,
     endpoint::Minis,
     event::{Binding, Found, Identity},
+    owner::Owner,
     snapshot::Direction,
     socket::Socket,
     trust::ScanSummary,
@@ -53,6 +54,20 @@ impl Model {
         }
         for row in self.destinations.iter_mut() {
             row.minis.running = Minis::default();
+        }
+    }
+
+    /// A full socket that closes from here leaves a smaller one behind, which keeps its four-tuple. That one has no
+    /// events of its own: it is counted by what is likely, until the next scan counts it by what is.
+    pub(super) fn leave_mini(&mut self, id: SocketId) {
+        let Some(index) = self.sockets.find(id) else { return };
+        let socket = *self.sockets.get(index);
+        // Closed by its process before its peer: the kernel swaps it at once, and then waits for the peer's FIN.
+        let waits_for_peer = socket.state == TcpState::FinWait2 && socket.owner == Owner::ORPHAN;
+        let state = if waits_for_peer { TcpState::FinWait2 } else { TcpState::TimeWait };
+        *self.endpoints.touch(socket.endpoint, self.now).minis.last.get_mut(state) += 1;
+        if let Some(row) = self.destinations.get_mut(socket.destination) {
+            row.minis.last.add(state, socket.uses_range);
         }
     }
 
@@ -113,13 +128,7 @@ impl Model {
         let Some(row) = self.destinations.get_mut(destination) else {
             return;
         };
-        let minis = &mut row.minis.running;
-        let (sockets, ports) = match state {
-            TcpState::FinWait2 => (&mut minis.fin_wait_2, &mut minis.fin_wait_2_ports),
-            _ => (&mut minis.time_wait, &mut minis.time_wait_ports),
-        };
-        *sockets += 1;
-        *ports += u32::from(uses);
+        row.minis.running.add(state, uses);
     }
 
     fn sweep(&mut self, netns: NetnsId) {

@@ -12,7 +12,7 @@ use super::{
     endpoint::{Destination, Endpoint},
     namespace::Namespace,
     snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, OwnerRow, PortUse, Snapshot, Totals},
-    units::{NetnsId, Process, TcpState},
+    units::{NetnsId, Process, StateCounts, TcpState},
 };
 
 impl Model {
@@ -115,10 +115,12 @@ impl Model {
     }
 
     fn namespace_rows(&self, endpoints: &[EndpointRow]) -> Vec<NamespaceRow> {
-        let mut established: FxHashMap<NetnsId, u32> = FxHashMap::default();
+        let mut states: FxHashMap<NetnsId, StateCounts> = FxHashMap::default();
         for row in endpoints {
-            *established.entry(row.key.netns).or_default() += row.states.get(TcpState::Established);
+            let sum = states.entry(row.key.netns).or_default();
+            *sum = *sum + row.states;
         }
+        let count = |netns: &NetnsId, state: TcpState| states.get(netns).map_or(0, |states| states.get(state));
         let mut rows: Vec<NamespaceRow> = self
             .namespaces
             .iter()
@@ -128,8 +130,8 @@ impl Model {
                 port_range: namespace.reading.port_range,
                 reserved_ports: namespace.reserved,
                 tcp_tw_reuse: namespace.reading.tcp_tw_reuse,
-                established: established.get(netns).copied().unwrap_or(0),
-                time_wait: namespace.reading.time_wait,
+                established: count(netns, TcpState::Established),
+                time_wait: count(netns, TcpState::TimeWait),
             })
             .collect();
         rows.sort_unstable_by_key(|row| row.netns);

@@ -186,8 +186,8 @@ pub struct NamespaceRow {
     pub tcp_tw_reuse: Option<u8>,
     /// Sockets in ESTABLISHED.
     pub established: u32,
-    /// TIME_WAIT sockets: `tw` of /proc/net/sockstat.
-    pub time_wait: Option<u32>,
+    /// Sockets in TIME_WAIT.
+    pub time_wait: u32,
 }
 
 /// Readings that belong to the whole host; `None` where they could not be read.

@@ -30,8 +30,36 @@ fn a_connection_from_birth_to_end_on_both_sides() {
          2 sockets 1 connections opened 2 closed 0 failed 0 drift 0+0-0
          in 0.0.0.0:80 listening sockets 0 opened 0 closed 0 failed 0 nginx/9
          in 127.0.0.1:80 sockets 0 opened 1 closed 1 failed 0 nginx/9
-         out 127.0.0.1 sockets 0 opened 1 closed 1 failed 0 curl/7
-           127.0.0.1:80 sockets 0 ports 0+0 of 28232
+         out 127.0.0.1 sockets 0 (time_wait 1) opened 1 closed 1 failed 0 curl/7
+           127.0.0.1:80 sockets 0 ports 0+1 of 28232
+         0 sockets 0 connections opened 2 closed 2 failed 0 drift 0+0-0",
+    );
+}
+
+#[test]
+fn what_a_closing_socket_leaves_behind_is_modelled_until_the_next_scan_counts_it() {
+    check(
+        "range 32768-60999
+         scan
+         end
+         c 10.0.0.5:40000>10.0.0.9:81 syn_sent>established
+         d 10.0.0.5:40001>10.0.0.9:81 syn_sent>established
+         c established>fin_wait_1
+         c fin_wait_1>fin_wait_2 orphan
+         c fin_wait_2>closed
+         d established>fin_wait_1
+         d fin_wait_1>closing
+         d closing>closed
+         show
+         scan
+         t 10.0.0.5:40000>10.0.0.9:81 found tw:time_wait autobound
+         end
+         show",
+        "out 10.0.0.5 sockets 0 (fin_wait_2 1 time_wait 1) opened 2 closed 2 failed 0
+           10.0.0.9:81 sockets 0 ports 1+1 of 28232
+         0 sockets 0 connections opened 2 closed 2 failed 0 drift 0+0-0
+         out 10.0.0.5 sockets 0 (time_wait 1) opened 2 closed 2 failed 0
+           10.0.0.9:81 sockets 0 ports 0+1 of 28232
          0 sockets 0 connections opened 2 closed 2 failed 0 drift 0+0-0",
     );
 }

@@ -68,6 +68,8 @@ fn the_client_closes_first() {
         let snapshot = engine.snapshot(usize::MAX);
         assert_eq!((snapshot.totals.sockets, snapshot.totals.closed_total), (0, 40));
         assert_eq!(outbound(&snapshot, "127.0.0.1").unwrap().destinations[0].time_wait, 20);
+        let kernel = std::fs::read_to_string("/proc/thread-self/net/sockstat").unwrap();
+        assert!(kernel.contains(" tw 20 "), "{kernel}");
     });
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! range 32768-60999 [reserved 40000-40009]        the namespace's ports
-//! ID [LOCAL>REMOTE] old>new [by PID COMM]         a state change; the four-tuple is kept for later lines
+//! ID [LOCAL>REMOTE] old>new [by PID COMM|orphan]  a state change; the four-tuple is kept for later lines
 //! ID [LOCAL>REMOTE] accepted STATE by PID COMM
 //! ID [LOCAL>REMOTE] connecting by PID COMM
 //! ID [LOCAL>REMOTE] found STATE|tw:STATE|request [locked] [explicit|autobound] [orphan]
@@ -119,15 +119,15 @@ impl Stage {
                 binding: self::binding(binding),
                 orphan: binding.contains(&"orphan"),
             },
-            [change, by @ ..] => {
+            [change, rest @ ..] => {
                 let (old, new) = change.split_once('>').unwrap();
                 Event::State {
                     socket: socket(),
                     at: self.now,
                     old: state(old),
                     new: state(new),
-                    by: process(by),
-                    orphan: false,
+                    by: process(rest),
+                    orphan: rest.contains(&"orphan"),
                 }
             }
             [] => panic!("what happened to {name}?"),

@@ -103,7 +103,7 @@ pub(super) fn empty() -> Snapshot {
             reserved_ports: 0,
             tcp_tw_reuse: Some(2),
             established: 0,
-            time_wait: Some(0),
+            time_wait: 0,
         }],
         host: Host {
             kernel: "6.12.48-generic".to_owned(),
@@ -174,7 +174,7 @@ pub(super) fn busy() -> Snapshot {
         opened_per_second: 2_408.8,
         closed_per_second: 3.5,
     };
-    data.namespaces[0].time_wait = Some(2_000);
+    data.namespaces[0].time_wait = 2_000;
     data.namespaces[0].established = 90_013;
     data.host.fullest_process =
         Some(ProcessFiles { process: process(1_234_567, "nginx"), open: 70_019, soft_limit: Some(73_000) });

@@ -35,13 +35,12 @@ fn present(data: &Snapshot, theme: &Theme, width: u16) -> Line<'static> {
     let totals = &data.totals;
     let number = |n: u32| Span::styled(format::count(n.into()), theme.strong);
     // A namespace whose sockstat cannot be read would make the sum a lie.
-    let time_wait = data.namespaces.iter().map(|namespace| namespace.time_wait).sum::<Option<u32>>();
-    let time_wait = time_wait.filter(|_| !data.namespaces.is_empty());
+    let time_wait = data.namespaces.iter().map(|namespace| namespace.time_wait).sum();
     let parts = vec![
         Part::new(0, vec![number(totals.sockets), Span::raw(" sockets")]),
         Part::new(3, vec![Span::raw("peak "), number(totals.peak_sockets)]),
         Part::new(1, vec![number(totals.connections), Span::raw(" connections")]),
-        Part::new(2, vec![time_wait.map_or_else(|| Span::styled("?", theme.dim), number), Span::raw(" in TIME-WAIT")]),
+        Part::new(2, vec![number(time_wait), Span::raw(" in TIME-WAIT")]),
     ];
     parts::fit(parts, "   ", width)
 }
