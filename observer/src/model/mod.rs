@@ -176,10 +176,11 @@ impl Model {
         self.trust.events_total
     }
 
-    /// Whether nothing is known to be in the namespace.
+    /// Whether no socket of the namespace is known that would keep it alive: TIME_WAIT and request sockets do not.
     #[must_use]
     pub fn is_empty(&self, netns: NetnsId) -> bool {
-        self.endpoints.iter().filter(|(_, row)| row.key.netns == netns).all(|(_, row)| row.is_empty())
+        let mut rows = self.endpoints.iter().filter(|(_, row)| row.key.netns == netns);
+        rows.all(|(_, row)| row.listeners == 0 && row.states.sum() == 0)
     }
 
     /// What the kernel counts too, without any scan: `CurrEstab` (ESTABLISHED and CLOSE_WAIT) and `tw` (TIME_WAIT and
