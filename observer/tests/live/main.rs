@@ -6,6 +6,7 @@
 mod connections;
 mod failures;
 mod namespaces;
+mod owners;
 mod ports;
 mod scale;
 mod support;

@@ -1,0 +1,159 @@
+//! Who holds a socket, against `ss -p`: by events, found later, after fork, after passing on, and when nobody does.
+
+use std::{
+    collections::BTreeMap,
+    io::Write as _,
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+};
+
+use observer::{
+    engine::Engine,
+    model::{snapshot::Snapshot, units::TcpState},
+};
+
+use crate::support::{
+    assert_equals_ss, eventually, in_private_netns, inbound, listen, observe, outbound, run, wait_until,
+};
+
+/// How many sockets each process holds, by its pid.
+type Owned = BTreeMap<u32, u32>;
+
+fn owned(snapshot: &Snapshot) -> Owned {
+    let mut owned = Owned::new();
+    for owner in snapshot.endpoints.iter().flat_map(|row| &row.owners) {
+        *owned.entry(owner.process.pid.0).or_default() += owner.sockets;
+    }
+    owned
+}
+
+/// The same by `ss -p`, of the connected sockets. Here each has one holder.
+fn truth() -> Owned {
+    let mut owned = Owned::new();
+    for line in run("ss", &["-Htnp"]).lines() {
+        // users:(("bash",pid=77,fd=3))
+        if let Some((_, rest)) = line.split_once("pid=") {
+            let pid = rest.split(',').next().unwrap().parse().unwrap();
+            *owned.entry(pid).or_default() += 1;
+        }
+    }
+    owned
+}
+
+#[track_caller]
+fn assert_owners_equal_ss(engine: &mut Engine) {
+    engine.scan().unwrap();
+    assert_eq!(owned(&engine.snapshot(0)), truth());
+}
+
+/// A shell that does as `script` says and then waits for its standard input to end.
+fn shell(script: &str) -> Child {
+    Command::new("bash")
+        .args(["-c", &format!("{script}; read")])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn accept(listener: &TcpListener, count: usize) -> Vec<TcpStream> {
+    (0..count).map(|_| listener.accept().unwrap().0).collect()
+}
+
+#[test]
+fn each_process_has_its_own_sockets() {
+    in_private_netns(|| {
+        let mut engine = observe();
+        let listener = listen("127.0.0.1:7000", 128);
+        let connect = "exec 3<>/dev/tcp/127.0.0.1/7000 4<>/dev/tcp/127.0.0.1/7000";
+        let mut clients = [shell(connect), shell(connect)];
+        let accepted = accept(&listener, 3);
+        let this = std::process::id();
+        eventually(&mut engine, "the owners by events alone", |snapshot| {
+            let owned = owned(snapshot);
+            let of = |pid: u32| owned.get(&pid).copied();
+            (of(this) == Some(3) && clients.iter().all(|client| of(client.id()) == Some(2))).then_some(())
+        });
+        // One connection still waits in the accept queue: the listener's process stands for it.
+        let snapshot = engine.snapshot(0);
+        let row = inbound(&snapshot, "127.0.0.1:7000").unwrap();
+        assert_eq!((row.sockets, row.process.map(|process| process.pid.0)), (4, Some(this)));
+        let late = observe();
+        assert_eq!(owned(&late.snapshot(0)), owned(&snapshot), "found by a scan as by events");
+        assert_owners_equal_ss(&mut engine);
+        for client in &mut clients {
+            client.kill().unwrap();
+            client.wait().unwrap();
+        }
+        assert_owners_equal_ss(&mut engine);
+        drop(accepted);
+    });
+}
+
+#[test]
+fn a_socket_that_was_inherited_belongs_to_the_child_when_the_parent_lets_go() {
+    in_private_netns(|| {
+        let mut engine = observe();
+        let listener = listen("127.0.0.1:7000", 128);
+        // The subshell inherits descriptor 3; the shell itself closes its own.
+        let mut parent = shell("exec 3<>/dev/tcp/127.0.0.1/7000; (exec sleep 1000) & exec 3>&-");
+        let accepted = accept(&listener, 1);
+        let child = || {
+            let pid = parent.id();
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+            children.trim().parse::<u32>().ok()
+        };
+        // Until the parent has closed its copy, ss names both.
+        wait_until("the parent lets go", || {
+            let held = truth();
+            child().is_some_and(|child| held.contains_key(&child) && !held.contains_key(&parent.id()))
+                && run("ss", &["-Htnp"]).matches("pid=").count() == 2
+        });
+        assert_owners_equal_ss(&mut engine);
+        let child = child().unwrap();
+        assert_eq!(owned(&engine.snapshot(0)).get(&child), Some(&1));
+        run("kill", &[&child.to_string()]);
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+        drop(accepted);
+    });
+}
+
+#[test]
+fn a_socket_closed_before_its_data_was_taken_is_an_orphan() {
+    in_private_netns(|| {
+        let mut engine = observe();
+        let listener = listen("127.0.0.1:7000", 128);
+        let mut client = TcpStream::connect("127.0.0.1:7000").unwrap();
+        let server = accept(&listener, 1);
+        client.set_nonblocking(true).unwrap();
+        // Until both buffers are full.
+        while client.write(&[0; 65536]).is_ok() {}
+        drop(client);
+        assert_equals_ss(&mut engine);
+        let snapshot = engine.snapshot(0);
+        let row = outbound(&snapshot, "127.0.0.1").unwrap();
+        assert_eq!((row.states.get(TcpState::FinWait1), row.orphans, row.owners.len()), (1, 1, 0));
+        assert_eq!(owned(&snapshot), truth());
+        drop(server);
+        assert_equals_ss(&mut engine);
+    });
+}
+
+#[test]
+fn the_owner_is_a_process_and_not_whoever_a_softirq_interrupted() {
+    in_private_netns(|| {
+        let mut engine = observe();
+        let listener = listen("127.0.0.1:7000", 128);
+        let mut client = shell("exec 3<>/dev/tcp/127.0.0.1/7000");
+        let accepted = accept(&listener, 1);
+        // Another process resets the connection: that makes it nobody's owner.
+        let client_port = accepted[0].peer_addr().unwrap().port().to_string();
+        run("ss", &["-K", "-tn", "sport", "=", &client_port]);
+        eventually(&mut engine, "the connection gone", |snapshot| (snapshot.totals.closed_total == 2).then_some(()));
+        let pids: Vec<u32> = owned(&engine.snapshot(0)).into_keys().collect();
+        assert!(pids.iter().all(|pid| *pid == client.id() || *pid == std::process::id()), "{pids:?}");
+        client.kill().unwrap();
+        client.wait().unwrap();
+    });
+}
