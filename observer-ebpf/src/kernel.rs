@@ -43,10 +43,20 @@ impl KernelPtr {
     }
 }
 
+/// A source of the fields of one kernel structure.
+pub(crate) trait Fields {
+    /// The field at `offset`, or `None` if this kernel has no such field or it cannot be read.
+    fn read<T>(&self, offset: u16) -> Option<T>;
+}
+
 /// The start of a kernel structure, copied by one helper call: each call costs more than all the loads from the copy.
 #[repr(C, align(8))]
+struct Bytes([u8; Head::LEN]);
+
+/// See [`Bytes`]; what lies beyond is read from the structure.
 pub(crate) struct Head {
-    bytes: [u8; Self::LEN],
+    structure: KernelPtr,
+    bytes: Bytes,
 }
 
 impl Head {
@@ -55,17 +65,42 @@ impl Head {
 
     #[inline(always)]
     pub(crate) fn of(structure: KernelPtr) -> Option<Self> {
-        structure.read(0)
+        Some(Self { structure, bytes: structure.read(0)? })
     }
+}
 
-    /// The field at `offset` of `structure`, of which this is the start.
+impl Fields for Head {
     #[inline(always)]
-    pub(crate) fn read<T>(&self, structure: KernelPtr, offset: u16) -> Option<T> {
+    fn read<T>(&self, offset: u16) -> Option<T> {
         let offset_in_head = usize::from(offset);
         if offset == Offsets::ABSENT || offset_in_head + size_of::<T>() > Self::LEN {
-            return structure.read(offset);
+            return self.structure.read(offset);
         }
         // SAFETY: within the bytes, as just checked; the verifier knows the offset and checks its alignment.
-        Some(unsafe { self.bytes.as_ptr().add(offset_in_head).cast::<T>().read() })
+        Some(unsafe { self.bytes.0.as_ptr().add(offset_in_head).cast::<T>().read() })
+    }
+}
+
+/// A structure whose type the verifier knows, as in the context of an iterator: read by plain loads, without a helper.
+#[derive(Clone, Copy)]
+pub(crate) struct Typed(KernelPtr);
+
+impl Typed {
+    /// # Safety
+    /// `structure` must come from the running program's typed context, and only fields of that type be read.
+    #[inline(always)]
+    pub(crate) unsafe fn new(structure: KernelPtr) -> Self {
+        Self(structure)
+    }
+}
+
+impl Fields for Typed {
+    #[inline(always)]
+    fn read<T>(&self, offset: u16) -> Option<T> {
+        if offset == Offsets::ABSENT {
+            return None;
+        }
+        // SAFETY: the verifier checks each such load against the structure's BTF; a fault reads as 0.
+        Some(unsafe { ((self.0.address() + u64::from(offset)) as *const T).read() })
     }
 }

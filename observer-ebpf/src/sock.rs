@@ -1,11 +1,11 @@
 //! `struct sock` and its smaller relatives (TIME_WAIT and request sockets share `struct sock_common`).
 
 use aya_log_ebpf::warn;
-use observer_ebpf::abi::{Kind, Loss, RecordHeader, SocketFlags, SocketRecord};
+use observer_ebpf::abi::{Kind, Loss, Offsets, RecordHeader, SocketFlags, SocketRecord};
 
 use crate::{
     emit::count,
-    kernel::{Head, KernelPtr},
+    kernel::{Fields, Head, KernelPtr, Typed},
     maps::{offset, setting},
 };
 
@@ -51,10 +51,31 @@ impl Sock {
 
     /// Any member of the `sock_common` family that is known to be TCP, if its namespace is watched.
     #[inline(always)]
-    pub(crate) fn mini(address: u64) -> Option<Self> {
+    fn mini(address: u64) -> Option<Self> {
         let ptr = KernelPtr::new(address)?;
         let net = ptr.follow(offset!(skc_net));
-        let Some(netns) = net.and_then(|net| net.read::<u32>(offset!(net_inum))) else {
+        Self::watched(ptr, net.and_then(|net| net.read(offset!(net_inum))))
+    }
+
+    /// Any member of the `sock_common` family, as an iterator over TCP sockets shows it.
+    ///
+    /// # Safety
+    /// `address` must be the `sk_common` of the running iterator program's context.
+    #[inline(always)]
+    pub(crate) unsafe fn shown(address: u64) -> Option<(Self, Typed)> {
+        let ptr = KernelPtr::new(address)?;
+        // SAFETY: as the caller promises.
+        let fields = unsafe { Typed::new(ptr) };
+        let net = fields.read(offset!(skc_net)).and_then(KernelPtr::new);
+        // SAFETY: a pointer read from a typed structure is typed too.
+        let net = net.map(|net| unsafe { Typed::new(net) });
+        let sock = Self::watched(ptr, net.and_then(|net| net.read(offset!(net_inum))))?;
+        Some((sock, fields))
+    }
+
+    #[inline(always)]
+    fn watched(ptr: KernelPtr, netns: Option<u32>) -> Option<Self> {
+        let Some(netns) = netns else {
             count(Loss::ReadFailed);
             return None;
         };
@@ -82,7 +103,7 @@ impl Sock {
     /// The four-tuple as it stands now; `None` (and a counted loss) if a field cannot be read.
     #[inline(always)]
     pub(crate) fn record<C: aya_ebpf::EbpfContext>(self, kind: Kind, ctx: &C) -> Option<SocketRecord> {
-        let record = self.try_record(kind);
+        let record = Head::of(self.ptr).and_then(|head| self.record_from(kind, &head));
         if record.is_none() {
             warn!(ctx, "network namespace {}: the four-tuple of a socket could not be read", self.netns);
             count(Loss::ReadFailed);
@@ -90,20 +111,15 @@ impl Sock {
         record
     }
 
+    /// The four-tuple as `fields` have it.
     #[inline(always)]
-    fn try_record(self, kind: Kind) -> Option<SocketRecord> {
-        let head = Head::of(self.ptr)?;
+    pub(crate) fn record_from<F: Fields>(self, kind: Kind, fields: &F) -> Option<SocketRecord> {
         let mut header = self.header(kind);
-        header.local_port = head.read(self.ptr, offset!(skc_num))?;
-        header.remote_port = u16::from_be(head.read(self.ptr, offset!(skc_dport))?);
-        let (local, remote) = match head.read::<u16>(self.ptr, offset!(skc_family))? {
-            AF_INET => (
-                v4_mapped(head.read(self.ptr, offset!(skc_rcv_saddr))?),
-                v4_mapped(head.read(self.ptr, offset!(skc_daddr))?),
-            ),
-            AF_INET6 => {
-                (v6(head.read(self.ptr, offset!(skc_v6_rcv_saddr))?), v6(head.read(self.ptr, offset!(skc_v6_daddr))?))
-            }
+        header.local_port = fields.read(offset!(skc_num))?;
+        header.remote_port = u16::from_be(fields.read(offset!(skc_dport))?);
+        let (local, remote) = match fields.read::<u16>(offset!(skc_family))? {
+            AF_INET => (v4_mapped(fields.read(offset!(skc_rcv_saddr))?), v4_mapped(fields.read(offset!(skc_daddr))?)),
+            AF_INET6 => (v6(fields, offset!(skc_v6_rcv_saddr))?, v6(fields, offset!(skc_v6_daddr))?),
             _ => return None,
         };
         Some(SocketRecord { header, local, remote })
@@ -170,12 +186,25 @@ impl Sock {
 /// `::ffff:a.b.c.d`, from an address in network order.
 #[inline(always)]
 fn v4_mapped(address: u32) -> [u8; 16] {
-    v6([0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), address])
+    bytes_of([0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), address])
 }
 
-/// An address in network order, from the words that it is copied by.
+/// The address at `offset`, word by word: the verifier allows no larger load of a typed structure.
 #[inline(always)]
-fn v6(words: [u32; 4]) -> [u8; 16] {
+fn v6<F: Fields>(fields: &F, offset: u16) -> Option<[u8; 16]> {
+    if offset == Offsets::ABSENT {
+        return None;
+    }
+    Some(bytes_of([
+        fields.read(offset)?,
+        fields.read(offset + 4)?,
+        fields.read(offset + 8)?,
+        fields.read(offset + 12)?,
+    ]))
+}
+
+#[inline(always)]
+fn bytes_of(words: [u32; 4]) -> [u8; 16] {
     // SAFETY: both are 16 bytes, and every bit pattern is a valid one.
     unsafe { core::mem::transmute(words) }
 }

@@ -1,7 +1,5 @@
 //! What the user side does for each record, at the size of a large host: `cargo bench -p observer`.
 
-#![expect(missing_docs, reason = "criterion's macros make undocumented functions")]
-
 use std::{
     hint::black_box,
     net::{IpAddr, Ipv4Addr},
@@ -24,7 +22,7 @@ fn client(n: u32) -> Identity {
         netns: NETNS,
         tuple: FourTuple {
             local_ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
-            local_port: 32_768 + (n / 50_000) as u16,
+            local_port: u16::try_from(32_768 + n / 50_000).expect("at most 1,600,000 clients"),
             remote_ip: IpAddr::V4(Ipv4Addr::from(0x0b00_0000 + n % 50_000)),
             remote_port: 443,
         },

@@ -7,11 +7,13 @@ use core::ffi::c_void;
 
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::debug;
-use observer_ebpf::abi::Kind;
+use observer_ebpf::abi::{Kind, Loss};
 
 use super::IterMeta;
 use crate::{
-    emit::emit,
+    emit::{count, emit},
+    kernel::Fields as _,
+    maps::offset,
     sock::{Sock, state},
 };
 
@@ -46,13 +48,13 @@ fn on_socket(ctx: &IterContext) {
         debug!(ctx, "end of the socket table");
         return;
     }
-    let Some(sock) = Sock::mini(sock) else {
+    // SAFETY: `sock` is the `sk_common` of the running program's context.
+    let Some((sock, fields)) = (unsafe { Sock::shown(sock) }) else { return };
+    let Some(mut record) = sock.record_from(Kind::Scanned, &fields) else {
+        count(Loss::ReadFailed);
         return;
     };
-    let Some(mut record) = sock.record(Kind::Scanned, ctx) else {
-        return;
-    };
-    record.header.new_state = sock.state();
+    record.header.new_state = fields.read(offset!(skc_state)).unwrap_or(0);
     match record.header.new_state {
         state::TIME_WAIT => {
             record.header.old_state = sock.time_wait_substate();

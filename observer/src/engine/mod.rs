@@ -265,8 +265,6 @@ impl Engine {
     /// Looks for namespaces, reads each, and forgets those that are gone.
     fn read_namespaces(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
-        self.missed = self.live.missed();
-        self.take_losses();
         if self.watched == Watched::All {
             self.namespaces.refresh(self.model.unread_namespaces(), began).context("look for network namespaces")?;
             for netns in self.namespaces.take_gone(began, |netns| self.model.is_empty(netns)) {
@@ -291,6 +289,7 @@ impl Engine {
 
     fn read_host(&mut self) {
         self.live.flush_diagnostics();
+        self.missed = self.live.missed();
         self.model.set_host(host::files::read());
         self.model.tick(self.started.elapsed());
         self.next_host = Instant::now() + READ_HOST;

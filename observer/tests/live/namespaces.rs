@@ -10,7 +10,10 @@ use std::{
 use observer::{
     engine::{Engine, Options, Watched},
     host,
-    model::{snapshot::Snapshot, units::NetnsId},
+    model::{
+        snapshot::{NamespaceRow, Snapshot},
+        units::{NetnsId, PortRange},
+    },
 };
 
 use crate::support::{Counts, Pairs, counted_in, eventually, in_private_netns, options, parse_ss, run, truth};
@@ -73,7 +76,7 @@ fn hold_in_new_namespace(count: usize, with_thread: bool) -> Held {
     receive.recv().unwrap()
 }
 
-fn row<'a>(snapshot: &'a Snapshot, netns: NetnsId) -> Option<&'a observer::model::snapshot::NamespaceRow> {
+fn row(snapshot: &Snapshot, netns: NetnsId) -> Option<&NamespaceRow> {
     snapshot.namespaces.iter().find(|row| row.netns == netns)
 }
 
@@ -108,7 +111,7 @@ fn namespaces_held_by_a_thread_or_by_nothing_but_sockets_are_found_at_start() {
         let engine = observe_all();
         let snapshot = engine.snapshot(usize::MAX);
         assert_eq!(counted_in(&snapshot, held.netns), held.truth, "with a thread: {with_thread}");
-        let range = row(&snapshot, held.netns).and_then(|row| row.port_range).map(|range| range.size());
+        let range = row(&snapshot, held.netns).and_then(|row| row.port_range).map(PortRange::size);
         assert_eq!(range, Some(28_232), "its sysctls are read: {with_thread}");
         drop((held.pairs, held.leave));
     }
