@@ -5,15 +5,26 @@ use observer_ebpf::abi::{COMM_LEN, Loss, SocketRecord, TaskRecord, WAKE_UP_NEVER
 
 use crate::maps::{EVENTS, LOSSES};
 
-/// Writes one record, or counts its loss.
+/// Writes one record of a hook, or counts its loss.
 #[inline(always)]
 pub(crate) fn emit<T: 'static>(record: T) {
+    emit_or_count(record, Loss::RingFull);
+}
+
+/// Writes one record of a scan, or counts its loss.
+#[inline(always)]
+pub(crate) fn emit_found<T: 'static>(record: T) {
+    emit_or_count(record, Loss::ScanRingFull);
+}
+
+#[inline(always)]
+fn emit_or_count<T: 'static>(record: T, loss: Loss) {
     match EVENTS.reserve::<T>(0) {
         Some(mut slot) => {
             slot.write(record);
             slot.submit(WAKE_UP_NEVER);
         }
-        None => count(Loss::RingFull),
+        None => count(loss),
     }
 }
 

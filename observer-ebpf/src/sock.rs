@@ -12,6 +12,7 @@ use crate::{
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
+const IPPROTO_MPTCP: u16 = 262;
 /// `SOCK_BINDPORT_LOCK` of include/net/sock.h.
 const SOCK_BINDPORT_LOCK: u8 = 8;
 /// `1 << SOCK_DEAD` of include/net/sock.h.
@@ -47,6 +48,17 @@ impl Sock {
             return None;
         }
         Self::mini(address)
+    }
+
+    /// The TCP socket that a process holds: of an MPTCP socket its first subflow, which no file leads to.
+    #[inline(always)]
+    pub(crate) fn of_process(address: u64) -> Option<Self> {
+        let ptr = KernelPtr::new(address)?;
+        match ptr.read::<u16>(offset!(sk_protocol))? {
+            IPPROTO_TCP => Self::mini(address),
+            IPPROTO_MPTCP => Self::full(ptr.follow(offset!(mptcp_first))?.address()),
+            _ => None,
+        }
     }
 
     /// Any member of the `sock_common` family that is known to be TCP, if its namespace is watched.

@@ -10,6 +10,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use observer::model::{
     Model,
     event::{Binding, Event, Found, Identity},
+    namespace::NamespaceReading,
     units::{Comm, FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
 };
 
@@ -49,6 +50,9 @@ fn life(n: u32) -> [Event; 6] {
 
 fn holding(sockets: u32) -> Model {
     let mut model = Model::default();
+    model.set_namespace(NETNS, NamespaceReading::default());
+    model.begin_scan(NETNS);
+    model.end_scan(Duration::ZERO);
     for n in 0..sockets {
         model.apply(&change(n, TcpState::SynSent, TcpState::Established), Duration::ZERO);
     }

@@ -8,9 +8,11 @@ pub enum Loss {
     RingFull = 0,
     /// A kernel field that the record needs could not be read (`bpf_probe_read_kernel` failed).
     ReadFailed = 1,
+    /// As `RingFull`, of a scan's record: what that scan did not show is not known to be gone.
+    ScanRingFull = 2,
 }
 
 impl Loss {
     /// Slots in `LOSSES`.
-    pub const COUNT: u32 = Self::ReadFailed as u32 + 1;
+    pub const COUNT: u32 = Self::ScanRingFull as u32 + 1;
 }

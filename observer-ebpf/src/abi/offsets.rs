@@ -68,6 +68,8 @@ pub struct Offsets {
     pub inode_mode: u16,
     /// `socket.sk`
     pub socket_sk: u16,
+    /// `mptcp_sock.first`
+    pub mptcp_first: u16,
 }
 
 impl Offsets {
@@ -106,7 +108,8 @@ impl Offsets {
         file_inode: Self::ABSENT,
         inode_mode: Self::ABSENT,
         socket_sk: Self::ABSENT,
+        mptcp_first: Self::ABSENT,
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 30 * 2);
+const _: () = assert!(size_of::<Offsets>() == 31 * 2);

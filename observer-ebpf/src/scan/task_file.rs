@@ -7,7 +7,7 @@ use core::ffi::c_void;
 use observer_ebpf::abi::{COMM_LEN, HolderRecord, Kind};
 
 use super::IterMeta;
-use crate::{emit::emit, hooks::sock_of_file, kernel::KernelPtr, maps::offset, sock::Sock};
+use crate::{emit::emit_found, hooks::sock_of_file, kernel::KernelPtr, maps::offset, sock::Sock};
 
 /// `struct bpf_iter__task_file`
 #[repr(C)]
@@ -33,14 +33,14 @@ fn on_file(ctx: *mut IterTaskFile) {
     let (Some(task), Some(file)) = (KernelPtr::new(task), KernelPtr::new(file)) else {
         return;
     };
-    let Some(sock) = sock_of_file(file).and_then(Sock::full) else {
+    let Some(sock) = sock_of_file(file).and_then(Sock::of_process) else {
         return;
     };
     let mut header = sock.header(Kind::Holder);
     header.pid = task.read(offset!(task_tgid)).unwrap_or(0);
     let leader = task.follow(offset!(task_group_leader)).unwrap_or(task);
     let comm = leader.read(offset!(task_comm)).unwrap_or([0; COMM_LEN]);
-    emit(HolderRecord { header, comm, fd, padding: 0 });
+    emit_found(HolderRecord { header, comm, fd, padding: 0 });
     // SAFETY: `meta` is that of the running program's context.
     unsafe { meta.pace() };
 }

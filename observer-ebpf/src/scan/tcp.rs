@@ -11,7 +11,7 @@ use observer_ebpf::abi::{Kind, Loss};
 
 use super::IterMeta;
 use crate::{
-    emit::{count, emit},
+    emit::{count, emit_found},
     kernel::Fields as _,
     maps::offset,
     sock::{Sock, state},
@@ -63,7 +63,7 @@ fn on_socket(ctx: &IterContext) {
         state::NEW_SYN_RECV => {}
         _ => record.header.flags = sock.flags(),
     }
-    emit(record);
+    emit_found(record);
     // SAFETY: `meta` is that of the running program's context.
     unsafe { meta.pace() };
 }

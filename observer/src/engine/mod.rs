@@ -186,8 +186,11 @@ impl Engine {
         if self.live.has(Hook::Holders) {
             let pass = self.live.start_pass(Hook::Holders).map_err(anyhow::Error::msg).context("start the iterator")?;
             self.model.begin_holders();
+            let lost_before = self.live.losses().scan_ring_full;
             self.run_pass(pass, Hook::Holders)?;
-            self.model.end_holders();
+            if self.live.losses().scan_ring_full == lost_before {
+                self.model.end_holders();
+            }
         }
         // Open files have shown namespaces that nothing but a socket holds.
         if self.model.unread_namespaces().next().is_some() {
@@ -215,10 +218,13 @@ impl Engine {
         };
         self.drain();
         self.model.begin_scan(netns);
+        let lost_before = self.live.losses().scan_ring_full;
         let found = self.run_pass(pass, Hook::Scan);
-        match found {
-            Ok(_) => self.model.end_scan(self.started.elapsed()),
-            Err(_) => self.model.abandon_scan(),
+        if found.is_ok() && self.live.losses().scan_ring_full == lost_before {
+            self.model.end_scan(self.started.elapsed());
+        } else {
+            // What was not shown is not known to be gone.
+            self.model.abandon_scan();
         }
         found
     }

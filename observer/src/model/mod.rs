@@ -5,6 +5,7 @@
 //!
 //! **Invariant**: nothing here names `std::fs`, `Instant::now`, `tokio`, `ratatui` or `aya`; time is an argument.
 
+mod direction;
 mod endpoint;
 pub mod event;
 pub mod history;
@@ -81,15 +82,13 @@ impl Model {
                     self.set_orphan(socket.id);
                 }
             }
-            Event::Connecting { socket, by } => {
-                let index = self.meet(&socket, TcpState::SynSent, Direction::Outbound);
-                self.set_owner(index, by);
-            }
-            // A peer that was quicker than accept() leaves a closed socket: its end was already seen.
-            Event::Accepted { state: TcpState::Closed, .. } => {}
-            Event::Accepted { socket, state, by } => {
-                let index = self.meet(&socket, state, Direction::Inbound);
-                self.set_owner(index, by);
+            // These are not made under the socket's lock: they may come after its end, and tell of its owner only.
+            Event::Connecting { socket, by } | Event::Accepted { socket, by, .. } => {
+                if let Some(index) = self.find(&socket) {
+                    self.learn_port(index, socket.tuple.local_port);
+                    self.sockets.get_mut(index).generation = self.generation;
+                    self.set_owner(index, by);
+                }
             }
             Event::Destroyed { id, .. } => {
                 self.remove_listener(id);
@@ -218,26 +217,23 @@ impl Model {
             (TcpState::SynReceived, TcpState::Established) => {
                 self.upsert(socket, new, Direction::Inbound);
             }
+            // A socket whose birth was not seen. Before the first scan that is no loss: the scan will show it, with
+            // what is needed to tell its direction.
+            _ if self.find(socket).is_none() && !self.was_scanned(socket.netns) => {}
             _ => {
                 let direction = self.direction_of(socket, Binding::default());
-                self.upsert(socket, new, direction);
+                let is_new = self.find(socket).is_none();
+                let index = self.upsert(socket, new, direction);
+                self.sockets.get_mut(index).is_guess |= is_new;
             }
         }
     }
 
     /// Brings a socket to `state`, adding it if it is not known.
     fn upsert(&mut self, socket: &Identity, state: TcpState, direction: Direction) -> u32 {
-        let index = self.meet(socket, state, direction);
-        self.set_state(index, state);
-        index
-    }
-
-    /// The row of a socket, added in `state` if it is not known. The state of a known one is left alone: only records
-    /// of the state hook and of scans are made under the socket's lock and so stand in their true order.
-    fn meet(&mut self, socket: &Identity, state: TcpState, direction: Direction) -> u32 {
         if let Some(index) = self.find(socket) {
             self.learn_port(index, socket.tuple.local_port);
-            self.sockets.get_mut(index).generation = self.generation;
+            self.set_state(index, state);
             return index;
         }
         let index = self.insert(socket, state, direction);
@@ -247,10 +243,18 @@ impl Model {
         index
     }
 
-    /// The row of this socket. One of another namespace under the same id is a socket whose end went unseen.
+    /// The row of this socket. Another connection under the same id is one whose end went unseen: it ends now.
     fn find(&mut self, socket: &Identity) -> Option<u32> {
         let index = self.sockets.find(socket.id)?;
-        if self.endpoints.get(self.sockets.get(index).endpoint).key.netns == socket.netns {
+        let known = self.sockets.get(index);
+        let key = key_of(&self.endpoints, known);
+        let is_same_port = key.tuple.local_port == socket.tuple.local_port
+            || key.tuple.local_port == 0
+            || socket.tuple.local_port == 0;
+        let is_same = key.netns == socket.netns
+            && is_same_port
+            && FourTuple { local_port: socket.tuple.local_port, ..key.tuple } == socket.tuple;
+        if is_same {
             return Some(index);
         }
         self.remove_socket(socket.id);
@@ -274,6 +278,7 @@ impl Model {
                 state,
                 owner: Owner::UNKNOWN,
                 held_in_pass: self.holder_pass.number,
+                is_guess: false,
                 uses_range: false,
             },
             |socket| key_of(endpoints, socket),
@@ -380,21 +385,6 @@ impl Model {
         {
             self.endpoints.touch(endpoint, self.now).listeners -= 1;
         }
-    }
-
-    /// Which end called connect(), for a socket whose birth was not seen.
-    fn direction_of(&self, socket: &Identity, binding: Binding) -> Direction {
-        let FourTuple { local_ip, local_port, .. } = socket.tuple;
-        // An accepted socket never has a port lock of its own, and its bucket is its listener's: explicit.
-        if binding.port_locked || binding.explicit_bucket == Some(false) {
-            return Direction::Outbound;
-        }
-        if self.listeners.covering(socket.netns, local_ip, local_port).is_some() {
-            return Direction::Inbound;
-        }
-        // The listener may be gone, or the client may have called bind() with port 0: the range tells them apart.
-        let ephemeral = self.namespaces.get(&socket.netns).is_none_or(|it| it.usable.contains(local_port));
-        if binding.explicit_bucket == Some(true) && !ephemeral { Direction::Inbound } else { Direction::Outbound }
     }
 
     /// Full sockets that are connected or connecting.

@@ -59,6 +59,17 @@ impl OwnerTable {
         owner
     }
 
+    /// A socket of its owner belongs to another endpoint than it seemed.
+    pub(super) fn move_to(&mut self, endpoint: u32, from: u32, owner: Owner) -> Owner {
+        let moved = match self.process(owner) {
+            Some(process) => self.take(endpoint, process),
+            None if owner == Owner::ORPHAN => self.take_orphan(endpoint),
+            None => return owner,
+        };
+        self.release(from, owner);
+        moved
+    }
+
     /// A socket of `endpoint` belongs to `owner` no longer.
     pub(super) fn release(&mut self, endpoint: u32, owner: Owner) {
         if owner == Owner::UNKNOWN {

@@ -94,6 +94,10 @@ impl Model {
 
     fn on_scanned_socket(&mut self, socket: &Identity, state: TcpState, binding: Binding) {
         if let Some(index) = self.find(socket) {
+            if self.sockets.get(index).is_guess {
+                let direction = self.direction_of(socket, binding);
+                self.set_direction(index, direction);
+            }
             let before = self.sockets.get(index).state;
             self.learn_port(index, socket.tuple.local_port);
             self.set_state(index, state);
@@ -146,7 +150,7 @@ impl Model {
     }
 
     /// The first scan of a namespace finds what was there before the hooks: that is no drift.
-    fn was_scanned(&self, netns: NetnsId) -> bool {
+    pub(super) fn was_scanned(&self, netns: NetnsId) -> bool {
         self.namespaces.get(&netns).is_some_and(|namespace| namespace.scanned)
     }
 

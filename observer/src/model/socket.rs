@@ -27,6 +27,8 @@ pub(super) struct Socket {
     pub(super) owner: Owner,
     /// The last pass over open files that saw its owner hold it.
     pub(super) held_in_pass: u8,
+    /// Its birth was lost, and its direction is a guess until a scan shows it.
+    pub(super) is_guess: bool,
     /// Its local port is one that connect() may choose: it counts against its destination's ports.
     pub(super) uses_range: bool,
 }

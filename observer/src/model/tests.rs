@@ -107,7 +107,9 @@ fn a_lost_close_is_made_good_by_the_next_connect_of_the_same_socket() {
 #[test]
 fn a_lost_close_is_made_good_by_the_end_of_the_socket() {
     check(
-        "c 10.0.0.5:40000>10.0.0.9:81 syn_sent>established
+        "scan
+         end
+         c 10.0.0.5:40000>10.0.0.9:81 syn_sent>established
          c destroyed
          show",
         "out 10.0.0.5 sockets 0 opened 1 closed 1 failed 0
@@ -219,7 +221,9 @@ fn time_wait_and_requests_are_counted_apart_and_hold_ports() {
 #[test]
 fn a_port_range_that_changes_is_counted_anew() {
     check(
-        "range 32768-60999
+        "scan
+         end
+         range 32768-60999
          a 10.0.0.5:40000>10.0.0.9:81 syn_sent>established
          b 10.0.0.5:50000>10.0.0.9:81 syn_sent>established
          range 45000-45009 reserved 45000-45001
@@ -285,7 +289,9 @@ fn a_late_word_of_the_accepting_process_does_not_turn_the_state_back() {
 #[test]
 fn the_process_of_a_forgotten_row_and_the_row_itself_go_after_a_minute() {
     check(
-        "a 10.0.0.5:40000>10.0.0.9:81 syn_sent>established
+        "scan
+         end
+         a 10.0.0.5:40000>10.0.0.9:81 syn_sent>established
          a 10.0.0.5:0>10.0.0.9:81 established>closed
          tick 59
          show
@@ -321,7 +327,9 @@ fn owners_come_from_connect_and_accept_and_the_listener_stands_for_what_is_not_a
 #[test]
 fn a_pass_over_open_files_gives_sockets_to_who_holds_them() {
     check(
-        "c 10.0.0.9:1>10.0.0.7:1 closed>syn_sent by 7 parent
+        "scan
+         end
+         c 10.0.0.9:1>10.0.0.7:1 closed>syn_sent by 7 parent
          d 10.0.0.9:2>10.0.0.7:1 closed>syn_sent by 7 parent
          e 10.0.0.9:3>10.0.0.7:1 closed>syn_sent by 7 parent
          f 10.0.0.9:4>10.0.0.7:1 syn_sent>established
@@ -363,5 +371,71 @@ fn an_owner_that_sets_its_hand_on_a_socket_during_the_pass_keeps_it() {
          files end
          show owners",
         "10.0.0.9 app/7:1 orphans 0",
+    );
+}
+
+#[test]
+fn before_the_first_scan_a_socket_of_unknown_birth_is_left_to_the_scan() {
+    check(
+        "s 10.0.0.9:7061>10.0.0.5:40000 established>fin_wait_1
+         show
+         scan
+         l 0.0.0.0:7061>0.0.0.0:0 found listen
+         s 10.0.0.9:7061>10.0.0.5:40000 found fin_wait_1 explicit
+         end
+         show",
+        "0 sockets 0 connections opened 0 closed 0 failed 0 drift 0+0-0
+         in 10.0.0.9:7061 sockets 1 (fin_wait_1 1) opened 0 closed 0 failed 0
+         in 0.0.0.0:7061 listening sockets 0 opened 0 closed 0 failed 0
+         1 sockets 1 connections opened 0 closed 0 failed 0 drift 0+0-0",
+    );
+}
+
+#[test]
+fn a_guessed_direction_is_put_right_by_the_next_scan() {
+    check(
+        "range 32768-60999
+         scan
+         end
+         s 10.0.0.9:7061>10.0.0.5:40000 established>fin_wait_1
+         show
+         scan
+         s found fin_wait_1 explicit
+         end
+         tick
+         show",
+        "out 10.0.0.9 sockets 1 (fin_wait_1 1) opened 1 closed 0 failed 0
+           10.0.0.5:40000 sockets 1 ports 0+0 of 28232
+         1 sockets 1 connections opened 1 closed 0 failed 0 drift 0+0-0
+         in 10.0.0.9:7061 sockets 1 (fin_wait_1 1) opened 0 closed 0 failed 0
+         out 10.0.0.9 sockets 0 opened 1 closed 0 failed 0
+         1 sockets 1 connections opened 1 closed 0 failed 0 drift 0+0-0",
+    );
+}
+
+#[test]
+fn another_connection_under_the_same_address_ends_the_one_whose_end_was_lost() {
+    check(
+        "scan
+         end
+         a 10.0.0.5:40000>10.0.0.9:81 syn_sent>established
+         a 10.0.0.5:80>10.0.0.7:999 syn_received>established
+         show",
+        "in 10.0.0.5:80 sockets 1 (established 1) opened 1 closed 0 failed 0
+         out 10.0.0.5 sockets 0 opened 1 closed 1 failed 0
+           10.0.0.9:81 sockets 0
+         1 sockets 1 connections opened 2 closed 1 failed 0 drift 0+0-0",
+    );
+}
+
+#[test]
+fn the_word_of_an_accepting_process_that_comes_after_the_end_brings_nothing_back() {
+    check(
+        "a 10.0.0.5:80>10.0.0.9:1 syn_received>established
+         a established>closed
+         a accepted established by 5 worker
+         show",
+        "in 10.0.0.5:80 sockets 0 opened 1 closed 1 failed 0
+         0 sockets 0 connections opened 1 closed 1 failed 0 drift 0+0-0",
     );
 }

@@ -134,6 +134,8 @@ impl Drift {
 pub struct Losses {
     /// The ring buffer was full.
     pub ring_full: u64,
+    /// The ring buffer was full when a scan wrote to it: that scan swept nothing.
+    pub scan_ring_full: u64,
     /// The kernel side could not read a field.
     pub read_failed: u64,
     /// User space could not make sense of a record.
@@ -146,7 +148,7 @@ impl Losses {
     /// All of them.
     #[must_use]
     pub const fn total(self) -> u64 {
-        self.ring_full + self.read_failed + self.undecodable + self.missed
+        self.ring_full + self.scan_ring_full + self.read_failed + self.undecodable + self.missed
     }
 }
 

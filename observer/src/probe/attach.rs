@@ -119,7 +119,12 @@ impl Attached {
             let per_cpu = self.losses.get(&(loss as u32), 0);
             per_cpu.map_or(0, |per_cpu| per_cpu.iter().sum())
         };
-        Losses { ring_full: count(Loss::RingFull), read_failed: count(Loss::ReadFailed), ..Losses::default() }
+        Losses {
+            ring_full: count(Loss::RingFull),
+            scan_ring_full: count(Loss::ScanRingFull),
+            read_failed: count(Loss::ReadFailed),
+            ..Losses::default()
+        }
     }
 
     /// How often the kernel did not run one of the hooks because it had interrupted itself.

@@ -54,6 +54,7 @@ pub const WANTED: &[Wanted] = &[
     detail("file", "f_inode", |o| &mut o.file_inode),
     detail("inode", "i_mode", |o| &mut o.inode_mode),
     detail("socket", "sk", |o| &mut o.socket_sk),
+    detail("mptcp_sock", "first", |o| &mut o.mptcp_first),
 ];
 
 /// Looks every wanted field up; what this kernel lacks stays [`Offsets::ABSENT`].

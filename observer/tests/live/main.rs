@@ -3,10 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod churn;
 mod connections;
 mod failures;
+mod hostile;
 mod namespaces;
 mod owners;
 mod ports;
 mod scale;
+mod sockets;
 mod support;

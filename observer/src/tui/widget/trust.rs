@@ -61,9 +61,9 @@ fn missing(status: &HookStatus) -> String {
 }
 
 fn unhealed(losses: &Losses) -> String {
-    let Losses { ring_full, read_failed, undecodable, missed } = *losses;
+    let Losses { ring_full, scan_ring_full, read_failed, undecodable, missed } = *losses;
     let causes = [
-        (ring_full, "ring full"),
+        (ring_full + scan_ring_full, "ring full"),
         (missed, "hook interrupted by itself"),
         (read_failed, "unreadable"),
         (undecodable, "not understood"),

@@ -1,0 +1,52 @@
+//! Which end called connect(): known at birth, and of what was there before or whose birth was lost, told by its binding.
+
+use super::{
+    Model,
+    event::{Binding, Identity},
+    key_of,
+    snapshot::Direction,
+    units::FourTuple,
+};
+
+impl Model {
+    /// Which end called connect(), for a socket whose birth was not seen.
+    pub(super) fn direction_of(&self, socket: &Identity, binding: Binding) -> Direction {
+        let FourTuple { local_ip, local_port, .. } = socket.tuple;
+        // An accepted socket never has a port lock of its own, and its bucket is its listener's: explicit.
+        if binding.port_locked || binding.explicit_bucket == Some(false) {
+            return Direction::Outbound;
+        }
+        if self.listeners.covering(socket.netns, local_ip, local_port).is_some() {
+            return Direction::Inbound;
+        }
+        // The listener may be gone, or the client may have called bind() with port 0: the range tells them apart.
+        let ephemeral = self.namespaces.get(&socket.netns).is_none_or(|it| it.usable.contains(local_port));
+        if binding.explicit_bucket == Some(true) && !ephemeral { Direction::Inbound } else { Direction::Outbound }
+    }
+
+    /// A scan has shown what a guess has to be: the socket goes to the row where it belongs.
+    pub(super) fn set_direction(&mut self, index: u32, direction: Direction) {
+        let socket = *self.sockets.get(index);
+        let key = key_of(&self.endpoints, &socket);
+        let (endpoint, destination) = self.place(key.netns, &key.tuple, direction);
+        if endpoint != socket.endpoint {
+            *self.endpoints.touch(socket.endpoint, self.now).states.get_mut(socket.state) -= 1;
+            let row = self.endpoints.touch(endpoint, self.now);
+            *row.states.get_mut(socket.state) += 1;
+            row.peak = row.peak.max(row.states.sum());
+            if let Some(row) = self.destinations.get_mut(socket.destination) {
+                row.sockets -= 1;
+                row.ports_used -= u32::from(socket.uses_range);
+            }
+            if let Some(row) = self.destinations.get_mut(destination) {
+                row.sockets += 1;
+            }
+            let owner = self.owners.move_to(endpoint, socket.endpoint, socket.owner);
+            let moved = self.sockets.get_mut(index);
+            (moved.endpoint, moved.destination, moved.owner) = (endpoint, destination, owner);
+            moved.uses_range = false;
+            self.use_port(index);
+        }
+        self.sockets.get_mut(index).is_guess = false;
+    }
+}

@@ -1,0 +1,282 @@
+//! Sockets in the states that `std::net` does not lead to, and processes that hold them.
+
+use std::{
+    any::type_name_of_val,
+    env, fs,
+    io::{self, Read as _, Write as _},
+    mem::MaybeUninit,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsFd as _, AsRawFd, FromRawFd as _, OwnedFd, RawFd},
+    os::unix::net::UnixStream,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use observer::model::units::TcpState;
+use socket2::{Domain, MaybeUninitSlice, MsgHdr, MsgHdrMut, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
+
+use crate::support::run;
+
+/// A socket with nothing done to it yet but that its address may be used again.
+pub(crate) fn socket(family: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::for_address(family), Type::STREAM, None).expect("socket");
+    socket.set_reuse_address(true).unwrap();
+    socket
+}
+
+/// The local address; v4-mapped as it is.
+pub(crate) fn local(socket: &Socket) -> SocketAddr {
+    socket.local_addr().unwrap().as_socket().unwrap()
+}
+
+/// A connect() that does not wait: the socket is in SYN_SENT, or further if the other end was quick.
+pub(crate) fn start_connect(socket: &Socket, to: SocketAddr) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
+    match socket.connect(&to.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// From now on every packet to this socket is lost on its way in, unseen by either end.
+pub(crate) fn deafen(socket: &Socket) -> io::Result<()> {
+    // Classic BPF: return 0, "keep no byte of the packet".
+    const RET: u16 = 0x06;
+    socket.attach_filter(&[SockFilter::new(RET, 0, 0, 0)])
+}
+
+/// The next close sends a reset and leaves nothing behind.
+pub(crate) fn reset(socket: Socket) {
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(socket);
+}
+
+/// A listener that no SYN reaches: who connects to it waits in SYN_SENT.
+pub(crate) fn deaf_listener(at: SocketAddr) -> io::Result<Socket> {
+    let listener = socket(at);
+    listener.bind(&at.into())?;
+    deafen(&listener)?;
+    listener.listen(1)?;
+    Ok(listener)
+}
+
+/// connect() to `AF_UNSPEC`: the connection ends with a reset, the socket lives on.
+pub(crate) fn disconnect(socket: &impl AsRawFd) -> io::Result<()> {
+    // `AF_UNSPEC` is 0, and so is every byte of this address.
+    let unspecified = [0_u8; 16];
+    // SAFETY: the kernel reads 16 bytes, those of the array, before the call returns.
+    match unsafe { libc::connect(socket.as_raw_fd(), unspecified.as_ptr().cast(), 16) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A socket option that is an `int`.
+pub(crate) fn set_option(socket: &impl AsRawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the kernel reads 4 bytes, those of the value, before the call returns.
+    match unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), 4) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A listener that takes data in the SYN.
+pub(crate) fn fast_open_listener(at: SocketAddr) -> io::Result<Socket> {
+    let listener = socket(at);
+    listener.bind(&at.into())?;
+    set_option(&listener, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, 64)?;
+    listener.listen(64)?;
+    Ok(listener)
+}
+
+/// Connects with the first byte in the SYN, if a cookie is known; else the cookie is asked for.
+pub(crate) fn fast_open(socket: &Socket, to: SocketAddr) -> io::Result<()> {
+    socket.send_to_with_flags(b"x", &to.into(), libc::MSG_FASTOPEN).map(drop)
+}
+
+/// A multipath socket; `None` where the kernel has no MPTCP.
+pub(crate) fn multipath(family: SocketAddr) -> Option<Socket> {
+    let socket = Socket::new(Domain::for_address(family), Type::STREAM, Some(Protocol::MPTCP)).ok()?;
+    socket.set_reuse_address(true).ok()?;
+    Some(socket)
+}
+
+/// A socket that is connected to itself, from a port that the kernel chose.
+pub(crate) fn self_connected(ip_and_port_0: SocketAddr) -> io::Result<Socket> {
+    let socket = socket(ip_and_port_0);
+    socket.bind(&ip_and_port_0.into())?;
+    socket.connect(&local(&socket).into())?;
+    Ok(socket)
+}
+
+/// Two sockets that connected to each other, with no listener between them. On loopback a SYN arrives before connect()
+/// returns: for the two to cross, a deaf listener takes the first.
+pub(crate) fn simultaneous_open(ip_and_port_0: SocketAddr) -> io::Result<(Socket, Socket)> {
+    let deaf = deaf_listener(ip_and_port_0)?;
+    let at = local(&deaf);
+    let first = socket(ip_and_port_0);
+    first.bind(&ip_and_port_0.into())?;
+    start_connect(&first, at)?;
+    drop(deaf);
+    let second = socket(ip_and_port_0);
+    second.bind(&at.into())?;
+    second.connect(&local(&first).into())?;
+    first.set_nonblocking(false)?;
+    Ok((first, second))
+}
+
+/// `struct cmsghdr` with one file descriptor: its length, SOL_SOCKET, SCM_RIGHTS, the descriptor, padding.
+const CONTROL: usize = 24;
+const FD_AT: usize = 16;
+const _: () = assert!(size_of::<libc::cmsghdr>() == FD_AT);
+
+/// Passes a copy of the descriptor through a Unix socket (SCM_RIGHTS).
+pub(crate) fn pass(through: &UnixStream, fd: &impl AsRawFd) -> io::Result<()> {
+    let mut control = [0; CONTROL];
+    control[..8].copy_from_slice(&(FD_AT + size_of::<RawFd>()).to_ne_bytes());
+    control[8..12].copy_from_slice(&libc::SOL_SOCKET.to_ne_bytes());
+    control[12..16].copy_from_slice(&libc::SCM_RIGHTS.to_ne_bytes());
+    control[FD_AT..FD_AT + 4].copy_from_slice(&fd.as_raw_fd().to_ne_bytes());
+    let bytes = [io::IoSlice::new(b"f")];
+    let message = MsgHdr::new().with_buffers(&bytes).with_control(&control);
+    SockRef::from(through).sendmsg(&message, 0).map(drop)
+}
+
+/// Takes a descriptor that was passed.
+pub(crate) fn take(through: &UnixStream) -> io::Result<OwnedFd> {
+    let mut control = [const { MaybeUninit::new(0_u8) }; CONTROL];
+    let mut byte = [MaybeUninit::uninit()];
+    let mut buffers = [MaybeUninitSlice::new(&mut byte)];
+    let mut message = MsgHdrMut::new().with_buffers(&mut buffers).with_control(&mut control);
+    let got = SockRef::from(through).recvmsg(&mut message, libc::MSG_CMSG_CLOEXEC)?;
+    let control_length = message.control_len();
+    if got != 1 || control_length < FD_AT + 4 {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no descriptor came"));
+    }
+    let fd: Vec<u8> = control[FD_AT..FD_AT + 4]
+        .iter()
+        // SAFETY: every byte was initialised when the array was made.
+        .map(|byte| unsafe { byte.assume_init() })
+        .collect();
+    let fd = RawFd::from_ne_bytes(fd.try_into().unwrap());
+    // SAFETY: the kernel has just made this descriptor for this message, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+const PART: &str = "OBSERVER_TEST_PART";
+
+/// Another process that runs this same test, told by its environment to play a part in it: something to kill. It has a
+/// line to its director, as its standard input.
+pub(crate) struct Player {
+    child: Child,
+    pub(crate) line: UnixStream,
+}
+
+impl Player {
+    /// Starts a process in the namespace of the calling thread. `test` is the test function itself.
+    pub(crate) fn start(test: &impl Fn(), part: &str) -> Self {
+        let path = type_name_of_val(test);
+        let name = path.split_once("::").map_or(path, |(_, name)| name);
+        let (line, theirs) = UnixStream::pair().unwrap();
+        let child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture", "--test-threads=1"])
+            .env(PART, part)
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("start this test again");
+        Self { child, line }
+    }
+
+    /// Waits for one byte: the player has done what is its part.
+    pub(crate) fn wait_for_word(&mut self) {
+        self.line.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        self.line.read_exact(&mut [0]).expect("the other process has failed");
+    }
+
+    /// `kill -9`
+    pub(crate) fn kill(mut self) {
+        self.kill_and_wait();
+    }
+
+    fn kill_and_wait(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Player {
+    fn drop(&mut self) {
+        self.kill_and_wait();
+    }
+}
+
+/// The part that this process is to play, and its line to its director; `None` in the director itself.
+pub(crate) fn part() -> Option<(String, UnixStream)> {
+    let part = env::var(PART).ok()?;
+    let line = io::stdin().as_fd().try_clone_to_owned().unwrap();
+    Some((part, UnixStream::from(line)))
+}
+
+/// The end of a part: says that all is done, and holds everything until the director goes away or kills.
+pub(crate) fn hold(mut line: &UnixStream) {
+    line.write_all(b".").unwrap();
+    let _ = line.read(&mut [0]);
+}
+
+/// Tells `cargo xtask test` that this machine cannot run a test.
+pub(crate) fn skip(test: &impl Fn(), why: &str) {
+    let path = type_name_of_val(test);
+    let line = format!("SKIPPED {}: {why}", path.split_once("::").map_or(path, |(_, name)| name));
+    eprintln!("{line}");
+    if let Some(list) = env::var_os("OBSERVER_SKIPPED_TESTS") {
+        let mut list = fs::OpenOptions::new().append(true).create(true).open(list).unwrap();
+        writeln!(list, "{line}").unwrap();
+    }
+}
+
+pub(crate) fn accept(listener: &Socket) -> Socket {
+    let (socket, _): (Socket, SockAddr) = listener.accept().expect("accept");
+    socket
+}
+
+/// Whether a port is one that tests listen on. A local address tells which side a socket was on only as long as its
+/// listener lives; tests keep to this range for servers, and clear of it for clients.
+pub(crate) fn is_server_port(port: u16) -> bool {
+    (7000..30_000).contains(&port)
+}
+
+/// State and local address of every socket that `ss` shows in the calling thread's namespace.
+pub(crate) fn ss() -> Vec<(TcpState, SocketAddr)> {
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (state(words[0]), address(words[3]))
+    };
+    run("ss", &["-Htan"]).lines().map(line).collect()
+}
+
+/// `ss` has its own spelling of states.
+fn state(name: &str) -> TcpState {
+    match name {
+        "ESTAB" => TcpState::Established,
+        "SYN-SENT" => TcpState::SynSent,
+        "SYN-RECV" => TcpState::SynReceived,
+        "FIN-WAIT-1" => TcpState::FinWait1,
+        "FIN-WAIT-2" => TcpState::FinWait2,
+        "TIME-WAIT" => TcpState::TimeWait,
+        "CLOSE-WAIT" => TcpState::CloseWait,
+        "LAST-ACK" => TcpState::LastAck,
+        "LISTEN" => TcpState::Listen,
+        "CLOSING" => TcpState::Closing,
+        other => panic!("ss shows a state {other}"),
+    }
+}
+
+/// "127.0.0.1:80", "[::1]:80", "[::ffff:127.0.0.1]:80", "*:80" (every IPv4 and IPv6 address), "127.0.0.1%lo:80".
+fn address(text: &str) -> SocketAddr {
+    let (ip, port) = text.rsplit_once(':').unwrap();
+    let ip = ip.trim_matches(['[', ']']).split('%').next().unwrap();
+    let ip: IpAddr = if ip == "*" { "::".parse().unwrap() } else { ip.parse().unwrap() };
+    SocketAddr::new(ip.to_canonical(), port.parse().unwrap())
+}
