@@ -56,7 +56,11 @@ impl Sock {
         let ptr = KernelPtr::new(address)?;
         match ptr.read::<u16>(offset!(sk_protocol))? {
             IPPROTO_TCP => Self::mini(address),
-            IPPROTO_MPTCP => Self::full(ptr.follow(offset!(mptcp_first))?.address()),
+            // The MPTCP socket outlives a subflow that it has closed.
+            IPPROTO_MPTCP => {
+                let first = Self::full(ptr.follow(offset!(mptcp_first))?.address())?;
+                (first.orphan_flag() == 0).then_some(first)
+            }
             _ => None,
         }
     }

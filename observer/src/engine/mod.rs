@@ -200,6 +200,9 @@ impl Engine {
                 found += self.scan_namespace(netns)?;
             }
         }
+        // Counted now, so that a snapshot shows the losses beside the drift that they caused.
+        self.missed = self.live.missed();
+        self.take_losses();
         let took = began.elapsed();
         self.model.end_round(ScanSummary { finished_at: self.started.elapsed(), took, found });
         self.schedule.end(Instant::now(), took);

@@ -82,6 +82,13 @@ impl Model {
                     self.set_orphan(socket.id);
                 }
             }
+            // With data in the SYN (TCP Fast Open) accept() comes before the end of the handshake, and so before the
+            // state hook's first word of the socket.
+            Event::Accepted { socket, state: TcpState::SynReceived, by } if self.was_scanned(socket.netns) => {
+                let known = self.find(&socket);
+                let index = known.unwrap_or_else(|| self.insert(&socket, TcpState::SynReceived, Direction::Inbound));
+                self.set_owner(index, by);
+            }
             // These are not made under the socket's lock: they may come after its end, and tell of its owner only.
             Event::Connecting { socket, by } | Event::Accepted { socket, by, .. } => {
                 if let Some(index) = self.find(&socket) {

@@ -386,8 +386,9 @@ fn reach_owners_of_ss(engine: &mut Engine, namespace: &Namespace) {
         let rows = snapshot.endpoints.iter().filter(|row| row.key.netns == namespace.id);
         let owners: Vec<_> = rows.flat_map(|row| &row.owners).collect();
         let owned: u32 = owners.iter().map(|owner| owner.sockets).sum();
-        let shown = namespace.enter(|| run("ss", &["-Htnp"]));
-        let held = shown.lines().filter(|line| line.contains("users:")).count();
+        // With -a, for sockets in SYN_RECV that were accepted already; listeners are no connections.
+        let shown = namespace.enter(|| run("ss", &["-Htanp"]));
+        let held = shown.lines().filter(|line| line.contains("users:") && !line.starts_with("LISTEN")).count();
         let is_known = |pid: u32| shown.contains(&format!("pid={pid},"));
         if owned as usize == held && owners.iter().all(|owner| is_known(owner.process.pid.0)) {
             return;
