@@ -135,6 +135,21 @@ fn one_missing_capability_is_named_alone() {
 }
 
 #[test]
+fn the_two_capabilities_that_are_asked_for_are_enough() {
+    let (_dir, copy) = copy_for_everyone();
+    let only = "-all,+bpf,+perfmon";
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .args([format!("--inh-caps={only}"), format!("--ambient-caps={only}"), format!("--bounding-set={only}")])
+        .arg(&copy)
+        .arg("snapshot")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("state by raw_tp"), "{output:?}");
+}
+
+#[test]
 fn root_of_a_user_namespace_is_told_that_this_is_not_enough() {
     fails_with(&observer_after("--user", "true", "snapshot"), 1, &["user namespace", "as root on the host"]);
 }

@@ -122,16 +122,18 @@ fn counts_are_exact_in_several_namespaces_at_once() {
     if let Some((orders, line)) = part() {
         return work(&orders, &line);
     }
-    Churn {
+    let outcome = Churn {
         namespaces: 3,
         watched: 3,
         workers: 2,
-        steps: 4_000,
+        steps: 6_000,
         starts: Starts::BeforeTheWorkers,
         ring_bytes: RING,
         polls: Polls::Often,
     }
     .run(counts_are_exact_in_several_namespaces_at_once);
+    let events = outcome.at_end.trust.events_total;
+    assert!(events >= 200_000, "too little happened: {events} events");
 }
 
 /// Losses other than runs that the kernel left out, which are for it to decide.
@@ -157,7 +159,6 @@ fn counts_are_exact_after_records_were_lost() {
     .run(counts_are_exact_after_records_were_lost);
     let trust = &outcome.at_end.trust;
     assert!(trust.losses.ring_full > 0, "the ring was never full: {:?}", trust.losses);
-    assert!(!trust.is_unhealed(), "a scan came after the last loss");
 }
 
 impl Churn {
@@ -296,7 +297,7 @@ impl Progress {
                 return;
             }
         }
-        assert!(self.last_word.elapsed() < Duration::from_secs(20), "a worker hangs, after {} steps", self.steps);
+        assert!(self.last_word.elapsed() < Duration::from_secs(90), "a worker hangs, after {} steps", self.steps);
     }
 }
 
@@ -358,7 +359,7 @@ fn told(snapshot: &Snapshot, netns: NetnsId) -> Counts {
     counts
 }
 
-/// Polls, with the scans that the engine makes by itself, until every count is what `ss` says. The longer a scan took, the
+/// Polls, with the scans that the engine makes by itself, until every count is what `ss` says and the engine says so. The longer a scan took, the
 /// longer the engine waits with the next, 50 times as long; there is time for one, whatever else this machine does.
 fn reach_ss(engine: &mut Engine, namespaces: &[Namespace]) -> Snapshot {
     let done = Instant::now();
@@ -367,7 +368,9 @@ fn reach_ss(engine: &mut Engine, namespaces: &[Namespace]) -> Snapshot {
         let snapshot = engine.snapshot(0);
         let wrong =
             namespaces.iter().find_map(|namespace| difference(&told(&snapshot, namespace.id), &shown(namespace)));
-        let Some(wrong) = wrong else { return snapshot };
+        if wrong.is_none() && !snapshot.trust.is_unhealed() {
+            return snapshot;
+        }
         let last_scan = snapshot.trust.last_scan.map_or(Duration::ZERO, |scan| scan.took);
         if done.elapsed() > Duration::from_secs(10) + last_scan * 60 {
             report(&snapshot);
@@ -377,23 +380,28 @@ fn reach_ss(engine: &mut Engine, namespaces: &[Namespace]) -> Snapshot {
     }
 }
 
-/// Waits until as many sockets have an owner as `ss -p` shows with a process, and no owner is a stranger to it.
+/// Waits until each process has as many sockets as `ss -p` shows with it.
 fn reach_owners_of_ss(engine: &mut Engine, namespace: &Namespace) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         engine.poll().expect("poll");
         let snapshot = engine.snapshot(0);
-        let rows = snapshot.endpoints.iter().filter(|row| row.key.netns == namespace.id);
-        let owners: Vec<_> = rows.flat_map(|row| &row.owners).collect();
-        let owned: u32 = owners.iter().map(|owner| owner.sockets).sum();
+        let mut owned: BTreeMap<u32, u32> = BTreeMap::new();
+        for owner in snapshot.endpoints.iter().filter(|row| row.key.netns == namespace.id).flat_map(|row| &row.owners) {
+            *owned.entry(owner.process.pid.0).or_default() += owner.sockets;
+        }
         // With -a, for sockets in SYN_RECV that were accepted already; listeners are no connections.
         let shown = namespace.enter(|| run("ss", &["-Htanp"]));
-        let held = shown.lines().filter(|line| line.contains("users:") && !line.starts_with("LISTEN")).count();
-        let is_known = |pid: u32| shown.contains(&format!("pid={pid},"));
-        if owned as usize == held && owners.iter().all(|owner| is_known(owner.process.pid.0)) {
+        let mut held: BTreeMap<u32, u32> = BTreeMap::new();
+        for line in shown.lines().filter(|line| !line.starts_with("LISTEN")) {
+            if let Some((_, rest)) = line.split_once("pid=") {
+                *held.entry(rest.split(',').next().unwrap().parse().unwrap()).or_default() += 1;
+            }
+        }
+        if owned == held {
             return;
         }
-        assert!(Instant::now() < deadline, "{owned} owned, {held} held: {owners:?}\n{shown}");
+        assert!(Instant::now() < deadline, "owners by observer {owned:?}, by ss {held:?}\n{shown}");
         thread::yield_now();
     }
 }
