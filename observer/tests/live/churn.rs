@@ -30,7 +30,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use self::worker::{Orders, STEPS_A_WORD, work};
 use crate::{
-    sockets::{Player, is_server_port, part, ss},
+    sockets::{Player, is_server_port, part},
+    ss::ss,
     support::{Pairs, in_private_netns, inbound, run, set_sysctl},
 };
 

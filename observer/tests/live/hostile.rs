@@ -29,9 +29,9 @@ use socket2::{SockRef, Socket};
 use crate::{
     sockets::{
         Player, accept, deaf_listener, deafen, disconnect, fast_open, fast_open_listener, hold, is_server_port, local,
-        multipath, part, pass, reset, self_connected, set_option, simultaneous_open, skip, socket, ss, start_connect,
-        take,
+        multipath, part, pass, reset, self_connected, set_option, simultaneous_open, skip, socket, start_connect, take,
     },
+    ss::ss,
     support::{
         Counts, Pairs, Row, counted, eventually, in_private_netns, inbound, listen, observe, outbound, run, set_sysctl,
         truth, wait_until,

@@ -12,4 +12,5 @@ mod owners;
 mod ports;
 mod scale;
 mod sockets;
+mod ss;
 mod support;

@@ -5,17 +5,14 @@ use std::{
     env, fs,
     io::{self, Read as _, Write as _},
     mem::MaybeUninit,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     os::fd::{AsFd as _, AsRawFd, FromRawFd as _, OwnedFd, RawFd},
     os::unix::net::UnixStream,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
-use observer::model::units::TcpState;
 use socket2::{Domain, MaybeUninitSlice, MsgHdr, MsgHdrMut, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
-
-use crate::support::run;
 
 /// A socket with nothing done to it yet but that its address may be used again.
 pub(crate) fn socket(family: SocketAddr) -> Socket {
@@ -245,38 +242,4 @@ pub(crate) fn accept(listener: &Socket) -> Socket {
 /// listener lives; tests keep to this range for servers, and clear of it for clients.
 pub(crate) fn is_server_port(port: u16) -> bool {
     (7000..30_000).contains(&port)
-}
-
-/// State and local address of every socket that `ss` shows in the calling thread's namespace.
-pub(crate) fn ss() -> Vec<(TcpState, SocketAddr)> {
-    let line = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        (state(words[0]), address(words[3]))
-    };
-    run("ss", &["-Htan"]).lines().map(line).collect()
-}
-
-/// `ss` has its own spelling of states.
-fn state(name: &str) -> TcpState {
-    match name {
-        "ESTAB" => TcpState::Established,
-        "SYN-SENT" => TcpState::SynSent,
-        "SYN-RECV" => TcpState::SynReceived,
-        "FIN-WAIT-1" => TcpState::FinWait1,
-        "FIN-WAIT-2" => TcpState::FinWait2,
-        "TIME-WAIT" => TcpState::TimeWait,
-        "CLOSE-WAIT" => TcpState::CloseWait,
-        "LAST-ACK" => TcpState::LastAck,
-        "LISTEN" => TcpState::Listen,
-        "CLOSING" => TcpState::Closing,
-        other => panic!("ss shows a state {other}"),
-    }
-}
-
-/// "127.0.0.1:80", "[::1]:80", "[::ffff:127.0.0.1]:80", "*:80" (every IPv4 and IPv6 address), "127.0.0.1%lo:80".
-fn address(text: &str) -> SocketAddr {
-    let (ip, port) = text.rsplit_once(':').unwrap();
-    let ip = ip.trim_matches(['[', ']']).split('%').next().unwrap();
-    let ip: IpAddr = if ip == "*" { "::".parse().unwrap() } else { ip.parse().unwrap() };
-    SocketAddr::new(ip.to_canonical(), port.parse().unwrap())
 }

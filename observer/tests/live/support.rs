@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::ss;
 use observer::{
     engine::{Engine, Options, Scans, Watched},
     host,
@@ -101,15 +102,9 @@ pub(crate) fn truth() -> Counts {
 
 /// What `ss -Htan` printed, grouped.
 pub(crate) fn parse_ss(text: &str) -> Counts {
-    let sockets: Vec<(&str, SocketAddr)> = text
-        .lines()
-        .map(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            (state_name(words[0]), address(words[3]))
-        })
-        .collect();
+    let sockets = ss::parse(text);
     let listeners: Vec<&SocketAddr> =
-        sockets.iter().filter(|(state, _)| *state == "listen").map(|(_, local)| local).collect();
+        sockets.iter().filter(|(state, _)| *state == TcpState::Listen).map(|(_, local)| local).collect();
     let is_inbound = |local: &SocketAddr| {
         listeners.iter().any(|listener| {
             listener.port() == local.port() && (listener.ip() == local.ip() || listener.ip().is_unspecified())
@@ -118,7 +113,7 @@ pub(crate) fn parse_ss(text: &str) -> Counts {
     let mut counts = Counts::new();
     for (state, local) in &sockets {
         let row = if is_inbound(local) { Row::Inbound(*local) } else { Row::Outbound(local.ip()) };
-        *counts.entry((row, *state)).or_default() += 1;
+        *counts.entry((row, state.name())).or_default() += 1;
     }
     counts
 }
@@ -147,31 +142,6 @@ fn key(row: &EndpointRow) -> Row {
         (Direction::Inbound, Some(port)) => Row::Inbound(SocketAddr::new(row.key.local_ip, port)),
         _ => Row::Outbound(row.key.local_ip),
     }
-}
-
-/// `ss` has its own spelling of states.
-fn state_name(ss: &str) -> &'static str {
-    match ss {
-        "ESTAB" => TcpState::Established.name(),
-        "SYN-SENT" => TcpState::SynSent.name(),
-        "SYN-RECV" => TcpState::SynReceived.name(),
-        "FIN-WAIT-1" => TcpState::FinWait1.name(),
-        "FIN-WAIT-2" => TcpState::FinWait2.name(),
-        "TIME-WAIT" => TcpState::TimeWait.name(),
-        "CLOSE-WAIT" => TcpState::CloseWait.name(),
-        "LAST-ACK" => TcpState::LastAck.name(),
-        "LISTEN" => TcpState::Listen.name(),
-        "CLOSING" => TcpState::Closing.name(),
-        other => panic!("ss shows a state {other}"),
-    }
-}
-
-/// "127.0.0.1:80", "[::1]:80", "[::ffff:127.0.0.1]:80", "*:80" (every IPv4 and IPv6 address), "127.0.0.1%lo:80".
-fn address(text: &str) -> SocketAddr {
-    let (ip, port) = text.rsplit_once(':').unwrap();
-    let ip = ip.trim_matches(['[', ']']).split('%').next().unwrap();
-    let ip: IpAddr = if ip == "*" { "::".parse().unwrap() } else { ip.parse().unwrap() };
-    SocketAddr::new(ip.to_canonical(), port.parse().unwrap())
 }
 
 /// Scans and compares every count with `ss`.

@@ -1,0 +1,46 @@
+//! What `ss` prints, read.
+
+use std::net::{IpAddr, SocketAddr};
+
+use observer::model::units::TcpState;
+
+use crate::support::run;
+
+/// State and local address of every socket that `ss` shows in the calling thread's namespace.
+pub(crate) fn ss() -> Vec<(TcpState, SocketAddr)> {
+    parse(&run("ss", &["-Htan"]))
+}
+
+/// The same of what `ss -Htan` has printed elsewhere.
+pub(crate) fn parse(text: &str) -> Vec<(TcpState, SocketAddr)> {
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (state(words[0]), address(words[3]))
+    };
+    text.lines().map(line).collect()
+}
+
+/// `ss` has its own spelling of states.
+fn state(name: &str) -> TcpState {
+    match name {
+        "ESTAB" => TcpState::Established,
+        "SYN-SENT" => TcpState::SynSent,
+        "SYN-RECV" => TcpState::SynReceived,
+        "FIN-WAIT-1" => TcpState::FinWait1,
+        "FIN-WAIT-2" => TcpState::FinWait2,
+        "TIME-WAIT" => TcpState::TimeWait,
+        "CLOSE-WAIT" => TcpState::CloseWait,
+        "LAST-ACK" => TcpState::LastAck,
+        "LISTEN" => TcpState::Listen,
+        "CLOSING" => TcpState::Closing,
+        other => panic!("ss shows a state {other}"),
+    }
+}
+
+/// "127.0.0.1:80", "[::1]:80", "[::ffff:127.0.0.1]:80", "*:80" (every IPv4 and IPv6 address), "127.0.0.1%lo:80".
+fn address(text: &str) -> SocketAddr {
+    let (ip, port) = text.rsplit_once(':').unwrap();
+    let ip = ip.trim_matches(['[', ']']).split('%').next().unwrap();
+    let ip: IpAddr = if ip == "*" { "::".parse().unwrap() } else { ip.parse().unwrap() };
+    SocketAddr::new(ip.to_canonical(), port.parse().unwrap())
+}
