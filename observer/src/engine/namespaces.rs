@@ -120,7 +120,9 @@ impl Namespaces {
     pub(super) fn read(&self, netns: NetnsId) -> NamespaceReading {
         let name = self.known.get(&netns).and_then(|known| known.name.clone());
         let reading = self.enter(netns, netns::read).unwrap_or_default();
-        NamespaceReading { name: name.map(Into::into), ..reading }
+        // A process names itself: what it is called must not reach into a terminal.
+        let safe = |name: String| name.replace(char::is_control, "?").into();
+        NamespaceReading { name: name.map(safe), ..reading }
     }
 
     /// Takes out and returns those that are gone: without a door, and empty by `is_empty` or without a door for long.

@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use crate::model::{
     snapshot::{Direction, EndpointRow, Snapshot},
-    units::TcpState,
+    units::{NetnsId, TcpState},
 };
 
 /// Columns, padded to their widest cell, then the headroom and the trust line.
 pub(super) fn render(snapshot: &Snapshot) -> String {
     let mut rows = vec![
-        ["LOCAL ENDPOINT", "DIR", "PROCESS", "ESTABLISHED", "OTHER", "TIME_WAIT", "MOST USED DESTINATION"]
+        ["LOCAL ENDPOINT", "DIR", "PROCESS", "NAMESPACE", "ESTABLISHED", "OTHER", "TIME_WAIT", "MOST USED DESTINATION"]
             .map(str::to_owned),
     ];
     rows.extend(snapshot.endpoints.iter().map(cells));
@@ -22,7 +22,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
 }
 
 /// Cells from here on are numbers, and stand to the right; the last is text again.
-const NUMBERS: std::ops::Range<usize> = 3..6;
+const NUMBERS: std::ops::Range<usize> = 4..7;
 
 fn aligned<const N: usize>(rows: &[[String; N]], text: &mut String) {
     let widths: [usize; N] =
@@ -37,7 +37,7 @@ fn aligned<const N: usize>(rows: &[[String; N]], text: &mut String) {
     }
 }
 
-fn cells(row: &EndpointRow) -> [String; 7] {
+fn cells(row: &EndpointRow) -> [String; 8] {
     let local = match row.key.local_port {
         Some(port) => std::net::SocketAddr::new(row.key.local_ip, port).to_string(),
         None => format!("{} (any port)", row.key.local_ip),
@@ -63,6 +63,7 @@ fn cells(row: &EndpointRow) -> [String; 7] {
         local,
         direction.to_owned(),
         row.process.map_or_else(|| "-".to_owned(), |process| format!("{} ({})", process.comm, process.pid.0)),
+        namespace(row.netns_name.as_deref(), row.key.netns),
         established.to_string(),
         (row.states.sum() - established - time_wait).to_string(),
         time_wait.to_string(),
@@ -70,19 +71,25 @@ fn cells(row: &EndpointRow) -> [String; 7] {
     ]
 }
 
+/// A namespace as people know it.
+fn namespace(name: Option<&str>, netns: NetnsId) -> String {
+    name.map_or_else(|| netns.0.to_string(), str::to_owned)
+}
+
 fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
     let totals = &snapshot.totals;
     writeln!(text, "\n{} sockets, {} connections", totals.sockets, totals.connections)?;
-    for namespace in &snapshot.namespaces {
-        if let Some(range) = namespace.port_range {
+    for row in &snapshot.namespaces {
+        if let Some(range) = row.port_range {
             writeln!(
                 text,
-                "ephemeral ports {}-{}: {} for each destination, {} reserved; {} sockets in TIME_WAIT",
+                "ephemeral ports of {}: {}-{}, {} for each destination, {} reserved; {} sockets in TIME_WAIT",
+                namespace(row.name.as_deref(), row.netns),
                 range.low,
                 range.high,
                 range.size(),
-                namespace.reserved_ports,
-                namespace.time_wait
+                row.reserved_ports,
+                row.time_wait
             )?;
         }
     }
