@@ -3,15 +3,12 @@
 //! `OBSERVER_CHURN_SEED` repeats a run, as far as the scheduler lets it.
 
 mod random;
+mod truth;
 mod worker;
 
 use std::{
-    collections::BTreeMap,
     env,
-    fs::File,
     io::{Read as _, Write as _},
-    net::SocketAddr,
-    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     process,
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
@@ -20,19 +17,16 @@ use std::{
 
 use observer::{
     engine::{Engine, Options, Watched},
-    model::{
-        snapshot::{Direction, Snapshot},
-        trust::Losses,
-        units::{NetnsId, StateCounts, TcpState},
-    },
+    model::{snapshot::Snapshot, trust::Losses},
 };
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use self::worker::{Orders, STEPS_A_WORD, work};
+use self::{
+    truth::{Counts, Namespace, assert_flows_add_up, reach_owners_of_ss, reach_ss, report, told},
+    worker::{Orders, STEPS_A_WORD, work},
+};
 use crate::{
-    sockets::{Player, is_server_port, part},
-    ss::ss,
-    support::{Pairs, in_private_netns, inbound, run, set_sysctl},
+    sockets::{Player, part},
+    support::{Pairs, in_private_netns, inbound, set_sysctl},
 };
 
 /// Ring buffer of the program itself.
@@ -300,159 +294,4 @@ impl Progress {
         }
         assert!(self.last_word.elapsed() < Duration::from_secs(90), "a worker hangs, after {} steps", self.steps);
     }
-}
-
-/// A network namespace that lives as long as this.
-struct Namespace {
-    file: File,
-    id: NetnsId,
-}
-
-impl Namespace {
-    fn current() -> Self {
-        let file = File::open("/proc/thread-self/ns/net").unwrap();
-        let id = NetnsId(u32::try_from(file.metadata().unwrap().ino()).unwrap());
-        Self { file, id }
-    }
-
-    fn new() -> Self {
-        let (send, receive) = channel();
-        in_private_netns(move || send.send(Self::current()).unwrap());
-        receive.recv().unwrap()
-    }
-
-    /// Runs `work` on a thread in this namespace.
-    fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let inside = || {
-            move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-            work()
-        };
-        thread::scope(|scope| scope.spawn(inside).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    }
-}
-
-/// Counts by direction, local address (port 0 for outbound) and state; listeners of one address count once.
-type Counts = BTreeMap<(Direction, SocketAddr, &'static str), u32>;
-
-fn shown(namespace: &Namespace) -> Counts {
-    let mut counts = Counts::new();
-    for (state, local) in namespace.enter(ss) {
-        let (direction, local) = if is_server_port(local.port()) {
-            (Direction::Inbound, local)
-        } else {
-            (Direction::Outbound, SocketAddr::new(local.ip(), 0))
-        };
-        let count = counts.entry((direction, local, state.name())).or_default();
-        *count = if state == TcpState::Listen { 1 } else { *count + 1 };
-    }
-    counts
-}
-
-fn told(snapshot: &Snapshot, netns: NetnsId) -> Counts {
-    let mut counts = Counts::new();
-    for row in snapshot.endpoints.iter().filter(|row| row.key.netns == netns) {
-        let local = SocketAddr::new(row.key.local_ip, row.key.local_port.unwrap_or(0));
-        counts.extend(row.states.iter().map(|(state, count)| ((row.key.direction, local, state.name()), count)));
-        if row.listening {
-            counts.insert((row.key.direction, local, TcpState::Listen.name()), 1);
-        }
-    }
-    counts
-}
-
-/// Polls, with the scans that the engine makes by itself, until every count is what `ss` says and the engine says so. The longer a scan took, the
-/// longer the engine waits with the next, 50 times as long; there is time for one, whatever else this machine does.
-fn reach_ss(engine: &mut Engine, namespaces: &[Namespace]) -> Snapshot {
-    let done = Instant::now();
-    loop {
-        engine.poll().expect("poll");
-        let snapshot = engine.snapshot(0);
-        let wrong =
-            namespaces.iter().find_map(|namespace| difference(&told(&snapshot, namespace.id), &shown(namespace)));
-        if wrong.is_none() && !snapshot.trust.is_unhealed() {
-            return snapshot;
-        }
-        let last_scan = snapshot.trust.last_scan.map_or(Duration::ZERO, |scan| scan.took);
-        if done.elapsed() > Duration::from_secs(10) + last_scan * 60 {
-            report(&snapshot);
-            panic!("observer and ss differ (row, state, observer, ss):\n{wrong:#?}");
-        }
-        thread::yield_now();
-    }
-}
-
-/// Waits until each process has as many sockets as `ss -p` shows with it.
-fn reach_owners_of_ss(engine: &mut Engine, namespace: &Namespace) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        engine.poll().expect("poll");
-        let snapshot = engine.snapshot(0);
-        let mut owned: BTreeMap<u32, u32> = BTreeMap::new();
-        for owner in snapshot.endpoints.iter().filter(|row| row.key.netns == namespace.id).flat_map(|row| &row.owners) {
-            *owned.entry(owner.process.pid.0).or_default() += owner.sockets;
-        }
-        // With -a, for sockets in SYN_RECV that were accepted already; listeners are no connections.
-        let shown = namespace.enter(|| run("ss", &["-Htanp"]));
-        let mut held: BTreeMap<u32, u32> = BTreeMap::new();
-        for line in shown.lines().filter(|line| !line.starts_with("LISTEN")) {
-            if let Some((_, rest)) = line.split_once("pid=") {
-                *held.entry(rest.split(',').next().unwrap().parse().unwrap()).or_default() += 1;
-            }
-        }
-        if owned == held {
-            return;
-        }
-        assert!(Instant::now() < deadline, "owners by observer {owned:?}, by ss {held:?}\n{shown}");
-        thread::yield_now();
-    }
-}
-
-/// What was opened and not closed is there, past its handshake. How many full sockets are in their handshake is between
-/// those in SYN_SENT and these with all in SYN_RECV, which are request sockets for the most part.
-fn assert_flows_add_up(snapshot: &Snapshot) {
-    let totals = &snapshot.totals;
-    let count = |state| snapshot.endpoints.iter().map(|row| u64::from(row.states.get(state))).sum::<u64>();
-    // Those who stood by were there before.
-    let open = 100 + totals.opened_total - totals.closed_total;
-    let in_handshake = u64::from(totals.sockets) - open;
-    let syn_sent = count(TcpState::SynSent);
-    assert!(
-        (syn_sent..=syn_sent + count(TcpState::SynReceived)).contains(&in_handshake),
-        "{open} are open of {} sockets, and {syn_sent} are in SYN_SENT",
-        totals.sockets
-    );
-}
-
-type Difference = ((Direction, SocketAddr, &'static str), u32, u32);
-
-fn difference(told: &Counts, shown: &Counts) -> Option<Vec<Difference>> {
-    let keys: std::collections::BTreeSet<_> = told.keys().chain(shown.keys()).copied().collect();
-    let count = |counts: &Counts, key| counts.get(key).copied().unwrap_or(0);
-    let wrong: Vec<Difference> = keys
-        .iter()
-        .map(|key| (*key, count(told, key), count(shown, key)))
-        .filter(|(_, told, shown)| told != shown)
-        .collect();
-    (!wrong.is_empty()).then_some(wrong)
-}
-
-fn report(snapshot: &Snapshot) {
-    let (trust, totals) = (&snapshot.trust, &snapshot.totals);
-    let states = snapshot.endpoints.iter().fold(StateCounts::default(), |sum, row| sum + row.states);
-    let held: Vec<String> = states.iter().map(|(state, count)| format!("{} {count}", state.name())).collect();
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
-    let drift_per_million = trust.drift.total() as f64 * 1e6 / trust.events_total.max(1) as f64;
-    println!(
-        "{} events, {} opened, {} closed, {} failed; drift {:?} = {drift_per_million:.0} per million events; lost {:?}; \
-         {} scans, the last in {:?}; at the end: {}",
-        trust.events_total,
-        totals.opened_total,
-        totals.closed_total,
-        totals.failed_total,
-        trust.drift,
-        trust.losses,
-        trust.scans_total,
-        trust.last_scan.map(|scan| scan.took),
-        held.join(", "),
-    );
 }
