@@ -49,11 +49,12 @@ pub(crate) trait Fields {
     fn read<T>(&self, offset: u16) -> Option<T>;
 }
 
-/// The start of a kernel structure, copied by one helper call: each call costs more than all the loads from the copy.
+/// Aligned as the structures that they are copied from.
 #[repr(C, align(8))]
 struct Bytes([u8; Head::LEN]);
 
-/// See [`Bytes`]; what lies beyond is read from the structure.
+/// The start of a kernel structure, copied by one helper call: each call costs more than all the loads from the copy.
+/// What lies beyond is read from the structure.
 pub(crate) struct Head {
     structure: KernelPtr,
     bytes: Bytes,

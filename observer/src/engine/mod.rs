@@ -91,6 +91,14 @@ pub struct Engine {
     next_search: Instant,
 }
 
+/// What came of a pass of an iterator.
+struct Passed {
+    /// Sockets that a scan found.
+    found: u32,
+    /// None of its records was lost.
+    is_complete: bool,
+}
+
 impl Engine {
     /// Attaches, and takes in what is there.
     pub fn start(options: Options) -> anyhow::Result<Self> {
@@ -186,9 +194,7 @@ impl Engine {
         if self.live.has(Hook::Holders) {
             let pass = self.live.start_pass(Hook::Holders).map_err(anyhow::Error::msg).context("start the iterator")?;
             self.model.begin_holders();
-            let lost_before = self.live.losses().scan_ring_full;
-            self.run_pass(pass, Hook::Holders)?;
-            if self.live.losses().scan_ring_full == lost_before {
+            if self.run_pass(pass, Hook::Holders)?.is_complete {
                 self.model.end_holders();
             }
         }
@@ -221,27 +227,25 @@ impl Engine {
         };
         self.drain();
         self.model.begin_scan(netns);
-        let lost_before = self.live.losses().scan_ring_full;
-        let found = self.run_pass(pass, Hook::Scan);
-        if found.is_ok() && self.live.losses().scan_ring_full == lost_before {
+        let passed = self.run_pass(pass, Hook::Scan);
+        if matches!(passed, Ok(Passed { is_complete: true, .. })) {
             self.model.end_scan(self.started.elapsed());
         } else {
             // What was not shown is not known to be gone.
             self.model.abandon_scan();
         }
-        found
+        Ok(passed?.found)
     }
 
-    /// One pass of an iterator, drained as it goes; returns how many sockets it found.
-    fn run_pass(&mut self, mut pass: Pass, hook: Hook) -> anyhow::Result<u32> {
+    /// One pass of an iterator, drained as it goes.
+    fn run_pass(&mut self, mut pass: Pass, hook: Hook) -> anyhow::Result<Passed> {
+        let lost_before = self.live.losses().scan_ring_full;
         let mut found = 0;
-        loop {
-            let more = pass.step().with_context(|| format!("read the {hook} iterator"))?;
+        while pass.step().with_context(|| format!("read the {hook} iterator"))? {
             found += self.drain();
-            if !more {
-                return Ok(found);
-            }
         }
+        found += self.drain();
+        Ok(Passed { found, is_complete: self.live.losses().scan_ring_full == lost_before })
     }
 
     /// Applies every record that is in the ring; returns how many of them a scan found.

@@ -39,12 +39,10 @@ impl ListenerTable {
         self.by_id.iter().filter(|(_, listener)| listener.netns == netns).map(|(id, _)| *id).collect()
     }
 
-    /// Adds a listener; returns the one that had this id before.
-    pub(super) fn insert(&mut self, id: SocketId, listener: Listener) -> Option<Listener> {
-        let before = self.remove(id);
+    /// Adds a listener under an id that no other has.
+    pub(super) fn insert(&mut self, id: SocketId, listener: Listener) {
         self.by_port.entry((listener.netns, listener.port)).or_default().push(id);
         self.by_id.insert(id, listener);
-        before
     }
 
     pub(super) fn remove(&mut self, id: SocketId) -> Option<Listener> {

@@ -33,7 +33,7 @@ use self::{
     owner::{HolderPass, Owner, OwnerTable},
     snapshot::{Direction, EndpointKey, Host},
     socket::{Socket, SocketTable, TupleKey},
-    trust::{Drift, HookStatus, Losses, Trust},
+    trust::{HookStatus, Losses, Trust},
     units::{FourTuple, NetnsId, Process, SocketId, TcpState},
 };
 
@@ -221,26 +221,29 @@ impl Model {
                     self.set_owner(index, by);
                 }
             }
+            _ if self.update(socket, new).is_some() => {}
+            // A passive open: its first word. Without a listener it may as well be the end of a simultaneous open, or of
+            // a connect to oneself, whose beginning was lost.
             (TcpState::SynReceived, TcpState::Established) => {
-                self.upsert(socket, new, Direction::Inbound);
+                let FourTuple { local_ip, local_port, .. } = socket.tuple;
+                let is_covered = self.listeners.covering(socket.netns, local_ip, local_port).is_some();
+                let index = self.upsert(socket, new, Direction::Inbound);
+                self.sockets.get_mut(index).is_guess = !is_covered;
             }
             // A socket whose birth was not seen. Before the first scan that is no loss: the scan will show it, with
             // what is needed to tell its direction.
-            _ if self.find(socket).is_none() && !self.was_scanned(socket.netns) => {}
+            _ if !self.was_scanned(socket.netns) => {}
             _ => {
                 let direction = self.direction_of(socket, Binding::default());
-                let is_new = self.find(socket).is_none();
                 let index = self.upsert(socket, new, direction);
-                self.sockets.get_mut(index).is_guess |= is_new;
+                self.sockets.get_mut(index).is_guess = true;
             }
         }
     }
 
     /// Brings a socket to `state`, adding it if it is not known.
     fn upsert(&mut self, socket: &Identity, state: TcpState, direction: Direction) -> u32 {
-        if let Some(index) = self.find(socket) {
-            self.learn_port(index, socket.tuple.local_port);
-            self.set_state(index, state);
+        if let Some(index) = self.update(socket, state) {
             return index;
         }
         let index = self.insert(socket, state, direction);
@@ -248,6 +251,14 @@ impl Model {
             self.count_opened(index);
         }
         index
+    }
+
+    /// Brings a socket that is known to `state`.
+    fn update(&mut self, socket: &Identity, state: TcpState) -> Option<u32> {
+        let index = self.find(socket)?;
+        self.learn_port(index, socket.tuple.local_port);
+        self.set_state(index, state);
+        Some(index)
     }
 
     /// The row of this socket. Another connection under the same id is one whose end went unseen: it ends now.
@@ -397,11 +408,6 @@ impl Model {
     /// Full sockets that are connected or connecting.
     fn len(&self) -> u32 {
         socket::narrow(self.sockets.len())
-    }
-
-    /// The drift so far.
-    fn drift(&mut self) -> &mut Drift {
-        &mut self.trust.drift
     }
 }
 

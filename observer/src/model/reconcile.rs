@@ -89,7 +89,7 @@ impl Model {
             return;
         }
         self.add_listener(socket, None);
-        self.drift().added += u64::from(self.was_scanned(socket.netns));
+        self.trust.drift.added += u64::from(self.was_scanned(socket.netns));
     }
 
     fn on_scanned_socket(&mut self, socket: &Identity, state: TcpState, binding: Binding) {
@@ -101,13 +101,13 @@ impl Model {
             let before = self.sockets.get(index).state;
             self.learn_port(index, socket.tuple.local_port);
             self.set_state(index, state);
-            self.drift().changed += u64::from(before != state);
+            self.trust.drift.changed += u64::from(before != state);
             return;
         }
         let direction = self.direction_of(socket, binding);
         let index = self.insert(socket, state, direction);
         if self.was_scanned(socket.netns) {
-            self.drift().added += 1;
+            self.trust.drift.added += 1;
             if state.is_past_handshake() {
                 self.count_opened(index);
             }
@@ -140,7 +140,7 @@ impl Model {
         let gone: Vec<SocketId> =
             self.sockets_of(netns).filter(|socket| socket.generation != generation).map(|socket| socket.id).collect();
         let gone_listeners = self.listeners.older_than(netns, generation);
-        self.drift().removed += (gone.len() + gone_listeners.len()) as u64;
+        self.trust.drift.removed += (gone.len() + gone_listeners.len()) as u64;
         for id in gone {
             self.remove_socket(id);
         }

@@ -1,5 +1,6 @@
 //! Scenarios: events as text in, rows as text out.
 
+mod losses;
 mod property;
 mod scenario;
 
@@ -371,71 +372,5 @@ fn an_owner_that_sets_its_hand_on_a_socket_during_the_pass_keeps_it() {
          files end
          show owners",
         "10.0.0.9 app/7:1 orphans 0",
-    );
-}
-
-#[test]
-fn before_the_first_scan_a_socket_of_unknown_birth_is_left_to_the_scan() {
-    check(
-        "s 10.0.0.9:7061>10.0.0.5:40000 established>fin_wait_1
-         show
-         scan
-         l 0.0.0.0:7061>0.0.0.0:0 found listen
-         s 10.0.0.9:7061>10.0.0.5:40000 found fin_wait_1 explicit
-         end
-         show",
-        "0 sockets 0 connections opened 0 closed 0 failed 0 drift 0+0-0
-         in 10.0.0.9:7061 sockets 1 (fin_wait_1 1) opened 0 closed 0 failed 0
-         in 0.0.0.0:7061 listening sockets 0 opened 0 closed 0 failed 0
-         1 sockets 1 connections opened 0 closed 0 failed 0 drift 0+0-0",
-    );
-}
-
-#[test]
-fn a_guessed_direction_is_put_right_by_the_next_scan() {
-    check(
-        "range 32768-60999
-         scan
-         end
-         s 10.0.0.9:7061>10.0.0.5:40000 established>fin_wait_1
-         show
-         scan
-         s found fin_wait_1 explicit
-         end
-         tick
-         show",
-        "out 10.0.0.9 sockets 1 (fin_wait_1 1) opened 1 closed 0 failed 0
-           10.0.0.5:40000 sockets 1 ports 0+0 of 28232
-         1 sockets 1 connections opened 1 closed 0 failed 0 drift 0+0-0
-         in 10.0.0.9:7061 sockets 1 (fin_wait_1 1) opened 0 closed 0 failed 0
-         out 10.0.0.9 sockets 0 opened 1 closed 0 failed 0
-         1 sockets 1 connections opened 1 closed 0 failed 0 drift 0+0-0",
-    );
-}
-
-#[test]
-fn another_connection_under_the_same_address_ends_the_one_whose_end_was_lost() {
-    check(
-        "scan
-         end
-         a 10.0.0.5:40000>10.0.0.9:81 syn_sent>established
-         a 10.0.0.5:80>10.0.0.7:999 syn_received>established
-         show",
-        "in 10.0.0.5:80 sockets 1 (established 1) opened 1 closed 0 failed 0
-         out 10.0.0.5 sockets 0 opened 1 closed 1 failed 0
-           10.0.0.9:81 sockets 0
-         1 sockets 1 connections opened 2 closed 1 failed 0 drift 0+0-0",
-    );
-}
-
-#[test]
-fn the_word_of_an_accepting_process_that_comes_after_the_end_brings_nothing_back() {
-    check(
-        "a 10.0.0.5:80>10.0.0.9:1 syn_received>established
-         a established>closed
-         a accepted established by 5 worker
-         show",
-        "in 10.0.0.5:80 sockets 0 opened 1 closed 1 failed 0
-         0 sockets 0 connections opened 1 closed 1 failed 0 drift 0+0-0",
     );
 }

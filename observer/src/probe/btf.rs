@@ -135,18 +135,6 @@ impl Btf {
         (prototype.kind == kind::FUNC_PROTO).then_some(prototype.vlen)
     }
 
-    /// How many types there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.types.len() - 1
-    }
-
-    /// Whether there is no type at all.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The type and the bit offset of a member, looked for in anonymous members too.
     fn find(&self, id: u32, name: &[u8]) -> Option<(u32, u32)> {
         let id = self.resolve(id)?;

@@ -1,0 +1,91 @@
+//! What is known of sockets whose birth, end or neighbours went unseen.
+
+use super::scenario::check;
+
+#[test]
+fn before_the_first_scan_a_socket_of_unknown_birth_is_left_to_the_scan() {
+    check(
+        "s 10.0.0.9:7061>10.0.0.5:40000 established>fin_wait_1
+         show
+         scan
+         l 0.0.0.0:7061>0.0.0.0:0 found listen
+         s 10.0.0.9:7061>10.0.0.5:40000 found fin_wait_1 explicit
+         end
+         show",
+        "0 sockets 0 connections opened 0 closed 0 failed 0 drift 0+0-0
+         in 10.0.0.9:7061 sockets 1 (fin_wait_1 1) opened 0 closed 0 failed 0
+         in 0.0.0.0:7061 listening sockets 0 opened 0 closed 0 failed 0
+         1 sockets 1 connections opened 0 closed 0 failed 0 drift 0+0-0",
+    );
+}
+
+#[test]
+fn a_guessed_direction_is_put_right_by_the_next_scan() {
+    check(
+        "range 32768-60999
+         scan
+         end
+         s 10.0.0.9:7061>10.0.0.5:40000 established>fin_wait_1
+         show
+         scan
+         s found fin_wait_1 explicit
+         end
+         tick
+         show",
+        "out 10.0.0.9 sockets 1 (fin_wait_1 1) opened 1 closed 0 failed 0
+           10.0.0.5:40000 sockets 1 ports 0+0 of 28232
+         1 sockets 1 connections opened 1 closed 0 failed 0 drift 0+0-0
+         in 10.0.0.9:7061 sockets 1 (fin_wait_1 1) opened 0 closed 0 failed 0
+         out 10.0.0.9 sockets 0 opened 1 closed 0 failed 0
+         1 sockets 1 connections opened 1 closed 0 failed 0 drift 0+0-0",
+    );
+}
+
+#[test]
+fn another_connection_under_the_same_address_ends_the_one_whose_end_was_lost() {
+    check(
+        "scan
+         end
+         a 10.0.0.5:40000>10.0.0.9:81 syn_sent>established
+         a 10.0.0.5:80>10.0.0.7:999 syn_received>established
+         show",
+        "in 10.0.0.5:80 sockets 1 (established 1) opened 1 closed 0 failed 0
+         out 10.0.0.5 sockets 0 opened 1 closed 1 failed 0
+           10.0.0.9:81 sockets 0
+         1 sockets 1 connections opened 2 closed 1 failed 0 drift 0+0-0",
+    );
+}
+
+#[test]
+fn the_word_of_an_accepting_process_that_comes_after_the_end_brings_nothing_back() {
+    check(
+        "a 10.0.0.5:80>10.0.0.9:1 syn_received>established
+         a established>closed
+         a accepted established by 5 worker
+         show",
+        "in 10.0.0.5:80 sockets 0 opened 1 closed 1 failed 0
+         0 sockets 0 connections opened 1 closed 1 failed 0 drift 0+0-0",
+    );
+}
+
+#[test]
+fn a_simultaneous_open_whose_beginning_was_lost_is_put_right_by_the_next_scan() {
+    check(
+        "scan
+         end
+         a [::1]:34877>[::1]:40001 syn_received>established
+         l [::1]:80>[::]:0 closed>listen by 1 server
+         b [::1]:80>[::1]:40002 syn_received>established
+         scan
+         a found established autobound
+         l found listen
+         b found established explicit
+         end
+         show",
+        "in [::1]:80 listening sockets 1 (established 1) opened 1 closed 0 failed 0 server/1
+         out ::1 sockets 1 (established 1) opened 0 closed 0 failed 0
+           [::1]:40001 sockets 1
+         in [::1]:34877 sockets 0 opened 1 closed 0 failed 0
+         2 sockets 2 connections opened 2 closed 0 failed 0 drift 0+0-0",
+    );
+}
