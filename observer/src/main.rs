@@ -33,7 +33,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match job {
         Job::Screen => return screen::run(options),
         Job::Snapshot(args) => export::print(options, args.json, &mut io::stdout().lock())?,
-        Job::Doctor => return doctor::run(&mut io::stdout().lock()),
+        Job::Doctor => return doctor::run(options.rungs, &mut io::stdout().lock()),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -27,6 +27,7 @@ use crate::{
     probe::{
         attach::{self, Kernel, LoadOptions},
         error::ProbeError,
+        plan::ForcedRungs,
     },
     source::{live::Live, scan::Pass},
 };
@@ -63,6 +64,8 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Whether the kernel side sends its diagnostics.
     pub diagnostics: bool,
+    /// Rungs that were asked for in place of the best that works.
+    pub rungs: ForcedRungs,
 }
 
 impl Options {
@@ -72,7 +75,13 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { scans: Scans::Regularly, watched: Watched::All, ring_bytes: Self::RING_BYTES, diagnostics: false }
+        Self {
+            scans: Scans::Regularly,
+            watched: Watched::All,
+            ring_bytes: Self::RING_BYTES,
+            diagnostics: false,
+            rungs: ForcedRungs::default(),
+        }
     }
 }
 
@@ -85,7 +94,7 @@ pub struct Engine {
     started: Instant,
     schedule: Schedule,
     undecodable: u64,
-    missed: u64,
+    missed: Option<u64>,
     next_host: Instant,
     next_namespaces: Instant,
     next_search: Instant,
@@ -112,6 +121,7 @@ impl Engine {
                 ring_bytes: options.ring_bytes,
                 netns: (options.watched == Watched::Own).then_some(own),
                 diagnostics: options.diagnostics,
+                rungs: options.rungs,
             },
         )?;
         attached.require_vital_hooks()?;
@@ -125,7 +135,7 @@ impl Engine {
             started,
             schedule: Schedule::new(options.scans),
             undecodable: 0,
-            missed: 0,
+            missed: None,
             next_host: started,
             next_namespaces: started,
             next_search: started,

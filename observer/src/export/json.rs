@@ -127,7 +127,8 @@ struct TrustObject {
     hooks: Vec<HookObject>,
     events_total: u64,
     lost_total: u64,
-    missed_total: u64,
+    missed_total: Option<u64>,
+    unseen_accepts_total: u64,
     scans_total: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_scan_at: Option<String>,
@@ -265,8 +266,9 @@ impl TrustObject {
         Self {
             hooks: trust.hooks.iter().map(HookObject::new).collect(),
             events_total: trust.events_total,
-            lost_total: trust.losses.total() - trust.losses.missed,
+            lost_total: trust.losses.total() - trust.losses.missed_if_told(),
             missed_total: trust.losses.missed,
+            unseen_accepts_total: trust.unseen_accepts,
             scans_total: trust.scans_total,
             last_scan_at: last_scan.map(rfc_3339),
             drift: trust.drift.total(),

@@ -32,7 +32,7 @@ use self::{
     namespace::{Namespace, NamespaceReading},
     owner::{HolderPass, Owner, OwnerTable},
     snapshot::{Direction, EndpointKey, Host},
-    socket::{Socket, SocketTable, TupleKey},
+    socket::{Acceptance, Socket, SocketTable, TupleKey},
     trust::{HookStatus, Losses, Trust},
     units::{FourTuple, NetnsId, Process, SocketId, TcpState},
 };
@@ -87,14 +87,14 @@ impl Model {
             Event::Accepted { socket, state: TcpState::SynReceived, by } if self.was_scanned(socket.netns) => {
                 let known = self.find(&socket);
                 let index = known.unwrap_or_else(|| self.insert(&socket, TcpState::SynReceived, Direction::Inbound));
-                self.set_owner(index, by);
+                self.accepted(index, by);
             }
             // These are not made under the socket's lock: they may come after its end, and tell of its owner only.
             Event::Connecting { socket, by } | Event::Accepted { socket, by, .. } => {
                 if let Some(index) = self.find(&socket) {
                     self.learn_port(index, socket.tuple.local_port);
                     self.sockets.get_mut(index).generation = self.generation;
-                    self.set_owner(index, by);
+                    self.accepted(index, by);
                 }
             }
             Event::Destroyed { id, .. } => {
@@ -228,7 +228,9 @@ impl Model {
                 let FourTuple { local_ip, local_port, .. } = socket.tuple;
                 let is_covered = self.listeners.covering(socket.netns, local_ip, local_port).is_some();
                 let index = self.upsert(socket, new, Direction::Inbound);
-                self.sockets.get_mut(index).is_guess = !is_covered;
+                let socket = self.sockets.get_mut(index);
+                socket.is_guess = !is_covered;
+                socket.acceptance = if is_covered { Acceptance::Awaited } else { Acceptance::Settled };
             }
             // A socket whose birth was not seen. Before the first scan that is no loss: the scan will show it, with
             // what is needed to tell its direction.
@@ -296,6 +298,7 @@ impl Model {
                 state,
                 owner: Owner::UNKNOWN,
                 held_in_pass: self.holder_pass.number,
+                acceptance: Acceptance::Settled,
                 is_guess: false,
                 uses_range: false,
             },

@@ -73,7 +73,7 @@ impl fmt::Display for Rung {
             Self::Fexit => "fexit",
             Self::Kprobe => "kprobe",
             Self::Kretprobe => "kretprobe",
-            Self::StateHook => "state hook",
+            Self::StateHook => "state_hook",
             Self::Iterator => "iter",
         })
     }
@@ -140,15 +140,25 @@ pub struct Losses {
     pub read_failed: u64,
     /// User space could not make sense of a record.
     pub undecodable: u64,
-    /// The kernel did not run a hook because it interrupted itself (`recursion_misses` of the program).
-    pub missed: u64,
+    /// The kernel did not run a hook: it interrupted itself (`recursion_misses` of the program), or more returns were
+    /// pending than a kretprobe holds (`nmissed`, told from 6.7 on). `None` before 5.12, which tell nothing of it.
+    pub missed: Option<u64>,
 }
 
 impl Losses {
+    /// Runs that the kernel left out, as far as it tells.
+    #[must_use]
+    pub const fn missed_if_told(self) -> u64 {
+        match self.missed {
+            Some(missed) => missed,
+            None => 0,
+        }
+    }
+
     /// All of them.
     #[must_use]
     pub const fn total(self) -> u64 {
-        self.ring_full + self.scan_ring_full + self.read_failed + self.undecodable + self.missed
+        self.ring_full + self.scan_ring_full + self.read_failed + self.undecodable + self.missed_if_told()
     }
 }
 
@@ -171,6 +181,8 @@ pub struct Trust {
     pub last_scan: Option<ScanSummary>,
     /// What scans found beyond what events explain, the first scan left out.
     pub drift: Drift,
+    /// Connections that a process had accepted without the accept hook seeing it: a scan of the open files found who.
+    pub unseen_accepts: u64,
 }
 
 impl Trust {

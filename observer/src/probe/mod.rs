@@ -5,4 +5,5 @@ pub mod btf;
 pub mod error;
 pub mod offsets;
 pub mod plan;
+mod probe_link;
 mod tracefs;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod acceptors;
 mod churn;
 mod connections;
 mod failures;
@@ -10,6 +11,7 @@ mod hostile;
 mod namespaces;
 mod owners;
 mod ports;
+mod rungs;
 mod scale;
 mod sockets;
 mod ss;

@@ -148,6 +148,10 @@ impl Stage {
             }
             writeln!(self.shown, " orphans {}", row.orphans).unwrap();
         }
+        let unseen = snapshot.trust.unseen_accepts;
+        if unseen > 0 {
+            writeln!(self.shown, "unseen accepts {unseen}").unwrap();
+        }
     }
 
     fn show(&mut self) {

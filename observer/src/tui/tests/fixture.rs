@@ -123,6 +123,7 @@ pub(super) fn empty() -> Snapshot {
                 found: 0,
             }),
             drift: Drift::default(),
+            unseen_accepts: 0,
         },
     }
 }
