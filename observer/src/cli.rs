@@ -30,6 +30,9 @@ pub struct Cli {
     /// accept=fexit|kretprobe|syscall_tp. Can be given once for each hook.
     #[arg(long = "rung", global = true, value_name = "HOOK=RUNG")]
     rungs: Vec<ForcedRung>,
+    /// Tell of EMFILE and ENFILE in every system call that makes descriptors, not only in socket and accept.
+    #[arg(long, global = true)]
+    every_fd_call: bool,
 }
 
 /// What the kernel takes for the size of a ring buffer.
@@ -77,7 +80,7 @@ impl Cli {
     pub fn options(&self) -> Options {
         let watched = if self.own_netns { Watched::Own } else { Watched::All };
         let rungs = ForcedRungs::new(self.rungs.iter().copied());
-        Options { watched, ring_bytes: self.ring_bytes, rungs, ..Options::default() }
+        Options { watched, ring_bytes: self.ring_bytes, rungs, every_fd_call: self.every_fd_call, ..Options::default() }
     }
 
     /// What was asked for, given whether standard output is a terminal.

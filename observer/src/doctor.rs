@@ -53,7 +53,7 @@ fn examine(rungs: ForcedRungs, out: &mut impl Write) -> io::Result<Result<(), Pr
     if rights.is_err() {
         return Ok(rights);
     }
-    let options = LoadOptions { ring_bytes: RING_BYTES, netns: None, diagnostics: false, rungs };
+    let options = LoadOptions { ring_bytes: RING_BYTES, netns: None, diagnostics: false, rungs, every_fd_call: false };
     let attached = match attach::attach(&kernel, options) {
         Ok(attached) => attached,
         Err(error) => return Ok(Err(error)),
@@ -97,6 +97,7 @@ const fn loss_of(hook: Hook) -> &'static str {
         Hook::Destroy => "a close that was lost is found only by the next scan",
         Hook::Connect => "the process of outgoing connections is found only by scans",
         Hook::Accept => "the process of accepted connections is that of their listener; mount tracefs to have it",
+        Hook::Failures => "descriptors and addresses that processes are refused are not told; mount tracefs to have it",
         Hook::Holders => "the processes of sockets from before the start are not known",
     }
 }

@@ -70,6 +70,12 @@ pub struct Offsets {
     pub socket_sk: u16,
     /// `mptcp_sock.first`
     pub mptcp_first: u16,
+    /// `tcp_sock.segs_out`: segments sent, 0 before the SYN
+    pub segs_out: u16,
+    /// `task_struct.nsproxy`
+    pub task_nsproxy: u16,
+    /// `nsproxy.net_ns` (a pointer to `struct net`)
+    pub nsproxy_net_ns: u16,
 }
 
 impl Offsets {
@@ -109,7 +115,10 @@ impl Offsets {
         inode_mode: Self::ABSENT,
         socket_sk: Self::ABSENT,
         mptcp_first: Self::ABSENT,
+        segs_out: Self::ABSENT,
+        task_nsproxy: Self::ABSENT,
+        nsproxy_net_ns: Self::ABSENT,
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 31 * 2);
+const _: () = assert!(size_of::<Offsets>() == 34 * 2);

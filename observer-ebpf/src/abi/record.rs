@@ -24,6 +24,8 @@ pub enum Kind {
     Scanned = 6,
     /// A scan of the open files (`iter/task_file`) found a process that holds this socket: [`HolderRecord`].
     Holder = 7,
+    /// A system call of the current task failed for want of a descriptor or a port: [`CallRecord`].
+    CallFailed = 9,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
             5 => Self::Destroy,
             6 => Self::Scanned,
             7 => Self::Holder,
+            9 => Self::CallFailed,
             _ => return None,
         })
     }
@@ -55,6 +58,8 @@ impl SocketFlags {
     pub const BUCKET_EXPLICIT: u8 = 1 << 2;
     /// No process holds the socket any more (`SOCK_DEAD`): its last descriptor was closed.
     pub const ORPHAN: u8 = 1 << 3;
+    /// connect() gave the socket up before it had sent anything: it got no local port, or no free four-tuple.
+    pub const UNSENT: u8 = 1 << 5;
 }
 
 /// The start of every record.
@@ -135,10 +140,31 @@ pub struct HolderRecord {
     pub padding: u32,
 }
 
+/// A system call that failed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct CallRecord {
+    /// Common start; `header.pid` is the process, `header.sock` 0 unless the call was about a socket.
+    pub header: RecordHeader,
+    /// The address that bind() was asked for, as [`SocketRecord::local`], with its port in `header.local_port`; else 0.
+    pub local: [u8; 16],
+    /// Command name of the thread, zero-terminated.
+    pub comm: [u8; COMM_LEN],
+    /// Number of the system call on this architecture.
+    pub call: u32,
+    /// The positive errno.
+    pub errno: u32,
+}
+
 const _: () = {
     assert!(size_of::<RecordHeader>() == 32 && align_of::<RecordHeader>() == 8);
     assert!(core::mem::offset_of!(RecordHeader, kind) == 28);
     assert!(size_of::<SocketRecord>() == 64);
     assert!(size_of::<TaskRecord>() == 80);
     assert!(size_of::<HolderRecord>() == 56);
+    assert!(size_of::<CallRecord>() == 72);
 };

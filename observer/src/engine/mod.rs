@@ -66,6 +66,8 @@ pub struct Options {
     pub diagnostics: bool,
     /// Rungs that were asked for in place of the best that works.
     pub rungs: ForcedRungs,
+    /// Whether EMFILE and ENFILE are told of every call that makes descriptors, not of sockets' alone.
+    pub every_fd_call: bool,
 }
 
 impl Options {
@@ -81,6 +83,7 @@ impl Default for Options {
             ring_bytes: Self::RING_BYTES,
             diagnostics: false,
             rungs: ForcedRungs::default(),
+            every_fd_call: false,
         }
     }
 }
@@ -122,6 +125,7 @@ impl Engine {
                 netns: (options.watched == Watched::Own).then_some(own),
                 diagnostics: options.diagnostics,
                 rungs: options.rungs,
+                every_fd_call: options.every_fd_call,
             },
         )?;
         attached.require_vital_hooks()?;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::model::{
+    failure::{FailureKey, FailureRow},
     snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, OwnerRow, PortUse, ProcessFiles, Snapshot},
     trust::{HookStatus, Trust},
     units::{Process, StateCounts},
@@ -30,6 +31,8 @@ struct Document {
     endpoints: Vec<Endpoint>,
     namespaces: Vec<Namespace>,
     limits: Vec<Limit>,
+    failures: Vec<Failure>,
+    failures_total: u64,
     trust: TrustObject,
 }
 
@@ -112,6 +115,27 @@ struct Namespace {
 }
 
 #[derive(Serialize)]
+struct Failure {
+    kind: &'static str,
+    errno: &'static str,
+    call: &'static str,
+    netns: u32,
+    process: ProcessObject,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local_ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote_ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote_port: Option<u16>,
+    count: u64,
+    first_at: String,
+    last_at: String,
+    reason: String,
+}
+
+#[derive(Serialize)]
 struct Limit {
     id: &'static str,
     scope: String,
@@ -161,6 +185,8 @@ impl Document {
             endpoints: snapshot.endpoints.iter().map(Endpoint::new).collect(),
             namespaces: snapshot.namespaces.iter().map(Namespace::new).collect(),
             limits: limits(snapshot),
+            failures: snapshot.failures.iter().map(|row| Failure::new(row, snapshot)).collect(),
+            failures_total: snapshot.failures_total,
             trust: TrustObject::new(&snapshot.trust, snapshot.taken_at, snapshot.uptime),
         }
     }
@@ -233,6 +259,28 @@ impl Namespace {
             tcp_tw_reuse: row.tcp_tw_reuse,
             established: row.established,
             time_wait: row.time_wait,
+        }
+    }
+}
+
+impl Failure {
+    fn new(row: &FailureRow, snapshot: &Snapshot) -> Self {
+        let FailureKey { kind, netns, call, process, local, remote } = &row.key;
+        let at = |uptime: Duration| rfc_3339(snapshot.taken_at - snapshot.uptime.saturating_sub(uptime));
+        Self {
+            kind: kind.name(),
+            errno: kind.errno(),
+            call,
+            netns: netns.0,
+            process: ProcessObject::new(process),
+            local_ip: local.map(|local| local.ip),
+            local_port: local.map(|local| local.port).filter(|port| *port != 0),
+            remote_ip: remote.map(|remote| remote.ip()),
+            remote_port: remote.map(|remote| remote.port()),
+            count: row.count,
+            first_at: at(row.first_at),
+            last_at: at(row.last_at),
+            reason: row.reason(),
         }
     }
 }

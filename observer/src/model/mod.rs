@@ -8,6 +8,7 @@
 mod direction;
 mod endpoint;
 pub mod event;
+pub mod failure;
 pub mod history;
 mod holders;
 mod listener;
@@ -28,6 +29,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use self::{
     endpoint::{DestinationTable, EndpointTable, Flow},
     event::{Binding, Event, Identity},
+    failure::{FailureKey, FailureKind, FailureTable, Local},
     listener::{Listener, ListenerTable},
     namespace::{Namespace, NamespaceReading},
     owner::{HolderPass, Owner, OwnerTable},
@@ -46,6 +48,7 @@ pub struct Model {
     destinations: DestinationTable,
     owners: OwnerTable,
     holder_pass: HolderPass,
+    failures: FailureTable,
     namespaces: FxHashMap<NetnsId, Namespace>,
     /// Namespaces that events or open files have named and nobody has read yet.
     unread: FxHashSet<NetnsId>,
@@ -76,7 +79,10 @@ impl Model {
         let of_scan = matches!(event, Event::Scanned { .. } | Event::Held { .. });
         self.trust.events_total += u64::from(!of_scan);
         match *event {
-            Event::State { socket, old, new, by, orphan, .. } => {
+            Event::State { socket, old, new, by, orphan, unsent, .. } => {
+                if let Some(by) = by.filter(|_| unsent) {
+                    self.note_unsent(&socket, by);
+                }
                 self.on_state(&socket, old, new, by);
                 if orphan {
                     self.set_orphan(socket.id);
@@ -107,11 +113,33 @@ impl Model {
                     self.set_orphan(socket.id);
                 }
             }
+            Event::CallFailed { netns, call, kind, by, local } => {
+                self.note_namespace(netns);
+                let key = FailureKey { kind, netns, call, process: by, local, remote: None };
+                self.failures.add(key, self.now, None);
+            }
             Event::Held { id, netns, by, .. } => {
                 self.note_namespace(netns);
                 self.on_held(id, by);
             }
         }
+    }
+
+    /// connect() gave up before it sent anything. A socket that was not bound by then found no free port; one that was
+    /// found its four-tuple in use.
+    fn note_unsent(&mut self, socket: &Identity, by: Process) {
+        let Some(index) = self.find(socket) else { return };
+        let known = *self.sockets.get(index);
+        let kind = if known.local_port == 0 { FailureKind::PortsExhausted } else { FailureKind::TupleInUse };
+        let key = FailureKey {
+            kind,
+            netns: socket.netns,
+            call: "connect",
+            process: by,
+            local: Some(Local { ip: socket.tuple.local_ip, port: known.local_port }),
+            remote: Some(SocketAddr::new(known.remote_ip, known.remote_port)),
+        };
+        self.failures.add(key, self.now, self.ports_of(known.destination, socket.netns));
     }
 
     /// Takes note of what a namespace was read to be.

@@ -15,6 +15,9 @@ use super::{
     units::{NetnsId, Process, StateCounts, TcpState},
 };
 
+/// Groups of failures in a snapshot.
+const FAILURES: usize = 64;
+
 impl Model {
     /// Aggregates as they are now. Of each outbound endpoint the `destinations` most used destinations are listed.
     #[must_use]
@@ -47,7 +50,14 @@ impl Model {
             endpoints,
             host: self.host.clone(),
             trust: self.trust.clone(),
+            failures: self.failures.newest(FAILURES),
+            failures_total: self.failures.total(),
         }
+    }
+
+    /// The ports of one destination.
+    pub(super) fn ports_of(&self, destination: u32, netns: NetnsId) -> Option<PortUse> {
+        destination_row(self.destinations.get(destination)?, self.namespaces.get(&netns)).ports
     }
 
     fn destinations_by_endpoint(&self) -> FxHashMap<u32, Vec<&Destination>> {

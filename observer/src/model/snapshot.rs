@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    failure::FailureRow,
     history::History,
     trust::Trust,
     units::{NetnsId, PortRange, Process, StateCounts},
@@ -29,6 +30,10 @@ pub struct Snapshot {
     pub host: Host,
     /// How far the numbers can be trusted.
     pub trust: Trust,
+    /// What the kernel refused, the newest first; older groups are left out.
+    pub failures: Vec<FailureRow>,
+    /// All that it refused since start.
+    pub failures_total: u64,
 }
 
 /// Sums over all endpoints.

@@ -13,6 +13,8 @@ pub enum Hook {
     Connect,
     /// The process that takes a connection from an accept queue.
     Accept,
+    /// System calls that fail for want of a descriptor or a port.
+    Failures,
     /// The kernel's socket table.
     Scan,
     /// The processes that hold sockets.
@@ -21,7 +23,8 @@ pub enum Hook {
 
 impl Hook {
     /// In the order in which they are shown.
-    pub const ALL: [Self; 6] = [Self::State, Self::Destroy, Self::Connect, Self::Accept, Self::Scan, Self::Holders];
+    pub const ALL: [Self; 7] =
+        [Self::State, Self::Destroy, Self::Connect, Self::Accept, Self::Failures, Self::Scan, Self::Holders];
 
     /// Without it `observer` cannot do its main job.
     #[must_use]
@@ -37,6 +40,7 @@ impl fmt::Display for Hook {
             Self::Destroy => "destroy",
             Self::Connect => "connect",
             Self::Accept => "accept",
+            Self::Failures => "failures",
             Self::Scan => "scan",
             Self::Holders => "holders",
         })

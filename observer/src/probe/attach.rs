@@ -12,6 +12,7 @@ use zerocopy::IntoBytes as _;
 
 use super::{
     btf::Btf,
+    calls,
     error::{KERNEL_BTF, ProbeError, chain, reason},
     offsets,
     plan::{self, ForcedRungs},
@@ -75,6 +76,8 @@ pub struct LoadOptions {
     pub diagnostics: bool,
     /// Rungs that were asked for.
     pub rungs: ForcedRungs,
+    /// Whether EMFILE and ENFILE are told of every call that makes descriptors, not of sockets' alone.
+    pub every_fd_call: bool,
 }
 
 /// Loads the object and attaches each hook by the best rung that works. A missing hook is data; only when the maps
@@ -99,7 +102,7 @@ pub fn attach(kernel: &Kernel, options: LoadOptions) -> Result<Attached, ProbeEr
         for hook in Hook::ALL {
             let state_runs = hooks.iter().any(|done| done.hook == Hook::State && done.rung.is_some());
             hooks.push(plan::climb(hook, options.rungs.ladder(hook), |rung| {
-                attempt(&mut ebpf, &mut probe_links, kernel, hook, rung, state_runs)
+                attempt(&mut ebpf, &mut probe_links, kernel, options, hook, rung, state_runs)
             }));
         }
         hooks
@@ -177,12 +180,16 @@ fn attempt(
     ebpf: &mut Ebpf,
     probe_links: &mut Vec<ProbeLink>,
     kernel: &Kernel,
+    options: LoadOptions,
     hook: Hook,
     rung: Rung,
     state_runs: bool,
 ) -> Result<(), String> {
     if rung == Rung::StateHook {
         return if state_runs { Ok(()) } else { Err("the state hook is missing".to_owned()) };
+    }
+    if hook == Hook::Failures {
+        return attach_failures(ebpf, options.every_fd_call);
     }
     let name = program_of(kernel, hook, rung)?;
     let attached = match rung {
@@ -246,9 +253,7 @@ fn load_and_attach(ebpf: &mut Ebpf, btf: &aya::Btf, hook: Hook, rung: Rung, name
             done(program.load(function, btf).and_then(|()| program.attach()))
         }
         Rung::SyscallTracepoint => {
-            let program: &mut TracePoint = program(ebpf, name)?;
-            let attached = program.load().and_then(|()| program.attach("syscalls", "sys_exit_accept"));
-            done(attached.and_then(|_| program.attach("syscalls", "sys_exit_accept4")))
+            attach_to_syscalls(ebpf, name, &["sys_exit_accept".to_owned(), "sys_exit_accept4".to_owned()])
         }
         Rung::Iterator => {
             let target = if hook == Hook::Scan { "tcp" } else { "task_file" };
@@ -258,6 +263,35 @@ fn load_and_attach(ebpf: &mut Ebpf, btf: &aya::Btf, hook: Hook, rung: Rung, name
         }
         Rung::Kprobe | Rung::Kretprobe | Rung::StateHook => Ok(()),
     }
+}
+
+/// Loads a program and attaches it to each of these `syscalls:*` events.
+fn attach_to_syscalls(ebpf: &mut Ebpf, name: &str, events: &[String]) -> Result<(), String> {
+    let program: &mut TracePoint = program(ebpf, name)?;
+    done(program.load())?;
+    events.iter().try_for_each(|event| done(program.attach("syscalls", event)))
+}
+
+/// The three programs of the failures hook.
+fn attach_failures(ebpf: &mut Ebpf, every_fd_call: bool) -> Result<(), String> {
+    let fd_calls = if every_fd_call {
+        [calls::OF_SOCKETS, calls::OF_OTHER_FILES, calls::OLDER].concat()
+    } else {
+        calls::OF_SOCKETS.to_vec()
+    };
+    let exits: Vec<String> = fd_calls.iter().map(|call| format!("sys_exit_{}", call.name)).collect();
+    let programs: [(&str, &[String]); 3] = [
+        ("failures_fd_sys_exit", &exits),
+        ("failures_bind_sys_enter", &["sys_enter_bind".to_owned()]),
+        ("failures_bind_sys_exit", &["sys_exit_bind".to_owned()]),
+    ];
+    let attached = programs.iter().try_for_each(|(name, events)| attach_to_syscalls(ebpf, name, events));
+    if attached.is_err() {
+        for (name, _) in programs {
+            unload(ebpf, name, Rung::SyscallTracepoint);
+        }
+    }
+    attached
 }
 
 /// The link of a kprobe, where the kernel has links of probes (5.15); before, the program itself keeps it attached.

@@ -55,6 +55,9 @@ pub const WANTED: &[Wanted] = &[
     detail("inode", "i_mode", |o| &mut o.inode_mode),
     detail("socket", "sk", |o| &mut o.socket_sk),
     detail("mptcp_sock", "first", |o| &mut o.mptcp_first),
+    detail("tcp_sock", "segs_out", |o| &mut o.segs_out),
+    detail("task_struct", "nsproxy", |o| &mut o.task_nsproxy),
+    detail("nsproxy", "net_ns", |o| &mut o.nsproxy_net_ns),
 ];
 
 /// Looks every wanted field up; what this kernel lacks stays [`Offsets::ABSENT`].

@@ -11,6 +11,7 @@ pub const fn ladder(hook: Hook) -> &'static [Rung] {
         Hook::State | Hook::Destroy => &[Rung::RawTracepoint],
         Hook::Connect => &[Rung::Fentry, Rung::Kprobe, Rung::StateHook],
         Hook::Accept => &[Rung::Fexit, Rung::Kretprobe, Rung::SyscallTracepoint],
+        Hook::Failures => &[Rung::SyscallTracepoint],
         Hook::Scan | Hook::Holders => &[Rung::Iterator],
     }
 }
@@ -142,7 +143,10 @@ mod tests {
     fn what_cannot_be_forced_is_refused_with_what_can() {
         let error = |text: &str| text.parse::<ForcedRung>().unwrap_err();
         assert_eq!(error("kprobe"), "not of the form HOOK=RUNG, as in connect=kprobe");
-        assert_eq!(error("close=kprobe"), "there is no hook close, but state, destroy, connect, accept, scan, holders");
+        assert_eq!(
+            error("close=kprobe"),
+            "there is no hook close, but state, destroy, connect, accept, failures, scan, holders"
+        );
         assert_eq!(error("connect=fexit"), "the hook connect has no rung fexit, but fentry, kprobe, state_hook");
     }
 

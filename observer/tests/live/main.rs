@@ -11,6 +11,7 @@ mod hostile;
 mod namespaces;
 mod owners;
 mod ports;
+mod refusals;
 mod rungs;
 mod scale;
 mod sockets;

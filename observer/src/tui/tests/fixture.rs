@@ -125,6 +125,8 @@ pub(super) fn empty() -> Snapshot {
             drift: Drift::default(),
             unseen_accepts: 0,
         },
+        failures: Vec::new(),
+        failures_total: 0,
     }
 }
 
