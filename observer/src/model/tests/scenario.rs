@@ -250,7 +250,7 @@ fn binding(words: &[&str]) -> Binding {
 
 fn process(words: &[&str]) -> Option<Process> {
     match words {
-        ["by", pid, comm] => Some(Process { pid: Pid(pid.parse().unwrap()), comm: Comm::from(*comm) }),
+        ["by", pid, comm, ..] => Some(Process { pid: Pid(pid.parse().unwrap()), comm: Comm::from(*comm) }),
         _ => None,
     }
 }
