@@ -36,6 +36,14 @@ pub struct Snapshot {
     pub failures_total: u64,
 }
 
+impl Snapshot {
+    /// The name of a network namespace, where it is known and has one.
+    #[must_use]
+    pub fn name_of(&self, netns: NetnsId) -> Option<&str> {
+        self.namespaces.iter().find(|row| row.netns == netns)?.name.as_deref()
+    }
+}
+
 /// Sums over all endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Totals {
@@ -130,6 +138,12 @@ pub struct OwnerRow {
 /// One remote address as seen from one local ip: where port headroom lives.
 #[derive(Clone, Debug)]
 pub struct DestinationRow {
+    /// The network namespace.
+    pub netns: NetnsId,
+    /// Its name.
+    pub netns_name: Option<Arc<str>>,
+    /// The local ip that it is reached from.
+    pub local_ip: IpAddr,
     /// Remote address.
     pub remote: SocketAddr,
     /// Full sockets that are connected or connecting.

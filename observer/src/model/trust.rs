@@ -26,6 +26,20 @@ impl Hook {
     pub const ALL: [Self; 7] =
         [Self::State, Self::Destroy, Self::Connect, Self::Accept, Self::Failures, Self::Scan, Self::Holders];
 
+    /// What is known by it.
+    #[must_use]
+    pub const fn tells(self) -> &'static str {
+        match self {
+            Self::State => "every change of a TCP socket's state",
+            Self::Destroy => "the end of a socket, should its last change have been lost",
+            Self::Connect => "the process and the four-tuple of a connect()",
+            Self::Accept => "the process that accepts a connection",
+            Self::Failures => "descriptors and addresses that processes are refused",
+            Self::Scan => "all sockets that are there now",
+            Self::Holders => "the processes that hold them",
+        }
+    }
+
     /// Without it `observer` cannot do its main job.
     #[must_use]
     pub const fn is_vital(self) -> bool {

@@ -1,13 +1,13 @@
 //! Numbers, durations, addresses and names as people read them.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use ratatui::text::Span;
 
-use crate::model::{
-    snapshot::DestinationRow,
-    units::{Comm, grouped, grouped_digits},
-};
+use crate::model::units::{Comm, grouped, grouped_digits};
 
 /// `1,234,567`
 pub(crate) fn count(value: u64) -> String {
@@ -80,8 +80,7 @@ pub(crate) fn address(ip: IpAddr, port: Option<u16>) -> String {
 }
 
 /// `10.0.0.5 → 10.0.0.9:5432`, or as much of it as fits: the remote end, and of that the port.
-pub(crate) fn towards(local: IpAddr, destination: &DestinationRow, width: usize) -> String {
-    let remote = destination.remote.to_string();
+pub(crate) fn towards(local: IpAddr, remote: SocketAddr, width: usize) -> String {
     let both = format!("{local} → {remote}");
     if text_width(&both) <= width { both } else { cut_middle(&format!("→ {remote}"), width) }
 }

@@ -2,7 +2,10 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::message::{Message, Move};
+use super::{
+    message::{Message, Move},
+    screen::Screen,
+};
 
 /// A key as it is typed; a capital letter stands for itself with Shift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +41,7 @@ impl Key {
             (KeyCode::Char(c), false) => c.to_string(),
             (KeyCode::Up, _) => "↑".to_owned(),
             (KeyCode::Down, _) => "↓".to_owned(),
+            (KeyCode::BackTab, _) => "Shift-Tab".to_owned(),
             (KeyCode::PageUp, _) => "PgUp".to_owned(),
             (KeyCode::PageDown, _) => "PgDn".to_owned(),
             (code, _) => code.to_string(),
@@ -65,6 +69,12 @@ pub(crate) const KEYMAP: &[Binding] = &[
     binding(&[char('q'), ctrl('c')], Message::Quit, "Quit.", Some("quit")),
     binding(&[char('?'), char('h'), key(KeyCode::F(1))], Message::ToggleHelp, "Open or close this help.", Some("help")),
     binding(&[char(' '), char('p')], Message::TogglePause, "Pause: hold the picture. Counting goes on.", Some("pause")),
+    binding(&[key(KeyCode::Tab)], Message::NextScreen, "The next screen.", Some("screen")),
+    binding(&[key(KeyCode::BackTab)], Message::PreviousScreen, "The screen before.", None),
+    binding(&[char('1')], Message::Show(Screen::Endpoints), "Endpoints: local addresses and their connections.", None),
+    binding(&[char('2')], Message::Show(Screen::Destinations), "Destinations: ports that are left to each.", None),
+    binding(&[char('3')], Message::Show(Screen::Failures), "Failures: what the kernel refused, and to whom.", None),
+    binding(&[char('4')], Message::Show(Screen::Trust), "Trust: losses, scans and hooks.", None),
     binding(&[char('s')], Message::NextSort, "Sort by the next column.", Some("sort")),
     binding(&[char('S')], Message::ReverseSort, "Reverse the order.", Some("reverse")),
     binding(&[key(KeyCode::Up), char('k')], Message::Move(Move::Up), "One row up.", None),

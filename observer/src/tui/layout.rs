@@ -2,6 +2,8 @@
 
 use ratatui::layout::{Constraint, Layout, Rect};
 
+use super::screen::Screen;
+
 /// Columns that the screen needs at least.
 pub const MIN_WIDTH: u16 = 60;
 /// Lines that the screen needs at least.
@@ -20,6 +22,7 @@ const TALL_FROM: u16 = 20;
 pub(crate) struct Areas {
     pub(crate) header: Rect,
     pub(crate) banner: Rect,
+    pub(crate) tabs: Rect,
     pub(crate) screen: Rect,
     pub(crate) headroom: Headroom,
     pub(crate) trust: Rect,
@@ -29,6 +32,8 @@ pub(crate) struct Areas {
 /// Where the headroom stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Headroom {
+    /// Only the main screen has it.
+    None,
     Beside(Rect),
     Below(Rect),
 }
@@ -44,27 +49,31 @@ pub(crate) fn usable(area: Rect) -> Rect {
 }
 
 impl Areas {
-    pub(crate) fn of(area: Rect, banner: bool) -> Self {
+    pub(crate) fn of(area: Rect, banner: bool, shown: Screen) -> Self {
         let tall = area.height >= TALL_FROM;
+        let is_main = shown == Screen::Endpoints;
         let beside = tall && area.width >= BESIDE_FROM;
         let below = if tall { 6 } else { 3 };
-        let [header, banner, middle, low, trust, footer] = Layout::vertical([
+        let [header, banner, tabs, middle, low, trust, footer] = Layout::vertical([
             Constraint::Length(if tall { 3 } else { 2 }),
             Constraint::Length(u16::from(banner)),
+            Constraint::Length(1),
             Constraint::Fill(1),
-            Constraint::Length(if beside { 0 } else { below }),
+            Constraint::Length(if beside || !is_main { 0 } else { below }),
             Constraint::Length(if tall { 2 } else { 1 }),
             Constraint::Length(1),
         ])
         .areas(area);
-        let (screen, headroom) = if beside {
+        let (screen, headroom) = if !is_main {
+            (middle, Headroom::None)
+        } else if beside {
             let [screen, panel] =
                 Layout::horizontal([Constraint::Fill(1), Constraint::Length(PANEL_WIDTH)]).spacing(1).areas(middle);
             (screen, Headroom::Beside(panel))
         } else {
             (middle, Headroom::Below(low))
         };
-        Self { header, banner, screen, headroom, trust, footer }
+        Self { header, banner, tabs, screen, headroom, trust, footer }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::screen::Screen;
+
 /// A wish of the user, or news of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
@@ -11,6 +13,9 @@ pub(crate) enum Message {
     /// Draw everything again.
     Redraw,
     ToggleHelp,
+    Show(Screen),
+    NextScreen,
+    PreviousScreen,
     /// Closes what lies on top.
     Close,
     TogglePause,

@@ -8,7 +8,7 @@
 //! - `terminal`: raw mode and the alternate screen, entered and left whatever happens; `input`: keys.
 //! - `message`, `keymap`, `ui`: what can be asked for, by which key, and what it does.
 //! - `layout`, `view`: where things stand, and the frame around the screens.
-//! - `screen/`: one file a screen, with its state; `widget/`: the parts around it.
+//! - `screen/`: one file a screen; `table/`: what all screens with rows share; `widget/`: the parts around them.
 //! - `format`: numbers, durations and addresses as people read them; `theme`: styles.
 //!
 //! **Invariant**: only this file and `terminal`, `input` know a clock or do IO; `update` and `view` are pure.
@@ -21,6 +21,7 @@ mod keymap;
 mod layout;
 mod message;
 mod screen;
+mod table;
 mod terminal;
 mod theme;
 mod ui;

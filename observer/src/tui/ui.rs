@@ -7,7 +7,7 @@ use ratatui::layout::Rect;
 use super::{
     layout::{self, Areas},
     message::{Effect, Message},
-    screen::{Screen, endpoints},
+    screen::{Screen, Screens},
     widget::{help, trust},
 };
 use crate::model::snapshot::Snapshot;
@@ -15,7 +15,7 @@ use crate::model::snapshot::Snapshot;
 /// What the user chose to see, and how.
 #[derive(Debug)]
 pub(crate) struct Ui {
-    pub(crate) screen: Screen,
+    pub(crate) screens: Screens,
     /// The snapshot that is held while paused.
     pub(crate) paused: Option<Arc<Snapshot>>,
     /// How far the help is scrolled, while it is open.
@@ -28,13 +28,7 @@ pub(crate) struct Ui {
 
 impl Ui {
     pub(crate) fn new(area: Rect) -> Self {
-        Self {
-            screen: Screen::Endpoints(endpoints::State::default()),
-            paused: None,
-            help: None,
-            area,
-            silence: Duration::ZERO,
-        }
+        Self { screens: Screens::default(), paused: None, help: None, area, silence: Duration::ZERO }
     }
 
     /// The snapshot to be drawn.
@@ -57,6 +51,9 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
                 Some(_) => None,
             }
         }
+        Message::Show(screen) => ui.screens.shown = screen,
+        Message::NextScreen => ui.screens.shown = ui.screens.shown.turned(1),
+        Message::PreviousScreen => ui.screens.shown = ui.screens.shown.turned(Screen::ALL.len() - 1),
         Message::ToggleHelp => ui.help = if ui.help.is_some() { None } else { Some(0) },
         Message::Close if ui.help.is_some() => ui.help = None,
         Message::Move(to) if ui.help.is_some() => {
@@ -66,10 +63,8 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         }
         Message::Move(_) | Message::Close | Message::NextSort | Message::ReverseSort => {
             let data = ui.paused.as_deref().unwrap_or(latest);
-            let areas = Areas::of(layout::usable(ui.area), trust::alarm(data).is_some());
-            match &mut ui.screen {
-                Screen::Endpoints(state) => endpoints::update(state, data, areas.screen, message),
-            }
+            let areas = Areas::of(layout::usable(ui.area), trust::alarm(data).is_some(), ui.screens.shown);
+            ui.screens.update(data, areas.screen, message);
         }
     }
     Effect::None

@@ -13,7 +13,7 @@ use super::{
     format, keymap,
     layout::{self, Areas, Headroom, MIN_HEIGHT, MIN_WIDTH},
     message::Message,
-    screen::{Screen, endpoints},
+    screen::Screen,
     theme::Theme,
     ui::Ui,
     widget::{
@@ -34,17 +34,17 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     }
     let data = ui.shown(latest);
     let alarm = trust::alarm(data);
-    let areas = Areas::of(area, alarm.is_some());
+    let areas = Areas::of(area, alarm.is_some(), ui.screens.shown);
 
     header::view(data, theme, areas.header, buf);
     badge(ui, latest, theme, areas.header, buf);
     if let Some(alarm) = alarm {
         trust::banner(&alarm, theme, areas.banner, buf);
     }
-    match &ui.screen {
-        Screen::Endpoints(state) => endpoints::view(state, data, theme, areas.screen, buf),
-    }
+    tabs(ui.screens.shown, theme, areas.tabs, buf);
+    ui.screens.view(data, theme, areas.screen, buf);
     match areas.headroom {
+        Headroom::None => {}
         Headroom::Beside(area) => headroom::panel(data, theme, area, buf),
         Headroom::Below(area) => headroom::compact(data, theme, area, buf),
     }
@@ -53,6 +53,15 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     if let Some(top) = ui.help {
         help::view(top, theme, area, buf);
     }
+}
+
+/// The screens with their digits; the one that is shown is never left out.
+fn tabs(shown: Screen, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let tab = |(place, screen): (usize, &Screen)| {
+        let (rank, style) = if *screen == shown { (0, theme.selected) } else { (place, theme.dim) };
+        Part::new(rank, vec![Span::styled(format!("{place} {}", screen.name()), style)])
+    };
+    parts::fit((1..).zip(&Screen::ALL).map(tab).collect(), "  ", area.width).render(area, buf);
 }
 
 fn badge(ui: &Ui, latest: &Snapshot, theme: &Theme, header: Rect, buf: &mut Buffer) {

@@ -12,23 +12,19 @@ use crate::{
         keymap::{KEYMAP, message},
         layout::scroll_offset,
         message::{Effect, Message, Move},
-        screen::{
-            Screen,
-            endpoints::{State, order, position},
-            fields::{Column, FIELDS, Kind, columns},
-        },
+        screen::Endpoints,
+        table::{Kind, Source as _, State, columns},
         ui::{Ui, update},
     },
 };
 
-fn table(ui: &Ui) -> &State {
-    let Screen::Endpoints(state) = &ui.screen;
-    state
+fn table(ui: &Ui) -> &State<Endpoints> {
+    &ui.screens.endpoints
 }
 
 fn selected(ui: &Ui, data: &Snapshot) -> Option<EndpointKey> {
-    let order = order(table(ui), data);
-    position(table(ui), data, &order).map(|index| data.endpoints[order[index]].key)
+    let rows = table(ui).sorted(data);
+    table(ui).position(&rows).map(|index| rows[index].key)
 }
 
 fn after(messages: &[Message], data: &Arc<Snapshot>) -> Ui {
@@ -166,10 +162,9 @@ fn the_last_row_can_be_reached_and_seen() {
 #[test]
 fn most_sockets_come_first_and_equals_stand_still() {
     let mut data = thousands();
-    let keys = |data: &Snapshot| {
-        order(&State::default(), data).into_iter().map(|row| data.endpoints[row].key).collect::<Vec<_>>()
-    };
-    let sockets: Vec<_> = order(&State::default(), &data).into_iter().map(|row| data.endpoints[row].sockets).collect();
+    let keys =
+        |data: &Snapshot| State::<Endpoints>::default().sorted(data).into_iter().map(|row| row.key).collect::<Vec<_>>();
+    let sockets: Vec<_> = State::<Endpoints>::default().sorted(&data).into_iter().map(|row| row.sockets).collect();
     assert!(sockets.is_sorted_by(|a, b| a >= b));
     let before = keys(&data);
     data.endpoints.reverse();
@@ -179,15 +174,17 @@ fn most_sockets_come_first_and_equals_stand_still() {
 #[test]
 fn numbers_are_sorted_down_and_text_up() {
     let data = busy();
-    let first = |sort, reversed| {
-        let state = State { sort, reversed, ..State::default() };
-        data.endpoints[order(&state, &data)[0]].process.map(|process| process.comm.to_string())
+    let first = |title, reversed| {
+        let sort = Endpoints::FIELDS.iter().position(|field| field.title() == title).unwrap();
+        let state = State::<Endpoints> { sort, reversed, ..State::default() };
+        state.sorted(&data)[0].process.map(|process| process.comm.to_string())
     };
-    assert_eq!(first(Column::Process, false).as_deref(), Some("caddy"));
-    assert_eq!(first(Column::Process, true), None);
-    assert_eq!(first(Column::Established, false).as_deref(), Some("nginx"));
-    assert_eq!(first(Column::Established, true).as_deref(), Some("sshd"));
-    assert_eq!(first(Column::TimeWait, false).as_deref(), Some("load-generator"));
+    assert_eq!(first("PROCESS", false).as_deref(), Some("caddy"));
+    assert_eq!(first("PROCESS", true), None);
+    assert_eq!(first("ESTABLISHED", false).as_deref(), Some("nginx"));
+    assert_eq!(first("ESTABLISHED", true).as_deref(), Some("sshd"));
+    assert_eq!(first("TIME-WAIT", false).as_deref(), Some("load-generator"));
+    assert_eq!(Endpoints::FIELDS[Endpoints::SORT].title(), "SOCKETS");
 }
 
 #[test]
@@ -199,9 +196,9 @@ fn sorting_goes_round_all_columns_in_sight_and_back() {
         seen.push(table(&ui).sort);
         update(&mut ui, &data, Message::NextSort);
     }
-    assert_eq!(table(&ui).sort, State::default().sort);
-    let shown = columns(80, &data);
-    let numbers_and_text = shown.iter().filter(|(field, _)| field.kind != Kind::Picture);
+    assert_eq!(table(&ui).sort, Endpoints::SORT);
+    let shown = columns::<Endpoints>(80, &data);
+    let numbers_and_text = shown.iter().filter(|(index, _)| Endpoints::FIELDS[*index].kind != Kind::Picture);
     assert_eq!(seen.len(), numbers_and_text.count() + 1);
     update(&mut ui, &data, Message::ReverseSort);
     assert!(table(&ui).reversed);
@@ -213,26 +210,27 @@ fn sorting_goes_round_all_columns_in_sight_and_back() {
 fn all_that_matters_is_in_80_columns_and_the_rest_goes_by_rank() {
     let data = busy();
     for width in 1..250 {
-        let columns = columns(width, &data);
+        let columns = columns::<Endpoints>(width, &data);
         let total: u16 = columns.iter().map(|(_, width)| width).sum();
         assert!(total <= width || columns.len() == 1, "{total} columns in {width}");
-        assert_eq!(columns[0].0.column, Column::Endpoint);
+        assert_eq!(columns[0].0, 0);
     }
-    let shown: Vec<_> = columns(80, &data).iter().map(|(field, _)| field.column).collect();
+    let shown = columns::<Endpoints>(80, &data);
+    let shown: Vec<_> = shown.iter().map(|(index, _)| Endpoints::FIELDS[*index].title()).collect();
     let required = [
-        Column::Endpoint,
-        Column::Process,
-        Column::Direction,
-        Column::Established,
-        Column::Other,
-        Column::TimeWait,
-        Column::OpenedRate,
-        Column::ClosedRate,
-        Column::Minute,
+        "LOCAL ENDPOINT",
+        "PROCESS",
+        "DIRECTION",
+        "ESTABLISHED",
+        "OTHER STATES",
+        "TIME-WAIT",
+        "OPENED/s",
+        "CLOSED/s",
+        "LAST MINUTE",
     ];
     assert_eq!(shown, required);
-    let ranks: HashSet<_> = FIELDS.iter().map(|field| field.rank).collect();
-    assert_eq!(ranks.len(), FIELDS.len(), "two columns of one rank would go together");
+    let ranks: HashSet<_> = Endpoints::FIELDS.iter().map(|field| field.rank).collect();
+    assert_eq!(ranks.len(), Endpoints::FIELDS.len(), "two columns of one rank would go together");
 }
 
 fn press(code: KeyCode, modifiers: KeyModifiers) -> Option<Message> {

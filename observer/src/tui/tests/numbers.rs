@@ -5,7 +5,7 @@ use std::{net::Ipv6Addr, time::Duration};
 use super::fixture::{busy, destination, inbound, outbound, text, ui};
 use crate::{
     model::{history::History, units::Comm},
-    tui::{format, screen::fields::Value, widget::sparkline::sparkline},
+    tui::{format, table::Value, widget::sparkline::sparkline},
 };
 
 #[test]
