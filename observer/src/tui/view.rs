@@ -58,10 +58,14 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
 /// The screens with their digits; the one that is shown is never left out.
 fn tabs(shown: Screen, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let tab = |(place, screen): (usize, &Screen)| {
-        let (rank, style) = if *screen == shown { (0, theme.selected) } else { (place, theme.dim) };
-        Part::new(rank, vec![Span::styled(format!("{place} {}", screen.name()), style)])
+        let name = screen.name();
+        if *screen == shown {
+            Part::new(0, vec![Span::styled(format!("[{place} {name}]"), theme.title)])
+        } else {
+            Part::new(place, vec![Span::raw(format!(" {place} {name} "))])
+        }
     };
-    parts::fit((1..).zip(&Screen::ALL).map(tab).collect(), "  ", area.width).render(area, buf);
+    parts::fit((1..).zip(&Screen::ALL).map(tab).collect(), "", area.width).render(area, buf);
 }
 
 fn badge(ui: &Ui, latest: &Snapshot, theme: &Theme, header: Rect, buf: &mut Buffer) {
