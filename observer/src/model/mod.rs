@@ -9,6 +9,7 @@ mod direction;
 mod endpoint;
 pub mod event;
 pub mod failure;
+pub mod filter;
 pub mod history;
 mod holders;
 mod listener;

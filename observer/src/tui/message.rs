@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::screen::Screen;
+use super::{prompt::Typed, screen::Screen};
 
 /// A wish of the user, or news of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,10 @@ pub(crate) enum Message {
     Close,
     TogglePause,
     Move(Move),
+    /// Opens the line in which a filter is typed.
+    Filter,
+    /// A key within that line.
+    Type(Typed),
     NextSort,
     ReverseSort,
     /// The terminal has this size now.

@@ -7,6 +7,7 @@ use ratatui::layout::Rect;
 use super::{
     layout::{self, Areas},
     message::{Effect, Message},
+    prompt::Prompt,
     screen::{Screen, Screens},
     widget::{help, trust},
 };
@@ -16,6 +17,7 @@ use crate::model::snapshot::Snapshot;
 #[derive(Debug)]
 pub(crate) struct Ui {
     pub(crate) screens: Screens,
+    pub(crate) prompt: Prompt,
     /// The snapshot that is held while paused.
     pub(crate) paused: Option<Arc<Snapshot>>,
     /// How far the help is scrolled, while it is open.
@@ -28,7 +30,14 @@ pub(crate) struct Ui {
 
 impl Ui {
     pub(crate) fn new(area: Rect) -> Self {
-        Self { screens: Screens::default(), paused: None, help: None, area, silence: Duration::ZERO }
+        Self {
+            screens: Screens::default(),
+            prompt: Prompt::default(),
+            paused: None,
+            help: None,
+            area,
+            silence: Duration::ZERO,
+        }
     }
 
     /// The snapshot to be drawn.
@@ -54,6 +63,8 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         Message::Show(screen) => ui.screens.shown = screen,
         Message::NextScreen => ui.screens.shown = ui.screens.shown.turned(1),
         Message::PreviousScreen => ui.screens.shown = ui.screens.shown.turned(Screen::ALL.len() - 1),
+        Message::Filter => ui.prompt.open(),
+        Message::Type(typed) => ui.prompt.update(typed),
         Message::ToggleHelp => ui.help = if ui.help.is_some() { None } else { Some(0) },
         Message::Close if ui.help.is_some() => ui.help = None,
         Message::Move(to) if ui.help.is_some() => {
@@ -61,10 +72,12 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
             let lines = help::line_count(ui.area);
             ui.help = ui.help.map(|top| help::scrolled(top, to, page, lines));
         }
+        // What was done last is undone first: a row, then the filter.
+        Message::Close if !ui.screens.has_cursor() => ui.prompt.clear(),
         Message::Move(_) | Message::Close | Message::NextSort | Message::ReverseSort => {
             let data = ui.paused.as_deref().unwrap_or(latest);
             let areas = Areas::of(layout::usable(ui.area), trust::alarm(data).is_some(), ui.screens.shown);
-            ui.screens.update(data, areas.screen, message);
+            ui.screens.update(data, &ui.prompt.filter, areas.screen, message);
         }
     }
     Effect::None

@@ -13,6 +13,7 @@ use super::{
     format, keymap,
     layout::{self, Areas, Headroom, MIN_HEIGHT, MIN_WIDTH},
     message::Message,
+    prompt::Prompt,
     screen::Screen,
     theme::Theme,
     ui::Ui,
@@ -42,14 +43,18 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
         trust::banner(&alarm, theme, areas.banner, buf);
     }
     tabs(ui.screens.shown, theme, areas.tabs, buf);
-    ui.screens.view(data, theme, areas.screen, buf);
+    ui.screens.view(data, &ui.prompt.filter, theme, areas.screen, buf);
     match areas.headroom {
         Headroom::None => {}
         Headroom::Beside(area) => headroom::panel(data, theme, area, buf),
         Headroom::Below(area) => headroom::compact(data, theme, area, buf),
     }
     trust::view(data, theme, areas.trust, buf);
-    footer(ui, theme, areas.footer, buf);
+    if ui.prompt.is_open || !ui.prompt.text.is_empty() {
+        prompt(&ui.prompt, theme, areas.footer, buf);
+    } else {
+        footer(ui, theme, areas.footer, buf);
+    }
     if let Some(top) = ui.help {
         help::view(top, theme, area, buf);
     }
@@ -99,6 +104,21 @@ fn footer(ui: &Ui, theme: &Theme, area: Rect, buf: &mut Buffer) {
         Part::new(rank, vec![Span::styled(key, theme.strong), Span::raw(format!(" {word}"))])
     });
     parts::fit(parts.collect(), "   ", area.width).render(area, buf);
+}
+
+fn prompt(prompt: &Prompt, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let cursor = if prompt.is_open { "█" } else { "" };
+    let text = format::printable(&prompt.text);
+    let (hint, style) = match (&prompt.error, prompt.is_open) {
+        (Some(error), _) => (format::printable(&error.to_string()), theme.warning),
+        (None, true) => ("Enter keeps it, Esc gives it up".to_owned(), theme.dim),
+        (None, false) => ("Esc shows all rows, / changes it".to_owned(), theme.dim),
+    };
+    let parts = vec![
+        Part::new(0, vec![Span::styled("filter ", theme.strong), Span::raw(format!("{text}{cursor}"))]),
+        Part::new(1, vec![Span::styled(hint, style)]),
+    ];
+    parts::fit(parts, "   ", area.width).render(area, buf);
 }
 
 fn too_small(theme: &Theme, area: Rect, buf: &mut Buffer) {

@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use super::endpoints::{NAMESPACE, NAMESPACE_HELP, are_several};
 use crate::{
     model::{
-        snapshot::{DestinationRow, PortUse, Snapshot},
-        units::NetnsId,
+        filter::{Filter, Subject},
+        snapshot::{DestinationRow, Direction, PortUse, Snapshot},
+        units::{NetnsId, TcpState},
     },
     tui::table::{Field, Source, Value},
 };
@@ -29,6 +30,18 @@ impl Source for Destinations {
 
     fn key(row: &DestinationRow) -> Self::Key {
         (row.netns, row.local_ip, row.remote)
+    }
+
+    fn passes(row: &DestinationRow, filter: &Filter, _: &Snapshot) -> bool {
+        filter.lets_through(&Subject {
+            addresses: &[(row.local_ip, None), (row.remote.ip(), Some(row.remote.port()))],
+            processes: &[],
+            netns: Some(row.netns),
+            netns_name: row.netns_name.as_deref(),
+            direction: Some(Direction::Outbound),
+            has_state: &|state| state == TcpState::TimeWait && row.time_wait > 0,
+            text: "",
+        })
     }
 
     fn nothing(_: &Snapshot) -> &'static str {

@@ -2,8 +2,9 @@
 
 use crate::{
     model::{
+        filter::{Filter, Subject},
         snapshot::{EndpointKey, EndpointRow, Snapshot},
-        units::TcpState,
+        units::{Process, TcpState},
     },
     tui::table::{Field, Source, Value},
 };
@@ -26,6 +27,22 @@ impl Source for Endpoints {
 
     fn key(row: &EndpointRow) -> EndpointKey {
         row.key
+    }
+
+    fn passes(row: &EndpointRow, filter: &Filter, _: &Snapshot) -> bool {
+        let mut addresses = vec![(row.key.local_ip, row.key.local_port)];
+        addresses.extend(row.destinations.iter().map(|it| (it.remote.ip(), Some(it.remote.port()))));
+        let owners = row.owners.iter().map(|owner| owner.process);
+        let processes: Vec<Process> = owners.chain(row.process).collect();
+        filter.lets_through(&Subject {
+            addresses: &addresses,
+            processes: &processes,
+            netns: Some(row.key.netns),
+            netns_name: row.netns_name.as_deref(),
+            direction: Some(row.key.direction),
+            has_state: &|state| row.states.get(state) > 0 || state == TcpState::Listen && row.listening,
+            text: "",
+        })
     }
 
     fn nothing(data: &Snapshot) -> &'static str {

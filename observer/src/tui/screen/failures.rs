@@ -6,6 +6,7 @@ use super::endpoints::{NAMESPACE, NAMESPACE_HELP, are_several};
 use crate::{
     model::{
         failure::{FailureKey, FailureKind, FailureRow},
+        filter::{Filter, Subject},
         snapshot::Snapshot,
         units::{NetnsId, Pid},
     },
@@ -31,6 +32,22 @@ impl Source for Failures {
     fn key(row: &FailureRow) -> Self::Key {
         let FailureKey { kind, netns, call, process, local, remote } = row.key;
         (netns, kind, process.pid, call, local.map(|local| SocketAddr::new(local.ip, local.port)), remote)
+    }
+
+    fn passes(row: &FailureRow, filter: &Filter, data: &Snapshot) -> bool {
+        let FailureKey { kind, netns, call, process, local, remote } = row.key;
+        let local = local.map(|local| (local.ip, Some(local.port)));
+        let remote = remote.map(|remote| (remote.ip(), Some(remote.port())));
+        let addresses: Vec<_> = local.into_iter().chain(remote).collect();
+        filter.lets_through(&Subject {
+            addresses: &addresses,
+            processes: &[process],
+            netns: Some(netns),
+            netns_name: data.name_of(netns),
+            direction: None,
+            has_state: &|_| false,
+            text: &format!("{call}() {}", kind.errno()),
+        })
     }
 
     fn nothing(_: &Snapshot) -> &'static str {

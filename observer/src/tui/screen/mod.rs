@@ -9,7 +9,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 pub(crate) use self::{destinations::Destinations, endpoints::Endpoints, failures::Failures};
 use super::{message::Message, table::State, theme::Theme};
-use crate::model::snapshot::Snapshot;
+use crate::model::{filter::Filter, snapshot::Snapshot};
 
 /// A screen, by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,20 +52,30 @@ pub(crate) struct Screens {
 }
 
 impl Screens {
-    pub(crate) fn update(&mut self, data: &Snapshot, area: Rect, message: Message) {
+    /// Whether a row is selected.
+    pub(crate) fn has_cursor(&self) -> bool {
         match self.shown {
-            Screen::Endpoints => self.endpoints.update(data, area, message),
-            Screen::Destinations => self.destinations.update(data, area, message),
-            Screen::Failures => self.failures.update(data, area, message),
+            Screen::Endpoints => self.endpoints.cursor.is_some(),
+            Screen::Destinations => self.destinations.cursor.is_some(),
+            Screen::Failures => self.failures.cursor.is_some(),
+            Screen::Trust => false,
+        }
+    }
+
+    pub(crate) fn update(&mut self, data: &Snapshot, filter: &Filter, area: Rect, message: Message) {
+        match self.shown {
+            Screen::Endpoints => self.endpoints.update(data, filter, area, message),
+            Screen::Destinations => self.destinations.update(data, filter, area, message),
+            Screen::Failures => self.failures.update(data, filter, area, message),
             Screen::Trust => self.trust.update(data, area, message),
         }
     }
 
-    pub(crate) fn view(&self, data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    pub(crate) fn view(&self, data: &Snapshot, filter: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
         match self.shown {
-            Screen::Endpoints => self.endpoints.view(data, theme, area, buf),
-            Screen::Destinations => self.destinations.view(data, theme, area, buf),
-            Screen::Failures => self.failures.view(data, theme, area, buf),
+            Screen::Endpoints => self.endpoints.view(data, filter, theme, area, buf),
+            Screen::Destinations => self.destinations.view(data, filter, theme, area, buf),
+            Screen::Failures => self.failures.view(data, filter, theme, area, buf),
             Screen::Trust => self.trust.view(data, theme, area, buf),
         }
     }

@@ -73,13 +73,7 @@ fn losses(trust: &Trust, theme: &Theme) -> Vec<Line<'static>> {
     let line = |label, count, meaning| entry(label, &format::count(count), alarming(count), meaning, theme);
     let missed = match losses.missed {
         Some(missed) => line("not run", missed, "hooks that the kernel did not run (recursion_misses, nmissed)"),
-        None => entry(
-            "not run",
-            "unknown",
-            theme.warning,
-            "this kernel does not tell (5.12 and later do)",
-            theme,
-        ),
+        None => entry("not run", "unknown", theme.warning, "this kernel does not tell (5.12 and later do)", theme),
     };
     vec![
         entry("events", &format::count(trust.events_total), Style::new(), "records of hooks since start", theme),

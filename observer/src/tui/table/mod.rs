@@ -23,7 +23,7 @@ use super::{
     message::{Message, Move},
     theme::Theme,
 };
-use crate::model::snapshot::Snapshot;
+use crate::model::{filter::Filter, snapshot::Snapshot};
 
 /// The title and the names of the columns.
 const HEAD: u16 = 2;
@@ -45,6 +45,9 @@ pub(crate) trait Source: Sized + 'static {
     fn rows(data: &Snapshot) -> Vec<&Self::Row>;
 
     fn key(row: &Self::Row) -> Self::Key;
+
+    /// Whether a filter lets the row through.
+    fn passes(row: &Self::Row, filter: &Filter, data: &Snapshot) -> bool;
 
     /// What to say where there are no rows.
     fn nothing(data: &Snapshot) -> &'static str;
@@ -90,25 +93,25 @@ impl<S: Source> State<S> {
         (self.field().kind == Kind::Number) != self.reversed
     }
 
-    pub(crate) fn update(&mut self, data: &Snapshot, area: Rect, message: Message) {
+    pub(crate) fn update(&mut self, data: &Snapshot, filter: &Filter, area: Rect, message: Message) {
         match message {
-            Message::Move(to) => self.move_cursor(data, area, to),
+            Message::Move(to) => self.move_cursor(data, filter, area, to),
             Message::Close => self.cursor = None,
             Message::NextSort => {
                 self.sort = self.next_sort(area.width, data);
                 self.reversed = false;
-                self.reveal(data, area);
+                self.reveal(data, filter, area);
             }
             Message::ReverseSort => {
                 self.reversed = !self.reversed;
-                self.reveal(data, area);
+                self.reveal(data, filter, area);
             }
             _ => {}
         }
     }
 
-    fn move_cursor(&mut self, data: &Snapshot, area: Rect, to: Move) {
-        let rows = self.sorted(data);
+    fn move_cursor(&mut self, data: &Snapshot, filter: &Filter, area: Rect, to: Move) {
+        let rows = self.sorted(data, filter);
         let page = page(area);
         let index = match (self.position(&rows), to) {
             (Some(index), _) => to.apply(index, page, rows.len()),
@@ -121,8 +124,8 @@ impl<S: Source> State<S> {
     }
 
     /// A new order starts at its top, unless there is a row to follow.
-    fn reveal(&mut self, data: &Snapshot, area: Rect) {
-        let rows = self.sorted(data);
+    fn reveal(&mut self, data: &Snapshot, filter: &Filter, area: Rect) {
+        let rows = self.sorted(data, filter);
         let index = self.position(&rows);
         self.offset = scroll_offset(index, 0, page(area), rows.len());
     }
@@ -140,10 +143,13 @@ impl<S: Source> State<S> {
 
     /// The rows in the order of the table. Equals are in the order of their keys, so that they stand still from snapshot
     /// to snapshot.
-    pub(crate) fn sorted<'a>(&self, data: &'a Snapshot) -> Vec<&'a S::Row> {
+    pub(crate) fn sorted<'a>(&self, data: &'a Snapshot, filter: &Filter) -> Vec<&'a S::Row> {
         let get = self.field().get;
-        let mut rows: Vec<(Value<'a>, &'a S::Row)> =
-            S::rows(data).into_iter().map(|row| (get(row, data), row)).collect();
+        let mut rows: Vec<(Value<'a>, &'a S::Row)> = S::rows(data)
+            .into_iter()
+            .filter(|row| filter.is_empty() || S::passes(row, filter, data))
+            .map(|row| (get(row, data), row))
+            .collect();
         let is_descending = self.is_descending();
         rows.sort_unstable_by(|(a, row_a), (b, row_b)| {
             let by_value: Ordering = if is_descending { b.cmp(a) } else { a.cmp(b) };
@@ -160,8 +166,8 @@ impl<S: Source> State<S> {
         Some(found.unwrap_or(cursor.index.min(last)))
     }
 
-    pub(crate) fn view(&self, data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
-        let rows = self.sorted(data);
+    pub(crate) fn view(&self, data: &Snapshot, filter: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
+        let rows = self.sorted(data, filter);
         let selected = self.position(&rows);
         let first = scroll_offset(selected, self.offset, page(area), rows.len());
         let visible = rows.iter().enumerate().skip(first).take(page(area));
@@ -171,7 +177,8 @@ impl<S: Source> State<S> {
         if rows.is_empty() {
             let inner = block.inner(area);
             block.render(area, buf);
-            return Paragraph::new(S::nothing(data)).wrap(Wrap { trim: true }).render(inner, buf);
+            let nothing = if filter.is_empty() { S::nothing(data) } else { "No row passes the filter." };
+            return Paragraph::new(nothing).wrap(Wrap { trim: true }).render(inner, buf);
         }
 
         let columns = columns::<S>(area.width, data);

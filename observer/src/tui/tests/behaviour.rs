@@ -7,11 +7,15 @@ use ratatui::layout::Rect;
 
 use super::fixture::{arc, busy, empty, text, thousands, ui};
 use crate::{
-    model::snapshot::{EndpointKey, Snapshot},
+    model::{
+        filter::Filter,
+        snapshot::{EndpointKey, Snapshot},
+    },
     tui::{
         keymap::{KEYMAP, message},
         layout::scroll_offset,
         message::{Effect, Message, Move},
+        prompt::Typed,
         screen::Endpoints,
         table::{Kind, Source as _, State, columns},
         ui::{Ui, update},
@@ -23,7 +27,7 @@ fn table(ui: &Ui) -> &State<Endpoints> {
 }
 
 fn selected(ui: &Ui, data: &Snapshot) -> Option<EndpointKey> {
-    let rows = table(ui).sorted(data);
+    let rows = table(ui).sorted(data, &ui.prompt.filter);
     table(ui).position(&rows).map(|index| rows[index].key)
 }
 
@@ -162,9 +166,15 @@ fn the_last_row_can_be_reached_and_seen() {
 #[test]
 fn most_sockets_come_first_and_equals_stand_still() {
     let mut data = thousands();
-    let keys =
-        |data: &Snapshot| State::<Endpoints>::default().sorted(data).into_iter().map(|row| row.key).collect::<Vec<_>>();
-    let sockets: Vec<_> = State::<Endpoints>::default().sorted(&data).into_iter().map(|row| row.sockets).collect();
+    let keys = |data: &Snapshot| {
+        State::<Endpoints>::default()
+            .sorted(data, &Filter::default())
+            .into_iter()
+            .map(|row| row.key)
+            .collect::<Vec<_>>()
+    };
+    let sockets: Vec<_> =
+        State::<Endpoints>::default().sorted(&data, &Filter::default()).into_iter().map(|row| row.sockets).collect();
     assert!(sockets.is_sorted_by(|a, b| a >= b));
     let before = keys(&data);
     data.endpoints.reverse();
@@ -177,7 +187,7 @@ fn numbers_are_sorted_down_and_text_up() {
     let first = |title, reversed| {
         let sort = Endpoints::FIELDS.iter().position(|field| field.title() == title).unwrap();
         let state = State::<Endpoints> { sort, reversed, ..State::default() };
-        state.sorted(&data)[0].process.map(|process| process.comm.to_string())
+        state.sorted(&data, &Filter::default())[0].process.map(|process| process.comm.to_string())
     };
     assert_eq!(first("PROCESS", false).as_deref(), Some("caddy"));
     assert_eq!(first("PROCESS", true), None);
@@ -234,7 +244,7 @@ fn all_that_matters_is_in_80_columns_and_the_rest_goes_by_rank() {
 }
 
 fn press(code: KeyCode, modifiers: KeyModifiers) -> Option<Message> {
-    message(KeyEvent::new(code, modifiers))
+    message(KeyEvent::new(code, modifiers), false)
 }
 
 #[test]
@@ -275,5 +285,39 @@ fn other_keys_do_nothing() {
     assert_eq!(press(KeyCode::Char('c'), KeyModifiers::NONE), None);
     assert_eq!(press(KeyCode::Char('q'), KeyModifiers::ALT), None);
     let released = KeyEvent { kind: KeyEventKind::Release, ..KeyEvent::from(KeyCode::Char('q')) };
-    assert_eq!(message(released), None);
+    assert_eq!(message(released, false), None);
+}
+
+fn typed(text: &str) -> Vec<Message> {
+    let letters = text.chars().map(|letter| message(KeyEvent::from(KeyCode::Char(letter)), true).unwrap());
+    [Message::Filter].into_iter().chain(letters).collect()
+}
+
+#[test]
+fn a_filter_holds_from_the_first_letter_and_esc_gives_up_first_the_row_then_the_filter() {
+    let data = arc(busy());
+    let mut ui = after(&typed("comm:ngi"), &data);
+    let rows = |ui: &Ui| table(ui).sorted(&data, &ui.prompt.filter).len();
+    assert_eq!(rows(&ui), 1);
+    // What makes no sense yet leaves in force what did.
+    update(&mut ui, &data, Message::Type(Typed::EraseAll));
+    assert_eq!(rows(&ui), data.endpoints.len());
+    for message in &typed("port:8080 port:")[1..] {
+        update(&mut ui, &data, *message);
+    }
+    assert_eq!(ui.prompt.error.as_ref().unwrap().to_string(), "port: is no port number");
+    assert_eq!(rows(&ui), 2);
+    update(&mut ui, &data, Message::Type(Typed::EraseWord));
+    update(&mut ui, &data, Message::Type(Typed::Accept));
+    assert!(!ui.prompt.is_open && ui.prompt.error.is_none());
+    update(&mut ui, &data, Message::Move(Move::Down));
+    update(&mut ui, &data, Message::Close);
+    assert_eq!((rows(&ui), selected(&ui, &data)), (2, None));
+    update(&mut ui, &data, Message::Close);
+    assert_eq!(rows(&ui), data.endpoints.len());
+    // Given up: what was there before holds again.
+    let mut ui = after(&[typed("sshd"), vec![Message::Type(Typed::Accept)], typed("x")].concat(), &data);
+    assert_eq!(rows(&ui), 0);
+    update(&mut ui, &data, Message::Type(Typed::Cancel));
+    assert_eq!(rows(&ui), 1);
 }
