@@ -302,12 +302,18 @@ fn a_filter_holds_from_the_first_letter_and_esc_gives_up_first_the_row_then_the_
     // What makes no sense yet leaves in force what did.
     update(&mut ui, &data, Message::Type(Typed::EraseAll));
     assert_eq!(rows(&ui), data.endpoints.len());
-    for message in &typed("port:8080 port:")[1..] {
+    for message in &typed("port:8080 dir:")[1..] {
         update(&mut ui, &data, *message);
     }
-    assert_eq!(ui.prompt.error.as_ref().unwrap().to_string(), "port: is no port number");
-    assert_eq!(rows(&ui), 2);
+    // `dir` alone is a part of a name.
+    assert_eq!(rows(&ui), 0);
     update(&mut ui, &data, Message::Type(Typed::EraseWord));
+    for message in &typed("10.0.0.0/x:")[1..] {
+        update(&mut ui, &data, *message);
+    }
+    assert_eq!(ui.prompt.error.as_ref().unwrap().to_string(), "there is no key 10.0.0.0/x: but port: state: comm: pid: netns: dir:");
+    update(&mut ui, &data, Message::Type(Typed::EraseWord));
+    assert_eq!(rows(&ui), 2);
     update(&mut ui, &data, Message::Type(Typed::Accept));
     assert!(!ui.prompt.is_open && ui.prompt.error.is_none());
     update(&mut ui, &data, Message::Move(Move::Down));
