@@ -1,5 +1,6 @@
 //! `struct sock` and its smaller relatives (TIME_WAIT and request sockets share `struct sock_common`).
 
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_log_ebpf::warn;
 use observer_ebpf::abi::{Kind, Loss, Offsets, RecordHeader, SocketFlags, SocketRecord};
 
@@ -17,6 +18,8 @@ const IPPROTO_MPTCP: u16 = 262;
 const SOCK_BINDPORT_LOCK: u8 = 8;
 /// `1 << SOCK_DEAD` of include/net/sock.h.
 const SOCK_DEAD: u8 = 1;
+const NS_PER_MS: u64 = 1_000_000;
+const NS_PER_SEC: u64 = 1_000_000_000;
 
 /// States of include/net/tcp_states.h that the kernel side tells apart.
 pub(crate) mod state {
@@ -147,6 +150,12 @@ impl Sock {
         u16::from_be(self.ptr.read(offset!(inet_sport)).unwrap_or(0))
     }
 
+    /// Local port in host order; 0 for none.
+    #[inline(always)]
+    pub(crate) fn local_port(self) -> u16 {
+        self.ptr.read(offset!(skc_num)).unwrap_or(0)
+    }
+
     #[inline(always)]
     pub(crate) fn state(self) -> u8 {
         self.ptr.read(offset!(skc_state)).unwrap_or(0)
@@ -186,7 +195,32 @@ impl Sock {
     /// [`SocketFlags`] of a TIME_WAIT socket.
     #[inline(always)]
     pub(crate) fn time_wait_flags(self) -> u8 {
-        self.bucket_flags(offset!(tw_tb))
+        self.bucket_flags(offset!(tw_tb)) | self.timestamps_flag(offset!(tw_ts_recent_stamp))
+    }
+
+    /// When a TIME_WAIT socket began, on the clock and in the unit by which the kernel tells its age.
+    #[inline(always)]
+    pub(crate) fn time_wait_since_ns(self) -> u64 {
+        if let Some(stamp) = self.ptr.read::<u32>(offset!(tw_entry_stamp)) {
+            // SAFETY: the helper takes no argument and has no failure.
+            let now_ms = unsafe { bpf_ktime_get_ns() } / NS_PER_MS;
+            // The stamp is cut to 32 bits and goes round every 49 days.
+            let age_ms = (now_ms as u32).wrapping_sub(stamp);
+            return now_ms.saturating_sub(u64::from(age_ms)) * NS_PER_MS;
+        }
+        u64::from(self.ptr.read::<u32>(offset!(tw_ts_recent_stamp)).unwrap_or(0)) * NS_PER_SEC
+    }
+
+    /// [`SocketFlags::TIMESTAMPS`], if a full socket has received any.
+    #[inline(always)]
+    pub(crate) fn timestamps(self) -> u8 {
+        self.timestamps_flag(offset!(ts_recent_stamp))
+    }
+
+    #[inline(always)]
+    fn timestamps_flag(self, stamp: u16) -> u8 {
+        let stamp: u32 = self.ptr.read(stamp).unwrap_or(0);
+        if stamp == 0 { 0 } else { SocketFlags::TIMESTAMPS }
     }
 
     /// A bucket that connect() made carries -1 in both fields (net/ipv4/inet_hashtables.c).

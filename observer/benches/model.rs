@@ -32,7 +32,17 @@ fn client(n: u32) -> Identity {
 
 fn change(n: u32, old: TcpState, new: TcpState) -> Event {
     let by = (new == TcpState::SynSent).then(|| Process { pid: Pid(7), comm: Comm::from("client") });
-    Event::State { socket: client(n), at: Duration::ZERO, old, new, by, orphan: false, unsent: false }
+    Event::State {
+        socket: client(n),
+        at: Duration::ZERO,
+        old,
+        new,
+        by,
+        orphan: false,
+        unsent: false,
+        binding: Binding::default(),
+        timestamps: false,
+    }
 }
 
 /// The life of a client's socket, in the five events that the state hook tells of it, and its end.
@@ -93,7 +103,7 @@ fn rescan(c: &mut Criterion) {
 }
 
 fn snapshot(c: &mut Criterion) {
-    let model = holding(1_000_000);
+    let mut model = holding(1_000_000);
     c.bench_function("snapshot of 1000000 sockets to 50000 destinations", |b| {
         b.iter_batched(|| (), |()| model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 32), BatchSize::LargeInput);
     });

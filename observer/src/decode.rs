@@ -72,7 +72,14 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
         Kind::Scanned => scanned(&read(kind, bytes)?),
         Kind::Holder => {
             let HolderRecord { header, comm, fd, padding: _ } = read(kind, bytes)?;
-            Ok(Event::Held { id: SocketId(header.sock), netns: NetnsId(header.netns), by: process(&header, comm), fd })
+            let is_bound = header.local_port != 0 && binding(&header).explicit_bucket == Some(true);
+            Ok(Event::Held {
+                id: SocketId(header.sock),
+                netns: NetnsId(header.netns),
+                by: process(&header, comm),
+                fd,
+                bound_port: is_bound.then_some(header.local_port),
+            })
         }
     }
 }
@@ -88,8 +95,10 @@ fn state_change(record: &SocketRecord, by: Option<Process>) -> Result<Event, Dec
         old: state(record.header.old_state)?,
         new: state(record.header.new_state)?,
         by,
-        orphan: record.header.flags & SocketFlags::ORPHAN != 0,
-        unsent: record.header.flags & SocketFlags::UNSENT != 0,
+        orphan: flag(&record.header, SocketFlags::ORPHAN),
+        unsent: flag(&record.header, SocketFlags::UNSENT),
+        binding: binding(&record.header),
+        timestamps: flag(&record.header, SocketFlags::TIMESTAMPS),
     })
 }
 
@@ -118,17 +127,26 @@ const NEW_SYN_RECV: u8 = 12;
 fn scanned(record: &SocketRecord) -> Result<Event, DecodeError> {
     let header = &record.header;
     let found = match header.new_state {
-        TIME_WAIT => Found::TimeWait(state(header.old_state)?),
+        TIME_WAIT => Found::TimeWait {
+            substate: state(header.old_state)?,
+            since: flag(header, SocketFlags::TIMESTAMPS).then(|| Duration::from_nanos(header.at_ns)),
+        },
         NEW_SYN_RECV => Found::Request,
         full => Found::Full(state(full)?),
     };
-    let flag = |bit: u8| header.flags & bit != 0;
-    let binding = Binding {
-        port_locked: flag(SocketFlags::PORT_LOCKED),
-        explicit_bucket: flag(SocketFlags::BUCKET_KNOWN).then(|| flag(SocketFlags::BUCKET_EXPLICIT)),
-    };
-    let orphan = flag(SocketFlags::ORPHAN);
-    Ok(Event::Scanned { socket: identity(record), state: found, binding, orphan })
+    let orphan = flag(header, SocketFlags::ORPHAN);
+    Ok(Event::Scanned { socket: identity(record), state: found, binding: binding(header), orphan })
+}
+
+const fn flag(header: &RecordHeader, bit: u8) -> bool {
+    header.flags & bit != 0
+}
+
+fn binding(header: &RecordHeader) -> Binding {
+    Binding {
+        port_locked: flag(header, SocketFlags::PORT_LOCKED),
+        explicit_bucket: flag(header, SocketFlags::BUCKET_KNOWN).then(|| flag(header, SocketFlags::BUCKET_EXPLICIT)),
+    }
 }
 
 fn state(raw: u8) -> Result<TcpState, DecodeError> {

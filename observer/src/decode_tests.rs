@@ -61,6 +61,8 @@ fn a_state_change_keeps_its_tuple_states_and_time() {
             by: None,
             orphan: false,
             unsent: false,
+            binding: Binding::default(),
+            timestamps: false,
         })
     );
 }
@@ -79,8 +81,24 @@ fn records_of_a_task_name_its_process() {
     let holder = HolderRecord { header: header(Kind::Holder), comm: by_task(Kind::Holder).comm, fd: 9, padding: 0 };
     assert_eq!(
         event(holder.as_bytes()),
-        Ok(Event::Held { id: expected().id, netns: expected().netns, by: curl(), fd: 9 })
+        Ok(Event::Held { id: expected().id, netns: expected().netns, by: curl(), fd: 9, bound_port: None })
     );
+}
+
+#[test]
+fn a_held_socket_on_an_explicit_bucket_is_bound_to_its_port() {
+    let bound_port = |flags: u8, local_port: u16| {
+        let header = RecordHeader { flags, local_port, ..header(Kind::Holder) };
+        let record = HolderRecord { header, comm: [0; 16], fd: 9, padding: 0 };
+        match event(record.as_bytes()) {
+            Ok(Event::Held { bound_port, .. }) => bound_port,
+            other => panic!("{other:?}"),
+        }
+    };
+    let explicit = SocketFlags::BUCKET_KNOWN | SocketFlags::BUCKET_EXPLICIT;
+    assert_eq!(bound_port(explicit, 8080), Some(8080));
+    assert_eq!(bound_port(explicit, 0), None);
+    assert_eq!(bound_port(SocketFlags::BUCKET_KNOWN, 8080), None);
 }
 
 #[test]
@@ -103,7 +121,10 @@ fn a_scan_tells_full_sockets_from_time_wait_and_requests() {
     };
     let unknown = Binding::default();
     assert_eq!(scanned(10, 0, 0), (Found::Full(TcpState::Listen), unknown));
-    assert_eq!(scanned(6, 5, 0), (Found::TimeWait(TcpState::FinWait2), unknown));
+    assert_eq!(scanned(6, 5, 0), (Found::TimeWait { substate: TcpState::FinWait2, since: None }, unknown));
+    let since = Some(Duration::from_nanos(1_500));
+    let with_timestamps = Found::TimeWait { substate: TcpState::TimeWait, since };
+    assert_eq!(scanned(6, 6, SocketFlags::TIMESTAMPS), (with_timestamps, unknown));
     assert_eq!(scanned(12, 0, 0), (Found::Request, unknown));
     let flags = SocketFlags::PORT_LOCKED | SocketFlags::BUCKET_KNOWN;
     assert_eq!(scanned(1, 0, flags).1, Binding { port_locked: true, explicit_bucket: Some(false) });

@@ -18,7 +18,7 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
         "this terminal has {width} columns and {height} lines, the screen needs {MIN_WIDTH} and {MIN_HEIGHT}: \
          make it larger, or run `observer snapshot`"
     );
-    let engine = Engine::start(options)?;
+    let mut engine = Engine::start(options)?;
     let (publish, snapshots) = watch::channel(engine.snapshot_for_screen());
     let engine = thread::Builder::new()
         .name("engine".to_owned())

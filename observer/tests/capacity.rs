@@ -11,7 +11,7 @@ use std::{
 
 use observer::model::{
     Model,
-    event::{Event, Identity},
+    event::{Binding, Event, Identity},
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
 
@@ -32,7 +32,17 @@ fn child(n: u32) -> Identity {
 }
 
 fn change(model: &mut Model, n: u32, old: TcpState, new: TcpState) {
-    let event = Event::State { socket: child(n), at: Duration::ZERO, old, new, by: None, orphan: false, unsent: false };
+    let event = Event::State {
+        socket: child(n),
+        at: Duration::ZERO,
+        old,
+        new,
+        by: None,
+        orphan: false,
+        unsent: false,
+        binding: Binding::default(),
+        timestamps: false,
+    };
     model.apply(&event, Duration::ZERO);
 }
 

@@ -48,6 +48,12 @@ pub struct Offsets {
     pub tw_substate: u16,
     /// `inet_timewait_sock.tw_tb` (a pointer to the bind bucket)
     pub tw_tb: u16,
+    /// `inet_timewait_sock.tw_entry_stamp`: the beginning in milliseconds of `CLOCK_MONOTONIC`, since 6.14
+    pub tw_entry_stamp: u16,
+    /// `tcp_timewait_sock.tw_ts_recent_stamp`: the peer's last timestamp, in seconds of `CLOCK_MONOTONIC`; 0 without any
+    pub tw_ts_recent_stamp: u16,
+    /// `tcp_sock.rx_opt.ts_recent_stamp`: the same of a full socket
+    pub ts_recent_stamp: u16,
     /// `task_struct.files`
     pub task_files: u16,
     /// `task_struct.tgid`
@@ -104,6 +110,9 @@ impl Offsets {
         fastreuseport: Self::ABSENT,
         tw_substate: Self::ABSENT,
         tw_tb: Self::ABSENT,
+        tw_entry_stamp: Self::ABSENT,
+        tw_ts_recent_stamp: Self::ABSENT,
+        ts_recent_stamp: Self::ABSENT,
         task_files: Self::ABSENT,
         task_tgid: Self::ABSENT,
         task_group_leader: Self::ABSENT,
@@ -121,4 +130,4 @@ impl Offsets {
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 34 * 2);
+const _: () = assert!(size_of::<Offsets>() == 37 * 2);

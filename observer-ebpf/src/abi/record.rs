@@ -60,6 +60,8 @@ impl SocketFlags {
     pub const ORPHAN: u8 = 1 << 3;
     /// connect() gave the socket up before it had sent anything: it got no local port, or no free four-tuple.
     pub const UNSENT: u8 = 1 << 5;
+    /// The peer sent TCP timestamps: only then may connect() take over the TIME_WAIT socket before its time is up.
+    pub const TIMESTAMPS: u8 = 1 << 4;
 }
 
 /// The start of every record.
@@ -72,7 +74,8 @@ impl SocketFlags {
 pub struct RecordHeader {
     /// Address of the `struct sock`: unique among living sockets, reused after [`Kind::Destroy`].
     pub sock: u64,
-    /// `CLOCK_MONOTONIC` in nanoseconds (`bpf_ktime_get_ns`); 0 in records of a scan.
+    /// `CLOCK_MONOTONIC` in nanoseconds (`bpf_ktime_get_ns`); 0 in records of a scan, except of TIME_WAIT sockets: when
+    /// they began, in the milliseconds (since 6.14) or whole seconds (before) by which the kernel tells their age.
     pub at_ns: u64,
     /// Inode number of the network namespace (`net->ns.inum`).
     pub netns: u32,

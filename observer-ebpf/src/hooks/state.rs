@@ -31,8 +31,19 @@ fn on_set_state(ctx: &RawTracePointContext, sock: u64, old: u8, new: u8) {
     let Some(mut record) = sock.record(kind, ctx) else {
         return;
     };
-    if new == state::CLOSE && record.header.local_port == 0 {
-        record.header.local_port = sock.released_port();
+    // A socket that has its port before connect() has bound it, and one that keeps it beyond its end has bound it by
+    // name: such a port is nobody else's.
+    if record.header.local_port != 0 && (by_task || new == state::CLOSE) {
+        record.header.flags = sock.flags();
+    }
+    if new == state::CLOSE {
+        if record.header.local_port == 0 {
+            record.header.local_port = sock.released_port();
+        }
+        // What may leave a TIME_WAIT socket behind.
+        if old == state::FIN_WAIT2 || old == state::CLOSING {
+            record.header.flags |= sock.timestamps();
+        }
     }
     // SAFETY: the helper takes no argument and has no failure.
     record.header.at_ns = unsafe { bpf_ktime_get_ns() };

@@ -7,7 +7,13 @@ use core::ffi::c_void;
 use observer_ebpf::abi::{COMM_LEN, HolderRecord, Kind};
 
 use super::IterMeta;
-use crate::{emit::emit_found, hooks::sock_of_file, kernel::KernelPtr, maps::offset, sock::Sock};
+use crate::{
+    emit::emit_found,
+    hooks::sock_of_file,
+    kernel::KernelPtr,
+    maps::offset,
+    sock::{Sock, state},
+};
 
 /// `struct bpf_iter__task_file`
 #[repr(C)]
@@ -37,6 +43,12 @@ fn on_file(ctx: *mut IterTaskFile) {
         return;
     };
     let mut header = sock.header(Kind::Holder);
+    header.new_state = sock.state();
+    // Bound and neither connected nor listening: no scan of the socket table shows it.
+    if header.new_state == state::CLOSE {
+        header.local_port = sock.local_port();
+        header.flags = sock.flags();
+    }
     header.pid = task.read(offset!(task_tgid)).unwrap_or(0);
     let leader = task.follow(offset!(task_group_leader)).unwrap_or(task);
     let comm = leader.read(offset!(task_comm)).unwrap_or([0; COMM_LEN]);

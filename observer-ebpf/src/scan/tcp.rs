@@ -59,6 +59,7 @@ fn on_socket(ctx: &IterContext) {
         state::TIME_WAIT => {
             record.header.old_state = sock.time_wait_substate();
             record.header.flags = sock.time_wait_flags();
+            record.header.at_ns = sock.time_wait_since_ns();
         }
         state::NEW_SYN_RECV => {}
         _ => record.header.flags = sock.flags(),

@@ -18,7 +18,7 @@ use self::{namespaces::Namespaces, schedule::Schedule};
 use crate::{
     host,
     model::{
-        Model,
+        Basis, Model,
         event::Event,
         snapshot::Snapshot,
         trust::{Hook, Losses, ScanSummary},
@@ -129,7 +129,11 @@ impl Engine {
             },
         )?;
         attached.require_vital_hooks()?;
-        let model = Model::new(attached.hooks.clone());
+        let model = Model::new(Basis {
+            hooks: attached.hooks.clone(),
+            started_at: host::clock::monotonic() - started.elapsed(),
+            reads_buckets: kernel.reads_buckets(),
+        });
         let live = Live::new(attached, options.diagnostics).context("read the kernel side's diagnostics")?;
         let mut engine = Self {
             live,
@@ -152,7 +156,7 @@ impl Engine {
 
     /// Everything as it is now, with at most `destinations` of each endpoint.
     #[must_use]
-    pub fn snapshot(&self, destinations: usize) -> Snapshot {
+    pub fn snapshot(&mut self, destinations: usize) -> Snapshot {
         self.model.snapshot(SystemTime::now(), self.started.elapsed(), destinations)
     }
 
@@ -160,6 +164,9 @@ impl Engine {
     pub fn poll(&mut self) -> anyhow::Result<()> {
         self.drain();
         self.take_losses();
+        if self.model.take_wish_for_scan() {
+            self.schedule.hurry();
+        }
         let now = Instant::now();
         let is_named = now >= self.next_search && self.model.unread_namespaces().next().is_some();
         if is_named || now >= self.next_namespaces {
@@ -190,7 +197,7 @@ impl Engine {
 
     /// Everything as it is now, with as many destinations as a screen can show.
     #[must_use]
-    pub fn snapshot_for_screen(&self) -> Arc<Snapshot> {
+    pub fn snapshot_for_screen(&mut self) -> Arc<Snapshot> {
         Arc::new(self.snapshot(DESTINATIONS_ON_SCREEN))
     }
 

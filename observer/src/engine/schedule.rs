@@ -9,6 +9,8 @@ use crate::model::units::NetnsId;
 
 /// The shortest time between two scans that nothing has asked for.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
+/// The same while ports are few somewhere.
+const IN_A_HURRY: Duration = Duration::from_millis(200);
 /// Work that is repeated may take this part of one CPU's time: 2 %.
 const BUDGET: u32 = 50;
 
@@ -39,18 +41,32 @@ pub(super) struct Schedule {
     took: Duration,
     /// Something was lost or found to differ since the last scan began.
     asked_for: bool,
+    /// Since the last scan began ports have become few somewhere.
+    hurried: bool,
     /// By namespace: how far the model was from the kernel's totals, and how many events there had been.
     suspects: FxHashMap<NetnsId, ([i64; 2], u64)>,
 }
 
 impl Schedule {
     pub(super) fn new(scans: Scans) -> Self {
-        Self { scans, ended_at: None, took: Duration::ZERO, asked_for: true, suspects: FxHashMap::default() }
+        Self {
+            scans,
+            ended_at: None,
+            took: Duration::ZERO,
+            asked_for: true,
+            hurried: false,
+            suspects: FxHashMap::default(),
+        }
     }
 
     /// Something was lost.
     pub(super) fn ask(&mut self) {
         self.asked_for = true;
+    }
+
+    /// Ports are few somewhere: their number is to be exact soon, within the budget.
+    pub(super) fn hurry(&mut self) {
+        self.hurried = true;
     }
 
     /// Takes note of how far the model is from the kernel's totals of a namespace (`CurrEstab` and `tw`). They are read
@@ -68,12 +84,17 @@ impl Schedule {
             return false;
         }
         let Some(ended_at) = self.ended_at else { return true };
-        let pause = if self.asked_for { pause_when_asked(self.took) } else { pause_after(self.took) };
+        let pause = match (self.asked_for, self.hurried) {
+            (true, _) => pause_when_asked(self.took),
+            (false, true) => IN_A_HURRY.max(self.took * BUDGET),
+            (false, false) => pause_after(self.took),
+        };
         now - ended_at >= pause
     }
 
     pub(super) fn begin(&mut self) {
         self.asked_for = false;
+        self.hurried = false;
     }
 
     pub(super) fn end(&mut self, now: Instant, took: Duration) {
@@ -108,6 +129,16 @@ mod tests {
         for (took, pause) in [(2, 100), (300, 1_000), (3_000, 3_000)] {
             let (mut schedule, now) = scanned(Duration::from_millis(took));
             schedule.ask();
+            let due_after = |millis| schedule.is_due(now + Duration::from_millis(millis));
+            assert!(!due_after(pause - 1) && due_after(pause), "after a scan of {took} ms");
+        }
+    }
+
+    #[test]
+    fn few_ports_are_scanned_more_often_and_still_within_the_budget() {
+        for (took, pause) in [(1, 200), (10, 500), (1_000, 50_000)] {
+            let (mut schedule, now) = scanned(Duration::from_millis(took));
+            schedule.hurry();
             let due_after = |millis| schedule.is_due(now + Duration::from_millis(millis));
             assert!(!due_after(pause - 1) && due_after(pause), "after a scan of {took} ms");
         }

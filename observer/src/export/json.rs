@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 
 use crate::model::{
     failure::{FailureKey, FailureRow},
-    snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, OwnerRow, PortUse, ProcessFiles, Snapshot},
+    headroom::PortUse,
+    snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, OwnerRow, ProcessFiles, Snapshot},
     trust::{HookStatus, Trust},
     units::{Process, StateCounts},
 };
@@ -91,13 +92,19 @@ struct Destination {
     ports: Option<Ports>,
 }
 
-/// `blocked` and `left` come with exact headroom: until then they are not known, and absent.
+/// range = reserved + blocked + used + time_wait + left; `blocked` and `left` are absent where they are not known.
 #[derive(Serialize)]
 struct Ports {
     range: u32,
     reserved: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked: Option<u32>,
     used: u32,
     time_wait: u32,
+    time_wait_reusable: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<u32>,
+    level: &'static str,
 }
 
 #[derive(Serialize)]
@@ -108,6 +115,8 @@ struct Namespace {
     #[serde(skip_serializing_if = "Option::is_none")]
     port_range: Option<[u16; 2]>,
     reserved_ports: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked_ports: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tcp_tw_reuse: Option<u8>,
     established: u32,
@@ -239,13 +248,16 @@ impl Destination {
             remote_ip: row.remote.ip(),
             remote_port: row.remote.port(),
             sockets: row.sockets,
-            ports: row.ports.map(|PortUse { range, reserved, used, time_wait }| Ports {
-                range,
-                reserved,
-                used,
-                time_wait,
-            }),
+            ports: row.ports.map(Ports::new),
         }
+    }
+}
+
+impl Ports {
+    fn new(ports: PortUse) -> Self {
+        let PortUse { range, reserved, blocked, used, time_wait, time_wait_reusable } = ports;
+        let (left, level) = (ports.left(), ports.level().name());
+        Self { range, reserved, blocked, used, time_wait, time_wait_reusable, left, level }
     }
 }
 
@@ -256,6 +268,7 @@ impl Namespace {
             name: row.name.as_deref().map(str::to_owned),
             port_range: row.port_range.map(|range| [range.low, range.high]),
             reserved_ports: row.reserved_ports,
+            blocked_ports: row.blocked_ports,
             tcp_tw_reuse: row.tcp_tw_reuse,
             established: row.established,
             time_wait: row.time_wait,

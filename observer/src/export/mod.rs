@@ -9,7 +9,7 @@ use crate::engine::{Engine, Options, Scans};
 
 /// Attaches, scans, and prints what is there.
 pub fn print(options: Options, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    let engine = Engine::start(Options { scans: Scans::OnlyAtStart, ..options })?;
+    let mut engine = Engine::start(Options { scans: Scans::OnlyAtStart, ..options })?;
     let snapshot = engine.snapshot(if as_json { usize::MAX } else { 1 });
     if as_json {
         json::write(&snapshot, out)?;

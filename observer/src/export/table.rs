@@ -51,10 +51,11 @@ fn cells(row: &EndpointRow) -> [String; 8] {
     let time_wait = row.states.get(TcpState::TimeWait);
     let destination = row.destinations.first().map_or_else(String::new, |most_used| match most_used.ports {
         Some(ports) => format!(
-            "{}: {} of {} ports in use, {} in TIME_WAIT",
+            "{}: {}{} ports left, {} used, {} in TIME_WAIT",
             most_used.remote,
+            if ports.left().is_some() { "" } else { "at most " },
+            ports.left_at_most(),
             ports.used,
-            ports.usable(),
             ports.time_wait
         ),
         None => most_used.remote.to_string(),
@@ -83,12 +84,14 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
         if let Some(range) = row.port_range {
             writeln!(
                 text,
-                "ephemeral ports of {}: {}-{}, {} for each destination, {} reserved; {} sockets in TIME_WAIT",
+                "ephemeral ports of {}: {}-{}, {} for each destination, {} reserved, {} blocked by explicit binds; \
+                 {} sockets in TIME_WAIT",
                 namespace(row.name.as_deref(), row.netns),
                 range.low,
                 range.high,
                 range.size(),
                 row.reserved_ports,
+                row.blocked_ports.map_or_else(|| "an unknown number".to_owned(), |blocked| blocked.to_string()),
                 row.time_wait
             )?;
         }

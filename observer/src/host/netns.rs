@@ -1,6 +1,6 @@
 //! The network namespace of the calling thread: its identity, its sysctls, its totals.
 
-use std::{fs, io, os::unix::fs::MetadataExt};
+use std::{fs, io, os::unix::fs::MetadataExt, time::Duration};
 
 use crate::model::{
     namespace::NamespaceReading,
@@ -23,6 +23,9 @@ pub fn read() -> NamespaceReading {
         port_range: sysctl("ip_local_port_range").and_then(|text| parse_range(&text)),
         reserved: sysctl("ip_local_reserved_ports").map_or_else(Vec::new, |text| parse_ranges(&text)),
         tcp_tw_reuse: sysctl("tcp_tw_reuse").and_then(|text| text.trim().parse().ok()),
+        tcp_tw_reuse_delay: sysctl("tcp_tw_reuse_delay")
+            .and_then(|text| text.trim().parse().ok())
+            .map(Duration::from_millis),
         time_wait: parse_time_wait(&net("sockstat")),
         established_or_close_wait: parse_curr_estab(&net("snmp")),
     }

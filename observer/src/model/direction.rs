@@ -20,7 +20,7 @@ impl Model {
             return Direction::Inbound;
         }
         // The listener may be gone, or the client may have called bind() with port 0: the range tells them apart.
-        let ephemeral = self.namespaces.get(&socket.netns).is_none_or(|it| it.usable.contains(local_port));
+        let ephemeral = self.namespaces.get(&socket.netns).is_none_or(|it| it.ports.is_usable(local_port));
         if binding.explicit_bucket == Some(true) && !ephemeral { Direction::Inbound } else { Direction::Outbound }
     }
 
@@ -30,13 +30,13 @@ impl Model {
         let key = key_of(&self.endpoints, &socket);
         let (endpoint, destination) = self.place(key.netns, &key.tuple, direction);
         if endpoint != socket.endpoint {
+            self.give_up_socket_port(index);
             *self.endpoints.touch(socket.endpoint, self.now).states.get_mut(socket.state) -= 1;
             let row = self.endpoints.touch(endpoint, self.now);
             *row.states.get_mut(socket.state) += 1;
             row.peak = row.peak.max(row.states.sum());
             if let Some(row) = self.destinations.get_mut(socket.destination) {
                 row.sockets -= 1;
-                row.ports_used -= u32::from(socket.uses_range);
             }
             if let Some(row) = self.destinations.get_mut(destination) {
                 row.sockets += 1;
@@ -44,7 +44,6 @@ impl Model {
             let owner = self.owners.move_to(endpoint, socket.endpoint, socket.owner);
             let moved = self.sockets.get_mut(index);
             (moved.endpoint, moved.destination, moved.owner) = (endpoint, destination, owner);
-            moved.uses_range = false;
             self.use_port(index);
         }
         self.sockets.get_mut(index).is_guess = false;

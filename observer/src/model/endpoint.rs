@@ -10,9 +10,10 @@ use slab::Slab;
 
 use super::{
     history::History,
+    ports::PortCounts,
     snapshot::EndpointKey,
     socket::narrow,
-    units::{Process, StateCounts, TcpState},
+    units::{Process, StateCounts},
 };
 
 /// How long a row without sockets stays on screen.
@@ -25,8 +26,8 @@ pub(super) struct Endpoint {
     pub(super) listeners: u32,
     /// Full sockets by state.
     pub(super) states: StateCounts,
-    /// TIME_WAIT and request sockets, at the last scan.
-    pub(super) minis: Rescanned<StateCounts>,
+    /// TIME_WAIT and request sockets by state.
+    pub(super) minis: StateCounts,
     pub(super) peak: u32,
     pub(super) flow: Flow,
     pub(super) process: Option<Process>,
@@ -37,22 +38,7 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     pub(super) fn is_empty(&self) -> bool {
-        self.listeners == 0 && self.states.sum() == 0 && self.minis.last.sum() == 0
-    }
-}
-
-/// A count that scans renew: complete when the scan is.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Rescanned<T> {
-    /// As the last finished scan found it.
-    pub(super) last: T,
-    /// As the running scan has found it so far.
-    pub(super) running: T,
-}
-
-impl<T: Default> Rescanned<T> {
-    pub(super) fn finish(&mut self) {
-        self.last = std::mem::take(&mut self.running);
+        self.listeners == 0 && self.states.sum() == 0 && self.minis.sum() == 0
     }
 }
 
@@ -113,7 +99,7 @@ impl EndpointTable {
                 key,
                 listeners: 0,
                 states: StateCounts::default(),
-                minis: Rescanned::default(),
+                minis: StateCounts::default(),
                 peak: 0,
                 flow: Flow::default(),
                 process: None,
@@ -170,37 +156,11 @@ pub(super) struct Destination {
     pub(super) remote: SocketAddr,
     /// Full sockets.
     pub(super) sockets: u32,
-    /// Of these, sockets whose local port is one that connect() may choose.
-    pub(super) ports_used: u32,
-    pub(super) minis: Rescanned<Minis>,
-}
-
-/// Sockets towards a destination that are no full sockets any more, but still hold their four-tuple.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Minis {
+    /// TIME_WAIT sockets, and those in FIN_WAIT2 that have lost their full socket.
+    pub(super) minis: u32,
+    /// Of these, the ones in TIME_WAIT.
     pub(super) time_wait: u32,
-    /// Of these, sockets whose local port is one that connect() may choose.
-    pub(super) time_wait_ports: u32,
-    /// Sockets that wait for the peer to close (FIN_WAIT2).
-    pub(super) fin_wait_2: u32,
-    /// Of these, sockets whose local port is one that connect() may choose.
-    pub(super) fin_wait_2_ports: u32,
-}
-
-impl Minis {
-    const fn is_empty(self) -> bool {
-        self.time_wait + self.fin_wait_2 == 0
-    }
-
-    /// One more in FIN_WAIT2, or else in TIME_WAIT.
-    pub(super) fn add(&mut self, state: TcpState, uses_range: bool) {
-        let (sockets, ports) = match state {
-            TcpState::FinWait2 => (&mut self.fin_wait_2, &mut self.fin_wait_2_ports),
-            _ => (&mut self.time_wait, &mut self.time_wait_ports),
-        };
-        *sockets += 1;
-        *ports += u32::from(uses_range);
-    }
+    pub(super) ports: PortCounts,
 }
 
 /// All destinations.
@@ -225,7 +185,8 @@ impl DestinationTable {
         let rows = &mut self.rows;
         let index = *self.by_remote.entry((endpoint, remote.ip(), remote.port())).or_insert_with(|| {
             made = true;
-            let row = Destination { endpoint, remote, sockets: 0, ports_used: 0, minis: Rescanned::default() };
+            let ports = PortCounts::default();
+            let row = Destination { endpoint, remote, sockets: 0, minis: 0, time_wait: 0, ports };
             narrow(rows.insert(row))
         });
         (index, made)
@@ -235,14 +196,10 @@ impl DestinationTable {
         self.rows.iter().map(|(_, row)| row)
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Destination> {
-        self.rows.iter_mut().map(|(_, row)| row)
-    }
-
     /// Drops rows without sockets; `gone` is told the endpoint of each.
     pub(super) fn evict(&mut self, mut gone: impl FnMut(u32)) {
         self.retain(|row| {
-            let keep = row.sockets > 0 || !row.minis.last.is_empty() || !row.minis.running.is_empty();
+            let keep = row.sockets + row.minis > 0;
             if !keep {
                 gone(row.endpoint);
             }

@@ -24,6 +24,10 @@ pub enum Event {
         orphan: bool,
         /// connect() gave up before it had sent anything: it got no local port, or no free four-tuple.
         unsent: bool,
+        /// How it came by its port, where it had one before connect() or listen(), or keeps it beyond its end.
+        binding: Binding,
+        /// At the end of a connection: the peer sent TCP timestamps.
+        timestamps: bool,
     },
     /// A system call failed for want of a descriptor, a file or a port.
     CallFailed {
@@ -82,6 +86,8 @@ pub enum Event {
         by: Process,
         /// Its file descriptor.
         fd: u32,
+        /// The port of a socket that is bound, and neither connected nor listening.
+        bound_port: Option<u16>,
     },
 }
 
@@ -101,8 +107,13 @@ pub struct Identity {
 pub enum Found {
     /// A full socket or a listener.
     Full(TcpState),
-    /// A TIME_WAIT socket; its substate is FIN_WAIT2 while the peer has not closed.
-    TimeWait(TcpState),
+    /// A TIME_WAIT socket.
+    TimeWait {
+        /// FIN_WAIT2 while the peer has not closed.
+        substate: TcpState,
+        /// When it began, on `CLOCK_MONOTONIC`; `None` without TCP timestamps, where connect() never takes it over.
+        since: Option<Duration>,
+    },
     /// A request socket: a handshake in progress.
     Request,
 }
@@ -111,7 +122,7 @@ impl Found {
     /// The state that `ss` shows for a socket without a `struct sock` of its own.
     pub(super) const fn mini_state(self) -> Option<TcpState> {
         match self {
-            Self::TimeWait(substate) => Some(substate),
+            Self::TimeWait { substate, .. } => Some(substate),
             Self::Request => Some(TcpState::SynReceived),
             Self::Full(_) => None,
         }

@@ -10,7 +10,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
-    snapshot::PortUse,
+    headroom::PortUse,
     units::{NetnsId, Process, grouped},
 };
 
@@ -115,18 +115,17 @@ impl FailureRow {
         let local = local.map_or_else(String::new, |local| local.to_string());
         let remote = remote.map_or_else(String::new, |remote| remote.to_string());
         match (kind, self.ports) {
-            (FailureKind::PortsExhausted, None) => format!("no free port {local} \u{2192} {remote}"),
+            (FailureKind::PortsExhausted, None) => format!("no free port {local} → {remote}"),
             (FailureKind::PortsExhausted, Some(ports)) => {
-                let (usable, left) = (ports.usable(), ports.left_at_most());
-                let taken = usable - left.min(usable);
-                format!(
-                    "{} of {} ports {local} \u{2192} {remote} in use, {} in TIME_WAIT",
-                    grouped(taken.into()),
-                    grouped(usable.into()),
-                    grouped(ports.time_wait.into())
-                )
+                let taken = ports.usable() - ports.left_at_most();
+                let causes = [(ports.time_wait, "in TIME_WAIT"), (ports.blocked.unwrap_or(0), "blocked by bind()")];
+                let causes = causes.into_iter().filter(|(count, _)| *count > 0);
+                let causes = causes.map(|(count, what)| format!(", {} {what}", grouped(count.into())));
+                let causes = causes.collect::<Vec<_>>().concat();
+                let (taken, usable) = (grouped(taken.into()), grouped(ports.usable().into()));
+                format!("{taken} of {usable} ports {local} → {remote} in use{causes}")
             }
-            (FailureKind::TupleInUse, _) => format!("the four-tuple {local} \u{2192} {remote} is in use"),
+            (FailureKind::TupleInUse, _) => format!("the four-tuple {local} → {remote} is in use"),
             (FailureKind::AddressInUse, _) => format!("{local} is in use"),
             (FailureKind::ProcessFds, _) => "the process has as many descriptors as `ulimit -n` allows".to_owned(),
             (FailureKind::HostFiles, _) => "the host has as many open files as fs.file-max allows".to_owned(),

@@ -18,6 +18,7 @@ impl Model {
     /// The pass has shown every open socket. An owner that does not hold its socket any more is replaced by the first
     /// process that does, or by nobody.
     pub fn end_holders(&mut self) {
+        self.sweep_bound();
         let candidates = std::mem::take(&mut self.holder_pass.candidates);
         let pass = self.holder_pass.number;
         for (id, process) in candidates {

@@ -4,7 +4,12 @@ use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
-use super::units::{NetnsId, Process, SocketId};
+use super::{
+    Model,
+    event::Identity,
+    snapshot::{Direction, EndpointKey},
+    units::{NetnsId, Process, SocketId},
+};
 
 /// A listening socket.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +23,13 @@ pub(super) struct Listener {
     pub(super) held_in_pass: u8,
 }
 
+impl Listener {
+    const fn key(&self) -> EndpointKey {
+        let Self { netns, ip, port, .. } = *self;
+        EndpointKey { netns, direction: Direction::Inbound, local_ip: ip, local_port: Some(port) }
+    }
+}
+
 /// All listening sockets.
 #[derive(Default)]
 pub(super) struct ListenerTable {
@@ -28,6 +40,10 @@ pub(super) struct ListenerTable {
 impl ListenerTable {
     pub(super) fn get_mut(&mut self, id: SocketId) -> Option<&mut Listener> {
         self.by_id.get_mut(&id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Listener> {
+        self.by_id.values()
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Listener> {
@@ -80,5 +96,32 @@ impl ListenerTable {
             Some((rank(listener)?, listener))
         });
         ranked.min_by_key(|(rank, _)| *rank).map(|(_, listener)| listener)
+    }
+}
+
+impl Model {
+    pub(super) fn add_listener(&mut self, socket: &Identity, process: Option<Process>) {
+        let Identity { id, netns, tuple } = *socket;
+        self.remove_listener(id);
+        let listener = Listener {
+            netns,
+            ip: tuple.local_ip,
+            port: tuple.local_port,
+            process,
+            generation: self.generation,
+            held_in_pass: self.holder_pass.number,
+        };
+        let endpoint = self.endpoint(listener.key());
+        self.endpoints.touch(endpoint, self.now).listeners += 1;
+        self.listeners.insert(id, listener);
+        self.hold_port(netns, listener.port);
+    }
+
+    pub(super) fn remove_listener(&mut self, id: SocketId) {
+        let Some(listener) = self.listeners.remove(id) else { return };
+        self.release_port(listener.netns, listener.port);
+        if let Some(endpoint) = self.endpoints.find(&listener.key()) {
+            self.endpoints.touch(endpoint, self.now).listeners -= 1;
+        }
     }
 }

@@ -5,14 +5,17 @@
 //!
 //! **Invariant**: nothing here names `std::fs`, `Instant::now`, `tokio`, `ratatui` or `aya`; time is an argument.
 
+mod bound;
 mod direction;
 mod endpoint;
 pub mod event;
 pub mod failure;
 pub mod filter;
+pub mod headroom;
 pub mod history;
 mod holders;
 mod listener;
+mod minis;
 pub mod namespace;
 mod owner;
 mod ports;
@@ -23,33 +26,53 @@ mod socket;
 pub mod trust;
 pub mod units;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::hash_map::Entry, net::SocketAddr, time::Duration};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::{
+    bound::BoundTable,
     endpoint::{DestinationTable, EndpointTable, Flow},
     event::{Binding, Event, Identity},
     failure::{FailureKey, FailureKind, FailureTable, Local},
-    listener::{Listener, ListenerTable},
+    listener::ListenerTable,
+    minis::MiniTable,
     namespace::{Namespace, NamespaceReading},
     owner::{HolderPass, Owner, OwnerTable},
+    ports::{Counted, Ripening},
     snapshot::{Direction, EndpointKey, Host},
     socket::{Acceptance, Socket, SocketTable, TupleKey},
     trust::{HookStatus, Losses, Trust},
     units::{FourTuple, NetnsId, Process, SocketId, TcpState},
 };
 
+/// What the model rests on.
+#[derive(Clone, Debug, Default)]
+pub struct Basis {
+    /// The hooks that feed it.
+    pub hooks: Vec<HookStatus>,
+    /// `CLOCK_MONOTONIC` at the time that is 0 for the model.
+    pub started_at: Duration,
+    /// The kernel side can read bind buckets: without them it is not known which ports are blocked.
+    pub reads_buckets: bool,
+}
+
 /// All that is known; its owner feeds it and asks for snapshots.
 #[derive(Default)]
 pub struct Model {
+    basis: Basis,
     sockets: SocketTable,
+    minis: MiniTable,
     listeners: ListenerTable,
+    bound: BoundTable,
     endpoints: EndpointTable,
     destinations: DestinationTable,
     owners: OwnerTable,
     holder_pass: HolderPass,
     failures: FailureTable,
+    ripening: Ripening,
+    /// Ports have become few somewhere.
+    wants_scan: bool,
     namespaces: FxHashMap<NetnsId, Namespace>,
     /// Namespaces that events or open files have named and nobody has read yet.
     unread: FxHashSet<NetnsId>,
@@ -68,10 +91,10 @@ pub struct Model {
 }
 
 impl Model {
-    /// Knows nothing yet; `hooks` are those that feed it.
+    /// Knows nothing yet.
     #[must_use]
-    pub fn new(hooks: Vec<HookStatus>) -> Self {
-        Self { trust: Trust { hooks, ..Trust::default() }, ..Self::default() }
+    pub fn new(basis: Basis) -> Self {
+        Self { trust: Trust { hooks: basis.hooks.clone(), ..Trust::default() }, basis, ..Self::default() }
     }
 
     /// Takes in one event. `now` is time since start and never goes back.
@@ -80,11 +103,24 @@ impl Model {
         let of_scan = matches!(event, Event::Scanned { .. } | Event::Held { .. });
         self.trust.events_total += u64::from(!of_scan);
         match *event {
-            Event::State { socket, old, new, by, orphan, unsent, .. } => {
+            Event::State { socket, at, old, new, by, orphan, unsent, binding, timestamps } => {
                 if let Some(by) = by.filter(|_| unsent) {
                     self.note_unsent(&socket, by);
                 }
+                let is_explicit = binding.explicit_bucket == Some(true);
+                // Bound by name, a socket keeps its port beyond the end of its connection.
+                if new == TcpState::Closed && is_explicit {
+                    self.bind(socket.id, socket.netns, socket.tuple.local_port);
+                } else {
+                    self.unbind(socket.id);
+                }
+                if new == TcpState::Closed && matches!(old, TcpState::FinWait2 | TcpState::Closing) {
+                    self.leave_mini(socket.id, timestamps.then_some(at));
+                }
                 self.on_state(&socket, old, new, by);
+                if let Some(index) = self.sockets.find(socket.id).filter(|_| is_explicit) {
+                    self.set_explicit(index, true);
+                }
                 if orphan {
                     self.set_orphan(socket.id);
                 }
@@ -94,6 +130,7 @@ impl Model {
             Event::Accepted { socket, state: TcpState::SynReceived, by } if self.was_scanned(socket.netns) => {
                 let known = self.find(&socket);
                 let index = known.unwrap_or_else(|| self.insert(&socket, TcpState::SynReceived, Direction::Inbound));
+                self.set_explicit(index, true);
                 self.accepted(index, by);
             }
             // These are not made under the socket's lock: they may come after its end, and tell of its owner only.
@@ -105,6 +142,7 @@ impl Model {
                 }
             }
             Event::Destroyed { id, .. } => {
+                self.unbind(id);
                 self.remove_listener(id);
                 self.remove_socket(id);
             }
@@ -119,9 +157,14 @@ impl Model {
                 let key = FailureKey { kind, netns, call, process: by, local, remote: None };
                 self.failures.add(key, self.now, None);
             }
-            Event::Held { id, netns, by, .. } => {
+            Event::Held { id, netns, by, bound_port, .. } => {
                 self.note_namespace(netns);
                 self.on_held(id, by);
+                // Looked at without its lock: what events say of it is newer.
+                let is_known = self.sockets.find(id).is_some() || self.listeners.get_mut(id).is_some();
+                if let Some(port) = bound_port.filter(|_| !is_known) {
+                    self.bind(id, netns, port);
+                }
             }
         }
     }
@@ -146,16 +189,13 @@ impl Model {
     /// Takes note of what a namespace was read to be.
     pub fn set_namespace(&mut self, netns: NetnsId, reading: NamespaceReading) {
         self.unread.remove(&netns);
-        match self.namespaces.get_mut(&netns) {
-            Some(known) if known.has_ports_of(&reading) => known.reading = reading,
-            Some(known) => {
-                known.set_reading(reading);
-                self.recount_ports(netns);
-            }
-            None => {
-                self.namespaces.insert(netns, Namespace::new(reading));
-                self.recount_ports(netns);
-            }
+        let known = self.namespaces.entry(netns);
+        let is_new = matches!(known, Entry::Vacant(_));
+        let known = known.or_default();
+        let has_same_ports = !is_new && known.has_ports_of(&reading);
+        known.reading = reading;
+        if !has_same_ports {
+            self.rebuild_ports(netns);
         }
     }
 
@@ -174,6 +214,8 @@ impl Model {
         for id in self.listeners.of_namespace(netns) {
             self.remove_listener(id);
         }
+        self.remove_minis(netns, |_| true);
+        self.unbind_all(|bound| bound.netns == netns);
         self.destinations.retain(|row| self.endpoints.get(row.endpoint).key.netns != netns);
         self.endpoints.retain(|row| row.key.netns != netns);
         self.namespaces.remove(&netns);
@@ -225,7 +267,7 @@ impl Model {
         let mut totals = [0, 0];
         for (_, row) in self.endpoints.iter().filter(|(_, row)| row.key.netns == netns) {
             totals[0] += row.states.get(TcpState::Established) + row.states.get(TcpState::CloseWait);
-            totals[1] += row.minis.last.get(TcpState::TimeWait) + row.minis.last.get(TcpState::FinWait2);
+            totals[1] += row.minis.get(TcpState::TimeWait) + row.minis.get(TcpState::FinWait2);
         }
         totals
     }
@@ -235,9 +277,8 @@ impl Model {
             (_, TcpState::Listen) => self.add_listener(socket, by),
             (TcpState::Listen, _) => self.remove_listener(socket.id),
             (_, TcpState::Closed) => {
-                if matches!(old, TcpState::FinWait2 | TcpState::Closing) {
-                    self.leave_mini(socket.id);
-                }
+                // connect() has found no port, or has failed before it looked for one.
+                self.wants_scan |= old == TcpState::SynSent && socket.tuple.local_port == 0;
                 self.remove_socket(socket.id);
             }
             (_, TcpState::SynSent) => {
@@ -257,6 +298,8 @@ impl Model {
                 let FourTuple { local_ip, local_port, .. } = socket.tuple;
                 let is_covered = self.listeners.covering(socket.netns, local_ip, local_port).is_some();
                 let index = self.upsert(socket, new, Direction::Inbound);
+                // The child of a listener is on its listener's bucket.
+                self.set_explicit(index, true);
                 let socket = self.sockets.get_mut(index);
                 socket.is_guess = !is_covered;
                 socket.acceptance = if is_covered { Acceptance::Awaited } else { Acceptance::Settled };
@@ -329,7 +372,8 @@ impl Model {
                 held_in_pass: self.holder_pass.number,
                 acceptance: Acceptance::Settled,
                 is_guess: false,
-                uses_range: false,
+                is_explicit: false,
+                counted: Counted::Not,
             },
             |socket| key_of(endpoints, socket),
         );
@@ -339,6 +383,7 @@ impl Model {
         if let Some(row) = self.destinations.get_mut(destination) {
             row.sockets += 1;
         }
+        self.take_over_mini(TupleKey { netns, tuple });
         self.use_port(index);
         self.peak_sockets = self.peak_sockets.max(self.len());
         index
@@ -378,6 +423,11 @@ impl Model {
             return;
         }
         let endpoint = socket.endpoint;
+        // While its port is not known, its state tells whether it has one.
+        if socket.local_port == 0 {
+            self.give_up_socket_port(index);
+            self.use_port(index);
+        }
         let row = self.endpoints.touch(endpoint, self.now);
         *row.states.get_mut(before) -= 1;
         *row.states.get_mut(state) += 1;
@@ -391,8 +441,12 @@ impl Model {
         let Some(index) = self.sockets.find(id) else {
             return;
         };
+        self.give_up_socket_port(index);
         let endpoints = &self.endpoints;
         let socket = self.sockets.remove(index, |socket| key_of(endpoints, socket));
+        if socket.is_explicit {
+            self.release_port(endpoints.get(socket.endpoint).key.netns, socket.local_port);
+        }
         self.owners.release(socket.endpoint, socket.owner);
         let row = self.endpoints.touch(socket.endpoint, self.now);
         *row.states.get_mut(socket.state) -= 1;
@@ -403,7 +457,6 @@ impl Model {
         }
         if let Some(row) = self.destinations.get_mut(socket.destination) {
             row.sockets -= 1;
-            row.ports_used -= u32::from(socket.uses_range);
         }
     }
 
@@ -413,42 +466,9 @@ impl Model {
         self.totals.opened += 1;
     }
 
-    fn add_listener(&mut self, socket: &Identity, process: Option<Process>) {
-        let Identity { id, netns, tuple } = *socket;
-        self.remove_listener(id);
-        let listener = Listener {
-            netns,
-            ip: tuple.local_ip,
-            port: tuple.local_port,
-            process,
-            generation: self.generation,
-            held_in_pass: self.holder_pass.number,
-        };
-        let endpoint = self.endpoint(listener_key(&listener));
-        self.endpoints.touch(endpoint, self.now).listeners += 1;
-        self.listeners.insert(id, listener);
-    }
-
-    fn remove_listener(&mut self, id: SocketId) {
-        if let Some(listener) = self.listeners.remove(id)
-            && let Some(endpoint) = self.endpoints.find(&listener_key(&listener))
-        {
-            self.endpoints.touch(endpoint, self.now).listeners -= 1;
-        }
-    }
-
     /// Full sockets that are connected or connecting.
     fn len(&self) -> u32 {
         socket::narrow(self.sockets.len())
-    }
-}
-
-fn listener_key(listener: &Listener) -> EndpointKey {
-    EndpointKey {
-        netns: listener.netns,
-        direction: Direction::Inbound,
-        local_ip: listener.ip,
-        local_port: Some(listener.port),
     }
 }
 

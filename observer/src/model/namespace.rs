@@ -1,8 +1,12 @@
 //! Network namespaces: the port range that each has for itself.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use super::units::PortRange;
+use super::{
+    minis::Mini,
+    ports::Ports,
+    units::{PortRange, TcpState},
+};
 
 /// What was read of a namespace; `None` where it could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,35 +19,61 @@ pub struct NamespaceReading {
     pub reserved: Vec<PortRange>,
     /// `net.ipv4.tcp_tw_reuse`
     pub tcp_tw_reuse: Option<u8>,
+    /// `net.ipv4.tcp_tw_reuse_delay`; kernels before 6.14 do not have it.
+    pub tcp_tw_reuse_delay: Option<Duration>,
     /// `tw` of /proc/net/sockstat
     pub time_wait: Option<u32>,
     /// `CurrEstab` of /proc/net/snmp: sockets in ESTABLISHED or CLOSE_WAIT.
     pub established_or_close_wait: Option<u32>,
 }
 
+impl NamespaceReading {
+    /// From when on connect() may take over a TIME_WAIT socket, on `CLOCK_MONOTONIC`; `None` for never
+    /// (`tcp_twsk_unique` in net/ipv4/tcp_ipv4.c).
+    pub(super) fn reusable_from(&self, mini: &Mini, local: IpAddr, remote: IpAddr) -> Option<Duration> {
+        let is_allowed = match self.tcp_tw_reuse {
+            Some(1) => true,
+            Some(2) => local.is_loopback() || remote.is_loopback(),
+            _ => false,
+        };
+        let since = mini.since.filter(|_| is_allowed && mini.state == TcpState::TimeWait)?;
+        // Its age is told in whole milliseconds, or seconds before 6.14, and must be more than the delay.
+        Some(match self.tcp_tw_reuse_delay {
+            Some(delay) => whole(since, Duration::from_millis(1)) + delay + Duration::from_millis(1),
+            None => whole(since, Duration::from_secs(1)) + Duration::from_secs(1),
+        })
+    }
+}
+
+fn whole(time: Duration, unit: Duration) -> Duration {
+    time - Duration::from_nanos((time.as_nanos() % unit.as_nanos()) as u64)
+}
+
 /// A set of ports, one bit each.
 pub(super) struct PortSet(Box<[u64; 1024]>);
 
-impl PortSet {
-    fn empty() -> Self {
+impl Default for PortSet {
+    fn default() -> Self {
         Self(Box::new([0; 1024]))
     }
+}
 
+impl PortSet {
     pub(super) fn contains(&self, port: u16) -> bool {
         self.0[usize::from(port >> 6)] >> (port & 63) & 1 != 0
     }
 
-    fn len(&self) -> u32 {
+    pub(super) fn len(&self) -> u32 {
         self.0.iter().map(|bits| bits.count_ones()).sum()
     }
 
-    fn insert(&mut self, range: PortRange) {
+    pub(super) fn insert(&mut self, range: PortRange) {
         for port in range.low..=range.high {
             self.0[usize::from(port >> 6)] |= 1 << (port & 63);
         }
     }
 
-    fn remove(&mut self, range: PortRange) {
+    pub(super) fn remove(&mut self, range: PortRange) {
         for port in range.low..=range.high {
             self.0[usize::from(port >> 6)] &= !(1 << (port & 63));
         }
@@ -51,39 +81,18 @@ impl PortSet {
 }
 
 /// A network namespace.
+#[derive(Default)]
 pub(super) struct Namespace {
     pub(super) reading: NamespaceReading,
-    /// Ports that connect() may choose: the range less the reserved ones.
-    pub(super) usable: PortSet,
-    /// Reserved ports of the range.
-    pub(super) reserved: u32,
+    pub(super) ports: Ports,
     /// Its table was scanned: what is found later and not known is drift.
     pub(super) scanned: bool,
 }
 
 impl Namespace {
-    pub(super) fn new(reading: NamespaceReading) -> Self {
-        let mut namespace =
-            Self { reading: NamespaceReading::default(), usable: PortSet::empty(), reserved: 0, scanned: false };
-        namespace.set_reading(reading);
-        namespace
-    }
-
-    pub(super) fn set_reading(&mut self, reading: NamespaceReading) {
-        self.usable = PortSet::empty();
-        self.reserved = 0;
-        if let Some(range) = reading.port_range {
-            self.usable.insert(range);
-            for range in &reading.reserved {
-                self.usable.remove(*range);
-            }
-            self.reserved = range.size() - self.usable.len();
-        }
-        self.reading = reading;
-    }
-
     /// The same ports may be chosen by connect() as under `other`.
     pub(super) fn has_ports_of(&self, other: &NamespaceReading) -> bool {
-        self.reading.port_range == other.port_range && self.reading.reserved == other.reserved
+        let rules = |it: &NamespaceReading| (it.port_range, it.tcp_tw_reuse, it.tcp_tw_reuse_delay);
+        rules(&self.reading) == rules(other) && self.reading.reserved == other.reserved
     }
 }

@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use super::{
     Model,
-    endpoint::Minis,
     event::{Binding, Found, Identity},
-    owner::Owner,
     snapshot::Direction,
-    socket::Socket,
     trust::ScanSummary,
-    units::{NetnsId, SocketId, StateCounts, TcpState},
+    units::{NetnsId, SocketId, TcpState},
 };
 
 impl Model {
@@ -27,14 +24,6 @@ impl Model {
         let Some(netns) = self.scanning.take() else { return };
         self.now = now;
         self.sweep(netns);
-        for row in self.endpoints.iter_mut().filter(|row| row.key.netns == netns) {
-            row.minis.finish();
-        }
-        for row in self.destinations.iter_mut() {
-            if self.endpoints.get(row.endpoint).key.netns == netns {
-                row.minis.finish();
-            }
-        }
         if let Some(namespace) = self.namespaces.get_mut(&netns) {
             namespace.scanned = true;
         }
@@ -49,34 +38,15 @@ impl Model {
     /// The scan could not be finished: what it found so far stays, what it did not find is not swept.
     pub fn abandon_scan(&mut self) {
         self.scanning = None;
-        for row in self.endpoints.iter_mut() {
-            row.minis.running = StateCounts::default();
-        }
-        for row in self.destinations.iter_mut() {
-            row.minis.running = Minis::default();
-        }
-    }
-
-    /// A full socket that closes from here leaves a smaller one behind, which keeps its four-tuple. That one has no
-    /// events of its own: it is counted by what is likely, until the next scan counts it by what is.
-    pub(super) fn leave_mini(&mut self, id: SocketId) {
-        let Some(index) = self.sockets.find(id) else { return };
-        let socket = *self.sockets.get(index);
-        // Closed by its process before its peer: the kernel swaps it at once, and then waits for the peer's FIN.
-        let waits_for_peer = socket.state == TcpState::FinWait2 && socket.owner == Owner::ORPHAN;
-        let state = if waits_for_peer { TcpState::FinWait2 } else { TcpState::TimeWait };
-        *self.endpoints.touch(socket.endpoint, self.now).minis.last.get_mut(state) += 1;
-        if let Some(row) = self.destinations.get_mut(socket.destination) {
-            row.minis.last.add(state, socket.uses_range);
-        }
     }
 
     pub(super) fn on_scanned(&mut self, socket: &Identity, found: Found, binding: Binding) {
+        self.unbind(socket.id);
         match found {
             Found::Full(TcpState::Closed) => {}
             Found::Full(TcpState::Listen) => self.on_scanned_listener(socket),
             Found::Full(state) => self.on_scanned_socket(socket, state, binding),
-            Found::TimeWait(_) | Found::Request => self.on_scanned_mini(socket, found, binding),
+            Found::TimeWait { .. } | Found::Request => self.on_scanned_mini(socket, found, binding),
         }
     }
 
@@ -102,37 +72,20 @@ impl Model {
             self.learn_port(index, socket.tuple.local_port);
             self.set_state(index, state);
             self.trust.drift.changed += u64::from(before != state);
+            if let Some(is_explicit) = binding.explicit_bucket {
+                self.set_explicit(index, is_explicit);
+            }
             return;
         }
         let direction = self.direction_of(socket, binding);
         let index = self.insert(socket, state, direction);
+        self.set_explicit(index, binding.explicit_bucket.unwrap_or(direction == Direction::Inbound));
         if self.was_scanned(socket.netns) {
             self.trust.drift.added += 1;
             if state.is_past_handshake() {
                 self.count_opened(index);
             }
         }
-    }
-
-    fn on_scanned_mini(&mut self, socket: &Identity, found: Found, binding: Binding) {
-        let Some(state) = found.mini_state() else {
-            return;
-        };
-        let direction = match found {
-            Found::Request => Direction::Inbound,
-            _ => self.direction_of(socket, binding),
-        };
-        let (endpoint, destination) = self.place(socket.netns, &socket.tuple, direction);
-        *self.endpoints.touch(endpoint, self.now).minis.running.get_mut(state) += 1;
-        if destination == Socket::NO_DESTINATION {
-            return;
-        }
-        let usable = self.namespaces.get(&socket.netns);
-        let uses = usable.is_some_and(|it| it.usable.contains(socket.tuple.local_port));
-        let Some(row) = self.destinations.get_mut(destination) else {
-            return;
-        };
-        row.minis.running.add(state, uses);
     }
 
     fn sweep(&mut self, netns: NetnsId) {
@@ -147,6 +100,7 @@ impl Model {
         for id in gone_listeners {
             self.remove_listener(id);
         }
+        self.remove_minis(netns, |mini| mini.generation != generation);
     }
 
     /// The first scan of a namespace finds what was there before the hooks: that is no drift.
@@ -156,7 +110,7 @@ impl Model {
 
     /// Once a second: rates, history, and the end of rows that have been empty for long.
     pub fn tick(&mut self, now: Duration) {
-        self.now = now;
+        self.settle_ports(now);
         let elapsed = now.saturating_sub(self.last_tick);
         self.last_tick = now;
         self.totals.tick(elapsed);

@@ -10,10 +10,10 @@ use rustc_hash::FxHashMap;
 use super::{
     Model,
     endpoint::{Destination, Endpoint},
+    headroom::PortUse,
     namespace::Namespace,
-    snapshot::{
-        DestinationRow, Direction, EndpointKey, EndpointRow, NamespaceRow, OwnerRow, PortUse, Snapshot, Totals,
-    },
+    snapshot::{DestinationRow, Direction, EndpointKey, EndpointRow, NamespaceRow, OwnerRow, Snapshot, Totals},
+    trust::Hook,
     units::{NetnsId, Process, StateCounts, TcpState},
 };
 
@@ -23,7 +23,8 @@ const FAILURES: usize = 64;
 impl Model {
     /// Aggregates as they are now. Of each outbound endpoint the `destinations` most used destinations are listed.
     #[must_use]
-    pub fn snapshot(&self, taken_at: SystemTime, uptime: Duration, destinations: usize) -> Snapshot {
+    pub fn snapshot(&mut self, taken_at: SystemTime, uptime: Duration, destinations: usize) -> Snapshot {
+        self.settle_ports(uptime);
         let mut by_endpoint = self.destinations_by_endpoint();
         let mut owners = self.owners_by_endpoint();
         let mut endpoints: Vec<EndpointRow> = self
@@ -59,7 +60,7 @@ impl Model {
 
     /// The ports of one destination.
     pub(super) fn ports_of(&self, destination: u32, netns: NetnsId) -> Option<PortUse> {
-        port_use(self.destinations.get(destination)?, self.namespaces.get(&netns))
+        self.port_use(self.destinations.get(destination)?, self.namespaces.get(&netns))
     }
 
     fn destinations_by_endpoint(&self) -> FxHashMap<u32, Vec<&Destination>> {
@@ -86,7 +87,7 @@ impl Model {
     }
 
     fn endpoint_row(&self, row: &Endpoint, mut all: Vec<&Destination>, most: usize, owners: Owners) -> EndpointRow {
-        let rank = |row: &&Destination| (Reverse(ports_taken(row)), Reverse(row.sockets), row.remote);
+        let rank = |row: &&Destination| (Reverse(row.ports.taken()), Reverse(row.sockets), row.remote);
         let destination_count = all.len();
         if destination_count > most && most > 0 {
             all.select_nth_unstable_by_key(most - 1, rank);
@@ -100,7 +101,7 @@ impl Model {
             listening: row.listeners > 0,
             sockets: row.states.sum(),
             peak: row.peak,
-            states: row.states + row.minis.last,
+            states: row.states + row.minis,
             opened_total: row.flow.opened,
             closed_total: row.flow.closed,
             failed_total: row.flow.failed,
@@ -111,7 +112,7 @@ impl Model {
             orphans: owners.orphans,
             history: row.history.clone(),
             destination_count,
-            destinations: all.into_iter().map(|it| destination_row(it, row.key, namespace)).collect(),
+            destinations: all.into_iter().map(|it| self.destination_row(it, row.key, namespace)).collect(),
         }
     }
 
@@ -124,6 +125,39 @@ impl Model {
             _ => None,
         };
         listener.or_else(|| owners.processes.first().map(|row| row.process)).or(row.process)
+    }
+
+    fn destination_row(&self, row: &Destination, key: EndpointKey, namespace: Option<&Namespace>) -> DestinationRow {
+        DestinationRow {
+            netns: key.netns,
+            netns_name: namespace.and_then(|namespace| namespace.reading.name.clone()),
+            local_ip: key.local_ip,
+            remote: row.remote,
+            sockets: row.sockets,
+            time_wait: row.time_wait,
+            ports: self.port_use(row, namespace),
+        }
+    }
+
+    /// The ports from the local ip towards the destination.
+    fn port_use(&self, row: &Destination, namespace: Option<&Namespace>) -> Option<PortUse> {
+        namespace.and_then(|namespace| {
+            Some(PortUse {
+                range: namespace.reading.port_range?.size(),
+                reserved: namespace.ports.reserved,
+                blocked: self.blocked_ports(namespace),
+                used: row.ports.used,
+                time_wait: row.ports.time_wait,
+                time_wait_reusable: row.ports.time_wait_reusable,
+            })
+        })
+    }
+
+    /// Ports of a namespace that explicit binds block: known only where the kernel shows bind buckets and bound sockets,
+    /// and once it has.
+    fn blocked_ports(&self, namespace: &Namespace) -> Option<u32> {
+        let sees_bound = self.basis.hooks.iter().any(|it| it.hook == Hook::Holders && it.rung.is_some());
+        (namespace.scanned && self.basis.reads_buckets && sees_bound).then_some(namespace.ports.blocked)
     }
 
     fn namespace_rows(&self, endpoints: &[EndpointRow]) -> Vec<NamespaceRow> {
@@ -140,7 +174,8 @@ impl Model {
                 netns: *netns,
                 name: namespace.reading.name.clone(),
                 port_range: namespace.reading.port_range,
-                reserved_ports: namespace.reserved,
+                reserved_ports: namespace.ports.reserved,
+                blocked_ports: self.blocked_ports(namespace),
                 tcp_tw_reuse: namespace.reading.tcp_tw_reuse,
                 established: count(netns, TcpState::Established),
                 time_wait: count(netns, TcpState::TimeWait),
@@ -156,34 +191,4 @@ impl Model {
 struct Owners {
     processes: Vec<OwnerRow>,
     orphans: u32,
-}
-
-/// Ports from the local ip towards the destination.
-fn port_use(row: &Destination, namespace: Option<&Namespace>) -> Option<PortUse> {
-    namespace.and_then(|namespace| {
-        Some(PortUse {
-            range: namespace.reading.port_range?.size(),
-            reserved: namespace.reserved,
-            used: row.ports_used + row.minis.last.fin_wait_2_ports,
-            time_wait: row.minis.last.time_wait_ports,
-        })
-    })
-}
-
-fn destination_row(row: &Destination, key: EndpointKey, namespace: Option<&Namespace>) -> DestinationRow {
-    DestinationRow {
-        netns: key.netns,
-        netns_name: namespace.and_then(|namespace| namespace.reading.name.clone()),
-        local_ip: key.local_ip,
-        remote: row.remote,
-        sockets: row.sockets,
-        time_wait: row.minis.last.time_wait,
-        ports: port_use(row, namespace),
-    }
-}
-
-/// Ports that connect() cannot choose for this destination, for the sockets towards it.
-fn ports_taken(row: &Destination) -> u32 {
-    let minis = row.minis.last;
-    row.ports_used + minis.fin_wait_2_ports + minis.time_wait_ports
 }

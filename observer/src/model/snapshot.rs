@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     failure::FailureRow,
+    headroom::PortUse,
     history::History,
     trust::Trust,
     units::{NetnsId, PortRange, Process, StateCounts},
@@ -148,46 +149,10 @@ pub struct DestinationRow {
     pub remote: SocketAddr,
     /// Full sockets that are connected or connecting.
     pub sockets: u32,
-    /// TIME_WAIT sockets, at the last scan.
+    /// TIME_WAIT sockets.
     pub time_wait: u32,
     /// The ephemeral ports towards it; `None` until the namespace's port range is known.
     pub ports: Option<PortUse>,
-}
-
-/// Ephemeral ports from one local ip towards one destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortUse {
-    /// Ports of the range (`net.ipv4.ip_local_port_range`).
-    pub range: u32,
-    /// Of these, ports set apart by `net.ipv4.ip_local_reserved_ports`.
-    pub reserved: u32,
-    /// Of the rest, ports with a socket towards this destination.
-    pub used: u32,
-    /// Of the rest, ports with a TIME_WAIT socket towards this destination, at the last scan.
-    pub time_wait: u32,
-}
-
-impl PortUse {
-    /// Ports that connect() may choose from, used or not.
-    #[must_use]
-    pub const fn usable(self) -> u32 {
-        self.range.saturating_sub(self.reserved)
-    }
-
-    /// An upper bound of the ports that are left: ports that other sockets took by an explicit bind are not subtracted.
-    #[must_use]
-    pub const fn left_at_most(self) -> u32 {
-        self.usable().saturating_sub(self.used + self.time_wait)
-    }
-
-    /// The part that is taken, 0 to 1.
-    #[must_use]
-    pub fn ratio(self) -> f64 {
-        match self.usable() {
-            0 => 1.0,
-            usable => f64::from((self.used + self.time_wait).min(usable)) / f64::from(usable),
-        }
-    }
 }
 
 /// A network namespace.
@@ -201,6 +166,8 @@ pub struct NamespaceRow {
     pub port_range: Option<PortRange>,
     /// Ports of the range that `net.ipv4.ip_local_reserved_ports` sets apart.
     pub reserved_ports: u32,
+    /// Of the rest, ports that explicit binds keep from every connect(); `None` where that is not known.
+    pub blocked_ports: Option<u32>,
     /// `net.ipv4.tcp_tw_reuse`
     pub tcp_tw_reuse: Option<u8>,
     /// Sockets in ESTABLISHED.

@@ -8,6 +8,7 @@ use slab::Slab;
 
 use super::{
     owner::Owner,
+    ports::Counted,
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
 
@@ -31,8 +32,10 @@ pub(super) struct Socket {
     pub(super) acceptance: Acceptance,
     /// Its birth was lost, and its direction is a guess until a scan shows it.
     pub(super) is_guess: bool,
-    /// Its local port is one that connect() may choose: it counts against its destination's ports.
-    pub(super) uses_range: bool,
+    /// Its bind bucket is explicit: it keeps its port from every connect().
+    pub(super) is_explicit: bool,
+    /// How it counts against the ports of its destination.
+    pub(super) counted: Counted,
 }
 
 impl Socket {
@@ -87,6 +90,11 @@ impl SocketTable {
 
     pub(super) fn find(&self, id: SocketId) -> Option<u32> {
         self.by_id.find(hash(&id), |index| self.slots[*index as usize].id == id).copied()
+    }
+
+    /// The socket with this four-tuple. `key` as in [`Self::insert`].
+    pub(super) fn find_tuple(&self, tuple: TupleKey, key: impl Fn(&Socket) -> TupleKey) -> Option<u32> {
+        self.by_tuple.find(hash(&tuple), |index| key(&self.slots[*index as usize]) == tuple).copied()
     }
 
     pub(super) fn get(&self, index: u32) -> &Socket {
@@ -162,7 +170,7 @@ impl SocketTable {
     }
 }
 
-fn hash<T: std::hash::Hash>(value: &T) -> u64 {
+pub(super) fn hash<T: std::hash::Hash>(value: &T) -> u64 {
     FxBuildHasher.hash_one(value)
 }
 

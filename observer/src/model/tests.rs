@@ -135,7 +135,7 @@ fn what_was_there_before_is_found_by_the_first_scan_and_is_no_drift() {
          files end
          show",
         "out 10.0.0.9 sockets 2 (established 2) opened 0 closed 0 failed 0 app/4
-           10.0.0.7:5432 sockets 2 ports 2+0 of 28232
+           10.0.0.7:5432 sockets 2 ports 1+0 of 28232
          in 10.0.0.9:443 listening sockets 1 (established 1) opened 0 closed 0 failed 0 nginx/3
          3 sockets 3 connections opened 0 closed 0 failed 0 drift 0+0-0",
     );

@@ -51,6 +51,16 @@ impl Kernel {
             btf: for_aya.map_err(|error| ProbeError::Load(chain(&error)))?,
         })
     }
+
+    /// Whether bind buckets can be read: they tell which ports connect() passes over.
+    #[must_use]
+    pub const fn reads_buckets(&self) -> bool {
+        let Offsets { icsk_bind_hash, fastreuse, fastreuseport, tw_tb, .. } = self.offsets;
+        icsk_bind_hash != Offsets::ABSENT
+            && fastreuse != Offsets::ABSENT
+            && fastreuseport != Offsets::ABSENT
+            && tw_tb != Offsets::ABSENT
+    }
 }
 
 /// The attached programs; dropping it detaches them.

@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 
 use ratatui::style::{Color, Modifier, Style};
 
+use crate::model::headroom::Level;
+
 /// How each kind of text looks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Theme {
@@ -17,11 +19,11 @@ pub(crate) struct Theme {
     pub(crate) selected: Style,
     /// A state of the screen that must not be overlooked.
     pub(crate) badge: Style,
-    /// Below 70 %.
+    /// Nothing to look at.
     pub(crate) calm: Style,
-    /// 70 % and more; something is missing.
+    /// Half of the ports or 80 % of anything; something is missing.
     pub(crate) warning: Style,
-    /// 90 % and more; numbers are wrong.
+    /// 95 % and more; numbers are wrong.
     pub(crate) critical: Style,
 }
 
@@ -42,42 +44,12 @@ impl Theme {
         }
     }
 
-    /// The style of something that is full to this part, 0 to 1.
-    pub(crate) fn level(&self, ratio: f64) -> Style {
-        match Level::of(ratio) {
+    /// The style of something that is as full as this.
+    pub(crate) const fn level(&self, level: Level) -> Style {
+        match level {
             Level::Calm => self.calm,
-            Level::High => self.warning,
+            Level::Half | Level::High => self.warning,
             Level::Critical | Level::Full => self.critical,
-        }
-    }
-}
-
-/// How near something is to its limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
-    Calm,
-    High,
-    Critical,
-    Full,
-}
-
-impl Level {
-    pub(crate) fn of(ratio: f64) -> Self {
-        match ratio {
-            full if full >= 1.0 => Self::Full,
-            critical if critical >= 0.9 => Self::Critical,
-            high if high >= 0.7 => Self::High,
-            _ => Self::Calm,
-        }
-    }
-
-    /// Says what colour shows.
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            Self::Calm => "",
-            Self::High => "high",
-            Self::Critical => "critical",
-            Self::Full => "full",
         }
     }
 }

@@ -13,7 +13,7 @@ fn connections_from_before_the_start_are_in_the_first_snapshot() {
     in_private_netns(|| {
         let _v4 = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 40);
         let _v6 = Pairs::open("[::1]:7001", "[::1]:7001", 30);
-        let engine = observe();
+        let mut engine = observe();
         let snapshot = engine.snapshot(usize::MAX);
         assert_eq!(counted(&snapshot), truth());
         assert_eq!((snapshot.totals.sockets, snapshot.totals.connections), (140, 70));

@@ -108,7 +108,7 @@ fn a_mounted_namespace_has_its_name_its_sysctls_and_its_sockets() {
 fn namespaces_held_by_a_thread_or_by_nothing_but_sockets_are_found_at_start() {
     for with_thread in [true, false] {
         let held = hold_in_new_namespace(7, with_thread);
-        let engine = observe_all();
+        let mut engine = observe_all();
         let snapshot = engine.snapshot(usize::MAX);
         assert_eq!(counted_in(&snapshot, held.netns), held.truth, "with a thread: {with_thread}");
         let range = row(&snapshot, held.netns).and_then(|row| row.port_range).map(PortRange::size);

@@ -48,8 +48,8 @@ fn known_gaps() -> Option<&'static [Gap]> {
 /// What became of a hook that may use one rung alone.
 fn try_alone(hook: Hook, rung: Rung) -> (Option<Engine>, HookStatus) {
     let choice = format!("{hook}={rung}").parse().unwrap();
-    let engine = Engine::start(Options { rungs: ForcedRungs::new([choice]), ..options() });
-    let engine = engine.unwrap_or_else(|error| panic!("{hook}={rung}: {error:#}"));
+    let mut engine = Engine::start(Options { rungs: ForcedRungs::new([choice]), ..options() });
+    let mut engine = engine.unwrap_or_else(|error| panic!("{hook}={rung}: {error:#}"));
     let status = engine.snapshot(0).trust.hooks.into_iter().find(|status| status.hook == hook).unwrap();
     (Some(engine).filter(|_| status.rung.is_some()), status)
 }
@@ -81,7 +81,7 @@ fn what_a_kernel_has_is_hit_and_what_it_lacks_is_reported_with_its_reason() {
                 }
             }
             // The best of those that work is the one that is used, and has tried those above it.
-            let engine = Engine::start(Options { rungs: ForcedRungs::default(), ..options() }).unwrap();
+            let mut engine = Engine::start(Options { rungs: ForcedRungs::default(), ..options() }).unwrap();
             let used = engine.snapshot(0).trust.hooks.into_iter().find(|status| status.hook == hook).unwrap();
             assert_eq!(used.rung, best);
             let above = ladder(hook).iter().take_while(|rung| Some(**rung) != best);
@@ -125,7 +125,7 @@ pub(crate) fn tell(fact: &str) {
 #[test]
 fn what_the_kernel_tells_of_runs_that_it_left_out_is_known() {
     in_private_netns(|| {
-        let engine = Engine::start(options()).unwrap();
+        let mut engine = Engine::start(options()).unwrap();
         // The kernel itself, by the descriptors of our own programs.
         let tells = fs::read_dir("/proc/self/fdinfo")
             .unwrap()

@@ -76,7 +76,7 @@ pub(crate) fn observe() -> Engine {
 
 /// The engine, on those rungs that were asked for.
 pub(crate) fn start(options: Options) -> Engine {
-    let engine = Engine::start(options).expect("start the engine");
+    let mut engine = Engine::start(options).expect("start the engine");
     for status in engine.snapshot(0).trust.hooks {
         assert!(status.rung.is_some(), "the hook {} is missing: {:?}", status.hook, status.failed);
     }

@@ -11,9 +11,12 @@ use proptest::prelude::*;
 use crate::model::{
     Model,
     event::{Binding, Event, Found, Identity},
+    namespace::NamespaceReading,
     snapshot::Snapshot,
-    units::{Comm, FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
+    units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
 };
+
+use super::scenario::model;
 
 const NETNS: NetnsId = NetnsId(1);
 
@@ -45,23 +48,37 @@ fn event() -> impl Strategy<Value = Event> {
     let by = Process { pid: Pid(1), comm: Comm::from("x") };
     let at = Duration::ZERO;
     prop_oneof![
-        6 => (identity(), state(), state())
-            .prop_map(move |(socket, old, new)| Event::State { socket, at, old, new, by: Some(by), orphan: new == TcpState::FinWait2, unsent: old == TcpState::SynSent }),
+        6 => (identity(), state(), state(), binding())
+            .prop_map(move |(socket, old, new, binding)| Event::State { socket, at, old, new, by: Some(by), orphan: new == TcpState::FinWait2, unsent: old == TcpState::SynSent, binding, timestamps: true }),
         1 => (identity(), state())
             .prop_map(move |(socket, state)| Event::Accepted { socket, state, by }),
         1 => identity().prop_map(move |socket| Event::Connecting { socket, by }),
         1 => identity().prop_map(|it| Event::Destroyed { id: it.id, netns: it.netns }),
-        1 => identity().prop_map(move |it| Event::Held { id: it.id, netns: NETNS, by, fd: 3 }),
+        1 => (identity(), any::<bool>()).prop_map(move |(it, is_bound)| Event::Held {
+            id: it.id,
+            netns: NETNS,
+            by,
+            fd: 3,
+            bound_port: is_bound.then_some(it.tuple.local_port),
+        }),
         2 => scanned(),
     ]
 }
 
+fn binding() -> impl Strategy<Value = Binding> {
+    (any::<bool>(), any::<Option<bool>>())
+        .prop_map(|(port_locked, explicit_bucket)| Binding { port_locked, explicit_bucket })
+}
+
 fn scanned() -> impl Strategy<Value = Event> {
-    let found =
-        prop_oneof![state().prop_map(Found::Full), Just(Found::TimeWait(TcpState::TimeWait)), Just(Found::Request),];
-    let binding = (any::<bool>(), any::<Option<bool>>())
-        .prop_map(|(port_locked, explicit_bucket)| Binding { port_locked, explicit_bucket });
-    (identity(), found, binding).prop_map(|(socket, state, binding)| Event::Scanned {
+    let substate = proptest::sample::select(vec![TcpState::TimeWait, TcpState::FinWait2]);
+    let since = proptest::option::of((0..400_u64).prop_map(Duration::from_millis));
+    let found = prop_oneof![
+        state().prop_map(Found::Full),
+        (substate, since).prop_map(|(substate, since)| Found::TimeWait { substate, since }),
+        Just(Found::Request),
+    ];
+    (identity(), found, binding()).prop_map(|(socket, state, binding)| Event::Scanned {
         socket,
         state,
         binding,
@@ -88,7 +105,7 @@ fn end_scan(model: &mut Model) {
     model.end_scan(Duration::from_mins(1));
 }
 
-fn snapshot(model: &Model) -> Snapshot {
+fn snapshot(model: &mut Model) -> Snapshot {
     model.snapshot(SystemTime::UNIX_EPOCH, Duration::from_mins(1), usize::MAX)
 }
 
@@ -99,7 +116,7 @@ proptest! {
     fn sums_always_agree(events in proptest::collection::vec(event(), 0..200)) {
         let mut model = Model::default();
         feed(&mut model, &events);
-        let snapshot = snapshot(&model);
+        let snapshot = snapshot(&mut model);
         let sockets: u32 = snapshot.endpoints.iter().map(|row| row.sockets).sum();
         let towards: u32 = snapshot.endpoints.iter().flat_map(|row| &row.destinations).map(|it| it.sockets).sum();
         let inbound: u32 = snapshot.endpoints.iter().filter(|row| row.key.local_port.is_some()).map(|row| row.sockets).sum();
@@ -110,6 +127,39 @@ proptest! {
             let owned: u32 = row.owners.iter().map(|owner| owner.sockets).sum();
             prop_assert!(owned + row.orphans <= row.sockets);
         }
+    }
+
+    /// What events change one by one is what counting everything anew gives, before and after the range changes.
+    #[test]
+    fn ports_are_counted_as_if_counted_anew(
+        before in proptest::collection::vec(event(), 0..100),
+        after in proptest::collection::vec(event(), 0..100),
+        reuse in 0..3_u8,
+    ) {
+        let mut model = model();
+        let reading = |low| NamespaceReading {
+            port_range: Some(PortRange { low, high: 50_000 }),
+            reserved: vec![PortRange { low: 40_000, high: 40_000 }],
+            tcp_tw_reuse: Some(reuse),
+            tcp_tw_reuse_delay: Some(Duration::from_millis(50)),
+            ..NamespaceReading::default()
+        };
+        model.set_namespace(NETNS, reading(10_000));
+        feed(&mut model, &before);
+        model.set_namespace(NETNS, reading(5_000));
+        feed(&mut model, &after);
+        let ports = |model: &mut Model| {
+            let snapshot = model.snapshot(SystemTime::UNIX_EPOCH, Duration::from_millis(200), usize::MAX);
+            let rows = snapshot.endpoints.iter().flat_map(|row| &row.destinations);
+            rows.map(|row| (row.remote, row.ports)).collect::<Vec<_>>()
+        };
+        let counted = ports(&mut model);
+        for (_, ports) in &counted {
+            let ports = ports.unwrap();
+            prop_assert_eq!(ports.usable(), ports.blocked.unwrap_or(0) + ports.used + ports.time_wait + ports.left_at_most());
+        }
+        model.rebuild_ports(NETNS);
+        prop_assert_eq!(counted, ports(&mut model));
     }
 
     #[test]
@@ -126,7 +176,7 @@ proptest! {
             model.apply(&Event::Scanned { socket, state: Found::Full(*state), binding, orphan: false }, Duration::ZERO);
         }
         end_scan(&mut model);
-        let snapshot = snapshot(&model);
+        let snapshot = snapshot(&mut model);
         for state in TcpState::ALL {
             if matches!(state, TcpState::Closed | TcpState::Listen) {
                 continue;

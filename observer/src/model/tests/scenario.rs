@@ -3,15 +3,21 @@
 //! ```text
 //! range 32768-60999 [reserved 40000-40009]        the namespace's ports
 //! ID [LOCAL>REMOTE] old>new [by PID COMM [unsent]|orphan]  a state change; the four-tuple is kept for later lines
+//! reuse 0|1|2 [MILLISECONDS]                      its tcp_tw_reuse, and its delay since 6.14
+//! ID [LOCAL>REMOTE] old>new [by PID COMM] [orphan] [explicit] [timestamps]
+//!                                                 a state change; the four-tuple is kept for later lines
 //! ID [LOCAL>REMOTE] accepted STATE by PID COMM
 //! ID [LOCAL>REMOTE] connecting by PID COMM
-//! ID [LOCAL>REMOTE] found STATE|tw:STATE|request [locked] [explicit|autobound] [orphan]
-//! ID held by PID COMM
+//! ID [LOCAL>REMOTE] found STATE|tw:STATE[:SINCE]|request [locked] [explicit|autobound] [orphan]
+//!                                                 SINCE, in milliseconds: with TCP timestamps
+//! ID held by PID COMM [bound PORT]
 //! ID destroyed
 //! scan | end | abandon                            around what a scan found
 //! files | files end                               around what a pass over open files found
 //! tick [SECONDS]                                  time goes on
 //! show [owners|failures]                          print all rows, or who holds their sockets, or what was refused
+//! tick [SECONDS] | wait MILLISECONDS              time goes on, with or without the work of each second
+//! show [owners|ports]                             print all rows, or who holds their sockets, or their headroom
 //! ```
 
 use std::{
@@ -22,12 +28,13 @@ use std::{
 };
 
 use crate::model::{
-    Model,
+    Basis, Model,
     event::{Binding, Event, Found, Identity},
     failure::FailureRow,
+    headroom::PortUse,
     namespace::NamespaceReading,
     snapshot::{Direction, Snapshot},
-    trust::ScanSummary,
+    trust::{Hook, HookStatus, Rung, ScanSummary},
     units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
 };
 
@@ -36,7 +43,7 @@ const NETNS: NetnsId = NetnsId(1);
 /// Runs a scenario and compares what it shows; indentation to the left of both texts does not count.
 #[track_caller]
 pub(super) fn check(scenario: &str, expected: &str) {
-    let mut stage = Stage::default();
+    let mut stage = Stage { model: model(), ..Stage::default() };
     stage.model.set_namespace(NETNS, NamespaceReading::default());
     for line in scenario.lines().map(str::trim).filter(|line| !line.is_empty()) {
         stage.run(line);
@@ -45,9 +52,16 @@ pub(super) fn check(scenario: &str, expected: &str) {
     assert_eq!(trim(&stage.shown), trim(expected), "shown and expected differ");
 }
 
+/// A model that is told all there is to tell.
+pub(super) fn model() -> Model {
+    let hooks = [Hook::Scan, Hook::Holders].map(|hook| HookStatus { hook, rung: Some(Rung::Iterator), failed: vec![] });
+    Model::new(Basis { hooks: hooks.into(), started_at: Duration::ZERO, reads_buckets: true })
+}
+
 #[derive(Default)]
 struct Stage {
     model: Model,
+    namespace: NamespaceReading,
     tuples: HashMap<String, FourTuple>,
     now: Duration,
     shown: String,
@@ -59,16 +73,20 @@ impl Stage {
         match words[..] {
             ["range", range] => self.set_range(range, &[]),
             ["range", range, "reserved", reserved] => self.set_range(range, &[reserved]),
+            ["reuse", mode] => self.set_reuse(mode, None),
+            ["reuse", mode, delay] => self.set_reuse(mode, Some(millis(delay))),
             ["scan"] => self.model.begin_scan(NETNS),
             ["abandon"] => self.model.abandon_scan(),
             ["end"] => self.end_scan(),
             ["tick"] => self.tick(1),
             ["tick", seconds] => self.tick(seconds.parse().unwrap()),
+            ["wait", time] => self.now += millis(time),
             ["files"] => self.model.begin_holders(),
             ["files", "end"] => self.model.end_holders(),
             ["show"] => self.show(),
             ["show", "owners"] => self.show_owners(),
             ["show", "failures"] => self.show_failures(),
+            ["show", "ports"] => self.show_ports(),
             [id, ref rest @ ..] => {
                 let event = self.event(id, rest);
                 self.model.apply(&event, self.now);
@@ -88,14 +106,15 @@ impl Stage {
     }
 
     fn set_range(&mut self, range: &str, reserved: &[&str]) {
-        self.model.set_namespace(
-            NETNS,
-            NamespaceReading {
-                port_range: Some(port_range(range)),
-                reserved: reserved.iter().map(|text| port_range(text)).collect(),
-                ..NamespaceReading::default()
-            },
-        );
+        self.namespace.port_range = Some(port_range(range));
+        self.namespace.reserved = reserved.iter().map(|text| port_range(text)).collect();
+        self.model.set_namespace(NETNS, self.namespace.clone());
+    }
+
+    fn set_reuse(&mut self, mode: &str, delay: Option<Duration>) {
+        self.namespace.tcp_tw_reuse = Some(mode.parse().unwrap());
+        self.namespace.tcp_tw_reuse_delay = delay;
+        self.model.set_namespace(NETNS, self.namespace.clone());
     }
 
     fn event(&mut self, name: &str, rest: &[&str]) -> Event {
@@ -110,7 +129,10 @@ impl Stage {
         let socket = || Identity { id, netns: NETNS, tuple: self.tuples[name] };
         match rest {
             ["destroyed"] => Event::Destroyed { id, netns: NETNS },
-            ["held", by @ ..] => Event::Held { id, netns: NETNS, by: process(by).unwrap(), fd: 3 },
+            ["held", rest @ ..] => {
+                let bound_port = rest.iter().position(|word| *word == "bound").map(|at| rest[at + 1].parse().unwrap());
+                Event::Held { id, netns: NETNS, by: process(rest).unwrap(), fd: 3, bound_port }
+            }
             ["connecting", by @ ..] => Event::Connecting { socket: socket(), by: process(by).unwrap() },
             ["accepted", at, by @ ..] => {
                 Event::Accepted { socket: socket(), state: state(at), by: process(by).unwrap() }
@@ -131,6 +153,8 @@ impl Stage {
                     by: process(rest),
                     orphan: rest.contains(&"orphan"),
                     unsent: rest.contains(&"unsent"),
+                    binding: self::binding(rest),
+                    timestamps: rest.contains(&"timestamps"),
                 }
             }
             [] => panic!("what happened to {name}?"),
@@ -164,6 +188,27 @@ impl Stage {
             let local = key.local.map_or_else(String::new, |local| format!(" {local}"));
             let remote = key.remote.map_or_else(String::new, |remote| format!(">{remote}"));
             writeln!(self.shown, "{local}{remote}").unwrap();
+        }
+    }
+
+    fn show_ports(&mut self) {
+        let snapshot = self.model.snapshot(SystemTime::UNIX_EPOCH, self.now, 10);
+        for row in &snapshot.endpoints {
+            for destination in &row.destinations {
+                let ports = destination.ports.unwrap();
+                let PortUse { range, reserved, blocked, used, time_wait, time_wait_reusable } = ports;
+                let known = |count: Option<u32>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
+                writeln!(
+                    self.shown,
+                    "{}>{} {range} range - {reserved} reserved - {} blocked - {used} used - {time_wait} time_wait = {} left, \
+                     {time_wait_reusable} reused",
+                    row.key.local_ip,
+                    destination.remote,
+                    known(blocked),
+                    known(ports.left())
+                )
+                .unwrap();
+            }
         }
     }
 
@@ -235,10 +280,11 @@ fn state(name: &str) -> TcpState {
 }
 
 fn found(what: &str) -> Found {
-    match what.split_once(':') {
-        Some((_, substate)) => Found::TimeWait(state(substate)),
-        None if what == "request" => Found::Request,
-        None => Found::Full(state(what)),
+    match what.split(':').collect::<Vec<_>>()[..] {
+        ["tw", substate] => Found::TimeWait { substate: state(substate), since: None },
+        ["tw", substate, since] => Found::TimeWait { substate: state(substate), since: Some(millis(since)) },
+        ["request"] => Found::Request,
+        _ => Found::Full(state(what)),
     }
 }
 
@@ -246,6 +292,10 @@ fn binding(words: &[&str]) -> Binding {
     let explicit = words.contains(&"explicit");
     let known = explicit || words.contains(&"autobound");
     Binding { port_locked: words.contains(&"locked"), explicit_bucket: known.then_some(explicit) }
+}
+
+fn millis(text: &str) -> Duration {
+    Duration::from_millis(text.parse().unwrap())
 }
 
 fn process(words: &[&str]) -> Option<Process> {

@@ -6,7 +6,8 @@ use super::endpoints::{NAMESPACE, NAMESPACE_HELP, are_several};
 use crate::{
     model::{
         filter::{Filter, Subject},
-        snapshot::{DestinationRow, Direction, PortUse, Snapshot},
+        headroom::PortUse,
+        snapshot::{DestinationRow, Direction, Snapshot},
         units::{NetnsId, TcpState},
     },
     tui::table::{Field, Source, Value},
@@ -74,7 +75,7 @@ const FIELDS: &[Column] = &[
     .width(8, 8, 8)
     .rank(1),
     Column::number(&["PORTS LEFT", "LEFT"], "How many more connect() calls can get a port.", |row, _| {
-        of_ports(row, PortUse::left_at_most)
+        row.ports.and_then(PortUse::left).map_or(Value::Unknown, |left| Value::Count(left.into()))
     })
     .width(9, 11, 12)
     .rank(2),
@@ -87,6 +88,24 @@ const FIELDS: &[Column] = &[
         of_ports(row, |ports| ports.time_wait)
     })
     .rank(4),
+    Column::number(
+        &["BLOCKED"],
+        "Ports that a socket holds by bind() or listen(): no destination gets them.",
+        |row, _| {
+            row.ports.and_then(|ports| ports.blocked).map_or(Value::Unknown, |blocked| Value::Count(blocked.into()))
+        },
+    )
+    .width(8, 9, 10)
+    .rank(7),
+    Column::number(&["RESERVED"], "Ports set apart by net.ipv4.ip_local_reserved_ports.", |row, _| {
+        of_ports(row, |ports| ports.reserved)
+    })
+    .rank(8),
+    Column::number(&["RANGE"], "All ports of net.ipv4.ip_local_port_range.", |row, _| {
+        of_ports(row, |ports| ports.range)
+    })
+    .width(8, 8, 10)
+    .rank(9),
     Column::number(&["SOCKETS"], "Sockets that are connected or connecting there.", |row, _| {
         Value::Count(row.sockets.into())
     })

@@ -249,7 +249,7 @@ fn cell<S: Source>(index: usize, width: u16, row: &S::Row, data: &Snapshot, them
     let line = aligned(index, field.kind, value.text(room(index, width)));
     match value.level() {
         _ if value.is_nothing() => Cell::from(line).style(theme.dim),
-        Some(ratio) => Cell::from(line).style(theme.level(ratio)),
+        Some(level) => Cell::from(line).style(theme.level(level)),
         None => Cell::from(line),
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     model::{
+        headroom::Level,
         history::History,
         snapshot::{Direction, EndpointKey, EndpointRow},
         units::{NetnsId, Process},
@@ -21,8 +22,6 @@ pub(crate) enum Value<'a> {
     Endpoint(&'a EndpointRow),
     /// A local ip and where it is connected to.
     Towards(IpAddr, SocketAddr),
-    /// A local address, and its peer's.
-    Address(IpAddr, u16),
     /// Command name and pid.
     Process(Option<(String, u32)>),
     /// Sockets that only the kernel still holds.
@@ -54,7 +53,6 @@ impl Value<'_> {
         match self {
             Self::Endpoint(row) => endpoint(row, width),
             Self::Towards(local, remote) => format::towards(*local, *remote, width),
-            Self::Address(ip, port) => format::cut_middle(&format::address(*ip, Some(*port)), width),
             Self::Process(Some((comm, pid))) => format::process(comm, *pid, width),
             Self::Process(None) | Self::Unknown => "?".to_owned(),
             Self::Orphans => "(closed)".to_owned(),
@@ -83,7 +81,6 @@ impl Value<'_> {
             Self::Listening | Self::Orphans | Self::Unknown => true,
             Self::Endpoint(_)
             | Self::Towards(..)
-            | Self::Address(..)
             | Self::Direction(_)
             | Self::Namespace(..)
             | Self::Text(_)
@@ -93,9 +90,9 @@ impl Value<'_> {
     }
 
     /// How full something is, where the cell tells that.
-    pub(crate) const fn level(&self) -> Option<f64> {
+    pub(crate) fn level(&self) -> Option<Level> {
         match self {
-            Self::Part(part) => Some(*part),
+            Self::Part(part) => Some(Level::of_ratio(*part)),
             _ => None,
         }
     }
@@ -106,7 +103,6 @@ impl Value<'_> {
         match (self, other) {
             (Self::Endpoint(a), Self::Endpoint(b)) => place(&a.key).cmp(&place(&b.key)),
             (Self::Towards(a, a_remote), Self::Towards(b, b_remote)) => (a, a_remote).cmp(&(b, b_remote)),
-            (Self::Address(a, a_port), Self::Address(b, b_port)) => (a, a_port).cmp(&(b, b_port)),
             // Rows without a process go to the end.
             (Self::Orphans, Self::Process(_)) => Ordering::Greater,
             (Self::Process(_), Self::Orphans) => Ordering::Less,

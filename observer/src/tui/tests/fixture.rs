@@ -10,9 +10,10 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 use crate::{
     model::{
+        headroom::PortUse,
         snapshot::{
-            DestinationRow, Direction, EndpointKey, EndpointRow, FileUse, Host, NamespaceRow, PortUse, ProcessFiles,
-            Snapshot, Totals,
+            DestinationRow, Direction, EndpointKey, EndpointRow, FileUse, Host, NamespaceRow, ProcessFiles, Snapshot,
+            Totals,
         },
         trust::{Drift, FailedRung, Hook, HookStatus, Losses, Rung, ScanSummary, Trust},
         units::{NetnsId, Pid, PortRange, Process, StateCounts, TcpState},
@@ -75,7 +76,7 @@ pub(super) fn destination(remote: &str, used: u32, time_wait: u32) -> Destinatio
         remote: remote.parse::<SocketAddr>().unwrap(),
         sockets: used,
         time_wait,
-        ports: Some(PortUse { range: 28_232, reserved: 0, used, time_wait }),
+        ports: Some(PortUse { range: 28_232, reserved: 0, blocked: Some(12), used, time_wait, time_wait_reusable: 0 }),
     }
 }
 
@@ -104,6 +105,7 @@ pub(super) fn empty() -> Snapshot {
             name: None,
             port_range: Some(PortRange { low: 32_768, high: 60_999 }),
             reserved_ports: 0,
+            blocked_ports: Some(12),
             tcp_tw_reuse: Some(2),
             established: 0,
             time_wait: 0,

@@ -8,7 +8,7 @@ use super::fixture::{arc, blind, buffer, busy, losing, ui};
 use crate::tui::{
     message::{Message, Move},
     shot,
-    theme::{Level, Theme, forbids_color},
+    theme::{Theme, forbids_color},
     ui::update,
 };
 
@@ -49,19 +49,4 @@ fn no_color_counts_when_it_is_not_empty() {
     assert!(!forbids_color(Some(OsStr::new(""))));
     assert!(forbids_color(Some(OsStr::new("1"))));
     assert!(forbids_color(Some(OsStr::new("0"))));
-}
-
-#[test]
-fn levels_change_at_70_90_and_100_percent() {
-    for (ratio, level) in [
-        (0.0, Level::Calm),
-        (0.699, Level::Calm),
-        (0.7, Level::High),
-        (0.899, Level::High),
-        (0.9, Level::Critical),
-        (0.999, Level::Critical),
-        (1.0, Level::Full),
-    ] {
-        assert_eq!(Level::of(ratio), level);
-    }
 }

@@ -1,4 +1,4 @@
-//! A bar with its percentage and, from 70 % on, a word.
+//! A bar with its percentage and, once that is worth one, a word.
 
 use ratatui::{
     buffer::Buffer,
@@ -7,25 +7,26 @@ use ratatui::{
     widgets::{LineGauge, Widget},
 };
 
-use crate::tui::{
-    format,
-    theme::{Level, Theme},
+use crate::{
+    model::headroom::Level,
+    tui::{format, theme::Theme},
 };
 
 /// `100 % full`, `98 % critical`: wide enough that bars below each other line up.
 const LABEL: usize = "98 % critical".len();
 
 /// Draws `ratio`, 0 to 1.
-pub(crate) fn view(ratio: f64, theme: &Theme, area: Rect, buf: &mut Buffer) {
+pub(crate) fn view(ratio: f64, level: Level, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let ratio = if ratio.is_nan() { 0.0 } else { ratio.clamp(0.0, 1.0) };
-    let level = theme.level(ratio);
-    let label = format!("{} {}", format::percent(ratio), Level::of(ratio).word());
+    let word = if level == Level::Calm { "" } else { level.name() };
+    let label = format!("{} {word}", format::percent(ratio));
+    let style = theme.level(level);
     LineGauge::default()
         .ratio(ratio)
-        .label(ratatui::text::Line::styled(format!("{label:<LABEL$}"), level))
+        .label(ratatui::text::Line::styled(format!("{label:<LABEL$}"), style))
         .filled_symbol(block::FULL)
         .unfilled_symbol(shade::LIGHT)
-        .filled_style(level)
+        .filled_style(style)
         .unfilled_style(theme.dim)
         .render(area, buf);
 }

@@ -9,7 +9,10 @@ use ratatui::{
 
 use super::gauge;
 use crate::{
-    model::snapshot::{DestinationRow, EndpointRow, FileUse, NamespaceRow, PortUse, ProcessFiles, Snapshot},
+    model::{
+        headroom::{Level, PortUse},
+        snapshot::{DestinationRow, EndpointRow, FileUse, NamespaceRow, ProcessFiles, Snapshot},
+    },
     tui::{format, theme::Theme},
 };
 
@@ -39,7 +42,8 @@ fn namespace<'a>(data: &'a Snapshot, fullest: Option<&Pair<'_>>) -> Option<&'a N
 struct Range {
     ends: String,
     size: String,
-    reserved: String,
+    /// What connect() passes over, whatever the destination.
+    kept: String,
 }
 
 fn range(namespace: Option<&NamespaceRow>) -> Option<Range> {
@@ -48,8 +52,16 @@ fn range(namespace: Option<&NamespaceRow>) -> Option<Range> {
     Some(Range {
         ends: format!("{}–{}", range.low, range.high),
         size: format::count(range.size().into()),
-        reserved: format::count(namespace.reserved_ports.into()),
+        kept: kept(namespace),
     })
+}
+
+fn kept(namespace: &NamespaceRow) -> String {
+    let reserved = format!("{} reserved", format::count(namespace.reserved_ports.into()));
+    match namespace.blocked_ports {
+        Some(blocked) => format!("{reserved}, {} blocked", format::count(blocked.into())),
+        None => reserved,
+    }
 }
 
 fn taken(ports: PortUse) -> String {
@@ -61,7 +73,39 @@ fn taken(ports: PortUse) -> String {
 }
 
 fn left(ports: PortUse) -> String {
-    format!("≤ {} left", format::count(ports.left_at_most().into()))
+    let bound = if ports.left().is_some() { "" } else { "≤ " };
+    format!("{bound}{} left", format::count(ports.left_at_most().into()))
+}
+
+/// [`left`], and the price of a connect() once half of the ports are taken.
+fn left_and_cost(ports: PortUse) -> String {
+    match ports.level() {
+        Level::Calm => left(ports),
+        Level::Full => format!("{}, connect() fails", left(ports)),
+        Level::Half | Level::High | Level::Critical => format!("{}, connect() slow", left(ports)),
+    }
+}
+
+/// How full something is.
+#[derive(Clone, Copy)]
+struct Fill {
+    ratio: f64,
+    level: Level,
+}
+
+impl Fill {
+    fn of_ports(ports: PortUse) -> Self {
+        Self { ratio: ports.ratio(), level: ports.level() }
+    }
+
+    /// Of descriptors and files half is no threshold: the next one costs as much as the first.
+    fn of_files(ratio: f64) -> Self {
+        let level = match Level::of_ratio(ratio) {
+            Level::Half => Level::Calm,
+            level => level,
+        };
+        Self { ratio, level }
+    }
 }
 
 fn descriptors(files: &ProcessFiles, noun: &str) -> String {
@@ -95,7 +139,7 @@ const NO_RANGE: &str = "port range not known yet";
 struct Entry {
     label: &'static str,
     text: String,
-    ratio: Option<f64>,
+    fill: Option<Fill>,
 }
 
 /// Five lines under a title, or three.
@@ -115,13 +159,13 @@ pub(crate) fn compact(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buff
     let entries = if is_long { long_entries(data, room) } else { short_entries(data, room) };
     for (entry, row) in entries.into_iter().zip(area.rows()) {
         Span::styled(entry.label, theme.dim).render(row, buf);
-        let has_gauge = entry.ratio.is_some();
+        let has_gauge = entry.fill.is_some();
         let text_width = row.width - label - if has_gauge { gauge_width + GAP } else { 0 };
         let text = format::cut_end(&entry.text, text_width.into());
         buf.set_string(row.x + label, row.y, text, ratatui::style::Style::new());
-        if let Some(ratio) = entry.ratio {
+        if let Some(Fill { ratio, level }) = entry.fill {
             let right = Rect { x: row.right() - gauge_width, width: gauge_width, ..row };
-            gauge::view(ratio, theme, right, buf);
+            gauge::view(ratio, level, theme, right, buf);
         }
     }
 }
@@ -130,35 +174,35 @@ fn long_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
     let fullest = fullest_first(data).into_iter().next();
     let range = range(namespace(data, fullest.as_ref())).map_or_else(
         || NO_RANGE.to_owned(),
-        |Range { ends, size, reserved }| format!("{size} in this namespace ({ends}), {reserved} reserved"),
+        |Range { ends, size, kept }| format!("{size} in this namespace ({ends}), {kept}"),
     );
-    let (towards, ports, ratio) = match fullest {
+    let (towards, ports, fill) = match fullest {
         None => (NO_DESTINATION.to_owned(), String::new(), None),
         Some((row, destination)) => (
             format::towards(row.key.local_ip, destination.remote, room),
             destination.ports.map_or_else(
                 || format!("{} sockets", format::count(destination.sockets.into())),
-                |ports| format!("{}, {}", taken(ports), left(ports)),
+                |ports| format!("{}, {}", taken(ports), left_and_cost(ports)),
             ),
-            destination.ports.map(PortUse::ratio),
+            destination.ports.map(Fill::of_ports),
         ),
     };
     vec![
-        Entry { label: "ephemeral ports", text: range, ratio: None },
-        Entry { label: "top destination", text: towards, ratio },
-        Entry { label: "", text: ports, ratio: None },
+        Entry { label: "ephemeral ports", text: range, fill: None },
+        Entry { label: "top destination", text: towards, fill },
+        Entry { label: "", text: ports, fill: None },
         process_entry("fullest process", data, room),
         Entry {
             label: "whole host",
             text: host_files(data.host.files, "files"),
-            ratio: data.host.files.and_then(host_ratio),
+            fill: data.host.files.and_then(host_ratio).map(Fill::of_files),
         },
     ]
 }
 
 fn short_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
     let fullest = fullest_first(data).into_iter().next();
-    let (text, ratio) = match fullest {
+    let (text, fill) = match fullest {
         None => (
             range(namespace(data, None)).map_or(NO_RANGE.to_owned(), |range| format!("{} ephemeral", range.size)),
             None,
@@ -167,28 +211,28 @@ fn short_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
             let left = destination.ports.map_or_else(|| NO_RANGE.to_owned(), left);
             let remote_room = room.saturating_sub(format::text_width(&left) + " to ".len());
             let remote = format::cut_middle(&destination.remote.to_string(), remote_room);
-            (format!("{left} to {remote}"), destination.ports.map(PortUse::ratio))
+            (format!("{left} to {remote}"), destination.ports.map(Fill::of_ports))
         }
     };
     vec![
-        Entry { label: "ports", text, ratio },
+        Entry { label: "ports", text, fill },
         process_entry("process", data, room),
         Entry {
             label: "host",
             text: host_files(data.host.files, "files"),
-            ratio: data.host.files.and_then(host_ratio),
+            fill: data.host.files.and_then(host_ratio).map(Fill::of_files),
         },
     ]
 }
 
 fn process_entry(label: &'static str, data: &Snapshot, room: usize) -> Entry {
     let Some(files) = &data.host.fullest_process else {
-        return Entry { label, text: "unknown".to_owned(), ratio: None };
+        return Entry { label, text: "unknown".to_owned(), fill: None };
     };
     let numbers = descriptors(files, "files");
     let name_room = room.saturating_sub(format::text_width(&numbers) + 2);
     let name = format::process(&format::comm(files.process.comm), files.process.pid.0, name_room);
-    Entry { label, text: format!("{name}: {numbers}"), ratio: files.soft_limit.map(|_| files.ratio()) }
+    Entry { label, text: format!("{name}: {numbers}"), fill: files.soft_limit.map(|_| Fill::of_files(files.ratio())) }
 }
 
 /// The long form, beside the table. The lower parts are cut where the terminal is low, so the most urgent comes first.
@@ -201,14 +245,14 @@ pub(crate) fn panel(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer
         let row = Rect { x: row.x + 1, width: row.width.saturating_sub(2), ..row };
         match item {
             Item::Text(line) => line.render(row, buf),
-            Item::Gauge(ratio) => gauge::view(ratio, theme, row, buf),
+            Item::Gauge(Fill { ratio, level }) => gauge::view(ratio, level, theme, row, buf),
         }
     }
 }
 
 enum Item {
     Text(Line<'static>),
-    Gauge(f64),
+    Gauge(Fill),
 }
 
 /// How many destinations follow the fullest one.
@@ -224,9 +268,7 @@ fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
     items.push(title("Ephemeral ports of this namespace"));
     match range(namespace(data, pairs.first())) {
         None => items.push(text(NO_RANGE.to_owned())),
-        Some(Range { ends, size, reserved }) => {
-            items.extend([text(ends), text(format!("{size} ports, {reserved} reserved"))]);
-        }
+        Some(Range { ends, size, kept }) => items.extend([text(format!("{ends}: {size}")), text(kept)]),
     }
     items.extend([gap(), title("Most used destination")]);
     match pairs.first() {
@@ -241,7 +283,9 @@ fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
             }
             match destination.ports {
                 None => items.push(text(NO_RANGE.to_owned())),
-                Some(ports) => items.extend([text(taken(ports)), text(left(ports)), Item::Gauge(ports.ratio())]),
+                Some(ports) => {
+                    items.extend([text(taken(ports)), text(left_and_cost(ports)), Item::Gauge(Fill::of_ports(ports))]);
+                }
             }
         }
     }
@@ -252,11 +296,11 @@ fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
             items.push(text(format::process(&format::comm(files.process.comm), files.process.pid.0, width)));
             items.push(text(descriptors(files, "open files")));
             items.extend(files.soft_limit.map(|_| text("(its soft limit, ulimit -n)".to_owned())));
-            items.extend(files.soft_limit.map(|_| Item::Gauge(files.ratio())));
+            items.extend(files.soft_limit.map(|_| Item::Gauge(Fill::of_files(files.ratio()))));
         }
     }
     items.extend([gap(), title("Whole host"), text(host_files(data.host.files, "open files"))]);
-    items.extend(data.host.files.and_then(host_ratio).map(Item::Gauge));
+    items.extend(data.host.files.and_then(host_ratio).map(Fill::of_files).map(Item::Gauge));
     if pairs.len() > 1 {
         items.extend([gap(), title("Next destinations, ports taken")]);
         items.extend(pairs.iter().skip(1).take(RUNNERS_UP).map(|pair| Item::Text(runner_up(pair, width))));

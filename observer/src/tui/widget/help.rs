@@ -23,9 +23,13 @@ const WORDS: &[(&str, &str)] = &[
     ("socket", "One end of a connection. A connection within this host has both ends here: two sockets."),
     ("connection", "Two ends that are each other's peer, counted once."),
     (
-        "≤ N left",
-        "Ports that connect() can still be given towards that destination. An upper bound: ports that were \
-                  bound by hand are not known to be taken.",
+        "N left",
+        "How many connect()s towards that destination still get a port: those of the range that are not reserved, \
+                  blocked, used or in TIME-WAIT. From half of the range on each of them is slow to find one.",
+    ),
+    (
+        "blocked",
+        "Ports that some socket has bound by hand or listens on, whatever its address: connect() passes them over.",
     ),
     ("lost", "Records of the kernel that did not arrive. The next scan puts the counts right."),
     ("drift", "What scans found that no event had told."),
