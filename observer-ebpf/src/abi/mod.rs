@@ -7,5 +7,7 @@ mod settings;
 
 pub use loss::Loss;
 pub use offsets::Offsets;
-pub use record::{COMM_LEN, HolderRecord, Kind, RecordHeader, SocketFlags, SocketRecord, TaskRecord, WAKE_UP_NEVER};
+pub use record::{
+    COMM_LEN, HolderRecord, Kind, ListenerRecord, RecordHeader, SocketFlags, SocketRecord, TaskRecord, WAKE_UP_NEVER,
+};
 pub use settings::Settings;

@@ -70,6 +70,14 @@ pub struct Offsets {
     pub socket_sk: u16,
     /// `mptcp_sock.first`
     pub mptcp_first: u16,
+    /// `sock.sk_ack_backlog`: connections that wait for accept()
+    pub sk_ack_backlog: u16,
+    /// `sock.sk_max_ack_backlog`: how many may
+    pub sk_max_ack_backlog: u16,
+    /// `sock.sk_drops`
+    pub sk_drops: u16,
+    /// `inet_connection_sock.icsk_accept_queue.qlen`: handshakes in progress
+    pub icsk_syn_queue: u16,
 }
 
 impl Offsets {
@@ -109,7 +117,11 @@ impl Offsets {
         inode_mode: Self::ABSENT,
         socket_sk: Self::ABSENT,
         mptcp_first: Self::ABSENT,
+        sk_ack_backlog: Self::ABSENT,
+        sk_max_ack_backlog: Self::ABSENT,
+        sk_drops: Self::ABSENT,
+        icsk_syn_queue: Self::ABSENT,
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 31 * 2);
+const _: () = assert!(size_of::<Offsets>() == 35 * 2);

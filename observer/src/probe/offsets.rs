@@ -55,6 +55,10 @@ pub const WANTED: &[Wanted] = &[
     detail("inode", "i_mode", |o| &mut o.inode_mode),
     detail("socket", "sk", |o| &mut o.socket_sk),
     detail("mptcp_sock", "first", |o| &mut o.mptcp_first),
+    detail("sock", "sk_ack_backlog", |o| &mut o.sk_ack_backlog),
+    detail("sock", "sk_max_ack_backlog", |o| &mut o.sk_max_ack_backlog),
+    detail("sock", "sk_drops", |o| &mut o.sk_drops),
+    detail("inet_connection_sock", "icsk_accept_queue.qlen", |o| &mut o.icsk_syn_queue),
 ];
 
 /// Looks every wanted field up; what this kernel lacks stays [`Offsets::ABSENT`].
