@@ -2,11 +2,11 @@
 
 use std::{net::Ipv6Addr, time::Duration};
 
-use observer_ebpf::abi::{HolderRecord, Kind, RecordHeader, SocketFlags, SocketRecord, TaskRecord};
+use observer_ebpf::abi::{HolderRecord, Kind, ListenerRecord, RecordHeader, SocketFlags, SocketRecord, TaskRecord};
 use zerocopy::FromBytes;
 
 use crate::model::{
-    event::{Binding, Event, Found, Identity},
+    event::{Binding, Event, Found, Identity, Queues},
     units::{Comm, FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
 };
 
@@ -59,6 +59,11 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
             Ok(Event::Destroyed { id: SocketId(header.sock), netns: NetnsId(header.netns) })
         }
         Kind::Scanned => scanned(&read(kind, bytes)?),
+        Kind::Listener => {
+            let ListenerRecord { header, accept_queue, backlog, syn_queue, drops } = read(kind, bytes)?;
+            let queues = Queues { accept: accept_queue, syn: syn_queue, limit: backlog, drops };
+            Ok(Event::Queues { id: SocketId(header.sock), netns: NetnsId(header.netns), queues })
+        }
         Kind::Holder => {
             let HolderRecord { header, comm, fd, padding: _ } = read(kind, bytes)?;
             Ok(Event::Held { id: SocketId(header.sock), netns: NetnsId(header.netns), by: process(&header, comm), fd })

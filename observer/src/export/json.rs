@@ -9,6 +9,7 @@ use std::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::wall::{FindingObject, WallObject};
 use crate::model::{
     snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, OwnerRow, PortUse, ProcessFiles, Snapshot},
     trust::{HookStatus, Trust},
@@ -30,6 +31,8 @@ struct Document {
     endpoints: Vec<Endpoint>,
     namespaces: Vec<Namespace>,
     limits: Vec<Limit>,
+    walls: Vec<WallObject>,
+    findings: Vec<FindingObject>,
     trust: TrustObject,
 }
 
@@ -160,6 +163,8 @@ impl Document {
             endpoints: snapshot.endpoints.iter().map(Endpoint::new).collect(),
             namespaces: snapshot.namespaces.iter().map(Namespace::new).collect(),
             limits: limits(snapshot),
+            walls: snapshot.walls.iter().map(WallObject::new).collect(),
+            findings: snapshot.findings.iter().map(FindingObject::new).collect(),
             trust: TrustObject::new(&snapshot.trust, snapshot.taken_at, snapshot.uptime),
         }
     }
@@ -244,7 +249,7 @@ fn limits(snapshot: &Snapshot) -> Vec<Limit> {
         max: Some(files.max),
         ratio: ratio(files.allocated, files.max),
     });
-    let process = snapshot.host.fullest_process.map(|ProcessFiles { process, open, soft_limit }| Limit {
+    let process = snapshot.host.fullest_process().map(|&ProcessFiles { process, open, soft_limit, .. }| Limit {
         id: "rlimit.nofile",
         scope: format!("pid:{}", process.pid.0),
         used: open,

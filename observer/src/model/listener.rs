@@ -4,7 +4,12 @@ use std::net::IpAddr;
 
 use rustc_hash::FxHashMap;
 
-use super::units::{NetnsId, Process, SocketId};
+use super::{
+    Model,
+    event::{Identity, Queues},
+    snapshot::{Direction, EndpointKey},
+    units::{NetnsId, Process, SocketId},
+};
 
 /// A listening socket.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +21,10 @@ pub(super) struct Listener {
     pub(super) generation: u32,
     /// The last pass over open files that saw its process hold it.
     pub(super) held_in_pass: u8,
+    /// bind() named its port, as the last scan has found: it will want the same when it starts anew.
+    pub(super) chose_port: bool,
+    /// As the last scan found them.
+    pub(super) queues: Option<Queues>,
 }
 
 /// All listening sockets.
@@ -28,6 +37,10 @@ pub(super) struct ListenerTable {
 impl ListenerTable {
     pub(super) fn get_mut(&mut self, id: SocketId) -> Option<&mut Listener> {
         self.by_id.get_mut(&id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SocketId, &Listener)> {
+        self.by_id.iter().map(|(id, listener)| (*id, listener))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Listener> {
@@ -80,5 +93,42 @@ impl ListenerTable {
             Some((rank(listener)?, listener))
         });
         ranked.min_by_key(|(rank, _)| *rank).map(|(_, listener)| listener)
+    }
+}
+
+impl Model {
+    pub(super) fn add_listener(&mut self, socket: &Identity, process: Option<Process>) {
+        let Identity { id, netns, tuple } = *socket;
+        self.remove_listener(id);
+        let listener = Listener {
+            netns,
+            ip: tuple.local_ip,
+            port: tuple.local_port,
+            process,
+            generation: self.generation,
+            held_in_pass: self.holder_pass.number,
+            chose_port: false,
+            queues: None,
+        };
+        let endpoint = self.endpoint(listener_key(&listener));
+        self.endpoints.touch(endpoint, self.now).listeners += 1;
+        self.listeners.insert(id, listener);
+    }
+
+    pub(super) fn remove_listener(&mut self, id: SocketId) {
+        if let Some(listener) = self.listeners.remove(id)
+            && let Some(endpoint) = self.endpoints.find(&listener_key(&listener))
+        {
+            self.endpoints.touch(endpoint, self.now).listeners -= 1;
+        }
+    }
+}
+
+fn listener_key(listener: &Listener) -> EndpointKey {
+    EndpointKey {
+        netns: listener.netns,
+        direction: Direction::Inbound,
+        local_ip: listener.ip,
+        local_port: Some(listener.port),
     }
 }

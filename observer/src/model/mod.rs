@@ -5,9 +5,11 @@
 //!
 //! **Invariant**: nothing here names `std::fs`, `Instant::now`, `tokio`, `ratatui` or `aya`; time is an argument.
 
+mod bound;
 mod direction;
 mod endpoint;
 pub mod event;
+pub mod finding;
 pub mod history;
 mod holders;
 mod listener;
@@ -20,21 +22,24 @@ pub mod snapshot;
 mod socket;
 pub mod trust;
 pub mod units;
+pub mod wall;
 
 use std::{net::SocketAddr, time::Duration};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::{
+    bound::BoundPorts,
     endpoint::{DestinationTable, EndpointTable, Flow},
     event::{Binding, Event, Identity},
-    listener::{Listener, ListenerTable},
+    listener::ListenerTable,
     namespace::{Namespace, NamespaceReading},
     owner::{HolderPass, Owner, OwnerTable},
     snapshot::{Direction, EndpointKey, Host},
     socket::{Socket, SocketTable, TupleKey},
     trust::{HookStatus, Losses, Trust},
     units::{FourTuple, NetnsId, Process, SocketId, TcpState},
+    wall::Trends,
 };
 
 /// All that is known; its owner feeds it and asks for snapshots.
@@ -46,6 +51,8 @@ pub struct Model {
     destinations: DestinationTable,
     owners: OwnerTable,
     holder_pass: HolderPass,
+    bound: BoundPorts,
+    trends: Trends,
     namespaces: FxHashMap<NetnsId, Namespace>,
     /// Namespaces that events or open files have named and nobody has read yet.
     unread: FxHashSet<NetnsId>,
@@ -73,7 +80,7 @@ impl Model {
     /// Takes in one event. `now` is time since start and never goes back.
     pub fn apply(&mut self, event: &Event, now: Duration) {
         self.now = now;
-        let of_scan = matches!(event, Event::Scanned { .. } | Event::Held { .. });
+        let of_scan = matches!(event, Event::Scanned { .. } | Event::Queues { .. } | Event::Held { .. });
         self.trust.events_total += u64::from(!of_scan);
         match *event {
             Event::State { socket, old, new, by, orphan, .. } => {
@@ -105,6 +112,11 @@ impl Model {
                 self.on_scanned(&socket, state, binding);
                 if orphan {
                     self.set_orphan(socket.id);
+                }
+            }
+            Event::Queues { id, netns, queues } => {
+                if let Some(listener) = self.listeners.get_mut(id).filter(|listener| listener.netns == netns) {
+                    listener.queues = Some(queues);
                 }
             }
             Event::Held { id, netns, by, .. } => {
@@ -148,6 +160,7 @@ impl Model {
         self.destinations.retain(|row| self.endpoints.get(row.endpoint).key.netns != netns);
         self.endpoints.retain(|row| row.key.netns != netns);
         self.namespaces.remove(&netns);
+        self.bound.forget(netns);
     }
 
     fn sockets_of(&self, netns: NetnsId) -> impl Iterator<Item = &Socket> {
@@ -381,42 +394,9 @@ impl Model {
         self.totals.opened += 1;
     }
 
-    fn add_listener(&mut self, socket: &Identity, process: Option<Process>) {
-        let Identity { id, netns, tuple } = *socket;
-        self.remove_listener(id);
-        let listener = Listener {
-            netns,
-            ip: tuple.local_ip,
-            port: tuple.local_port,
-            process,
-            generation: self.generation,
-            held_in_pass: self.holder_pass.number,
-        };
-        let endpoint = self.endpoint(listener_key(&listener));
-        self.endpoints.touch(endpoint, self.now).listeners += 1;
-        self.listeners.insert(id, listener);
-    }
-
-    fn remove_listener(&mut self, id: SocketId) {
-        if let Some(listener) = self.listeners.remove(id)
-            && let Some(endpoint) = self.endpoints.find(&listener_key(&listener))
-        {
-            self.endpoints.touch(endpoint, self.now).listeners -= 1;
-        }
-    }
-
     /// Full sockets that are connected or connecting.
     fn len(&self) -> u32 {
         socket::narrow(self.sockets.len())
-    }
-}
-
-fn listener_key(listener: &Listener) -> EndpointKey {
-    EndpointKey {
-        netns: listener.netns,
-        direction: Direction::Inbound,
-        local_ip: listener.ip,
-        local_port: Some(listener.port),
     }
 }
 

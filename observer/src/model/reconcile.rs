@@ -35,6 +35,7 @@ impl Model {
                 row.minis.finish();
             }
         }
+        self.bound.finish(netns);
         if let Some(namespace) = self.namespaces.get_mut(&netns) {
             namespace.scanned = true;
         }
@@ -49,6 +50,7 @@ impl Model {
     /// The scan could not be finished: what it found so far stays, what it did not find is not swept.
     pub fn abandon_scan(&mut self) {
         self.scanning = None;
+        self.bound.abandon();
         for row in self.endpoints.iter_mut() {
             row.minis.running = StateCounts::default();
         }
@@ -74,21 +76,28 @@ impl Model {
     pub(super) fn on_scanned(&mut self, socket: &Identity, found: Found, binding: Binding) {
         match found {
             Found::Full(TcpState::Closed) => {}
-            Found::Full(TcpState::Listen) => self.on_scanned_listener(socket),
-            Found::Full(state) => self.on_scanned_socket(socket, state, binding),
+            Found::Full(TcpState::Listen) => self.on_scanned_listener(socket, binding),
+            Found::Full(state) => {
+                self.on_scanned_socket(socket, state, binding);
+                self.note_bound(socket, binding);
+            }
             Found::TimeWait(_) | Found::Request => self.on_scanned_mini(socket, found, binding),
         }
     }
 
-    fn on_scanned_listener(&mut self, socket: &Identity) {
+    fn on_scanned_listener(&mut self, socket: &Identity, binding: Binding) {
         let generation = self.generation;
         if let Some(known) = self.listeners.get_mut(socket.id)
             && (known.netns, known.ip, known.port) == (socket.netns, socket.tuple.local_ip, socket.tuple.local_port)
         {
             known.generation = generation;
+            known.chose_port = binding.port_locked;
             return;
         }
         self.add_listener(socket, None);
+        if let Some(listener) = self.listeners.get_mut(socket.id) {
+            listener.chose_port = binding.port_locked;
+        }
         self.trust.drift.added += u64::from(self.was_scanned(socket.netns));
     }
 
@@ -133,6 +142,7 @@ impl Model {
             return;
         };
         row.minis.running.add(state, uses);
+        self.note_bound(socket, binding);
     }
 
     fn sweep(&mut self, netns: NetnsId) {
@@ -170,5 +180,6 @@ impl Model {
         let endpoints = &mut self.endpoints;
         self.destinations.evict(|endpoint| endpoints.forget_destination(endpoint));
         self.endpoints.evict(now);
+        self.sample_walls();
     }
 }

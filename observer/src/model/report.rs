@@ -30,6 +30,7 @@ impl Model {
             })
             .collect();
         endpoints.sort_unstable_by_key(|row| (Reverse(row.sockets), row.key));
+        let namespaces = self.namespace_rows(&endpoints);
         Snapshot {
             taken_at,
             uptime,
@@ -43,7 +44,9 @@ impl Model {
                 opened_per_second: self.totals.opened_per_second,
                 closed_per_second: self.totals.closed_per_second,
             },
-            namespaces: self.namespace_rows(&endpoints),
+            walls: self.walls(),
+            findings: self.findings(&endpoints, &namespaces),
+            namespaces,
             endpoints,
             host: self.host.clone(),
             trust: self.trust.clone(),
@@ -147,15 +150,18 @@ struct Owners {
 }
 
 fn destination_row(row: &Destination, namespace: Option<&Namespace>) -> DestinationRow {
-    let ports = namespace.and_then(|namespace| {
-        Some(PortUse {
-            range: namespace.reading.port_range?.size(),
-            reserved: namespace.reserved,
-            used: row.ports_used + row.minis.last.fin_wait_2_ports,
-            time_wait: row.minis.last.time_wait_ports,
-        })
-    });
+    let ports = namespace.and_then(|namespace| ports_of(row, namespace));
     DestinationRow { remote: row.remote, sockets: row.sockets, time_wait: row.minis.last.time_wait, ports }
+}
+
+/// The ports towards a destination; `None` until the namespace's port range is known.
+pub(super) fn ports_of(row: &Destination, namespace: &Namespace) -> Option<PortUse> {
+    Some(PortUse {
+        range: namespace.reading.port_range?.size(),
+        reserved: namespace.reserved,
+        used: row.ports_used + row.minis.last.fin_wait_2_ports,
+        time_wait: row.minis.last.time_wait_ports,
+    })
 }
 
 /// Ports that connect() cannot choose for this destination, for the sockets towards it.

@@ -41,7 +41,8 @@ pub(crate) fn rate(value: f64) -> String {
     }
 }
 
-fn grouped(digits: &str) -> String {
+/// Digits with a comma before each three.
+pub(crate) fn grouped(digits: &str) -> String {
     let mut out = String::with_capacity(digits.len() * 4 / 3 + 1);
     for (i, digit) in digits.chars().enumerate() {
         if i > 0 && (digits.len() - i).is_multiple_of(3) {
@@ -155,6 +156,22 @@ fn cut(text: &str, width: usize, tail: usize) -> String {
     }
     out.extend(ending.into_iter().rev());
     out
+}
+
+/// The text in lines of at most `width` columns, broken between words.
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if text_width(line) + 1 + text_width(word) <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// A width as the layout takes it.

@@ -76,6 +76,10 @@ pub(super) fn destination(remote: &str, used: u32, time_wait: u32) -> Destinatio
     }
 }
 
+fn files(process: Process, open: u64, soft_limit: u64) -> ProcessFiles {
+    ProcessFiles { process, open, soft_limit: Some(soft_limit), hard_limit: Some(1 << 20) }
+}
+
 fn hooks() -> Vec<HookStatus> {
     let failed = |rung, because: &str| FailedRung { rung, because: because.to_owned() };
     let status = |hook, rung, failed| HookStatus { hook, rung: Some(rung), failed };
@@ -108,8 +112,12 @@ pub(super) fn empty() -> Snapshot {
         host: Host {
             kernel: "6.12.48-generic".to_owned(),
             files: Some(FileUse { allocated: 2_112, max: i64::MAX as u64 }),
-            fullest_process: Some(ProcessFiles { process: process(812, "sshd"), open: 12, soft_limit: Some(1_024) }),
+            nr_open: Some(1 << 20),
+            processes: vec![files(process(812, "sshd"), 12, 1_024)],
+            memory: None,
         },
+        walls: Vec::new(),
+        findings: Vec::new(),
         trust: Trust {
             hooks: hooks(),
             events_total: 24,
@@ -176,8 +184,7 @@ pub(super) fn busy() -> Snapshot {
     };
     data.namespaces[0].time_wait = 2_000;
     data.namespaces[0].established = 90_013;
-    data.host.fullest_process =
-        Some(ProcessFiles { process: process(1_234_567, "nginx"), open: 70_019, soft_limit: Some(73_000) });
+    data.host.processes = vec![files(process(1_234_567, "nginx"), 70_019, 73_000)];
     data.host.files = Some(FileUse { allocated: 94_208, max: 1_048_576 });
     data.trust.events_per_second = 4_816.0;
     data

@@ -40,7 +40,7 @@ fn before_the_first_scan() {
     data.trust.last_scan = None;
     data.namespaces.clear();
     data.host.files = None;
-    data.host.fullest_process = None;
+    data.host.processes.clear();
     assert_snapshot!("before_first_scan_80x24", shot(&data, SMALL));
 }
 
