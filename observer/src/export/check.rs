@@ -71,7 +71,7 @@ pub fn run(options: Options, thresholds: Thresholds, out: &mut impl Write) -> an
 
 /// Says that nothing is known, and why.
 pub fn unknown(why: &str, out: &mut impl Write) -> io::Result<Status> {
-    let line = why.lines().find(|line| !line.is_empty()).unwrap_or_default();
+    let line = why.lines().find(|line| !line.is_empty()).unwrap_or_default().trim_start_matches("error: ");
     writeln!(out, "OBSERVER UNKNOWN - {}", line.replace('|', "?"))?;
     Ok(Status::Unknown)
 }

@@ -15,8 +15,8 @@ use crate::{
     engine::Options,
     host::{addresses, netns, processes},
     model::{
-        snapshot::{NamespaceRow, ProcessFiles, Snapshot},
-        units::{NetnsId, Pid, PortRange},
+        snapshot::{FileUse, NamespaceRow, ProcessFiles, Snapshot},
+        units::{NetnsId, Pid},
         wall::{About, Wall, WallKind},
     },
     tui::format,
@@ -126,7 +126,7 @@ impl Arithmetic {
             own_soft_nofile: files.and_then(|files| files.soft_limit),
             own_hard_nofile: files.and_then(|files| files.hard_limit),
             nr_open: snapshot.host.nr_open,
-            file_max: snapshot.host.files.map(|files| files.max),
+            file_max: snapshot.host.files.and_then(FileUse::practical_max),
             bytes_of_an_idle_socket: snapshot.host.memory.map(|memory| memory.per_socket),
             bytes_available: snapshot.host.memory.map(|memory| memory.available),
         }
@@ -142,16 +142,21 @@ const MAXIMUM: usize = 9;
 const PERCENT: usize = 5;
 const FULL_IN: usize = 8;
 const OWNER: usize = WIDTH - NAME - USED - MAXIMUM - PERCENT - FULL_IN - 5;
-/// More than this of anything is no limit in practice: what systemd sets fs.file-max to.
-const ASTRONOMICAL: u64 = 1 << 40;
+/// Walls of one kind in the table.
+const OF_A_KIND: usize = 4;
 
 fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic) -> String {
     let mut text = format!(
         "{:<NAME$} {:<OWNER$} {:>USED$} {:>MAXIMUM$} {:>PERCENT$} {:>FULL_IN$}\n",
         "WALL", "OF", "USED", "MAXIMUM", "%", "FULL IN"
     );
+    let mut listed = [0; WallKind::ALL.len()];
     for wall in &snapshot.walls {
-        text.push_str(&row(wall, own));
+        let of_kind = &mut listed[wall.kind as usize];
+        *of_kind += 1;
+        if *of_kind <= OF_A_KIND {
+            text.push_str(&row(wall, own));
+        }
     }
     // Writing to a String cannot fail.
     let _ = findings(snapshot, &mut text);
@@ -166,7 +171,7 @@ fn row(wall: &Wall, own: NetnsId) -> String {
     let elsewhere = wall.subject.netns().filter(|netns| *netns != own).map(|netns| netns.0.to_string());
     let elsewhere = elsewhere.map(|id| format!(" in {}", wall.netns_name.as_deref().unwrap_or(&id)));
     let owner = format::cut_middle(&format::printable(&(wall.owner() + &elsewhere.unwrap_or_default())), OWNER);
-    let maximum = if wall.maximum >= ASTRONOMICAL { "no limit".to_owned() } else { count(wall.maximum, MAXIMUM) };
+    let maximum = wall.practical_maximum().map_or_else(|| "no limit".to_owned(), |maximum| count(maximum, MAXIMUM));
     let percent = (wall.ratio() * 100.0).floor();
     let full_in = match wall.time_to_full() {
         Some(time) if time.is_zero() => "full".to_owned(),
@@ -228,8 +233,8 @@ fn theory(arithmetic: &Arithmetic, text: &mut String) -> std::fmt::Result {
     for (power, number, which) in [
         (96, &arithmetic.connections_over_ipv4, "in all"),
         (64, &arithmetic.connections_of_a_local_ip, "of one local ip"),
-        (48, &of_endpoint, "of one local ip and port: what one listener can hold"),
-        (16, &of_pair, "of one local ip and port with one remote ip: the myth"),
+        (48, &of_endpoint, "of one local ip and port, as a listener has"),
+        (16, &of_pair, "of these with one remote ip: the myth"),
     ] {
         writeln!(text, "  2^{power} = {} {which}", format::grouped(number))?;
     }
@@ -241,11 +246,7 @@ fn practice(arithmetic: &Arithmetic, text: &mut String) -> std::fmt::Result {
     writeln!(text, "On this host, in this network namespace:")?;
     let mut line = |number: u64, what: String| writeln!(text, "  {:>15}  {what}", format::count(number));
     if let Some(([low, high], usable)) = arithmetic.port_range.zip(arithmetic.usable_ports) {
-        let range = PortRange { low, high };
-        line(
-            usable.into(),
-            format!("ports for connect(): {low}-{high} ({}), {reserved_ports} reserved", range.size()),
-        )?;
+        line(usable.into(), format!("ports for connect(): {low}-{high}, less {reserved_ports} that are reserved"))?;
     }
     line(*local_ipv4 as u64, format!("local IPv4 addresses, and {local_ipv6} IPv6 (not those of lo)"))?;
     if let Some(connections) = arithmetic.connections_to_an_ipv4_destination {
@@ -258,13 +259,68 @@ fn practice(arithmetic: &Arithmetic, text: &mut String) -> std::fmt::Result {
     if let Some(nr_open) = arithmetic.nr_open {
         line(nr_open, "as high as that can be raised (fs.nr_open)".to_owned())?;
     }
-    match arithmetic.file_max {
-        Some(max) if max < ASTRONOMICAL => line(max, "open files of the whole host (fs.file-max)".to_owned())?,
-        _ => {}
+    if let Some(max) = arithmetic.file_max {
+        line(max, "open files of the whole host (fs.file-max)".to_owned())?;
     }
     if let Some((bytes, available)) = arithmetic.bytes_of_an_idle_socket.zip(arithmetic.bytes_available) {
         let more = available / bytes.max(1);
         line(more, format!("more idle sockets in {} MiB of free memory ({bytes} bytes each)", available >> 20))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::model::{
+        Model,
+        units::{PortRange, Process},
+        wall::Subject,
+    };
+
+    const OWN: NetnsId = NetnsId(1);
+
+    fn snapshot() -> Snapshot {
+        Model::new(Vec::new()).snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 0)
+    }
+
+    fn wall(kind: WallKind, subject: Subject, used: u64, maximum: u64) -> Wall {
+        let process = Some(Process { pid: Pid(1_234_567), comm: "a-long-command-".into() });
+        Wall { kind, subject, netns_name: Some("blue".into()), process, used, maximum, hits: None, slope: None }
+    }
+
+    #[test]
+    fn everything_fits_80_columns() {
+        let mut snapshot = snapshot();
+        let local = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap();
+        let id = crate::model::units::SocketId(1);
+        for kind in WallKind::ALL {
+            let subject = Subject::Listener { netns: NetnsId(4_026_532_999), local, id };
+            snapshot.walls.push(wall(kind, subject, u64::MAX, 4_026_532_999));
+            snapshot.walls.push(wall(kind, Subject::Host, 1, u64::MAX));
+            snapshot.walls.push(Wall { slope: Some(0.5), ..wall(kind, Subject::Host, 1_000, 1_000_000) });
+        }
+        let row = NamespaceRow {
+            netns: OWN,
+            name: None,
+            port_range: Some(PortRange { low: 1, high: 65_535 }),
+            reserved_ports: 60_000,
+            tcp_tw_reuse: None,
+            established: 0,
+            time_wait: 0,
+        };
+        let addresses = ["10.0.0.1", "10.0.0.2", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into();
+        let arithmetic = Arithmetic::of(&snapshot, OWN, Some(&row), &addresses, None);
+        assert_eq!(arithmetic.connections_to_an_ipv4_destination, Some(2 * 5_535));
+        let text = render(&snapshot, OWN, &arithmetic);
+        for line in text.lines() {
+            assert!(line.chars().count() <= WIDTH, "{} columns: {line}", line.chars().count());
+        }
+        for words in ["79,228,162,514,264,337,593,543,950,336", "18,446,744,073,709,551,616", "281,474,976,710,656"] {
+            assert!(text.contains(words), "no {words} in\n{text}");
+        }
+        assert!(text.contains("no limit"), "{text}");
+    }
 }

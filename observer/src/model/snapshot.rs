@@ -245,7 +245,7 @@ pub struct FileUse {
 
 impl FileUse {
     /// More handles than memory could ever hold: what systemd and modern kernels set instead of a limit.
-    const ASTRONOMICAL: u64 = 1 << 40;
+    pub(super) const ASTRONOMICAL: u64 = 1 << 40;
 
     /// `fs.file-max`, unless it is no limit in practice.
     #[must_use]

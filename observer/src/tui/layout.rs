@@ -15,6 +15,12 @@ const PANEL_WIDTH: u16 = 38;
 /// From here on there is room for a third header line, a second trust line and the longer headroom.
 const TALL_FROM: u16 = 20;
 
+/// From here on the panel has room for the walls below the headroom.
+const WALLS_BESIDE_FROM: u16 = 44;
+const WALLS_PANEL: u16 = 12;
+/// From here on there is room for more than one wall below the table.
+const WALLS_BELOW_FROM: u16 = 30;
+
 /// The parts of the screen; those that are left out have no height.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Areas {
@@ -22,6 +28,7 @@ pub(crate) struct Areas {
     pub(crate) banner: Rect,
     pub(crate) screen: Rect,
     pub(crate) headroom: Headroom,
+    pub(crate) walls: Walls,
     pub(crate) trust: Rect,
     pub(crate) footer: Rect,
 }
@@ -31,6 +38,13 @@ pub(crate) struct Areas {
 pub(crate) enum Headroom {
     Beside(Rect),
     Below(Rect),
+}
+
+/// Where the walls stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Walls {
+    Panel(Rect),
+    Strip(Rect),
 }
 
 /// Whether anything but a complaint fits.
@@ -44,27 +58,40 @@ pub(crate) fn usable(area: Rect) -> Rect {
 }
 
 impl Areas {
-    pub(crate) fn of(area: Rect, banner: bool) -> Self {
+    /// `banner`: whether something is missing; `findings`: whether something is likely to be wrong.
+    pub(crate) fn of(area: Rect, banner: bool, findings: bool) -> Self {
         let tall = area.height >= TALL_FROM;
         let beside = tall && area.width >= BESIDE_FROM;
         let below = if tall { 6 } else { 3 };
-        let [header, banner, middle, low, trust, footer] = Layout::vertical([
+        let walls_beside = beside && area.height >= WALLS_BESIDE_FROM;
+        let walls_below = match area.height {
+            _ if walls_beside || !tall => 0,
+            WALLS_BELOW_FROM.. if !beside => 5,
+            _ => 1,
+        };
+        let walls_below = if walls_below > 0 { walls_below + u16::from(findings) } else { 0 };
+        let [header, banner, middle, low, strip, trust, footer] = Layout::vertical([
             Constraint::Length(if tall { 3 } else { 2 }),
             Constraint::Length(u16::from(banner)),
             Constraint::Fill(1),
             Constraint::Length(if beside { 0 } else { below }),
+            Constraint::Length(walls_below),
             Constraint::Length(if tall { 2 } else { 1 }),
             Constraint::Length(1),
         ])
         .areas(area);
-        let (screen, headroom) = if beside {
+        let (screen, headroom, walls) = if beside {
             let [screen, panel] =
                 Layout::horizontal([Constraint::Fill(1), Constraint::Length(PANEL_WIDTH)]).spacing(1).areas(middle);
-            (screen, Headroom::Beside(panel))
+            let walls_panel = if walls_beside { WALLS_PANEL } else { 0 };
+            let [headroom, walls] =
+                Layout::vertical([Constraint::Fill(1), Constraint::Length(walls_panel)]).areas(panel);
+            let walls = if walls_beside { Walls::Panel(walls) } else { Walls::Strip(strip) };
+            (screen, Headroom::Beside(headroom), walls)
         } else {
-            (middle, Headroom::Below(low))
+            (middle, Headroom::Below(low), Walls::Strip(strip))
         };
-        Self { header, banner, screen, headroom, trust, footer }
+        Self { header, banner, screen, headroom, walls, trust, footer }
     }
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         }
         Message::Move(_) | Message::Close | Message::NextSort | Message::ReverseSort => {
             let data = ui.paused.as_deref().unwrap_or(latest);
-            let areas = Areas::of(layout::usable(ui.area), trust::alarm(data).is_some());
+            let areas = Areas::of(layout::usable(ui.area), trust::alarm(data).is_some(), !data.findings.is_empty());
             match &mut ui.screen {
                 Screen::Endpoints(state) => endpoints::update(state, data, areas.screen, message),
             }

@@ -6,6 +6,7 @@
 mod churn;
 mod connections;
 mod failures;
+mod findings;
 mod hostile;
 mod namespaces;
 mod owners;
@@ -14,3 +15,4 @@ mod scale;
 mod sockets;
 mod ss;
 mod support;
+mod walls;

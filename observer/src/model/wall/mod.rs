@@ -14,7 +14,10 @@ use std::{
 
 pub use self::about::About;
 pub(super) use self::trend::Trends;
-use super::units::{NetnsId, Pid, Process, SocketId};
+use super::{
+    snapshot::FileUse,
+    units::{NetnsId, Pid, Process, SocketId},
+};
 
 /// What runs out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -129,6 +132,12 @@ impl Wall {
     #[expect(clippy::cast_precision_loss, reason = "a ratio for people: 53 bits are plenty")]
     pub fn ratio(&self) -> f64 {
         if self.maximum == 0 { 1.0 } else { self.used as f64 / self.maximum as f64 }
+    }
+
+    /// How much there can be, unless that is no limit in practice: systemd sets fs.file-max to 2^63 - 1.
+    #[must_use]
+    pub const fn practical_maximum(&self) -> Option<u64> {
+        if self.maximum < FileUse::ASTRONOMICAL { Some(self.maximum) } else { None }
     }
 
     /// When it is reached at the current slope: zero if it is; `None` if it is not in sight.

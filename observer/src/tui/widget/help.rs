@@ -26,6 +26,11 @@ const WORDS: &[(&str, &str)] = &[
         "Ports that connect() can still be given towards that destination. An upper bound: ports that were \
                   bound by hand are not known to be taken.",
     ),
+    (
+        "wall",
+        "Something that can run out. First those that are full within the hour at the slope of the last half minute, \
+                  then the fullest. `observer limits` tells of each how to raise it.",
+    ),
     ("lost", "Records of the kernel that did not arrive. The next scan puts the counts right."),
     ("drift", "What scans found that no event had told."),
     ("scan", "A look at the kernel's whole socket table."),
