@@ -53,7 +53,8 @@ fn limits_has_the_arithmetic_of_this_host() {
     in_private_netns(|| {
         fs::write("/proc/sys/net/ipv4/ip_local_port_range", "20000 20999").unwrap();
         fs::write("/proc/sys/net/ipv4/ip_local_reserved_ports", "20100-20199,30000").unwrap();
-        for args in ["link add d0 type dummy", "addr add 10.9.0.1/24 dev d0", "addr add 10.9.0.2/24 dev d0"] {
+        for args in ["link add d0 type veth peer name d1", "addr add 10.9.0.1/24 dev d0", "addr add 10.9.0.2/24 dev d0"]
+        {
             assert!(Command::new("ip").args(args.split(' ')).status().unwrap().success(), "ip {args}");
         }
         let output = observer(&["limits", "--own-netns", "--json"]);

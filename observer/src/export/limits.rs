@@ -172,10 +172,10 @@ fn row(wall: &Wall, own: NetnsId) -> String {
     let elsewhere = elsewhere.map(|id| format!(" in {}", wall.netns_name.as_deref().unwrap_or(&id)));
     let owner = format::cut_middle(&format::printable(&(wall.owner() + &elsewhere.unwrap_or_default())), OWNER);
     let maximum = wall.practical_maximum().map_or_else(|| "no limit".to_owned(), |maximum| count(maximum, MAXIMUM));
-    let percent = (wall.ratio() * 100.0).floor();
+    let percent = (wall.ratio() * 100.0).floor().min(999.0);
     let full_in = match wall.time_to_full() {
         Some(time) if time.is_zero() => "full".to_owned(),
-        Some(time) => format::duration(time),
+        Some(time) => format::forecast(time),
         None => "-".to_owned(),
     };
     // Padding counts characters, and all of these are one column wide.
@@ -244,7 +244,7 @@ fn theory(arithmetic: &Arithmetic, text: &mut String) -> std::fmt::Result {
 fn practice(arithmetic: &Arithmetic, text: &mut String) -> std::fmt::Result {
     let Arithmetic { reserved_ports, local_ipv4, local_ipv6, .. } = arithmetic;
     writeln!(text, "On this host, in this network namespace:")?;
-    let mut line = |number: u64, what: String| writeln!(text, "  {:>15}  {what}", format::count(number));
+    let mut line = |number: u64, what: String| writeln!(text, "  {:>13}  {what}", format::count(number));
     if let Some(([low, high], usable)) = arithmetic.port_range.zip(arithmetic.usable_ports) {
         line(usable.into(), format!("ports for connect(): {low}-{high}, less {reserved_ports} that are reserved"))?;
     }
@@ -298,7 +298,7 @@ mod tests {
         let id = crate::model::units::SocketId(1);
         for kind in WallKind::ALL {
             let subject = Subject::Listener { netns: NetnsId(4_026_532_999), local, id };
-            snapshot.walls.push(wall(kind, subject, u64::MAX, 4_026_532_999));
+            snapshot.walls.push(wall(kind, subject, 99_999_999_999, 4_026_532_999));
             snapshot.walls.push(wall(kind, Subject::Host, 1, u64::MAX));
             snapshot.walls.push(Wall { slope: Some(0.5), ..wall(kind, Subject::Host, 1_000, 1_000_000) });
         }

@@ -65,6 +65,11 @@ pub(crate) fn duration(value: Duration) -> String {
     }
 }
 
+/// A time to come, foretold no better than this: one unit.
+pub(crate) fn forecast(value: Duration) -> String {
+    duration(value).split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
 /// How long something took.
 pub(crate) fn took(value: Duration) -> String {
     match value.as_millis() {

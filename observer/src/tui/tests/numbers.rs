@@ -45,6 +45,8 @@ fn durations_have_two_units_at_most() {
     ] {
         assert_eq!(format::duration(Duration::from_millis(millis)), expected);
     }
+    assert_eq!(format::forecast(Duration::from_secs(124)), "2 min");
+    assert_eq!(format::forecast(Duration::from_millis(450)), "0.4 s");
     assert_eq!(format::took(Duration::from_micros(300)), "<1 ms");
     assert_eq!(format::took(Duration::from_millis(17)), "17 ms");
     assert_eq!(format::took(Duration::from_millis(1_250)), "1.2 s");

@@ -10,7 +10,11 @@ use ratatui::{
 
 use super::gauge;
 use crate::{
-    model::{finding::Finding, snapshot::Snapshot, wall::Wall},
+    model::{
+        finding::Finding,
+        snapshot::Snapshot,
+        wall::{Subject, Wall},
+    },
     tui::{
         format,
         theme::{Level, Theme},
@@ -66,8 +70,8 @@ fn wide(wall: &Wall, theme: &Theme, row: Rect, buf: &mut Buffer) {
     let when = when(wall).map_or_else(String::new, |when| format!(", {when}"));
     let numbers = format!(": {} of {maximum}{when}", format::count(wall.used));
     let owner_room = room.saturating_sub(format::text_width(&numbers));
-    let owner = format::cut_middle(&format::printable(&wall.owner()), owner_room);
-    buf.set_string(row.x + LABEL, row.y, format::cut_end(&(owner + &numbers), room), Style::new());
+    let text = owner(wall, owner_room) + &numbers;
+    buf.set_string(row.x + LABEL, row.y, format::cut_end(&text, room), Style::new());
     gauge::view(wall.ratio(), theme, Rect { x: row.right() - gauge_width, width: gauge_width, ..row }, buf);
 }
 
@@ -76,16 +80,32 @@ fn narrow(wall: &Wall, theme: &Theme, row: Rect, buf: &mut Buffer) {
     let part = format::percent(wall.ratio());
     let part = when(wall).map_or_else(|| part.clone(), |when| format!("{part} {when}"));
     let room = usize::from(row.width).saturating_sub(format::text_width(&part) + 1);
-    let whose = format::printable(&format!("{} {}", wall.about().name, wall.owner()));
-    buf.set_string(row.x, row.y, format::cut_middle(&whose, room), Style::new());
+    let name = wall.about().name;
+    let owner = owner(wall, room.saturating_sub(name.len() + 1));
+    buf.set_string(row.x, row.y, format::cut_end(&format!("{name} {owner}"), room), Style::new());
     Line::styled(part, theme.level(wall.ratio())).right_aligned().render(row, buf);
 }
 
-/// When it is reached: `full`, `in 2 min 03 s`.
+/// Whose wall it is, or as much of it as fits: what tells it from others of its kind.
+fn owner(wall: &Wall, width: usize) -> String {
+    let whole = format::printable(&wall.owner());
+    if format::text_width(&whole) <= width {
+        return whole;
+    }
+    let short = match wall.subject {
+        Subject::Destination { remote, .. } => format!("→ {remote}"),
+        Subject::Listener { local, .. } => local.to_string(),
+        Subject::Process(_) => wall.process.map_or(whole, |process| format::comm(process.comm)),
+        Subject::Namespace(_) | Subject::Host => whole,
+    };
+    format::cut_middle(&short, width)
+}
+
+/// When it is reached: `full`, `in 2 min`.
 fn when(wall: &Wall) -> Option<String> {
     match Level::of(wall.ratio()) {
         Level::Full => Some("full".to_owned()),
-        _ => wall.time_to_full().map(|time| format!("in {}", format::duration(time))),
+        _ => wall.time_to_full().map(|time| format!("in {}", format::forecast(time))),
     }
 }
 
