@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_log_ebpf::warn;
-use observer_ebpf::abi::{Kind, Loss, Offsets, RecordHeader, SocketFlags, SocketRecord};
+use observer_ebpf::abi::{Kind, ListenerRecord, Loss, Offsets, RecordHeader, SocketFlags, SocketRecord};
 
 use crate::{
     emit::count,
@@ -142,6 +142,18 @@ impl Sock {
             _ => return None,
         };
         Some(SocketRecord { header, local, remote })
+    }
+
+    /// The queues of a listener; `None` where this kernel does not tell.
+    #[inline(always)]
+    pub(crate) fn queues(self) -> Option<ListenerRecord> {
+        Some(ListenerRecord {
+            header: self.header(Kind::Listener),
+            accept_queue: self.ptr.read(offset!(sk_ack_backlog))?,
+            backlog: self.ptr.read(offset!(sk_max_ack_backlog))?,
+            syn_queue: self.ptr.read(offset!(icsk_syn_queue))?,
+            drops: self.ptr.read(offset!(sk_drops))?,
+        })
     }
 
     /// `inet_sport` in host order: it outlives `skc_num`, which is 0 once the port was given back.

@@ -1,11 +1,12 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     engine::{Options, Watched},
+    export::check::{self, Thresholds},
     probe::plan::{ForcedRung, ForcedRungs},
 };
 
@@ -46,11 +47,30 @@ fn ring_bytes(text: &str) -> Result<u32, String> {
     }
 }
 
+/// A threshold of `observer check`.
+fn percent(text: &str) -> Result<u8, String> {
+    text.trim_end_matches('%')
+        .parse()
+        .ok()
+        .filter(|percent| (1..=100).contains(percent))
+        .ok_or("not 1 to 100".to_owned())
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Attach, scan, print what is there now, and exit.
     Snapshot(SnapshotArgs),
+    /// Print everything that can run out, the most urgent first; where each limit comes from, how to raise it and what
+    /// that risks; and how many connections there can be.
+    Limits(LimitsArgs),
+    /// Check all walls as a monitoring plugin does: one line with performance data, and an exit status.
+    ///
+    /// Attaches, scans once, and prints one line: the status, the walls that are as full as the thresholds (or else the
+    /// fullest one), and behind a `|` the fullest wall of each kind as label=used;warn;crit;min;max. A threshold there
+    /// is the highest number that is not yet one percent too much.
+    #[command(after_help = CHECK_STATUS)]
+    Check(CheckArgs),
     /// Tell what this kernel can do for observer: exit status 0 if the main job can run, 1 if not.
     Doctor,
 }
@@ -63,6 +83,28 @@ pub struct SnapshotArgs {
     pub json: bool,
 }
 
+const CHECK_STATUS: &str = "Exit status, as the Monitoring Plugins Development Guidelines have it: 0 OK, 1 WARNING, \
+    2 CRITICAL, 3 UNKNOWN (also for wrong usage, missing rights, and this help).";
+
+/// Choices of `observer limits`.
+#[derive(Debug, Args)]
+pub struct LimitsArgs {
+    /// Print one JSON object (schema 1) instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Choices of `observer check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Warn of a wall that is as full as this.
+    #[arg(long, short, value_name = "PERCENT", default_value = "80", value_parser = percent)]
+    warn: u8,
+    /// A wall that is as full as this is critical.
+    #[arg(long, short, value_name = "PERCENT", default_value = "95", value_parser = percent)]
+    crit: u8,
+}
+
 /// What was asked for.
 #[derive(Debug)]
 pub enum Job {
@@ -70,11 +112,43 @@ pub enum Job {
     Screen,
     /// One print.
     Snapshot(SnapshotArgs),
+    /// The walls and the arithmetic.
+    Limits(LimitsArgs),
+    /// A monitoring plugin's line.
+    Check(Thresholds),
     /// The kernel's abilities.
     Doctor,
 }
 
 impl Cli {
+    /// Reads the command line; what is wrong with it is said, and becomes an exit code.
+    pub fn read() -> Result<Self, ExitCode> {
+        let cli = Self::try_parse().and_then(|cli| match &cli.command {
+            Some(Command::Check(CheckArgs { warn, crit })) if warn > crit => {
+                let words = format!("--warn {warn} is above --crit {crit}\n");
+                Err(clap::Error::raw(ErrorKind::ValueValidation, words))
+            }
+            _ => Ok(cli),
+        });
+        cli.map_err(|error| {
+            // Nothing is left to be done where the output is gone.
+            let _ = error.print();
+            if !std::env::args().any(|word| word == "check") {
+                return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(u8::MAX));
+            }
+            if error.use_stderr() {
+                let _ = check::unknown(&error.to_string(), &mut io::stdout());
+            }
+            check::Status::Unknown.into()
+        })
+    }
+
+    /// Whether failures are told as a monitoring plugin tells them.
+    #[must_use]
+    pub const fn is_check(&self) -> bool {
+        matches!(self.command, Some(Command::Check(_)))
+    }
+
     /// How the engine is to run; diagnostics are the logger's to switch on.
     #[must_use]
     pub fn options(&self) -> Options {
@@ -88,6 +162,8 @@ impl Cli {
     pub fn job(self, stdout_is_terminal: bool) -> Job {
         match self.command {
             Some(Command::Snapshot(args)) => Job::Snapshot(args),
+            Some(Command::Limits(args)) => Job::Limits(args),
+            Some(Command::Check(CheckArgs { warn, crit })) => Job::Check(Thresholds { warn, crit }),
             Some(Command::Doctor) => Job::Doctor,
             None if stdout_is_terminal => Job::Screen,
             None => Job::Snapshot(SnapshotArgs::default()),

@@ -2,12 +2,14 @@
 
 use std::{net::Ipv6Addr, time::Duration};
 
-use observer_ebpf::abi::{CallRecord, HolderRecord, Kind, RecordHeader, SocketFlags, SocketRecord, TaskRecord};
+use observer_ebpf::abi::{
+    CallRecord, HolderRecord, Kind, ListenerRecord, RecordHeader, SocketFlags, SocketRecord, TaskRecord,
+};
 use zerocopy::FromBytes;
 
 use crate::{
     model::{
-        event::{Binding, Event, Found, Identity},
+        event::{Binding, Event, Found, Identity, Queues},
         failure::{FailureKind, Local},
         units::{Comm, FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
     },
@@ -70,6 +72,11 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
         }
         Kind::CallFailed => call_failed(&read(kind, bytes)?),
         Kind::Scanned => scanned(&read(kind, bytes)?),
+        Kind::Listener => {
+            let ListenerRecord { header, accept_queue, backlog, syn_queue, drops } = read(kind, bytes)?;
+            let queues = Queues { accept: accept_queue, syn: syn_queue, limit: backlog, drops };
+            Ok(Event::Queues { id: SocketId(header.sock), netns: NetnsId(header.netns), queues })
+        }
         Kind::Holder => {
             let HolderRecord { header, comm, fd, padding: _ } = read(kind, bytes)?;
             let is_bound = header.local_port != 0 && binding(&header).explicit_bucket == Some(true);

@@ -102,6 +102,14 @@ fn a_held_socket_on_an_explicit_bucket_is_bound_to_its_port() {
 }
 
 #[test]
+fn a_listener_has_its_queues() {
+    let header = header(Kind::Listener);
+    let record = ListenerRecord { header, accept_queue: 5, backlog: 4, syn_queue: 3, drops: 14 };
+    let queues = Queues { accept: 5, syn: 3, limit: 4, drops: 14 };
+    assert_eq!(event(record.as_bytes()), Ok(Event::Queues { id: expected().id, netns: expected().netns, queues }));
+}
+
+#[test]
 fn a_destroyed_socket_needs_no_tuple() {
     assert_eq!(
         event(header(Kind::Destroy).as_bytes()),

@@ -5,16 +5,24 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser as _;
 use observer::{
     cli::{Cli, Job},
-    doctor, export, logging, screen,
+    doctor,
+    export::{self, check::Status},
+    logging, screen,
 };
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let is_check = cli.is_check();
     match run(cli) {
         Ok(code) => code,
+        Err(error) if is_check => {
+            export::check::unknown(&format!("{error:#}"), &mut io::stdout()).unwrap_or(Status::Unknown).into()
+        }
         // The reader of our output has seen enough: that is no failure of ours.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -33,6 +41,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match job {
         Job::Screen => return screen::run(options),
         Job::Snapshot(args) => export::print(options, args.json, &mut io::stdout().lock())?,
+        Job::Limits(args) => export::limits::print(options, args.json, &mut io::stdout().lock())?,
+        Job::Check(thresholds) => {
+            return Ok(export::check::run(options, thresholds, &mut io::stdout().lock())?.into());
+        }
         Job::Doctor => return doctor::run(options.rungs, &mut io::stdout().lock()),
     }
     Ok(ExitCode::SUCCESS)

@@ -18,7 +18,8 @@ const COMPILER: Need = Need {
 const LINTER: Need = Need { packages: &["rust-web-clippy"], purpose: "lints the BPF side" };
 const LINKER_BUILD: Need =
     Need { packages: &["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev"], purpose: "builds bpf-linker" };
-const NETWORK: Need = Need { packages: &["iproute2"], purpose: "`ip` and `ss`, for tests on live sockets" };
+const NETWORK: Need =
+    Need { packages: &["iproute2", "nftables"], purpose: "`ip`, `ss` and `nft`, for tests on live sockets" };
 const TERMINAL: Need = Need { packages: &["tmux"], purpose: "a terminal, for tests of the interface" };
 
 const MACHINES: Need = Need {

@@ -82,6 +82,14 @@ pub struct Offsets {
     pub task_nsproxy: u16,
     /// `nsproxy.net_ns` (a pointer to `struct net`)
     pub nsproxy_net_ns: u16,
+    /// `sock.sk_ack_backlog`: connections that wait for accept()
+    pub sk_ack_backlog: u16,
+    /// `sock.sk_max_ack_backlog`: how many may
+    pub sk_max_ack_backlog: u16,
+    /// `sock.sk_drops`
+    pub sk_drops: u16,
+    /// `inet_connection_sock.icsk_accept_queue.qlen`: handshakes in progress
+    pub icsk_syn_queue: u16,
 }
 
 impl Offsets {
@@ -127,7 +135,11 @@ impl Offsets {
         segs_out: Self::ABSENT,
         task_nsproxy: Self::ABSENT,
         nsproxy_net_ns: Self::ABSENT,
+        sk_ack_backlog: Self::ABSENT,
+        sk_max_ack_backlog: Self::ABSENT,
+        sk_drops: Self::ABSENT,
+        icsk_syn_queue: Self::ABSENT,
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 37 * 2);
+const _: () = assert!(size_of::<Offsets>() == 41 * 2);

@@ -26,6 +26,8 @@ pub enum Kind {
     Holder = 7,
     /// A system call of the current task failed for want of a descriptor or a port: [`CallRecord`].
     CallFailed = 9,
+    /// A scan of the kernel's tables found this listener, just shown as [`Kind::Scanned`]: [`ListenerRecord`].
+    Listener = 8,
 }
 
 impl Kind {
@@ -41,6 +43,7 @@ impl Kind {
             6 => Self::Scanned,
             7 => Self::Holder,
             9 => Self::CallFailed,
+            8 => Self::Listener,
             _ => return None,
         })
     }
@@ -163,6 +166,26 @@ pub struct CallRecord {
     pub errno: u32,
 }
 
+/// The queues of a listening socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct ListenerRecord {
+    /// Common start.
+    pub header: RecordHeader,
+    /// Connections that wait for accept(): `sk_ack_backlog`.
+    pub accept_queue: u32,
+    /// The limit of both queues: `sk_max_ack_backlog`, the least of listen()'s backlog and `net.core.somaxconn`.
+    pub backlog: u32,
+    /// Handshakes in progress: `icsk_accept_queue.qlen`.
+    pub syn_queue: u32,
+    /// SYNs and final acknowledgements that were thrown away since listen(): `sk_drops`.
+    pub drops: u32,
+}
+
 const _: () = {
     assert!(size_of::<RecordHeader>() == 32 && align_of::<RecordHeader>() == 8);
     assert!(core::mem::offset_of!(RecordHeader, kind) == 28);
@@ -170,4 +193,5 @@ const _: () = {
     assert!(size_of::<TaskRecord>() == 80);
     assert!(size_of::<HolderRecord>() == 56);
     assert!(size_of::<CallRecord>() == 72);
+    assert!(size_of::<ListenerRecord>() == 48);
 };

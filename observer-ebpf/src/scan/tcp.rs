@@ -65,6 +65,11 @@ fn on_socket(ctx: &IterContext) {
         _ => record.header.flags = sock.flags(),
     }
     emit_found(record);
+    if record.header.new_state == state::LISTEN
+        && let Some(queues) = sock.queues()
+    {
+        emit_found(queues);
+    }
     // SAFETY: `meta` is that of the running program's context.
     unsafe { meta.pace() };
 }

@@ -1,6 +1,7 @@
 //! The owner of source and model: drains, scans, reads the host, and publishes snapshots. Runs on a thread of its own;
 //! nothing waits for it and it waits for nobody.
 
+mod host;
 mod namespaces;
 mod schedule;
 
@@ -14,9 +15,9 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 
 pub use self::schedule::Scans;
-use self::{namespaces::Namespaces, schedule::Schedule};
+use self::{host::HostReader, namespaces::Namespaces, schedule::Schedule};
 use crate::{
-    host,
+    host::{clock, netns, rights},
     model::{
         Basis, Model,
         event::Event,
@@ -96,6 +97,7 @@ pub struct Engine {
     namespaces: Namespaces,
     started: Instant,
     schedule: Schedule,
+    host: HostReader,
     undecodable: u64,
     missed: Option<u64>,
     next_host: Instant,
@@ -116,7 +118,7 @@ impl Engine {
     pub fn start(options: Options) -> anyhow::Result<Self> {
         let started = Instant::now();
         require_rights()?;
-        let own = host::netns::current().context("read /proc/thread-self/ns/net")?;
+        let own = netns::current().context("read /proc/thread-self/ns/net")?;
         let kernel = Kernel::read()?;
         let attached = attach::attach(
             &kernel,
@@ -131,7 +133,7 @@ impl Engine {
         attached.require_vital_hooks()?;
         let model = Model::new(Basis {
             hooks: attached.hooks.clone(),
-            started_at: host::clock::monotonic() - started.elapsed(),
+            started_at: clock::monotonic().saturating_sub(started.elapsed()),
             reads_buckets: kernel.reads_buckets(),
         });
         let live = Live::new(attached, options.diagnostics).context("read the kernel side's diagnostics")?;
@@ -142,6 +144,7 @@ impl Engine {
             namespaces: Namespaces::new(own),
             started,
             schedule: Schedule::new(options.scans),
+            host: HostReader::new(started),
             undecodable: 0,
             missed: None,
             next_host: started,
@@ -324,17 +327,18 @@ impl Engine {
     fn read_host(&mut self) {
         self.live.flush_diagnostics();
         self.missed = self.live.missed();
-        self.model.set_host(host::files::read());
+        let now = Instant::now();
+        self.model.set_host(self.host.read(now));
         self.model.tick(self.started.elapsed());
-        self.next_host = Instant::now() + READ_HOST;
+        self.next_host = now + READ_HOST;
     }
 }
 
 /// Fails if this process may not use BPF, by what it can know of itself.
 pub fn require_rights() -> Result<(), ProbeError> {
-    if host::rights::in_user_namespace() {
+    if rights::in_user_namespace() {
         return Err(ProbeError::UserNamespace);
     }
-    let missing = host::rights::missing();
+    let missing = rights::missing();
     if missing.is_empty() { Ok(()) } else { Err(ProbeError::MissingCapabilities(missing.join(" and "))) }
 }

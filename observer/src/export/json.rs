@@ -9,6 +9,7 @@ use std::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::wall::{FindingObject, WallObject};
 use crate::model::{
     failure::{FailureKey, FailureRow},
     headroom::PortUse,
@@ -34,6 +35,8 @@ struct Document {
     limits: Vec<Limit>,
     failures: Vec<Failure>,
     failures_total: u64,
+    walls: Vec<WallObject>,
+    findings: Vec<FindingObject>,
     trust: TrustObject,
 }
 
@@ -196,6 +199,8 @@ impl Document {
             limits: limits(snapshot),
             failures: snapshot.failures.iter().map(|row| Failure::new(row, snapshot)).collect(),
             failures_total: snapshot.failures_total,
+            walls: snapshot.walls.iter().map(WallObject::new).collect(),
+            findings: snapshot.findings.iter().map(FindingObject::new).collect(),
             trust: TrustObject::new(&snapshot.trust, snapshot.taken_at, snapshot.uptime),
         }
     }
@@ -306,7 +311,7 @@ fn limits(snapshot: &Snapshot) -> Vec<Limit> {
         max: Some(files.max),
         ratio: ratio(files.allocated, files.max),
     });
-    let process = snapshot.host.fullest_process.map(|ProcessFiles { process, open, soft_limit }| Limit {
+    let process = snapshot.host.fullest_process().map(|&ProcessFiles { process, open, soft_limit, .. }| Limit {
         id: "rlimit.nofile",
         scope: format!("pid:{}", process.pid.0),
         used: open,

@@ -1,16 +1,26 @@
 //! Snapshots for scripts and pipes.
 
+pub mod check;
 mod json;
+pub mod limits;
 mod table;
+mod wall;
 
 use std::io::{self, Write};
 
-use crate::engine::{Engine, Options, Scans};
+use crate::{
+    engine::{Engine, Options, Scans},
+    model::snapshot::Snapshot,
+};
+
+/// Attaches and scans once.
+fn take(options: Options, destinations: usize) -> anyhow::Result<Snapshot> {
+    Ok(Engine::start(Options { scans: Scans::OnlyAtStart, ..options })?.snapshot(destinations))
+}
 
 /// Attaches, scans, and prints what is there.
 pub fn print(options: Options, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    let mut engine = Engine::start(Options { scans: Scans::OnlyAtStart, ..options })?;
-    let snapshot = engine.snapshot(if as_json { usize::MAX } else { 1 });
+    let snapshot = take(options, if as_json { usize::MAX } else { 1 })?;
     if as_json {
         json::write(&snapshot, out)?;
     } else {

@@ -96,7 +96,7 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
             )?;
         }
     }
-    if let Some(process) = snapshot.host.fullest_process {
+    if let Some(process) = snapshot.host.fullest_process() {
         let limit = process.soft_limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
         writeln!(
             text,

@@ -1,7 +1,12 @@
 //! Readers of the host, one concern each: they parse what the kernel shows as text, and hold no state.
 
+pub mod addresses;
 pub mod clock;
+pub mod conntrack;
 pub mod files;
+pub mod memory;
+mod mib;
 pub mod namespaces;
 pub mod netns;
+pub mod processes;
 pub mod rights;

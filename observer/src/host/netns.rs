@@ -2,8 +2,9 @@
 
 use std::{fs, io, os::unix::fs::MetadataExt, time::Duration};
 
+use super::{conntrack, mib};
 use crate::model::{
-    namespace::NamespaceReading,
+    namespace::{NamespaceReading, Shared},
     units::{NetnsId, PortRange},
 };
 
@@ -17,7 +18,11 @@ pub fn current() -> io::Result<NetnsId> {
 #[must_use]
 pub fn read() -> NamespaceReading {
     let sysctl = |name: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok();
+    let number = |name: &str| sysctl(name).and_then(|text| text.trim().parse().ok());
     let net = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
+    let sockstat = net("sockstat");
+    let narrow = |number: u64| u32::try_from(number).ok();
+    let of_sockets = |name: &str| mib::sockstat(&sockstat, "TCP", name);
     NamespaceReading {
         name: None,
         port_range: sysctl("ip_local_port_range").and_then(|text| parse_range(&text)),
@@ -26,8 +31,19 @@ pub fn read() -> NamespaceReading {
         tcp_tw_reuse_delay: sysctl("tcp_tw_reuse_delay")
             .and_then(|text| text.trim().parse().ok())
             .map(Duration::from_millis),
-        time_wait: parse_time_wait(&net("sockstat")),
-        established_or_close_wait: parse_curr_estab(&net("snmp")),
+        time_wait: of_sockets("tw").and_then(narrow),
+        established_or_close_wait: mib::counter(&net("snmp"), "Tcp", "CurrEstab").and_then(narrow),
+        somaxconn: fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok()),
+        tcp_max_tw_buckets: number("tcp_max_tw_buckets"),
+        time_wait_overflows: mib::counter(&net("netstat"), "TcpExt", "TCPTimeWaitOverflow"),
+        conntrack: conntrack::read(),
+        shared: Shared {
+            orphans: of_sockets("orphan"),
+            allocated: of_sockets("alloc"),
+            memory_pages: of_sockets("mem"),
+            tcp_max_orphans: number("tcp_max_orphans"),
+            tcp_mem_max_pages: sysctl("tcp_mem").and_then(|text| text.split_whitespace().nth(2)?.parse().ok()),
+        },
     }
 }
 
@@ -49,22 +65,6 @@ fn parse_ranges(text: &str) -> Vec<PortRange> {
         .collect()
 }
 
-/// `tw` of the line "TCP: inuse 5 orphan 0 tw 2 alloc 7 mem 1".
-fn parse_time_wait(sockstat: &str) -> Option<u32> {
-    let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP:"))?;
-    let mut words = line.split_whitespace();
-    words.find(|word| *word == "tw")?;
-    words.next()?.parse().ok()
-}
-
-/// `CurrEstab` of /proc/net/snmp: one "Tcp:" line with names, one with values.
-fn parse_curr_estab(snmp: &str) -> Option<u32> {
-    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp:"));
-    let (names, values) = (lines.next()?, lines.next()?);
-    let column = names.split_whitespace().position(|name| name == "CurrEstab")?;
-    values.split_whitespace().nth(column)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,9 +78,5 @@ mod tests {
             parse_ranges("8080,9000-9100\n"),
             [PortRange { low: 8080, high: 8080 }, PortRange { low: 9000, high: 9100 }]
         );
-        let sockstat = "sockets: used 9\nTCP: inuse 5 orphan 0 tw 2 alloc 7 mem 1\nUDP: inuse 1 mem 0\n";
-        assert_eq!(parse_time_wait(sockstat), Some(2));
-        let snmp = "Ip: Forwarding\nIp: 1\nTcp: RtoAlgorithm MaxConn CurrEstab InSegs\nTcp: 1 -1 42 7\n";
-        assert_eq!(parse_curr_estab(snmp), Some(42));
     }
 }

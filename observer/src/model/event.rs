@@ -76,6 +76,15 @@ pub enum Event {
         /// No process holds the socket any more.
         orphan: bool,
     },
+    /// A scan found the queues of a listener that it has just found.
+    Queues {
+        /// The listener.
+        id: SocketId,
+        /// Its namespace.
+        netns: NetnsId,
+        /// The queues.
+        queues: Queues,
+    },
     /// A scan found a process that holds the socket open.
     Held {
         /// The socket.
@@ -100,6 +109,19 @@ pub struct Identity {
     pub netns: NetnsId,
     /// Its addresses.
     pub tuple: FourTuple,
+}
+
+/// The two queues of a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// Connections that wait for accept(): `Recv-Q` of `ss -ltn`.
+    pub accept: u32,
+    /// Handshakes in progress.
+    pub syn: u32,
+    /// The limit of either, `Send-Q` of `ss -ltn`: listen()'s backlog, at most `net.core.somaxconn`.
+    pub limit: u32,
+    /// SYNs and final acknowledgements that were thrown away since listen().
+    pub drops: u32,
 }
 
 /// What a scan can find.

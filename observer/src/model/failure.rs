@@ -117,12 +117,11 @@ impl FailureRow {
         match (kind, self.ports) {
             (FailureKind::PortsExhausted, None) => format!("no free port {local} → {remote}"),
             (FailureKind::PortsExhausted, Some(ports)) => {
-                let taken = ports.usable() - ports.left_at_most();
                 let causes = [(ports.time_wait, "in TIME_WAIT"), (ports.blocked.unwrap_or(0), "blocked by bind()")];
                 let causes = causes.into_iter().filter(|(count, _)| *count > 0);
                 let causes = causes.map(|(count, what)| format!(", {} {what}", grouped(count.into())));
                 let causes = causes.collect::<Vec<_>>().concat();
-                let (taken, usable) = (grouped(taken.into()), grouped(ports.usable().into()));
+                let (taken, usable) = (grouped(ports.taken().into()), grouped(ports.usable().into()));
                 format!("{taken} of {usable} ports {local} → {remote} in use{causes}")
             }
             (FailureKind::TupleInUse, _) => format!("the four-tuple {local} → {remote} is in use"),

@@ -48,12 +48,18 @@ impl PortUse {
         self.usable().saturating_sub(blocked + self.used + self.time_wait)
     }
 
+    /// Ports that connect() cannot choose any more.
+    #[must_use]
+    pub const fn taken(self) -> u32 {
+        self.usable() - self.left_at_most()
+    }
+
     /// The part that is taken, 0 to 1.
     #[must_use]
     pub fn ratio(self) -> f64 {
         match self.usable() {
             0 => 1.0,
-            usable => f64::from(usable - self.left_at_most()) / f64::from(usable),
+            usable => f64::from(self.taken()) / f64::from(usable),
         }
     }
 

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Model,
-    event::Identity,
+    event::{Identity, Queues},
     snapshot::{Direction, EndpointKey},
     units::{NetnsId, Process, SocketId},
 };
@@ -21,6 +21,10 @@ pub(super) struct Listener {
     pub(super) generation: u32,
     /// The last pass over open files that saw its process hold it.
     pub(super) held_in_pass: u8,
+    /// bind() named its port, as the last scan has found: it will want the same when it starts anew.
+    pub(super) chose_port: bool,
+    /// As the last scan found them.
+    pub(super) queues: Option<Queues>,
 }
 
 impl Listener {
@@ -42,8 +46,8 @@ impl ListenerTable {
         self.by_id.get_mut(&id)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Listener> {
-        self.by_id.values()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SocketId, &Listener)> {
+        self.by_id.iter().map(|(id, listener)| (*id, listener))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Listener> {
@@ -110,6 +114,8 @@ impl Model {
             process,
             generation: self.generation,
             held_in_pass: self.holder_pass.number,
+            chose_port: false,
+            queues: None,
         };
         let endpoint = self.endpoint(listener.key());
         self.endpoints.touch(endpoint, self.now).listeners += 1;

@@ -7,10 +7,12 @@
 
 mod bound;
 mod direction;
+mod early_binds;
 mod endpoint;
 pub mod event;
 pub mod failure;
 pub mod filter;
+pub mod finding;
 pub mod headroom;
 pub mod history;
 mod holders;
@@ -25,6 +27,7 @@ pub mod snapshot;
 mod socket;
 pub mod trust;
 pub mod units;
+pub mod wall;
 
 use std::{collections::hash_map::Entry, net::SocketAddr, time::Duration};
 
@@ -32,6 +35,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::{
     bound::BoundTable,
+    early_binds::EarlyBinds,
     endpoint::{DestinationTable, EndpointTable, Flow},
     event::{Binding, Event, Identity},
     failure::{FailureKey, FailureKind, FailureTable, Local},
@@ -44,6 +48,7 @@ use self::{
     socket::{Acceptance, Socket, SocketTable, TupleKey},
     trust::{HookStatus, Losses, Trust},
     units::{FourTuple, NetnsId, Process, SocketId, TcpState},
+    wall::Trends,
 };
 
 /// What the model rests on.
@@ -73,6 +78,8 @@ pub struct Model {
     ripening: Ripening,
     /// Ports have become few somewhere.
     wants_scan: bool,
+    early_binds: EarlyBinds,
+    trends: Trends,
     namespaces: FxHashMap<NetnsId, Namespace>,
     /// Namespaces that events or open files have named and nobody has read yet.
     unread: FxHashSet<NetnsId>,
@@ -100,7 +107,7 @@ impl Model {
     /// Takes in one event. `now` is time since start and never goes back.
     pub fn apply(&mut self, event: &Event, now: Duration) {
         self.now = now;
-        let of_scan = matches!(event, Event::Scanned { .. } | Event::Held { .. });
+        let of_scan = matches!(event, Event::Scanned { .. } | Event::Queues { .. } | Event::Held { .. });
         self.trust.events_total += u64::from(!of_scan);
         match *event {
             Event::State { socket, at, old, new, by, orphan, unsent, binding, timestamps } => {
@@ -156,6 +163,11 @@ impl Model {
                 self.note_namespace(netns);
                 let key = FailureKey { kind, netns, call, process: by, local, remote: None };
                 self.failures.add(key, self.now, None);
+            }
+            Event::Queues { id, netns, queues } => {
+                if let Some(listener) = self.listeners.get_mut(id).filter(|listener| listener.netns == netns) {
+                    listener.queues = Some(queues);
+                }
             }
             Event::Held { id, netns, by, bound_port, .. } => {
                 self.note_namespace(netns);
@@ -219,6 +231,7 @@ impl Model {
         self.destinations.retain(|row| self.endpoints.get(row.endpoint).key.netns != netns);
         self.endpoints.retain(|row| row.key.netns != netns);
         self.namespaces.remove(&netns);
+        self.early_binds.forget(netns);
     }
 
     fn sockets_of(&self, netns: NetnsId) -> impl Iterator<Item = &Socket> {

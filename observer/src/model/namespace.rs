@@ -25,6 +25,42 @@ pub struct NamespaceReading {
     pub time_wait: Option<u32>,
     /// `CurrEstab` of /proc/net/snmp: sockets in ESTABLISHED or CLOSE_WAIT.
     pub established_or_close_wait: Option<u32>,
+    /// `net.core.somaxconn`
+    pub somaxconn: Option<u32>,
+    /// `net.ipv4.tcp_max_tw_buckets`
+    pub tcp_max_tw_buckets: Option<u64>,
+    /// `TCPTimeWaitOverflow` of /proc/net/netstat: sockets that closed without TIME_WAIT because there were too many.
+    pub time_wait_overflows: Option<u64>,
+    /// Connection tracking.
+    pub conntrack: Option<Conntrack>,
+    /// What every namespace shows of the whole host.
+    pub shared: Shared,
+}
+
+/// Connection tracking of a namespace (net/netfilter/nf_conntrack_core.c).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conntrack {
+    /// Connections that are tracked: `net.netfilter.nf_conntrack_count`.
+    pub count: u64,
+    /// `net.netfilter.nf_conntrack_max`
+    pub max: u64,
+    /// Packets that found no room, and connections that were dropped to make some, since boot.
+    pub dropped: Option<u64>,
+}
+
+/// Numbers of all namespaces together, as one of them shows them; limits are shown by the first namespace alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shared {
+    /// `orphan` of /proc/net/sockstat: sockets that no process holds any more.
+    pub orphans: Option<u64>,
+    /// `alloc` of /proc/net/sockstat: TCP sockets of any state that have a full `struct sock`.
+    pub allocated: Option<u64>,
+    /// `mem` of /proc/net/sockstat: pages that TCP's buffers take.
+    pub memory_pages: Option<u64>,
+    /// `net.ipv4.tcp_max_orphans`
+    pub tcp_max_orphans: Option<u64>,
+    /// The third number of `net.ipv4.tcp_mem`.
+    pub tcp_mem_max_pages: Option<u64>,
 }
 
 impl NamespaceReading {

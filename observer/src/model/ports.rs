@@ -269,7 +269,7 @@ impl Model {
         let Some(namespace) = namespaces.get_mut(&netns) else { return };
         let ports = &mut namespace.ports;
         ports.reset(&namespace.reading);
-        let listening = listeners.iter().filter(|it| it.netns == netns).map(|it| it.port);
+        let listening = listeners.iter().map(|(_, it)| it).filter(|it| it.netns == netns).map(|it| it.port);
         let bound = bound.iter().filter(|it| it.netns == netns).map(|it| it.port);
         listening.chain(bound).for_each(|port| ports.hold(port));
         for socket in sockets.iter().filter(|it| endpoints.get(it.endpoint).key.netns == netns) {

@@ -24,6 +24,7 @@ impl Model {
         let Some(netns) = self.scanning.take() else { return };
         self.now = now;
         self.sweep(netns);
+        self.early_binds.finish(netns);
         if let Some(namespace) = self.namespaces.get_mut(&netns) {
             namespace.scanned = true;
         }
@@ -44,21 +45,31 @@ impl Model {
         self.unbind(socket.id);
         match found {
             Found::Full(TcpState::Closed) => {}
-            Found::Full(TcpState::Listen) => self.on_scanned_listener(socket),
-            Found::Full(state) => self.on_scanned_socket(socket, state, binding),
-            Found::TimeWait { .. } | Found::Request => self.on_scanned_mini(socket, found, binding),
+            Found::Full(TcpState::Listen) => self.on_scanned_listener(socket, binding),
+            Found::Full(state) => {
+                self.on_scanned_socket(socket, state, binding);
+                self.note_early_bind(socket, binding);
+            }
+            Found::TimeWait { .. } | Found::Request => {
+                self.on_scanned_mini(socket, found, binding);
+                self.note_early_bind(socket, binding);
+            }
         }
     }
 
-    fn on_scanned_listener(&mut self, socket: &Identity) {
+    fn on_scanned_listener(&mut self, socket: &Identity, binding: Binding) {
         let generation = self.generation;
         if let Some(known) = self.listeners.get_mut(socket.id)
             && (known.netns, known.ip, known.port) == (socket.netns, socket.tuple.local_ip, socket.tuple.local_port)
         {
             known.generation = generation;
+            known.chose_port = binding.port_locked;
             return;
         }
         self.add_listener(socket, None);
+        if let Some(listener) = self.listeners.get_mut(socket.id) {
+            listener.chose_port = binding.port_locked;
+        }
         self.trust.drift.added += u64::from(self.was_scanned(socket.netns));
     }
 
@@ -124,5 +135,6 @@ impl Model {
         let endpoints = &mut self.endpoints;
         self.destinations.evict(|endpoint| endpoints.forget_destination(endpoint));
         self.endpoints.evict(now);
+        self.sample_walls();
     }
 }

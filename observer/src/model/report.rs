@@ -36,6 +36,7 @@ impl Model {
             })
             .collect();
         endpoints.sort_unstable_by_key(|row| (Reverse(row.sockets), row.key));
+        let namespaces = self.namespace_rows(&endpoints);
         Snapshot {
             taken_at,
             uptime,
@@ -49,7 +50,9 @@ impl Model {
                 opened_per_second: self.totals.opened_per_second,
                 closed_per_second: self.totals.closed_per_second,
             },
-            namespaces: self.namespace_rows(&endpoints),
+            walls: self.walls(),
+            findings: self.findings(&endpoints, &namespaces),
+            namespaces,
             endpoints,
             host: self.host.clone(),
             trust: self.trust.clone(),
@@ -140,7 +143,7 @@ impl Model {
     }
 
     /// The ports from the local ip towards the destination.
-    fn port_use(&self, row: &Destination, namespace: Option<&Namespace>) -> Option<PortUse> {
+    pub(super) fn port_use(&self, row: &Destination, namespace: Option<&Namespace>) -> Option<PortUse> {
         namespace.and_then(|namespace| {
             Some(PortUse {
                 range: namespace.reading.port_range?.size(),

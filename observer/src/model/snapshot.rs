@@ -8,10 +8,12 @@ use std::{
 
 use super::{
     failure::FailureRow,
+    finding::Finding,
     headroom::PortUse,
     history::History,
     trust::Trust,
     units::{NetnsId, PortRange, Process, StateCounts},
+    wall::Wall,
 };
 
 /// The state of the host at one moment.
@@ -29,6 +31,10 @@ pub struct Snapshot {
     pub namespaces: Vec<NamespaceRow>,
     /// Readings that belong to the whole host.
     pub host: Host,
+    /// What can run out, the most urgent first.
+    pub walls: Vec<Wall>,
+    /// What is likely to be wrong, and what to do about it.
+    pub findings: Vec<Finding>,
     /// How far the numbers can be trusted.
     pub trust: Trust,
     /// What the kernel refused, the newest first; older groups are left out.
@@ -183,8 +189,29 @@ pub struct Host {
     pub kernel: String,
     /// Open files: the first and third number of /proc/sys/fs/file-nr.
     pub files: Option<FileUse>,
+    /// `fs.nr_open`: what no process may raise its limit of file descriptors above.
+    pub nr_open: Option<u64>,
+    /// The processes nearest to their own limit of file descriptors, the nearest first.
+    pub processes: Vec<ProcessFiles>,
+    /// Memory.
+    pub memory: Option<Memory>,
+}
+
+impl Host {
     /// The process nearest to its own limit of file descriptors.
-    pub fullest_process: Option<ProcessFiles>,
+    #[must_use]
+    pub fn fullest_process(&self) -> Option<&ProcessFiles> {
+        self.processes.first()
+    }
+}
+
+/// Memory that is free, and what a socket takes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// `MemAvailable` of /proc/meminfo, in bytes.
+    pub available: u64,
+    /// Bytes of slab memory that an idle established socket takes, by /proc/slabinfo; what it buffers comes on top.
+    pub per_socket: u64,
 }
 
 /// Open files of the host.
@@ -198,7 +225,7 @@ pub struct FileUse {
 
 impl FileUse {
     /// More handles than memory could ever hold: what systemd and modern kernels set instead of a limit.
-    const ASTRONOMICAL: u64 = 1 << 40;
+    pub(super) const ASTRONOMICAL: u64 = 1 << 40;
 
     /// `fs.file-max`, unless it is no limit in practice.
     #[must_use]
@@ -216,6 +243,8 @@ pub struct ProcessFiles {
     pub open: u64,
     /// Its soft limit (`ulimit -n`, `RLIMIT_NOFILE`); `None` for unlimited.
     pub soft_limit: Option<u64>,
+    /// What it may raise that to without CAP_SYS_RESOURCE; `None` for unlimited.
+    pub hard_limit: Option<u64>,
 }
 
 impl ProcessFiles {

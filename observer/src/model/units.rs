@@ -11,7 +11,7 @@ pub struct NetnsId(pub u32);
 pub struct Pid(pub u32);
 
 /// A socket, by the address of its `struct sock`: unique among living sockets, reused after destruction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId(pub u64);
 
 /// A process and its command name.

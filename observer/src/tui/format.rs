@@ -56,6 +56,11 @@ pub(crate) fn duration(value: Duration) -> String {
     }
 }
 
+/// A time to come, foretold no better than this: one unit.
+pub(crate) fn forecast(value: Duration) -> String {
+    duration(value).split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
 /// How long something took.
 pub(crate) fn took(value: Duration) -> String {
     match value.as_millis() {
@@ -146,6 +151,22 @@ fn cut(text: &str, width: usize, tail: usize) -> String {
     }
     out.extend(ending.into_iter().rev());
     out
+}
+
+/// The text in lines of at most `width` columns, broken between words.
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if text_width(line) + 1 + text_width(word) <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// A width as the layout takes it.

@@ -17,6 +17,12 @@ const PANEL_WIDTH: u16 = 38;
 /// From here on there is room for a third header line, a second trust line and the longer headroom.
 const TALL_FROM: u16 = 20;
 
+/// From here on the panel has room for the walls below the headroom.
+const WALLS_BESIDE_FROM: u16 = 44;
+const WALLS_PANEL: u16 = 12;
+/// From here on there is room for more than one wall below the table.
+const WALLS_BELOW_FROM: u16 = 30;
+
 /// The parts of the screen; those that are left out have no height.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Areas {
@@ -25,6 +31,7 @@ pub(crate) struct Areas {
     pub(crate) tabs: Rect,
     pub(crate) screen: Rect,
     pub(crate) headroom: Headroom,
+    pub(crate) walls: Walls,
     pub(crate) trust: Rect,
     pub(crate) footer: Rect,
 }
@@ -38,6 +45,13 @@ pub(crate) enum Headroom {
     Below(Rect),
 }
 
+/// Where the walls stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Walls {
+    Panel(Rect),
+    Strip(Rect),
+}
+
 /// Whether anything but a complaint fits.
 pub(crate) const fn is_too_small(area: Rect) -> bool {
     area.width < MIN_WIDTH || area.height < MIN_HEIGHT
@@ -49,31 +63,44 @@ pub(crate) fn usable(area: Rect) -> Rect {
 }
 
 impl Areas {
-    pub(crate) fn of(area: Rect, banner: bool, shown: Screen) -> Self {
+    /// `banner`: whether something is missing; `findings`: whether something is likely to be wrong.
+    pub(crate) fn of(area: Rect, banner: bool, findings: bool, shown: Screen) -> Self {
         let tall = area.height >= TALL_FROM;
         let is_main = shown == Screen::Endpoints;
         let beside = tall && area.width >= BESIDE_FROM;
         let below = if tall { 6 } else { 3 };
-        let [header, banner, tabs, middle, low, trust, footer] = Layout::vertical([
+        let walls_beside = beside && area.height >= WALLS_BESIDE_FROM;
+        let walls_below = match area.height {
+            _ if walls_beside || !tall => 0,
+            WALLS_BELOW_FROM.. if !beside => 5,
+            _ => 1,
+        };
+        let walls_below = if walls_below > 0 && is_main { walls_below + u16::from(findings) } else { 0 };
+        let [header, banner, tabs, middle, low, strip, trust, footer] = Layout::vertical([
             Constraint::Length(if tall { 3 } else { 2 }),
             Constraint::Length(u16::from(banner)),
             Constraint::Length(1),
             Constraint::Fill(1),
             Constraint::Length(if beside || !is_main { 0 } else { below }),
+            Constraint::Length(walls_below),
             Constraint::Length(if tall { 2 } else { 1 }),
             Constraint::Length(1),
         ])
         .areas(area);
-        let (screen, headroom) = if !is_main {
-            (middle, Headroom::None)
+        let (screen, headroom, walls) = if !is_main {
+            (middle, Headroom::None, Walls::Strip(strip))
         } else if beside {
             let [screen, panel] =
                 Layout::horizontal([Constraint::Fill(1), Constraint::Length(PANEL_WIDTH)]).spacing(1).areas(middle);
-            (screen, Headroom::Beside(panel))
+            let walls_panel = if walls_beside { WALLS_PANEL } else { 0 };
+            let [headroom, walls] =
+                Layout::vertical([Constraint::Fill(1), Constraint::Length(walls_panel)]).areas(panel);
+            let walls = if walls_beside { Walls::Panel(walls) } else { Walls::Strip(strip) };
+            (screen, Headroom::Beside(headroom), walls)
         } else {
-            (middle, Headroom::Below(low))
+            (middle, Headroom::Below(low), Walls::Strip(strip))
         };
-        Self { header, banner, tabs, screen, headroom, trust, footer }
+        Self { header, banner, tabs, screen, headroom, walls, trust, footer }
     }
 }
 

@@ -16,7 +16,7 @@
 //! **Invariant**: `view` takes shared references only: pausing, sorting and scrolling never reach the engine.
 //! **Invariant**: text from outside is drawn only through `format::printable`.
 
-mod format;
+pub(crate) mod format;
 mod input;
 mod keymap;
 mod layout;

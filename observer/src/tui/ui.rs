@@ -76,7 +76,12 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         Message::Close if !ui.screens.has_cursor() => ui.prompt.clear(),
         Message::Move(_) | Message::Close | Message::NextSort | Message::ReverseSort => {
             let data = ui.paused.as_deref().unwrap_or(latest);
-            let areas = Areas::of(layout::usable(ui.area), trust::alarm(data).is_some(), ui.screens.shown);
+            let areas = Areas::of(
+                layout::usable(ui.area),
+                trust::alarm(data).is_some(),
+                !data.findings.is_empty(),
+                ui.screens.shown,
+            );
             ui.screens.update(data, &ui.prompt.filter, areas.screen, message);
         }
     }

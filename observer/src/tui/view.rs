@@ -11,7 +11,7 @@ use ratatui::{
 
 use super::{
     format, keymap,
-    layout::{self, Areas, Headroom, MIN_HEIGHT, MIN_WIDTH},
+    layout::{self, Areas, Headroom, MIN_HEIGHT, MIN_WIDTH, Walls},
     message::Message,
     prompt::Prompt,
     screen::Screen,
@@ -20,7 +20,7 @@ use super::{
     widget::{
         header, headroom, help,
         parts::{self, Part},
-        trust,
+        trust, walls,
     },
 };
 use crate::model::snapshot::Snapshot;
@@ -35,7 +35,7 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     }
     let data = ui.shown(latest);
     let alarm = trust::alarm(data);
-    let areas = Areas::of(area, alarm.is_some(), ui.screens.shown);
+    let areas = Areas::of(area, alarm.is_some(), !data.findings.is_empty(), ui.screens.shown);
 
     header::view(data, theme, areas.header, buf);
     badge(ui, latest, theme, areas.header, buf);
@@ -48,6 +48,10 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
         Headroom::None => {}
         Headroom::Beside(area) => headroom::panel(data, theme, area, buf),
         Headroom::Below(area) => headroom::compact(data, theme, area, buf),
+    }
+    match areas.walls {
+        Walls::Panel(area) => walls::panel(data, theme, area, buf),
+        Walls::Strip(area) => walls::strip(data, theme, area, buf),
     }
     trust::view(data, theme, areas.trust, buf);
     if ui.prompt.is_open || !ui.prompt.text.is_empty() {

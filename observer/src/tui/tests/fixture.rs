@@ -10,13 +10,15 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 use crate::{
     model::{
+        finding::{Finding, FindingKind},
         headroom::PortUse,
         snapshot::{
             DestinationRow, Direction, EndpointKey, EndpointRow, FileUse, Host, NamespaceRow, ProcessFiles, Snapshot,
             Totals,
         },
         trust::{Drift, FailedRung, Hook, HookStatus, Losses, Rung, ScanSummary, Trust},
-        units::{NetnsId, Pid, PortRange, Process, StateCounts, TcpState},
+        units::{NetnsId, Pid, PortRange, Process, SocketId, StateCounts, TcpState},
+        wall::{Subject, Wall, WallKind},
     },
     tui::{theme::Theme, ui::Ui, view},
 };
@@ -80,6 +82,10 @@ pub(super) fn destination(remote: &str, used: u32, time_wait: u32) -> Destinatio
     }
 }
 
+fn files(process: Process, open: u64, soft_limit: u64) -> ProcessFiles {
+    ProcessFiles { process, open, soft_limit: Some(soft_limit), hard_limit: Some(1 << 20) }
+}
+
 fn hooks() -> Vec<HookStatus> {
     let failed = |rung, because: &str| FailedRung { rung, because: because.to_owned() };
     let status = |hook, rung, failed| HookStatus { hook, rung: Some(rung), failed };
@@ -113,8 +119,12 @@ pub(super) fn empty() -> Snapshot {
         host: Host {
             kernel: "6.12.48-generic".to_owned(),
             files: Some(FileUse { allocated: 2_112, max: i64::MAX as u64 }),
-            fullest_process: Some(ProcessFiles { process: process(812, "sshd"), open: 12, soft_limit: Some(1_024) }),
+            nr_open: Some(1 << 20),
+            processes: vec![files(process(812, "sshd"), 12, 1_024)],
+            memory: None,
         },
+        walls: Vec::new(),
+        findings: Vec::new(),
         trust: Trust {
             hooks: hooks(),
             events_total: 24,
@@ -184,10 +194,54 @@ pub(super) fn busy() -> Snapshot {
     };
     data.namespaces[0].time_wait = 2_000;
     data.namespaces[0].established = 90_013;
-    data.host.fullest_process =
-        Some(ProcessFiles { process: process(1_234_567, "nginx"), open: 70_019, soft_limit: Some(73_000) });
+    data.host.processes = vec![files(process(1_234_567, "nginx"), 70_019, 73_000)];
     data.host.files = Some(FileUse { allocated: 94_208, max: 1_048_576 });
+    data.walls = walls();
     data.trust.events_per_second = 4_816.0;
+    data
+}
+
+/// What a busy host can run out of, the most urgent first.
+fn walls() -> Vec<Wall> {
+    let wall = |kind, subject, used, maximum| Wall {
+        kind,
+        subject,
+        netns_name: None,
+        process: None,
+        used,
+        maximum,
+        hits: None,
+        slope: None,
+    };
+    let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let nginx = Some(process(1_234_567, "nginx"));
+    let listener = Subject::Listener { netns: NETNS, local: address("127.0.0.1:8080"), id: SocketId(1) };
+    let local_ip = [127, 0, 0, 1].into();
+    let destination = Subject::Destination { netns: NETNS, local_ip, remote: address("127.0.0.1:8080") };
+    vec![
+        Wall { process: nginx, hits: Some(14), ..wall(WallKind::AcceptQueue, listener, 129, 129) },
+        Wall { slope: Some(50.0), ..wall(WallKind::Ports, destination, 22_010, 28_232) },
+        Wall { process: nginx, ..wall(WallKind::ProcessFiles, Subject::Process(Pid(1_234_567)), 70_019, 73_000) },
+        wall(WallKind::HostFiles, Subject::Host, 94_208, 1_048_576),
+        wall(WallKind::TimeWait, Subject::Namespace(NETNS), 2_000, 131_072),
+        wall(WallKind::TcpMemory, Subject::Host, 5_000, 575_802),
+    ]
+}
+
+/// A busy host where something is likely to be wrong.
+pub(super) fn ailing() -> Snapshot {
+    let mut data = busy();
+    let finding = |kind, sentence: &str| Finding {
+        kind,
+        netns: NETNS,
+        sentence: sentence.to_owned(),
+        evidence: "numbers".to_owned(),
+        remedy: "what to do",
+    };
+    data.findings = vec![
+        finding(FindingKind::BindBeforeConnect, "load-generator (4242) calls bind() before connect() from 127.0.0.1."),
+        finding(FindingKind::ReservedInRange, "Much of the ephemeral range is reserved."),
+    ];
     data
 }
 

@@ -45,6 +45,8 @@ fn durations_have_two_units_at_most() {
     ] {
         assert_eq!(format::duration(Duration::from_millis(millis)), expected);
     }
+    assert_eq!(format::forecast(Duration::from_secs(124)), "2 min");
+    assert_eq!(format::forecast(Duration::from_millis(450)), "0.4 s");
     assert_eq!(format::took(Duration::from_micros(300)), "<1 ms");
     assert_eq!(format::took(Duration::from_millis(17)), "17 ms");
     assert_eq!(format::took(Duration::from_millis(1_250)), "1.2 s");
@@ -115,7 +117,7 @@ fn names_from_outside_cannot_speak_to_the_terminal() {
     let mut row = inbound([1, 2, 3, 4], 5, &[]);
     let comm = Comm::new(*b"a\x1b[31m\n\x07\xff\xe2\x80\xaez\0\0\0");
     row.process = Some(crate::model::units::Process { comm, pid: crate::model::units::Pid(1) });
-    data.host.fullest_process.as_mut().unwrap().process.comm = comm;
+    data.host.processes[0].process.comm = comm;
     data.endpoints.push(row);
     for (width, height) in [(60, 18), (80, 24), (160, 50)] {
         let text = text(&ui(width, height), &data);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use super::fixture::{arc, blind, busy, degraded, empty, losing, one, text, thousands, ui};
+use super::fixture::{ailing, arc, blind, busy, degraded, empty, losing, one, text, thousands, ui};
 use crate::{
     model::snapshot::Snapshot,
     tui::{
@@ -40,7 +40,7 @@ fn before_the_first_scan() {
     data.trust.last_scan = None;
     data.namespaces.clear();
     data.host.files = None;
-    data.host.fullest_process = None;
+    data.host.processes.clear();
     assert_snapshot!("before_first_scan_80x24", shot(&data, SMALL));
 }
 
@@ -57,6 +57,14 @@ fn busy_host() {
     assert_snapshot!("busy_160x50", shot(&busy(), LARGE));
     assert_snapshot!("busy_220x60", shot(&busy(), (220, 60)));
     assert_snapshot!("busy_60x16", shot(&busy(), (60, 16)));
+}
+
+#[test]
+fn something_is_likely_to_be_wrong() {
+    assert_snapshot!("ailing_80x24", shot(&ailing(), SMALL));
+    assert_snapshot!("ailing_100x40", shot(&ailing(), (100, 40)));
+    assert_snapshot!("ailing_160x50", shot(&ailing(), LARGE));
+    assert_snapshot!("ailing_60x16", shot(&ailing(), (60, 16)));
 }
 
 #[test]
@@ -124,7 +132,7 @@ fn several_namespaces() {
 fn no_size_panics() {
     for width in [0, 1, 2, 59, 60, 61, 79, 80, 100, 116, 117, 118, 300] {
         for height in [0, 1, 2, 15, 16, 17, 19, 20, 21, 33] {
-            for data in [empty(), losing()] {
+            for data in [empty(), losing(), ailing()] {
                 shot(&data, (width, height));
                 shot_after(&[Message::ToggleHelp, Message::Move(Move::Last)], data, (width, height));
             }

@@ -226,7 +226,7 @@ fn short_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
 }
 
 fn process_entry(label: &'static str, data: &Snapshot, room: usize) -> Entry {
-    let Some(files) = &data.host.fullest_process else {
+    let Some(files) = data.host.fullest_process() else {
         return Entry { label, text: "unknown".to_owned(), fill: None };
     };
     let numbers = descriptors(files, "files");
@@ -290,7 +290,7 @@ fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
         }
     }
     items.extend([gap(), title("Fullest process")]);
-    match &data.host.fullest_process {
+    match data.host.fullest_process() {
         None => items.push(text("unknown".to_owned())),
         Some(files) => {
             items.push(text(format::process(&format::comm(files.process.comm), files.process.pid.0, width)));

@@ -31,6 +31,11 @@ const WORDS: &[(&str, &str)] = &[
         "blocked",
         "Ports that some socket has bound by hand or listens on, whatever its address: connect() passes them over.",
     ),
+    (
+        "wall",
+        "Something that can run out. First those that are full within the hour at the slope of the last half minute, \
+                  then the fullest. `observer limits` tells of each how to raise it.",
+    ),
     ("lost", "Records of the kernel that did not arrive. The next scan puts the counts right."),
     ("drift", "What scans found that no event had told."),
     ("scan", "A look at the kernel's whole socket table."),
@@ -103,23 +108,8 @@ fn lines(theme: &Theme, width: u16) -> Vec<Line<'static>> {
 
 fn entry(out: &mut Vec<Line<'static>>, label: &str, text: &str, theme: &Theme, width: u16) {
     let room = usize::from(width).saturating_sub(LABEL).max(1);
-    for (i, part) in wrapped(text, room).into_iter().enumerate() {
+    for (i, part) in format::wrapped(text, room).into_iter().enumerate() {
         let label = if i == 0 { label } else { "" };
         out.push(Line::from(vec![Span::styled(format!("{label:<LABEL$}"), theme.strong), Span::raw(part)]));
     }
-}
-
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.is_empty() => line.push_str(word),
-            Some(line) if format::text_width(line) + 1 + format::text_width(word) <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }

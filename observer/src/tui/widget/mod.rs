@@ -7,3 +7,4 @@ pub(crate) mod help;
 pub(crate) mod parts;
 pub(crate) mod sparkline;
 pub(crate) mod trust;
+pub(crate) mod walls;

@@ -1,0 +1,206 @@
+//! `observer check`: the walls as a plugin for monitoring systems sees them. One line, then exit status 0 (OK),
+//! 1 (WARNING), 2 (CRITICAL) or 3 (UNKNOWN).
+//! <https://www.monitoring-plugins.org/doc/guidelines.html>
+
+use std::{
+    fmt,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use crate::{
+    engine::Options,
+    model::{
+        units::NetnsId,
+        wall::{About, Wall, WallKind},
+    },
+};
+
+/// The outcome of a check, the better first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// Every wall is far.
+    Ok = 0,
+    /// A wall is at `--warn` or beyond.
+    Warning,
+    /// A wall is at `--crit` or beyond.
+    Critical,
+    /// The walls could not be seen, or the command line was wrong.
+    Unknown,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ok => "OK",
+            Self::Warning => "WARNING",
+            Self::Critical => "CRITICAL",
+            Self::Unknown => "UNKNOWN",
+        })
+    }
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(status as u8)
+    }
+}
+
+/// How full a wall may be, in percent.
+#[derive(Clone, Copy, Debug)]
+pub struct Thresholds {
+    /// From here on it is a warning.
+    pub warn: u8,
+    /// From here on it is critical.
+    pub crit: u8,
+}
+
+/// Walls that are named in the line, the fullest first.
+const NAMED: usize = 4;
+
+/// Attaches, scans, and prints the line.
+pub fn run(options: Options, thresholds: Thresholds, out: &mut impl Write) -> anyhow::Result<Status> {
+    let own = crate::host::netns::current()?;
+    let snapshot = super::take(options, 0)?;
+    let (status, line) = judge(&snapshot.walls, thresholds, own);
+    let lost = snapshot.trust.losses.total();
+    let doubt = if lost > 0 { format!(" ({lost} records lost)") } else { String::new() };
+    writeln!(out, "OBSERVER {status} - {line}{doubt} | {}", performance(&snapshot.walls, thresholds))?;
+    Ok(status)
+}
+
+/// Says that nothing is known, and why.
+pub fn unknown(why: &str, out: &mut impl Write) -> io::Result<Status> {
+    let line = why.lines().find(|line| !line.is_empty()).unwrap_or_default().trim_start_matches("error: ");
+    writeln!(out, "OBSERVER UNKNOWN - {}", line.replace('|', "?"))?;
+    Ok(Status::Unknown)
+}
+
+fn status_of(wall: &Wall, thresholds: Thresholds) -> Status {
+    match wall.used {
+        used if used > highest_below(wall.maximum, thresholds.crit) => Status::Critical,
+        used if used > highest_below(wall.maximum, thresholds.warn) => Status::Warning,
+        _ => Status::Ok,
+    }
+}
+
+/// The highest number that is below `percent` of `maximum`: in the performance data, a threshold is what may just be.
+fn highest_below(maximum: u64, percent: u8) -> u64 {
+    let reached = (u128::from(maximum) * u128::from(percent)).div_ceil(100);
+    u64::try_from(reached.saturating_sub(1)).unwrap_or(u64::MAX)
+}
+
+/// The worst status, and the walls that make it; where all is well, the fullest.
+fn judge(walls: &[Wall], thresholds: Thresholds, own: NetnsId) -> (Status, String) {
+    let mut walls: Vec<&Wall> = walls.iter().collect();
+    walls.sort_by(|a, b| b.ratio().total_cmp(&a.ratio()));
+    let status = walls.iter().map(|wall| status_of(wall, thresholds)).max().unwrap_or(Status::Ok);
+    let is_full = |wall: &&&Wall| status_of(wall, thresholds) > Status::Ok;
+    let full = walls.iter().filter(is_full).count();
+    let mut words: Vec<String> = walls.iter().take(full.clamp(1, NAMED)).map(|wall| describe(wall, own)).collect();
+    if full > NAMED {
+        words.push(format!("{} more", full - NAMED));
+    }
+    let words = words.join(", ");
+    // What follows a `|` is for machines: names from outside must not say it.
+    (status, if full == 0 { format!("fullest is {words}") } else { words }.replace('|', "?"))
+}
+
+/// `ports 10.0.0.5 → 10.0.0.9:5432 81 % (22868/28232)`
+fn describe(wall: &Wall, own: NetnsId) -> String {
+    let elsewhere = match (wall.subject.netns(), wall.netns_name.as_deref()) {
+        (Some(netns), name) if netns != own => {
+            format!(" in {}", name.map_or_else(|| netns.0.to_string(), str::to_owned))
+        }
+        _ => String::new(),
+    };
+    let percent = (wall.ratio() * 100.0).floor();
+    format!("{} {}{elsewhere} {percent} % ({}/{})", wall.about().name, wall.owner(), wall.used, wall.maximum)
+}
+
+/// The fullest wall of each kind: labels that stay the same from check to check.
+fn performance(walls: &[Wall], thresholds: Thresholds) -> String {
+    let data = WallKind::ALL.into_iter().filter_map(|kind| {
+        let of_kind = walls.iter().filter(|wall| wall.kind == kind);
+        let wall = of_kind.max_by(|a, b| a.ratio().total_cmp(&b.ratio()))?;
+        let [warn, crit] = [thresholds.warn, thresholds.crit].map(|percent| highest_below(wall.maximum, percent));
+        Some(format!("'{}'={};{warn};{crit};0;{}", About::of(kind).id, wall.used, wall.maximum))
+    });
+    data.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        units::{Pid, Process},
+        wall::Subject,
+    };
+
+    const THRESHOLDS: Thresholds = Thresholds { warn: 80, crit: 95 };
+    const OWN: NetnsId = NetnsId(1);
+
+    fn ports(netns: u32, used: u64) -> Wall {
+        let (local_ip, remote) = ("10.0.0.5".parse().unwrap(), "10.0.0.9:5432".parse().unwrap());
+        Wall {
+            kind: WallKind::Ports,
+            subject: Subject::Destination { netns: NetnsId(netns), local_ip, remote },
+            netns_name: Some("blue".into()),
+            process: None,
+            used,
+            maximum: 28_232,
+            hits: None,
+            slope: None,
+        }
+    }
+
+    fn files(comm: &str) -> Wall {
+        Wall {
+            kind: WallKind::ProcessFiles,
+            subject: Subject::Process(Pid(7)),
+            process: Some(Process { pid: Pid(7), comm: comm.into() }),
+            netns_name: None,
+            maximum: 1_024,
+            ..ports(1, 100)
+        }
+    }
+
+    #[test]
+    fn a_threshold_is_reached_when_its_percentage_is() {
+        let of = |used| judge(&[ports(1, used), files("x")], THRESHOLDS, OWN).0;
+        // 80 % of 28,232 are 22,585.6 and 95 % are 26,820.4.
+        assert_eq!(
+            [22_585, 22_586, 26_820, 26_821, 28_232].map(of),
+            [Status::Ok, Status::Warning, Status::Warning, Status::Critical, Status::Critical]
+        );
+    }
+
+    #[test]
+    fn the_line_names_what_is_full_and_where() {
+        assert_eq!(
+            judge(&[files("x"), ports(1, 22_868)], THRESHOLDS, OWN).1,
+            "ports 10.0.0.5 → 10.0.0.9:5432 81 % (22868/28232)"
+        );
+        assert!(judge(&[ports(2, 28_232)], THRESHOLDS, OWN).1.contains(":5432 in blue 100 % (28232/28232)"));
+        assert_eq!(judge(&[files("x")], THRESHOLDS, OWN).1, "fullest is file descriptors x (7) 9 % (100/1024)");
+        let six: Vec<Wall> = (0..6).map(|_| ports(1, 28_232)).collect();
+        assert!(judge(&six, THRESHOLDS, OWN).1.ends_with(", 2 more"));
+    }
+
+    #[test]
+    fn performance_data_has_a_fullest_wall_of_each_kind_and_its_thresholds() {
+        assert_eq!(
+            performance(&[ports(1, 5), ports(2, 9), files("x")], THRESHOLDS),
+            "'ports'=9;22585;26820;0;28232 'process_files'=100;819;972;0;1024"
+        );
+    }
+
+    #[test]
+    fn names_from_outside_do_not_end_the_text() {
+        let (_, line) = judge(&[files("a|b\nc")], THRESHOLDS, OWN);
+        assert!(line.contains("a?b?c"), "{line}");
+        let mut out = Vec::new();
+        assert_eq!(unknown("\nno | rights\nmore", &mut out).unwrap(), Status::Unknown);
+        assert_eq!(String::from_utf8(out).unwrap(), "OBSERVER UNKNOWN - no ? rights\n");
+    }
+}

@@ -1,0 +1,327 @@
+//! `observer limits`: every wall of this host, where each comes from, and the arithmetic behind the myth of 65,536
+//! connections with this host's own numbers.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    io::{self, Write},
+    net::IpAddr,
+};
+
+use serde::Serialize;
+
+use super::wall::{FindingObject, WallObject};
+use crate::{
+    engine::Options,
+    host::{addresses, netns, processes},
+    model::{
+        snapshot::{FileUse, NamespaceRow, ProcessFiles, Snapshot},
+        units::{NetnsId, Pid, grouped_digits},
+        wall::{About, Wall, WallKind},
+    },
+    tui::format,
+};
+
+/// Attaches, scans, and prints the walls and the arithmetic.
+pub fn print(options: Options, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    let own = netns::current()?;
+    let snapshot = super::take(options, if as_json { usize::MAX } else { 1 })?;
+    let arithmetic = Arithmetic::new(&snapshot, own)?;
+    if as_json {
+        serde_json::to_writer_pretty(&mut *out, &Document::new(&snapshot, arithmetic))?;
+        out.write_all(b"\n")?;
+    } else {
+        out.write_all(render(&snapshot, own, &arithmetic).as_bytes())?;
+    }
+    out.flush().map_err(|error: io::Error| error.into())
+}
+
+#[derive(Serialize)]
+struct Document {
+    schema: u32,
+    kernel: String,
+    walls: Vec<WallObject>,
+    findings: Vec<FindingObject>,
+    arithmetic: Arithmetic,
+}
+
+impl Document {
+    fn new(snapshot: &Snapshot, arithmetic: Arithmetic) -> Self {
+        Self {
+            schema: 1,
+            kernel: snapshot.host.kernel.clone(),
+            walls: snapshot.walls.iter().map(WallObject::new).collect(),
+            findings: snapshot.findings.iter().map(FindingObject::new).collect(),
+            arithmetic,
+        }
+    }
+}
+
+/// How many four-tuples there are, in theory and on this host; what is not known is absent. The host's numbers are
+/// those of the namespace in which observer was started.
+#[derive(Serialize)]
+struct Arithmetic {
+    /// 2^96: as text, for most readers of JSON would round it.
+    connections_over_ipv4: String,
+    /// 2^64, as text too.
+    connections_of_a_local_ip: String,
+    /// 2^48
+    connections_of_a_local_endpoint: u64,
+    /// 2^16
+    connections_of_a_local_endpoint_with_a_remote_ip: u64,
+    netns: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port_range: Option<[u16; 2]>,
+    reserved_ports: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usable_ports: Option<u32>,
+    local_ipv4: usize,
+    local_ipv6: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections_to_an_ipv4_destination: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_soft_nofile: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_hard_nofile: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nr_open: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_max: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_of_an_idle_socket: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_available: Option<u64>,
+}
+
+impl Arithmetic {
+    fn new(snapshot: &Snapshot, own: NetnsId) -> io::Result<Self> {
+        let namespace = snapshot.namespaces.iter().find(|row| row.netns == own);
+        let files = processes::read(&[Pid(std::process::id())]).pop();
+        Ok(Self::of(snapshot, own, namespace, &addresses::read()?, files))
+    }
+
+    fn of(
+        snapshot: &Snapshot,
+        own: NetnsId,
+        namespace: Option<&NamespaceRow>,
+        addresses: &BTreeSet<IpAddr>,
+        files: Option<ProcessFiles>,
+    ) -> Self {
+        let range = namespace.and_then(|row| row.port_range);
+        let reserved_ports = namespace.map_or(0, |row| row.reserved_ports);
+        let usable_ports = range.map(|range| range.size() - reserved_ports);
+        let local_ipv4 = addresses.iter().filter(|ip| ip.is_ipv4()).count();
+        Self {
+            connections_over_ipv4: (1_u128 << 96).to_string(),
+            connections_of_a_local_ip: (1_u128 << 64).to_string(),
+            connections_of_a_local_endpoint: 1 << 48,
+            connections_of_a_local_endpoint_with_a_remote_ip: 1 << 16,
+            netns: own.0,
+            port_range: range.map(|range| [range.low, range.high]),
+            reserved_ports,
+            usable_ports,
+            local_ipv4,
+            local_ipv6: addresses.len() - local_ipv4,
+            connections_to_an_ipv4_destination: usable_ports.map(|ports| local_ipv4 as u64 * u64::from(ports)),
+            own_soft_nofile: files.and_then(|files| files.soft_limit),
+            own_hard_nofile: files.and_then(|files| files.hard_limit),
+            nr_open: snapshot.host.nr_open,
+            file_max: snapshot.host.files.and_then(FileUse::practical_max),
+            bytes_of_an_idle_socket: snapshot.host.memory.map(|memory| memory.per_socket),
+            bytes_available: snapshot.host.memory.map(|memory| memory.available),
+        }
+    }
+}
+
+/// Columns of the whole.
+const WIDTH: usize = 80;
+/// Columns of each part of the table of walls; two spaces between them.
+const NAME: usize = 16;
+const USED: usize = 9;
+const MAXIMUM: usize = 9;
+const PERCENT: usize = 5;
+const FULL_IN: usize = 8;
+const OWNER: usize = WIDTH - NAME - USED - MAXIMUM - PERCENT - FULL_IN - 5;
+/// Walls of one kind in the table.
+const OF_A_KIND: usize = 4;
+
+fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic) -> String {
+    let mut text = format!(
+        "{:<NAME$} {:<OWNER$} {:>USED$} {:>MAXIMUM$} {:>PERCENT$} {:>FULL_IN$}\n",
+        "WALL", "OF", "USED", "MAXIMUM", "%", "FULL IN"
+    );
+    let mut listed = [0; WallKind::ALL.len()];
+    for wall in &snapshot.walls {
+        let of_kind = &mut listed[wall.kind as usize];
+        *of_kind += 1;
+        if *of_kind <= OF_A_KIND {
+            text.push_str(&row(wall, own));
+        }
+    }
+    // Writing to a String cannot fail.
+    let _ = findings(snapshot, &mut text);
+    let _ = sources(&snapshot.walls, &mut text);
+    let _ = theory(arithmetic, &mut text);
+    let _ = practice(arithmetic, &mut text);
+    text
+}
+
+fn row(wall: &Wall, own: NetnsId) -> String {
+    let count = |number: u64, room| format::count_within(number, room);
+    let elsewhere = wall.subject.netns().filter(|netns| *netns != own).map(|netns| netns.0.to_string());
+    let elsewhere = elsewhere.map(|id| format!(" in {}", wall.netns_name.as_deref().unwrap_or(&id)));
+    let owner = format::cut_middle(&format::printable(&(wall.owner() + &elsewhere.unwrap_or_default())), OWNER);
+    let maximum = wall.practical_maximum().map_or_else(|| "no limit".to_owned(), |maximum| count(maximum, MAXIMUM));
+    let percent = (wall.ratio() * 100.0).floor().min(999.0);
+    let full_in = match wall.time_to_full() {
+        Some(time) if time.is_zero() => "full".to_owned(),
+        Some(time) => format::forecast(time),
+        None => "-".to_owned(),
+    };
+    // Padding counts characters, and all of these are one column wide.
+    format!(
+        "{:<NAME$} {owner:<OWNER$} {:>USED$} {maximum:>MAXIMUM$} {percent:>PERCENT$} {full_in:>FULL_IN$}\n",
+        wall.about().name,
+        count(wall.used, USED),
+    )
+}
+
+fn findings(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
+    if snapshot.findings.is_empty() {
+        return Ok(());
+    }
+    writeln!(text, "\nFINDINGS")?;
+    for finding in &snapshot.findings {
+        entry("", &format::printable(&finding.sentence), text)?;
+        entry("  evidence", &format::printable(&finding.evidence), text)?;
+        entry("  remedy", finding.remedy, text)?;
+    }
+    Ok(())
+}
+
+fn sources(walls: &[Wall], text: &mut String) -> std::fmt::Result {
+    writeln!(text, "\nWHERE EACH COMES FROM, HOW TO RAISE IT, AND WHAT THAT RISKS")?;
+    for kind in WallKind::ALL.into_iter().filter(|kind| walls.iter().any(|wall| wall.kind == *kind)) {
+        let About { name, source, refusal, remedy, risk, .. } = About::of(kind);
+        writeln!(text, "{name}")?;
+        for (label, words) in [("  from", source), ("  when full", refusal), ("  raise", remedy), ("  risk", risk)] {
+            entry(label, words, text)?;
+        }
+    }
+    Ok(())
+}
+
+/// A label, and words beside it in as many lines as they need.
+fn entry(label: &str, words: &str, text: &mut String) -> std::fmt::Result {
+    const LABEL: usize = 12;
+    let room = if label.is_empty() { WIDTH } else { WIDTH - LABEL };
+    for (i, line) in format::wrapped(words, room).into_iter().enumerate() {
+        match (label, i) {
+            ("", _) => writeln!(text, "{line}")?,
+            (label, 0) => writeln!(text, "{label:<LABEL$}{line}")?,
+            (_, _) => writeln!(text, "{:LABEL$}{line}", "")?,
+        }
+    }
+    Ok(())
+}
+
+fn theory(arithmetic: &Arithmetic, text: &mut String) -> std::fmt::Result {
+    writeln!(text, "\nTHE ARITHMETIC")?;
+    entry("", "A connection is {local ip, local port, remote ip, remote port}. Over IPv4 there can be", text)?;
+    let of_endpoint = arithmetic.connections_of_a_local_endpoint.to_string();
+    let of_pair = arithmetic.connections_of_a_local_endpoint_with_a_remote_ip.to_string();
+    for (power, number, which) in [
+        (96, &arithmetic.connections_over_ipv4, "in all"),
+        (64, &arithmetic.connections_of_a_local_ip, "of one local ip"),
+        (48, &of_endpoint, "of one local ip and port, as a listener has"),
+        (16, &of_pair, "of these with one remote ip: the myth"),
+    ] {
+        writeln!(text, "  2^{power} = {} {which}", grouped_digits(number))?;
+    }
+    Ok(())
+}
+
+fn practice(arithmetic: &Arithmetic, text: &mut String) -> std::fmt::Result {
+    let Arithmetic { reserved_ports, local_ipv4, local_ipv6, .. } = arithmetic;
+    writeln!(text, "On this host, in this network namespace:")?;
+    let mut line = |number: u64, what: String| writeln!(text, "  {:>13}  {what}", format::count(number));
+    if let Some(([low, high], usable)) = arithmetic.port_range.zip(arithmetic.usable_ports) {
+        line(usable.into(), format!("ports for connect(): {low}-{high}, less {reserved_ports} that are reserved"))?;
+    }
+    line(*local_ipv4 as u64, format!("local IPv4 addresses, and {local_ipv6} IPv6 (not those of lo)"))?;
+    if let Some(connections) = arithmetic.connections_to_an_ipv4_destination {
+        line(connections, "connections from these to any one IPv4 destination".to_owned())?;
+    }
+    if let Some(soft) = arithmetic.own_soft_nofile {
+        let hard = arithmetic.own_hard_nofile.map_or_else(|| "unlimited".to_owned(), format::count);
+        line(soft, format!("file descriptors of a process started here (hard limit {hard})"))?;
+    }
+    if let Some(nr_open) = arithmetic.nr_open {
+        line(nr_open, "as high as that can be raised (fs.nr_open)".to_owned())?;
+    }
+    if let Some(max) = arithmetic.file_max {
+        line(max, "open files of the whole host (fs.file-max)".to_owned())?;
+    }
+    if let Some((bytes, available)) = arithmetic.bytes_of_an_idle_socket.zip(arithmetic.bytes_available) {
+        let more = available / bytes.max(1);
+        line(more, format!("more idle sockets in {} MiB of free memory ({bytes} bytes each)", available >> 20))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::model::{
+        Basis, Model,
+        units::{PortRange, Process},
+        wall::Subject,
+    };
+
+    const OWN: NetnsId = NetnsId(1);
+
+    fn snapshot() -> Snapshot {
+        Model::new(Basis::default()).snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 0)
+    }
+
+    fn wall(kind: WallKind, subject: Subject, used: u64, maximum: u64) -> Wall {
+        let process = Some(Process { pid: Pid(1_234_567), comm: "a-long-command-".into() });
+        Wall { kind, subject, netns_name: Some("blue".into()), process, used, maximum, hits: None, slope: None }
+    }
+
+    #[test]
+    fn everything_fits_80_columns() {
+        let mut snapshot = snapshot();
+        let local = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap();
+        let id = crate::model::units::SocketId(1);
+        for kind in WallKind::ALL {
+            let subject = Subject::Listener { netns: NetnsId(4_026_532_999), local, id };
+            snapshot.walls.push(wall(kind, subject, 99_999_999_999, 4_026_532_999));
+            snapshot.walls.push(wall(kind, Subject::Host, 1, u64::MAX));
+            snapshot.walls.push(Wall { slope: Some(0.5), ..wall(kind, Subject::Host, 1_000, 1_000_000) });
+        }
+        let row = NamespaceRow {
+            netns: OWN,
+            name: None,
+            port_range: Some(PortRange { low: 1, high: 65_535 }),
+            reserved_ports: 60_000,
+            blocked_ports: Some(0),
+            tcp_tw_reuse: None,
+            established: 0,
+            time_wait: 0,
+        };
+        let addresses = ["10.0.0.1", "10.0.0.2", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into();
+        let arithmetic = Arithmetic::of(&snapshot, OWN, Some(&row), &addresses, None);
+        assert_eq!(arithmetic.connections_to_an_ipv4_destination, Some(2 * 5_535));
+        let text = render(&snapshot, OWN, &arithmetic);
+        for line in text.lines() {
+            assert!(line.chars().count() <= WIDTH, "{} columns: {line}", line.chars().count());
+        }
+        for words in ["79,228,162,514,264,337,593,543,950,336", "18,446,744,073,709,551,616", "281,474,976,710,656"] {
+            assert!(text.contains(words), "no {words} in\n{text}");
+        }
+        assert!(text.contains("no limit"), "{text}");
+    }
+}

@@ -1,0 +1,100 @@
+//! Walls and findings as JSON objects.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::model::{
+    finding::Finding,
+    wall::{Subject, Wall},
+};
+
+/// A wall. What does not apply to its kind, or is not known, is absent.
+#[derive(Serialize)]
+pub(super) struct WallObject {
+    kind: &'static str,
+    scope: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    comm: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local_ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote_ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote_port: Option<u16>,
+    used: u64,
+    maximum: u64,
+    unit: &'static str,
+    ratio: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slope_per_second: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_to_full: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hits_total: Option<u64>,
+    source: &'static str,
+    refusal: &'static str,
+    remedy: &'static str,
+    risk: &'static str,
+}
+
+impl WallObject {
+    pub(super) fn new(wall: &Wall) -> Self {
+        let about = wall.about();
+        let (scope, local, remote) = match wall.subject {
+            Subject::Host => ("host", None, None),
+            Subject::Namespace(_) => ("namespace", None, None),
+            Subject::Process(_) => ("process", None, None),
+            Subject::Destination { local_ip, remote, .. } => ("destination", Some((local_ip, None)), Some(remote)),
+            Subject::Listener { local, .. } => ("listener", Some((local.ip(), Some(local.port()))), None),
+        };
+        Self {
+            kind: about.id,
+            scope,
+            netns: wall.subject.netns().map(|netns| netns.0),
+            netns_name: wall.netns_name.as_deref().map(str::to_owned),
+            pid: wall.process.map(|process| process.pid.0),
+            comm: wall.process.map(|process| process.comm.to_string()),
+            local_ip: local.map(|(ip, _)| ip),
+            local_port: local.and_then(|(_, port)| port),
+            remote_ip: remote.map(|remote| remote.ip()),
+            remote_port: remote.map(|remote| remote.port()),
+            used: wall.used,
+            maximum: wall.maximum,
+            unit: about.unit,
+            ratio: wall.ratio(),
+            slope_per_second: wall.slope,
+            seconds_to_full: wall.time_to_full().map(|time| time.as_secs_f64()),
+            hits_total: wall.hits,
+            source: about.source,
+            refusal: about.refusal,
+            remedy: about.remedy,
+            risk: about.risk,
+        }
+    }
+}
+
+/// A finding.
+#[derive(Serialize)]
+pub(super) struct FindingObject {
+    kind: &'static str,
+    netns: u32,
+    sentence: String,
+    evidence: String,
+    remedy: &'static str,
+}
+
+impl FindingObject {
+    pub(super) fn new(finding: &Finding) -> Self {
+        let Finding { kind, netns, sentence, evidence, remedy } = finding.clone();
+        Self { kind: kind.id(), netns: netns.0, sentence, evidence, remedy }
+    }
+}

@@ -1,0 +1,62 @@
+//! Ports of the ephemeral range that clients took by bind() before connect(). The kernel has to choose such a port before
+//! it knows the destination, so nobody else's connect() gets it for any destination
+//! (`__inet_hash_connect` skips buckets with `fastreuse >= 0`).
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{
+    Model,
+    event::{Binding, Identity},
+    snapshot::{Direction, EndpointKey},
+    units::NetnsId,
+};
+
+/// As the last scan of each namespace found them.
+#[derive(Default)]
+pub(super) struct EarlyBinds {
+    last: FxHashMap<NetnsId, FxHashMap<EndpointKey, u32>>,
+    /// Distinct ports, as the running scan has found them so far.
+    running: FxHashSet<(EndpointKey, u16)>,
+}
+
+impl EarlyBinds {
+    /// How many ports the clients of an outbound endpoint took that way.
+    pub(super) fn of(&self, endpoint: &EndpointKey) -> u32 {
+        self.last.get(&endpoint.netns).and_then(|ports| ports.get(endpoint)).copied().unwrap_or(0)
+    }
+
+    /// The scan of a namespace is complete.
+    pub(super) fn finish(&mut self, netns: NetnsId) {
+        let mut counts: FxHashMap<EndpointKey, u32> = FxHashMap::default();
+        for (endpoint, _) in std::mem::take(&mut self.running) {
+            *counts.entry(endpoint).or_default() += 1;
+        }
+        self.last.insert(netns, counts);
+    }
+
+    /// The running scan will not be completed.
+    pub(super) fn abandon(&mut self) {
+        self.running = FxHashSet::default();
+    }
+
+    pub(super) fn forget(&mut self, netns: NetnsId) {
+        self.last.remove(&netns);
+    }
+}
+
+impl Model {
+    /// Takes note of how a socket that a scan has found came by its port.
+    pub(super) fn note_early_bind(&mut self, socket: &Identity, binding: Binding) {
+        // bind() to a port that it names locks the port: that client wants this port and no other.
+        if binding.port_locked || binding.explicit_bucket != Some(true) {
+            return;
+        }
+        let Identity { netns, tuple, .. } = *socket;
+        let key = EndpointKey { netns, direction: Direction::Outbound, local_ip: tuple.local_ip, local_port: None };
+        let is_usable = self.namespaces.get(&netns).is_some_and(|it| it.ports.is_usable(tuple.local_port));
+        let is_outbound = self.listeners.covering(netns, tuple.local_ip, tuple.local_port).is_none();
+        if is_usable && is_outbound && self.endpoints.find(&key).is_some() {
+            self.early_binds.running.insert((key, tuple.local_port));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Walls: everything that can run out, in one ranked list. Each has what is used, its maximum, how fast it fills, and
+//! (`about`) where the maximum comes from, how to raise it, and what that risks.
+
+mod about;
+mod survey;
+mod trend;
+
+use std::{
+    cmp::Ordering,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+pub use self::about::About;
+pub(super) use self::trend::Trends;
+use super::{
+    snapshot::FileUse,
+    units::{NetnsId, Pid, Process, SocketId},
+};
+
+/// What runs out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WallKind {
+    /// Local ports that connect() may choose, from one local ip towards one destination.
+    Ports,
+    /// File descriptors of a process.
+    ProcessFiles,
+    /// Open files of the host.
+    HostFiles,
+    /// Connections of a listener that wait for accept().
+    AcceptQueue,
+    /// Handshakes in progress at a listener.
+    SynQueue,
+    /// Connections that netfilter tracks in a namespace.
+    Conntrack,
+    /// TIME_WAIT sockets of a namespace.
+    TimeWait,
+    /// Sockets of the host that no process holds any more.
+    Orphans,
+    /// Pages that the buffers of all TCP sockets take.
+    TcpMemory,
+    /// TCP sockets that the host's memory has room for.
+    SocketMemory,
+}
+
+impl WallKind {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Ports,
+        Self::ProcessFiles,
+        Self::HostFiles,
+        Self::AcceptQueue,
+        Self::SynQueue,
+        Self::Conntrack,
+        Self::TimeWait,
+        Self::Orphans,
+        Self::TcpMemory,
+        Self::SocketMemory,
+    ];
+}
+
+/// Whose wall it is. It identifies the wall among those of its kind, from snapshot to snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subject {
+    /// The whole host.
+    Host,
+    /// A network namespace.
+    Namespace(NetnsId),
+    /// A process.
+    Process(Pid),
+    /// A destination as seen from one local ip.
+    Destination {
+        /// Its namespace.
+        netns: NetnsId,
+        /// The local ip.
+        local_ip: IpAddr,
+        /// The destination.
+        remote: SocketAddr,
+    },
+    /// A listening socket; with `SO_REUSEPORT` several have the same address.
+    Listener {
+        /// Its namespace.
+        netns: NetnsId,
+        /// The address that it is bound to.
+        local: SocketAddr,
+        /// The socket.
+        id: SocketId,
+    },
+}
+
+impl Subject {
+    /// The namespace that it belongs to, if it belongs to one.
+    #[must_use]
+    pub const fn netns(self) -> Option<NetnsId> {
+        match self {
+            Self::Namespace(netns) | Self::Destination { netns, .. } | Self::Listener { netns, .. } => Some(netns),
+            Self::Host | Self::Process(_) => None,
+        }
+    }
+}
+
+/// Something that can run out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wall {
+    /// What runs out.
+    pub kind: WallKind,
+    /// Whose it is.
+    pub subject: Subject,
+    /// The name of its namespace, if it belongs to one and that has a name.
+    pub netns_name: Option<Arc<str>>,
+    /// The process, of a process or of a listener.
+    pub process: Option<Process>,
+    /// How much is used, in [`About::unit`].
+    pub used: u64,
+    /// How much there can be.
+    pub maximum: u64,
+    /// How often this wall was hit so far, where the kernel counts that.
+    pub hits: Option<u64>,
+    /// How much more is used every second, over the last half minute; `None` until that is known.
+    pub slope: Option<f64>,
+}
+
+/// A wall that is reached within this time comes before fuller ones that stand still.
+const SOON: Duration = Duration::from_hours(1);
+/// What takes longer to fill than this is not foretold: no slope lasts that long.
+const FORETOLD: Duration = Duration::from_hours(30 * 24);
+
+impl Wall {
+    /// The part that is used, 0 to 1 and beyond: some walls are soft.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for people: 53 bits are plenty")]
+    pub fn ratio(&self) -> f64 {
+        if self.maximum == 0 { 1.0 } else { self.used as f64 / self.maximum as f64 }
+    }
+
+    /// How much there can be, unless that is no limit in practice: systemd sets fs.file-max to 2^63 - 1.
+    #[must_use]
+    pub const fn practical_maximum(&self) -> Option<u64> {
+        if self.maximum < FileUse::ASTRONOMICAL { Some(self.maximum) } else { None }
+    }
+
+    /// When it is reached at the current slope: zero if it is; `None` if it is not in sight.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a forecast: 53 bits are plenty")]
+    pub fn time_to_full(&self) -> Option<Duration> {
+        let Some(left) = self.maximum.checked_sub(self.used).filter(|left| *left > 0) else {
+            return Some(Duration::ZERO);
+        };
+        let slope = self.slope.filter(|slope| *slope > 0.0)?;
+        Duration::try_from_secs_f64(left as f64 / slope).ok().filter(|time| *time <= FORETOLD)
+    }
+
+    /// The most urgent first: what is reached soon by the time that is left, then the fullest.
+    #[must_use]
+    pub fn by_urgency(&self, other: &Self) -> Ordering {
+        let soon = |wall: &Self| wall.time_to_full().filter(|time| *time <= SOON).unwrap_or(Duration::MAX);
+        soon(self)
+            .cmp(&soon(other))
+            .then_with(|| other.ratio().total_cmp(&self.ratio()))
+            .then_with(|| (self.kind, self.subject).cmp(&(other.kind, other.subject)))
+    }
+
+    /// Where its maximum comes from, and how to raise it.
+    #[must_use]
+    pub const fn about(&self) -> &'static About {
+        About::of(self.kind)
+    }
+
+    /// Whose wall it is, in words.
+    #[must_use]
+    pub fn owner(&self) -> String {
+        let process = self.process.map(|process| format!("{} ({})", process.comm, process.pid.0));
+        match self.subject {
+            Subject::Host => "host".to_owned(),
+            Subject::Namespace(netns) => {
+                format!("namespace {}", self.netns_name.as_deref().map_or_else(|| netns.0.to_string(), str::to_owned))
+            }
+            Subject::Process(pid) => process.unwrap_or_else(|| format!("process {}", pid.0)),
+            Subject::Destination { local_ip, remote, .. } => format!("{local_ip} → {remote}"),
+            Subject::Listener { local, .. } => match process {
+                Some(process) => format!("{local} {process}"),
+                None => local.to_string(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

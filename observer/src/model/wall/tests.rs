@@ -1,0 +1,52 @@
+//! Ranking and forecasts.
+
+use super::WallKind::{Conntrack, HostFiles, Orphans, Ports, TcpMemory, TimeWait};
+use super::*;
+
+fn wall(kind: WallKind, used: u64, maximum: u64, slope: Option<f64>) -> Wall {
+    Wall { kind, subject: Subject::Host, netns_name: None, process: None, used, maximum, hits: None, slope }
+}
+
+#[test]
+fn the_time_to_full_follows_from_the_slope() {
+    let time = |used, slope| wall(Orphans, used, 100, slope).time_to_full();
+    assert_eq!(time(50, Some(0.5)), Some(Duration::from_secs(100)));
+    assert_eq!(time(100, None), Some(Duration::ZERO), "it is full");
+    assert_eq!(time(130, Some(-1.0)), Some(Duration::ZERO), "it is beyond full");
+    for never in [None, Some(0.0), Some(-3.0), Some(1e-9), Some(f64::NAN), Some(1e-300)] {
+        assert_eq!(time(50, never), None, "{never:?}");
+    }
+}
+
+#[test]
+fn what_is_full_soon_comes_first_and_then_the_fullest() {
+    let mut walls = [
+        wall(HostFiles, 90, 100, None),
+        wall(Orphans, 99, 100, Some(-1.0)),
+        wall(TcpMemory, 1, 100, Some(1.0)),
+        wall(TimeWait, 100, 100, None),
+        wall(Conntrack, 5, 1_000_000, Some(0.5)),
+        wall(Ports, 10, 100, Some(3.0)),
+    ];
+    walls.sort_by(Wall::by_urgency);
+    let order = walls.map(|wall| wall.kind);
+    assert_eq!(order, [TimeWait, Ports, TcpMemory, Orphans, HostFiles, Conntrack], "weeks away is not soon");
+}
+
+#[test]
+fn a_wall_without_room_is_full() {
+    let none = wall(Ports, 0, 0, None);
+    assert!((none.ratio() - 1.0).abs() < f64::EPSILON);
+    assert_eq!(none.time_to_full(), Some(Duration::ZERO));
+}
+
+#[test]
+fn every_kind_says_where_it_comes_from_and_what_to_do() {
+    for kind in WallKind::ALL {
+        let about = About::of(kind);
+        assert_eq!(about.kind, kind);
+        for words in [about.id, about.name, about.unit, about.source, about.refusal, about.remedy, about.risk] {
+            assert!(!words.is_empty(), "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What runs out, the most urgent first: as many lines as there is room for, from one to the whole list.
+
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    style::Style,
+    text::{Line, Span},
+    widgets::{Block, Borders, Widget},
+};
+
+use super::gauge;
+use crate::{
+    model::{
+        finding::Finding,
+        headroom::Level,
+        snapshot::Snapshot,
+        wall::{Subject, Wall},
+    },
+    tui::{format, theme::Theme},
+};
+
+/// The kind of a wall, and a space.
+const LABEL: u16 = 17;
+/// From here on a wall has its numbers and a gauge.
+const WIDE_FROM: u16 = 60;
+
+/// Lines across the screen; under a title where there are three or more.
+pub(crate) fn strip(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    if area.height < 3 {
+        return list(data, theme, area, buf);
+    }
+    let block = Block::new().borders(Borders::TOP).border_style(theme.dim).title(title(theme));
+    let inner = block.inner(area);
+    block.render(area, buf);
+    list(data, theme, inner, buf);
+}
+
+/// The same in a box.
+pub(crate) fn panel(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let block = Block::bordered().border_style(theme.dim).title(title(theme));
+    let inner = block.inner(area);
+    block.render(area, buf);
+    list(data, theme, Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner }, buf);
+}
+
+fn title(theme: &Theme) -> Line<'static> {
+    Line::styled(" Walls, the most urgent first ", theme.title)
+}
+
+/// The findings have the last line; if there are more, it says so.
+fn list(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let findings = u16::from(!data.findings.is_empty()).min(area.height.saturating_sub(1));
+    let walls = Rect { height: area.height - findings, ..area };
+    for (wall, row) in data.walls.iter().zip(walls.rows()) {
+        if area.width >= WIDE_FROM { wide(wall, theme, row, buf) } else { narrow(wall, theme, row, buf) }
+    }
+    for row in area.rows().skip(walls.height.into()) {
+        Line::styled(finding(&data.findings, row.width), theme.warning).render(row, buf);
+    }
+}
+
+/// `accept queue     0.0.0.0:80 nginx (12): 129 of 129, full   100 % full ████`
+fn wide(wall: &Wall, theme: &Theme, row: Rect, buf: &mut Buffer) {
+    let gauge_width = if row.width >= 100 { 40 } else { 22 };
+    Span::styled(wall.about().name, theme.dim).render(row, buf);
+    let room = usize::from(row.width - LABEL - gauge_width - 1);
+    let maximum = wall.practical_maximum().map_or_else(|| "no limit".to_owned(), format::count);
+    let when = when(wall).map_or_else(String::new, |when| format!(", {when}"));
+    let numbers = format!(": {} of {maximum}{when}", format::count(wall.used));
+    let owner_room = room.saturating_sub(format::text_width(&numbers));
+    let text = owner(wall, owner_room) + &numbers;
+    buf.set_string(row.x + LABEL, row.y, format::cut_end(&text, room), Style::new());
+    gauge::view(
+        wall.ratio(),
+        Level::of_ratio(wall.ratio()),
+        theme,
+        Rect { x: row.right() - gauge_width, width: gauge_width, ..row },
+        buf,
+    );
+}
+
+/// `accept queue 0.0.0.0:80 100 % full`
+fn narrow(wall: &Wall, theme: &Theme, row: Rect, buf: &mut Buffer) {
+    let part = format::percent(wall.ratio());
+    let part = when(wall).map_or_else(|| part.clone(), |when| format!("{part} {when}"));
+    let room = usize::from(row.width).saturating_sub(format::text_width(&part) + 1);
+    let name = wall.about().name;
+    let owner = owner(wall, room.saturating_sub(name.len() + 1));
+    buf.set_string(row.x, row.y, format::cut_end(&format!("{name} {owner}"), room), Style::new());
+    Line::styled(part, theme.level(Level::of_ratio(wall.ratio()))).right_aligned().render(row, buf);
+}
+
+/// Whose wall it is, or as much of it as fits: what tells it from others of its kind.
+fn owner(wall: &Wall, width: usize) -> String {
+    let whole = format::printable(&wall.owner());
+    if format::text_width(&whole) <= width {
+        return whole;
+    }
+    let short = match wall.subject {
+        Subject::Destination { remote, .. } => format!("→ {remote}"),
+        Subject::Listener { local, .. } => local.to_string(),
+        Subject::Process(_) => wall.process.map_or(whole, |process| format::comm(process.comm)),
+        Subject::Namespace(_) | Subject::Host => whole,
+    };
+    format::cut_middle(&short, width)
+}
+
+/// When it is reached: `full`, `in 2 min`.
+fn when(wall: &Wall) -> Option<String> {
+    match Level::of_ratio(wall.ratio()) {
+        Level::Full => Some("full".to_owned()),
+        _ => wall.time_to_full().map(|time| format!("in {}", format::forecast(time))),
+    }
+}
+
+fn finding(findings: &[Finding], width: u16) -> String {
+    let more = findings.len().saturating_sub(1);
+    let more = if more > 0 { format!(" (+{more})") } else { String::new() };
+    let first = findings.first().map_or_else(String::new, |finding| format::printable(&finding.sentence));
+    format::cut_end(&format!("! {first}"), usize::from(width).saturating_sub(more.len())) + &more
+}

@@ -1,0 +1,137 @@
+//! Each finding, provoked for real; and its absence where all is well.
+
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr, TcpStream},
+};
+
+use observer::model::{
+    finding::{Finding, FindingKind},
+    snapshot::Snapshot,
+};
+use socket2::{Domain, Socket, Type};
+
+use crate::{
+    sockets::set_option,
+    support::{Pairs, in_private_netns, listen, observe, run, set_sysctl, wait_until},
+    walls::start_connecting,
+};
+
+fn found(snapshot: &Snapshot, kind: FindingKind) -> Option<&Finding> {
+    snapshot.findings.iter().find(|finding| finding.kind == kind)
+}
+
+/// What a finding of this kind rests on.
+#[track_caller]
+fn evidence(snapshot: &Snapshot, kind: FindingKind) -> &str {
+    &found(snapshot, kind).unwrap_or_else(|| panic!("{kind:?} was not found: {:?}", snapshot.findings)).evidence
+}
+
+/// A client that calls bind() with port 0 before connect().
+fn bound(ip: &str, target: &str, address_without_port: bool) -> Socket {
+    let (ip, target): (IpAddr, SocketAddr) = (ip.parse().unwrap(), target.parse().unwrap());
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM, None).unwrap();
+    if address_without_port {
+        set_option(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1).unwrap();
+    }
+    socket.bind(&SocketAddr::new(ip, 0).into()).unwrap();
+    socket.connect(&target.into()).unwrap();
+    socket
+}
+
+#[test]
+fn bind_before_connect_takes_ports_from_every_destination() {
+    in_private_netns(|| {
+        set_sysctl("ipv4/ip_local_port_range", "40000 40099");
+        let listeners = ["127.0.0.1:7000", "127.0.0.1:7001"].map(|at| listen(at, 128));
+        let bound: Vec<_> = (0..30).map(|_| bound("127.0.0.2", "127.0.0.1:7000", false)).collect();
+        let snapshot = observe().snapshot(1);
+        let found = found(&snapshot, FindingKind::BindBeforeConnect).expect("a finding");
+        assert!(found.sentence.ends_with("calls bind() before connect() from 127.0.0.2."), "{found:?}");
+        assert!(found.evidence.starts_with("30 of 100 ports"), "{found:?}");
+        // That is so: another local ip gets 70 ports towards another destination.
+        let others: Vec<_> = (0..70).map(|_| TcpStream::connect("127.0.0.1:7001").unwrap()).collect();
+        assert_eq!(TcpStream::connect("127.0.0.1:7001").unwrap_err().kind(), ErrorKind::AddrNotAvailable);
+        drop((listeners, bound, others));
+    });
+}
+
+#[test]
+fn with_ip_bind_address_no_port_all_is_well() {
+    in_private_netns(|| {
+        set_sysctl("ipv4/ip_local_port_range", "40000 40099");
+        let listeners = ["127.0.0.1:7000", "127.0.0.1:7001"].map(|at| listen(at, 128));
+        let bound: Vec<_> = (0..30).map(|_| bound("127.0.0.2", "127.0.0.1:7000", true)).collect();
+        let snapshot = observe().snapshot(1);
+        assert_eq!(found(&snapshot, FindingKind::BindBeforeConnect), None);
+        let others: Vec<_> = (0..100).map(|_| TcpStream::connect("127.0.0.1:7001").unwrap()).collect();
+        drop((listeners, bound, others));
+    });
+}
+
+#[test]
+fn a_service_within_the_range_is_found_unless_its_port_is_reserved() {
+    in_private_netns(|| {
+        set_sysctl("ipv4/ip_local_port_range", "40000 40099");
+        // A listener that takes any port does not want the same one again.
+        let services = (listen("127.0.0.1:40007", 8), listen("127.0.0.1:7000", 8), listen("127.0.0.1:0", 8));
+        let snapshot = observe().snapshot(1);
+        let evidence = evidence(&snapshot, FindingKind::ListenerInRange);
+        assert!(evidence.starts_with("40007 ") && !evidence.contains("more"), "{evidence}");
+        set_sysctl("ipv4/ip_local_reserved_ports", "40007");
+        let snapshot = observe().snapshot(1);
+        assert_eq!(found(&snapshot, FindingKind::ListenerInRange), None);
+        assert_eq!(found(&snapshot, FindingKind::ReservedInRange), None, "one port is not much");
+        drop(services);
+    });
+}
+
+#[test]
+fn a_range_that_is_mostly_reserved_is_found() {
+    in_private_netns(|| {
+        set_sysctl("ipv4/ip_local_port_range", "40000 40099");
+        set_sysctl("ipv4/ip_local_reserved_ports", "39990-40019");
+        let snapshot = observe().snapshot(1);
+        let evidence = evidence(&snapshot, FindingKind::ReservedInRange);
+        assert!(evidence.contains("takes 20 of the 100 ports 40000-40099"), "{evidence}");
+    });
+}
+
+#[test]
+fn time_wait_at_one_destination_is_found() {
+    in_private_netns(|| {
+        set_sysctl("ipv4/ip_local_port_range", "40000 40099");
+        let mut pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 40);
+        assert_eq!(found(&observe().snapshot(1), FindingKind::TimeWaitAtOneDestination), None, "none is closed");
+        pairs.clients.clear();
+        pairs.accepted.clear();
+        wait_until("40 in TIME_WAIT", || run("ss", &["-Htan", "state", "time-wait"]).lines().count() == 40);
+        let snapshot = observe().snapshot(1);
+        let evidence = evidence(&snapshot, FindingKind::TimeWaitAtOneDestination);
+        assert!(evidence.starts_with("40 of 100 ports are in TIME_WAIT, of 40 "), "{evidence}");
+    });
+}
+
+#[test]
+fn a_queue_that_somaxconn_holds_short_is_found() {
+    in_private_netns(|| {
+        set_sysctl("core/somaxconn", "4");
+        let short = listen("127.0.0.1:7000", 128);
+        let own_choice = listen("127.0.0.1:7001", 2);
+        let clients = [start_connecting("127.0.0.1:7000", 8), start_connecting("127.0.0.1:7001", 8)];
+        let queues = || run("ss", &["-Hltn"]).split_whitespace().nth(1).map(str::to_owned);
+        wait_until("full queues", || {
+            run("ss", &["-Hltn"]).lines().all(|line| !line.contains(" 0 ")) && queues().is_some()
+        });
+        let snapshot = observe().snapshot(1);
+        let capped: Vec<_> =
+            snapshot.findings.iter().filter(|finding| finding.kind == FindingKind::QueueAtSomaxconn).collect();
+        assert_eq!(capped.len(), 1, "{capped:?}");
+        assert!(capped[0].sentence.contains("127.0.0.1:7000 "), "{capped:?}");
+        assert!(
+            capped[0].evidence.starts_with("5 connections wait, the limit is net.core.somaxconn = 4"),
+            "{capped:?}"
+        );
+        drop((short, own_choice, clients));
+    });
+}
