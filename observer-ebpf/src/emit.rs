@@ -32,8 +32,7 @@ fn emit_or_count<T: 'static>(record: T, loss: Loss) {
 #[inline(always)]
 pub(crate) fn emit_by_task(mut socket: SocketRecord) {
     socket.header.pid = current_tgid();
-    let comm = bpf_get_current_comm().unwrap_or([0; COMM_LEN]);
-    emit(TaskRecord { socket, comm });
+    emit(TaskRecord { socket, comm: current_comm() });
 }
 
 /// Adds one to a loss counter of this CPU. A nested softirq may lose one increment: that the slot is not 0 is exact.
@@ -45,7 +44,20 @@ pub(crate) fn count(loss: Loss) {
     }
 }
 
+/// The current process.
 #[inline(always)]
-fn current_tgid() -> u32 {
-    (bpf_get_current_pid_tgid() >> 32) as u32
+pub(crate) fn current_tgid() -> u32 {
+    (current_thread() >> 32) as u32
+}
+
+/// The current thread, with its process in the upper half.
+#[inline(always)]
+pub(crate) fn current_thread() -> u64 {
+    bpf_get_current_pid_tgid()
+}
+
+/// The current thread's name.
+#[inline(always)]
+pub(crate) fn current_comm() -> [u8; COMM_LEN] {
+    bpf_get_current_comm().unwrap_or([0; COMM_LEN])
 }

@@ -2,9 +2,11 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{PerCpuArray, RingBuf},
+    maps::{LruHashMap, PerCpuArray, RingBuf},
 };
 use observer_ebpf::abi::{Loss, Offsets, Settings};
+
+use crate::hooks::Bind;
 
 /// Every record, of hooks and of scans, in the order in which it happened. User space sets the size at load.
 #[map]
@@ -13,6 +15,10 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 /// Records lost, by [`Loss`], since load.
 #[map]
 pub(crate) static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Loss::COUNT, 0);
+
+/// What threads that are within bind() have asked for: more at once than this forget the oldest.
+#[map]
+pub(crate) static BINDS: LruHashMap<u64, Bind> = LruHashMap::with_max_entries(1024, 0);
 
 /// Filled in by user space before load; the verifier sees constants.
 #[unsafe(no_mangle)]

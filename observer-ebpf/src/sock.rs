@@ -9,8 +9,8 @@ use crate::{
     maps::{offset, setting},
 };
 
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
+pub(crate) const AF_INET: u16 = 2;
+pub(crate) const AF_INET6: u16 = 10;
 const IPPROTO_TCP: u16 = 6;
 const IPPROTO_MPTCP: u16 = 262;
 /// `SOCK_BINDPORT_LOCK` of include/net/sock.h.
@@ -170,6 +170,12 @@ impl Sock {
         self.ptr.read(offset!(tw_substate)).unwrap_or(state::TIME_WAIT)
     }
 
+    /// [`SocketFlags::UNSENT`], if the full socket has sent nothing yet.
+    #[inline(always)]
+    pub(crate) fn unsent_flag(self) -> u8 {
+        if self.ptr.read(offset!(segs_out)) == Some(0_u32) { SocketFlags::UNSENT } else { 0 }
+    }
+
     /// [`SocketFlags`] of a full socket.
     #[inline(always)]
     pub(crate) fn flags(self) -> u8 {
@@ -213,7 +219,7 @@ impl Sock {
 
 /// `::ffff:a.b.c.d`, from an address in network order.
 #[inline(always)]
-fn v4_mapped(address: u32) -> [u8; 16] {
+pub(crate) fn v4_mapped(address: u32) -> [u8; 16] {
     bytes_of([0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), address])
 }
 

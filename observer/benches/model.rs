@@ -32,7 +32,7 @@ fn client(n: u32) -> Identity {
 
 fn change(n: u32, old: TcpState, new: TcpState) -> Event {
     let by = (new == TcpState::SynSent).then(|| Process { pid: Pid(7), comm: Comm::from("client") });
-    Event::State { socket: client(n), at: Duration::ZERO, old, new, by, orphan: false }
+    Event::State { socket: client(n), at: Duration::ZERO, old, new, by, orphan: false, unsent: false }
 }
 
 /// The life of a client's socket, in the five events that the state hook tells of it, and its end.

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use crate::{
     engine::{Options, Watched},
     export::check::{self, Thresholds},
+    probe::plan::{ForcedRung, ForcedRungs},
 };
 
 /// Live TCP connections of a Linux host by local endpoint, with the ports and file descriptors that are left.
@@ -26,6 +27,13 @@ pub struct Cli {
     /// Bytes of the ring buffer between kernel and observer: a power of two, at least 4096.
     #[arg(long, global = true, value_name = "BYTES", default_value_t = Options::RING_BYTES, value_parser = ring_bytes)]
     ring_bytes: u32,
+    /// Attach a hook by this rung and no other, to find out what a kernel can do: connect=fentry|kprobe|state_hook,
+    /// accept=fexit|kretprobe|syscall_tp. Can be given once for each hook.
+    #[arg(long = "rung", global = true, value_name = "HOOK=RUNG")]
+    rungs: Vec<ForcedRung>,
+    /// Tell of EMFILE and ENFILE in every system call that makes descriptors, not only in socket and accept.
+    #[arg(long, global = true)]
+    every_fd_call: bool,
 }
 
 /// What the kernel takes for the size of a ring buffer.
@@ -145,7 +153,8 @@ impl Cli {
     #[must_use]
     pub fn options(&self) -> Options {
         let watched = if self.own_netns { Watched::Own } else { Watched::All };
-        Options { watched, ring_bytes: self.ring_bytes, ..Options::default() }
+        let rungs = ForcedRungs::new(self.rungs.iter().copied());
+        Options { watched, ring_bytes: self.ring_bytes, rungs, every_fd_call: self.every_fd_call, ..Options::default() }
     }
 
     /// What was asked for, given whether standard output is a terminal.

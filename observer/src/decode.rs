@@ -2,12 +2,18 @@
 
 use std::{net::Ipv6Addr, time::Duration};
 
-use observer_ebpf::abi::{HolderRecord, Kind, ListenerRecord, RecordHeader, SocketFlags, SocketRecord, TaskRecord};
+use observer_ebpf::abi::{
+    CallRecord, HolderRecord, Kind, ListenerRecord, RecordHeader, SocketFlags, SocketRecord, TaskRecord,
+};
 use zerocopy::FromBytes;
 
-use crate::model::{
-    event::{Binding, Event, Found, Identity, Queues},
-    units::{Comm, FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
+use crate::{
+    model::{
+        event::{Binding, Event, Found, Identity, Queues},
+        failure::{FailureKind, Local},
+        units::{Comm, FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
+    },
+    probe::calls,
 };
 
 /// Why a record makes no sense.
@@ -30,6 +36,12 @@ pub enum DecodeError {
     /// A state that the kernel does not have.
     #[error("unknown TCP state {0}")]
     UnknownState(u8),
+    /// A system call that is not watched.
+    #[error("a failure of the unknown system call {0}")]
+    UnknownCall(u32),
+    /// An errno that is not watched.
+    #[error("a system call failed with the unexpected errno {0}")]
+    UnknownErrno(u32),
 }
 
 /// Reads one record.
@@ -58,6 +70,7 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
             let header: RecordHeader = read(kind, bytes)?;
             Ok(Event::Destroyed { id: SocketId(header.sock), netns: NetnsId(header.netns) })
         }
+        Kind::CallFailed => call_failed(&read(kind, bytes)?),
         Kind::Scanned => scanned(&read(kind, bytes)?),
         Kind::Listener => {
             let ListenerRecord { header, accept_queue, backlog, syn_queue, drops } = read(kind, bytes)?;
@@ -83,6 +96,25 @@ fn state_change(record: &SocketRecord, by: Option<Process>) -> Result<Event, Dec
         new: state(record.header.new_state)?,
         by,
         orphan: record.header.flags & SocketFlags::ORPHAN != 0,
+        unsent: record.header.flags & SocketFlags::UNSENT != 0,
+    })
+}
+
+fn call_failed(record: &CallRecord) -> Result<Event, DecodeError> {
+    let CallRecord { header, local, comm, call, errno } = record;
+    let kind = match i32::try_from(*errno).unwrap_or(0) {
+        libc::EMFILE => FailureKind::ProcessFds,
+        libc::ENFILE => FailureKind::HostFiles,
+        libc::EADDRINUSE => FailureKind::AddressInUse,
+        _ => return Err(DecodeError::UnknownErrno(*errno)),
+    };
+    let asked = Local { ip: Ipv6Addr::from(*local).to_canonical(), port: header.local_port };
+    Ok(Event::CallFailed {
+        netns: NetnsId(header.netns),
+        call: calls::name(*call).ok_or(DecodeError::UnknownCall(*call))?,
+        kind,
+        by: process(header, *comm),
+        local: (kind == FailureKind::AddressInUse).then_some(asked),
     })
 }
 

@@ -60,6 +60,7 @@ fn a_state_change_keeps_its_tuple_states_and_time() {
             new: TcpState::Established,
             by: None,
             orphan: false,
+            unsent: false,
         })
     );
 }

@@ -12,12 +12,13 @@ use crate::{
         attach::{self, Kernel, LoadOptions},
         error::{KERNEL_BTF, ProbeError},
         offsets,
+        plan::ForcedRungs,
     },
 };
 
 /// Tries everything for real, tells how it went, and lets go of it again.
-pub fn run(out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    match examine(out)? {
+pub fn run(rungs: ForcedRungs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    match examine(rungs, out)? {
         Ok(()) => {
             writeln!(out, "\nverdict       observer can do its job here")?;
             Ok(ExitCode::SUCCESS)
@@ -32,7 +33,7 @@ pub fn run(out: &mut impl Write) -> anyhow::Result<ExitCode> {
 /// The smallest ring there can be: nothing is read from it.
 const RING_BYTES: u32 = 64 << 10;
 
-fn examine(out: &mut impl Write) -> io::Result<Result<(), ProbeError>> {
+fn examine(rungs: ForcedRungs, out: &mut impl Write) -> io::Result<Result<(), ProbeError>> {
     let kernel = rustix::system::uname();
     writeln!(out, "kernel        {} {}", kernel.release().to_string_lossy(), kernel.machine().to_string_lossy())?;
     let rights = require_rights();
@@ -52,7 +53,7 @@ fn examine(out: &mut impl Write) -> io::Result<Result<(), ProbeError>> {
     if rights.is_err() {
         return Ok(rights);
     }
-    let options = LoadOptions { ring_bytes: RING_BYTES, netns: None, diagnostics: false };
+    let options = LoadOptions { ring_bytes: RING_BYTES, netns: None, diagnostics: false, rungs, every_fd_call: false };
     let attached = match attach::attach(&kernel, options) {
         Ok(attached) => attached,
         Err(error) => return Ok(Err(error)),
@@ -61,6 +62,11 @@ fn examine(out: &mut impl Write) -> io::Result<Result<(), ProbeError>> {
     for status in &attached.hooks {
         print_hook(out, status)?;
     }
+    let misses = match attached.missed() {
+        Some(_) => "told by the kernel: runs of a hook that it left out are counted as lost",
+        None => "not told by this kernel (from 5.12 on): what a hook left out shows only as drift of the next scan",
+    };
+    writeln!(out, "\nmisses        {misses}")?;
     print_advice(out, &attached.hooks)?;
     Ok(attached.require_vital_hooks())
 }
@@ -91,6 +97,7 @@ const fn loss_of(hook: Hook) -> &'static str {
         Hook::Destroy => "a close that was lost is found only by the next scan",
         Hook::Connect => "the process of outgoing connections is found only by scans",
         Hook::Accept => "the process of accepted connections is that of their listener; mount tracefs to have it",
+        Hook::Failures => "descriptors and addresses that processes are refused are not told; mount tracefs to have it",
         Hook::Holders => "the processes of sockets from before the start are not known",
     }
 }

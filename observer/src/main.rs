@@ -45,7 +45,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Job::Check(thresholds) => {
             return Ok(export::check::run(options, thresholds, &mut io::stdout().lock())?.into());
         }
-        Job::Doctor => return doctor::run(&mut io::stdout().lock()),
+        Job::Doctor => return doctor::run(options.rungs, &mut io::stdout().lock()),
     }
     Ok(ExitCode::SUCCESS)
 }

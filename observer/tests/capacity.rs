@@ -32,7 +32,7 @@ fn child(n: u32) -> Identity {
 }
 
 fn change(model: &mut Model, n: u32, old: TcpState, new: TcpState) {
-    let event = Event::State { socket: child(n), at: Duration::ZERO, old, new, by: None, orphan: false };
+    let event = Event::State { socket: child(n), at: Duration::ZERO, old, new, by: None, orphan: false, unsent: false };
     model.apply(&event, Duration::ZERO);
 }
 

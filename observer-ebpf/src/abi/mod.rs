@@ -8,6 +8,7 @@ mod settings;
 pub use loss::Loss;
 pub use offsets::Offsets;
 pub use record::{
-    COMM_LEN, HolderRecord, Kind, ListenerRecord, RecordHeader, SocketFlags, SocketRecord, TaskRecord, WAKE_UP_NEVER,
+    COMM_LEN, CallRecord, HolderRecord, Kind, ListenerRecord, RecordHeader, SocketFlags, SocketRecord, TaskRecord,
+    WAKE_UP_NEVER,
 };
 pub use settings::Settings;

@@ -78,6 +78,12 @@ pub struct Offsets {
     pub sk_drops: u16,
     /// `inet_connection_sock.icsk_accept_queue.qlen`: handshakes in progress
     pub icsk_syn_queue: u16,
+    /// `tcp_sock.segs_out`: segments sent, 0 before the SYN
+    pub segs_out: u16,
+    /// `task_struct.nsproxy`
+    pub task_nsproxy: u16,
+    /// `nsproxy.net_ns` (a pointer to `struct net`)
+    pub nsproxy_net_ns: u16,
 }
 
 impl Offsets {
@@ -121,7 +127,10 @@ impl Offsets {
         sk_max_ack_backlog: Self::ABSENT,
         sk_drops: Self::ABSENT,
         icsk_syn_queue: Self::ABSENT,
+        segs_out: Self::ABSENT,
+        task_nsproxy: Self::ABSENT,
+        nsproxy_net_ns: Self::ABSENT,
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 35 * 2);
+const _: () = assert!(size_of::<Offsets>() == 38 * 2);

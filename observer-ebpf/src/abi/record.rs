@@ -26,6 +26,8 @@ pub enum Kind {
     Holder = 7,
     /// A scan of the kernel's tables found this listener, just shown as [`Kind::Scanned`]: [`ListenerRecord`].
     Listener = 8,
+    /// A system call of the current task failed for want of a descriptor or a port: [`CallRecord`].
+    CallFailed = 9,
 }
 
 impl Kind {
@@ -41,6 +43,7 @@ impl Kind {
             6 => Self::Scanned,
             7 => Self::Holder,
             8 => Self::Listener,
+            9 => Self::CallFailed,
             _ => return None,
         })
     }
@@ -58,6 +61,8 @@ impl SocketFlags {
     pub const BUCKET_EXPLICIT: u8 = 1 << 2;
     /// No process holds the socket any more (`SOCK_DEAD`): its last descriptor was closed.
     pub const ORPHAN: u8 = 1 << 3;
+    /// connect() gave the socket up before it had sent anything: it got no local port, or no free four-tuple.
+    pub const UNSENT: u8 = 1 << 5;
 }
 
 /// The start of every record.
@@ -158,6 +163,26 @@ pub struct ListenerRecord {
     pub drops: u32,
 }
 
+/// A system call that failed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct CallRecord {
+    /// Common start; `header.pid` is the process, `header.sock` 0 unless the call was about a socket.
+    pub header: RecordHeader,
+    /// The address that bind() was asked for, as [`SocketRecord::local`], with its port in `header.local_port`; else 0.
+    pub local: [u8; 16],
+    /// Command name of the thread, zero-terminated.
+    pub comm: [u8; COMM_LEN],
+    /// Number of the system call on this architecture.
+    pub call: u32,
+    /// The positive errno.
+    pub errno: u32,
+}
+
 const _: () = {
     assert!(size_of::<RecordHeader>() == 32 && align_of::<RecordHeader>() == 8);
     assert!(core::mem::offset_of!(RecordHeader, kind) == 28);
@@ -165,4 +190,5 @@ const _: () = {
     assert!(size_of::<TaskRecord>() == 80);
     assert!(size_of::<HolderRecord>() == 56);
     assert!(size_of::<ListenerRecord>() == 48);
+    assert!(size_of::<CallRecord>() == 72);
 };

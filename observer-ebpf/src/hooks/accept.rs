@@ -41,7 +41,7 @@ fn accept_sys_exit(ctx: TracePointContext) -> u32 {
 }
 
 /// Where the format of every `syscalls:sys_exit_*` event keeps `ret`.
-const SYS_EXIT_RET: usize = 16;
+pub(super) const SYS_EXIT_RET: usize = 16;
 /// `S_IFMT` and `S_IFSOCK` of include/uapi/linux/stat.h.
 const FILE_TYPE: u16 = 0o170_000;
 const FILE_TYPE_SOCKET: u16 = 0o140_000;
@@ -62,7 +62,7 @@ fn on_sys_exit(ctx: &TracePointContext) {
 
 /// The `struct sock` behind a file descriptor of the current task.
 #[inline(always)]
-fn sock_of_fd(fd: u64) -> Option<u64> {
+pub(super) fn sock_of_fd(fd: u64) -> Option<u64> {
     // SAFETY: the helper takes no argument and has no failure.
     let task = KernelPtr::new(unsafe { bpf_get_current_task() })?;
     let table = task.follow(offset!(task_files))?.follow(offset!(files_fdt))?;

@@ -3,6 +3,8 @@
 mod accept;
 mod connect;
 mod destroy;
+mod failures;
 mod state;
 
 pub(crate) use accept::sock_of_file;
+pub(crate) use failures::Bind;

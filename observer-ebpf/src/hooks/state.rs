@@ -23,8 +23,10 @@ fn on_set_state(ctx: &RawTracePointContext, sock: u64, old: u8, new: u8) {
         return;
     }
     let Some(sock) = Sock::full(sock) else { return };
+    // connect() gives up a socket that it found no port for.
+    let unsent = if old == state::SYN_SENT && new == state::CLOSE { sock.unsent_flag() } else { 0 };
     // connect() and listen() run in the context of their process. Other changes may come from any softirq.
-    let by_task = old == state::CLOSE && (new == state::SYN_SENT || new == state::LISTEN);
+    let by_task = unsent != 0 || old == state::CLOSE && (new == state::SYN_SENT || new == state::LISTEN);
     let kind = if by_task { Kind::StateByTask } else { Kind::State };
     let Some(mut record) = sock.record(kind, ctx) else {
         return;
@@ -36,9 +38,10 @@ fn on_set_state(ctx: &RawTracePointContext, sock: u64, old: u8, new: u8) {
     record.header.at_ns = unsafe { bpf_ktime_get_ns() };
     record.header.old_state = old;
     record.header.new_state = new;
+    record.header.flags |= unsent;
     // The peer's answer to a close() that is over: whoever held the socket has let go of it by now.
     if new == state::FIN_WAIT2 || new == state::CLOSING {
-        record.header.flags = sock.orphan_flag();
+        record.header.flags |= sock.orphan_flag();
     }
     if by_task {
         emit_by_task(record);

@@ -28,6 +28,7 @@ use crate::{
     probe::{
         attach::{self, Kernel, LoadOptions},
         error::ProbeError,
+        plan::ForcedRungs,
     },
     source::{live::Live, scan::Pass},
 };
@@ -64,6 +65,10 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Whether the kernel side sends its diagnostics.
     pub diagnostics: bool,
+    /// Rungs that were asked for in place of the best that works.
+    pub rungs: ForcedRungs,
+    /// Whether EMFILE and ENFILE are told of every call that makes descriptors, not of sockets' alone.
+    pub every_fd_call: bool,
 }
 
 impl Options {
@@ -73,7 +78,14 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { scans: Scans::Regularly, watched: Watched::All, ring_bytes: Self::RING_BYTES, diagnostics: false }
+        Self {
+            scans: Scans::Regularly,
+            watched: Watched::All,
+            ring_bytes: Self::RING_BYTES,
+            diagnostics: false,
+            rungs: ForcedRungs::default(),
+            every_fd_call: false,
+        }
     }
 }
 
@@ -87,7 +99,7 @@ pub struct Engine {
     schedule: Schedule,
     host: HostReader,
     undecodable: u64,
-    missed: u64,
+    missed: Option<u64>,
     next_host: Instant,
     next_namespaces: Instant,
     next_search: Instant,
@@ -114,6 +126,8 @@ impl Engine {
                 ring_bytes: options.ring_bytes,
                 netns: (options.watched == Watched::Own).then_some(own),
                 diagnostics: options.diagnostics,
+                rungs: options.rungs,
+                every_fd_call: options.every_fd_call,
             },
         )?;
         attached.require_vital_hooks()?;
@@ -128,7 +142,7 @@ impl Engine {
             schedule: Schedule::new(options.scans),
             host: HostReader::new(started),
             undecodable: 0,
-            missed: 0,
+            missed: None,
             next_host: started,
             next_namespaces: started,
             next_search: started,

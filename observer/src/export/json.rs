@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::wall::{FindingObject, WallObject};
 use crate::model::{
+    failure::{FailureKey, FailureRow},
     snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, OwnerRow, PortUse, ProcessFiles, Snapshot},
     trust::{HookStatus, Trust},
     units::{Process, StateCounts},
@@ -33,6 +34,8 @@ struct Document {
     limits: Vec<Limit>,
     walls: Vec<WallObject>,
     findings: Vec<FindingObject>,
+    failures: Vec<Failure>,
+    failures_total: u64,
     trust: TrustObject,
 }
 
@@ -115,6 +118,27 @@ struct Namespace {
 }
 
 #[derive(Serialize)]
+struct Failure {
+    kind: &'static str,
+    errno: &'static str,
+    call: &'static str,
+    netns: u32,
+    process: ProcessObject,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local_ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    local_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote_ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote_port: Option<u16>,
+    count: u64,
+    first_at: String,
+    last_at: String,
+    reason: String,
+}
+
+#[derive(Serialize)]
 struct Limit {
     id: &'static str,
     scope: String,
@@ -130,7 +154,8 @@ struct TrustObject {
     hooks: Vec<HookObject>,
     events_total: u64,
     lost_total: u64,
-    missed_total: u64,
+    missed_total: Option<u64>,
+    unseen_accepts_total: u64,
     scans_total: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_scan_at: Option<String>,
@@ -165,6 +190,8 @@ impl Document {
             limits: limits(snapshot),
             walls: snapshot.walls.iter().map(WallObject::new).collect(),
             findings: snapshot.findings.iter().map(FindingObject::new).collect(),
+            failures: snapshot.failures.iter().map(|row| Failure::new(row, snapshot)).collect(),
+            failures_total: snapshot.failures_total,
             trust: TrustObject::new(&snapshot.trust, snapshot.taken_at, snapshot.uptime),
         }
     }
@@ -241,6 +268,28 @@ impl Namespace {
     }
 }
 
+impl Failure {
+    fn new(row: &FailureRow, snapshot: &Snapshot) -> Self {
+        let FailureKey { kind, netns, call, process, local, remote } = &row.key;
+        let at = |uptime: Duration| rfc_3339(snapshot.taken_at - snapshot.uptime.saturating_sub(uptime));
+        Self {
+            kind: kind.name(),
+            errno: kind.errno(),
+            call,
+            netns: netns.0,
+            process: ProcessObject::new(process),
+            local_ip: local.map(|local| local.ip),
+            local_port: local.map(|local| local.port).filter(|port| *port != 0),
+            remote_ip: remote.map(|remote| remote.ip()),
+            remote_port: remote.map(|remote| remote.port()),
+            count: row.count,
+            first_at: at(row.first_at),
+            last_at: at(row.last_at),
+            reason: row.reason(),
+        }
+    }
+}
+
 fn limits(snapshot: &Snapshot) -> Vec<Limit> {
     let host = snapshot.host.files.map(|files| Limit {
         id: "fs.file-max",
@@ -270,8 +319,9 @@ impl TrustObject {
         Self {
             hooks: trust.hooks.iter().map(HookObject::new).collect(),
             events_total: trust.events_total,
-            lost_total: trust.losses.total() - trust.losses.missed,
+            lost_total: trust.losses.total() - trust.losses.missed_if_told(),
             missed_total: trust.losses.missed,
+            unseen_accepts_total: trust.unseen_accepts,
             scans_total: trust.scans_total,
             last_scan_at: last_scan.map(rfc_3339),
             drift: trust.drift.total(),

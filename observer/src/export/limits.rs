@@ -16,7 +16,7 @@ use crate::{
     host::{addresses, netns, processes},
     model::{
         snapshot::{FileUse, NamespaceRow, ProcessFiles, Snapshot},
-        units::{NetnsId, Pid},
+        units::{NetnsId, Pid, grouped_digits},
         wall::{About, Wall, WallKind},
     },
     tui::format,
@@ -236,7 +236,7 @@ fn theory(arithmetic: &Arithmetic, text: &mut String) -> std::fmt::Result {
         (48, &of_endpoint, "of one local ip and port, as a listener has"),
         (16, &of_pair, "of these with one remote ip: the myth"),
     ] {
-        writeln!(text, "  2^{power} = {} {which}", format::grouped(number))?;
+        writeln!(text, "  2^{power} = {} {which}", grouped_digits(number))?;
     }
     Ok(())
 }

@@ -211,6 +211,10 @@ pub(super) struct DestinationTable {
 }
 
 impl DestinationTable {
+    pub(super) fn get(&self, index: u32) -> Option<&Destination> {
+        self.rows.get(index as usize)
+    }
+
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Destination> {
         self.rows.get_mut(index as usize)
     }

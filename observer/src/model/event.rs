@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::failure::{FailureKind, Local};
 use super::units::{FourTuple, NetnsId, Process, SocketId, TcpState};
 
 /// One record of the stream, in the words of the field.
@@ -21,6 +22,21 @@ pub enum Event {
         by: Option<Process>,
         /// No process holds the socket any more.
         orphan: bool,
+        /// connect() gave up before it had sent anything: it got no local port, or no free four-tuple.
+        unsent: bool,
+    },
+    /// A system call failed for want of a descriptor, a file or a port.
+    CallFailed {
+        /// Where.
+        netns: NetnsId,
+        /// Which.
+        call: &'static str,
+        /// Why.
+        kind: FailureKind,
+        /// Who.
+        by: Process,
+        /// The address that bind() was asked for.
+        local: Option<Local>,
     },
     /// connect() is about to send its SYN.
     Connecting {

@@ -4,6 +4,7 @@
 use super::{
     Model,
     owner::Owner,
+    socket::Acceptance,
     units::{Process, SocketId},
 };
 
@@ -29,6 +30,11 @@ impl Model {
                 let socket = self.sockets.get(index);
                 if socket.held_in_pass != pass || socket.owner == Owner::UNKNOWN {
                     self.set_owner(index, process);
+                    let socket = self.sockets.get_mut(index);
+                    if socket.acceptance == Acceptance::Awaited {
+                        socket.acceptance = Acceptance::Unseen;
+                        self.trust.unseen_accepts += 1;
+                    }
                 }
             }
         }
@@ -61,6 +67,14 @@ impl Model {
             return;
         }
         self.holder_pass.candidates.entry(id).or_insert(by);
+    }
+
+    /// A hook has told that `process` has the socket from connect() or accept().
+    pub(super) fn accepted(&mut self, index: u32, process: Process) {
+        let acceptance = std::mem::replace(&mut self.sockets.get_mut(index).acceptance, Acceptance::Settled);
+        // At the exit of the system call the descriptor is already there for a pass to find: it was not unseen.
+        self.trust.unseen_accepts -= u64::from(acceptance == Acceptance::Unseen);
+        self.set_owner(index, process);
     }
 
     /// The socket belongs to `process` from now on.

@@ -9,6 +9,8 @@ mod bound;
 mod direction;
 mod endpoint;
 pub mod event;
+pub mod failure;
+pub mod filter;
 pub mod finding;
 pub mod history;
 mod holders;
@@ -32,11 +34,12 @@ use self::{
     bound::BoundPorts,
     endpoint::{DestinationTable, EndpointTable, Flow},
     event::{Binding, Event, Identity},
+    failure::{FailureKey, FailureKind, FailureTable, Local},
     listener::ListenerTable,
     namespace::{Namespace, NamespaceReading},
     owner::{HolderPass, Owner, OwnerTable},
     snapshot::{Direction, EndpointKey, Host},
-    socket::{Socket, SocketTable, TupleKey},
+    socket::{Acceptance, Socket, SocketTable, TupleKey},
     trust::{HookStatus, Losses, Trust},
     units::{FourTuple, NetnsId, Process, SocketId, TcpState},
     wall::Trends,
@@ -53,6 +56,7 @@ pub struct Model {
     holder_pass: HolderPass,
     bound: BoundPorts,
     trends: Trends,
+    failures: FailureTable,
     namespaces: FxHashMap<NetnsId, Namespace>,
     /// Namespaces that events or open files have named and nobody has read yet.
     unread: FxHashSet<NetnsId>,
@@ -83,7 +87,10 @@ impl Model {
         let of_scan = matches!(event, Event::Scanned { .. } | Event::Queues { .. } | Event::Held { .. });
         self.trust.events_total += u64::from(!of_scan);
         match *event {
-            Event::State { socket, old, new, by, orphan, .. } => {
+            Event::State { socket, old, new, by, orphan, unsent, .. } => {
+                if let Some(by) = by.filter(|_| unsent) {
+                    self.note_unsent(&socket, by);
+                }
                 self.on_state(&socket, old, new, by);
                 if orphan {
                     self.set_orphan(socket.id);
@@ -94,14 +101,14 @@ impl Model {
             Event::Accepted { socket, state: TcpState::SynReceived, by } if self.was_scanned(socket.netns) => {
                 let known = self.find(&socket);
                 let index = known.unwrap_or_else(|| self.insert(&socket, TcpState::SynReceived, Direction::Inbound));
-                self.set_owner(index, by);
+                self.accepted(index, by);
             }
             // These are not made under the socket's lock: they may come after its end, and tell of its owner only.
             Event::Connecting { socket, by } | Event::Accepted { socket, by, .. } => {
                 if let Some(index) = self.find(&socket) {
                     self.learn_port(index, socket.tuple.local_port);
                     self.sockets.get_mut(index).generation = self.generation;
-                    self.set_owner(index, by);
+                    self.accepted(index, by);
                 }
             }
             Event::Destroyed { id, .. } => {
@@ -119,11 +126,33 @@ impl Model {
                     listener.queues = Some(queues);
                 }
             }
+            Event::CallFailed { netns, call, kind, by, local } => {
+                self.note_namespace(netns);
+                let key = FailureKey { kind, netns, call, process: by, local, remote: None };
+                self.failures.add(key, self.now, None);
+            }
             Event::Held { id, netns, by, .. } => {
                 self.note_namespace(netns);
                 self.on_held(id, by);
             }
         }
+    }
+
+    /// connect() gave up before it sent anything. A socket that was not bound by then found no free port; one that was
+    /// found its four-tuple in use.
+    fn note_unsent(&mut self, socket: &Identity, by: Process) {
+        let Some(index) = self.find(socket) else { return };
+        let known = *self.sockets.get(index);
+        let kind = if known.local_port == 0 { FailureKind::PortsExhausted } else { FailureKind::TupleInUse };
+        let key = FailureKey {
+            kind,
+            netns: socket.netns,
+            call: "connect",
+            process: by,
+            local: Some(Local { ip: socket.tuple.local_ip, port: known.local_port }),
+            remote: Some(SocketAddr::new(known.remote_ip, known.remote_port)),
+        };
+        self.failures.add(key, self.now, self.ports_of(known.destination, socket.netns));
     }
 
     /// Takes note of what a namespace was read to be.
@@ -241,7 +270,9 @@ impl Model {
                 let FourTuple { local_ip, local_port, .. } = socket.tuple;
                 let is_covered = self.listeners.covering(socket.netns, local_ip, local_port).is_some();
                 let index = self.upsert(socket, new, Direction::Inbound);
-                self.sockets.get_mut(index).is_guess = !is_covered;
+                let socket = self.sockets.get_mut(index);
+                socket.is_guess = !is_covered;
+                socket.acceptance = if is_covered { Acceptance::Awaited } else { Acceptance::Settled };
             }
             // A socket whose birth was not seen. Before the first scan that is no loss: the scan will show it, with
             // what is needed to tell its direction.
@@ -309,6 +340,7 @@ impl Model {
                 state,
                 owner: Owner::UNKNOWN,
                 held_in_pass: self.holder_pass.number,
+                acceptance: Acceptance::Settled,
                 is_guess: false,
                 uses_range: false,
             },

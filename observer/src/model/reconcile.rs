@@ -170,6 +170,7 @@ impl Model {
         let elapsed = now.saturating_sub(self.last_tick);
         self.last_tick = now;
         self.totals.tick(elapsed);
+        self.failures.tick(elapsed);
         for row in self.endpoints.iter_mut() {
             row.flow.tick(elapsed);
             row.history.push(row.states.sum());

@@ -11,9 +11,14 @@ use super::{
     Model,
     endpoint::{Destination, Endpoint},
     namespace::Namespace,
-    snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, OwnerRow, PortUse, Snapshot, Totals},
+    snapshot::{
+        DestinationRow, Direction, EndpointKey, EndpointRow, NamespaceRow, OwnerRow, PortUse, Snapshot, Totals,
+    },
     units::{NetnsId, Process, StateCounts, TcpState},
 };
+
+/// Groups of failures in a snapshot.
+const FAILURES: usize = 64;
 
 impl Model {
     /// Aggregates as they are now. Of each outbound endpoint the `destinations` most used destinations are listed.
@@ -50,7 +55,14 @@ impl Model {
             endpoints,
             host: self.host.clone(),
             trust: self.trust.clone(),
+            failures: self.failures.newest(FAILURES),
+            failures_total: self.failures.total(),
         }
+    }
+
+    /// The ports of one destination.
+    pub(super) fn ports_of(&self, destination: u32, netns: NetnsId) -> Option<PortUse> {
+        port_use(self.destinations.get(destination)?, self.namespaces.get(&netns))
     }
 
     fn destinations_by_endpoint(&self) -> FxHashMap<u32, Vec<&Destination>> {
@@ -102,7 +114,7 @@ impl Model {
             orphans: owners.orphans,
             history: row.history.clone(),
             destination_count,
-            destinations: all.into_iter().map(|row| destination_row(row, namespace)).collect(),
+            destinations: all.into_iter().map(|it| destination_row(it, row.key, namespace)).collect(),
         }
     }
 
@@ -149,19 +161,28 @@ struct Owners {
     orphans: u32,
 }
 
-fn destination_row(row: &Destination, namespace: Option<&Namespace>) -> DestinationRow {
-    let ports = namespace.and_then(|namespace| ports_of(row, namespace));
-    DestinationRow { remote: row.remote, sockets: row.sockets, time_wait: row.minis.last.time_wait, ports }
+/// Ports from the local ip towards the destination.
+pub(super) fn port_use(row: &Destination, namespace: Option<&Namespace>) -> Option<PortUse> {
+    namespace.and_then(|namespace| {
+        Some(PortUse {
+            range: namespace.reading.port_range?.size(),
+            reserved: namespace.reserved,
+            used: row.ports_used + row.minis.last.fin_wait_2_ports,
+            time_wait: row.minis.last.time_wait_ports,
+        })
+    })
 }
 
-/// The ports towards a destination; `None` until the namespace's port range is known.
-pub(super) fn ports_of(row: &Destination, namespace: &Namespace) -> Option<PortUse> {
-    Some(PortUse {
-        range: namespace.reading.port_range?.size(),
-        reserved: namespace.reserved,
-        used: row.ports_used + row.minis.last.fin_wait_2_ports,
-        time_wait: row.minis.last.time_wait_ports,
-    })
+fn destination_row(row: &Destination, key: EndpointKey, namespace: Option<&Namespace>) -> DestinationRow {
+    DestinationRow {
+        netns: key.netns,
+        netns_name: namespace.and_then(|namespace| namespace.reading.name.clone()),
+        local_ip: key.local_ip,
+        remote: row.remote,
+        sockets: row.sockets,
+        time_wait: row.minis.last.time_wait,
+        ports: port_use(row, namespace),
+    }
 }
 
 /// Ports that connect() cannot choose for this destination, for the sockets towards it.

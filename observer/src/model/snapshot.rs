@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    failure::FailureRow,
     finding::Finding,
     history::History,
     trust::Trust,
@@ -35,6 +36,18 @@ pub struct Snapshot {
     pub findings: Vec<Finding>,
     /// How far the numbers can be trusted.
     pub trust: Trust,
+    /// What the kernel refused, the newest first; older groups are left out.
+    pub failures: Vec<FailureRow>,
+    /// All that it refused since start.
+    pub failures_total: u64,
+}
+
+impl Snapshot {
+    /// The name of a network namespace, where it is known and has one.
+    #[must_use]
+    pub fn name_of(&self, netns: NetnsId) -> Option<&str> {
+        self.namespaces.iter().find(|row| row.netns == netns)?.name.as_deref()
+    }
 }
 
 /// Sums over all endpoints.
@@ -131,6 +144,12 @@ pub struct OwnerRow {
 /// One remote address as seen from one local ip: where port headroom lives.
 #[derive(Clone, Debug)]
 pub struct DestinationRow {
+    /// The network namespace.
+    pub netns: NetnsId,
+    /// Its name.
+    pub netns_name: Option<Arc<str>>,
+    /// The local ip that it is reached from.
+    pub local_ip: IpAddr,
     /// Remote address.
     pub remote: SocketAddr,
     /// Full sockets that are connected or connecting.

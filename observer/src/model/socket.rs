@@ -27,6 +27,8 @@ pub(super) struct Socket {
     pub(super) owner: Owner,
     /// The last pass over open files that saw its owner hold it.
     pub(super) held_in_pass: u8,
+    /// What is known of its acceptance.
+    pub(super) acceptance: Acceptance,
     /// Its birth was lost, and its direction is a guess until a scan shows it.
     pub(super) is_guess: bool,
     /// Its local port is one that connect() may choose: it counts against its destination's ports.
@@ -35,6 +37,17 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) const NO_DESTINATION: u32 = u32::MAX;
+}
+
+/// How a socket that was born from a listener gets its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Acceptance {
+    /// Its birth was not seen, or it was not born from a listener, or the accept hook has told of it.
+    Settled,
+    /// The accept hook is to tell.
+    Awaited,
+    /// A process held it before the accept hook told.
+    Unseen,
 }
 
 // 1,000,000 sockets are to fit in 128 MB with both indexes: 64 + 2 × (4 + 1) / load factor (at least 7/16).

@@ -374,3 +374,43 @@ fn an_owner_that_sets_its_hand_on_a_socket_during_the_pass_keeps_it() {
         "10.0.0.9 app/7:1 orphans 0",
     );
 }
+
+#[test]
+fn an_accept_that_no_hook_saw_is_counted_when_a_pass_finds_its_process() {
+    check(
+        "l 10.0.0.9:80>0.0.0.0:0 closed>listen by 3 nginx
+         a 10.0.0.9:80>10.0.0.5:1 syn_received>established
+         b 10.0.0.9:80>10.0.0.5:2 syn_received>established
+         c 10.0.0.9:80>10.0.0.5:3 syn_received>established
+         a accepted established by 4 worker
+         files
+         l held by 3 nginx
+         a held by 5 child
+         b held by 5 child
+         files end
+         show owners
+         b accepted established by 5 child
+         show owners",
+        // a: seen, then passed on. b: told later than found. c: still in the accept queue.
+        "10.0.0.9:80 child/5:2 shown nginx/3 orphans 0
+         unseen accepts 1
+         10.0.0.9:80 child/5:2 shown nginx/3 orphans 0",
+    );
+}
+
+#[test]
+fn a_connect_that_sent_nothing_is_told_with_its_reason() {
+    check(
+        "c 10.0.0.9:0>10.0.0.7:1 closed>syn_sent by 7 app
+         c 10.0.0.9:0>10.0.0.7:1 syn_sent>closed by 7 app unsent
+         c 10.0.0.9:0>10.0.0.7:1 closed>syn_sent by 7 app
+         c 10.0.0.9:0>10.0.0.7:1 syn_sent>closed by 7 app unsent
+         d 10.0.0.9:4000>10.0.0.7:1 closed>syn_sent by 8 other
+         d syn_sent>closed by 8 other unsent
+         e 10.0.0.9:0>10.0.0.7:1 closed>syn_sent by 7 app
+         e 10.0.0.9:4001>10.0.0.7:1 syn_sent>closed
+         show failures",
+        "ports_exhausted app/7 2 10.0.0.9>10.0.0.7:1
+         four_tuple_in_use other/8 1 10.0.0.9:4000>10.0.0.7:1",
+    );
+}

@@ -13,6 +13,8 @@ pub enum Hook {
     Connect,
     /// The process that takes a connection from an accept queue.
     Accept,
+    /// System calls that fail for want of a descriptor or a port.
+    Failures,
     /// The kernel's socket table.
     Scan,
     /// The processes that hold sockets.
@@ -21,7 +23,22 @@ pub enum Hook {
 
 impl Hook {
     /// In the order in which they are shown.
-    pub const ALL: [Self; 6] = [Self::State, Self::Destroy, Self::Connect, Self::Accept, Self::Scan, Self::Holders];
+    pub const ALL: [Self; 7] =
+        [Self::State, Self::Destroy, Self::Connect, Self::Accept, Self::Failures, Self::Scan, Self::Holders];
+
+    /// What is known by it.
+    #[must_use]
+    pub const fn tells(self) -> &'static str {
+        match self {
+            Self::State => "every change of a TCP socket's state",
+            Self::Destroy => "the end of a socket, should its last change have been lost",
+            Self::Connect => "the process and the four-tuple of a connect()",
+            Self::Accept => "the process that accepts a connection",
+            Self::Failures => "descriptors and addresses that processes are refused",
+            Self::Scan => "all sockets that are there now",
+            Self::Holders => "the processes that hold them",
+        }
+    }
 
     /// Without it `observer` cannot do its main job.
     #[must_use]
@@ -37,6 +54,7 @@ impl fmt::Display for Hook {
             Self::Destroy => "destroy",
             Self::Connect => "connect",
             Self::Accept => "accept",
+            Self::Failures => "failures",
             Self::Scan => "scan",
             Self::Holders => "holders",
         })
@@ -73,7 +91,7 @@ impl fmt::Display for Rung {
             Self::Fexit => "fexit",
             Self::Kprobe => "kprobe",
             Self::Kretprobe => "kretprobe",
-            Self::StateHook => "state hook",
+            Self::StateHook => "state_hook",
             Self::Iterator => "iter",
         })
     }
@@ -140,15 +158,25 @@ pub struct Losses {
     pub read_failed: u64,
     /// User space could not make sense of a record.
     pub undecodable: u64,
-    /// The kernel did not run a hook because it interrupted itself (`recursion_misses` of the program).
-    pub missed: u64,
+    /// The kernel did not run a hook: it interrupted itself (`recursion_misses` of the program), or more returns were
+    /// pending than a kretprobe holds (`nmissed`, told from 6.7 on). `None` before 5.12, which tell nothing of it.
+    pub missed: Option<u64>,
 }
 
 impl Losses {
+    /// Runs that the kernel left out, as far as it tells.
+    #[must_use]
+    pub const fn missed_if_told(self) -> u64 {
+        match self.missed {
+            Some(missed) => missed,
+            None => 0,
+        }
+    }
+
     /// All of them.
     #[must_use]
     pub const fn total(self) -> u64 {
-        self.ring_full + self.scan_ring_full + self.read_failed + self.undecodable + self.missed
+        self.ring_full + self.scan_ring_full + self.read_failed + self.undecodable + self.missed_if_told()
     }
 }
 
@@ -171,6 +199,8 @@ pub struct Trust {
     pub last_scan: Option<ScanSummary>,
     /// What scans found beyond what events explain, the first scan left out.
     pub drift: Drift,
+    /// Connections that a process had accepted without the accept hook seeing it: a scan of the open files found who.
+    pub unseen_accepts: u64,
 }
 
 impl Trust {

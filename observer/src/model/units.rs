@@ -15,7 +15,7 @@ pub struct Pid(pub u32);
 pub struct SocketId(pub u64);
 
 /// A process and its command name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Process {
     /// Process id.
     pub pid: Pid,
@@ -24,7 +24,7 @@ pub struct Process {
 }
 
 /// A command name: at most 15 bytes (`TASK_COMM_LEN` less its zero), chosen by the process itself.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Comm([u8; 16]);
 
 impl Comm {
@@ -233,4 +233,23 @@ impl PortRange {
     pub const fn contains(self, port: u16) -> bool {
         self.low <= port && port <= self.high
     }
+}
+
+/// `1,234,567`
+#[must_use]
+pub fn grouped(value: u64) -> String {
+    grouped_digits(&value.to_string())
+}
+
+/// As [`grouped`], of digits.
+#[must_use]
+pub fn grouped_digits(digits: &str) -> String {
+    let mut out = String::with_capacity(digits.len() * 4 / 3 + 1);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }

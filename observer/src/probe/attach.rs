@@ -5,15 +5,18 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, PerCpuArray, RingBuf},
-    programs::{FEntry, FExit, Iter, KProbe, ProgramError, RawTracePoint, TracePoint},
+    programs::{FEntry, FExit, Iter, KProbe, ProgramError, RawTracePoint, TracePoint, links::FdLink},
 };
 use observer_ebpf::abi::{Loss, Offsets, Settings};
 use zerocopy::IntoBytes as _;
 
 use super::{
     btf::Btf,
+    calls,
     error::{KERNEL_BTF, ProbeError, chain, reason},
-    offsets, plan,
+    offsets,
+    plan::{self, ForcedRungs},
+    probe_link::ProbeLink,
     tracefs::with_tracefs,
 };
 use crate::model::{
@@ -57,6 +60,8 @@ pub struct Attached {
     /// Every record.
     pub events: RingBuf<MapData>,
     losses: PerCpuArray<MapData, u64>,
+    /// Of kprobes and kretprobes: the kernel tells by these what they missed.
+    probe_links: Vec<ProbeLink>,
     ebpf: Ebpf,
 }
 
@@ -69,6 +74,10 @@ pub struct LoadOptions {
     pub netns: Option<NetnsId>,
     /// Whether the kernel side sends its diagnostics.
     pub diagnostics: bool,
+    /// Rungs that were asked for.
+    pub rungs: ForcedRungs,
+    /// Whether EMFILE and ENFILE are told of every call that makes descriptors, not of sockets' alone.
+    pub every_fd_call: bool,
 }
 
 /// Loads the object and attaches each hook by the best rung that works. A missing hook is data; only when the maps
@@ -87,17 +96,20 @@ pub fn attach(kernel: &Kernel, options: LoadOptions) -> Result<Attached, ProbeEr
         .map_max_entries("EVENTS", options.ring_bytes)
         .load(OBJECT)
         .map_err(|error| ProbeError::Load(chain(&error)))?;
+    let mut probe_links = Vec::new();
     let hooks = with_tracefs(|| {
         let mut hooks: Vec<HookStatus> = Vec::new();
         for hook in Hook::ALL {
             let state_runs = hooks.iter().any(|done| done.hook == Hook::State && done.rung.is_some());
-            hooks.push(plan::climb(hook, |rung| attempt(&mut ebpf, kernel, hook, rung, state_runs)));
+            hooks.push(plan::climb(hook, options.rungs.ladder(hook), |rung| {
+                attempt(&mut ebpf, &mut probe_links, kernel, options, hook, rung, state_runs)
+            }));
         }
         hooks
     });
     let events = take_map(&mut ebpf, "EVENTS")?;
     let losses = take_map(&mut ebpf, "LOSSES")?;
-    Ok(Attached { hooks, events, losses, ebpf })
+    Ok(Attached { hooks, events, losses, probe_links, ebpf })
 }
 
 impl Attached {
@@ -127,10 +139,13 @@ impl Attached {
         }
     }
 
-    /// How often the kernel did not run one of the hooks because it had interrupted itself.
+    /// How often the kernel did not run one of the hooks: it had interrupted itself, or more returns were pending than
+    /// a kretprobe can hold. `None` where the kernel tells nothing of it.
     #[must_use]
-    pub fn missed(&self) -> u64 {
-        self.ebpf.programs().filter_map(|(_, program)| recursion_misses(program)).sum()
+    pub fn missed(&self) -> Option<u64> {
+        let programs = self.ebpf.programs().filter_map(|(_, program)| recursion_misses(program));
+        let probes = self.probe_links.iter().filter_map(ProbeLink::missed);
+        programs.chain(probes).reduce(|sum, missed| sum + missed)
     }
 
     /// A new pass over the kernel's table, of the network namespace of the calling thread.
@@ -161,12 +176,28 @@ fn take_map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
 }
 
 /// One rung of one hook, loaded and attached for real; what could not be attached is unloaded.
-fn attempt(ebpf: &mut Ebpf, kernel: &Kernel, hook: Hook, rung: Rung, state_runs: bool) -> Result<(), String> {
+fn attempt(
+    ebpf: &mut Ebpf,
+    probe_links: &mut Vec<ProbeLink>,
+    kernel: &Kernel,
+    options: LoadOptions,
+    hook: Hook,
+    rung: Rung,
+    state_runs: bool,
+) -> Result<(), String> {
     if rung == Rung::StateHook {
         return if state_runs { Ok(()) } else { Err("the state hook is missing".to_owned()) };
     }
+    if hook == Hook::Failures {
+        return attach_failures(ebpf, options.every_fd_call);
+    }
     let name = program_of(kernel, hook, rung)?;
-    let attached = load_and_attach(ebpf, &kernel.btf, hook, rung, name);
+    let attached = match rung {
+        Rung::Kprobe | Rung::Kretprobe => {
+            attach_probe(ebpf, name, function_of(hook)).map(|link| probe_links.extend(link))
+        }
+        _ => load_and_attach(ebpf, &kernel.btf, hook, rung, name),
+    };
     if attached.is_err() {
         unload(ebpf, name, rung);
     }
@@ -206,7 +237,7 @@ fn program_of(kernel: &Kernel, hook: Hook, rung: Rung) -> Result<&'static str, S
 }
 
 fn load_and_attach(ebpf: &mut Ebpf, btf: &aya::Btf, hook: Hook, rung: Rung, name: &str) -> Result<(), String> {
-    let function = if hook == Hook::Accept { "inet_csk_accept" } else { "tcp_connect" };
+    let function = function_of(hook);
     match rung {
         Rung::RawTracepoint => {
             let tracepoint = if hook == Hook::State { "inet_sock_set_state" } else { "tcp_destroy_sock" };
@@ -221,14 +252,8 @@ fn load_and_attach(ebpf: &mut Ebpf, btf: &aya::Btf, hook: Hook, rung: Rung, name
             let program: &mut FExit = program(ebpf, name)?;
             done(program.load(function, btf).and_then(|()| program.attach()))
         }
-        Rung::Kprobe | Rung::Kretprobe => {
-            let program: &mut KProbe = program(ebpf, name)?;
-            done(program.load().and_then(|()| program.attach(function, 0)))
-        }
         Rung::SyscallTracepoint => {
-            let program: &mut TracePoint = program(ebpf, name)?;
-            let attached = program.load().and_then(|()| program.attach("syscalls", "sys_exit_accept"));
-            done(attached.and_then(|_| program.attach("syscalls", "sys_exit_accept4")))
+            attach_to_syscalls(ebpf, name, &["sys_exit_accept".to_owned(), "sys_exit_accept4".to_owned()])
         }
         Rung::Iterator => {
             let target = if hook == Hook::Scan { "tcp" } else { "task_file" };
@@ -236,7 +261,55 @@ fn load_and_attach(ebpf: &mut Ebpf, btf: &aya::Btf, hook: Hook, rung: Rung, name
             done(program.load(target, btf))?;
             open_iterator(ebpf, name).map(drop)
         }
-        Rung::StateHook => Ok(()),
+        Rung::Kprobe | Rung::Kretprobe | Rung::StateHook => Ok(()),
+    }
+}
+
+/// Loads a program and attaches it to each of these `syscalls:*` events.
+fn attach_to_syscalls(ebpf: &mut Ebpf, name: &str, events: &[String]) -> Result<(), String> {
+    let program: &mut TracePoint = program(ebpf, name)?;
+    done(program.load())?;
+    events.iter().try_for_each(|event| done(program.attach("syscalls", event)))
+}
+
+/// The three programs of the failures hook.
+fn attach_failures(ebpf: &mut Ebpf, every_fd_call: bool) -> Result<(), String> {
+    let fd_calls = if every_fd_call {
+        [calls::OF_SOCKETS, calls::OF_OTHER_FILES, calls::OLDER].concat()
+    } else {
+        calls::OF_SOCKETS.to_vec()
+    };
+    let exits: Vec<String> = fd_calls.iter().map(|call| format!("sys_exit_{}", call.name)).collect();
+    let programs: [(&str, &[String]); 3] = [
+        ("failures_fd_sys_exit", &exits),
+        ("failures_bind_sys_enter", &["sys_enter_bind".to_owned()]),
+        ("failures_bind_sys_exit", &["sys_exit_bind".to_owned()]),
+    ];
+    let attached = programs.iter().try_for_each(|(name, events)| attach_to_syscalls(ebpf, name, events));
+    if attached.is_err() {
+        for (name, _) in programs {
+            unload(ebpf, name, Rung::SyscallTracepoint);
+        }
+    }
+    attached
+}
+
+/// The link of a kprobe, where the kernel has links of probes (5.15); before, the program itself keeps it attached.
+fn attach_probe(ebpf: &mut Ebpf, name: &str, function: &str) -> Result<Option<ProbeLink>, String> {
+    let program: &mut KProbe = program(ebpf, name)?;
+    let attached = program.load().and_then(|()| program.attach(function, 0)).and_then(|id| program.take_link(id));
+    match FdLink::try_from(attached.map_err(|error| reason(&error))?) {
+        Ok(link) => Ok(Some(ProbeLink::new(link))),
+        // What was not converted is detached.
+        Err(_) => done(program.attach(function, 0)).map(|()| None),
+    }
+}
+
+/// The kernel function whose entry or return a hook is.
+const fn function_of(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Accept => "inet_csk_accept",
+        _ => "tcp_connect",
     }
 }
 

@@ -2,7 +2,9 @@
 
 pub mod attach;
 pub mod btf;
+pub mod calls;
 pub mod error;
 pub mod offsets;
 pub mod plan;
+mod probe_link;
 mod tracefs;

@@ -59,6 +59,9 @@ pub const WANTED: &[Wanted] = &[
     detail("sock", "sk_max_ack_backlog", |o| &mut o.sk_max_ack_backlog),
     detail("sock", "sk_drops", |o| &mut o.sk_drops),
     detail("inet_connection_sock", "icsk_accept_queue.qlen", |o| &mut o.icsk_syn_queue),
+    detail("tcp_sock", "segs_out", |o| &mut o.segs_out),
+    detail("task_struct", "nsproxy", |o| &mut o.task_nsproxy),
+    detail("nsproxy", "net_ns", |o| &mut o.nsproxy_net_ns),
 ];
 
 /// Looks every wanted field up; what this kernel lacks stays [`Offsets::ABSENT`].

@@ -43,9 +43,9 @@ impl Live {
         self.attached.losses()
     }
 
-    /// How often the kernel did not run one of the hooks because it had interrupted itself.
+    /// How often the kernel did not run one of the hooks, where it tells.
     #[must_use]
-    pub fn missed(&self) -> u64 {
+    pub fn missed(&self) -> Option<u64> {
         self.attached.missed()
     }
 

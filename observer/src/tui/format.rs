@@ -1,20 +1,23 @@
 //! Numbers, durations, addresses and names as people read them.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use ratatui::text::Span;
 
-use crate::model::{snapshot::DestinationRow, units::Comm};
+use crate::model::units::{Comm, grouped, grouped_digits};
 
 /// `1,234,567`
 pub(crate) fn count(value: u64) -> String {
-    grouped(&value.to_string())
+    grouped(value)
 }
 
 /// `1,234,567` when it fits into `width`, else `1234567`, else `1.2M`.
 pub(crate) fn count_within(value: u64, width: usize) -> String {
     let plain = value.to_string();
-    let long = grouped(&plain);
+    let long = grouped(value);
     if long.len() <= width {
         return long;
     }
@@ -37,20 +40,8 @@ pub(crate) fn rate(value: f64) -> String {
     } else if value < 9.95 {
         format!("{value:.1}")
     } else {
-        grouped(&format!("{value:.0}"))
+        grouped_digits(&format!("{value:.0}"))
     }
-}
-
-/// Digits with a comma before each three.
-pub(crate) fn grouped(digits: &str) -> String {
-    let mut out = String::with_capacity(digits.len() * 4 / 3 + 1);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// How long ago, or for how long: two units at most.
@@ -94,8 +85,7 @@ pub(crate) fn address(ip: IpAddr, port: Option<u16>) -> String {
 }
 
 /// `10.0.0.5 → 10.0.0.9:5432`, or as much of it as fits: the remote end, and of that the port.
-pub(crate) fn towards(local: IpAddr, destination: &DestinationRow, width: usize) -> String {
-    let remote = destination.remote.to_string();
+pub(crate) fn towards(local: IpAddr, remote: SocketAddr, width: usize) -> String {
     let both = format!("{local} → {remote}");
     if text_width(&both) <= width { both } else { cut_middle(&format!("→ {remote}"), width) }
 }

@@ -2,7 +2,11 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::message::{Message, Move};
+use super::{
+    message::{Message, Move},
+    prompt::Typed,
+    screen::Screen,
+};
 
 /// A key as it is typed; a capital letter stands for itself with Shift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +42,7 @@ impl Key {
             (KeyCode::Char(c), false) => c.to_string(),
             (KeyCode::Up, _) => "↑".to_owned(),
             (KeyCode::Down, _) => "↓".to_owned(),
+            (KeyCode::BackTab, _) => "Shift-Tab".to_owned(),
             (KeyCode::PageUp, _) => "PgUp".to_owned(),
             (KeyCode::PageDown, _) => "PgDn".to_owned(),
             (code, _) => code.to_string(),
@@ -65,6 +70,18 @@ pub(crate) const KEYMAP: &[Binding] = &[
     binding(&[char('q'), ctrl('c')], Message::Quit, "Quit.", Some("quit")),
     binding(&[char('?'), char('h'), key(KeyCode::F(1))], Message::ToggleHelp, "Open or close this help.", Some("help")),
     binding(&[char(' '), char('p')], Message::TogglePause, "Pause: hold the picture. Counting goes on.", Some("pause")),
+    binding(&[key(KeyCode::Tab)], Message::NextScreen, "The next screen.", Some("screen")),
+    binding(&[key(KeyCode::BackTab)], Message::PreviousScreen, "The screen before.", None),
+    binding(&[char('1')], Message::Show(Screen::Endpoints), "Endpoints: local addresses and their connections.", None),
+    binding(&[char('2')], Message::Show(Screen::Destinations), "Destinations: ports that are left to each.", None),
+    binding(&[char('3')], Message::Show(Screen::Failures), "Failures: what the kernel refused, and to whom.", None),
+    binding(&[char('4')], Message::Show(Screen::Trust), "Trust: losses, scans and hooks.", None),
+    binding(
+        &[char('/')],
+        Message::Filter,
+        "Show only some rows: port:443 state:time_wait comm:nginx pid:812 netns:blue dir:out 10.0.0.0/8, or a part of a name.",
+        Some("filter"),
+    ),
     binding(&[char('s')], Message::NextSort, "Sort by the next column.", Some("sort")),
     binding(&[char('S')], Message::ReverseSort, "Reverse the order.", Some("reverse")),
     binding(&[key(KeyCode::Up), char('k')], Message::Move(Move::Up), "One row up.", None),
@@ -75,13 +92,28 @@ pub(crate) const KEYMAP: &[Binding] = &[
     binding(&[ctrl('d')], Message::Move(Move::HalfPageDown), "Half a page down.", None),
     binding(&[key(KeyCode::Home), char('g')], Message::Move(Move::First), "To the first row.", None),
     binding(&[key(KeyCode::End), char('G')], Message::Move(Move::Last), "To the last row.", None),
-    binding(&[key(KeyCode::Esc)], Message::Close, "Close the help, or let go of the row.", None),
+    binding(&[key(KeyCode::Esc)], Message::Close, "Close the help, let go of the row, show all rows again.", None),
     binding(&[ctrl('l')], Message::Redraw, "Draw the screen again.", None),
     binding(&[ctrl('z')], Message::Suspend, "Suspend; `fg` in the shell comes back.", None),
 ];
 
-/// What this key press asks for.
-pub(crate) fn message(event: KeyEvent) -> Option<Message> {
+/// What this key press asks for; letters are letters while a filter is typed.
+pub(crate) fn message(event: KeyEvent, is_typing: bool) -> Option<Message> {
     let typed = Key::typed(event)?;
+    if is_typing {
+        return typing(typed).map(Message::Type);
+    }
     KEYMAP.iter().find(|binding| binding.keys.contains(&typed)).map(|binding| binding.message)
+}
+
+fn typing(key: Key) -> Option<Typed> {
+    Some(match (key.code, key.ctrl) {
+        (KeyCode::Enter, _) => Typed::Accept,
+        (KeyCode::Esc, _) | (KeyCode::Char('c'), true) => Typed::Cancel,
+        (KeyCode::Char('u'), true) => Typed::EraseAll,
+        (KeyCode::Char('w'), true) => Typed::EraseWord,
+        (KeyCode::Backspace, _) | (KeyCode::Char('h'), true) => Typed::Erase,
+        (KeyCode::Char(letter), false) => Typed::Letter(letter),
+        _ => return None,
+    })
 }

@@ -2,6 +2,8 @@
 
 use ratatui::layout::{Constraint, Layout, Rect};
 
+use super::screen::Screen;
+
 /// Columns that the screen needs at least.
 pub const MIN_WIDTH: u16 = 60;
 /// Lines that the screen needs at least.
@@ -26,6 +28,7 @@ const WALLS_BELOW_FROM: u16 = 30;
 pub(crate) struct Areas {
     pub(crate) header: Rect,
     pub(crate) banner: Rect,
+    pub(crate) tabs: Rect,
     pub(crate) screen: Rect,
     pub(crate) headroom: Headroom,
     pub(crate) walls: Walls,
@@ -36,6 +39,8 @@ pub(crate) struct Areas {
 /// Where the headroom stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Headroom {
+    /// Only the main screen has it.
+    None,
     Beside(Rect),
     Below(Rect),
 }
@@ -59,28 +64,31 @@ pub(crate) fn usable(area: Rect) -> Rect {
 
 impl Areas {
     /// `banner`: whether something is missing; `findings`: whether something is likely to be wrong.
-    pub(crate) fn of(area: Rect, banner: bool, findings: bool) -> Self {
+    pub(crate) fn of(area: Rect, banner: bool, findings: bool, shown: Screen) -> Self {
         let tall = area.height >= TALL_FROM;
+        let is_main = shown == Screen::Endpoints;
         let beside = tall && area.width >= BESIDE_FROM;
         let below = if tall { 6 } else { 3 };
         let walls_beside = beside && area.height >= WALLS_BESIDE_FROM;
         let walls_below = match area.height {
-            _ if walls_beside || !tall => 0,
-            WALLS_BELOW_FROM.. if !beside => 5,
-            _ => 1,
+            _ if walls_beside || !tall || !is_main => 0,
+            WALLS_BELOW_FROM.. if !beside => 5 + u16::from(findings),
+            _ => 1 + u16::from(findings),
         };
-        let walls_below = if walls_below > 0 { walls_below + u16::from(findings) } else { 0 };
-        let [header, banner, middle, low, strip, trust, footer] = Layout::vertical([
+        let [header, banner, tabs, middle, low, strip, trust, footer] = Layout::vertical([
             Constraint::Length(if tall { 3 } else { 2 }),
             Constraint::Length(u16::from(banner)),
+            Constraint::Length(1),
             Constraint::Fill(1),
-            Constraint::Length(if beside { 0 } else { below }),
+            Constraint::Length(if beside || !is_main { 0 } else { below }),
             Constraint::Length(walls_below),
             Constraint::Length(if tall { 2 } else { 1 }),
             Constraint::Length(1),
         ])
         .areas(area);
-        let (screen, headroom, walls) = if beside {
+        let (screen, headroom, walls) = if !is_main {
+            (middle, Headroom::None, Walls::Strip(strip))
+        } else if beside {
             let [screen, panel] =
                 Layout::horizontal([Constraint::Fill(1), Constraint::Length(PANEL_WIDTH)]).spacing(1).areas(middle);
             let walls_panel = if walls_beside { WALLS_PANEL } else { 0 };
@@ -91,7 +99,7 @@ impl Areas {
         } else {
             (middle, Headroom::Below(low), Walls::Strip(strip))
         };
-        Self { header, banner, screen, headroom, walls, trust, footer }
+        Self { header, banner, tabs, screen, headroom, walls, trust, footer }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::{prompt::Typed, screen::Screen};
+
 /// A wish of the user, or news of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
@@ -11,10 +13,17 @@ pub(crate) enum Message {
     /// Draw everything again.
     Redraw,
     ToggleHelp,
+    Show(Screen),
+    NextScreen,
+    PreviousScreen,
     /// Closes what lies on top.
     Close,
     TogglePause,
     Move(Move),
+    /// Opens the line in which a filter is typed.
+    Filter,
+    /// A key within that line.
+    Type(Typed),
     NextSort,
     ReverseSort,
     /// The terminal has this size now.

@@ -7,8 +7,9 @@
 //!
 //! - `terminal`: raw mode and the alternate screen, entered and left whatever happens; `input`: keys.
 //! - `message`, `keymap`, `ui`: what can be asked for, by which key, and what it does.
+//! - `prompt`: the line in which a filter is typed.
 //! - `layout`, `view`: where things stand, and the frame around the screens.
-//! - `screen/`: one file a screen, with its state; `widget/`: the parts around it.
+//! - `screen/`: one file a screen; `table/`: what all screens with rows share; `widget/`: the parts around them.
 //! - `format`: numbers, durations and addresses as people read them; `theme`: styles.
 //!
 //! **Invariant**: only this file and `terminal`, `input` know a clock or do IO; `update` and `view` are pure.
@@ -20,7 +21,9 @@ mod input;
 mod keymap;
 mod layout;
 mod message;
+mod prompt;
 mod screen;
+mod table;
 mod terminal;
 mod theme;
 mod ui;
@@ -154,7 +157,7 @@ async fn converse(
                 continue;
             }
             event = input.next() => match event {
-                Some(Ok(Event::Key(key))) => keymap::message(key),
+                Some(Ok(Event::Key(key))) => keymap::message(key, ui.prompt.is_open),
                 Some(Ok(_)) => None,
                 Some(Err(error)) => return Err(error.into()),
                 None => return Ok(Ended::TerminalGone),

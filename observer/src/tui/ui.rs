@@ -7,7 +7,8 @@ use ratatui::layout::Rect;
 use super::{
     layout::{self, Areas},
     message::{Effect, Message},
-    screen::{Screen, endpoints},
+    prompt::Prompt,
+    screen::{Screen, Screens},
     widget::{help, trust},
 };
 use crate::model::snapshot::Snapshot;
@@ -15,7 +16,8 @@ use crate::model::snapshot::Snapshot;
 /// What the user chose to see, and how.
 #[derive(Debug)]
 pub(crate) struct Ui {
-    pub(crate) screen: Screen,
+    pub(crate) screens: Screens,
+    pub(crate) prompt: Prompt,
     /// The snapshot that is held while paused.
     pub(crate) paused: Option<Arc<Snapshot>>,
     /// How far the help is scrolled, while it is open.
@@ -29,7 +31,8 @@ pub(crate) struct Ui {
 impl Ui {
     pub(crate) fn new(area: Rect) -> Self {
         Self {
-            screen: Screen::Endpoints(endpoints::State::default()),
+            screens: Screens::default(),
+            prompt: Prompt::default(),
             paused: None,
             help: None,
             area,
@@ -57,6 +60,11 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
                 Some(_) => None,
             }
         }
+        Message::Show(screen) => ui.screens.shown = screen,
+        Message::NextScreen => ui.screens.shown = ui.screens.shown.turned(1),
+        Message::PreviousScreen => ui.screens.shown = ui.screens.shown.turned(Screen::ALL.len() - 1),
+        Message::Filter => ui.prompt.open(),
+        Message::Type(typed) => ui.prompt.update(typed),
         Message::ToggleHelp => ui.help = if ui.help.is_some() { None } else { Some(0) },
         Message::Close if ui.help.is_some() => ui.help = None,
         Message::Move(to) if ui.help.is_some() => {
@@ -64,12 +72,17 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
             let lines = help::line_count(ui.area);
             ui.help = ui.help.map(|top| help::scrolled(top, to, page, lines));
         }
+        // What was done last is undone first: a row, then the filter.
+        Message::Close if !ui.screens.has_cursor() => ui.prompt.clear(),
         Message::Move(_) | Message::Close | Message::NextSort | Message::ReverseSort => {
             let data = ui.paused.as_deref().unwrap_or(latest);
-            let areas = Areas::of(layout::usable(ui.area), trust::alarm(data).is_some(), !data.findings.is_empty());
-            match &mut ui.screen {
-                Screen::Endpoints(state) => endpoints::update(state, data, areas.screen, message),
-            }
+            let areas = Areas::of(
+                layout::usable(ui.area),
+                trust::alarm(data).is_some(),
+                !data.findings.is_empty(),
+                ui.screens.shown,
+            );
+            ui.screens.update(data, &ui.prompt.filter, areas.screen, message);
         }
     }
     Effect::None

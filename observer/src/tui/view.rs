@@ -13,7 +13,8 @@ use super::{
     format, keymap,
     layout::{self, Areas, Headroom, MIN_HEIGHT, MIN_WIDTH, Walls},
     message::Message,
-    screen::{Screen, endpoints},
+    prompt::Prompt,
+    screen::Screen,
     theme::Theme,
     ui::Ui,
     widget::{
@@ -34,17 +35,17 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     }
     let data = ui.shown(latest);
     let alarm = trust::alarm(data);
-    let areas = Areas::of(area, alarm.is_some(), !data.findings.is_empty());
+    let areas = Areas::of(area, alarm.is_some(), !data.findings.is_empty(), ui.screens.shown);
 
     header::view(data, theme, areas.header, buf);
     badge(ui, latest, theme, areas.header, buf);
     if let Some(alarm) = alarm {
         trust::banner(&alarm, theme, areas.banner, buf);
     }
-    match &ui.screen {
-        Screen::Endpoints(state) => endpoints::view(state, data, theme, areas.screen, buf),
-    }
+    tabs(ui.screens.shown, theme, areas.tabs, buf);
+    ui.screens.view(data, &ui.prompt.filter, theme, areas.screen, buf);
     match areas.headroom {
+        Headroom::None => {}
         Headroom::Beside(area) => headroom::panel(data, theme, area, buf),
         Headroom::Below(area) => headroom::compact(data, theme, area, buf),
     }
@@ -53,10 +54,27 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
         Walls::Strip(area) => walls::strip(data, theme, area, buf),
     }
     trust::view(data, theme, areas.trust, buf);
-    footer(ui, theme, areas.footer, buf);
+    if ui.prompt.is_open || !ui.prompt.text.is_empty() {
+        prompt(&ui.prompt, theme, areas.footer, buf);
+    } else {
+        footer(ui, theme, areas.footer, buf);
+    }
     if let Some(top) = ui.help {
         help::view(top, theme, area, buf);
     }
+}
+
+/// The screens with their digits; the one that is shown is never left out.
+fn tabs(shown: Screen, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let tab = |(place, screen): (usize, &Screen)| {
+        let name = screen.name();
+        if *screen == shown {
+            Part::new(0, vec![Span::styled(format!("[{place} {name}]"), theme.title)])
+        } else {
+            Part::new(place, vec![Span::raw(format!(" {place} {name} "))])
+        }
+    };
+    parts::fit((1..).zip(&Screen::ALL).map(tab).collect(), "", area.width).render(area, buf);
 }
 
 fn badge(ui: &Ui, latest: &Snapshot, theme: &Theme, header: Rect, buf: &mut Buffer) {
@@ -90,6 +108,21 @@ fn footer(ui: &Ui, theme: &Theme, area: Rect, buf: &mut Buffer) {
         Part::new(rank, vec![Span::styled(key, theme.strong), Span::raw(format!(" {word}"))])
     });
     parts::fit(parts.collect(), "   ", area.width).render(area, buf);
+}
+
+fn prompt(prompt: &Prompt, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let cursor = if prompt.is_open { "█" } else { "" };
+    let text = format::printable(&prompt.text);
+    let (hint, style) = match (&prompt.error, prompt.is_open) {
+        (Some(error), _) => (format::printable(&error.to_string()), theme.warning),
+        (None, true) => ("Enter keeps it, Esc gives it up".to_owned(), theme.dim),
+        (None, false) => ("Esc shows all rows, / changes it".to_owned(), theme.dim),
+    };
+    let parts = vec![
+        Part::new(0, vec![Span::styled("filter ", theme.strong), Span::raw(format!("{text}{cursor}"))]),
+        Part::new(1, vec![Span::styled(hint, style)]),
+    ];
+    parts::fit(parts, "   ", area.width).render(area, buf);
 }
 
 fn too_small(theme: &Theme, area: Rect, buf: &mut Buffer) {

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod acceptors;
 mod churn;
 mod connections;
 mod failures;
@@ -11,6 +12,8 @@ mod hostile;
 mod namespaces;
 mod owners;
 mod ports;
+mod refusals;
+mod rungs;
 mod scale;
 mod sockets;
 mod ss;

@@ -16,10 +16,10 @@ use observer::{
     },
 };
 
-use crate::support::{Counts, Pairs, counted_in, eventually, in_private_netns, options, parse_ss, run, truth};
+use crate::support::{Counts, Pairs, counted_in, eventually, in_private_netns, options, parse_ss, run, start, truth};
 
 fn observe_all() -> Engine {
-    Engine::start(Options { watched: Watched::All, ..options() }).expect("start the engine")
+    start(Options { watched: Watched::All, ..options() })
 }
 
 /// A mounted namespace that `ip netns` knows, removed when dropped.

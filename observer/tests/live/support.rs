@@ -17,6 +17,7 @@ use observer::{
         snapshot::{Direction, EndpointRow, Snapshot},
         units::{NetnsId, TcpState},
     },
+    probe::plan::ForcedRungs,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -53,12 +54,33 @@ pub(crate) fn set_sysctl(name: &str, value: &str) {
 
 /// Events alone after the first scan, of the calling thread's namespace alone: tests run side by side.
 pub(crate) fn options() -> Options {
-    Options { scans: Scans::OnlyAtStart, watched: Watched::Own, ..Options::default() }
+    Options { scans: Scans::OnlyAtStart, watched: Watched::Own, rungs: forced_rungs(), ..Options::default() }
+}
+
+/// What the runner wants all tests to run with: `OBSERVER_RUNGS=connect=kprobe,accept=kretprobe`.
+pub(crate) fn forced_rungs() -> ForcedRungs {
+    let text = std::env::var("OBSERVER_RUNGS").unwrap_or_default();
+    ForcedRungs::new(text.split(',').filter(|word| !word.is_empty()).map(|word| word.parse().expect("OBSERVER_RUNGS")))
+}
+
+/// As much of `count` as this machine is fit for: all, or `OBSERVER_LOAD` percent under emulation.
+pub(crate) fn scaled(count: u32) -> u32 {
+    let percent: u32 = std::env::var("OBSERVER_LOAD").map_or(100, |text| text.parse().expect("OBSERVER_LOAD"));
+    count * percent / 100
 }
 
 /// The engine, fed by events alone after its first scan.
 pub(crate) fn observe() -> Engine {
-    Engine::start(options()).expect("start the engine")
+    start(options())
+}
+
+/// The engine, on those rungs that were asked for.
+pub(crate) fn start(options: Options) -> Engine {
+    let engine = Engine::start(options).expect("start the engine");
+    for status in engine.snapshot(0).trust.hooks {
+        assert!(status.rung.is_some(), "the hook {} is missing: {:?}", status.hook, status.failed);
+    }
+    engine
 }
 
 /// Polls the engine until `wanted` gives a value of its snapshot; fails with the last snapshot after ten seconds.

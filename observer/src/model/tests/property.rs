@@ -46,7 +46,7 @@ fn event() -> impl Strategy<Value = Event> {
     let at = Duration::ZERO;
     prop_oneof![
         6 => (identity(), state(), state())
-            .prop_map(move |(socket, old, new)| Event::State { socket, at, old, new, by: Some(by), orphan: new == TcpState::FinWait2 }),
+            .prop_map(move |(socket, old, new)| Event::State { socket, at, old, new, by: Some(by), orphan: new == TcpState::FinWait2, unsent: old == TcpState::SynSent }),
         1 => (identity(), state())
             .prop_map(move |(socket, state)| Event::Accepted { socket, state, by }),
         1 => identity().prop_map(move |socket| Event::Connecting { socket, by }),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! range 32768-60999 [reserved 40000-40009]        the namespace's ports
-//! ID [LOCAL>REMOTE] old>new [by PID COMM|orphan]  a state change; the four-tuple is kept for later lines
+//! ID [LOCAL>REMOTE] old>new [by PID COMM [unsent]|orphan]  a state change; the four-tuple is kept for later lines
 //! ID [LOCAL>REMOTE] accepted STATE by PID COMM
 //! ID [LOCAL>REMOTE] connecting by PID COMM
 //! ID [LOCAL>REMOTE] found STATE|tw:STATE|request [locked] [explicit|autobound] [orphan]
@@ -11,7 +11,7 @@
 //! scan | end | abandon                            around what a scan found
 //! files | files end                               around what a pass over open files found
 //! tick [SECONDS]                                  time goes on
-//! show [owners]                                   print all rows, or who holds their sockets
+//! show [owners|failures]                          print all rows, or who holds their sockets, or what was refused
 //! ```
 
 use std::{
@@ -24,6 +24,7 @@ use std::{
 use crate::model::{
     Model,
     event::{Binding, Event, Found, Identity},
+    failure::FailureRow,
     namespace::NamespaceReading,
     snapshot::{Direction, Snapshot},
     trust::ScanSummary,
@@ -67,6 +68,7 @@ impl Stage {
             ["files", "end"] => self.model.end_holders(),
             ["show"] => self.show(),
             ["show", "owners"] => self.show_owners(),
+            ["show", "failures"] => self.show_failures(),
             [id, ref rest @ ..] => {
                 let event = self.event(id, rest);
                 self.model.apply(&event, self.now);
@@ -128,6 +130,7 @@ impl Stage {
                     new: state(new),
                     by: process(rest),
                     orphan: rest.contains(&"orphan"),
+                    unsent: rest.contains(&"unsent"),
                 }
             }
             [] => panic!("what happened to {name}?"),
@@ -147,6 +150,20 @@ impl Stage {
                 write!(self.shown, " shown {}/{}", process.comm, process.pid.0).unwrap();
             }
             writeln!(self.shown, " orphans {}", row.orphans).unwrap();
+        }
+        let unseen = snapshot.trust.unseen_accepts;
+        if unseen > 0 {
+            writeln!(self.shown, "unseen accepts {unseen}").unwrap();
+        }
+    }
+
+    fn show_failures(&mut self) {
+        let snapshot = self.model.snapshot(SystemTime::UNIX_EPOCH, self.now, 0);
+        for FailureRow { key, count, .. } in &snapshot.failures {
+            write!(self.shown, "{} {}/{} {count}", key.kind.name(), key.process.comm, key.process.pid.0).unwrap();
+            let local = key.local.map_or_else(String::new, |local| format!(" {local}"));
+            let remote = key.remote.map_or_else(String::new, |remote| format!(">{remote}"));
+            writeln!(self.shown, "{local}{remote}").unwrap();
         }
     }
 
@@ -233,7 +250,7 @@ fn binding(words: &[&str]) -> Binding {
 
 fn process(words: &[&str]) -> Option<Process> {
     match words {
-        ["by", pid, comm] => Some(Process { pid: Pid(pid.parse().unwrap()), comm: Comm::from(*comm) }),
+        ["by", pid, comm, ..] => Some(Process { pid: Pid(pid.parse().unwrap()), comm: Comm::from(*comm) }),
         _ => None,
     }
 }

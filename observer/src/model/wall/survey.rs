@@ -8,7 +8,7 @@ use crate::model::{
     endpoint::Destination,
     listener::Listener,
     namespace::Shared,
-    report::ports_of,
+    report::port_use,
     snapshot::{Memory, ProcessFiles},
     units::{NetnsId, Process},
 };
@@ -46,8 +46,8 @@ impl Model {
 
     fn port_walls(&self) -> Vec<Wall> {
         let candidates = self.destinations.iter().filter_map(|row| {
-            let namespace = self.namespaces.get(&self.endpoints.get(row.endpoint).key.netns)?;
-            let ports = ports_of(row, namespace)?;
+            let namespace = self.namespaces.get(&self.endpoints.get(row.endpoint).key.netns);
+            let ports = port_use(row, namespace)?;
             (ports.taken() > 0).then(|| ((ports.taken().into(), ports.usable().into()), row))
         });
         let wall = |(numbers, row): (Numbers, &Destination)| {

@@ -1,220 +1,172 @@
 //! The local endpoints and what happens at each of them.
 
-use ratatui::{
-    buffer::Buffer,
-    layout::{Constraint, Rect},
-    text::Line,
-    widgets::{Block, Borders, Cell, Paragraph, Row, Table, Widget, Wrap},
-};
-
-use super::fields::{Column, FIELDS, Field, Kind, columns};
 use crate::{
-    model::snapshot::{EndpointKey, EndpointRow, Snapshot},
-    tui::{
-        format,
-        layout::scroll_offset,
-        message::{Message, Move},
-        theme::Theme,
+    model::{
+        filter::{Filter, Subject},
+        snapshot::{EndpointKey, EndpointRow, Snapshot},
+        units::{Process, TcpState},
     },
+    tui::table::{Field, Source, Value},
 };
 
-/// The title and the names of the columns.
-const HEAD: u16 = 2;
-
-/// What the user chose to see of the table.
+/// The rows of the main screen.
 #[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) sort: Column,
-    /// Against the column's natural order.
-    pub(crate) reversed: bool,
-    pub(crate) cursor: Option<Cursor>,
-    /// The first visible row, when the user last did something.
-    pub(crate) offset: usize,
-}
+pub(crate) struct Endpoints;
 
-/// The selected row. It is followed wherever the order takes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cursor {
-    pub(crate) key: EndpointKey,
-    /// Where it stood: the place to stay at when the row is gone.
-    pub(crate) index: usize,
-}
+impl Source for Endpoints {
+    type Row = EndpointRow;
+    type Key = EndpointKey;
 
-impl Default for State {
-    fn default() -> Self {
-        Self { sort: Column::Sockets, reversed: false, cursor: None, offset: 0 }
-    }
-}
+    const NAME: &'static str = "Endpoints";
+    const SORT: usize = SOCKETS;
+    const FIELDS: &'static [Column] = FIELDS;
 
-impl State {
-    fn field(&self) -> &'static Field {
-        FIELDS.iter().find(|field| field.column == self.sort).unwrap_or(&FIELDS[0])
+    fn rows(data: &Snapshot) -> Vec<&EndpointRow> {
+        data.endpoints.iter().collect()
     }
 
-    fn is_descending(&self) -> bool {
-        (self.field().kind == Kind::Number) != self.reversed
+    fn key(row: &EndpointRow) -> EndpointKey {
+        row.key
     }
-}
 
-pub(crate) fn update(state: &mut State, data: &Snapshot, area: Rect, message: Message) {
-    match message {
-        Message::Move(to) => move_cursor(state, data, area, to),
-        Message::Close => state.cursor = None,
-        Message::NextSort => {
-            state.sort = next_sort(state.sort, area.width, data);
-            state.reversed = false;
-            reveal(state, data, area);
+    fn passes(row: &EndpointRow, filter: &Filter, _: &Snapshot) -> bool {
+        let mut addresses = vec![(row.key.local_ip, row.key.local_port)];
+        addresses.extend(row.destinations.iter().map(|it| (it.remote.ip(), Some(it.remote.port()))));
+        let owners = row.owners.iter().map(|owner| owner.process);
+        let processes: Vec<Process> = owners.chain(row.process).collect();
+        filter.lets_through(&Subject {
+            addresses: &addresses,
+            processes: &processes,
+            netns: Some(row.key.netns),
+            netns_name: row.netns_name.as_deref(),
+            direction: Some(row.key.direction),
+            has_state: &|state| row.states.get(state) > 0 || state == TcpState::Listen && row.listening,
+            text: "",
+        })
+    }
+
+    fn nothing(data: &Snapshot) -> &'static str {
+        if data.trust.last_scan.is_some() {
+            "Nothing listens and nothing is connected. New connections appear here at once."
+        } else {
+            "Waiting for the first scan of the kernel's socket table…"
         }
-        Message::ReverseSort => {
-            state.reversed = !state.reversed;
-            reveal(state, data, area);
-        }
-        Message::Quit
-        | Message::Suspend
-        | Message::Redraw
-        | Message::ToggleHelp
-        | Message::TogglePause
-        | Message::Resize { .. }
-        | Message::Silence(_) => {}
+    }
+
+    fn has(field: &Column, data: &Snapshot) -> bool {
+        field.title() != NAMESPACE || are_several(data.endpoints.iter().map(|row| row.key.netns))
     }
 }
 
-fn move_cursor(state: &mut State, data: &Snapshot, area: Rect, to: Move) {
-    let order = order(state, data);
-    let page = page(area);
-    let index = match (position(state, data, &order), to) {
-        (Some(index), _) => to.apply(index, page, order.len()),
-        // The first step goes to the top of what is seen.
-        (None, Move::Up | Move::Down) => scroll_offset(None, state.offset, page, order.len()),
-        (None, _) => to.apply(state.offset, page, order.len()),
-    };
-    state.cursor = order.get(index).map(|row| Cursor { key: data.endpoints[*row].key, index });
-    state.offset = scroll_offset(state.cursor.map(|_| index), state.offset, page, order.len());
+/// Whether there are two that differ.
+pub(super) fn are_several<T: PartialEq>(mut values: impl Iterator<Item = T>) -> bool {
+    let first = values.next();
+    values.any(|value| Some(value) != first)
 }
 
-/// A new order starts at its top, unless there is a row to follow.
-fn reveal(state: &mut State, data: &Snapshot, area: Rect) {
-    let order = order(state, data);
-    let index = position(state, data, &order);
-    state.offset = scroll_offset(index, 0, page(area), order.len());
-}
+/// The column that is left out where there is one namespace.
+pub(super) const NAMESPACE: &str = "NAMESPACE";
+pub(super) const NAMESPACE_HELP: &str =
+    "Network namespace, where there are several: its `ip netns` name, else its oldest process, else its number.";
 
-/// The columns in sight, and the one that the table begins with, which narrow tables do not show.
-fn next_sort(now: Column, width: u16, data: &Snapshot) -> Column {
-    let shown = columns(width, data);
-    let is_choice = |field: &&Field| {
-        let is_shown = shown.iter().any(|(shown, _)| shown.column == field.column);
-        field.kind != Kind::Picture && (is_shown || field.column == State::default().sort)
-    };
-    let after = FIELDS.iter().skip_while(|field| field.column != now).skip(1);
-    after.chain(FIELDS).find(is_choice).map_or(now, |field| field.column)
-}
+/// Its place in the list.
+const SOCKETS: usize = 4;
 
-fn page(area: Rect) -> usize {
-    usize::from(area.height.saturating_sub(HEAD))
-}
+type Column = Field<EndpointRow>;
 
-/// Indices into `data.endpoints` in the order of the table. Equals are in the order of their keys, so that they stand
-/// still from snapshot to snapshot.
-pub(crate) fn order(state: &State, data: &Snapshot) -> Vec<usize> {
-    let get = state.field().get;
-    let mut rows: Vec<_> = data.endpoints.iter().enumerate().map(|(i, row)| (get(row), row.key, i)).collect();
-    let is_descending = state.is_descending();
-    rows.sort_unstable_by(|(a, key_a, _), (b, key_b, _)| {
-        let by_value = if is_descending { b.cmp(a) } else { a.cmp(b) };
-        by_value.then_with(|| key_a.cmp(key_b))
-    });
-    rows.into_iter().map(|(_, _, i)| i).collect()
-}
-
-/// Where the selected row stands now; where it stood, if it is gone.
-pub(crate) fn position(state: &State, data: &Snapshot, order: &[usize]) -> Option<usize> {
-    let cursor = state.cursor?;
-    let last = order.len().checked_sub(1)?;
-    let found = order.iter().position(|row| data.endpoints[*row].key == cursor.key);
-    Some(found.unwrap_or(cursor.index.min(last)))
-}
-
-pub(crate) fn view(state: &State, data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
-    let order = order(state, data);
-    let selected = position(state, data, &order);
-    let first = scroll_offset(selected, state.offset, page(area), order.len());
-    let visible = order.iter().enumerate().skip(first).take(page(area));
-
-    let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
-    let block = block.title(Line::styled(title(state, first, visible.len(), order.len()), theme.title));
-    if order.is_empty() {
-        let inner = block.inner(area);
-        block.render(area, buf);
-        return Paragraph::new(nothing(data)).wrap(Wrap { trim: true }).render(inner, buf);
-    }
-
-    let columns = columns(area.width, data);
-    let rows = visible.map(|(index, row)| {
-        let cells = columns.iter().map(|(field, width)| cell(field, *width, &data.endpoints[*row], theme));
-        let row = Row::new(cells);
-        if selected == Some(index) { row.style(theme.selected) } else { row }
-    });
-    let head = columns.iter().map(|(field, width)| head_cell(field, *width, state));
-    Table::new(rows, columns.iter().map(|(_, width)| Constraint::Length(*width)))
-        .column_spacing(0)
-        .header(Row::new(head).style(theme.strong))
-        .block(block)
-        .render(area, buf);
-}
-
-fn title(state: &State, first: usize, visible: usize, all: usize) -> String {
-    let count = |n: usize| format::count(n as u64);
-    if all == 0 {
-        return " Endpoints ".to_owned();
-    }
-    let order = match (state.field().kind, state.is_descending()) {
-        (Kind::Number, true) => "highest first",
-        (Kind::Number, false) => "lowest first",
-        (_, true) => "last first",
-        (_, false) => "in order",
-    };
-    let (from, to) = (count(first + 1), count(first + visible));
-    format!(" Endpoints {from}–{to} of {}, by {}, {order} ", count(all), state.field().title())
-}
-
-fn nothing(data: &Snapshot) -> &'static str {
-    if data.trust.last_scan.is_some() {
-        "Nothing listens and nothing is connected. New connections appear here at once."
-    } else {
-        "Waiting for the first scan of the kernel's socket table…"
-    }
-}
-
-/// What a column leaves for its text: the first one has no space before it.
-fn room(field: &Field, width: u16) -> usize {
-    usize::from(width) - usize::from(field.column != Column::Endpoint)
-}
-
-fn aligned(field: &Field, text: String) -> Line<'static> {
-    match field.kind {
-        Kind::Text if field.column == Column::Endpoint => Line::raw(text),
-        Kind::Text => Line::raw(format!(" {text}")),
-        Kind::Number | Kind::Picture => Line::raw(text).right_aligned(),
-    }
-}
-
-fn cell(field: &Field, width: u16, row: &EndpointRow, theme: &Theme) -> Cell<'static> {
-    let value = (field.get)(row);
-    let line = aligned(field, value.text(room(field, width)));
-    if value.is_nothing() { Cell::from(line).style(theme.dim) } else { Cell::from(line) }
-}
-
-fn head_cell(field: &Field, width: u16, state: &State) -> Cell<'static> {
-    let title = field.title_within(room(field, width));
-    let arrow = match (field.column == state.sort, state.is_descending()) {
-        (false, _) => "",
-        (true, true) => "▼",
-        (true, false) => "▲",
-    };
-    // The arrow of a number takes the space before the column.
-    Cell::from(match field.kind {
-        Kind::Text => aligned(field, format!("{title}{arrow}")),
-        Kind::Number | Kind::Picture => aligned(field, format!("{arrow}{title}")),
+const FIELDS: &[Column] = &[
+    Column::text(
+        &["LOCAL ENDPOINT"],
+        "Local address and port. For outgoing connections, which each have a port of their own: the local address and \
+         where they go.",
+        |row, _| Value::Endpoint(row),
+    )
+    .width(18, 24, 48),
+    Column::text(&["PROCESS"], "The process that listens, or that last connected or accepted here, and its pid.", process)
+        .width(9, 15, 24)
+        .rank(3),
+    Column::text(&["DIRECTION", "DIR"], "in: the other end connected to us. out: we connected.", |row, _| {
+        Value::Direction(row.key.direction)
     })
+    .width(4, 4, 10)
+    .rank(7),
+    Column::text(&[NAMESPACE], NAMESPACE_HELP, |row, _| Value::Namespace(row.netns_name.as_deref(), row.key.netns))
+        .width(11, 11, 16)
+        .rank(4)
+        .from(60),
+    Column::number(
+        &["SOCKETS"],
+        "Sockets that are connected or connecting: ESTABLISHED and other states, without TIME-WAIT and without half-open \
+         requests.",
+        |row, _| Value::Count(row.sockets.into()),
+    )
+    .rank(10)
+    .from(92),
+    Column::number(
+        &["ESTABLISHED", "ESTAB"],
+        "Sockets in ESTABLISHED; LISTEN for a listener that has no sockets.",
+        established,
+    )
+    .width(8, 8, 12)
+    .rank(1),
+    Column::number(
+        &["OTHER STATES", "OTHER"],
+        "Sockets that open or close: SYN-SENT, SYN-RECEIVED, FIN-WAIT, CLOSE-WAIT, LAST-ACK, CLOSING.",
+        |row, _| Value::Count(other(row).into()),
+    )
+    .width(6, 6, 13)
+    .rank(8),
+    Column::number(
+        &["TIME-WAIT"],
+        "Closed here first; the kernel keeps the addresses for 60 s. Counted at each scan.",
+        |row, _| Value::Count(row.states.get(TcpState::TimeWait).into()),
+    )
+    .rank(5),
+    Column::number(&["OPENED/s", "OPEN/s"], "Handshakes completed over the last second.", |row, _| {
+        Value::Rate(row.opened_per_second)
+    })
+    .width(7, 7, 9)
+    .rank(2),
+    Column::number(&["CLOSED/s", "CLOSE/s"], "Connections ended over the last second.", |row, _| {
+        Value::Rate(row.closed_per_second)
+    })
+    .width(8, 8, 9)
+    .rank(6),
+    Column::number(&["PEAK"], "The most sockets that were seen at once.", |row, _| Value::Count(row.peak.into()))
+        .width(9, 9, 10)
+        .rank(11)
+        .from(116),
+    Column::number(
+        &["FAILED"],
+        "Connections that ended before their handshake was complete, since observer started.",
+        |row, _| Value::Count(row.failed_total),
+    )
+    .width(8, 8, 10)
+    .rank(12)
+    .from(120),
+    Column::picture(
+        &["LAST MINUTE", "1 MIN"],
+        "Sockets over the last minute, against the row's own highest; now is at the right.",
+        |row, _| Value::Minute(&row.history),
+    )
+    .width(8, 16, 61)
+    .rank(9),
+];
+
+/// Everything that is neither ESTABLISHED nor `TIME_WAIT`.
+fn other(row: &EndpointRow) -> u32 {
+    let known = row.states.get(TcpState::Established) + row.states.get(TcpState::TimeWait);
+    row.states.sum().saturating_sub(known)
+}
+
+fn established<'a>(row: &'a EndpointRow, _: &'a Snapshot) -> Value<'a> {
+    if row.listening && row.states.sum() == 0 {
+        Value::Listening
+    } else {
+        Value::Count(row.states.get(TcpState::Established).into())
+    }
+}
+
+fn process<'a>(row: &'a EndpointRow, _: &'a Snapshot) -> Value<'a> {
+    if row.sockets > 0 && row.orphans == row.sockets { Value::Orphans } else { Value::process(row.process) }
 }

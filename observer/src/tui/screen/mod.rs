@@ -1,10 +1,82 @@
-//! One file a screen.
+//! One file a screen, and which of them is shown.
 
-pub(crate) mod endpoints;
-pub(crate) mod fields;
+mod destinations;
+mod endpoints;
+mod failures;
+mod trust;
 
-/// Which screen is shown, with its state.
-#[derive(Debug)]
+use ratatui::{buffer::Buffer, layout::Rect};
+
+pub(crate) use self::{destinations::Destinations, endpoints::Endpoints, failures::Failures};
+use super::{message::Message, table::State, theme::Theme};
+use crate::model::{filter::Filter, snapshot::Snapshot};
+
+/// A screen, by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Screen {
-    Endpoints(endpoints::State),
+    #[default]
+    Endpoints,
+    Destinations,
+    Failures,
+    Trust,
+}
+
+impl Screen {
+    /// In the order of their digits.
+    pub(crate) const ALL: [Self; 4] = [Self::Endpoints, Self::Destinations, Self::Failures, Self::Trust];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Endpoints => "Endpoints",
+            Self::Destinations => "Destinations",
+            Self::Failures => "Failures",
+            Self::Trust => "Trust",
+        }
+    }
+
+    /// The one so many places further on, round and round.
+    pub(crate) fn turned(self, by: usize) -> Self {
+        let place = Self::ALL.iter().position(|screen| *screen == self).unwrap_or(0);
+        Self::ALL[(place + by) % Self::ALL.len()]
+    }
+}
+
+/// What the user chose to see of each screen; it stays while another one is shown.
+#[derive(Debug, Default)]
+pub(crate) struct Screens {
+    pub(crate) shown: Screen,
+    pub(crate) endpoints: State<Endpoints>,
+    pub(crate) destinations: State<Destinations>,
+    pub(crate) failures: State<Failures>,
+    pub(crate) trust: trust::State,
+}
+
+impl Screens {
+    /// Whether a row is selected.
+    pub(crate) fn has_cursor(&self) -> bool {
+        match self.shown {
+            Screen::Endpoints => self.endpoints.cursor.is_some(),
+            Screen::Destinations => self.destinations.cursor.is_some(),
+            Screen::Failures => self.failures.cursor.is_some(),
+            Screen::Trust => false,
+        }
+    }
+
+    pub(crate) fn update(&mut self, data: &Snapshot, filter: &Filter, area: Rect, message: Message) {
+        match self.shown {
+            Screen::Endpoints => self.endpoints.update(data, filter, area, message),
+            Screen::Destinations => self.destinations.update(data, filter, area, message),
+            Screen::Failures => self.failures.update(data, filter, area, message),
+            Screen::Trust => self.trust.update(data, area, message),
+        }
+    }
+
+    pub(crate) fn view(&self, data: &Snapshot, filter: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
+        match self.shown {
+            Screen::Endpoints => self.endpoints.view(data, filter, theme, area, buf),
+            Screen::Destinations => self.destinations.view(data, filter, theme, area, buf),
+            Screen::Failures => self.failures.view(data, filter, theme, area, buf),
+            Screen::Trust => self.trust.view(data, theme, area, buf),
+        }
+    }
 }

@@ -7,28 +7,28 @@ use ratatui::layout::Rect;
 
 use super::fixture::{arc, busy, empty, text, thousands, ui};
 use crate::{
-    model::snapshot::{EndpointKey, Snapshot},
+    model::{
+        filter::Filter,
+        snapshot::{EndpointKey, Snapshot},
+    },
     tui::{
         keymap::{KEYMAP, message},
         layout::scroll_offset,
         message::{Effect, Message, Move},
-        screen::{
-            Screen,
-            endpoints::{State, order, position},
-            fields::{Column, FIELDS, Kind, columns},
-        },
+        prompt::Typed,
+        screen::Endpoints,
+        table::{Kind, Source as _, State, columns},
         ui::{Ui, update},
     },
 };
 
-fn table(ui: &Ui) -> &State {
-    let Screen::Endpoints(state) = &ui.screen;
-    state
+fn table(ui: &Ui) -> &State<Endpoints> {
+    &ui.screens.endpoints
 }
 
 fn selected(ui: &Ui, data: &Snapshot) -> Option<EndpointKey> {
-    let order = order(table(ui), data);
-    position(table(ui), data, &order).map(|index| data.endpoints[order[index]].key)
+    let rows = table(ui).sorted(data, &ui.prompt.filter);
+    table(ui).position(&rows).map(|index| rows[index].key)
 }
 
 fn after(messages: &[Message], data: &Arc<Snapshot>) -> Ui {
@@ -167,9 +167,14 @@ fn the_last_row_can_be_reached_and_seen() {
 fn most_sockets_come_first_and_equals_stand_still() {
     let mut data = thousands();
     let keys = |data: &Snapshot| {
-        order(&State::default(), data).into_iter().map(|row| data.endpoints[row].key).collect::<Vec<_>>()
+        State::<Endpoints>::default()
+            .sorted(data, &Filter::default())
+            .into_iter()
+            .map(|row| row.key)
+            .collect::<Vec<_>>()
     };
-    let sockets: Vec<_> = order(&State::default(), &data).into_iter().map(|row| data.endpoints[row].sockets).collect();
+    let sockets: Vec<_> =
+        State::<Endpoints>::default().sorted(&data, &Filter::default()).into_iter().map(|row| row.sockets).collect();
     assert!(sockets.is_sorted_by(|a, b| a >= b));
     let before = keys(&data);
     data.endpoints.reverse();
@@ -179,15 +184,17 @@ fn most_sockets_come_first_and_equals_stand_still() {
 #[test]
 fn numbers_are_sorted_down_and_text_up() {
     let data = busy();
-    let first = |sort, reversed| {
-        let state = State { sort, reversed, ..State::default() };
-        data.endpoints[order(&state, &data)[0]].process.map(|process| process.comm.to_string())
+    let first = |title, reversed| {
+        let sort = Endpoints::FIELDS.iter().position(|field| field.title() == title).unwrap();
+        let state = State::<Endpoints> { sort, reversed, ..State::default() };
+        state.sorted(&data, &Filter::default())[0].process.map(|process| process.comm.to_string())
     };
-    assert_eq!(first(Column::Process, false).as_deref(), Some("caddy"));
-    assert_eq!(first(Column::Process, true), None);
-    assert_eq!(first(Column::Established, false).as_deref(), Some("nginx"));
-    assert_eq!(first(Column::Established, true).as_deref(), Some("sshd"));
-    assert_eq!(first(Column::TimeWait, false).as_deref(), Some("load-generator"));
+    assert_eq!(first("PROCESS", false).as_deref(), Some("caddy"));
+    assert_eq!(first("PROCESS", true), None);
+    assert_eq!(first("ESTABLISHED", false).as_deref(), Some("nginx"));
+    assert_eq!(first("ESTABLISHED", true).as_deref(), Some("sshd"));
+    assert_eq!(first("TIME-WAIT", false).as_deref(), Some("load-generator"));
+    assert_eq!(Endpoints::FIELDS[Endpoints::SORT].title(), "SOCKETS");
 }
 
 #[test]
@@ -199,9 +206,9 @@ fn sorting_goes_round_all_columns_in_sight_and_back() {
         seen.push(table(&ui).sort);
         update(&mut ui, &data, Message::NextSort);
     }
-    assert_eq!(table(&ui).sort, State::default().sort);
-    let shown = columns(80, &data);
-    let numbers_and_text = shown.iter().filter(|(field, _)| field.kind != Kind::Picture);
+    assert_eq!(table(&ui).sort, Endpoints::SORT);
+    let shown = columns::<Endpoints>(80, &data);
+    let numbers_and_text = shown.iter().filter(|(index, _)| Endpoints::FIELDS[*index].kind != Kind::Picture);
     assert_eq!(seen.len(), numbers_and_text.count() + 1);
     update(&mut ui, &data, Message::ReverseSort);
     assert!(table(&ui).reversed);
@@ -213,30 +220,31 @@ fn sorting_goes_round_all_columns_in_sight_and_back() {
 fn all_that_matters_is_in_80_columns_and_the_rest_goes_by_rank() {
     let data = busy();
     for width in 1..250 {
-        let columns = columns(width, &data);
+        let columns = columns::<Endpoints>(width, &data);
         let total: u16 = columns.iter().map(|(_, width)| width).sum();
         assert!(total <= width || columns.len() == 1, "{total} columns in {width}");
-        assert_eq!(columns[0].0.column, Column::Endpoint);
+        assert_eq!(columns[0].0, 0);
     }
-    let shown: Vec<_> = columns(80, &data).iter().map(|(field, _)| field.column).collect();
+    let shown = columns::<Endpoints>(80, &data);
+    let shown: Vec<_> = shown.iter().map(|(index, _)| Endpoints::FIELDS[*index].title()).collect();
     let required = [
-        Column::Endpoint,
-        Column::Process,
-        Column::Direction,
-        Column::Established,
-        Column::Other,
-        Column::TimeWait,
-        Column::OpenedRate,
-        Column::ClosedRate,
-        Column::Minute,
+        "LOCAL ENDPOINT",
+        "PROCESS",
+        "DIRECTION",
+        "ESTABLISHED",
+        "OTHER STATES",
+        "TIME-WAIT",
+        "OPENED/s",
+        "CLOSED/s",
+        "LAST MINUTE",
     ];
     assert_eq!(shown, required);
-    let ranks: HashSet<_> = FIELDS.iter().map(|field| field.rank).collect();
-    assert_eq!(ranks.len(), FIELDS.len(), "two columns of one rank would go together");
+    let ranks: HashSet<_> = Endpoints::FIELDS.iter().map(|field| field.rank).collect();
+    assert_eq!(ranks.len(), Endpoints::FIELDS.len(), "two columns of one rank would go together");
 }
 
 fn press(code: KeyCode, modifiers: KeyModifiers) -> Option<Message> {
-    message(KeyEvent::new(code, modifiers))
+    message(KeyEvent::new(code, modifiers), false)
 }
 
 #[test]
@@ -277,5 +285,48 @@ fn other_keys_do_nothing() {
     assert_eq!(press(KeyCode::Char('c'), KeyModifiers::NONE), None);
     assert_eq!(press(KeyCode::Char('q'), KeyModifiers::ALT), None);
     let released = KeyEvent { kind: KeyEventKind::Release, ..KeyEvent::from(KeyCode::Char('q')) };
-    assert_eq!(message(released), None);
+    assert_eq!(message(released, false), None);
+}
+
+fn typed(text: &str) -> Vec<Message> {
+    let letters = text.chars().map(|letter| message(KeyEvent::from(KeyCode::Char(letter)), true).unwrap());
+    [Message::Filter].into_iter().chain(letters).collect()
+}
+
+#[test]
+fn a_filter_holds_from_the_first_letter_and_esc_gives_up_first_the_row_then_the_filter() {
+    let data = arc(busy());
+    let mut ui = after(&typed("comm:ngi"), &data);
+    let rows = |ui: &Ui| table(ui).sorted(&data, &ui.prompt.filter).len();
+    assert_eq!(rows(&ui), 1);
+    // What makes no sense yet leaves in force what did.
+    update(&mut ui, &data, Message::Type(Typed::EraseAll));
+    assert_eq!(rows(&ui), data.endpoints.len());
+    for message in &typed("port:8080 dir:")[1..] {
+        update(&mut ui, &data, *message);
+    }
+    // `dir` alone is a part of a name.
+    assert_eq!(rows(&ui), 0);
+    update(&mut ui, &data, Message::Type(Typed::EraseWord));
+    for message in &typed("10.0.0.0/x:")[1..] {
+        update(&mut ui, &data, *message);
+    }
+    assert_eq!(
+        ui.prompt.error.as_ref().unwrap().to_string(),
+        "there is no key 10.0.0.0/x: but port: state: comm: pid: netns: dir:"
+    );
+    update(&mut ui, &data, Message::Type(Typed::EraseWord));
+    assert_eq!(rows(&ui), 2);
+    update(&mut ui, &data, Message::Type(Typed::Accept));
+    assert!(!ui.prompt.is_open && ui.prompt.error.is_none());
+    update(&mut ui, &data, Message::Move(Move::Down));
+    update(&mut ui, &data, Message::Close);
+    assert_eq!((rows(&ui), selected(&ui, &data)), (2, None));
+    update(&mut ui, &data, Message::Close);
+    assert_eq!(rows(&ui), data.endpoints.len());
+    // Given up: what was there before holds again.
+    let mut ui = after(&[typed("sshd"), vec![Message::Type(Typed::Accept)], typed("x")].concat(), &data);
+    assert_eq!(rows(&ui), 0);
+    update(&mut ui, &data, Message::Type(Typed::Cancel));
+    assert_eq!(rows(&ui), 1);
 }

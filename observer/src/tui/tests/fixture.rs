@@ -71,6 +71,9 @@ pub(super) fn outbound(ip: impl Into<IpAddr>, counts: &[(TcpState, u32)]) -> End
 
 pub(super) fn destination(remote: &str, used: u32, time_wait: u32) -> DestinationRow {
     DestinationRow {
+        netns: NETNS,
+        netns_name: None,
+        local_ip: Ipv4Addr::LOCALHOST.into(),
         remote: remote.parse::<SocketAddr>().unwrap(),
         sockets: used,
         time_wait,
@@ -133,7 +136,10 @@ pub(super) fn empty() -> Snapshot {
                 found: 0,
             }),
             drift: Drift::default(),
+            unseen_accepts: 0,
         },
+        failures: Vec::new(),
+        failures_total: 0,
     }
 }
 

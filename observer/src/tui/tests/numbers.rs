@@ -5,7 +5,7 @@ use std::{net::Ipv6Addr, time::Duration};
 use super::fixture::{busy, destination, inbound, outbound, text, ui};
 use crate::{
     model::{history::History, units::Comm},
-    tui::{format, screen::fields::Value, widget::sparkline::sparkline},
+    tui::{format, table::Value, widget::sparkline::sparkline},
 };
 
 #[test]
@@ -119,7 +119,7 @@ fn names_from_outside_cannot_speak_to_the_terminal() {
     row.process = Some(crate::model::units::Process { comm, pid: crate::model::units::Pid(1) });
     data.host.processes[0].process.comm = comm;
     data.endpoints.push(row);
-    for (width, height) in [(60, 16), (80, 24), (160, 50)] {
+    for (width, height) in [(60, 18), (80, 24), (160, 50)] {
         let text = text(&ui(width, height), &data);
         assert!(text.contains("a?[31m?"), "{text}");
         assert!(!text.contains(|c: char| c != '\n' && (c.is_control() || c == '\u{202e}')), "{text}");

@@ -40,7 +40,7 @@ fn the_selected_row_is_reversed() {
     update(&mut ui, &data, Message::Move(Move::Down));
     let buf = buffer(&ui, &data, &Theme::new(false));
     let reversed: Vec<_> = (0..24).filter(|y| buf[(0, *y)].style().add_modifier.contains(Modifier::REVERSED)).collect();
-    assert_eq!(reversed, [5]);
+    assert_eq!(reversed, [6]);
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn long_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
     let (towards, ports, ratio) = match fullest {
         None => (NO_DESTINATION.to_owned(), String::new(), None),
         Some((row, destination)) => (
-            format::towards(row.key.local_ip, destination, room),
+            format::towards(row.key.local_ip, destination.remote, room),
             destination.ports.map_or_else(
                 || format!("{} sockets", format::count(destination.sockets.into())),
                 |ports| format!("{}, {}", taken(ports), left(ports)),
@@ -266,7 +266,7 @@ fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
 
 fn runner_up((row, destination): &Pair<'_>, width: usize) -> Line<'static> {
     let part = destination.ports.map_or_else(|| "?".to_owned(), |ports| format::percent(ports.ratio()));
-    let towards = format::towards(row.key.local_ip, destination, width.saturating_sub(part.len() + 1));
+    let towards = format::towards(row.key.local_ip, destination.remote, width.saturating_sub(part.len() + 1));
     let room = width.saturating_sub(format::text_width(&towards));
     Line::raw(format!("{towards}{part:>room$}"))
 }

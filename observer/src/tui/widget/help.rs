@@ -11,7 +11,8 @@ use crate::tui::{
     format,
     keymap::{KEYMAP, Key},
     message::Move,
-    screen::fields::FIELDS,
+    screen::Endpoints,
+    table::Source as _,
     theme::Theme,
 };
 
@@ -91,7 +92,7 @@ fn lines(theme: &Theme, width: u16) -> Vec<Line<'static>> {
         entry(&mut out, &keys.join(", "), binding.help, theme, width);
     }
     out.extend([Line::default(), Line::styled("COLUMNS", theme.title)]);
-    for field in FIELDS {
+    for field in Endpoints::FIELDS {
         entry(&mut out, field.title(), field.help, theme, width);
     }
     out.extend([Line::default(), Line::styled("WORDS", theme.title)]);

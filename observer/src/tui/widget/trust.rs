@@ -51,6 +51,7 @@ fn missing(status: &HookStatus) -> String {
         Hook::Destroy => "a close that was lost is noticed by the next scan only",
         Hook::Connect => "the process of an outgoing connection may be unknown",
         Hook::Accept => "the process of an accepted connection may be unknown",
+        Hook::Failures => "descriptors and addresses that processes are refused are not told",
         Hook::Holders => "the process of an older socket may be unknown",
     };
     let because = status
@@ -61,10 +62,10 @@ fn missing(status: &HookStatus) -> String {
 }
 
 fn unhealed(losses: &Losses) -> String {
-    let Losses { ring_full, scan_ring_full, read_failed, undecodable, missed } = *losses;
+    let Losses { ring_full, scan_ring_full, read_failed, undecodable, missed: _ } = *losses;
     let causes = [
         (ring_full + scan_ring_full, "ring full"),
-        (missed, "hook interrupted by itself"),
+        (losses.missed_if_told(), "hook not run by the kernel"),
         (read_failed, "unreadable"),
         (undecodable, "not understood"),
     ];
@@ -108,12 +109,17 @@ fn numbers(data: &Snapshot, theme: &Theme) -> Vec<Part> {
             format!("last scan {} ago, took {}", format::duration(age), format::took(scan.took))
         }
     };
-    vec![
+    let mut parts = vec![
         Part::new(3, vec![Span::raw(format!("{} events/s", format::rate(trust.events_per_second)))]),
         Part::new(0, vec![Span::styled(format!("lost {}", format::count(lost)), alarming(lost))]),
         Part::new(4, vec![Span::styled(format!("drift {}", format::count(drift)), alarming(drift))]),
         Part::new(1, vec![Span::raw(scan)]),
-    ]
+    ];
+    if trust.unseen_accepts > 0 {
+        let unseen = format!("{} accepts unseen", format::count(trust.unseen_accepts));
+        parts.push(Part::new(5, vec![Span::styled(unseen, theme.warning)]));
+    }
+    parts
 }
 
 /// Every hook with its rung, rung by rung where room is short; else those that are missing.

@@ -1,0 +1,147 @@
+//! System calls that fail for want of a descriptor or of a port: told by their exits, which run in the context of the
+//! process. What connect() cannot get shows in the state hook.
+//! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/syscalls.h>
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_user},
+    macros::tracepoint,
+    programs::TracePointContext,
+};
+use observer_ebpf::abi::{CallRecord, Kind, Loss, RecordHeader};
+
+use super::accept::{SYS_EXIT_RET, sock_of_fd};
+use crate::{
+    emit::{count, current_comm, current_tgid, current_thread, emit},
+    kernel::KernelPtr,
+    maps::{BINDS, offset, setting},
+    sock::{AF_INET, AF_INET6, Sock, v4_mapped},
+};
+
+/// Where the format of every `syscalls:*` event keeps `__syscall_nr`.
+const SYSCALL_NR: usize = 8;
+/// Where the format of `syscalls:sys_enter_bind` keeps `fd` and `umyaddr`.
+const BIND_FD: usize = 16;
+const BIND_ADDRESS: usize = 24;
+
+const ENFILE: i64 = 23;
+const EMFILE: i64 = 24;
+const EADDRINUSE: i64 = 98;
+
+/// What a process has asked bind() for.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Bind {
+    fd: u64,
+    address: SockAddr,
+}
+
+/// `struct sockaddr_in6`, which `struct sockaddr_in` begins like.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct SockAddr {
+    family: u16,
+    /// Network order.
+    port: u16,
+    /// The address, of IPv4.
+    flow_or_v4: u32,
+    v6: [u8; 16],
+}
+
+/// Attached to the exits of the calls that make descriptors.
+#[tracepoint]
+fn failures_fd_sys_exit(ctx: TracePointContext) -> u32 {
+    if let Some(errno @ (EMFILE | ENFILE)) = errno(&ctx) {
+        tell(&ctx, errno, None);
+    }
+    0
+}
+
+/// Attached to `syscalls:sys_enter_bind`.
+#[tracepoint]
+fn failures_bind_sys_enter(ctx: TracePointContext) -> u32 {
+    note_bind(&ctx);
+    0
+}
+
+/// Attached to `syscalls:sys_exit_bind`.
+#[tracepoint]
+fn failures_bind_sys_exit(ctx: TracePointContext) -> u32 {
+    let thread = current_thread();
+    if let Some(EADDRINUSE) = errno(&ctx)
+        // SAFETY: the entry is this thread's own, and the thread is here.
+        && let Some(bind) = unsafe { BINDS.get(&thread) }
+    {
+        tell(&ctx, EADDRINUSE, Some(*bind));
+    }
+    // Absent where the entry was not seen.
+    let _ = BINDS.remove(&thread);
+    0
+}
+
+#[inline(always)]
+fn errno(ctx: &TracePointContext) -> Option<i64> {
+    // SAFETY: the helper checks the address.
+    let ret: i64 = unsafe { ctx.read_at(SYS_EXIT_RET) }.ok()?;
+    (ret < 0).then_some(-ret)
+}
+
+#[inline(always)]
+fn note_bind(ctx: &TracePointContext) {
+    // SAFETY: the helper checks the addresses, of the event and of the process.
+    let bind = unsafe {
+        let (Ok(fd), Ok(address)) = (ctx.read_at(BIND_FD), ctx.read_at::<u64>(BIND_ADDRESS)) else { return };
+        let Ok(address) = bpf_probe_read_user(address as *const SockAddr) else { return };
+        Bind { fd, address }
+    };
+    if BINDS.insert(&current_thread(), &bind, 0).is_err() {
+        count(Loss::ReadFailed);
+    }
+}
+
+#[inline(always)]
+fn tell(ctx: &TracePointContext, errno: i64, bind: Option<Bind>) {
+    // SAFETY: the helper checks the address.
+    let call: u32 = unsafe { ctx.read_at(SYSCALL_NR) }.unwrap_or(0);
+    let (mut header, local) = match bind {
+        None => (of_current_namespace(), [0; 16]),
+        Some(bind) => {
+            // Sockets other than of TCP have ports of their own.
+            let Some(sock) = sock_of_fd(bind.fd).and_then(Sock::of_process) else { return };
+            let local = match bind.address.family {
+                AF_INET => v4_mapped(bind.address.flow_or_v4),
+                AF_INET6 => bind.address.v6,
+                _ => return,
+            };
+            let mut header = sock.header(Kind::CallFailed);
+            header.local_port = u16::from_be(bind.address.port);
+            (Some(header), local)
+        }
+    };
+    let Some(header) = &mut header else { return };
+    header.pid = current_tgid();
+    // SAFETY: the helper takes no argument and has no failure.
+    header.at_ns = unsafe { bpf_ktime_get_ns() };
+    emit(CallRecord { header: *header, local, comm: current_comm(), call, errno: errno as u32 });
+}
+
+/// The start of a record about no socket, if the current task's namespace is watched.
+#[inline(always)]
+fn of_current_namespace() -> Option<RecordHeader> {
+    // SAFETY: the helper takes no argument and has no failure.
+    let task = KernelPtr::new(unsafe { bpf_get_current_task() })?;
+    let net = task.follow(offset!(task_nsproxy))?.follow(offset!(nsproxy_net_ns))?;
+    let netns: u32 = net.read(offset!(net_inum))?;
+    let watched = setting!(netns);
+    (watched == 0 || watched == netns).then_some(RecordHeader {
+        sock: 0,
+        at_ns: 0,
+        netns,
+        pid: 0,
+        local_port: 0,
+        remote_port: 0,
+        kind: Kind::CallFailed as u8,
+        flags: 0,
+        old_state: 0,
+        new_state: 0,
+    })
+}

@@ -1,0 +1,236 @@
+//! What was asked of the kernel and refused: by whom, where, why, how often. Grouped, and bounded in memory; the counts
+//! of sockets know nothing of it.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    endpoint::rate,
+    snapshot::PortUse,
+    units::{NetnsId, Process, grouped},
+};
+
+/// Groups kept at most; the one that has been quiet longest makes room for a new one.
+const GROUPS: usize = 1024;
+
+/// Why something was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FailureKind {
+    /// connect() found no free local port towards the destination (EADDRNOTAVAIL, `__inet_hash_connect`).
+    PortsExhausted,
+    /// connect() of a bound socket found its four-tuple in use (EADDRNOTAVAIL, `__inet_check_established`).
+    TupleInUse,
+    /// bind() found the address in use (EADDRINUSE, `inet_csk_get_port`).
+    AddressInUse,
+    /// The process has as many descriptors as its `RLIMIT_NOFILE` allows (EMFILE, `alloc_fd`).
+    ProcessFds,
+    /// The host has as many open files as `fs.file-max` allows (ENFILE, `alloc_empty_file`).
+    HostFiles,
+}
+
+impl FailureKind {
+    /// The name of the errno that the caller got.
+    #[must_use]
+    pub const fn errno(self) -> &'static str {
+        match self {
+            Self::PortsExhausted | Self::TupleInUse => "EADDRNOTAVAIL",
+            Self::AddressInUse => "EADDRINUSE",
+            Self::ProcessFds => "EMFILE",
+            Self::HostFiles => "ENFILE",
+        }
+    }
+
+    /// A word for machines.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PortsExhausted => "ports_exhausted",
+            Self::TupleInUse => "four_tuple_in_use",
+            Self::AddressInUse => "address_in_use",
+            Self::ProcessFds => "process_fds",
+            Self::HostFiles => "host_files",
+        }
+    }
+}
+
+/// What makes two failures one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FailureKey {
+    /// Why.
+    pub kind: FailureKind,
+    /// Where.
+    pub netns: NetnsId,
+    /// The system call.
+    pub call: &'static str,
+    /// Who.
+    pub process: Process,
+    /// The local address that was asked for or chosen.
+    pub local: Option<Local>,
+    /// The destination.
+    pub remote: Option<SocketAddr>,
+}
+
+/// A local address, whose port may not have been chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Local {
+    /// The ip address.
+    pub ip: IpAddr,
+    /// 0 where there is none.
+    pub port: u16,
+}
+
+impl fmt::Display for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            0 => self.ip.fmt(f),
+            port => SocketAddr::new(self.ip, port).fmt(f),
+        }
+    }
+}
+
+/// A group of failures, as a snapshot has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailureRow {
+    /// What they have in common.
+    pub key: FailureKey,
+    /// How many.
+    pub count: u64,
+    /// The first, as time since start.
+    pub first_at: Duration,
+    /// The last, as time since start.
+    pub last_at: Duration,
+    /// The ports of the destination when the last of them was refused.
+    pub ports: Option<PortUse>,
+}
+
+impl FailureRow {
+    /// Why, in numbers as far as they are known.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let FailureKey { kind, local, remote, .. } = self.key;
+        let local = local.map_or_else(String::new, |local| local.to_string());
+        let remote = remote.map_or_else(String::new, |remote| remote.to_string());
+        match (kind, self.ports) {
+            (FailureKind::PortsExhausted, None) => format!("no free port {local} \u{2192} {remote}"),
+            (FailureKind::PortsExhausted, Some(ports)) => {
+                let (usable, left) = (ports.usable(), ports.left_at_most());
+                let taken = usable - left.min(usable);
+                format!(
+                    "{} of {} ports {local} \u{2192} {remote} in use, {} in TIME_WAIT",
+                    grouped(taken.into()),
+                    grouped(usable.into()),
+                    grouped(ports.time_wait.into())
+                )
+            }
+            (FailureKind::TupleInUse, _) => format!("the four-tuple {local} \u{2192} {remote} is in use"),
+            (FailureKind::AddressInUse, _) => format!("{local} is in use"),
+            (FailureKind::ProcessFds, _) => "the process has as many descriptors as `ulimit -n` allows".to_owned(),
+            (FailureKind::HostFiles, _) => "the host has as many open files as fs.file-max allows".to_owned(),
+        }
+    }
+}
+
+/// All groups.
+#[derive(Default)]
+pub(super) struct FailureTable {
+    groups: FxHashMap<FailureKey, FailureRow>,
+    total: u64,
+    /// Of groups that found no port: how often, at the last tick, and how often a second before it.
+    exhausted: FxHashMap<FailureKey, (u64, f64)>,
+}
+
+impl FailureTable {
+    /// One more.
+    pub(super) fn add(&mut self, key: FailureKey, now: Duration, ports: Option<PortUse>) {
+        self.total += 1;
+        if !self.groups.contains_key(&key)
+            && self.groups.len() >= GROUPS
+            && let Some(oldest) = self.groups.values().min_by_key(|row| row.last_at).map(|row| row.key)
+        {
+            self.groups.remove(&oldest);
+        }
+        let new = FailureRow { key, count: 0, first_at: now, last_at: now, ports: None };
+        let row = self.groups.entry(key).or_insert(new);
+        row.count += 1;
+        row.last_at = now;
+        row.ports = ports;
+    }
+
+    /// Computes how often connect() found no port over the time since the last call.
+    pub(super) fn tick(&mut self, elapsed: Duration) {
+        let before = std::mem::take(&mut self.exhausted);
+        let groups = self.groups.values().filter(|row| row.key.kind == FailureKind::PortsExhausted);
+        self.exhausted = groups
+            .map(|row| {
+                let (counted, _) = before.get(&row.key).copied().unwrap_or_default();
+                (row.key, (row.count, rate(row.count.saturating_sub(counted), elapsed)))
+            })
+            .collect();
+    }
+
+    /// Groups that found no port, each with how many a second.
+    pub(super) fn exhausted(&self) -> impl Iterator<Item = (&FailureRow, f64)> {
+        self.exhausted.iter().filter_map(|(key, (_, per_second))| Some((self.groups.get(key)?, *per_second)))
+    }
+
+    /// Since start, of all groups that ever were.
+    pub(super) const fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The newest groups first, `most` of them.
+    pub(super) fn newest(&self, most: usize) -> Vec<FailureRow> {
+        let mut rows: Vec<&FailureRow> = self.groups.values().collect();
+        rows.sort_unstable_by_key(|row| (std::cmp::Reverse(row.last_at), row.key.kind, row.key.process.pid));
+        rows.into_iter().take(most).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::model::units::{Comm, Pid};
+
+    fn key(pid: u32) -> FailureKey {
+        FailureKey {
+            kind: FailureKind::PortsExhausted,
+            netns: NetnsId(1),
+            call: "connect",
+            process: Process { pid: Pid(pid), comm: Comm::from("app") },
+            local: Some(Local { ip: Ipv4Addr::LOCALHOST.into(), port: 0 }),
+            remote: None,
+        }
+    }
+
+    #[test]
+    fn equal_failures_are_one_group_and_the_newest_comes_first() {
+        let mut table = FailureTable::default();
+        for (second, pid) in [(1, 7), (2, 8), (3, 7)] {
+            table.add(key(pid), Duration::from_secs(second), None);
+        }
+        let rows = table.newest(10);
+        let shown: Vec<_> = rows
+            .iter()
+            .map(|row| (row.key.process.pid.0, row.count, row.first_at.as_secs(), row.last_at.as_secs()))
+            .collect();
+        assert_eq!(shown, [(7, 2, 1, 3), (8, 1, 2, 2)]);
+        assert_eq!(table.newest(1).len(), 1);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_total_is_not() {
+        let mut table = FailureTable::default();
+        for pid in 0..3000 {
+            table.add(key(pid), Duration::from_secs(pid.into()), None);
+        }
+        assert_eq!((table.newest(usize::MAX).len(), table.total()), (GROUPS, 3000));
+        assert_eq!(table.newest(1)[0].key.process.pid, Pid(2999));
+    }
+}

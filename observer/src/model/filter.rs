@@ -1,0 +1,247 @@
+//! Which rows are shown: `port:443 state:time_wait comm:nginx netns:blue 10.0.0.0/8`. Every word must hold.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use ipnet::IpNet;
+
+use super::{
+    snapshot::Direction,
+    units::{NetnsId, Process, TcpState},
+};
+
+/// The words of a filter; none lets everything through.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter(Vec<Term>);
+
+/// One word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Term {
+    /// `port:443`: of either end.
+    Port(u16),
+    /// `state:time_wait`
+    State(TcpState),
+    /// `comm:nginx`: a part of a process's name, in any case.
+    Comm(String),
+    /// `pid:812`
+    Pid(u32),
+    /// `netns:blue`: a part of a namespace's name, or its number.
+    Netns(String),
+    /// `dir:in`, `dir:out`
+    Direction(Direction),
+    /// `10.0.0.0/8`, `::1`: holds an address of either end.
+    Network(IpNet),
+    /// Anything else: a part of a process's name, of a namespace's, or of what else the row says.
+    Text(String),
+}
+
+/// Why a word makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    /// The value of a key.
+    #[error("{key}:{value} is no {wanted}")]
+    Value {
+        /// Before the colon.
+        key: &'static str,
+        /// After it.
+        value: String,
+        /// What should stand there.
+        wanted: &'static str,
+    },
+    /// A key that does not exist.
+    #[error("there is no key {0} but port: state: comm: pid: netns: dir:")]
+    Key(String),
+}
+
+/// What a row has to say to a filter.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// Addresses of both ends; a port that is not one's own is `None`.
+    pub addresses: &'a [(IpAddr, Option<u16>)],
+    /// Processes.
+    pub processes: &'a [Process],
+    /// Its network namespace, where it has one.
+    pub netns: Option<NetnsId>,
+    /// The name of that.
+    pub netns_name: Option<&'a str>,
+    /// Which end called connect().
+    pub direction: Option<Direction>,
+    /// Whether it is in a state, or has a socket in it.
+    pub has_state: &'a dyn Fn(TcpState) -> bool,
+    /// What else it says.
+    pub text: &'a str,
+}
+
+impl Filter {
+    /// Whether every row passes.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether all words hold.
+    #[must_use]
+    pub fn lets_through(&self, subject: &Subject<'_>) -> bool {
+        self.0.iter().all(|term| term.holds(subject))
+    }
+}
+
+impl Term {
+    fn holds(&self, subject: &Subject<'_>) -> bool {
+        match self {
+            Self::Port(port) => subject.addresses.iter().any(|(_, other)| *other == Some(*port)),
+            Self::State(state) => (subject.has_state)(*state),
+            Self::Comm(part) => subject.processes.iter().any(|process| has(&process.comm.to_string(), part)),
+            Self::Pid(pid) => subject.processes.iter().any(|process| process.pid.0 == *pid),
+            Self::Netns(part) => is_namespace(subject, part),
+            Self::Direction(direction) => subject.direction == Some(*direction),
+            Self::Network(network) => subject.addresses.iter().any(|(ip, _)| network.contains(ip)),
+            Self::Text(part) => {
+                has(subject.text, part)
+                    || subject.netns_name.is_some_and(|name| has(name, part))
+                    || subject.processes.iter().any(|process| has(&process.comm.to_string(), part))
+            }
+        }
+    }
+}
+
+fn is_namespace(subject: &Subject<'_>, part: &str) -> bool {
+    subject.netns_name.is_some_and(|name| has(name, part))
+        || subject.netns.is_some_and(|netns| netns.0.to_string() == part)
+}
+
+/// Whether `part`, which is in lower case, is in `text`.
+fn has(text: &str, part: &str) -> bool {
+    text.to_lowercase().contains(part)
+}
+
+impl FromStr for Filter {
+    type Err = FilterError;
+
+    fn from_str(text: &str) -> Result<Self, FilterError> {
+        text.split_whitespace().map(str::parse).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl FromStr for Term {
+    type Err = FilterError;
+
+    fn from_str(word: &str) -> Result<Self, FilterError> {
+        let network = || word.parse().or_else(|_| word.parse::<IpAddr>().map(IpNet::from));
+        if let Ok(network) = network() {
+            return Ok(Self::Network(network));
+        }
+        let Some((key, value)) = word.split_once(':') else {
+            return Ok(Self::Text(word.to_lowercase()));
+        };
+        let refuse = |key, wanted| FilterError::Value { key, value: value.to_owned(), wanted };
+        Ok(match key {
+            "port" => Self::Port(value.parse().map_err(|_| refuse("port", "port number"))?),
+            "pid" => Self::Pid(value.parse().map_err(|_| refuse("pid", "process id"))?),
+            "state" => Self::State(state(value).ok_or_else(|| refuse("state", "state, as time_wait is"))?),
+            "comm" => Self::Comm(value.to_lowercase()),
+            "netns" => Self::Netns(value.to_lowercase()),
+            "dir" => Self::Direction(match value {
+                "in" => Direction::Inbound,
+                "out" => Direction::Outbound,
+                _ => return Err(refuse("dir", "direction: in or out")),
+            }),
+            other => return Err(FilterError::Key(format!("{other}:"))),
+        })
+    }
+}
+
+/// A state by its name, as we or as `ss` write it: `time_wait`, `TIME-WAIT`, `estab`.
+fn state(name: &str) -> Option<TcpState> {
+    let plain = |name: &str| name.to_lowercase().replace(['-', '_'], "");
+    let wanted = plain(name);
+    TcpState::ALL.into_iter().find(|state| {
+        let known = plain(state.name());
+        known == wanted || (wanted.len() >= 4 && known.starts_with(&wanted))
+    })
+}
+
+impl fmt::Debug for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subject").field("addresses", &self.addresses).field("text", &self.text).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::units::{Comm, Pid};
+
+    fn lets_through(filter: &str) -> bool {
+        let addresses = ["10.1.2.3:443", "[2001:db8::1]:50000"].map(|text| {
+            let address: std::net::SocketAddr = text.parse().unwrap();
+            (address.ip(), Some(address.port()))
+        });
+        let subject = Subject {
+            addresses: &addresses,
+            processes: &[Process { pid: Pid(812), comm: Comm::from("Nginx") }],
+            netns: Some(NetnsId(4_026_531_840)),
+            netns_name: Some("blue"),
+            direction: Some(Direction::Inbound),
+            has_state: &|state| state == TcpState::TimeWait,
+            text: "connect() EADDRNOTAVAIL",
+        };
+        filter.parse::<Filter>().unwrap().lets_through(&subject)
+    }
+
+    #[test]
+    fn every_word_must_hold() {
+        for filter in [
+            "",
+            "port:443",
+            "port:50000",
+            "state:time_wait",
+            "state:TIME-WAIT",
+            "comm:nginx",
+            "pid:812",
+            "netns:blue",
+            "netns:4026531840",
+            "dir:in",
+            "10.0.0.0/8",
+            "2001:db8::/32",
+            "10.1.2.3",
+            "2001:db8::1",
+            "ngi",
+            "eaddr",
+            "port:443 state:time_wait comm:nginx netns:blue 10.0.0.0/8",
+        ] {
+            assert!(lets_through(filter), "{filter}");
+        }
+        for filter in [
+            "port:80",
+            "state:estab",
+            "comm:sshd",
+            "pid:1",
+            "netns:red",
+            "dir:out",
+            "11.0.0.0/8",
+            "::1",
+            "xyz",
+            "port:443 pid:1",
+        ] {
+            assert!(!lets_through(filter), "{filter}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told_in_one_sentence() {
+        let error = |text: &str| text.parse::<Filter>().unwrap_err().to_string();
+        assert_eq!(error("port:http"), "port:http is no port number");
+        assert_eq!(error("state:open"), "state:open is no state, as time_wait is");
+        assert_eq!(error("dir:up"), "dir:up is no direction: in or out");
+        assert_eq!(error("user:root"), "there is no key user: but port: state: comm: pid: netns: dir:");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".{0,40}") {
+            let _ = text.parse::<Filter>();
+        }
+    }
+}

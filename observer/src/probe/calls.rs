@@ -1,0 +1,78 @@
+//! System calls whose failures are told, by the names of their tracepoints and their numbers on this architecture.
+
+/// A system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// As in `syscalls:sys_exit_<name>`.
+    pub name: &'static str,
+    number: libc::c_long,
+}
+
+macro_rules! calls {
+    ($($name:ident = $number:ident),* $(,)?) => {
+        &[$(Call { name: stringify!($name), number: libc::$number }),*]
+    };
+}
+
+/// Those that make the descriptors of sockets.
+pub const OF_SOCKETS: &[Call] = calls![socket = SYS_socket, accept = SYS_accept, accept4 = SYS_accept4];
+
+/// The others that make descriptors.
+pub const OF_OTHER_FILES: &[Call] = calls![
+    openat = SYS_openat,
+    openat2 = SYS_openat2,
+    open_by_handle_at = SYS_open_by_handle_at,
+    dup = SYS_dup,
+    dup3 = SYS_dup3,
+    fcntl = SYS_fcntl,
+    pipe2 = SYS_pipe2,
+    socketpair = SYS_socketpair,
+    epoll_create1 = SYS_epoll_create1,
+    eventfd2 = SYS_eventfd2,
+    signalfd4 = SYS_signalfd4,
+    timerfd_create = SYS_timerfd_create,
+    inotify_init1 = SYS_inotify_init1,
+    fanotify_init = SYS_fanotify_init,
+    memfd_create = SYS_memfd_create,
+    userfaultfd = SYS_userfaultfd,
+    perf_event_open = SYS_perf_event_open,
+    pidfd_open = SYS_pidfd_open,
+    pidfd_getfd = SYS_pidfd_getfd,
+    io_uring_setup = SYS_io_uring_setup,
+    bpf = SYS_bpf,
+];
+
+/// Forerunners of the above that newer architectures do not have.
+#[cfg(target_arch = "x86_64")]
+pub const OLDER: &[Call] = calls![
+    open = SYS_open,
+    creat = SYS_creat,
+    dup2 = SYS_dup2,
+    pipe = SYS_pipe,
+    epoll_create = SYS_epoll_create,
+    eventfd = SYS_eventfd,
+    signalfd = SYS_signalfd,
+    inotify_init = SYS_inotify_init,
+];
+#[cfg(not(target_arch = "x86_64"))]
+pub const OLDER: &[Call] = &[];
+
+const BIND: Call = Call { name: "bind", number: libc::SYS_bind };
+
+/// The name of a call that is watched, by its number.
+#[must_use]
+pub fn name(number: u32) -> Option<&'static str> {
+    let mut watched = OF_SOCKETS.iter().chain(OF_OTHER_FILES).chain(OLDER).chain([&BIND]);
+    watched.find(|call| call.number == libc::c_long::from(number)).map(|call| call.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_found_by_their_numbers() {
+        assert_eq!(name(u32::try_from(libc::SYS_accept4).unwrap()), Some("accept4"));
+        assert_eq!(name(u32::try_from(libc::SYS_getppid).unwrap()), None);
+    }
+}

@@ -1,0 +1,99 @@
+//! Where clients of this host connect to, and how many local ports are left to do so.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::endpoints::{NAMESPACE, NAMESPACE_HELP, are_several};
+use crate::{
+    model::{
+        filter::{Filter, Subject},
+        snapshot::{DestinationRow, Direction, PortUse, Snapshot},
+        units::{NetnsId, TcpState},
+    },
+    tui::table::{Field, Source, Value},
+};
+
+/// The destinations of all local addresses.
+#[derive(Debug)]
+pub(crate) struct Destinations;
+
+impl Source for Destinations {
+    type Row = DestinationRow;
+    type Key = (NetnsId, IpAddr, SocketAddr);
+
+    const NAME: &'static str = "Destinations";
+    const SORT: usize = TAKEN;
+    const FIELDS: &'static [Column] = FIELDS;
+
+    fn rows(data: &Snapshot) -> Vec<&DestinationRow> {
+        data.endpoints.iter().flat_map(|row| &row.destinations).collect()
+    }
+
+    fn key(row: &DestinationRow) -> Self::Key {
+        (row.netns, row.local_ip, row.remote)
+    }
+
+    fn passes(row: &DestinationRow, filter: &Filter, _: &Snapshot) -> bool {
+        filter.lets_through(&Subject {
+            addresses: &[(row.local_ip, None), (row.remote.ip(), Some(row.remote.port()))],
+            processes: &[],
+            netns: Some(row.netns),
+            netns_name: row.netns_name.as_deref(),
+            direction: Some(Direction::Outbound),
+            has_state: &|state| state == TcpState::TimeWait && row.time_wait > 0,
+            text: "",
+        })
+    }
+
+    fn nothing(_: &Snapshot) -> &'static str {
+        "No process of this host has connected anywhere. Only clients take ports of the ephemeral range; servers do not."
+    }
+
+    fn has(field: &Column, data: &Snapshot) -> bool {
+        field.title() != NAMESPACE || are_several(Self::rows(data).into_iter().map(|row| row.netns))
+    }
+}
+
+type Column = Field<DestinationRow>;
+
+/// Its place in the list.
+const TAKEN: usize = 2;
+
+const FIELDS: &[Column] = &[
+    Column::text(
+        &["FROM → TO"],
+        "The local address, and the remote address and port that it is connected to.",
+        |row, _| Value::Towards(row.local_ip, row.remote),
+    )
+    .width(22, 40, 60),
+    Column::text(&[NAMESPACE], NAMESPACE_HELP, |row, _| Value::Namespace(row.netns_name.as_deref(), row.netns))
+        .width(11, 11, 16)
+        .rank(6),
+    Column::number(&["TAKEN"], "The part of the ports that connect() cannot choose any more.", |row, _| {
+        row.ports.map_or(Value::Unknown, |ports| Value::Part(ports.ratio()))
+    })
+    .width(8, 8, 8)
+    .rank(1),
+    Column::number(&["PORTS LEFT", "LEFT"], "How many more connect() calls can get a port.", |row, _| {
+        of_ports(row, PortUse::left_at_most)
+    })
+    .width(9, 11, 12)
+    .rank(2),
+    Column::number(&["IN USE", "USED"], "Ports with a connection to this destination.", |row, _| {
+        of_ports(row, |ports| ports.used)
+    })
+    .width(8, 8, 10)
+    .rank(3),
+    Column::number(&["TIME-WAIT"], "Ports that wait out the 60 s after their connection.", |row, _| {
+        of_ports(row, |ports| ports.time_wait)
+    })
+    .rank(4),
+    Column::number(&["SOCKETS"], "Sockets that are connected or connecting there.", |row, _| {
+        Value::Count(row.sockets.into())
+    })
+    .width(9, 9, 10)
+    .rank(5),
+];
+
+fn of_ports(row: &DestinationRow, number: impl Fn(PortUse) -> u32) -> Value<'_> {
+    row.ports.map_or(Value::Unknown, |ports| Value::Count(number(ports).into()))
+}

@@ -1,0 +1,125 @@
+//! How far every number on the other screens can be trusted, and what the observer itself costs.
+
+use ratatui::{
+    buffer::Buffer,
+    layout::Rect,
+    style::Style,
+    text::{Line, Span},
+    widgets::{Block, Borders, Widget},
+};
+
+use crate::{
+    model::{
+        snapshot::Snapshot,
+        trust::{HookStatus, Trust},
+    },
+    tui::{format, message::Message, theme::Theme},
+};
+
+/// How far the text is scrolled.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    top: usize,
+}
+
+const LABEL: usize = 14;
+
+impl State {
+    pub(crate) fn update(&mut self, data: &Snapshot, area: Rect, message: Message) {
+        if let Message::Move(to) = message {
+            let page = usize::from(area.height.saturating_sub(1));
+            let lines = lines(data, &Theme::new(false)).len();
+            self.top = to.apply(self.top, page, lines.saturating_sub(page) + 1);
+        }
+    }
+
+    pub(crate) fn view(&self, data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+        let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
+        let block = block.title(Line::styled(" Trust: what these numbers rest on ", theme.title));
+        let inner = block.inner(area);
+        block.render(area, buf);
+        let lines = lines(data, theme);
+        let top = self.top.min(lines.len().saturating_sub(inner.height.into()));
+        for (line, row) in lines.into_iter().skip(top).zip(inner.rows()) {
+            line.render(row, buf);
+        }
+    }
+}
+
+fn lines(data: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
+    let trust = &data.trust;
+    let mut out = vec![Line::styled("LOSSES", theme.title)];
+    out.extend(losses(trust, theme));
+    out.extend([Line::default(), Line::styled("SCANS", theme.title)]);
+    out.extend(scans(data, theme));
+    out.extend([Line::default(), Line::styled("HOOKS", theme.title)]);
+    for status in &trust.hooks {
+        out.extend(hook(status, theme));
+    }
+    out
+}
+
+fn entry(label: &str, value: &str, style: Style, meaning: &str, theme: &Theme) -> Line<'static> {
+    Line::from(vec![
+        Span::raw(format!("{label:<LABEL$}")),
+        Span::styled(format!("{value:>12}"), style),
+        Span::styled(format!("   {meaning}"), theme.dim),
+    ])
+}
+
+fn losses(trust: &Trust, theme: &Theme) -> Vec<Line<'static>> {
+    let alarming = |count: u64| if count == 0 { Style::new() } else { theme.warning };
+    let losses = trust.losses;
+    let line = |label, count, meaning| entry(label, &format::count(count), alarming(count), meaning, theme);
+    let missed = match losses.missed {
+        Some(missed) => line("not run", missed, "hooks that the kernel did not run (recursion_misses, nmissed)"),
+        None => entry("not run", "unknown", theme.warning, "this kernel does not tell (5.12 and later do)", theme),
+    };
+    vec![
+        entry("events", &format::count(trust.events_total), Style::new(), "records of hooks since start", theme),
+        line("ring full", losses.ring_full, "records of hooks that found no room in the ring buffer"),
+        line("scan cut", losses.scan_ring_full, "records of scans that found no room: that scan removed nothing"),
+        missed,
+        line("unreadable", losses.read_failed, "fields of the kernel that could not be read"),
+        line("not decoded", losses.undecodable, "records that made no sense"),
+        line("accepts", trust.unseen_accepts, "accept() calls that no hook saw; a scan found their process"),
+    ]
+}
+
+fn scans(data: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
+    let trust = &data.trust;
+    let drift = trust.drift;
+    let plain = |label, value: &str, meaning| entry(label, value, Style::new(), meaning, theme);
+    let (age, took, found) = match trust.last_scan {
+        None => ("none yet".to_owned(), "–".to_owned(), "–".to_owned()),
+        Some(scan) => (
+            format::duration(data.uptime.saturating_sub(scan.finished_at)),
+            format::took(scan.took),
+            format::count(scan.found.into()),
+        ),
+    };
+    vec![
+        plain("age", &age, "since the last scan, which made every count exact"),
+        plain("took", &took, "the last scan; they take 2 % of a CPU at most"),
+        plain("found", &found, "sockets in the kernel's tables, TIME-WAIT included"),
+        plain("scans", &format::count(trust.scans_total), "since start"),
+        plain(
+            "drift",
+            &format::count(drift.total()),
+            "what scans changed beyond what events explain: added, removed, corrected",
+        ),
+    ]
+}
+
+fn hook(status: &HookStatus, theme: &Theme) -> Vec<Line<'static>> {
+    let (rung, style) = match status.rung {
+        Some(rung) => (rung.to_string(), Style::new()),
+        None => ("MISSING".to_owned(), theme.warning),
+    };
+    let mut out = vec![entry(&status.hook.to_string(), &rung, style, status.hook.tells(), theme)];
+    for failed in &status.failed {
+        let because = format::printable(&failed.because);
+        out.push(Line::styled(format!("{:LABEL$}not {}: {because}", "", failed.rung), theme.dim));
+    }
+    out
+}

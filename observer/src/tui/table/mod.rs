@@ -1,0 +1,255 @@
+//! A table that scrolls, sorts, and follows its selected row wherever the order takes it. Each screen that has rows is a
+//! [`Source`]; its one list of fields decides drawing, sorting and help.
+
+mod field;
+mod value;
+
+use std::{cmp::Ordering, fmt::Debug};
+
+use ratatui::{
+    buffer::Buffer,
+    layout::{Constraint, Rect},
+    text::Line,
+    widgets::{Block, Borders, Cell, Paragraph, Row, Table, Widget, Wrap},
+};
+
+pub(crate) use self::{
+    field::{Field, Kind, columns},
+    value::Value,
+};
+use super::{
+    format,
+    layout::scroll_offset,
+    message::{Message, Move},
+    theme::Theme,
+};
+use crate::model::{filter::Filter, snapshot::Snapshot};
+
+/// The title and the names of the columns.
+const HEAD: u16 = 2;
+
+/// Where the rows of a table come from.
+pub(crate) trait Source: Sized + 'static {
+    /// A row, as it stands in the snapshot.
+    type Row: 'static;
+    /// What a row is known by from snapshot to snapshot.
+    type Key: Copy + Ord + Debug;
+
+    /// In the title.
+    const NAME: &'static str;
+    /// The first one names the row and is never left out.
+    const FIELDS: &'static [Field<Self::Row>];
+    /// The index of the field that the table is sorted by at first.
+    const SORT: usize;
+
+    fn rows(data: &Snapshot) -> Vec<&Self::Row>;
+
+    fn key(row: &Self::Row) -> Self::Key;
+
+    /// Whether a filter lets the row through.
+    fn passes(row: &Self::Row, filter: &Filter, data: &Snapshot) -> bool;
+
+    /// What to say where there are no rows.
+    fn nothing(data: &Snapshot) -> &'static str;
+
+    /// Whether a column says anything about these rows.
+    fn has(_field: &Field<Self::Row>, _data: &Snapshot) -> bool {
+        true
+    }
+}
+
+/// What the user chose to see of a table.
+#[derive(Debug)]
+pub(crate) struct State<S: Source> {
+    /// The index of the field that it is sorted by.
+    pub(crate) sort: usize,
+    /// Against the column's natural order.
+    pub(crate) reversed: bool,
+    pub(crate) cursor: Option<Cursor<S::Key>>,
+    /// The first visible row, when the user last did something.
+    pub(crate) offset: usize,
+}
+
+/// The selected row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cursor<K> {
+    pub(crate) key: K,
+    /// Where it stood: the place to stay at when the row is gone.
+    pub(crate) index: usize,
+}
+
+impl<S: Source> Default for State<S> {
+    fn default() -> Self {
+        Self { sort: S::SORT, reversed: false, cursor: None, offset: 0 }
+    }
+}
+
+impl<S: Source> State<S> {
+    fn field(&self) -> &'static Field<S::Row> {
+        &S::FIELDS[self.sort]
+    }
+
+    fn is_descending(&self) -> bool {
+        (self.field().kind == Kind::Number) != self.reversed
+    }
+
+    pub(crate) fn update(&mut self, data: &Snapshot, filter: &Filter, area: Rect, message: Message) {
+        match message {
+            Message::Move(to) => self.move_cursor(data, filter, area, to),
+            Message::Close => self.cursor = None,
+            Message::NextSort => {
+                self.sort = self.next_sort(area.width, data);
+                self.reversed = false;
+                self.reveal(data, filter, area);
+            }
+            Message::ReverseSort => {
+                self.reversed = !self.reversed;
+                self.reveal(data, filter, area);
+            }
+            _ => {}
+        }
+    }
+
+    fn move_cursor(&mut self, data: &Snapshot, filter: &Filter, area: Rect, to: Move) {
+        let rows = self.sorted(data, filter);
+        let page = page(area);
+        let index = match (self.position(&rows), to) {
+            (Some(index), _) => to.apply(index, page, rows.len()),
+            // The first step goes to the top of what is seen.
+            (None, Move::Up | Move::Down) => scroll_offset(None, self.offset, page, rows.len()),
+            (None, _) => to.apply(self.offset, page, rows.len()),
+        };
+        self.cursor = rows.get(index).map(|row| Cursor { key: S::key(row), index });
+        self.offset = scroll_offset(self.cursor.map(|_| index), self.offset, page, rows.len());
+    }
+
+    /// A new order starts at its top, unless there is a row to follow.
+    fn reveal(&mut self, data: &Snapshot, filter: &Filter, area: Rect) {
+        let rows = self.sorted(data, filter);
+        let index = self.position(&rows);
+        self.offset = scroll_offset(index, 0, page(area), rows.len());
+    }
+
+    /// The columns in sight, and the one that the table begins with, which narrow tables may not show.
+    fn next_sort(&self, width: u16, data: &Snapshot) -> usize {
+        let shown = columns::<S>(width, data);
+        let is_choice = |index: &usize| {
+            let is_shown = shown.iter().any(|(shown, _)| shown == index);
+            S::FIELDS[*index].kind != Kind::Picture && (is_shown || *index == S::SORT)
+        };
+        let after = self.sort + 1..S::FIELDS.len();
+        after.chain(0..S::FIELDS.len()).find(is_choice).unwrap_or(self.sort)
+    }
+
+    /// The rows in the order of the table. Equals are in the order of their keys, so that they stand still from snapshot
+    /// to snapshot.
+    pub(crate) fn sorted<'a>(&self, data: &'a Snapshot, filter: &Filter) -> Vec<&'a S::Row> {
+        let get = self.field().get;
+        let mut rows: Vec<(Value<'a>, &'a S::Row)> = S::rows(data)
+            .into_iter()
+            .filter(|row| filter.is_empty() || S::passes(row, filter, data))
+            .map(|row| (get(row, data), row))
+            .collect();
+        let is_descending = self.is_descending();
+        rows.sort_unstable_by(|(a, row_a), (b, row_b)| {
+            let by_value: Ordering = if is_descending { b.cmp(a) } else { a.cmp(b) };
+            by_value.then_with(|| S::key(row_a).cmp(&S::key(row_b)))
+        });
+        rows.into_iter().map(|(_, row)| row).collect()
+    }
+
+    /// Where the selected row stands among `rows` now; where it stood, if it is gone.
+    pub(crate) fn position(&self, rows: &[&S::Row]) -> Option<usize> {
+        let cursor = self.cursor?;
+        let last = rows.len().checked_sub(1)?;
+        let found = rows.iter().position(|row| S::key(row) == cursor.key);
+        Some(found.unwrap_or(cursor.index.min(last)))
+    }
+
+    pub(crate) fn view(&self, data: &Snapshot, filter: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
+        let rows = self.sorted(data, filter);
+        let selected = self.position(&rows);
+        let first = scroll_offset(selected, self.offset, page(area), rows.len());
+        let visible = rows.iter().enumerate().skip(first).take(page(area));
+
+        let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
+        let block = block.title(Line::styled(self.title(first, visible.len(), rows.len()), theme.title));
+        if rows.is_empty() {
+            let inner = block.inner(area);
+            block.render(area, buf);
+            let nothing = if filter.is_empty() { S::nothing(data) } else { "No row passes the filter." };
+            return Paragraph::new(nothing).wrap(Wrap { trim: true }).render(inner, buf);
+        }
+
+        let columns = columns::<S>(area.width, data);
+        let lines = visible.map(|(index, row)| {
+            let cells = columns.iter().map(|(field, width)| cell::<S>(*field, *width, row, data, theme));
+            let line = Row::new(cells);
+            if selected == Some(index) { line.style(theme.selected) } else { line }
+        });
+        let head = columns.iter().map(|(field, width)| self.head_cell(*field, *width));
+        Table::new(lines, columns.iter().map(|(_, width)| Constraint::Length(*width)))
+            .column_spacing(0)
+            .header(Row::new(head).style(theme.strong))
+            .block(block)
+            .render(area, buf);
+    }
+
+    fn title(&self, first: usize, visible: usize, all: usize) -> String {
+        let count = |n: usize| format::count(n as u64);
+        if all == 0 {
+            return format!(" {} ", S::NAME);
+        }
+        let order = match (self.field().kind, self.is_descending()) {
+            (Kind::Number, true) => "highest first",
+            (Kind::Number, false) => "lowest first",
+            (_, true) => "last first",
+            (_, false) => "in order",
+        };
+        let (from, to) = (count(first + 1), count(first + visible));
+        format!(" {} {from}–{to} of {}, by {}, {order} ", S::NAME, count(all), self.field().title())
+    }
+
+    fn head_cell(&self, index: usize, width: u16) -> Cell<'static> {
+        let field = &S::FIELDS[index];
+        let title = field.title_within(room(index, width));
+        let arrow = match (index == self.sort, self.is_descending()) {
+            (false, _) => "",
+            (true, true) => "▼",
+            (true, false) => "▲",
+        };
+        // The arrow of a number takes the space before the column.
+        Cell::from(match field.kind {
+            Kind::Text => aligned(index, field.kind, format!("{title}{arrow}")),
+            Kind::Number | Kind::Picture => aligned(index, field.kind, format!("{arrow}{title}")),
+        })
+    }
+}
+
+fn page(area: Rect) -> usize {
+    usize::from(area.height.saturating_sub(HEAD))
+}
+
+/// What a column leaves for its text: the first one has no space before it.
+fn room(index: usize, width: u16) -> usize {
+    usize::from(width) - usize::from(index != 0)
+}
+
+fn aligned(index: usize, kind: Kind, text: String) -> Line<'static> {
+    match kind {
+        Kind::Text if index == 0 => Line::raw(text),
+        Kind::Text => Line::raw(format!(" {text}")),
+        Kind::Number | Kind::Picture => Line::raw(text).right_aligned(),
+    }
+}
+
+fn cell<S: Source>(index: usize, width: u16, row: &S::Row, data: &Snapshot, theme: &Theme) -> Cell<'static> {
+    let field = &S::FIELDS[index];
+    let value = (field.get)(row, data);
+    let line = aligned(index, field.kind, value.text(room(index, width)));
+    match value.level() {
+        _ if value.is_nothing() => Cell::from(line).style(theme.dim),
+        Some(ratio) => Cell::from(line).style(theme.level(ratio)),
+        None => Cell::from(line),
+    }
+}

@@ -1,0 +1,145 @@
+//! What stands in a cell: drawn, compared and dimmed in one place for all tables.
+
+use std::{
+    cmp::Ordering,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use crate::{
+    model::{
+        history::History,
+        snapshot::{Direction, EndpointKey, EndpointRow},
+        units::{NetnsId, Process},
+    },
+    tui::{format, widget::sparkline::sparkline},
+};
+
+/// What stands in a cell.
+#[derive(Clone, Debug)]
+pub(crate) enum Value<'a> {
+    Endpoint(&'a EndpointRow),
+    /// A local ip and where it is connected to.
+    Towards(IpAddr, SocketAddr),
+    /// A local address, and its peer's.
+    Address(IpAddr, u16),
+    /// Command name and pid.
+    Process(Option<(String, u32)>),
+    /// Sockets that only the kernel still holds.
+    Orphans,
+    Direction(Direction),
+    Namespace(Option<&'a str>, NetnsId),
+    Text(String),
+    Count(u64),
+    /// A number that is not known.
+    Unknown,
+    Rate(f64),
+    /// A part of a whole, 0 to 1.
+    Part(f64),
+    /// A time that has passed, or that is left.
+    Time(Option<Duration>),
+    /// A listener that nobody is connected to.
+    Listening,
+    Minute(&'a History),
+}
+
+impl Value<'_> {
+    /// A process, or that it is not known.
+    pub(crate) fn process(process: Option<Process>) -> Self {
+        Self::Process(process.map(|process| (format::comm(process.comm), process.pid.0)))
+    }
+
+    /// As it is drawn.
+    pub(crate) fn text(&self, width: usize) -> String {
+        match self {
+            Self::Endpoint(row) => endpoint(row, width),
+            Self::Towards(local, remote) => format::towards(*local, *remote, width),
+            Self::Address(ip, port) => format::cut_middle(&format::address(*ip, Some(*port)), width),
+            Self::Process(Some((comm, pid))) => format::process(comm, *pid, width),
+            Self::Process(None) | Self::Unknown => "?".to_owned(),
+            Self::Orphans => "(closed)".to_owned(),
+            Self::Direction(Direction::Inbound) => "in".to_owned(),
+            Self::Direction(Direction::Outbound) => "out".to_owned(),
+            Self::Namespace(Some(name), _) => format::cut_end(&format::printable(name), width),
+            Self::Namespace(None, netns) => netns.0.to_string(),
+            Self::Text(text) => format::cut_end(text, width),
+            Self::Count(count) => format::count_within(*count, width),
+            Self::Rate(rate) => format::rate(*rate),
+            Self::Part(part) => format::percent(*part),
+            Self::Time(Some(time)) => format::duration(*time),
+            Self::Time(None) => "–".to_owned(),
+            Self::Listening => "LISTEN".to_owned(),
+            Self::Minute(history) => sparkline(history, width),
+        }
+    }
+
+    /// There is nothing to look at.
+    pub(crate) fn is_nothing(&self) -> bool {
+        match self {
+            Self::Process(process) => process.is_none(),
+            Self::Count(count) => *count == 0,
+            Self::Rate(rate) => *rate == 0.0,
+            Self::Time(time) => time.is_none(),
+            Self::Listening | Self::Orphans | Self::Unknown => true,
+            Self::Endpoint(_)
+            | Self::Towards(..)
+            | Self::Address(..)
+            | Self::Direction(_)
+            | Self::Namespace(..)
+            | Self::Text(_)
+            | Self::Part(_)
+            | Self::Minute(_) => false,
+        }
+    }
+
+    /// How full something is, where the cell tells that.
+    pub(crate) const fn level(&self) -> Option<f64> {
+        match self {
+            Self::Part(part) => Some(*part),
+            _ => None,
+        }
+    }
+
+    /// The order within a column.
+    pub(crate) fn cmp(&self, other: &Self) -> Ordering {
+        let place = |key: &EndpointKey| (key.local_ip, key.local_port);
+        match (self, other) {
+            (Self::Endpoint(a), Self::Endpoint(b)) => place(&a.key).cmp(&place(&b.key)),
+            (Self::Towards(a, a_remote), Self::Towards(b, b_remote)) => (a, a_remote).cmp(&(b, b_remote)),
+            (Self::Address(a, a_port), Self::Address(b, b_port)) => (a, a_port).cmp(&(b, b_port)),
+            // Rows without a process go to the end.
+            (Self::Orphans, Self::Process(_)) => Ordering::Greater,
+            (Self::Process(_), Self::Orphans) => Ordering::Less,
+            (Self::Process(a), Self::Process(b)) => a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(b)),
+            (Self::Direction(a), Self::Direction(b)) => a.cmp(b),
+            (Self::Namespace(a, a_id), Self::Namespace(b, b_id)) => (a, a_id).cmp(&(b, b_id)),
+            (Self::Text(a), Self::Text(b)) => a.cmp(b),
+            (Self::Rate(a), Self::Rate(b)) | (Self::Part(a), Self::Part(b)) => a.total_cmp(b),
+            // What is not in sight is farther than anything that is.
+            (Self::Time(a), Self::Time(b)) => a.unwrap_or(Duration::MAX).cmp(&b.unwrap_or(Duration::MAX)),
+            _ => self.magnitude().cmp(&other.magnitude()),
+        }
+    }
+
+    const fn magnitude(&self) -> u64 {
+        match self {
+            Self::Count(count) => *count,
+            _ => 0,
+        }
+    }
+}
+
+fn endpoint(row: &EndpointRow, width: usize) -> String {
+    let local = format::address(row.key.local_ip, row.key.local_port);
+    if row.key.local_port.is_some() {
+        return format::cut_middle(&local, width);
+    }
+    let several = match (row.destination_count, row.destinations.first()) {
+        (0, _) => return format::cut_middle(&local, width),
+        (1, Some(only)) => only.remote.to_string(),
+        (1, None) => "1 destination".to_owned(),
+        (many, _) => format!("{} destinations", format::count(many as u64)),
+    };
+    let long = format!("{} → {several}", row.key.local_ip);
+    if format::text_width(&long) <= width { long } else { format::cut_middle(&local, width) }
+}

@@ -1,0 +1,183 @@
+//! What the kernel refuses: each time told once, with the process, the addresses and the errno that the call returned.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    net::{SocketAddr, TcpStream},
+    os::fd::AsRawFd as _,
+    process::Command,
+};
+
+use observer::{
+    engine::Engine,
+    model::{
+        failure::{FailureKind, FailureRow, Local},
+        snapshot::Snapshot,
+        trust::Losses,
+    },
+};
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{eventually, in_private_netns, listen, observe, options, set_sysctl, start};
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn tcp() -> Socket {
+    Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()
+}
+
+/// The errno's number, of a call that must fail.
+fn errno<T>(result: io::Result<T>) -> i32 {
+    result.err().expect("the call is refused").raw_os_error().unwrap()
+}
+
+/// Failures of this process, once there are `count`; none of its records was lost.
+fn refused(engine: &mut Engine, kind: FailureKind, count: u64) -> Vec<FailureRow> {
+    let of_kind = |snapshot: &Snapshot| -> Vec<FailureRow> {
+        snapshot.failures.iter().filter(|row| row.key.kind == kind).cloned().collect()
+    };
+    let rows = eventually(engine, &format!("{count} of {kind:?}"), |snapshot| {
+        let rows = of_kind(snapshot);
+        (rows.iter().map(|row| row.count).sum::<u64>() >= count).then_some(rows)
+    });
+    engine.poll().unwrap();
+    let snapshot = engine.snapshot(0);
+    assert_eq!(of_kind(&snapshot), rows, "each is told once");
+    assert_eq!(Losses { missed: None, ..snapshot.trust.losses }, Losses::default());
+    for row in &rows {
+        assert_eq!(row.key.process.pid.0, std::process::id());
+    }
+    rows
+}
+
+#[test]
+fn a_client_without_free_ports_is_told_with_the_destination_and_the_numbers() {
+    in_private_netns(|| {
+        set_sysctl("ipv4/ip_local_port_range", "40000 40009");
+        let mut engine = observe();
+        let _listener = listen("127.0.0.1:7000", 128);
+        let clients: Vec<_> = (0..10).map(|_| TcpStream::connect("127.0.0.1:7000").unwrap()).collect();
+        for _ in 0..3 {
+            assert_eq!(errno(TcpStream::connect("127.0.0.1:7000")), libc::EADDRNOTAVAIL);
+        }
+        let rows = refused(&mut engine, FailureKind::PortsExhausted, 3);
+        let [row] = &rows[..] else { panic!("{rows:#?}") };
+        assert_eq!((row.count, row.key.call, row.key.kind.errno()), (3, "connect", "EADDRNOTAVAIL"));
+        assert_eq!(row.key.remote, Some(address("127.0.0.1:7000")));
+        assert_eq!(row.key.local, Some(Local { ip: "127.0.0.1".parse().unwrap(), port: 0 }));
+        assert_eq!(row.reason(), "10 of 10 ports 127.0.0.1 → 127.0.0.1:7000 in use, 0 in TIME_WAIT");
+        // Other ends of connect() are not refusals.
+        drop(clients);
+        assert_eq!(errno(TcpStream::connect("127.0.0.1:7001")), libc::ECONNREFUSED);
+        assert_eq!(engine.snapshot(0).failures_total, 3);
+    });
+}
+
+#[test]
+fn a_bound_client_whose_four_tuple_is_in_use_is_told() {
+    in_private_netns(|| {
+        let mut engine = observe();
+        let _listener = listen("127.0.0.1:7000", 128);
+        let bound = || {
+            let socket = tcp();
+            socket.set_reuse_address(true).unwrap();
+            socket.bind(&address("127.0.0.1:40000").into()).unwrap();
+            socket
+        };
+        let (first, second) = (bound(), bound());
+        first.connect(&address("127.0.0.1:7000").into()).unwrap();
+        assert_eq!(errno(second.connect(&address("127.0.0.1:7000").into())), libc::EADDRNOTAVAIL);
+        let rows = refused(&mut engine, FailureKind::TupleInUse, 1);
+        assert_eq!(rows[0].reason(), "the four-tuple 127.0.0.1:40000 → 127.0.0.1:7000 is in use");
+    });
+}
+
+#[test]
+fn a_bind_to_an_address_in_use_is_told_with_that_address() {
+    in_private_netns(|| {
+        let mut engine = observe();
+        let _listener = listen("127.0.0.1:7000", 128);
+        let _wildcard = listen("[::]:7001", 128);
+        for _ in 0..2 {
+            assert_eq!(errno(tcp().bind(&address("127.0.0.1:7000").into())), libc::EADDRINUSE);
+        }
+        let v6 = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+        assert_eq!(errno(v6.bind(&address("[::1]:7001").into())), libc::EADDRINUSE);
+        // A port of UDP is none of TCP.
+        let udp = || Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        let first = udp();
+        first.bind(&address("127.0.0.1:7002").into()).unwrap();
+        assert_eq!(errno(udp().bind(&address("127.0.0.1:7002").into())), libc::EADDRINUSE);
+        let rows = refused(&mut engine, FailureKind::AddressInUse, 3);
+        let counts: BTreeMap<String, u64> =
+            rows.iter().map(|row| (row.key.local.unwrap().to_string(), row.count)).collect();
+        assert_eq!(counts, [("127.0.0.1:7000".to_owned(), 2), ("[::1]:7001".to_owned(), 1)].into());
+    });
+}
+
+/// Runs this test once more with as many descriptors as `ulimit -n` says.
+fn with_few_descriptors(test: &str) {
+    let script =
+        format!("ulimit -n 64; exec {} --exact {test} --nocapture", std::env::current_exe().unwrap().display());
+    let output = Command::new("bash").args(["-c", &script]).env(FEW, "1").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+const FEW: &str = "OBSERVER_TEST_FEW_DESCRIPTORS";
+
+/// Opens files until the process has no descriptor left.
+fn take_all_descriptors() -> Vec<File> {
+    let mut files = Vec::new();
+    loop {
+        match File::open("/dev/null") {
+            Ok(file) => files.push(file),
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+                return files;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_process_at_its_limit_of_descriptors_is_told_by_socket_and_accept() {
+    if std::env::var_os(FEW).is_none() {
+        return with_few_descriptors("refusals::a_process_at_its_limit_of_descriptors_is_told_by_socket_and_accept");
+    }
+    in_private_netns(|| {
+        let mut engine = observe();
+        let listener = listen("127.0.0.1:7000", 128);
+        let _client = TcpStream::connect("127.0.0.1:7000").unwrap();
+        let mut files = take_all_descriptors();
+        for _ in 0..3 {
+            assert_eq!(errno(Socket::new(Domain::IPV4, Type::STREAM, None)), libc::EMFILE);
+        }
+        assert_eq!(errno(listener.accept()), libc::EMFILE);
+        files.truncate(files.len() - 4);
+        let rows = refused(&mut engine, FailureKind::ProcessFds, 4);
+        let counts: BTreeMap<&str, u64> = rows.iter().map(|row| (row.key.call, row.count)).collect();
+        // What open() was refused is told on request only.
+        assert_eq!(counts, [("socket", 3), ("accept4", 1)].into());
+    });
+}
+
+#[test]
+fn on_request_every_call_that_makes_descriptors_is_told() {
+    if std::env::var_os(FEW).is_none() {
+        return with_few_descriptors("refusals::on_request_every_call_that_makes_descriptors_is_told");
+    }
+    in_private_netns(|| {
+        let mut engine = start(observer::engine::Options { every_fd_call: true, ..options() });
+        let mut files = take_all_descriptors();
+        assert_eq!(errno(files[0].try_clone()), libc::EMFILE);
+        // SAFETY: asks for a copy of a descriptor that is open.
+        assert_eq!(unsafe { libc::dup(files[0].as_raw_fd()) }, -1);
+        files.truncate(files.len() - 4);
+        let rows = refused(&mut engine, FailureKind::ProcessFds, 3);
+        let counts: BTreeMap<&str, u64> = rows.iter().map(|row| (row.key.call, row.count)).collect();
+        assert_eq!(counts, [("openat", 1), ("fcntl", 1), ("dup", 1)].into());
+    });
+}

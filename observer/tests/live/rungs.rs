@@ -1,0 +1,141 @@
+//! Every rung of every hook, one by one: what this kernel lacks is refused with its reason, what it has is really hit.
+
+use std::{
+    env,
+    fs::{self, OpenOptions},
+    io::Write as _,
+    net::TcpStream,
+};
+
+use observer::{
+    engine::{Engine, Options},
+    model::{
+        snapshot::Snapshot,
+        trust::{Hook, HookStatus, Rung},
+    },
+    probe::plan::{ForcedRungs, ladder},
+};
+
+use crate::support::{eventually, in_private_netns, listen, options};
+
+/// A rung that a kernel is known to lack, with a part of its answer.
+struct Gap {
+    hook: Hook,
+    rung: Rung,
+    because: &'static str,
+}
+
+/// The kernel of the CI machine allows no BPF trampolines and is built without kprobes.
+const GAPS_OF_CI: [Gap; 4] = [
+    Gap { hook: Hook::Connect, rung: Rung::Fentry, because: "Operation not permitted" },
+    Gap { hook: Hook::Connect, rung: Rung::Kprobe, because: "kprobe" },
+    Gap { hook: Hook::Accept, rung: Rung::Fexit, because: "Operation not permitted" },
+    Gap { hook: Hook::Accept, rung: Rung::Kretprobe, because: "kprobe" },
+];
+
+/// Gaps of this kernel: those of distributions from 5.10 on have none. `None` for a kernel that nobody has described.
+fn known_gaps() -> Option<&'static [Gap]> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    if env::var_os("OBSERVER_VM").is_some() {
+        Some(&[])
+    } else if release.contains("-fc-") {
+        Some(&GAPS_OF_CI)
+    } else {
+        None
+    }
+}
+
+/// What became of a hook that may use one rung alone.
+fn try_alone(hook: Hook, rung: Rung) -> (Option<Engine>, HookStatus) {
+    let choice = format!("{hook}={rung}").parse().unwrap();
+    let engine = Engine::start(Options { rungs: ForcedRungs::new([choice]), ..options() });
+    let engine = engine.unwrap_or_else(|error| panic!("{hook}={rung}: {error:#}"));
+    let status = engine.snapshot(0).trust.hooks.into_iter().find(|status| status.hook == hook).unwrap();
+    (Some(engine).filter(|_| status.rung.is_some()), status)
+}
+
+#[test]
+fn what_a_kernel_has_is_hit_and_what_it_lacks_is_reported_with_its_reason() {
+    in_private_netns(|| {
+        let gaps = known_gaps();
+        for hook in Hook::ALL {
+            let mut best = None;
+            for &rung in ladder(hook) {
+                let expected = gaps.map(|gaps| gaps.iter().find(|gap| (gap.hook, gap.rung) == (hook, rung)));
+                let (engine, status) = try_alone(hook, rung);
+                match (engine, expected) {
+                    (Some(engine), None | Some(None)) => {
+                        assert_eq!(status.failed, []);
+                        assert_is_hit(engine, hook, rung);
+                        best = best.or(Some(rung));
+                        tell(&format!("hook={hook} rung={rung} result=works"));
+                    }
+                    (None, expected @ (None | Some(Some(_)))) => {
+                        let because = &status.failed[0].because;
+                        let wanted = expected.flatten().map_or("", |gap| gap.because);
+                        assert!(because.contains(wanted), "{hook} by {rung} failed as {because:?}, not as {wanted:?}");
+                        tell(&format!("hook={hook} rung={rung} result=missing reason={because}"));
+                    }
+                    (Some(_), Some(Some(_))) => panic!("{hook} by {rung} works: it is no gap any more"),
+                    (None, Some(None)) => panic!("{hook} by {rung} is known to work here, but {status:?}"),
+                }
+            }
+            // The best of those that work is the one that is used, and has tried those above it.
+            let engine = Engine::start(Options { rungs: ForcedRungs::default(), ..options() }).unwrap();
+            let used = engine.snapshot(0).trust.hooks.into_iter().find(|status| status.hook == hook).unwrap();
+            assert_eq!(used.rung, best);
+            let above = ladder(hook).iter().take_while(|rung| Some(**rung) != best);
+            assert!(used.failed.iter().map(|failed| failed.rung).eq(above.copied()), "{used:?}");
+        }
+    });
+}
+
+/// One loopback connection is five records by hooks at most: CLOSE>SYN_SENT, SYN_SENT>ESTABLISHED and
+/// SYN_RECV>ESTABLISHED by the state hook, and one each by connect and accept where these have a program of their own.
+fn assert_is_hit(mut engine: Engine, hook: Hook, rung: Rung) {
+    let before = engine.snapshot(0);
+    let has_program = |snapshot: &Snapshot, hook| {
+        let rung = snapshot.trust.hooks.iter().find(|status| status.hook == hook).unwrap().rung;
+        u64::from(rung.is_some_and(|rung| rung != Rung::StateHook))
+    };
+    let own_programs = has_program(&before, Hook::Connect) + has_program(&before, Hook::Accept);
+    let listener = listen("127.0.0.1:7000", 128);
+    let client = TcpStream::connect("127.0.0.1:7000").unwrap();
+    let accepted = listener.accept().unwrap();
+    // The listener's own change to LISTEN is one more.
+    let expected = 3 + own_programs + 1;
+    eventually(&mut engine, &format!("{hook} by {rung}: {expected} records"), |now| {
+        (now.trust.events_total - before.trust.events_total == expected).then_some(())
+    });
+    drop((client, accepted));
+    // Six changes of state up to CLOSE, and the end of the listener and of two sockets.
+    drop(listener);
+    eventually(&mut engine, &format!("{hook} by {rung}: all closed"), |now| {
+        (now.totals.closed_total == 2).then_some(())
+    });
+}
+
+/// What a run has shown of this kernel, for the table in docs/kernel-support.md.
+pub(crate) fn tell(fact: &str) {
+    let Some(path) = env::var_os("OBSERVER_FACTS") else { return };
+    let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
+    writeln!(file, "{fact}").unwrap();
+}
+
+#[test]
+fn what_the_kernel_tells_of_runs_that_it_left_out_is_known() {
+    in_private_netns(|| {
+        let engine = Engine::start(options()).unwrap();
+        // The kernel itself, by the descriptors of our own programs.
+        let tells = fs::read_dir("/proc/self/fdinfo")
+            .unwrap()
+            .filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok())
+            .any(|info| info.contains("recursion_misses:"));
+        let missed = engine.snapshot(0).trust.losses.missed;
+        assert_eq!(missed.is_some(), tells, "{missed:?}");
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        assert_eq!(tells, !release.starts_with("5.10."), "{release} tells of misses: {tells}");
+        let result = if tells { "works" } else { "missing reason=programs have no recursion_misses before 5.12" };
+        tell(&format!("hook=misses rung=recursion_misses result={result}"));
+    });
+}
