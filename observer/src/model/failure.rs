@@ -10,6 +10,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
+    endpoint::rate,
     headroom::PortUse,
     units::{NetnsId, Process, grouped},
 };
@@ -137,6 +138,8 @@ impl FailureRow {
 pub(super) struct FailureTable {
     groups: FxHashMap<FailureKey, FailureRow>,
     total: u64,
+    /// Of groups that found no port: how often, at the last tick, and how often a second before it.
+    exhausted: FxHashMap<FailureKey, (u64, f64)>,
 }
 
 impl FailureTable {
@@ -154,6 +157,23 @@ impl FailureTable {
         row.count += 1;
         row.last_at = now;
         row.ports = ports;
+    }
+
+    /// Computes how often connect() found no port over the time since the last call.
+    pub(super) fn tick(&mut self, elapsed: Duration) {
+        let before = std::mem::take(&mut self.exhausted);
+        let groups = self.groups.values().filter(|row| row.key.kind == FailureKind::PortsExhausted);
+        self.exhausted = groups
+            .map(|row| {
+                let (counted, _) = before.get(&row.key).copied().unwrap_or_default();
+                (row.key, (row.count, rate(row.count.saturating_sub(counted), elapsed)))
+            })
+            .collect();
+    }
+
+    /// Groups that found no port, each with how many a second.
+    pub(super) fn exhausted(&self) -> impl Iterator<Item = (&FailureRow, f64)> {
+        self.exhausted.iter().filter_map(|(key, (_, per_second))| Some((self.groups.get(key)?, *per_second)))
     }
 
     /// Since start, of all groups that ever were.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{
     Model,
     event::Queues,
+    failure::FailureKey,
     headroom::PortUse,
     snapshot::{EndpointRow, NamespaceRow},
     units::{NetnsId, PortRange, Process},
@@ -72,28 +73,20 @@ fn is_part(part: u32, percent: u32, whole: u32) -> bool {
 }
 
 /// connect() calls of a process that found no port left.
-#[derive(Clone, Copy, Debug)]
-pub struct ExhaustedConnects {
-    /// Their namespace.
-    pub netns: NetnsId,
-    /// The destination.
-    pub remote: SocketAddr,
-    /// The caller.
-    pub process: Option<Process>,
-    /// How many fail with EADDRNOTAVAIL every second.
-    pub per_second: f64,
-    /// The ports towards the destination, where they are known.
-    pub ports: Option<PortUse>,
+struct ExhaustedConnects {
+    netns: NetnsId,
+    remote: SocketAddr,
+    process: Process,
+    per_second: f64,
+    ports: Option<PortUse>,
 }
 
-/// A retry loop on EADDRNOTAVAIL.
-#[must_use]
-pub fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
+fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
     let ExhaustedConnects { netns, remote, process, per_second, ports } = *tried;
     (per_second >= LOOP_PER_SECOND).then(|| Finding {
         kind: FindingKind::RetryLoop,
         netns,
-        sentence: format!("{} retries connect() to {remote} without a port left.", name(process)),
+        sentence: format!("{} retries connect() to {remote} without a port left.", name(Some(process))),
         evidence: format!(
             "{per_second:.0} calls a second fail with EADDRNOTAVAIL{}; each has searched the whole range",
             ports.map_or_else(String::new, |ports| format!(
@@ -222,6 +215,7 @@ impl Model {
     /// What is likely to be wrong now; the rows are those of the same moment.
     pub(super) fn findings(&self, endpoints: &[EndpointRow], namespaces: &[NamespaceRow]) -> Vec<Finding> {
         let mut findings: Vec<Finding> = Vec::new();
+        findings.extend(self.exhausted().filter_map(|it| retry_loop(&it)).take(TOLD));
         findings.extend(self.bound_clients(endpoints).filter_map(|it| bind_before_connect(&it)).take(TOLD));
         findings.extend(closed(endpoints, namespaces).filter_map(|it| time_wait_at_one_destination(&it)).take(TOLD));
         findings.extend(self.queues().filter_map(|it| queue_at_somaxconn(&it)).take(TOLD));
@@ -236,6 +230,13 @@ impl Model {
         }
         findings.sort_by(|a, b| (a.kind, a.netns, &a.sentence).cmp(&(b.kind, b.netns, &b.sentence)));
         findings
+    }
+
+    fn exhausted(&self) -> impl Iterator<Item = ExhaustedConnects> {
+        self.failures.exhausted().filter_map(|(row, per_second)| {
+            let FailureKey { netns, process, remote, .. } = row.key;
+            Some(ExhaustedConnects { netns, remote: remote?, process, per_second, ports: row.ports })
+        })
     }
 
     fn bound_clients(&self, endpoints: &[EndpointRow]) -> impl Iterator<Item = BoundClients> {
@@ -305,7 +306,7 @@ mod tests {
         let tried = |per_second| ExhaustedConnects {
             netns: NETNS,
             remote: remote(),
-            process: Some(process()),
+            process: process(),
             per_second,
             ports: Some(ports(990, 10)),
         };

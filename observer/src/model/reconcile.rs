@@ -39,6 +39,7 @@ impl Model {
     /// The scan could not be finished: what it found so far stays, what it did not find is not swept.
     pub fn abandon_scan(&mut self) {
         self.scanning = None;
+        self.early_binds.abandon();
     }
 
     pub(super) fn on_scanned(&mut self, socket: &Identity, found: Found, binding: Binding) {
@@ -125,6 +126,7 @@ impl Model {
         let elapsed = now.saturating_sub(self.last_tick);
         self.last_tick = now;
         self.totals.tick(elapsed);
+        self.failures.tick(elapsed);
         for row in self.endpoints.iter_mut() {
             row.flow.tick(elapsed);
             row.history.push(row.states.sum());

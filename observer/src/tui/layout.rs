@@ -71,11 +71,10 @@ impl Areas {
         let below = if tall { 6 } else { 3 };
         let walls_beside = beside && area.height >= WALLS_BESIDE_FROM;
         let walls_below = match area.height {
-            _ if walls_beside || !tall => 0,
-            WALLS_BELOW_FROM.. if !beside => 5,
-            _ => 1,
+            _ if walls_beside || !tall || !is_main => 0,
+            WALLS_BELOW_FROM.. if !beside => 5 + u16::from(findings),
+            _ => 1 + u16::from(findings),
         };
-        let walls_below = if walls_below > 0 && is_main { walls_below + u16::from(findings) } else { 0 };
         let [header, banner, tabs, middle, low, strip, trust, footer] = Layout::vertical([
             Constraint::Length(if tall { 3 } else { 2 }),
             Constraint::Length(u16::from(banner)),

@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     sockets::set_option,
-    support::{Pairs, in_private_netns, listen, observe, run, set_sysctl, wait_until},
+    support::{Pairs, eventually, in_private_netns, listen, observe, run, set_sysctl, wait_until},
     walls::start_connecting,
 };
 
@@ -133,5 +133,31 @@ fn a_queue_that_somaxconn_holds_short_is_found() {
             "{capped:?}"
         );
         drop((short, own_choice, clients));
+    });
+}
+
+#[test]
+fn a_retry_loop_is_found_while_it_runs() {
+    in_private_netns(|| {
+        set_sysctl("ipv4/ip_local_port_range", "40000 40009");
+        let listener = listen("127.0.0.1:7000", 128);
+        let held: Vec<_> = (0..10).map(|_| TcpStream::connect("127.0.0.1:7000").unwrap()).collect();
+        let mut engine = observe();
+        let retry = || {
+            let refused = (0..50).all(|_| {
+                TcpStream::connect("127.0.0.1:7000").is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
+            });
+            assert!(refused, "there was a port left");
+        };
+        let found = eventually(&mut engine, "the retry loop", |snapshot| {
+            retry();
+            found(snapshot, FindingKind::RetryLoop).cloned()
+        });
+        assert!(found.sentence.ends_with("retries connect() to 127.0.0.1:7000 without a port left."), "{found:?}");
+        assert!(found.evidence.contains("fail with EADDRNOTAVAIL, 10 of 10 ports are taken"), "{found:?}");
+        eventually(&mut engine, "its end", |snapshot| {
+            snapshot.findings.iter().all(|finding| finding.kind != FindingKind::RetryLoop).then_some(())
+        });
+        drop((listener, held));
     });
 }

@@ -48,7 +48,7 @@ fn known_gaps() -> Option<&'static [Gap]> {
 /// What became of a hook that may use one rung alone.
 fn try_alone(hook: Hook, rung: Rung) -> (Option<Engine>, HookStatus) {
     let choice = format!("{hook}={rung}").parse().unwrap();
-    let mut engine = Engine::start(Options { rungs: ForcedRungs::new([choice]), ..options() });
+    let engine = Engine::start(Options { rungs: ForcedRungs::new([choice]), ..options() });
     let mut engine = engine.unwrap_or_else(|error| panic!("{hook}={rung}: {error:#}"));
     let status = engine.snapshot(0).trust.hooks.into_iter().find(|status| status.hook == hook).unwrap();
     (Some(engine).filter(|_| status.rung.is_some()), status)
