@@ -12,6 +12,7 @@ mod svg;
 mod tally;
 mod test;
 mod tools;
+mod vm;
 mod workspace;
 
 #[derive(Parser)]
@@ -33,6 +34,17 @@ enum Task {
     Shots,
     /// Run every check and every test, after installing what they need
     Test,
+    /// Run the live tests on Debian's kernels, each in a virtual machine
+    Vm {
+        /// Such as 6.12; without any, the kernels of `cargo xtask test`
+        series: Vec<String>,
+        /// Let the processor run the guest in place of emulating it
+        #[arg(long)]
+        kvm: bool,
+        /// Arguments for the test binary, such as a part of a test's name
+        #[arg(last = true)]
+        test_args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -45,6 +57,7 @@ fn main() -> ExitCode {
         Task::Ebpf { check: true } => finish(ebpf::check()),
         Task::Shots => finish(shots::run()),
         Task::Test => test::run(),
+        Task::Vm { series, kvm, test_args } => test::run_vms(&vm::Request { series, kvm, test_args }),
     }
 }
 

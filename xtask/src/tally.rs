@@ -1,6 +1,7 @@
 //! The sum of the tests that ran, taken from the lines by which libtest closes each test binary.
 
 use std::fmt;
+use std::ops::AddAssign;
 
 /// How many tests ended in what way.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,15 @@ impl Tally {
     pub(crate) fn count_skipped(&mut self, tests: usize) {
         self.skipped += tests;
         self.passed = self.passed.saturating_sub(tests);
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+        self.skipped += other.skipped;
     }
 }
 

@@ -10,30 +10,41 @@ use std::{env, fs};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::tally::Tally;
-use crate::{ebpf, finish, process, tools, workspace};
+use crate::{ebpf, finish, process, tools, vm, workspace};
 
 /// Names the file to which a test that cannot run on this machine appends `SKIPPED <test>: <why>` before it returns:
 /// libtest knows no such outcome, and hides what a passing test prints.
 const SKIPPED_TESTS: &str = "OBSERVER_SKIPPED_TESTS";
 
-/// Runs every step. The sum of the tests is the last line of all, below any error: that is where it is looked for.
+/// Runs every step.
 pub(crate) fn run() -> ExitCode {
-    let mut tally = None;
-    let code = finish(steps(&mut tally));
-    if let Some(tally) = tally {
+    summing(steps)
+}
+
+/// Runs the tests on other kernels alone.
+pub(crate) fn run_vms(request: &vm::Request) -> ExitCode {
+    summing(|tally| vm::run(request, tally))
+}
+
+/// The sum of the tests is the last line of all, below any error: that is where it is looked for.
+fn summing(work: impl FnOnce(&mut Tally) -> Result<()>) -> ExitCode {
+    let mut tally = Tally::default();
+    let code = finish(work(&mut tally));
+    if tally != Tally::default() {
         println!("{tally}");
     }
     code
 }
 
-fn steps(tally: &mut Option<Tally>) -> Result<()> {
+fn steps(tally: &mut Tally) -> Result<()> {
     tools::for_tests()?;
     step("format", || cargo("fmt --all --check"))?;
     step("lints", || cargo("clippy --workspace --all-targets --locked -- -D warnings"))?;
     step("lints of the BPF side", ebpf::lint)?;
     step("BPF objects are what the source builds", ebpf::check)?;
     step("no BPF code in the host's program", host_is_free_of_bpf)?;
-    step("tests", || tests(tally))
+    step("tests", || tests(tally))?;
+    step("tests on other kernels", || vm::run(&vm::Request::default(), tally))
 }
 
 fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
@@ -62,7 +73,7 @@ fn host_is_free_of_bpf() -> Result<()> {
     Ok(())
 }
 
-fn tests(result: &mut Option<Tally>) -> Result<()> {
+fn tests(sum: &mut Tally) -> Result<()> {
     let skip_list = workspace::target_dir()?.join("skipped-tests.txt");
     fs::write(&skip_list, "").with_context(|| format!("write {}", skip_list.display()))?;
     let mut command = process::cargo();
@@ -72,7 +83,7 @@ fn tests(result: &mut Option<Tally>) -> Result<()> {
     let outcome = run_summing(command, &mut tally);
     let skipped = skipped_tests(&skip_list)?;
     tally.count_skipped(skipped.len());
-    *result = Some(tally);
+    *sum += tally;
     for line in &skipped {
         println!("{line}");
     }

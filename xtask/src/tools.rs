@@ -21,6 +21,11 @@ const LINKER_BUILD: Need =
 const NETWORK: Need = Need { packages: &["iproute2"], purpose: "`ip` and `ss`, for tests on live sockets" };
 const TERMINAL: Need = Need { packages: &["tmux"], purpose: "a terminal, for tests of the interface" };
 
+const MACHINES: Need = Need {
+    packages: &["qemu-system-x86", "busybox-static", "kmod", "xz-utils", "debian-archive-keyring"],
+    purpose: "virtual machines, for tests on other kernels",
+};
+
 const LINKER_VERSION: &str = "0.13.0";
 /// The LLVM of [`COMPILER`]: bpf-linker reads the bitcode that rustc writes.
 const LLVM: &str = "llvm-22";
@@ -32,7 +37,12 @@ pub(crate) fn for_ebpf() -> Result<PathBuf> {
 
 /// Sees to all that `cargo xtask test` runs.
 pub(crate) fn for_tests() -> Result<()> {
-    install(vec![NETWORK, TERMINAL, COMPILER, LINTER]).map(drop)
+    install(vec![NETWORK, TERMINAL, MACHINES, COMPILER, LINTER]).map(drop)
+}
+
+/// Sees to what runs the tests on other kernels.
+pub(crate) fn for_vms() -> Result<()> {
+    apt::install(&[NETWORK, MACHINES])
 }
 
 /// A program of Debian's Rust, kept clear of the Rust that runs this task.
@@ -78,7 +88,8 @@ fn install_linker(root: &Path) -> Result<()> {
     process::run_silently(cargo.env("LLVM_PREFIX", Path::new("/usr/lib").join(LLVM)))
 }
 
-fn cache_dir() -> Result<PathBuf> {
+/// Where things are kept that outlive a build, and the tree.
+pub(crate) fn cache_dir() -> Result<PathBuf> {
     let folder = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
     Ok(cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("observer"))
