@@ -41,6 +41,9 @@ enum Task {
         /// Let the processor run the guest in place of emulating it
         #[arg(long)]
         kvm: bool,
+        /// Write `docs/kernel-support.md` in place of checking it
+        #[arg(long)]
+        write_docs: bool,
         /// Arguments for the test binary, such as a part of a test's name
         #[arg(last = true)]
         test_args: Vec<String>,
@@ -57,7 +60,9 @@ fn main() -> ExitCode {
         Task::Ebpf { check: true } => finish(ebpf::check()),
         Task::Shots => finish(shots::run()),
         Task::Test => test::run(),
-        Task::Vm { series, kvm, test_args } => test::run_vms(&vm::Request { series, kvm, test_args }),
+        Task::Vm { series, kvm, write_docs, test_args } => {
+            test::run_vms(&vm::Request { series, kvm, write_docs, test_args })
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 /// How much of the console an error shows.
-const SHOWN_LINES: usize = 25;
+const SHOWN_LINES: usize = 40;
 
 /// How the machine came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,8 @@ pub(crate) struct Console {
     last_lines: VecDeque<String>,
     job: Option<String>,
     test: Option<String>,
-    panicked: bool,
+    /// What the kernel said when it gave up.
+    panic: Option<String>,
     finished: bool,
     /// The exit code of each job that ended.
     results: Vec<(String, i32)>,
@@ -38,7 +39,9 @@ pub(crate) struct Console {
 impl Console {
     /// Takes note of a line; returns what of it to show to people.
     pub(crate) fn line(&mut self, line: &str) -> Option<String> {
-        self.panicked |= line.contains("Kernel panic - not syncing");
+        if let Some(at) = line.find("Kernel panic - not syncing") {
+            self.panic = Some(line[at..].to_owned());
+        }
         if self.last_lines.len() == SHOWN_LINES {
             self.last_lines.pop_front();
         }
@@ -49,7 +52,7 @@ impl Console {
             line.find("VM-").and_then(|at| line[at + 3..].split_once(' ').or(Some((&line[at + 3..], ""))))
         else {
             self.test = running_test(line).or(self.test.take());
-            return (!self.finished || self.panicked).then(|| line.to_owned());
+            return (!self.finished || self.panic.is_some()).then(|| line.to_owned());
         };
         match kind {
             "READY" => return Some(format!("Linux {rest}")),
@@ -83,8 +86,8 @@ impl Console {
     pub(crate) fn verdict(&self, end: End, jobs: &[&str]) -> Result<()> {
         let tail = self.tail();
         let during = self.during();
-        if self.panicked {
-            bail!("the kernel panicked{during}{tail}");
+        if let Some(panic) = &self.panic {
+            bail!("the kernel panicked{during}: {panic}{tail}");
         }
         match end {
             End::Silent(time) => bail!("hung{during}: nothing printed for {} s{tail}", time.as_secs()),
@@ -123,4 +126,68 @@ impl Console {
 fn running_test(line: &str) -> Option<String> {
     let (name, _) = line.strip_prefix("test ")?.split_once(" ... ")?;
     Some(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn console(lines: &[&str]) -> Console {
+        let mut console = Console::default();
+        for line in lines {
+            console.line(line);
+        }
+        console
+    }
+
+    const START: [&str; 4] = ["VM-READY 6.1.0", "VM-JOB setup", "VM-RESULT setup 0", "VM-JOB live"];
+
+    fn error(console: &Console, end: End) -> String {
+        format!("{:#}", console.verdict(end, &["live"]).unwrap_err())
+    }
+
+    #[test]
+    fn every_job_needs_its_verdict() {
+        let mut console = console(&START);
+        assert!(error(&console, End::ByItself).starts_with("ended without a verdict in job live"));
+        console.line("VM-EXIT");
+        assert_eq!(error(&console, End::ByItself), "job live has no verdict");
+        console.line("VM-RESULT live 0");
+        console.verdict(End::ByItself, &["live"]).unwrap();
+    }
+
+    #[test]
+    fn a_verdict_may_follow_an_unfinished_line() {
+        let mut console = console(&START);
+        console.line("test churn::counts_are_exact ... VM-RESULT live 134");
+        console.line("VM-EXIT");
+        assert_eq!(error(&console, End::ByItself), "job live failed with exit code 134");
+    }
+
+    #[test]
+    fn the_test_that_hangs_is_named() {
+        let mut console = console(&START);
+        console.line("test ports::one ... ok");
+        console.unfinished("test ports::other ... ");
+        let told = error(&console, End::Silent(Duration::from_mins(1)));
+        assert!(told.starts_with("hung in job live, test ports::other: nothing printed for 60 s"), "{told}");
+    }
+
+    #[test]
+    fn a_panic_after_the_last_verdict_is_one() {
+        let mut console = console(&START);
+        for line in ["VM-RESULT live 0", "VM-EXIT", "Kernel panic - not syncing: Attempted to kill init!"] {
+            console.line(line);
+        }
+        assert!(
+            error(&console, End::ByItself).starts_with("the kernel panicked: Kernel panic - not syncing: Attempted")
+        );
+    }
+
+    #[test]
+    fn facts_and_skipped_tests_are_kept() {
+        let console = console(&["VM-FACT hook=accept rung=fexit", "VM-SKIPPED SKIPPED a::test: why"]);
+        assert_eq!(console.facts, ["hook=accept rung=fexit"]);
+        assert_eq!(console.skipped, ["SKIPPED a::test: why"]);
+    }
 }

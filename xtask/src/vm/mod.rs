@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::tally::Tally;
 use crate::{tools, workspace};
@@ -16,6 +16,7 @@ use guest::Programs;
 use initramfs::Root;
 use kernel::Kernel;
 use qemu::{Limits, Machine};
+use support::Facts;
 
 mod console;
 mod debian;
@@ -24,6 +25,7 @@ mod initramfs;
 mod kernel;
 mod modules;
 mod qemu;
+mod support;
 #[cfg(test)]
 mod tests;
 
@@ -67,6 +69,8 @@ pub(crate) struct Request {
     /// None are [`SERIES`].
     pub(crate) series: Vec<String>,
     pub(crate) kvm: bool,
+    /// Write the page of what the kernels support in place of checking it.
+    pub(crate) write_docs: bool,
     /// Arguments for the test binary, such as a part of a test's name.
     pub(crate) test_args: Vec<String>,
 }
@@ -82,6 +86,8 @@ struct Report {
 
 /// Runs the jobs on every kernel asked for, and adds the tests that ran to `tally`.
 pub(crate) fn run(request: &Request, tally: &mut Tally) -> Result<()> {
+    let is_whole = request.series.is_empty() && request.test_args.is_empty();
+    ensure!(is_whole || !request.write_docs, "the page of what kernels support is made of all tests on all kernels");
     tools::for_vms()?;
     let mut series = request.series.clone();
     if series.is_empty() {
@@ -99,13 +105,28 @@ pub(crate) fn run(request: &Request, tally: &mut Tally) -> Result<()> {
         let Report { kernel, tally, took, .. } = report;
         println!("{:>5} {verdict}: {tally} in {:.0} s ({})", kernel.series, took.as_secs_f32(), kernel.package);
     }
-    let failures: Vec<_> = reports.iter().filter_map(failure).collect();
-    if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
+    let failures: Vec<_> = reports.iter().filter_map(Report::failure).collect();
+    if !failures.is_empty() {
+        bail!("{}", failures.join("\n"));
+    }
+    let skipped = reports.iter().any(|report| !report.console.skipped.is_empty());
+    ensure!(!skipped, "tests were skipped: a guest is made so that every test can run");
+    if !is_whole {
+        return Ok(());
+    }
+    let facts: Vec<_> = reports.iter().map(Report::facts).collect();
+    if request.write_docs { support::write(&facts) } else { support::check(&facts) }
 }
 
-fn failure(report: &Report) -> Option<String> {
-    let error = report.verdict.as_ref().err()?;
-    Some(format!("on Linux {}: {error:#}", report.kernel.series))
+impl Report {
+    fn failure(&self) -> Option<String> {
+        let error = self.verdict.as_ref().err()?;
+        Some(format!("on Linux {}: {error:#}", self.kernel.series))
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts { kernel: &self.kernel, lines: &self.console.facts }
+    }
 }
 
 fn jobs(test_args: &[String]) -> Vec<Job> {

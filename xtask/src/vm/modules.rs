@@ -1,5 +1,6 @@
 //! Kernel modules for a guest: which files, in which order.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,14 +26,15 @@ pub(crate) fn in_load_order(kernel: &Kernel, names: &[&str]) -> Result<Vec<Modul
     let (dependencies, builtin) = (read("modules.dep")?, read("modules.builtin")?);
     let mut files: Vec<&str> = Vec::new();
     for name in names {
-        match files_of(name, &dependencies) {
-            Some(of_name) => files.extend(of_name.into_iter().filter(|file| !files.contains(file)).collect::<Vec<_>>()),
-            None => {
-                let is_builtin = builtin.lines().any(|file| is_named(file, name));
-                ensure!(is_builtin, "{} has no module {name}", kernel.package);
-            }
+        if let Some(of_name) = files_of(name, &dependencies) {
+            files.extend(of_name);
+        } else {
+            let is_builtin = builtin.lines().any(|file| is_named(file, name));
+            ensure!(is_builtin, "{} has no module {name}", kernel.package);
         }
     }
+    let mut loaded = HashSet::new();
+    files.retain(|&file| loaded.insert(file));
     files.into_iter().map(|file| module(&kernel.modules.join(file))).collect()
 }
 
