@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::apt::{self, Need};
 use crate::process;
+use crate::vm::arch::Arch;
 
 const COMPILER: Need = Need {
     packages: &["rustc-web", "cargo-web", "rust-web-llvm", "libstd-rust-web-dev-bpf"],
@@ -24,6 +25,10 @@ const TERMINAL: Need = Need { packages: &["tmux"], purpose: "a terminal, for tes
 const MACHINES: Need = Need {
     packages: &["qemu-system-x86", "busybox-static", "kmod", "xz-utils", "debian-archive-keyring"],
     purpose: "virtual machines, for tests on other kernels",
+};
+const AARCH64_MACHINES: Need = Need {
+    packages: &["qemu-system-arm", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
+    purpose: "virtual machines of another processor, and programs for them",
 };
 
 const LINKER_VERSION: &str = "0.13.0";
@@ -41,8 +46,11 @@ pub(crate) fn for_tests() -> Result<()> {
 }
 
 /// Sees to what runs the tests on other kernels.
-pub(crate) fn for_vms() -> Result<()> {
-    apt::install(&[NETWORK, MACHINES])
+pub(crate) fn for_vms(arch: &Arch) -> Result<()> {
+    if arch.is_native() {
+        return apt::install(&[NETWORK, MACHINES]);
+    }
+    apt::install(&[MACHINES, AARCH64_MACHINES, COMPILER])
 }
 
 /// A program of Debian's Rust, kept clear of the Rust that runs this task.

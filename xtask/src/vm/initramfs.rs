@@ -12,6 +12,7 @@ use cpio::newc::{self, ModeFileType};
 
 use super::kernel::Kernel;
 use super::modules;
+use super::userland::Userland;
 
 /// The first process: it runs the jobs, and tells how they ended.
 const INIT: &str = include_str!("init");
@@ -30,9 +31,6 @@ const MODULES: [&str; 10] = [
     "sch_netem",
 ];
 
-/// Programs of this machine that tests call, beside busybox, whose `ip` cannot do what they ask and which has no `ss`.
-const PROGRAMS: [&str; 7] = ["bash", "ip", "ss", "unshare", "setpriv", "prlimit", "stat"];
-
 enum Entry {
     Folder,
     Program(Vec<u8>),
@@ -46,18 +44,12 @@ pub(crate) struct Root(BTreeMap<PathBuf, Entry>);
 
 impl Root {
     /// What every guest has: programs, modules for its kernel, and the first process.
-    pub(crate) fn new(kernel: &Kernel) -> Result<Self> {
+    pub(crate) fn new(kernel: &Kernel, userland: &Userland) -> Result<Self> {
         let mut root = Self::default();
-        for folder in ["dev", "jobs", "modules", "proc", "root", "run", "sys", "tmp"] {
-            root.0.insert(folder.into(), Entry::Folder);
+        for folder in ["/dev", "/jobs", "/modules", "/proc", "/root", "/run", "/sys", "/tmp"] {
+            root.add(folder, Entry::Folder);
         }
-        root.busybox()?;
-        for name in PROGRAMS {
-            let source = find(name)?;
-            root.program(&Path::new("/usr/bin").join(name), &source)?;
-        }
-        // busybox's shell takes its own applets before the programs on the PATH.
-        root.link("/bin/sh", "/usr/bin/bash");
+        userland.install(&mut root)?;
         root.text("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n");
         root.text("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n");
         root.add("/init", Entry::Program(INIT.into()));
@@ -71,24 +63,34 @@ impl Root {
         Ok(root)
     }
 
-    /// busybox by the names of its applets.
-    fn busybox(&mut self) -> Result<()> {
-        let busybox = find("busybox")?;
-        self.program(Path::new("/bin/busybox"), &busybox)?;
-        let applets = crate::process::stdout(Command::new(&busybox).arg("--list"))?;
-        for applet in applets.lines().filter(|&applet| applet != "busybox") {
-            self.link(Path::new("/bin").join(applet), "busybox");
-        }
-        Ok(())
-    }
-
     /// A program with the shared libraries that it asks for.
-    pub(crate) fn program(&mut self, path: &Path, source: &Path) -> Result<()> {
+    pub(crate) fn program(&mut self, path: impl AsRef<Path>, source: &Path) -> Result<()> {
         for library in libraries(source)? {
             let object = read(&library)?;
             self.add(library, Entry::Program(object));
         }
         self.add(path, Entry::Program(read(source)?));
+        Ok(())
+    }
+
+    /// All that a folder has, as if it were the root.
+    pub(crate) fn tree(&mut self, tree: &Path) -> Result<()> {
+        let mut folders = vec![tree.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
+                let source = entry?.path();
+                let kind = fs::symlink_metadata(&source).with_context(|| format!("look at {}", source.display()))?;
+                let entry = if kind.is_symlink() {
+                    Entry::Link(fs::read_link(&source).with_context(|| format!("read {}", source.display()))?)
+                } else if kind.is_dir() {
+                    folders.push(source.clone());
+                    Entry::Folder
+                } else {
+                    Entry::Program(read(&source)?)
+                };
+                self.add(source.strip_prefix(tree).context("a path of the tree")?, entry);
+            }
+        }
         Ok(())
     }
 
@@ -132,13 +134,6 @@ impl Root {
         }
         newc::trailer(out)?.flush().context("flush")
     }
-}
-
-/// A program on this machine, where Debian has it: a PATH may lack the folders of root, or have other versions first.
-fn find(name: &str) -> Result<PathBuf> {
-    let folders = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
-    let found = folders.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.exists());
-    found.with_context(|| format!("no {name} in {}", folders.join(", ")))
 }
 
 /// The shared libraries of a program, the loader among them, by the paths at which the loader looks for them.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,16 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::tally::Tally;
 use crate::{tools, workspace};
 
+use arch::{Arch, X86_64};
 use console::Console;
 use guest::Programs;
 use initramfs::Root;
 use kernel::Kernel;
 use qemu::{Limits, Machine};
 use support::Facts;
+use userland::Userland;
 
+pub(crate) mod arch;
 mod console;
 mod debian;
 mod guest;
@@ -28,6 +31,7 @@ mod qemu;
 mod support;
 #[cfg(test)]
 mod tests;
+mod userland;
 
 /// The kernels that every change is tested on: the oldest that the observer is for, the long-lived ones, the newest.
 pub(crate) const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.3"];
@@ -36,27 +40,6 @@ pub(crate) const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.3"];
 /// too little by mistake is told from a kernel that has too little.
 const LACKING: [(&str, &str); 1] =
     [("5.10", "hostile::protocols::multipath_connections_are_counted_by_their_subflows")];
-
-/// A processor's names, as each program calls it, and how QEMU makes a machine with it.
-#[derive(Debug)]
-pub(crate) struct Arch {
-    target: &'static str,
-    debian: &'static str,
-    /// Debian's small kernels for virtual machines.
-    flavour: &'static str,
-    qemu: &'static str,
-    machine: &'static str,
-    console: &'static str,
-}
-
-const X86_64: Arch = Arch {
-    target: "x86_64-unknown-linux-gnu",
-    debian: "amd64",
-    flavour: "cloud-amd64",
-    qemu: "qemu-system-x86_64",
-    machine: "q35",
-    console: "ttyS0",
-};
 
 /// Far above what a kernel takes, and still above it where the machine is shared with as much work again.
 const LIMITS: Limits = Limits { total: Duration::from_mins(30), silence: Duration::from_mins(8) };
@@ -69,8 +52,9 @@ pub(crate) struct Job {
 }
 
 /// What is asked of `cargo xtask vm`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Request {
+    pub(crate) arch: &'static Arch,
     /// None are [`SERIES`].
     pub(crate) series: Vec<String>,
     pub(crate) kvm: bool,
@@ -78,6 +62,21 @@ pub(crate) struct Request {
     pub(crate) write_docs: bool,
     /// Arguments for the test binary, such as a part of a test's name.
     pub(crate) test_args: Vec<String>,
+}
+
+impl Default for Request {
+    /// What every change is tested by.
+    fn default() -> Self {
+        Self { arch: &X86_64, series: Vec::new(), kvm: false, write_docs: false, test_args: Vec::new() }
+    }
+}
+
+/// What the guests have in common.
+struct Guests {
+    userland: Userland,
+    programs: Programs,
+    machine: Machine,
+    jobs: Vec<Job>,
 }
 
 /// What a kernel's run came to.
@@ -91,19 +90,23 @@ struct Report {
 
 /// Runs the jobs on every kernel asked for, and adds the tests that ran to `tally`.
 pub(crate) fn run(request: &Request, tally: &mut Tally) -> Result<()> {
-    let is_whole = request.series.is_empty() && request.test_args.is_empty();
+    let Request { arch, kvm, .. } = *request;
+    let is_whole = request.series.is_empty() && request.test_args.is_empty() && arch.is_native();
     ensure!(is_whole || !request.write_docs, "the page of what kernels support is made of all tests on all kernels");
-    tools::for_vms()?;
+    tools::for_vms(arch)?;
     let mut series = request.series.clone();
     if series.is_empty() {
         series = SERIES.map(str::to_owned).into();
     }
-    let kernels = kernel::newest(&series, &X86_64)?;
-    let programs = guest::build(&X86_64)?;
-    let machine = Machine { arch: &X86_64, kvm: request.kvm, limits: LIMITS };
-    let jobs = jobs(&request.test_args);
+    let kernels = kernel::newest(&series, arch)?;
+    let guests = Guests {
+        userland: Userland::of(arch)?,
+        programs: guest::build(arch)?,
+        machine: Machine { arch, kvm, limits: LIMITS },
+        jobs: jobs(&request.test_args),
+    };
 
-    let reports = run_all(kernels, |kernel| run_on(kernel, &programs, &machine, &jobs))?;
+    let reports = guests.run_all(kernels);
     for report in &reports {
         *tally += report.tally;
         let verdict = if report.verdict.is_ok() { "ok" } else { "FAILED" };
@@ -154,34 +157,52 @@ fn jobs(test_args: &[String]) -> Vec<Job> {
     vec![Job { name: "live", commands: format!("/tests/live --test-threads=1{}", args.concat()) }]
 }
 
-/// As many kernels at a time as there are processors: each guest has one.
-fn run_all(kernels: Vec<Kernel>, run: impl Fn(Kernel) -> Result<Report> + Sync) -> Result<Vec<Report>> {
-    let workers = thread::available_parallelism().map_or(1, usize::from);
-    let waiting = Mutex::new(VecDeque::from(kernels));
-    let take = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    let work = || std::iter::from_fn(take).map(&run).collect::<Vec<_>>();
-    let mut reports = thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let done = workers.into_iter().map(|worker| worker.join().expect("a worker does not panic"));
-        done.flatten().collect::<Result<Vec<_>>>()
-    })?;
-    reports.sort_by_key(|report| SERIES.iter().position(|&series| series == report.kernel.series));
-    Ok(reports)
+impl Guests {
+    /// As many kernels at a time as there are processors: each guest has one.
+    fn run_all(&self, kernels: Vec<Kernel>) -> Vec<Report> {
+        let order: Vec<_> = kernels.iter().map(|kernel| kernel.series.clone()).collect();
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        let waiting = Mutex::new(VecDeque::from(kernels));
+        let done = Mutex::new(Vec::new());
+        let work = || {
+            while let Some(kernel) = { lock(&waiting).pop_front() } {
+                let report = self.run_on(kernel);
+                lock(&done).push(report);
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(work);
+            }
+        });
+        let mut reports = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        reports.sort_by_key(|report| order.iter().position(|series| *series == report.kernel.series));
+        reports
+    }
+
+    fn run_on(&self, kernel: Kernel) -> Report {
+        let start = Instant::now();
+        let mut tally = Tally::default();
+        let show = |line: &str| {
+            tally.add_line(line);
+            println!("[{} {:.1} s] {line}", kernel.series, start.elapsed().as_secs_f32());
+        };
+        let (console, verdict) = self.boot(&kernel, show).unwrap_or_else(|error| (Console::default(), Err(error)));
+        tally.count_skipped(console.skipped.len());
+        Report { kernel, tally, console, verdict, took: start.elapsed() }
+    }
+
+    fn boot(&self, kernel: &Kernel, show: impl FnMut(&str)) -> Result<(Console, Result<()>)> {
+        let mut root = Root::new(kernel, &self.userland)?;
+        self.programs.install(&mut root)?;
+        let name = format!("initramfs-{}-{}.cpio", self.machine.arch.name, kernel.series);
+        let initramfs = workspace::target_dir()?.join("vm").join(name);
+        run_jobs(kernel, root, &self.machine, &self.jobs, &initramfs, show)
+    }
 }
 
-fn run_on(kernel: Kernel, programs: &Programs, machine: &Machine, jobs: &[Job]) -> Result<Report> {
-    let mut root = Root::new(&kernel)?;
-    programs.install(&mut root)?;
-    let initramfs = workspace::target_dir()?.join("vm").join(format!("initramfs-{}.cpio", kernel.series));
-    let start = Instant::now();
-    let mut tally = Tally::default();
-    let shown = |line: &str| {
-        tally.add_line(line);
-        println!("[{} {:.1} s] {line}", kernel.series, start.elapsed().as_secs_f32());
-    };
-    let (console, verdict) = run_jobs(&kernel, root, machine, jobs, &initramfs, shown)?;
-    tally.count_skipped(console.skipped.len());
-    Ok(Report { kernel, tally, console, verdict, took: start.elapsed() })
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Boots a kernel with the jobs in its root file system; fails only where that cannot be done.
