@@ -12,6 +12,10 @@ use cpio::newc::{self, ModeFileType};
 
 use super::kernel::Kernel;
 use super::modules;
+<<<<<<< HEAD
+=======
+use super::userland::Userland;
+>>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 
 /// The first process: it runs the jobs, and tells how they ended.
 const INIT: &str = include_str!("init");
@@ -30,9 +34,12 @@ const MODULES: [&str; 10] = [
     "sch_netem",
 ];
 
+<<<<<<< HEAD
 /// Programs of this machine that tests call, beside busybox, whose `ip` cannot do what they ask and which has no `ss`.
 const PROGRAMS: [&str; 7] = ["bash", "ip", "ss", "unshare", "setpriv", "prlimit", "stat"];
 
+=======
+>>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 enum Entry {
     Folder,
     Program(Vec<u8>),
@@ -46,6 +53,7 @@ pub(crate) struct Root(BTreeMap<PathBuf, Entry>);
 
 impl Root {
     /// What every guest has: programs, modules for its kernel, and the first process.
+<<<<<<< HEAD
     pub(crate) fn new(kernel: &Kernel) -> Result<Self> {
         let mut root = Self::default();
         for folder in ["dev", "jobs", "modules", "proc", "root", "run", "sys", "tmp"] {
@@ -58,6 +66,14 @@ impl Root {
         }
         // busybox's shell takes its own applets before the programs on the PATH.
         root.link("/bin/sh", "/usr/bin/bash");
+=======
+    pub(crate) fn new(kernel: &Kernel, userland: &Userland) -> Result<Self> {
+        let mut root = Self::default();
+        for folder in ["/dev", "/jobs", "/modules", "/proc", "/root", "/run", "/sys", "/tmp"] {
+            root.add(folder, Entry::Folder);
+        }
+        userland.install(&mut root)?;
+>>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
         root.text("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n");
         root.text("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n");
         root.add("/init", Entry::Program(INIT.into()));
@@ -71,6 +87,7 @@ impl Root {
         Ok(root)
     }
 
+<<<<<<< HEAD
     /// busybox by the names of its applets.
     fn busybox(&mut self) -> Result<()> {
         let busybox = find("busybox")?;
@@ -84,6 +101,10 @@ impl Root {
 
     /// A program with the shared libraries that it asks for.
     pub(crate) fn program(&mut self, path: &Path, source: &Path) -> Result<()> {
+=======
+    /// A program with the shared libraries that it asks for.
+    pub(crate) fn program(&mut self, path: impl AsRef<Path>, source: &Path) -> Result<()> {
+>>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
         for library in libraries(source)? {
             let object = read(&library)?;
             self.add(library, Entry::Program(object));
@@ -92,6 +113,30 @@ impl Root {
         Ok(())
     }
 
+<<<<<<< HEAD
+=======
+    /// All that a folder has, as if it were the root.
+    pub(crate) fn tree(&mut self, tree: &Path) -> Result<()> {
+        let mut folders = vec![tree.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
+                let source = entry?.path();
+                let kind = fs::symlink_metadata(&source).with_context(|| format!("look at {}", source.display()))?;
+                let entry = if kind.is_symlink() {
+                    Entry::Link(fs::read_link(&source).with_context(|| format!("read {}", source.display()))?)
+                } else if kind.is_dir() {
+                    folders.push(source.clone());
+                    Entry::Folder
+                } else {
+                    Entry::Program(read(&source)?)
+                };
+                self.add(source.strip_prefix(tree).context("a path of the tree")?, entry);
+            }
+        }
+        Ok(())
+    }
+
+>>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
     pub(crate) fn link(&mut self, path: impl AsRef<Path>, to: impl Into<PathBuf>) {
         self.add(path, Entry::Link(to.into()));
     }
@@ -134,6 +179,7 @@ impl Root {
     }
 }
 
+<<<<<<< HEAD
 /// A program on this machine, where Debian has it: a PATH may lack the folders of root, or have other versions first.
 fn find(name: &str) -> Result<PathBuf> {
     let folders = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
@@ -141,6 +187,8 @@ fn find(name: &str) -> Result<PathBuf> {
     found.with_context(|| format!("no {name} in {}", folders.join(", ")))
 }
 
+=======
+>>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 /// The shared libraries of a program, the loader among them, by the paths at which the loader looks for them.
 fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("ldd").arg(program).output().context("start `ldd`")?;

@@ -9,11 +9,13 @@ use std::{env, thread};
 
 use anyhow::Result;
 
+use super::arch::X86_64;
 use super::console::Console;
 use super::initramfs::Root;
 use super::kernel::{self, Kernel};
 use super::qemu::{Limits, Machine};
-use super::{Job, X86_64, run_jobs};
+use super::userland::Userland;
+use super::{Job, run_jobs};
 use crate::tools;
 
 /// Generous: the machine may be busy with other tests.
@@ -23,7 +25,7 @@ const LIMITS: Limits = Limits { total: Duration::from_mins(3), silence: Duration
 fn kernel() -> Result<&'static Kernel, &'static str> {
     static KERNEL: OnceLock<Result<Kernel, String>> = OnceLock::new();
     let ready = || {
-        tools::for_vms()?;
+        tools::for_vms(&X86_64)?;
         Ok(kernel::newest(&["6.1".to_owned()], &X86_64)?.remove(0))
     };
     let kernel = KERNEL.get_or_init(|| ready().map_err(|error: anyhow::Error| format!("{error:#}")));
@@ -42,7 +44,7 @@ fn run(job: &'static str, commands: &str, limits: Limits) -> Option<(Console, Re
     let dir = tempfile::tempdir().unwrap();
     let machine = Machine { arch: &X86_64, kvm: false, limits };
     let jobs = [Job { name: job, commands: commands.to_owned() }];
-    let root = Root::new(kernel).unwrap();
+    let root = Root::new(kernel, &Userland::Host).unwrap();
     Some(run_jobs(kernel, root, &machine, &jobs, &dir.path().join("initramfs"), |line| println!("{line}")).unwrap())
 }
 
