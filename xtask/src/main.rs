@@ -38,12 +38,9 @@ enum Task {
     Vm {
         /// Such as 6.12; without any, the kernels of `cargo xtask test`
         series: Vec<String>,
-<<<<<<< HEAD
-=======
         /// The processor: x86_64 or aarch64
         #[arg(long, default_value = "x86_64", value_parser = vm::arch::named)]
         arch: &'static vm::arch::Arch,
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
         /// Let the processor run the guest in place of emulating it
         #[arg(long)]
         kvm: bool,
@@ -66,13 +63,8 @@ fn main() -> ExitCode {
         Task::Ebpf { check: true } => finish(ebpf::check()),
         Task::Shots => finish(shots::run()),
         Task::Test => test::run(),
-<<<<<<< HEAD
-        Task::Vm { series, kvm, write_docs, test_args } => {
-            test::run_vms(&vm::Request { series, kvm, write_docs, test_args })
-=======
         Task::Vm { series, arch, kvm, write_docs, test_args } => {
             test::run_vms(&vm::Request { arch, series, kvm, write_docs, test_args })
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
         }
     }
 }

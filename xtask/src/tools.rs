@@ -27,13 +27,10 @@ const MACHINES: Need = Need {
     packages: &["qemu-system-x86", "busybox-static", "kmod", "xz-utils", "debian-archive-keyring"],
     purpose: "virtual machines, for tests on other kernels",
 };
-<<<<<<< HEAD
-=======
 const AARCH64_MACHINES: Need = Need {
     packages: &["qemu-system-arm", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
     purpose: "virtual machines of another processor, and programs for them",
 };
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 
 const LINKER_VERSION: &str = "0.13.0";
 /// The LLVM of [`COMPILER`]: bpf-linker reads the bitcode that rustc writes.
@@ -50,16 +47,11 @@ pub(crate) fn for_tests() -> Result<()> {
 }
 
 /// Sees to what runs the tests on other kernels.
-<<<<<<< HEAD
-pub(crate) fn for_vms() -> Result<()> {
-    apt::install(&[NETWORK, MACHINES])
-=======
 pub(crate) fn for_vms(arch: &Arch) -> Result<()> {
     if arch.is_native() {
         return apt::install(&[NETWORK, MACHINES]);
     }
     apt::install(&[MACHINES, AARCH64_MACHINES, COMPILER])
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 }
 
 /// A program of Debian's Rust, kept clear of the Rust that runs this task.

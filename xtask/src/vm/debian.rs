@@ -2,10 +2,7 @@
 //! installed packages stay as they are. What is downloaded is signed by Debian.
 
 use std::collections::HashMap;
-<<<<<<< HEAD
-=======
 use std::ffi::OsStr;
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,16 +12,6 @@ use anyhow::{Context as _, Result};
 
 use crate::process;
 
-<<<<<<< HEAD
-/// Where cloud kernels are: these suites together have every series since 5.10 that Debian still keeps. Each with the
-/// label of its archive, and where that is if this machine's own sources do not tell.
-const SUITES: [(&str, &str, &str); 4] = [
-    ("bullseye-security", "Debian-Security", "http://deb.debian.org/debian-security"),
-    ("bookworm-security", "Debian-Security", "http://deb.debian.org/debian-security"),
-    ("bookworm-backports", "Debian", "http://deb.debian.org/debian"),
-    ("trixie-backports", "Debian", "http://deb.debian.org/debian"),
-];
-=======
 const DEBIAN: (&str, &str) = ("Debian", "http://deb.debian.org/debian");
 const SECURITY: (&str, &str) = ("Debian-Security", "http://deb.debian.org/debian-security");
 
@@ -42,17 +29,12 @@ pub(crate) const KERNELS: &[Suite] = &[
 /// Where this machine's programs are from too.
 pub(crate) const PROGRAMS: &[Suite] = &[("bookworm", DEBIAN), ("bookworm-security", SECURITY)];
 
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// How long package lists are taken for the newest.
 const FRESH: Duration = Duration::from_hours(24);
 
-<<<<<<< HEAD
-/// An apt that knows [`SUITES`] and nothing else.
-=======
 /// An apt that knows some suites and nothing else.
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 pub(crate) struct Archive {
     dir: PathBuf,
     arch: &'static str,
@@ -69,11 +51,7 @@ pub(crate) struct Package {
 
 impl Archive {
     /// Keeps its state in `dir`; `arch` is Debian's name of it.
-<<<<<<< HEAD
-    pub(crate) fn open(dir: &Path, arch: &'static str) -> Result<Self> {
-=======
     pub(crate) fn open(dir: &Path, arch: &'static str, suites: &[Suite]) -> Result<Self> {
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
         let archive = Self { dir: dir.to_owned(), arch };
         for folder in ["preferences", "state/lists/partial", "cache/archives/partial"] {
             let folder = dir.join(folder);
@@ -81,11 +59,7 @@ impl Archive {
         }
         // No package counts as installed.
         archive.write("state/status", "")?;
-<<<<<<< HEAD
-        archive.write("sources.list", &sources(arch)?)?;
-=======
         archive.write("sources.list", &sources(arch, suites)?)?;
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
         Ok(archive)
     }
 
@@ -108,12 +82,6 @@ impl Archive {
         let debs = tempfile::tempdir_in(&self.dir).context("make a folder for packages")?;
         let versions = packages.iter().map(|package| format!("{}={}", package.name, package.version));
         process::run_silently(self.apt("apt-get").arg("download").args(versions).current_dir(debs.path()))?;
-<<<<<<< HEAD
-        for deb in fs::read_dir(debs.path()).context("list what was downloaded")? {
-            process::run_silently(Command::new("dpkg-deb").arg("--extract").arg(deb?.path()).arg(dest))?;
-        }
-        Ok(())
-=======
         extract_all(debs.path(), dest)
     }
 
@@ -124,7 +92,6 @@ impl Archive {
         install.args(["install", "--download-only", "--yes", "--no-install-recommends"]).args(packages);
         process::run_silently(&mut install)?;
         extract_all(&self.dir.join("cache/archives"), dest)
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
     }
 
     fn apt(&self, program: &str) -> Command {
@@ -156,14 +123,6 @@ impl Archive {
     }
 }
 
-<<<<<<< HEAD
-/// The lines of a sources.list: the mirrors that this machine uses for its own packages.
-fn sources(arch: &str) -> Result<String> {
-    let mut targets = Command::new("apt-get");
-    targets.args(["indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"]);
-    let targets = process::stdout(&mut targets)?;
-    let line = |&(suite, label, default): &(&str, &str, &'static str)| {
-=======
 fn extract_all(debs: &Path, dest: &Path) -> Result<()> {
     for deb in fs::read_dir(debs).with_context(|| format!("list {}", debs.display()))? {
         let deb = deb?.path();
@@ -180,16 +139,11 @@ fn sources(arch: &str, suites: &[Suite]) -> Result<String> {
     targets.args(["indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"]);
     let targets = process::stdout(&mut targets)?;
     let line = |&(suite, (label, default)): &Suite| {
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
         let own = targets.lines().find_map(|line| line.strip_prefix(label)?.strip_prefix(' '));
         let mirror = own.unwrap_or(default);
         format!("deb [arch={arch} signed-by={KEYRING}] {mirror} {suite} main\n")
     };
-<<<<<<< HEAD
-    Ok(SUITES.iter().map(line).collect())
-=======
     Ok(suites.iter().map(line).collect())
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 }
 
 fn is_fresh(stamp: &Path) -> bool {

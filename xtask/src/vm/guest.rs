@@ -5,16 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-<<<<<<< HEAD
-use super::Arch;
-use super::initramfs::Root;
-use crate::{process, workspace};
-=======
 use super::arch::Arch;
 use super::initramfs::Root;
 use super::userland;
 use crate::{process, tools, workspace};
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 
 /// The test binaries that a guest gets, as `/tests/<name>`.
 const TESTS: [&str; 1] = ["live"];
@@ -27,15 +21,6 @@ pub(crate) struct Programs {
 
 /// Builds the observer and its tests.
 pub(crate) fn build(arch: &Arch) -> Result<Programs> {
-<<<<<<< HEAD
-    let mut cargo = process::cargo();
-    cargo.args("test --locked --no-run --message-format=json-render-diagnostics --package observer".split(' '));
-    cargo.args(TESTS.iter().flat_map(|test| ["--test", test]));
-    cargo.args(["--target", arch.target]);
-    // Other flags than the host's: in one folder they would rebuild each other's dependencies.
-    cargo.arg("--target-dir").arg(workspace::target_dir()?.join("vm"));
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
-=======
     let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
     let mut cargo = if arch.is_native() {
         process::cargo()
@@ -50,7 +35,6 @@ pub(crate) fn build(arch: &Arch) -> Result<Programs> {
     // Other flags than the host's: in one folder they would rebuild each other's dependencies.
     cargo.arg("--target-dir").arg(workspace::target_dir()?.join("vm"));
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
     // Every byte of these files is copied by an emulated processor.
     cargo.env("CARGO_PROFILE_DEV_DEBUG", "0");
     let messages = process::stdout(&mut cargo)?;
@@ -70,11 +54,7 @@ impl Programs {
                 root.program(path, path)?;
                 root.link("/usr/bin/observer", path);
             } else {
-<<<<<<< HEAD
-                root.program(&Path::new("/tests").join(name), path)?;
-=======
                 root.program(Path::new("/tests").join(name), path)?;
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
             }
         }
         Ok(())

@@ -12,10 +12,7 @@ use cpio::newc::{self, ModeFileType};
 
 use super::kernel::Kernel;
 use super::modules;
-<<<<<<< HEAD
-=======
 use super::userland::Userland;
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 
 /// The first process: it runs the jobs, and tells how they ended.
 const INIT: &str = include_str!("init");
@@ -34,12 +31,6 @@ const MODULES: [&str; 10] = [
     "sch_netem",
 ];
 
-<<<<<<< HEAD
-/// Programs of this machine that tests call, beside busybox, whose `ip` cannot do what they ask and which has no `ss`.
-const PROGRAMS: [&str; 7] = ["bash", "ip", "ss", "unshare", "setpriv", "prlimit", "stat"];
-
-=======
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 enum Entry {
     Folder,
     Program(Vec<u8>),
@@ -53,27 +44,12 @@ pub(crate) struct Root(BTreeMap<PathBuf, Entry>);
 
 impl Root {
     /// What every guest has: programs, modules for its kernel, and the first process.
-<<<<<<< HEAD
-    pub(crate) fn new(kernel: &Kernel) -> Result<Self> {
-        let mut root = Self::default();
-        for folder in ["dev", "jobs", "modules", "proc", "root", "run", "sys", "tmp"] {
-            root.0.insert(folder.into(), Entry::Folder);
-        }
-        root.busybox()?;
-        for name in PROGRAMS {
-            let source = find(name)?;
-            root.program(&Path::new("/usr/bin").join(name), &source)?;
-        }
-        // busybox's shell takes its own applets before the programs on the PATH.
-        root.link("/bin/sh", "/usr/bin/bash");
-=======
     pub(crate) fn new(kernel: &Kernel, userland: &Userland) -> Result<Self> {
         let mut root = Self::default();
         for folder in ["/dev", "/jobs", "/modules", "/proc", "/root", "/run", "/sys", "/tmp"] {
             root.add(folder, Entry::Folder);
         }
         userland.install(&mut root)?;
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
         root.text("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n");
         root.text("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n");
         root.add("/init", Entry::Program(INIT.into()));
@@ -87,24 +63,8 @@ impl Root {
         Ok(root)
     }
 
-<<<<<<< HEAD
-    /// busybox by the names of its applets.
-    fn busybox(&mut self) -> Result<()> {
-        let busybox = find("busybox")?;
-        self.program(Path::new("/bin/busybox"), &busybox)?;
-        let applets = crate::process::stdout(Command::new(&busybox).arg("--list"))?;
-        for applet in applets.lines().filter(|&applet| applet != "busybox") {
-            self.link(Path::new("/bin").join(applet), "busybox");
-        }
-        Ok(())
-    }
-
-    /// A program with the shared libraries that it asks for.
-    pub(crate) fn program(&mut self, path: &Path, source: &Path) -> Result<()> {
-=======
     /// A program with the shared libraries that it asks for.
     pub(crate) fn program(&mut self, path: impl AsRef<Path>, source: &Path) -> Result<()> {
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
         for library in libraries(source)? {
             let object = read(&library)?;
             self.add(library, Entry::Program(object));
@@ -113,8 +73,6 @@ impl Root {
         Ok(())
     }
 
-<<<<<<< HEAD
-=======
     /// All that a folder has, as if it were the root.
     pub(crate) fn tree(&mut self, tree: &Path) -> Result<()> {
         let mut folders = vec![tree.to_owned()];
@@ -136,7 +94,6 @@ impl Root {
         Ok(())
     }
 
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
     pub(crate) fn link(&mut self, path: impl AsRef<Path>, to: impl Into<PathBuf>) {
         self.add(path, Entry::Link(to.into()));
     }
@@ -179,16 +136,6 @@ impl Root {
     }
 }
 
-<<<<<<< HEAD
-/// A program on this machine, where Debian has it: a PATH may lack the folders of root, or have other versions first.
-fn find(name: &str) -> Result<PathBuf> {
-    let folders = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
-    let found = folders.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.exists());
-    found.with_context(|| format!("no {name} in {}", folders.join(", ")))
-}
-
-=======
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 /// The shared libraries of a program, the loader among them, by the paths at which the loader looks for them.
 fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("ldd").arg(program).output().context("start `ldd`")?;

@@ -7,13 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-<<<<<<< HEAD
-use super::Arch;
-use super::debian::{Archive, Package};
-=======
 use super::arch::Arch;
 use super::debian::{self, Archive, Package};
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 use crate::{process, tools};
 
 /// A kernel that is ready to boot.
@@ -30,23 +25,12 @@ pub(crate) struct Kernel {
 
 /// Sees to it that the newest kernel of each series is there.
 pub(crate) fn newest(series: &[String], arch: &Arch) -> Result<Vec<Kernel>> {
-<<<<<<< HEAD
-    let cache = tools::cache_dir()?.join("vm").join(arch.debian);
-    fs::create_dir_all(&cache).with_context(|| format!("make {}", cache.display()))?;
-    // apt and the folders below are for one process at a time.
-    let lock = File::create(cache.join("lock")).context("make the lock of the cache")?;
-    lock.lock().context("lock the cache")?;
-    let archive = Archive::open(&cache.join("apt"), arch.debian)?;
-=======
     let (cache, _lock) = locked_cache(arch)?;
     let archive = Archive::open(&cache.join("apt"), arch.debian, debian::KERNELS)?;
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
     let packages = archive.packages()?;
     series.iter().map(|series| ready(series, arch, &archive, &packages, &cache.join("kernels").join(series))).collect()
 }
 
-<<<<<<< HEAD
-=======
 /// Where things for guests are kept, locked for this process: apt and the folders in it are for one at a time.
 pub(crate) fn locked_cache(arch: &Arch) -> Result<(PathBuf, File)> {
     let cache = tools::cache_dir()?.join("vm").join(arch.debian);
@@ -56,7 +40,6 @@ pub(crate) fn locked_cache(arch: &Arch) -> Result<(PathBuf, File)> {
     Ok((cache, lock))
 }
 
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 /// The newest kernel of a series, in a folder below `dir` that is made whole or not at all.
 fn ready(
     series: &str,
@@ -65,18 +48,11 @@ fn ready(
     packages: &HashMap<String, Package>,
     dir: &Path,
 ) -> Result<Kernel> {
-<<<<<<< HEAD
-    let Some(package) = newest_of(series, arch.flavour, packages) else {
-        let known: BTreeSet<_> = packages.keys().filter_map(|name| Some(release_of(name, arch.flavour)?.0)).collect();
-        let known: Vec<_> = known.into_iter().map(|(major, minor)| format!("{major}.{minor}")).collect();
-        bail!("Debian has no {} kernel of series {series} in these suites; it has {}", arch.flavour, known.join(", "));
-=======
     let flavour = arch.flavour();
     let Some(package) = newest_of(series, &flavour, packages) else {
         let known: BTreeSet<_> = packages.keys().filter_map(|name| Some(release_of(name, &flavour)?.0)).collect();
         let known: Vec<_> = known.into_iter().map(|(major, minor)| format!("{major}.{minor}")).collect();
         bail!("Debian has no {flavour} kernel of series {series} in these suites; it has {}", known.join(", "));
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
     };
     let name = format!("{}_{}", package.name, package.version);
     let home = dir.join(&name);
@@ -133,12 +109,8 @@ fn only_entry(dir: &Path) -> Result<PathBuf> {
 
 /// The packages that make up a kernel: `linux-image-*` alone, and since 7.x those that it is split into.
 fn parts<'a>(image: &'a Package, packages: &'a HashMap<String, Package>) -> Vec<&'a Package> {
-<<<<<<< HEAD
-    let is_part = |name: &&String| ["linux-binary-", "linux-modules-"].iter().any(|part| name.starts_with(part));
-=======
     const PARTS: [&str; 3] = ["linux-base-", "linux-binary-", "linux-modules-"];
     let is_part = |name: &&String| PARTS.iter().any(|part| name.starts_with(part));
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
     [image].into_iter().chain(image.depends.iter().filter(is_part).filter_map(|name| packages.get(name))).collect()
 }
 
@@ -193,16 +165,6 @@ mod tests {
 
     #[test]
     fn a_split_kernel_is_all_its_parts() {
-<<<<<<< HEAD
-        let mut all =
-            packages(&["linux-image-7.3.4-cloud-amd64", "linux-binary-7.3.4", "linux-modules-7.3.4", "dracut"]);
-        let image = all.get_mut("linux-image-7.3.4-cloud-amd64").unwrap();
-        image.depends =
-            ["dracut", "linux-base-7.3.4", "linux-binary-7.3.4", "linux-modules-7.3.4"].map(str::to_owned).into();
-        let parts = parts(&all["linux-image-7.3.4-cloud-amd64"], &all);
-        let names: Vec<_> = parts.iter().map(|package| package.name.as_str()).collect();
-        assert_eq!(names, ["linux-image-7.3.4-cloud-amd64", "linux-binary-7.3.4", "linux-modules-7.3.4"]);
-=======
         const NAMES: [&str; 4] =
             ["linux-image-7.3.4-cloud-amd64", "linux-base-7.3.4", "linux-binary-7.3.4", "linux-modules-7.3.4"];
         let mut all = packages(&NAMES);
@@ -211,6 +173,5 @@ mod tests {
         image.depends = [&["dracut", "gone"], &NAMES[1..]].concat().into_iter().map(str::to_owned).collect();
         let names: Vec<_> = parts(&all[NAMES[0]], &all).iter().map(|package| package.name.as_str()).collect();
         assert_eq!(names, NAMES);
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
     }
 }

@@ -2,11 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-<<<<<<< HEAD
-use std::sync::{Mutex, PoisonError};
-=======
 use std::sync::{Mutex, MutexGuard, PoisonError};
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,23 +11,16 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::tally::Tally;
 use crate::{tools, workspace};
 
-<<<<<<< HEAD
-=======
 use arch::{Arch, X86_64};
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 use console::Console;
 use guest::Programs;
 use initramfs::Root;
 use kernel::Kernel;
 use qemu::{Limits, Machine};
 use support::Facts;
-<<<<<<< HEAD
-
-=======
 use userland::Userland;
 
 pub(crate) mod arch;
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 mod console;
 mod debian;
 mod guest;
@@ -42,39 +31,11 @@ mod qemu;
 mod support;
 #[cfg(test)]
 mod tests;
-<<<<<<< HEAD
-=======
 mod userland;
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 
 /// The kernels that every change is tested on: the oldest that the observer is for, the long-lived ones, the newest.
 pub(crate) const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.3"];
 
-<<<<<<< HEAD
-/// A processor's names, as each program calls it, and how QEMU makes a machine with it.
-#[derive(Debug)]
-pub(crate) struct Arch {
-    target: &'static str,
-    debian: &'static str,
-    /// Debian's small kernels for virtual machines.
-    flavour: &'static str,
-    qemu: &'static str,
-    machine: &'static str,
-    console: &'static str,
-}
-
-const X86_64: Arch = Arch {
-    target: "x86_64-unknown-linux-gnu",
-    debian: "amd64",
-    flavour: "cloud-amd64",
-    qemu: "qemu-system-x86_64",
-    machine: "q35",
-    console: "ttyS0",
-};
-
-/// Far above what the slowest kernel takes on a loaded machine.
-const LIMITS: Limits = Limits { total: Duration::from_mins(20), silence: Duration::from_mins(3) };
-=======
 /// Tests that cannot run on a kernel, and say so. Every other test must run there, and these must not: a test that finds
 /// too little by mistake is told from a kernel that has too little.
 const LACKING: [(&str, &str); 1] =
@@ -82,7 +43,6 @@ const LACKING: [(&str, &str); 1] =
 
 /// Far above what a kernel takes, and still above it where the machine is shared with as much work again.
 const LIMITS: Limits = Limits { total: Duration::from_mins(30), silence: Duration::from_mins(8) };
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 
 /// Shell commands for the guests; the first that fails ends it.
 #[derive(Debug, Clone)]
@@ -92,14 +52,9 @@ pub(crate) struct Job {
 }
 
 /// What is asked of `cargo xtask vm`.
-<<<<<<< HEAD
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Request {
-=======
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) arch: &'static Arch,
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
     /// None are [`SERIES`].
     pub(crate) series: Vec<String>,
     pub(crate) kvm: bool,
@@ -109,8 +64,6 @@ pub(crate) struct Request {
     pub(crate) test_args: Vec<String>,
 }
 
-<<<<<<< HEAD
-=======
 impl Default for Request {
     /// What every change is tested by.
     fn default() -> Self {
@@ -126,7 +79,6 @@ struct Guests {
     jobs: Vec<Job>,
 }
 
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 /// What a kernel's run came to.
 struct Report {
     kernel: Kernel,
@@ -138,28 +90,14 @@ struct Report {
 
 /// Runs the jobs on every kernel asked for, and adds the tests that ran to `tally`.
 pub(crate) fn run(request: &Request, tally: &mut Tally) -> Result<()> {
-<<<<<<< HEAD
-    let is_whole = request.series.is_empty() && request.test_args.is_empty();
-    ensure!(is_whole || !request.write_docs, "the page of what kernels support is made of all tests on all kernels");
-    tools::for_vms()?;
-=======
     let Request { arch, kvm, .. } = *request;
     let is_whole = request.series.is_empty() && request.test_args.is_empty() && arch.is_native();
     ensure!(is_whole || !request.write_docs, "the page of what kernels support is made of all tests on all kernels");
     tools::for_vms(arch)?;
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
     let mut series = request.series.clone();
     if series.is_empty() {
         series = SERIES.map(str::to_owned).into();
     }
-<<<<<<< HEAD
-    let kernels = kernel::newest(&series, &X86_64)?;
-    let programs = guest::build(&X86_64)?;
-    let machine = Machine { arch: &X86_64, kvm: request.kvm, limits: LIMITS };
-    let jobs = jobs(&request.test_args);
-
-    let reports = run_all(kernels, |kernel| run_on(kernel, &programs, &machine, &jobs))?;
-=======
     let kernels = kernel::newest(&series, arch)?;
     let guests = Guests {
         userland: Userland::of(arch)?,
@@ -169,26 +107,16 @@ pub(crate) fn run(request: &Request, tally: &mut Tally) -> Result<()> {
     };
 
     let reports = guests.run_all(kernels);
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
     for report in &reports {
         *tally += report.tally;
         let verdict = if report.verdict.is_ok() { "ok" } else { "FAILED" };
         let Report { kernel, tally, took, .. } = report;
         println!("{:>5} {verdict}: {tally} in {:.0} s ({})", kernel.series, took.as_secs_f32(), kernel.package);
     }
-<<<<<<< HEAD
-    let failures: Vec<_> = reports.iter().filter_map(Report::failure).collect();
-    if !failures.is_empty() {
-        bail!("{}", failures.join("\n"));
-    }
-    let skipped = reports.iter().any(|report| !report.console.skipped.is_empty());
-    ensure!(!skipped, "tests were skipped: a guest is made so that every test can run");
-=======
     let failures: Vec<_> = reports.iter().filter_map(|report| report.failure(is_whole)).collect();
     if !failures.is_empty() {
         bail!("{}", failures.join("\n"));
     }
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
     if !is_whole {
         return Ok(());
     }
@@ -197,11 +125,6 @@ pub(crate) fn run(request: &Request, tally: &mut Tally) -> Result<()> {
 }
 
 impl Report {
-<<<<<<< HEAD
-    fn failure(&self) -> Option<String> {
-        let error = self.verdict.as_ref().err()?;
-        Some(format!("on Linux {}: {error:#}", self.kernel.series))
-=======
     /// What is wrong with it, `is_whole` if every test was to run.
     fn failure(&self, is_whole: bool) -> Option<String> {
         let series = &self.kernel.series;
@@ -211,7 +134,6 @@ impl Report {
         let lacking = LACKING.iter().filter(|(lacking, _)| lacking == series).map(|&(_, test)| test);
         skipped_unlike(&self.console.skipped, &lacking.collect::<Vec<_>>(), is_whole)
             .map(|difference| format!("on Linux {series}: {difference}"))
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
     }
 
     fn facts(&self) -> Facts<'_> {
@@ -219,8 +141,6 @@ impl Report {
     }
 }
 
-<<<<<<< HEAD
-=======
 /// The first difference between the lines `SKIPPED <test>: <why>` and the tests that are to be skipped.
 fn skipped_unlike(lines: &[String], expected: &[&str], is_whole: bool) -> Option<String> {
     let test_of = |line: &str| Some(line.strip_prefix("SKIPPED ")?.split_once(": ")?.0.to_owned());
@@ -232,42 +152,11 @@ fn skipped_unlike(lines: &[String], expected: &[&str], is_whole: bool) -> Option
     Some(format!("{ran} is known to be skipped there, and was not"))
 }
 
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 fn jobs(test_args: &[String]) -> Vec<Job> {
     let args: Vec<_> = test_args.iter().map(|arg| format!(" '{arg}'")).collect();
     vec![Job { name: "live", commands: format!("/tests/live --test-threads=1{}", args.concat()) }]
 }
 
-<<<<<<< HEAD
-/// As many kernels at a time as there are processors: each guest has one.
-fn run_all(kernels: Vec<Kernel>, run: impl Fn(Kernel) -> Result<Report> + Sync) -> Result<Vec<Report>> {
-    let workers = thread::available_parallelism().map_or(1, usize::from);
-    let waiting = Mutex::new(VecDeque::from(kernels));
-    let take = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    let work = || std::iter::from_fn(take).map(&run).collect::<Vec<_>>();
-    let mut reports = thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        let done = workers.into_iter().map(|worker| worker.join().expect("a worker does not panic"));
-        done.flatten().collect::<Result<Vec<_>>>()
-    })?;
-    reports.sort_by_key(|report| SERIES.iter().position(|&series| series == report.kernel.series));
-    Ok(reports)
-}
-
-fn run_on(kernel: Kernel, programs: &Programs, machine: &Machine, jobs: &[Job]) -> Result<Report> {
-    let mut root = Root::new(&kernel)?;
-    programs.install(&mut root)?;
-    let initramfs = workspace::target_dir()?.join("vm").join(format!("initramfs-{}.cpio", kernel.series));
-    let start = Instant::now();
-    let mut tally = Tally::default();
-    let shown = |line: &str| {
-        tally.add_line(line);
-        println!("[{} {:.1} s] {line}", kernel.series, start.elapsed().as_secs_f32());
-    };
-    let (console, verdict) = run_jobs(&kernel, root, machine, jobs, &initramfs, shown)?;
-    tally.count_skipped(console.skipped.len());
-    Ok(Report { kernel, tally, console, verdict, took: start.elapsed() })
-=======
 impl Guests {
     /// As many kernels at a time as there are processors: each guest has one.
     fn run_all(&self, kernels: Vec<Kernel>) -> Vec<Report> {
@@ -314,7 +203,6 @@ impl Guests {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 }
 
 /// Boots a kernel with the jobs in its root file system; fails only where that cannot be done.
@@ -335,8 +223,6 @@ fn run_jobs(
     let verdict = console.verdict(end, &names);
     Ok((console, verdict))
 }
-<<<<<<< HEAD
-=======
 
 #[cfg(test)]
 mod skipping {
@@ -357,4 +243,3 @@ mod skipping {
         assert_eq!(difference(&[], false), None);
     }
 }
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef

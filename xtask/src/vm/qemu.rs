@@ -9,11 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-<<<<<<< HEAD
-use super::Arch;
-=======
 use super::arch::Arch;
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 use super::console::{Console, End};
 
 /// One processor: with two that are emulated in parallel, kernels panicked while they patched their own code, which
@@ -22,14 +18,8 @@ const PROCESSORS: &str = "1";
 const MEMORY_MIB: &str = "1024";
 
 /// The kernel's own messages from errors on, a restart (which ends QEMU) at the first sign that it is broken, and no work
-<<<<<<< HEAD
-/// for safety that an emulated machine has no need of. The last two: no doubts about clocks that stand still for a while,
-/// which they do where the host is busy; 6.1 panicked over its timer in 1 of some 30 such boots.
-const COMMAND_LINE: &str = "panic=-1 oops=panic quiet loglevel=4 mitigations=off tsc=reliable no_timer_check";
-=======
 /// for safety that an emulated machine has no need of.
 const COMMAND_LINE: &str = "panic=-1 oops=panic quiet loglevel=4 mitigations=off";
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
 
 /// What gets a guest stopped.
 #[derive(Debug, Clone, Copy)]
@@ -96,11 +86,7 @@ impl Machine {
             ["-accel", "tcg,thread=single", "-cpu", "max"]
         });
         qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
-<<<<<<< HEAD
-        qemu.args(["-append", &format!("console={} {COMMAND_LINE}", self.arch.console)]);
-=======
         qemu.args(["-append", &format!("console={} {COMMAND_LINE} {}", self.arch.console, self.arch.command_line)]);
->>>>>>> a11848d3d6c973789d6b37fe91802753fdb104ef
         qemu
     }
 }
