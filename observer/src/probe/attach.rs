@@ -226,8 +226,8 @@ fn unload(ebpf: &mut Ebpf, name: &str, rung: Rung) {
     }
 }
 
-/// The program of the embedded object for this rung.
-fn program_of(kernel: &Kernel, hook: Hook, rung: Rung) -> Result<&'static str, String> {
+/// The program of the embedded object for this rung; an error where this kernel cannot have it.
+pub fn program_of(kernel: &Kernel, hook: Hook, rung: Rung) -> Result<&'static str, String> {
     Ok(match (hook, rung) {
         (Hook::State, Rung::RawTracepoint) => "state_raw_tp",
         (Hook::Destroy, Rung::RawTracepoint) => "destroy_raw_tp",

@@ -138,7 +138,7 @@ fn of_sixty_four_blocked_acceptors_none_is_lost_unseen() {
             assert!(unseen > 0 && seen >= 10, "{seen} seen, {unseen} unseen");
             assert!(missed == 0 || missed >= unseen, "{missed} missed, {unseen} unseen");
             let told = if missed == 0 { "missing reason=links tell of missed probes from 6.7 on" } else { "works" };
-            tell(&format!("hook=misses rung=kretprobe result={told}"));
+            tell(&format!("hook=misses rung=nmissed program=bpf_link_info result={told}"));
         } else {
             assert_eq!(unseen, 0);
         }

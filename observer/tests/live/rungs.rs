@@ -13,7 +13,10 @@ use observer::{
         snapshot::Snapshot,
         trust::{Hook, HookStatus, Rung},
     },
-    probe::plan::{ForcedRungs, ladder},
+    probe::{
+        attach::{Kernel, program_of},
+        plan::{ForcedRungs, ladder},
+    },
 };
 
 use crate::support::{eventually, in_private_netns, listen, options};
@@ -67,14 +70,16 @@ fn what_a_kernel_has_is_hit_and_what_it_lacks_is_reported_with_its_reason() {
                     (Some(engine), None | Some(None)) => {
                         assert_eq!(status.failed, []);
                         assert_is_hit(engine, hook, rung);
+                        let result = if best.is_none() { "used" } else { "works" };
                         best = best.or(Some(rung));
-                        tell(&format!("hook={hook} rung={rung} result=works"));
+                        tell(&format!("hook={hook} rung={rung} program={} result={result}", program(hook, rung)));
                     }
                     (None, expected @ (None | Some(Some(_)))) => {
                         let because = &status.failed[0].because;
                         let wanted = expected.flatten().map_or("", |gap| gap.because);
                         assert!(because.contains(wanted), "{hook} by {rung} failed as {because:?}, not as {wanted:?}");
-                        tell(&format!("hook={hook} rung={rung} result=missing reason={because}"));
+                        let program = program(hook, rung);
+                        tell(&format!("hook={hook} rung={rung} program={program} result=missing reason={because}"));
                     }
                     (Some(_), Some(Some(_))) => panic!("{hook} by {rung} works: it is no gap any more"),
                     (None, Some(None)) => panic!("{hook} by {rung} is known to work here, but {status:?}"),
@@ -88,6 +93,15 @@ fn what_a_kernel_has_is_hit_and_what_it_lacks_is_reported_with_its_reason() {
             assert!(used.failed.iter().map(|failed| failed.rung).eq(above.copied()), "{used:?}");
         }
     });
+}
+
+/// The program that a rung runs.
+fn program(hook: Hook, rung: Rung) -> &'static str {
+    match (hook, rung) {
+        (Hook::Connect, Rung::StateHook) => program(Hook::State, Rung::RawTracepoint),
+        (Hook::Failures, _) => "failures_fd_sys_exit",
+        _ => program_of(&Kernel::read().unwrap(), hook, rung).unwrap(),
+    }
 }
 
 /// One loopback connection is five records by hooks at most: CLOSE>SYN_SENT, SYN_SENT>ESTABLISHED and
@@ -136,6 +150,6 @@ fn what_the_kernel_tells_of_runs_that_it_left_out_is_known() {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         assert_eq!(tells, !release.starts_with("5.10."), "{release} tells of misses: {tells}");
         let result = if tells { "works" } else { "missing reason=programs have no recursion_misses before 5.12" };
-        tell(&format!("hook=misses rung=recursion_misses result={result}"));
+        tell(&format!("hook=misses rung=recursion_misses program=bpf_prog_info result={result}"));
     });
 }

@@ -152,9 +152,26 @@ fn skipped_unlike(lines: &[String], expected: &[&str], is_whole: bool) -> Option
     Some(format!("{ran} is known to be skipped there, and was not"))
 }
 
+/// What each job forces, and the tests that it runs: all where nothing is forced, else those whose truth a rung can
+/// touch. Which rung works is for the tests to try, on all of them.
+const JOBS: [(&str, &str, &str); 3] = [
+    ("best-rungs", "", ""),
+    ("probes", "connect=kprobe,accept=kretprobe", RUNG_TESTS),
+    ("tracepoints", "connect=state_hook,accept=syscall_tp", RUNG_TESTS),
+];
+const RUNG_TESTS: &str = "acceptors connections failures owners refusals counts_are_exact_after_churn";
+
+/// Of the load of tests that are made of load, in percent: an emulated processor is that much slower.
+const LOAD: u32 = 10;
+
 fn jobs(test_args: &[String]) -> Vec<Job> {
-    let args: Vec<_> = test_args.iter().map(|arg| format!(" '{arg}'")).collect();
-    vec![Job { name: "live", commands: format!("/tests/live --test-threads=1{}", args.concat()) }]
+    let chosen: String = test_args.iter().map(|arg| format!(" '{arg}'")).collect();
+    let job = |(name, rungs, tests): (&'static str, &str, &str)| {
+        let tests = if chosen.is_empty() { tests } else { &chosen };
+        let environment = format!("export OBSERVER_LOAD={LOAD} OBSERVER_RUNGS={rungs}");
+        Job { name, commands: format!("{environment}\n/tests/live --test-threads=1 {tests}") }
+    };
+    JOBS.map(job).into()
 }
 
 impl Guests {
