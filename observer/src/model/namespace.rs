@@ -75,14 +75,15 @@ impl NamespaceReading {
         let since = mini.since.filter(|_| is_allowed && mini.state == TcpState::TimeWait)?;
         // Its age is told in whole milliseconds, or seconds before 6.14, and must be more than the delay.
         Some(match self.tcp_tw_reuse_delay {
-            Some(delay) => whole(since, Duration::from_millis(1)) + delay + Duration::from_millis(1),
-            None => whole(since, Duration::from_secs(1)) + Duration::from_secs(1),
+            Some(delay) => whole(since, 1_000_000) + delay + Duration::from_millis(1),
+            None => whole(since, 1_000_000_000) + Duration::from_secs(1),
         })
     }
 }
 
-fn whole(time: Duration, unit: Duration) -> Duration {
-    time - Duration::from_nanos((time.as_nanos() % unit.as_nanos()) as u64)
+/// Without what is less than a `unit` of so many nanoseconds, at most a second.
+fn whole(time: Duration, unit: u32) -> Duration {
+    Duration::new(time.as_secs(), time.subsec_nanos() / unit * unit)
 }
 
 /// A set of ports, one bit each.

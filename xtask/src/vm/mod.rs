@@ -165,7 +165,7 @@ const RUNG_TESTS: &str = "acceptors connections failures owners refusals counts_
 const LOAD: u32 = 10;
 
 fn jobs(test_args: &[String]) -> Vec<Job> {
-    let chosen: String = test_args.iter().map(|arg| format!(" '{arg}'")).collect();
+    let chosen = test_args.iter().map(|arg| format!("'{arg}'")).collect::<Vec<_>>().join(" ");
     let job = |(name, rungs, tests): (&'static str, &str, &str)| {
         let tests = if chosen.is_empty() { tests } else { &chosen };
         let environment = format!("export OBSERVER_LOAD={LOAD} OBSERVER_RUNGS={rungs}");
