@@ -129,10 +129,13 @@ struct Namespace {
 #[derive(Serialize)]
 struct Failure {
     kind: &'static str,
-    errno: &'static str,
-    call: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errno: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    call: Option<&'static str>,
     netns: u32,
-    process: ProcessObject,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    process: Option<ProcessObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     local_ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -288,9 +291,9 @@ impl Failure {
         Self {
             kind: kind.name(),
             errno: kind.errno(),
-            call,
+            call: *call,
             netns: netns.0,
-            process: ProcessObject::new(process),
+            process: process.as_ref().map(ProcessObject::new),
             local_ip: local.map(|local| local.ip),
             local_port: local.map(|local| local.port).filter(|port| *port != 0),
             remote_ip: remote.map(|remote| remote.ip()),

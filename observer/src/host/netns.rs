@@ -36,6 +36,7 @@ pub fn read() -> NamespaceReading {
         somaxconn: fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok()),
         tcp_max_tw_buckets: number("tcp_max_tw_buckets"),
         time_wait_overflows: mib::counter(&net("netstat"), "TcpExt", "TCPTimeWaitOverflow"),
+        aborts_on_memory: mib::counter(&net("netstat"), "TcpExt", "TCPAbortOnMemory"),
         conntrack: conntrack::read(),
         shared: Shared {
             orphans: of_sockets("orphan"),

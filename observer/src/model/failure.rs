@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     endpoint::rate,
+    event::Queues,
     headroom::PortUse,
     units::{NetnsId, Process, grouped},
 };
@@ -31,17 +32,27 @@ pub enum FailureKind {
     ProcessFds,
     /// The host has as many open files as `fs.file-max` allows (ENFILE, `alloc_empty_file`).
     HostFiles,
+    /// A listener threw away a SYN or the end of a handshake, most often because its accept queue was full (`sk_drops`,
+    /// `tcp_listendrop`).
+    AcceptQueue,
+    /// A socket closed without TIME_WAIT because there were `tcp_max_tw_buckets` already (`TCPTimeWaitOverflow`).
+    TimeWait,
+    /// Connection tracking had no room (`drop` and `early_drop` of nf_conntrack).
+    Conntrack,
+    /// A connection was given up because of `tcp_mem` or `tcp_max_orphans` (`TCPAbortOnMemory`).
+    TcpMemory,
 }
 
 impl FailureKind {
-    /// The name of the errno that the caller got.
+    /// The name of the errno that the caller got, where there was one.
     #[must_use]
-    pub const fn errno(self) -> &'static str {
+    pub const fn errno(self) -> Option<&'static str> {
         match self {
-            Self::PortsExhausted | Self::TupleInUse => "EADDRNOTAVAIL",
-            Self::AddressInUse => "EADDRINUSE",
-            Self::ProcessFds => "EMFILE",
-            Self::HostFiles => "ENFILE",
+            Self::PortsExhausted | Self::TupleInUse => Some("EADDRNOTAVAIL"),
+            Self::AddressInUse => Some("EADDRINUSE"),
+            Self::ProcessFds => Some("EMFILE"),
+            Self::HostFiles => Some("ENFILE"),
+            Self::AcceptQueue | Self::TimeWait | Self::Conntrack | Self::TcpMemory => None,
         }
     }
 
@@ -54,6 +65,10 @@ impl FailureKind {
             Self::AddressInUse => "address_in_use",
             Self::ProcessFds => "process_fds",
             Self::HostFiles => "host_files",
+            Self::AcceptQueue => "accept_queue",
+            Self::TimeWait => "time_wait",
+            Self::Conntrack => "conntrack",
+            Self::TcpMemory => "tcp_memory",
         }
     }
 }
@@ -65,14 +80,39 @@ pub struct FailureKey {
     pub kind: FailureKind,
     /// Where.
     pub netns: NetnsId,
-    /// The system call.
-    pub call: &'static str,
-    /// Who.
-    pub process: Process,
+    /// The system call; `None` where the kernel refused on its own account.
+    pub call: Option<&'static str>,
+    /// Who, where that is known.
+    pub process: Option<Process>,
     /// The local address that was asked for or chosen.
     pub local: Option<Local>,
     /// The destination.
     pub remote: Option<SocketAddr>,
+}
+
+impl FailureKey {
+    /// Of a system call that failed.
+    pub(super) const fn by_call(kind: FailureKind, netns: NetnsId, call: &'static str, process: Process) -> Self {
+        Self { kind, netns, call: Some(call), process: Some(process), local: None, remote: None }
+    }
+
+    /// Of what the kernel refused on its own account.
+    pub(super) const fn by_kernel(kind: FailureKind, netns: NetnsId) -> Self {
+        Self { kind, netns, call: None, process: None, local: None, remote: None }
+    }
+}
+
+/// What had run out, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// Not known.
+    Unknown,
+    /// Ports of the destination, at the last refusal.
+    Ports(PortUse),
+    /// The queues of the listener, at the last scan.
+    Queues(Queues),
+    /// Descriptors of the process and its soft limit, at the last look.
+    Descriptors(u64, u64),
 }
 
 /// A local address, whose port may not have been chosen.
@@ -104,20 +144,35 @@ pub struct FailureRow {
     pub first_at: Duration,
     /// The last, as time since start.
     pub last_at: Duration,
-    /// The ports of the destination when the last of them was refused.
-    pub ports: Option<PortUse>,
+    /// What had run out.
+    pub failed: Failed,
 }
 
 impl FailureRow {
+    /// What failed, in a few words.
+    #[must_use]
+    pub fn what(&self) -> String {
+        match (self.key.call, self.key.kind.errno()) {
+            (Some(call), Some(errno)) => format!("{call}() {errno}"),
+            _ => match self.key.kind {
+                FailureKind::AcceptQueue => "handshake dropped",
+                FailureKind::TimeWait => "TIME_WAIT left out",
+                FailureKind::Conntrack => "packet dropped",
+                FailureKind::TcpMemory => "connection aborted",
+                kind => kind.name(),
+            }
+            .to_owned(),
+        }
+    }
+
     /// Why, in numbers as far as they are known.
     #[must_use]
     pub fn reason(&self) -> String {
         let FailureKey { kind, local, remote, .. } = self.key;
         let local = local.map_or_else(String::new, |local| local.to_string());
         let remote = remote.map_or_else(String::new, |remote| remote.to_string());
-        match (kind, self.ports) {
-            (FailureKind::PortsExhausted, None) => format!("no free port {local} → {remote}"),
-            (FailureKind::PortsExhausted, Some(ports)) => {
+        match (kind, self.failed) {
+            (FailureKind::PortsExhausted, Failed::Ports(ports)) => {
                 let causes = [(ports.time_wait, "in TIME_WAIT"), (ports.blocked.unwrap_or(0), "blocked by bind()")];
                 let causes = causes.into_iter().filter(|(count, _)| *count > 0);
                 let causes = causes.map(|(count, what)| format!(", {} {what}", grouped(count.into())));
@@ -125,8 +180,25 @@ impl FailureRow {
                 let (taken, usable) = (grouped(ports.taken().into()), grouped(ports.usable().into()));
                 format!("{taken} of {usable} ports {local} → {remote} in use{causes}")
             }
+            (FailureKind::PortsExhausted, _) => format!("no free port {local} → {remote}"),
             (FailureKind::TupleInUse, _) => format!("the four-tuple {local} → {remote} is in use"),
             (FailureKind::AddressInUse, _) => format!("{local} is in use"),
+            (FailureKind::ProcessFds, Failed::Descriptors(open, limit)) => {
+                format!("{} of {} descriptors open (ulimit -n)", grouped(open), grouped(limit))
+            }
+            (FailureKind::AcceptQueue, Failed::Queues(queues)) => {
+                format!(
+                    "{local}: {} wait for accept(), the limit is {}",
+                    grouped(queues.accept.into()),
+                    grouped(queues.limit.into())
+                )
+            }
+            (FailureKind::AcceptQueue, _) => format!("{local}: its accept queue was full"),
+            (FailureKind::TimeWait, _) => "there are tcp_max_tw_buckets TIME_WAITs already".to_owned(),
+            (FailureKind::Conntrack, _) => "nf_conntrack_max connections are tracked already".to_owned(),
+            (FailureKind::TcpMemory, _) => {
+                "too many orphans (tcp_max_orphans), or too much in buffers (tcp_mem)".to_owned()
+            }
             (FailureKind::ProcessFds, _) => "the process has as many descriptors as `ulimit -n` allows".to_owned(),
             (FailureKind::HostFiles, _) => "the host has as many open files as fs.file-max allows".to_owned(),
         }
@@ -143,20 +215,23 @@ pub(super) struct FailureTable {
 }
 
 impl FailureTable {
-    /// One more.
-    pub(super) fn add(&mut self, key: FailureKey, now: Duration, ports: Option<PortUse>) {
-        self.total += 1;
+    /// So many more.
+    pub(super) fn add(&mut self, key: FailureKey, count: u64, now: Duration, failed: Failed) {
+        if count == 0 {
+            return;
+        }
+        self.total += count;
         if !self.groups.contains_key(&key)
             && self.groups.len() >= GROUPS
             && let Some(oldest) = self.groups.values().min_by_key(|row| row.last_at).map(|row| row.key)
         {
             self.groups.remove(&oldest);
         }
-        let new = FailureRow { key, count: 0, first_at: now, last_at: now, ports: None };
+        let new = FailureRow { key, count: 0, first_at: now, last_at: now, failed };
         let row = self.groups.entry(key).or_insert(new);
-        row.count += 1;
+        row.count += count;
         row.last_at = now;
-        row.ports = ports;
+        row.failed = failed;
     }
 
     /// Computes how often connect() found no port over the time since the last call.
@@ -184,7 +259,9 @@ impl FailureTable {
     /// The newest groups first, `most` of them.
     pub(super) fn newest(&self, most: usize) -> Vec<FailureRow> {
         let mut rows: Vec<&FailureRow> = self.groups.values().collect();
-        rows.sort_unstable_by_key(|row| (std::cmp::Reverse(row.last_at), row.key.kind, row.key.process.pid));
+        rows.sort_unstable_by_key(|row| {
+            (std::cmp::Reverse(row.last_at), row.key.kind, row.key.process.map(|it| it.pid))
+        });
         rows.into_iter().take(most).cloned().collect()
     }
 }
@@ -200,8 +277,8 @@ mod tests {
         FailureKey {
             kind: FailureKind::PortsExhausted,
             netns: NetnsId(1),
-            call: "connect",
-            process: Process { pid: Pid(pid), comm: Comm::from("app") },
+            call: Some("connect"),
+            process: Some(Process { pid: Pid(pid), comm: Comm::from("app") }),
             local: Some(Local { ip: Ipv4Addr::LOCALHOST.into(), port: 0 }),
             remote: None,
         }
@@ -211,12 +288,12 @@ mod tests {
     fn equal_failures_are_one_group_and_the_newest_comes_first() {
         let mut table = FailureTable::default();
         for (second, pid) in [(1, 7), (2, 8), (3, 7)] {
-            table.add(key(pid), Duration::from_secs(second), None);
+            table.add(key(pid), 1, Duration::from_secs(second), Failed::Unknown);
         }
         let rows = table.newest(10);
         let shown: Vec<_> = rows
             .iter()
-            .map(|row| (row.key.process.pid.0, row.count, row.first_at.as_secs(), row.last_at.as_secs()))
+            .map(|row| (row.key.process.unwrap().pid.0, row.count, row.first_at.as_secs(), row.last_at.as_secs()))
             .collect();
         assert_eq!(shown, [(7, 2, 1, 3), (8, 1, 2, 2)]);
         assert_eq!(table.newest(1).len(), 1);
@@ -226,9 +303,9 @@ mod tests {
     fn memory_is_bounded_and_the_total_is_not() {
         let mut table = FailureTable::default();
         for pid in 0..3000 {
-            table.add(key(pid), Duration::from_secs(pid.into()), None);
+            table.add(key(pid), 1, Duration::from_secs(pid.into()), Failed::Unknown);
         }
         assert_eq!((table.newest(usize::MAX).len(), table.total()), (GROUPS, 3000));
-        assert_eq!(table.newest(1)[0].key.process.pid, Pid(2999));
+        assert_eq!(table.newest(1)[0].key.process.unwrap().pid, Pid(2999));
     }
 }

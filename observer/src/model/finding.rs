@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{
     Model,
     event::Queues,
-    failure::FailureKey,
+    failure::{Failed, FailureKey},
     headroom::PortUse,
     snapshot::{EndpointRow, NamespaceRow},
     units::{NetnsId, PortRange, Process},
@@ -235,7 +235,11 @@ impl Model {
     fn exhausted(&self) -> impl Iterator<Item = ExhaustedConnects> {
         self.failures.exhausted().filter_map(|(row, per_second)| {
             let FailureKey { netns, process, remote, .. } = row.key;
-            Some(ExhaustedConnects { netns, remote: remote?, process, per_second, ports: row.ports })
+            let ports = match row.failed {
+                Failed::Ports(ports) => Some(ports),
+                _ => None,
+            };
+            Some(ExhaustedConnects { netns, remote: remote?, process: process?, per_second, ports })
         })
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Listener {
     pub(super) chose_port: bool,
     /// As the last scan found them.
     pub(super) queues: Option<Queues>,
+    /// It was there before observer came.
+    pub(super) is_older: bool,
 }
 
 impl Listener {
@@ -116,6 +118,7 @@ impl Model {
             held_in_pass: self.holder_pass.number,
             chose_port: false,
             queues: None,
+            is_older: false,
         };
         let endpoint = self.endpoint(listener.key());
         self.endpoints.touch(endpoint, self.now).listeners += 1;

@@ -22,6 +22,7 @@ pub mod namespace;
 mod owner;
 mod ports;
 mod reconcile;
+mod refusals;
 mod report;
 pub mod snapshot;
 mod socket;
@@ -38,7 +39,7 @@ use self::{
     early_binds::EarlyBinds,
     endpoint::{DestinationTable, EndpointTable, Flow},
     event::{Binding, Event, Identity},
-    failure::{FailureKey, FailureKind, FailureTable, Local},
+    failure::{Failed, FailureKey, FailureTable},
     listener::ListenerTable,
     minis::MiniTable,
     namespace::{Namespace, NamespaceReading},
@@ -161,14 +162,10 @@ impl Model {
             }
             Event::CallFailed { netns, call, kind, by, local } => {
                 self.note_namespace(netns);
-                let key = FailureKey { kind, netns, call, process: by, local, remote: None };
-                self.failures.add(key, self.now, None);
+                let key = FailureKey { local, ..FailureKey::by_call(kind, netns, call, by) };
+                self.failures.add(key, 1, self.now, Failed::Unknown);
             }
-            Event::Queues { id, netns, queues } => {
-                if let Some(listener) = self.listeners.get_mut(id).filter(|listener| listener.netns == netns) {
-                    listener.queues = Some(queues);
-                }
-            }
+            Event::Queues { id, netns, queues } => self.note_queues(id, netns, queues),
             Event::Held { id, netns, by, bound_port, .. } => {
                 self.note_namespace(netns);
                 self.on_held(id, by);
@@ -181,23 +178,6 @@ impl Model {
         }
     }
 
-    /// connect() gave up before it sent anything. A socket that was not bound by then found no free port; one that was
-    /// found its four-tuple in use.
-    fn note_unsent(&mut self, socket: &Identity, by: Process) {
-        let Some(index) = self.find(socket) else { return };
-        let known = *self.sockets.get(index);
-        let kind = if known.local_port == 0 { FailureKind::PortsExhausted } else { FailureKind::TupleInUse };
-        let key = FailureKey {
-            kind,
-            netns: socket.netns,
-            call: "connect",
-            process: by,
-            local: Some(Local { ip: socket.tuple.local_ip, port: known.local_port }),
-            remote: Some(SocketAddr::new(known.remote_ip, known.remote_port)),
-        };
-        self.failures.add(key, self.now, self.ports_of(known.destination, socket.netns));
-    }
-
     /// Takes note of what a namespace was read to be.
     pub fn set_namespace(&mut self, netns: NetnsId, reading: NamespaceReading) {
         self.unread.remove(&netns);
@@ -205,7 +185,10 @@ impl Model {
         let is_new = matches!(known, Entry::Vacant(_));
         let known = known.or_default();
         let has_same_ports = !is_new && known.has_ports_of(&reading);
-        known.reading = reading;
+        let before = std::mem::replace(&mut known.reading, reading);
+        if !is_new {
+            self.note_counters(netns, &before);
+        }
         if !has_same_ports {
             self.rebuild_ports(netns);
         }

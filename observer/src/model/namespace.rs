@@ -31,6 +31,9 @@ pub struct NamespaceReading {
     pub tcp_max_tw_buckets: Option<u64>,
     /// `TCPTimeWaitOverflow` of /proc/net/netstat: sockets that closed without TIME_WAIT because there were too many.
     pub time_wait_overflows: Option<u64>,
+    /// `TCPAbortOnMemory` of /proc/net/netstat: connections that were given up because orphans (`tcp_max_orphans`) or
+    /// buffers (`tcp_mem`) were too many.
+    pub aborts_on_memory: Option<u64>,
     /// Connection tracking.
     pub conntrack: Option<Conntrack>,
     /// What every namespace shows of the whole host.

@@ -68,8 +68,10 @@ impl Model {
             return;
         }
         self.add_listener(socket, None);
+        let is_older = !self.was_scanned(socket.netns);
         if let Some(listener) = self.listeners.get_mut(socket.id) {
             listener.chose_port = binding.port_locked;
+            listener.is_older = is_older;
         }
         self.trust.drift.added += u64::from(self.was_scanned(socket.netns));
     }

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 use super::{
     Model,
     endpoint::{Destination, Endpoint},
+    failure::{Failed, FailureKind, FailureRow},
     headroom::PortUse,
     namespace::Namespace,
     snapshot::{DestinationRow, Direction, EndpointKey, EndpointRow, NamespaceRow, OwnerRow, Snapshot, Totals},
@@ -56,9 +57,22 @@ impl Model {
             endpoints,
             host: self.host.clone(),
             trust: self.trust.clone(),
-            failures: self.failures.newest(FAILURES),
+            failures: self.failure_rows(),
             failures_total: self.failures.total(),
         }
+    }
+
+    /// The newest failures, with what is known of their processes now.
+    fn failure_rows(&self) -> Vec<FailureRow> {
+        let mut rows = self.failures.newest(FAILURES);
+        for row in rows.iter_mut().filter(|row| row.key.kind == FailureKind::ProcessFds) {
+            let files =
+                self.host.processes.iter().find(|files| Some(files.process.pid) == row.key.process.map(|it| it.pid));
+            if let Some((open, limit)) = files.and_then(|files| Some((files.open, files.soft_limit?))) {
+                row.failed = Failed::Descriptors(open, limit);
+            }
+        }
+        rows
     }
 
     /// The ports of one destination.

@@ -19,7 +19,9 @@ use observer::{
 };
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{eventually, in_private_netns, listen, observe, options, set_sysctl, start};
+use crate::support::{
+    Pairs, eventually, in_private_netns, listen, observe, options, run, set_sysctl, start, wait_until,
+};
 
 fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -48,7 +50,7 @@ fn refused(engine: &mut Engine, kind: FailureKind, count: u64) -> Vec<FailureRow
     assert_eq!(of_kind(&snapshot), rows, "each is told once");
     assert_eq!(Losses { missed: None, ..snapshot.trust.losses }, Losses::default());
     for row in &rows {
-        assert_eq!(row.key.process.pid.0, std::process::id());
+        assert_eq!(row.key.process.unwrap().pid.0, std::process::id());
     }
     rows
 }
@@ -65,7 +67,7 @@ fn a_client_without_free_ports_is_told_with_the_destination_and_the_numbers() {
         }
         let rows = refused(&mut engine, FailureKind::PortsExhausted, 3);
         let [row] = &rows[..] else { panic!("{rows:#?}") };
-        assert_eq!((row.count, row.key.call, row.key.kind.errno()), (3, "connect", "EADDRNOTAVAIL"));
+        assert_eq!((row.count, row.key.call, row.key.kind.errno()), (3, Some("connect"), Some("EADDRNOTAVAIL")));
         assert_eq!(row.key.remote, Some(address("127.0.0.1:7000")));
         assert_eq!(row.key.local, Some(Local { ip: "127.0.0.1".parse().unwrap(), port: 0 }));
         assert_eq!(row.reason(), "10 of 10 ports 127.0.0.1 → 127.0.0.1:7000 in use");
@@ -158,7 +160,7 @@ fn a_process_at_its_limit_of_descriptors_is_told_by_socket_and_accept() {
         assert_eq!(errno(listener.accept()), libc::EMFILE);
         files.truncate(files.len() - 4);
         let rows = refused(&mut engine, FailureKind::ProcessFds, 4);
-        let counts: BTreeMap<&str, u64> = rows.iter().map(|row| (row.key.call, row.count)).collect();
+        let counts: BTreeMap<&str, u64> = rows.iter().map(|row| (row.key.call.unwrap(), row.count)).collect();
         // What open() was refused is told on request only.
         assert_eq!(counts, [("socket", 3), ("accept4", 1)].into());
     });
@@ -177,7 +179,72 @@ fn on_request_every_call_that_makes_descriptors_is_told() {
         assert_eq!(unsafe { libc::dup(files[0].as_raw_fd()) }, -1);
         files.truncate(files.len() - 4);
         let rows = refused(&mut engine, FailureKind::ProcessFds, 3);
-        let counts: BTreeMap<&str, u64> = rows.iter().map(|row| (row.key.call, row.count)).collect();
+        let counts: BTreeMap<&str, u64> = rows.iter().map(|row| (row.key.call.unwrap(), row.count)).collect();
         assert_eq!(counts, [("openat", 1), ("fcntl", 1), ("dup", 1)].into());
+    });
+}
+
+/// Rows of a kind, once they count `count`; what the kernel refuses on its own account has no process of its own.
+fn counted(engine: &mut Engine, kind: FailureKind, count: u64) -> FailureRow {
+    eventually(engine, &format!("{count} of {kind:?}"), |snapshot| {
+        snapshot.failures.iter().find(|row| row.key.kind == kind && row.count == count).cloned()
+    })
+}
+
+/// The second word of a counter of the calling thread's namespace, by `nstat`'s names.
+fn kernel_counter(name: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/net/netstat").unwrap();
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let column = names.split_whitespace().position(|other| other == name).unwrap();
+    values.split_whitespace().nth(column).unwrap().parse().unwrap()
+}
+
+#[test]
+fn handshakes_that_a_full_accept_queue_throws_away_are_told_with_the_listener() {
+    in_private_netns(|| {
+        let mut engine = observe();
+        let listener = listen("127.0.0.1:7000", 2);
+        let clients: Vec<Socket> = (0..8)
+            .map(|_| {
+                let client = tcp();
+                client.set_nonblocking(true).unwrap();
+                assert_eq!(errno(client.connect(&address("127.0.0.1:7000").into())), libc::EINPROGRESS);
+                client
+            })
+            .collect();
+        let dropped = || {
+            run("ss", &["-Hltnm", "sport", "=", "7000"]).split_once(",d").map_or(0, |(_, rest)| {
+                rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u64>().unwrap()
+            })
+        };
+        wait_until("the kernel drops", || dropped() > 0);
+        // Retransmitted SYNs are dropped too: no more of them comes from here on.
+        drop(clients);
+        engine.scan().unwrap();
+        let row = counted(&mut engine, FailureKind::AcceptQueue, dropped());
+        assert_eq!(row.key.local, Some(Local { ip: "127.0.0.1".parse().unwrap(), port: 7000 }));
+        assert_eq!(row.key.process.unwrap().pid.0, std::process::id());
+        assert_eq!(row.what(), "handshake dropped");
+        assert!(
+            row.reason().starts_with("127.0.0.1:7000: ") && row.reason().ends_with("the limit is 2"),
+            "{}",
+            row.reason()
+        );
+        drop(listener);
+    });
+}
+
+#[test]
+fn sockets_that_close_without_time_wait_are_told() {
+    in_private_netns(|| {
+        set_sysctl("ipv4/tcp_max_tw_buckets", "3");
+        let mut engine = observe();
+        let mut pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 10);
+        pairs.clients.clear();
+        pairs.accepted.clear();
+        wait_until("the kernel counts", || kernel_counter("TCPTimeWaitOverflow") == 7);
+        let row = counted(&mut engine, FailureKind::TimeWait, 7);
+        assert_eq!(row.what(), "TIME_WAIT left out");
     });
 }

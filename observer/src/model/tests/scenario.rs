@@ -184,7 +184,11 @@ impl Stage {
     fn show_failures(&mut self) {
         let snapshot = self.model.snapshot(SystemTime::UNIX_EPOCH, self.now, 0);
         for FailureRow { key, count, .. } in &snapshot.failures {
-            write!(self.shown, "{} {}/{} {count}", key.kind.name(), key.process.comm, key.process.pid.0).unwrap();
+            write!(self.shown, "{}", key.kind.name()).unwrap();
+            if let Some(process) = key.process {
+                write!(self.shown, " {}/{}", process.comm, process.pid.0).unwrap();
+            }
+            write!(self.shown, " {count}").unwrap();
             let local = key.local.map_or_else(String::new, |local| format!(" {local}"));
             let remote = key.remote.map_or_else(String::new, |remote| format!(">{remote}"));
             writeln!(self.shown, "{local}{remote}").unwrap();

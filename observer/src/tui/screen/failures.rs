@@ -19,7 +19,7 @@ pub(crate) struct Failures;
 
 impl Source for Failures {
     type Row = FailureRow;
-    type Key = (NetnsId, FailureKind, Pid, &'static str, Option<SocketAddr>, Option<SocketAddr>);
+    type Key = (NetnsId, FailureKind, Option<Pid>, Option<&'static str>, Option<SocketAddr>, Option<SocketAddr>);
 
     const NAME: &'static str = "Failures";
     const SORT: usize = AGO;
@@ -31,28 +31,28 @@ impl Source for Failures {
 
     fn key(row: &FailureRow) -> Self::Key {
         let FailureKey { kind, netns, call, process, local, remote } = row.key;
-        (netns, kind, process.pid, call, local.map(|local| SocketAddr::new(local.ip, local.port)), remote)
+        (netns, kind, process.map(|it| it.pid), call, local.map(|local| SocketAddr::new(local.ip, local.port)), remote)
     }
 
     fn passes(row: &FailureRow, filter: &Filter, data: &Snapshot) -> bool {
-        let FailureKey { kind, netns, call, process, local, remote } = row.key;
+        let FailureKey { netns, process, local, remote, .. } = row.key;
         let local = local.map(|local| (local.ip, Some(local.port)));
         let remote = remote.map(|remote| (remote.ip(), Some(remote.port())));
         let addresses: Vec<_> = local.into_iter().chain(remote).collect();
         filter.lets_through(&Subject {
             addresses: &addresses,
-            processes: &[process],
+            processes: process.as_slice(),
             netns: Some(netns),
             netns_name: data.name_of(netns),
             direction: None,
             has_state: &|_| false,
-            text: &format!("{call}() {}", kind.errno()),
+            text: &row.what(),
         })
     }
 
     fn nothing(_: &Snapshot) -> &'static str {
         "The kernel has refused nothing since observer started: no connect() without a port, no bind() to an address in \
-         use, no process or host without descriptors."
+         use, no process or host without descriptors, no queue or table that was full."
     }
 
     fn has(field: &Column, data: &Snapshot) -> bool {
@@ -66,9 +66,11 @@ type Column = Field<FailureRow>;
 const AGO: usize = 1;
 
 const FIELDS: &[Column] = &[
-    Column::text(&["FAILED CALL"], "The system call and the errno that it returned.", |row, _| {
-        Value::Text(format!("{}() {}", row.key.call, row.key.kind.errno()))
-    })
+    Column::text(
+        &["WHAT FAILED"],
+        "The system call and the errno that it returned, or what the kernel gave up.",
+        |row, _| Value::Text(row.what()),
+    )
     .width(20, 24, 26),
     Column::number(&["AGO"], "How long ago it happened last.", |row, data| {
         Value::Time(Some(data.uptime.saturating_sub(row.last_at)))
@@ -78,11 +80,9 @@ const FIELDS: &[Column] = &[
     Column::number(&["TIMES"], "How often it happened since observer started.", |row, _| Value::Count(row.count))
         .width(8, 8, 10)
         .rank(1),
-    Column::text(&["PROCESS"], "The process that was refused, and its pid.", |row, _| {
-        Value::process(Some(row.key.process))
-    })
-    .width(10, 18, 24)
-    .rank(3),
+    Column::text(&["PROCESS"], "The process that was refused, and its pid.", |row, _| Value::process(row.key.process))
+        .width(10, 18, 24)
+        .rank(3),
     Column::text(&[NAMESPACE], NAMESPACE_HELP, |row, data| {
         Value::Namespace(data.name_of(row.key.netns), row.key.netns)
     })

@@ -1,0 +1,61 @@
+//! Where failures come from: hooks that see a call fail, and counters of the kernel that have moved.
+
+use std::net::SocketAddr;
+
+use super::{
+    Model,
+    event::{Identity, Queues},
+    failure::{Failed, FailureKey, FailureKind, Local},
+    namespace::NamespaceReading,
+    units::{NetnsId, Process, SocketId},
+};
+
+impl Model {
+    /// connect() gave up before it sent anything. A socket that was not bound by then found no free port; one that was
+    /// found its four-tuple in use.
+    pub(super) fn note_unsent(&mut self, socket: &Identity, by: Process) {
+        let Some(index) = self.find(socket) else { return };
+        let known = *self.sockets.get(index);
+        let kind = if known.local_port == 0 { FailureKind::PortsExhausted } else { FailureKind::TupleInUse };
+        let key = FailureKey {
+            local: Some(Local { ip: socket.tuple.local_ip, port: known.local_port }),
+            remote: Some(SocketAddr::new(known.remote_ip, known.remote_port)),
+            ..FailureKey::by_call(kind, socket.netns, "connect", by)
+        };
+        let ports = self.ports_of(known.destination, socket.netns);
+        self.failures.add(key, 1, self.now, ports.map_or(Failed::Unknown, Failed::Ports));
+    }
+
+    /// What a scan has found of a listener's queues. What was thrown away since the last look is told.
+    pub(super) fn note_queues(&mut self, id: SocketId, netns: NetnsId, queues: Queues) {
+        let Some(listener) = self.listeners.get_mut(id).filter(|listener| listener.netns == netns) else { return };
+        let told = match listener.queues.replace(queues) {
+            Some(before) => before.drops,
+            // What was thrown away before we came is nobody's news.
+            None if listener.is_older => queues.drops,
+            None => 0,
+        };
+        let key = FailureKey {
+            process: listener.process,
+            local: Some(Local { ip: listener.ip, port: listener.port }),
+            ..FailureKey::by_kernel(FailureKind::AcceptQueue, netns)
+        };
+        let dropped = queues.drops.wrapping_sub(told);
+        self.failures.add(key, dropped.into(), self.now, Failed::Queues(queues));
+    }
+
+    /// What the kernel has counted since the reading of a namespace before this one.
+    pub(super) fn note_counters(&mut self, netns: NetnsId, before: &NamespaceReading) {
+        let Self { namespaces, failures, now, .. } = self;
+        let Some(after) = namespaces.get(&netns).map(|namespace| &namespace.reading) else { return };
+        let dropped = |reading: &NamespaceReading| reading.conntrack.and_then(|conntrack| conntrack.dropped);
+        for (kind, before, after) in [
+            (FailureKind::TimeWait, before.time_wait_overflows, after.time_wait_overflows),
+            (FailureKind::Conntrack, dropped(before), dropped(after)),
+            (FailureKind::TcpMemory, before.aborts_on_memory, after.aborts_on_memory),
+        ] {
+            let count = before.zip(after).map_or(0, |(before, after)| after.saturating_sub(before));
+            failures.add(FailureKey::by_kernel(kind, netns), count, *now, Failed::Unknown);
+        }
+    }
+}
