@@ -126,6 +126,19 @@ impl Model {
         });
     }
 
+    /// A socket of this host has sent its FIN and had it acknowledged: if its peer waited for that without a full socket,
+    /// it is in TIME_WAIT now.
+    pub(super) fn end_peers_wait(&mut self, id: SocketId, at: Duration) {
+        let Some(index) = self.sockets.find(id) else { return };
+        let peer = key_of(&self.endpoints, self.sockets.get(index)).reversed();
+        let Some(index) = self.minis.find(peer, &self.endpoints) else { return };
+        let mini = self.minis.slots[index as usize];
+        if mini.state == TcpState::FinWait2 {
+            let since = mini.since.map(|_| at);
+            self.add_mini(Mini { state: TcpState::TimeWait, since, generation: self.generation, ..mini });
+        }
+    }
+
     pub(super) fn on_scanned_mini(&mut self, socket: &Identity, found: Found, binding: Binding) {
         let Some(state) = found.mini_state() else { return };
         let Identity { netns, tuple, .. } = *socket;
@@ -155,7 +168,8 @@ impl Model {
     }
 
     /// Adds it, or brings the one with this four-tuple up to date.
-    fn add_mini(&mut self, mini: Mini) {
+    fn add_mini(&mut self, mut mini: Mini) {
+        mini.counted = Counted::Not;
         let key = mini.key(&self.endpoints);
         if let Some(index) = self.minis.find(key, &self.endpoints) {
             let known = self.minis.get_mut(index).expect("just found");

@@ -122,8 +122,12 @@ impl Model {
                 } else {
                     self.unbind(socket.id);
                 }
-                if new == TcpState::Closed && matches!(old, TcpState::FinWait2 | TcpState::Closing) {
-                    self.leave_mini(socket.id, timestamps.then_some(at));
+                match (old, new) {
+                    (TcpState::FinWait2 | TcpState::Closing, TcpState::Closed) => {
+                        self.leave_mini(socket.id, timestamps.then_some(at));
+                    }
+                    (TcpState::LastAck, TcpState::Closed) => self.end_peers_wait(socket.id, at),
+                    _ => {}
                 }
                 self.on_state(&socket, old, new, by);
                 if let Some(index) = self.sockets.find(socket.id).filter(|_| is_explicit) {

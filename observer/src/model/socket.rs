@@ -64,7 +64,7 @@ pub(super) struct TupleKey {
 }
 
 impl TupleKey {
-    fn reversed(self) -> Self {
+    pub(super) fn reversed(self) -> Self {
         Self { tuple: self.tuple.reversed(), ..self }
     }
 }

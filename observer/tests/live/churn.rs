@@ -2,7 +2,6 @@
 //! When they are done and hold what is left, every count by endpoint and state must be what `ss` says.
 //! `OBSERVER_CHURN_SEED` repeats a run, as far as the scheduler lets it.
 
-mod random;
 mod truth;
 mod worker;
 

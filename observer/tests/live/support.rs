@@ -98,7 +98,7 @@ pub(crate) fn eventually<T>(engine: &mut Engine, what: &str, wanted: impl Fn(&Sn
 }
 
 /// Waits until a condition outside of the engine holds.
-pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
         assert!(Instant::now() < deadline, "did not come: {what}\n{}", run("ss", &["-tan"]));

@@ -10,7 +10,7 @@ use std::{
 
 use socket2::Socket;
 
-use super::random::Random;
+use crate::random::Random;
 use crate::{
     sockets::{
         deaf_listener, deafen, disconnect, fast_open, fast_open_listener, local, multipath, pass, reset,

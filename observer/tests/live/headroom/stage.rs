@@ -1,0 +1,314 @@
+//! A network namespace with servers, clients of every kind, and what connect() really gets there.
+
+use std::{
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    thread,
+    time::Duration,
+};
+
+use observer::{
+    engine::Engine,
+    host::clock::monotonic,
+    model::{headroom::PortUse, snapshot::Snapshot},
+};
+use socket2::{Domain, Socket, Type};
+
+use crate::{
+    sockets::{deaf_listener, local, reset, set_option, start_connect},
+    support::{outbound, run, set_sysctl, wait_until},
+};
+
+/// `IP_BIND_ADDRESS_NO_PORT` and `IP_LOCAL_PORT_RANGE` of include/uapi/linux/in.h.
+const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
+const IP_LOCAL_PORT_RANGE: i32 = 51;
+/// What a loopback needs to come to rest.
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// From a local ip to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) from: IpAddr,
+    pub(super) to: SocketAddr,
+}
+
+/// `FROM>TO`
+pub(super) fn route(text: &str) -> Route {
+    let (from, to) = text.split_once('>').unwrap();
+    Route { from: from.parse().unwrap(), to: to.parse().unwrap() }
+}
+
+impl Route {
+    /// The kernel would choose this local ip by itself.
+    fn is_default(self) -> bool {
+        let chosen = if self.to.ip().is_loopback() && self.to.is_ipv4() {
+            IpAddr::from([127, 0, 0, 1])
+        } else {
+            self.to.ip()
+        };
+        self.from == chosen
+    }
+}
+
+/// The same address as an IPv6 socket names it.
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Time in which a TIME_WAIT socket becomes one that connect() may take over.
+#[derive(Clone, Copy)]
+struct Ripens {
+    from: Duration,
+    until: Duration,
+}
+
+/// The namespace of the calling thread, and every socket in it.
+pub(super) struct Stage {
+    pub(super) range: (u16, u16),
+    servers: Vec<Socket>,
+    children: Vec<Socket>,
+    pub(super) open: Vec<Socket>,
+    ripens: Vec<Ripens>,
+}
+
+impl Stage {
+    /// Ports of the servers; all take IPv4 and IPv6.
+    pub(super) const SERVERS: [u16; 2] = [7000, 7001];
+    /// The port of a server that no SYN reaches, by IPv4 only.
+    pub(super) const DEAF: u16 = 7002;
+
+    /// `low` and `high` bound the ephemeral ports. 10.1.0.1, 10.1.0.2, fd00::1 and fd00::2 are local addresses too.
+    pub(super) fn new((low, high): (u16, u16)) -> Self {
+        for address in ["10.1.0.1/32", "10.1.0.2/32"] {
+            run("ip", &["address", "add", address, "dev", "lo"]);
+        }
+        for address in ["fd00::1/128", "fd00::2/128"] {
+            run("ip", &["address", "add", address, "dev", "lo", "nodad"]);
+        }
+        let server = |port: u16| {
+            let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+            socket.set_only_v6(false).unwrap();
+            socket.bind(&SocketAddr::new(IpAddr::from([0_u16; 8]), port).into()).unwrap();
+            socket.listen(4096).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket
+        };
+        let mut servers: Vec<Socket> = Self::SERVERS.map(server).into();
+        servers.push(deaf_listener(SocketAddr::from(([0, 0, 0, 0], Self::DEAF))).unwrap());
+        let mut stage =
+            Self { range: (low, high), servers, children: Vec::new(), open: Vec::new(), ripens: Vec::new() };
+        stage.set_range((low, high));
+        stage
+    }
+
+    pub(super) fn set_range(&mut self, (low, high): (u16, u16)) {
+        self.range = (low, high);
+        set_sysctl("ipv4/ip_local_port_range", &format!("{low} {high}"));
+    }
+
+    /// A socket towards `route` whose port is left to connect().
+    fn unbound(route: Route, as_ipv6: bool) -> io::Result<(Socket, SocketAddr)> {
+        let address = |address: SocketAddr| if as_ipv6 { mapped(address) } else { address };
+        let to = address(route.to);
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        if !route.is_default() {
+            set_option(&socket, libc::IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)?;
+            socket.bind(&address(SocketAddr::new(route.from, 0)).into())?;
+        }
+        Ok((socket, to))
+    }
+
+    /// A plain connect().
+    pub(super) fn connect(route: Route) -> io::Result<Socket> {
+        let (socket, to) = Self::unbound(route, false)?;
+        start_connect(&socket, to).map(|()| socket)
+    }
+
+    /// A plain connect() of an IPv6 socket, to a v4-mapped address where the route is IPv4.
+    pub(super) fn connect_as_ipv6(route: Route) -> io::Result<Socket> {
+        let (socket, to) = Self::unbound(route, true)?;
+        start_connect(&socket, to).map(|()| socket)
+    }
+
+    /// connect() of a socket with a range of its own, `IP_LOCAL_PORT_RANGE`; `None` where the kernel does not have it.
+    pub(super) fn connect_within(route: Route, low: u16, high: u16) -> Option<io::Result<Socket>> {
+        let (socket, to) = Self::unbound(route, false).unwrap();
+        let range = u32::from(high) << 16 | u32::from(low);
+        set_option(&socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, range.cast_signed()).ok()?;
+        Some(start_connect(&socket, to).map(|()| socket))
+    }
+
+    /// A socket that bind() has given `port`; 0 leaves the choice to bind().
+    pub(super) fn bound(ip: IpAddr, port: u16, reuse_address: bool, reuse_port: bool) -> io::Result<Socket> {
+        let at = SocketAddr::new(ip, port);
+        let socket = Socket::new(Domain::for_address(at), Type::STREAM, None)?;
+        socket.set_reuse_address(reuse_address)?;
+        socket.set_reuse_port(reuse_port)?;
+        socket.bind(&at.into())?;
+        Ok(socket)
+    }
+
+    /// Opens `count` plain connections, or as many as there are ports for.
+    pub(super) fn open(&mut self, route: Route, count: usize) -> usize {
+        let before = self.open.len();
+        self.open.extend((0..count).map_while(|_| Self::connect(route).ok()));
+        self.open.len() - before
+    }
+
+    /// The server's end of a connection.
+    pub(super) fn accepted(&mut self, client: &Socket) -> Socket {
+        // One that was reset has no peer any more.
+        let ends = |socket: &Socket| Some((local(socket), socket.peer_addr().ok()?.as_socket()?));
+        let (from, to) = ends(client).expect("a connection");
+        let server = &self.servers[usize::from(to.port() - Self::SERVERS[0])];
+        let children = &mut self.children;
+        let is_child = |child: &Socket| {
+            ends(child).is_some_and(|(at, of)| (canonical(at), canonical(of)) == (canonical(to), canonical(from)))
+        };
+        wait_until("the accept queue has the connection", || {
+            while let Ok((child, _)) = server.accept() {
+                children.push(child);
+            }
+            children.iter().any(is_child)
+        });
+        let at = children.iter().position(is_child).unwrap();
+        children.swap_remove(at)
+    }
+
+    /// The connection ends with its client in TIME_WAIT.
+    pub(super) fn close_into_time_wait(&mut self, client: Socket) {
+        let from = monotonic();
+        let child = self.accepted(&client);
+        let before = time_waits();
+        drop((client, child));
+        wait_until("one more in TIME_WAIT", || time_waits() == before + 1);
+        self.ripens.push(ripens(from - MILLISECOND, monotonic()));
+    }
+
+    /// The connection ends with its server in TIME_WAIT.
+    pub(super) fn close_server_first(&mut self, client: Socket) {
+        let child = self.accepted(&client);
+        let before = time_waits();
+        drop((child, client));
+        wait_until("one more in TIME_WAIT", || time_waits() == before + 1);
+    }
+
+    /// The client closes, the server does not.
+    pub(super) fn close_into_fin_wait_2(&mut self, client: Socket) {
+        let child = self.accepted(&client);
+        let before = time_waits();
+        drop(client);
+        wait_until("one more in FIN_WAIT2", || time_waits() == before + 1);
+        self.children.push(child);
+    }
+
+    /// Waits for the beginning of a second on the kernel's clock, by which it tells age before 6.14.
+    pub(super) fn start_with_a_second() {
+        park_until(Duration::from_secs(monotonic().as_secs() + 1));
+    }
+
+    /// Waits until every TIME_WAIT socket there is may be taken over, as far as its age goes.
+    pub(super) fn let_ripen(&self) {
+        park_until(self.ripens.iter().map(|it| it.until).max().unwrap_or_default());
+    }
+
+    /// Waits until no TIME_WAIT socket comes of age for a while.
+    pub(super) fn let_settle(&self, a_while: Duration) {
+        loop {
+            let now = monotonic();
+            let is_near = |it: &&Ripens| it.from < now + a_while && it.until > now;
+            let Some(near) = self.ripens.iter().find(is_near) else { break };
+            park_until(near.until);
+        }
+    }
+
+    /// No TIME_WAIT socket has come of age since.
+    pub(super) fn is_settled_since(&self, since: Duration) -> bool {
+        let now = monotonic();
+        !self.ripens.iter().any(|it| it.from <= now && it.until >= since)
+    }
+
+    /// Connects until the kernel says that there is no port; returns how many it gave.
+    pub(super) fn exhaust(&mut self, route: Route) -> u32 {
+        let before = self.open.len();
+        let refused = loop {
+            match Self::connect(route) {
+                Ok(socket) => self.open.push(socket),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused.raw_os_error(), Some(libc::EADDRNOTAVAIL), "{route:?}: {refused}");
+        // In a range of odd size one call passes over the lowest port or the highest: each is asked for alone.
+        let (low, high) = self.range;
+        if low != high && (high - low) % 2 == 0 {
+            for port in [low, high] {
+                self.set_range((port, port));
+                self.open.extend(Self::connect(route));
+            }
+            self.set_range((low, high));
+        }
+        u32::try_from(self.open.len() - before).unwrap()
+    }
+
+    /// Ends the last connections with a reset.
+    pub(super) fn reset_last(&mut self, count: usize) {
+        for socket in self.open.split_off(self.open.len() - count) {
+            reset(socket);
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.open.drain(..).chain(self.children.drain(..)).for_each(reset);
+    }
+}
+
+/// What `observer` says of the ports from one ip to one server; `None` if it knows of no socket between them.
+pub(super) fn ports(snapshot: &Snapshot, route: Route) -> Option<PortUse> {
+    let row = outbound(snapshot, &route.from.to_string())?;
+    row.destinations.iter().find(|it| it.remote == route.to)?.ports
+}
+
+/// Scans, and tells how many connects are left.
+pub(super) fn predict(engine: &mut Engine, route: Route) -> u32 {
+    engine.scan().expect("scan");
+    let ports = ports(&engine.snapshot(usize::MAX), route).expect("a row for this destination");
+    ports.left().expect("bind buckets can be read")
+}
+
+/// TIME_WAIT sockets of the calling thread's namespace, those in FIN_WAIT2 among them, as the kernel counts them.
+fn time_waits() -> u32 {
+    let sockstat = fs::read_to_string("/proc/thread-self/net/sockstat").unwrap();
+    let words: Vec<&str> = sockstat.lines().find(|line| line.starts_with("TCP:")).unwrap().split(' ').collect();
+    let at = words.iter().position(|word| *word == "tw").unwrap();
+    words[at + 1].parse().unwrap()
+}
+
+/// When a TIME_WAIT socket that began between these times may be taken over, by the rule of the running kernel.
+fn ripens(from: Duration, until: Duration) -> Ripens {
+    match fs::read_to_string("/proc/sys/net/ipv4/tcp_tw_reuse_delay") {
+        Ok(delay) => {
+            let delay = Duration::from_millis(delay.trim().parse().unwrap());
+            Ripens { from: from + delay, until: until + delay + 2 * MILLISECOND }
+        }
+        // Before 6.14: with the next whole second.
+        Err(_) => Ripens {
+            from: Duration::from_secs(from.as_secs() + 1),
+            until: Duration::from_secs(until.as_secs() + 1) + MILLISECOND,
+        },
+    }
+}
+
+fn park_until(time: Duration) {
+    while let Some(left) = time.checked_sub(monotonic()).filter(|left| !left.is_zero()) {
+        thread::park_timeout(left);
+    }
+}
