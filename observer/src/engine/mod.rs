@@ -116,7 +116,7 @@ struct Passed {
 impl Engine {
     /// Attaches, and takes in what is there.
     pub fn start(options: Options) -> anyhow::Result<Self> {
-        let started = Instant::now();
+        let (started, started_at) = (Instant::now(), clock::monotonic());
         require_rights()?;
         let own = netns::current().context("read /proc/thread-self/ns/net")?;
         let kernel = Kernel::read()?;
@@ -131,11 +131,8 @@ impl Engine {
             },
         )?;
         attached.require_vital_hooks()?;
-        let model = Model::new(Basis {
-            hooks: attached.hooks.clone(),
-            started_at: clock::monotonic().saturating_sub(started.elapsed()),
-            reads_buckets: kernel.reads_buckets(),
-        });
+        let model =
+            Model::new(Basis { hooks: attached.hooks.clone(), started_at, reads_buckets: kernel.reads_buckets() });
         let live = Live::new(attached, options.diagnostics).context("read the kernel side's diagnostics")?;
         let mut engine = Self {
             live,

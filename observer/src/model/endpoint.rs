@@ -9,11 +9,12 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use super::{
+    Model,
     history::History,
     ports::PortCounts,
-    snapshot::EndpointKey,
-    socket::narrow,
-    units::{Process, StateCounts},
+    snapshot::{Direction, EndpointKey},
+    socket::{Socket, narrow},
+    units::{FourTuple, NetnsId, Process, StateCounts},
 };
 
 /// How long a row without sockets stays on screen.
@@ -217,5 +218,32 @@ impl DestinationTable {
             }
             keep
         });
+    }
+}
+
+impl Model {
+    /// The endpoint and the destination that a four-tuple belongs to, made if need be.
+    pub(super) fn place(&mut self, netns: NetnsId, tuple: &FourTuple, direction: Direction) -> (u32, u32) {
+        let local_port = (direction == Direction::Inbound).then_some(tuple.local_port);
+        let key = EndpointKey { netns, direction, local_ip: tuple.local_ip, local_port };
+        let endpoint = self.endpoint(key);
+        if direction == Direction::Inbound {
+            return (endpoint, Socket::NO_DESTINATION);
+        }
+        let remote = SocketAddr::new(tuple.remote_ip, tuple.remote_port);
+        let (destination, made) = self.destinations.index(endpoint, remote);
+        if made {
+            self.endpoints.touch(endpoint, self.now).destinations += 1;
+        }
+        (endpoint, destination)
+    }
+
+    /// The index of a row that is made if need be.
+    pub(super) fn endpoint(&mut self, key: EndpointKey) -> u32 {
+        let (index, made) = self.endpoints.index(key, self.now);
+        if made {
+            self.note_namespace(key.netns);
+        }
+        index
     }
 }

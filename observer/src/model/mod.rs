@@ -30,7 +30,7 @@ pub mod trust;
 pub mod units;
 pub mod wall;
 
-use std::{collections::hash_map::Entry, net::SocketAddr, time::Duration};
+use std::{collections::hash_map::Entry, time::Duration};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -45,7 +45,7 @@ use self::{
     namespace::{Namespace, NamespaceReading},
     owner::{HolderPass, Owner, OwnerTable},
     ports::{Counted, Ripening},
-    snapshot::{Direction, EndpointKey, Host},
+    snapshot::{Direction, Host},
     socket::{Acceptance, Socket, SocketTable, TupleKey},
     trust::{HookStatus, Losses, Trust},
     units::{FourTuple, NetnsId, Process, SocketId, TcpState},
@@ -386,31 +386,6 @@ impl Model {
         self.take_over_mini(TupleKey { netns, tuple });
         self.use_port(index);
         self.peak_sockets = self.peak_sockets.max(self.len());
-        index
-    }
-
-    /// The endpoint and the destination that a four-tuple belongs to, made if need be.
-    fn place(&mut self, netns: NetnsId, tuple: &FourTuple, direction: Direction) -> (u32, u32) {
-        let local_port = (direction == Direction::Inbound).then_some(tuple.local_port);
-        let key = EndpointKey { netns, direction, local_ip: tuple.local_ip, local_port };
-        let endpoint = self.endpoint(key);
-        if direction == Direction::Inbound {
-            return (endpoint, Socket::NO_DESTINATION);
-        }
-        let remote = SocketAddr::new(tuple.remote_ip, tuple.remote_port);
-        let (destination, made) = self.destinations.index(endpoint, remote);
-        if made {
-            self.endpoints.touch(endpoint, self.now).destinations += 1;
-        }
-        (endpoint, destination)
-    }
-
-    /// The index of a row that is made if need be.
-    fn endpoint(&mut self, key: EndpointKey) -> u32 {
-        let (index, made) = self.endpoints.index(key, self.now);
-        if made {
-            self.note_namespace(key.netns);
-        }
         index
     }
 

@@ -78,15 +78,13 @@ impl NamespaceReading {
         let since = mini.since.filter(|_| is_allowed && mini.state == TcpState::TimeWait)?;
         // Its age is told in whole milliseconds, or seconds before 6.14, and must be more than the delay.
         Some(match self.tcp_tw_reuse_delay {
-            Some(delay) => whole(since, 1_000_000) + delay + Duration::from_millis(1),
-            None => whole(since, 1_000_000_000) + Duration::from_secs(1),
+            Some(delay) => {
+                let began = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+                Duration::from_millis(began.saturating_add(1)) + delay
+            }
+            None => Duration::from_secs(since.as_secs() + 1),
         })
     }
-}
-
-/// Without what is less than a `unit` of so many nanoseconds, at most a second.
-fn whole(time: Duration, unit: u32) -> Duration {
-    Duration::new(time.as_secs(), time.subsec_nanos() / unit * unit)
 }
 
 /// A set of ports, one bit each.

@@ -1,5 +1,6 @@
 //! Scenarios: events as text in, rows as text out.
 
+mod headroom;
 mod losses;
 mod property;
 mod scenario;

@@ -1,6 +1,7 @@
 //! The number of ports left is the number of connect()s that get one: predicted, then counted until EADDRNOTAVAIL.
 //! Each row of the rule (`__inet_hash_connect`) has a test of its own; then scenarios at random, a seed for each.
 
+mod batch;
 mod scenario;
 mod stage;
 
@@ -44,11 +45,15 @@ fn assert_left(stage: &mut Stage, route: Route, wanted: u32) {
 #[test]
 fn each_destination_and_each_source_has_the_range_for_itself() {
     on_stage(|stage| {
-        for other in ["127.0.0.1>127.0.0.1:7001", "127.0.0.2>127.0.0.1:7000", "::1>[::1]:7000", "fd00::1>[fd00::2]:7000"] {
+        for other in
+            ["127.0.0.1>127.0.0.1:7001", "127.0.0.2>127.0.0.1:7000", "::1>[::1]:7000", "fd00::1>[fd00::2]:7000"]
+        {
             stage.open(route(other), 1);
         }
         assert_left(stage, home(), 99);
-        for other in ["127.0.0.1>127.0.0.1:7001", "127.0.0.2>127.0.0.1:7000", "::1>[::1]:7000", "fd00::1>[fd00::2]:7000"] {
+        for other in
+            ["127.0.0.1>127.0.0.1:7001", "127.0.0.2>127.0.0.1:7000", "::1>[::1]:7000", "fd00::1>[fd00::2]:7000"]
+        {
             assert_left(stage, route(other), 99);
         }
     });
@@ -152,8 +157,10 @@ fn a_bind_that_is_gone_from_a_port_in_use_is_told_as_the_kernel_sees_it() {
         let other = route("127.0.0.1>127.0.0.1:7001");
         stage.open(other, 50);
         let shared: Vec<u16> = stage.open[1..].iter().map(|socket| local(socket).port()).collect();
-        let binders: Vec<_> =
-            shared.iter().filter_map(|port| Stage::bound("127.0.0.3".parse().unwrap(), *port, true, false).ok()).collect();
+        let binders: Vec<_> = shared
+            .iter()
+            .filter_map(|port| Stage::bound("127.0.0.3".parse().unwrap(), *port, true, false).ok())
+            .collect();
         assert_eq!(binders.len(), 50);
         drop(binders);
         let predicted = predict(&mut observe(), home());
@@ -277,7 +284,9 @@ fn time_wait_sockets_concern_their_destination_unless_they_were_bound_by_name() 
         let used = local(&stage.open[0]).port();
         let mut bound = 0;
         for port in RANGE.0..=RANGE.1 {
-            if port != used && let Ok(client) = Stage::bound(LOCALHOST, port, false, false) {
+            if port != used
+                && let Ok(client) = Stage::bound(LOCALHOST, port, false, false)
+            {
                 start_connect(&client, other.to).unwrap();
                 stage.close_into_time_wait(client);
                 bound += 1;
@@ -293,5 +302,5 @@ fn time_wait_sockets_concern_their_destination_unless_they_were_bound_by_name() 
 
 #[test]
 fn scenarios_at_random_are_predicted_exactly() {
-    scenario::run_all();
+    batch::run_all();
 }

@@ -1,31 +1,23 @@
-//! Scenarios at random. Many are prepared side by side, each in a namespace of its own, so that their TIME_WAIT sockets
-//! age together; then one after the other is finished, predicted, and counted.
-//! `OBSERVER_HEADROOM_SEED` repeats one of them.
+//! One scenario: what is done in its namespace, from its seed.
 
 use std::{
-    env,
+    io,
     net::{IpAddr, SocketAddr},
-    process,
-    sync::{Arc, Mutex, PoisonError, mpsc::channel},
-    thread,
     time::Duration,
 };
 
 use observer::{engine::Engine, host::clock::monotonic, model::headroom::PortUse};
+use socket2::Socket;
 
-use super::stage::{Route, Stage, ports, route};
+use super::{
+    batch::{Coverage, Outcome},
+    stage::{Route, Stage, ports, route},
+};
 use crate::{
     random::Random,
     sockets::{disconnect, local, reset, start_connect},
-    support::{in_private_netns, observe, set_sysctl},
+    support::{observe, set_sysctl},
 };
-
-/// Scenarios of a run, and how many of them are under way at a time.
-const SCENARIOS: u64 = 208;
-const AT_A_TIME: usize = 26;
-/// How long to count ports must take at most, lest a TIME_WAIT socket comes of age meanwhile; doubled for each new try.
-const A_WHILE: Duration = Duration::from_millis(100);
-const TRIES: u32 = 5;
 
 const ROUTES: [&str; 8] = [
     "127.0.0.1>127.0.0.1:7000",
@@ -41,105 +33,12 @@ const ROUTES: [&str; 8] = [
 const ADDRESSES: [&str; 6] = ["0.0.0.0", "127.0.0.1", "127.0.0.3", "10.1.0.1", "::", "::1"];
 
 /// A destination: what was predicted, and how many ports connect() gave.
-type Count = (Route, PortUse, u32);
+pub(super) type Count = (Route, PortUse, u32);
 
-/// What came of a scenario.
-enum Outcome {
-    /// Every prediction was right.
-    Right(Coverage),
-    /// What was predicted, what was got, and how.
-    Wrong(String),
-    /// To be run again: a TIME_WAIT socket came of age while ports were counted, or events alone told something else. They
-    /// can get lost; only what they tell wrongly each time is wrong.
-    Unsettled(u64, String),
-}
-
-/// Destinations that a run has met.
-#[derive(Clone, Copy, Default)]
-struct Coverage {
-    all: u32,
-    blocked: u32,
-    time_wait: u32,
-    reused: u32,
-    odd: u32,
-    by_events_alone: u32,
-    /// Those where the size of the range less the sockets would have been wrong.
-    not_obvious: u32,
-}
-
-impl Coverage {
-    fn add(&mut self, other: Self) {
-        let Self { all, blocked, time_wait, reused, odd, by_events_alone, not_obvious } = other;
-        self.all += all;
-        self.blocked += blocked;
-        self.time_wait += time_wait;
-        self.reused += reused;
-        self.odd += odd;
-        self.by_events_alone += by_events_alone;
-        self.not_obvious += not_obvious;
-    }
-}
-
-pub(super) fn run_all() {
-    let repeated = env::var("OBSERVER_HEADROOM_SEED").ok().map(|seed| seed.parse().expect("a number"));
-    let first = repeated.unwrap_or_else(|| u64::from(process::id()) << 20);
-    let seeds = first..first + if repeated.is_some() { 1 } else { SCENARIOS };
-    let mut unsettled: Vec<(u64, String)> = seeds.map(|seed| (seed, String::new())).collect();
-    let (mut covered, mut wrong) = (Coverage::default(), Vec::new());
-    for tries in 0..TRIES {
-        let seeds: Vec<u64> = unsettled.drain(..).map(|(seed, _)| seed).collect();
-        for batch in seeds.chunks(AT_A_TIME) {
-            for outcome in run_batch(batch, A_WHILE * 2_u32.pow(tries)) {
-                match outcome {
-                    Outcome::Right(coverage) => covered.add(coverage),
-                    Outcome::Wrong(report) => wrong.push(report),
-                    Outcome::Unsettled(seed, report) => unsettled.push((seed, report)),
-                }
-            }
-        }
-    }
-    wrong.extend(unsettled.into_iter().map(|(_, report)| report));
-    assert!(wrong.is_empty(), "{} scenarios were predicted wrongly:\n{}", wrong.len(), wrong.join("\n\n"));
-    let Coverage { all, blocked, time_wait, reused, odd, by_events_alone, not_obvious } = covered;
-    println!(
-        "{all} destinations from seed {first}: {blocked} with blocked ports, {time_wait} with TIME_WAIT, \
-         {reused} with reusable ones, {odd} odd ranges, {by_events_alone} by events alone, {not_obvious} not obvious"
-    );
-    let least = [blocked, time_wait, reused, odd, by_events_alone, not_obvious].into_iter().min();
-    assert!(repeated.is_some() || least >= Some(20), "too little of something was met");
-}
-
-/// Runs scenarios side by side.
-fn run_batch(seeds: &[u64], a_while: Duration) -> Vec<Outcome> {
-    let turn = Arc::new(Mutex::new(()));
-    let (tell, outcomes) = channel();
-    let threads: Vec<_> = seeds
-        .iter()
-        .map(|seed| {
-            let (seed, turn, tell) = (*seed, turn.clone(), tell.clone());
-            thread::spawn(move || {
-                in_private_netns(move || {
-                    let mut scenario = Scenario::prepare(seed);
-                    scenario.stage.let_ripen();
-                    let turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-                    let counted = scenario.finish(a_while);
-                    drop(turn);
-                    tell.send(scenario.judge(counted.as_deref())).unwrap();
-                });
-            })
-        })
-        .collect();
-    drop(tell);
-    for thread in threads {
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    }
-    outcomes.into_iter().collect()
-}
-
-struct Scenario {
+pub(super) struct Scenario {
     seed: u64,
     random: Random,
-    stage: Stage,
+    pub(super) stage: Stage,
     routes: Vec<Route>,
     engine: Option<Engine>,
     /// Something happened of which no event tells.
@@ -150,7 +49,7 @@ struct Scenario {
 
 impl Scenario {
     /// The part of the scenario that is as old as a TIME_WAIT socket has to be.
-    fn prepare(seed: u64) -> Self {
+    pub(super) fn prepare(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let low = 20_000 + u16::try_from(random.below(20_000)).unwrap();
         let size = match random.below(8) {
@@ -192,7 +91,7 @@ impl Scenario {
     }
 
     /// The rest of it; then every destination is predicted, and counted. `None` if ages changed meanwhile.
-    fn finish(&mut self, a_while: Duration) -> Option<Vec<Count>> {
+    pub(super) fn finish(&mut self, a_while: Duration) -> Option<Vec<Count>> {
         self.steps(2);
         self.maybe_observe();
         self.steps(3);
@@ -229,7 +128,7 @@ impl Scenario {
         Some(counted)
     }
 
-    fn judge(&self, counted: Option<&[Count]>) -> Outcome {
+    pub(super) fn judge(&self, counted: Option<&[Count]>) -> Outcome {
         let Some(counted) = counted else {
             return Outcome::Unsettled(self.seed, format!("OBSERVER_HEADROOM_SEED={}: never settled", self.seed));
         };
@@ -372,15 +271,15 @@ impl Scenario {
         }
     }
 
-    fn times(&mut self, count: usize, mut make: impl FnMut(&mut Self) -> std::io::Result<socket2::Socket>) {
+    fn times(&mut self, count: usize, mut make: impl FnMut(&mut Self) -> io::Result<Socket>) {
         for _ in 0..count {
-            let made = make(self);
-            self.keep(made);
+            let socket = make(self);
+            self.keep(socket);
         }
     }
 
     /// Keeps a socket; none is made where the port is taken already.
-    fn keep(&mut self, made: std::io::Result<socket2::Socket>) {
+    fn keep(&mut self, made: io::Result<Socket>) {
         match made {
             Ok(socket) => self.stage.open.push(socket),
             Err(error) => {
@@ -400,13 +299,13 @@ impl Scenario {
         ADDRESSES[self.random.below(ADDRESSES.len())].parse().unwrap()
     }
 
-    fn bind(&mut self) -> std::io::Result<socket2::Socket> {
+    fn bind(&mut self) -> io::Result<Socket> {
         let (ip, port) = (self.address(), self.port());
         Stage::bound(ip, port, self.random.below(2) == 0, self.random.below(3) == 0)
     }
 
     /// Clients that come to an end by `close`.
-    fn clients(&mut self, route: Route, count: usize, bound: bool, close: fn(&mut Stage, socket2::Socket)) {
+    fn clients(&mut self, route: Route, count: usize, bound: bool, close: fn(&mut Stage, Socket)) {
         for _ in 0..count {
             let client = if bound {
                 let socket = Stage::bound(route.from, self.port(), true, false);

@@ -22,7 +22,7 @@ use crate::{
 /// `IP_BIND_ADDRESS_NO_PORT` and `IP_LOCAL_PORT_RANGE` of include/uapi/linux/in.h.
 const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
 const IP_LOCAL_PORT_RANGE: i32 = 51;
-/// What a loopback needs to come to rest.
+/// By what the kernel's stamps may differ from the clock.
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// From a local ip to a server.
@@ -41,11 +41,8 @@ pub(super) fn route(text: &str) -> Route {
 impl Route {
     /// The kernel would choose this local ip by itself.
     fn is_default(self) -> bool {
-        let chosen = if self.to.ip().is_loopback() && self.to.is_ipv4() {
-            IpAddr::from([127, 0, 0, 1])
-        } else {
-            self.to.ip()
-        };
+        let chosen =
+            if self.to.ip().is_loopback() && self.to.is_ipv4() { IpAddr::from([127, 0, 0, 1]) } else { self.to.ip() };
         self.from == chosen
     }
 }
@@ -189,7 +186,7 @@ impl Stage {
         let before = time_waits();
         drop((client, child));
         wait_until("one more in TIME_WAIT", || time_waits() == before + 1);
-        self.ripens.push(ripens(from - MILLISECOND, monotonic()));
+        self.ripens.push(ripens(from.saturating_sub(MILLISECOND), monotonic()));
     }
 
     /// The connection ends with its server in TIME_WAIT.
