@@ -20,4 +20,5 @@ mod scale;
 mod sockets;
 mod ss;
 mod support;
+mod throwaway;
 mod walls;

@@ -23,16 +23,16 @@ use crate::support::{
     Pairs, eventually, in_private_netns, listen, observe, options, run, set_sysctl, start, wait_until,
 };
 
-fn address(text: &str) -> SocketAddr {
+pub(crate) fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-fn tcp() -> Socket {
+pub(crate) fn tcp() -> Socket {
     Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()
 }
 
 /// The errno's number, of a call that must fail.
-fn errno<T>(result: io::Result<T>) -> i32 {
+pub(crate) fn errno<T>(result: io::Result<T>) -> i32 {
     result.err().expect("the call is refused").raw_os_error().unwrap()
 }
 
@@ -185,14 +185,14 @@ fn on_request_every_call_that_makes_descriptors_is_told() {
 }
 
 /// Rows of a kind, once they count `count`; what the kernel refuses on its own account has no process of its own.
-fn counted(engine: &mut Engine, kind: FailureKind, count: u64) -> FailureRow {
+pub(crate) fn counted(engine: &mut Engine, kind: FailureKind, count: u64) -> FailureRow {
     eventually(engine, &format!("{count} of {kind:?}"), |snapshot| {
         snapshot.failures.iter().find(|row| row.key.kind == kind && row.count == count).cloned()
     })
 }
 
 /// The second word of a counter of the calling thread's namespace, by `nstat`'s names.
-fn kernel_counter(name: &str) -> u64 {
+pub(crate) fn kernel_counter(name: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/net/netstat").unwrap();
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
     let (names, values) = (lines.next().unwrap(), lines.next().unwrap());

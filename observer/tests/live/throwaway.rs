@@ -1,0 +1,175 @@
+//! Limits of the whole host, hit for real. Only a kernel that nobody else uses is fit for that: `cargo xtask vm` makes
+//! some; `cargo xtask test` leaves these tests out on the machine that it runs on.
+
+use std::{
+    fs,
+    io::{self, ErrorKind, Write as _},
+    net::TcpStream,
+    os::unix::fs::FileExt as _,
+    process::Command,
+};
+
+use observer::{engine::Engine, model::failure::FailureKind};
+use socket2::{Domain, Socket, Type};
+
+use crate::{
+    refusals::{address, counted, errno, kernel_counter, tcp},
+    sockets::skip,
+    support::{Pairs, eventually, in_private_netns, observe, wait_until},
+};
+
+/// Whether this kernel was booted for the tests alone; if not, that is told.
+fn is_for_us(test: &impl Fn()) -> bool {
+    let is = std::env::var_os("OBSERVER_VM").is_some();
+    if !is {
+        skip(test, "it changes limits of the whole host: `cargo xtask vm` runs it");
+    }
+    is
+}
+
+/// A sysctl of the whole host, opened in the first network namespace: others do not show it. What it was comes back.
+struct HostSysctl {
+    file: fs::File,
+    before: String,
+}
+
+impl HostSysctl {
+    fn open(name: &str) -> Self {
+        let path = format!("/proc/sys/{name}");
+        let before = fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {path}: {error}"));
+        Self { file: fs::OpenOptions::new().write(true).open(&path).unwrap(), before }
+    }
+
+    fn set(&self, value: &str) {
+        self.file.write_all_at(value.as_bytes(), 0).unwrap();
+    }
+}
+
+impl Drop for HostSysctl {
+    fn drop(&mut self) {
+        self.set(&self.before);
+    }
+}
+
+#[test]
+fn a_host_without_files_is_told_with_who_was_refused() {
+    if !is_for_us(&a_host_without_files_is_told_with_who_was_refused) {
+        return;
+    }
+    in_private_netns(|| {
+        let file_max = HostSysctl::open("fs/file-max");
+        let mut engine = observe();
+        file_max.set("1");
+        // Whoever may administer the system is never refused. The raw call changes this thread alone.
+        let refused = std::thread::spawn(|| {
+            let nobody = 65_534;
+            // SAFETY: the call has no pointers.
+            assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, nobody, nobody, nobody) }, 0);
+            (0..3).map(|_| errno(Socket::new(Domain::IPV4, Type::STREAM, None))).collect::<Vec<_>>()
+        });
+        let refused = refused.join().unwrap();
+        drop(file_max);
+        assert_eq!(refused, [libc::ENFILE; 3]);
+        let row = counted(&mut engine, FailureKind::HostFiles, 3);
+        assert_eq!((row.key.call, row.key.kind.errno()), (Some("socket"), Some("ENFILE")));
+        assert_eq!(row.key.process.unwrap().pid.0, std::process::id());
+    });
+}
+
+/// Connections whose data their servers do not take, until nothing more fits.
+fn stuffed(count: usize) -> (Pairs, Vec<TcpStream>) {
+    let mut pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", count);
+    let clients = std::mem::take(&mut pairs.clients);
+    for mut client in &clients {
+        client.set_nonblocking(true).unwrap();
+        loop {
+            match client.write(&[0; 4096]) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    (pairs, clients)
+}
+
+/// Waits until the kernel has counted `count`, and the engine the same.
+fn aborts_are_told(engine: &mut Engine, count: u64) {
+    wait_until("the kernel counts", || kernel_counter("TCPAbortOnMemory") == count);
+    let row = counted(engine, FailureKind::TcpMemory, count);
+    assert_eq!(row.what(), "connection aborted");
+}
+
+#[test]
+fn too_many_orphans_are_told() {
+    if !is_for_us(&too_many_orphans_are_told) {
+        return;
+    }
+    let max_orphans = HostSysctl::open("net/ipv4/tcp_max_orphans");
+    in_private_netns(move || {
+        let mut engine = observe();
+        let (pairs, clients) = stuffed(3);
+        max_orphans.set("0");
+        drop(clients);
+        aborts_are_told(&mut engine, 3);
+        drop((pairs, max_orphans));
+    });
+}
+
+#[test]
+fn too_much_memory_in_buffers_is_told() {
+    if !is_for_us(&too_much_memory_in_buffers_is_told) {
+        return;
+    }
+    let tcp_mem = HostSysctl::open("net/ipv4/tcp_mem");
+    in_private_netns(move || {
+        let mut engine = observe();
+        let (pairs, clients) = stuffed(3);
+        tcp_mem.set("1 1 1");
+        drop(clients);
+        aborts_are_told(&mut engine, 3);
+        drop((pairs, tcp_mem));
+    });
+}
+
+#[test]
+fn packets_that_a_full_connection_tracking_drops_are_told() {
+    if !is_for_us(&packets_that_a_full_connection_tracking_drops_are_told) {
+        return;
+    }
+    let max = HostSysctl::open("net/netfilter/nf_conntrack_max");
+    in_private_netns(move || {
+        let rules = "add table ip t; add chain ip t c { type filter hook output priority 0; }; add rule ip t c ct state new accept";
+        let output = Command::new("nft").arg(rules).output().expect("nft is needed (Debian package nftables)");
+        assert!(output.status.success(), "{output:?}");
+        let mut engine = observe();
+        let pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 4);
+        max.set("4");
+        let clients: Vec<Socket> = (0..3)
+            .map(|_| {
+                let client = tcp();
+                client.set_nonblocking(true).unwrap();
+                // A packet that is dropped on its way out is an error of connect(), or comes again.
+                let refused: io::Result<()> = client.connect(&address("127.0.0.1:7000").into());
+                assert!(matches!(errno(refused), libc::EINPROGRESS | libc::EPERM | libc::ENOBUFS));
+                client
+            })
+            .collect();
+        wait_until("the kernel drops", || dropped() > 0);
+        drop(clients);
+        eventually(&mut engine, "what the kernel has counted", |snapshot| {
+            let row = snapshot.failures.iter().find(|row| row.key.kind == FailureKind::Conntrack)?;
+            (row.count == dropped()).then_some(())
+        });
+        drop((pairs, max));
+    });
+}
+
+/// `drop` and `early_drop` of all CPUs.
+fn dropped() -> u64 {
+    let text = fs::read_to_string("/proc/thread-self/net/stat/nf_conntrack").unwrap();
+    let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let names = lines.next().unwrap();
+    let columns = ["drop", "early_drop"].map(|name| names.iter().position(|other| *other == name).unwrap());
+    lines.flat_map(|line| columns.map(|column| u64::from_str_radix(line[column], 16).unwrap())).sum()
+}
