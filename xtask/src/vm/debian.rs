@@ -37,7 +37,6 @@ const FRESH: Duration = Duration::from_hours(24);
 /// An apt that knows some suites and nothing else.
 pub(crate) struct Archive {
     dir: PathBuf,
-    arch: &'static str,
 }
 
 /// A package as the lists have it.
@@ -51,15 +50,16 @@ pub(crate) struct Package {
 
 impl Archive {
     /// Keeps its state in `dir`; `arch` is Debian's name of it.
-    pub(crate) fn open(dir: &Path, arch: &'static str, suites: &[Suite]) -> Result<Self> {
-        let archive = Self { dir: dir.to_owned(), arch };
-        for folder in ["preferences", "state/lists/partial", "cache/archives/partial"] {
+    pub(crate) fn open(dir: &Path, arch: &str, suites: &[Suite]) -> Result<Self> {
+        let archive = Self { dir: dir.to_owned() };
+        for folder in ["state/lists/partial", "cache/archives/partial"] {
             let folder = dir.join(folder);
             fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         }
         // No package counts as installed.
         archive.write("state/status", "")?;
         archive.write("sources.list", &sources(arch, suites)?)?;
+        archive.write("apt.conf", &configuration(dir, arch))?;
         Ok(archive)
     }
 
@@ -95,25 +95,9 @@ impl Archive {
     }
 
     fn apt(&self, program: &str) -> Command {
-        let at = |folder: &str| self.dir.join(folder).display().to_string();
         let mut command = Command::new(program);
-        for option in [
-            format!("Dir::Etc::sourcelist={}", at("sources.list")),
-            "Dir::Etc::sourceparts=-".to_owned(),
-            "Dir::Etc::preferences=/dev/null".to_owned(),
-            format!("Dir::Etc::preferencesparts={}", at("preferences")),
-            format!("Dir::State={}", at("state")),
-            format!("Dir::State::status={}", at("state/status")),
-            format!("Dir::Cache={}", at("cache")),
-            format!("APT::Architecture={}", self.arch),
-            format!("APT::Architectures={}", self.arch),
-            "Acquire::Languages=none".to_owned(),
-            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false".to_owned(),
-            // The user that downloads are handed to otherwise may not write to these folders.
-            "APT::Sandbox::User=".to_owned(),
-        ] {
-            command.args(["--option", &option]);
-        }
+        // On the command line it is read after the machine's own configuration.
+        command.arg("--config-file").arg(self.dir.join("apt.conf"));
         command
     }
 
@@ -131,6 +115,28 @@ fn extract_all(debs: &Path, dest: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The lines of an apt.conf that keeps apt to `dir`.
+fn configuration(dir: &Path, arch: &str) -> String {
+    let at = |folder: &str| dir.join(folder).display().to_string();
+    let options = [
+        ("Dir::Etc::sourcelist", at("sources.list")),
+        ("Dir::Etc::sourceparts", "/dev/null".to_owned()),
+        ("Dir::Etc::preferences", "/dev/null".to_owned()),
+        ("Dir::Etc::preferencesparts", "/dev/null".to_owned()),
+        ("Dir::State", at("state")),
+        ("Dir::State::status", at("state/status")),
+        ("Dir::Cache", at("cache")),
+        ("APT::Architecture", arch.to_owned()),
+        ("APT::Architectures", arch.to_owned()),
+        ("Acquire::Languages", "none".to_owned()),
+        ("Acquire::IndexTargets::deb::DEP-11::DefaultEnabled", "false".to_owned()),
+        // The user that downloads are handed to otherwise may not write to these folders.
+        ("APT::Sandbox::User", String::new()),
+    ];
+    let lines = options.map(|(name, value)| format!("{name} \"{value}\";\n"));
+    lines.concat()
 }
 
 /// The lines of a sources.list: the mirrors that this machine uses for its own packages.
