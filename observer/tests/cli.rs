@@ -66,7 +66,7 @@ fn snapshot_json_has_the_fields_of_schema_1() {
     assert_eq!(json["trust"]["scans_total"], 1);
     let hooks: Vec<&str> =
         json["trust"]["hooks"].as_array().unwrap().iter().map(|hook| hook["hook"].as_str().unwrap()).collect();
-    assert_eq!(hooks, ["state", "destroy", "connect", "accept", "scan", "holders"]);
+    assert_eq!(hooks, ["state", "destroy", "connect", "accept", "failures", "scan", "holders"]);
     let taken_at: jiff::Timestamp = json["taken_at"].as_str().unwrap().parse().unwrap();
     let scanned_at: jiff::Timestamp = json["trust"]["last_scan_at"].as_str().unwrap().parse().unwrap();
     assert!(scanned_at <= taken_at);

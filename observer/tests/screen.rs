@@ -126,7 +126,7 @@ impl Terminal {
     }
 }
 
-const MAIN_SCREEN: [&str; 4] = ["observer", "ESTAB", "raw_tp", "q quit"];
+const MAIN_SCREEN: [&str; 4] = ["observer", "ESTAB", "last scan", "q quit"];
 
 #[test]
 fn q_leaves_the_terminal_as_it_was() {

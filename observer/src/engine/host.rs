@@ -34,14 +34,17 @@ impl HostReader {
         }
     }
 
-    pub(super) fn read(&mut self, now: Instant) -> Host {
-        let processes = if now >= self.next_walk {
+    /// `holders` are asked too, however far they are from their limits.
+    pub(super) fn read(&mut self, now: Instant, holders: &[Pid]) -> Host {
+        if now >= self.next_walk {
             self.next_walk = now + WALK;
-            processes::nearest_to_limit(LISTED)
-        } else {
-            processes::read(&self.nearest)
-        };
-        self.nearest = processes.iter().map(|files| files.process.pid).collect();
+            let nearest = processes::nearest_to_limit(LISTED);
+            self.nearest = nearest.iter().map(|files| files.process.pid).collect();
+        }
+        let mut asked: Vec<Pid> = self.nearest.iter().chain(holders).copied().collect();
+        asked.sort_unstable();
+        asked.dedup();
+        let processes = processes::read(&asked);
         Host {
             kernel: self.kernel.clone(),
             files: files::read(),

@@ -40,6 +40,8 @@ const POLL: Duration = Duration::from_millis(25);
 const PUBLISH: Duration = Duration::from_millis(250);
 /// Between two looks at the processes' open files.
 const READ_HOST: Duration = Duration::from_secs(1);
+/// Processes with the most sockets, whose descriptors are counted.
+const HOLDERS: usize = 32;
 /// The shortest time between two searches for namespaces that events have named.
 const SEARCH: Duration = Duration::from_millis(100);
 /// Destinations listed of each endpoint in snapshots for the screen.
@@ -325,7 +327,7 @@ impl Engine {
         self.live.flush_diagnostics();
         self.missed = self.live.missed();
         let now = Instant::now();
-        self.model.set_host(self.host.read(now));
+        self.model.set_host(self.host.read(now, &self.model.top_holders(HOLDERS)));
         self.model.tick(self.started.elapsed());
         self.next_host = now + READ_HOST;
     }

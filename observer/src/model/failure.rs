@@ -251,6 +251,11 @@ impl FailureTable {
         self.exhausted.iter().filter_map(|(key, (_, per_second))| Some((self.groups.get(key)?, *per_second)))
     }
 
+    /// How often each group refused a process.
+    pub(super) fn by_process(&self) -> impl Iterator<Item = (Process, u64)> + '_ {
+        self.groups.values().filter_map(|row| Some((row.key.process?, row.count)))
+    }
+
     /// Since start, of all groups that ever were.
     pub(super) const fn total(&self) -> u64 {
         self.total

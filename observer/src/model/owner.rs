@@ -96,6 +96,11 @@ impl OwnerTable {
         Some(self.processes.get(owner.row()?)?.process)
     }
 
+    /// Every process that holds sockets, and how many.
+    pub(super) fn processes(&self) -> impl Iterator<Item = (Process, u32)> + '_ {
+        self.processes.iter().map(|(_, entry)| (entry.process, entry.sockets))
+    }
+
     /// Every endpoint with an owner and how many of its sockets that owner holds; `None` stands for orphans.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Option<Process>, u32)> + '_ {
         self.by_endpoint.iter().map(|((endpoint, owner), count)| (*endpoint, self.process(*owner), *count))

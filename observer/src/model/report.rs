@@ -13,9 +13,11 @@ use super::{
     failure::{Failed, FailureKind, FailureRow},
     headroom::PortUse,
     namespace::Namespace,
-    snapshot::{DestinationRow, Direction, EndpointKey, EndpointRow, NamespaceRow, OwnerRow, Snapshot, Totals},
+    snapshot::{
+        DestinationRow, Direction, EndpointKey, EndpointRow, NamespaceRow, OwnerRow, ProcessRow, Snapshot, Totals,
+    },
     trust::Hook,
-    units::{NetnsId, Process, StateCounts, TcpState},
+    units::{NetnsId, Pid, Process, StateCounts, TcpState},
 };
 
 /// Groups of failures in a snapshot.
@@ -57,9 +59,33 @@ impl Model {
             endpoints,
             host: self.host.clone(),
             trust: self.trust.clone(),
+            processes: self.process_rows(),
             failures: self.failure_rows(),
             failures_total: self.failures.total(),
         }
+    }
+
+    fn process_rows(&self) -> Vec<ProcessRow> {
+        let new = |process| ProcessRow { process, sockets: 0, files: None, failures: 0 };
+        let mut rows: FxHashMap<Pid, ProcessRow> = FxHashMap::default();
+        for (process, sockets) in self.owners.processes() {
+            rows.entry(process.pid).or_insert_with(|| new(process)).sockets = sockets;
+        }
+        for files in &self.host.processes {
+            rows.entry(files.process.pid).or_insert_with(|| new(files.process)).files = Some(*files);
+        }
+        for (process, count) in self.failures.by_process() {
+            rows.entry(process.pid).or_insert_with(|| new(process)).failures += count;
+        }
+        rows.into_values().collect()
+    }
+
+    /// The processes that hold the most sockets.
+    #[must_use]
+    pub fn top_holders(&self, most: usize) -> Vec<Pid> {
+        let mut holders: Vec<(u32, Pid)> = self.owners.processes().map(|(it, sockets)| (sockets, it.pid)).collect();
+        holders.sort_unstable_by_key(|holder| Reverse(*holder));
+        holders.into_iter().take(most).map(|(_, pid)| pid).collect()
     }
 
     /// The newest failures, with what is known of their processes now.

@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub namespaces: Vec<NamespaceRow>,
     /// Readings that belong to the whole host.
     pub host: Host,
+    /// Processes that hold sockets, or that are near to their limit of descriptors.
+    pub processes: Vec<ProcessRow>,
     /// What can run out, the most urgent first.
     pub walls: Vec<Wall>,
     /// What is likely to be wrong, and what to do about it.
@@ -245,6 +247,19 @@ pub struct ProcessFiles {
     pub soft_limit: Option<u64>,
     /// What it may raise that to without CAP_SYS_RESOURCE; `None` for unlimited.
     pub hard_limit: Option<u64>,
+}
+
+/// A process, with what it holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProcessRow {
+    /// The process.
+    pub process: Process,
+    /// TCP sockets that it holds, connected or connecting.
+    pub sockets: u32,
+    /// Its open files; `None` of those that were not asked.
+    pub files: Option<ProcessFiles>,
+    /// Calls that the kernel refused it.
+    pub failures: u64,
 }
 
 impl ProcessFiles {

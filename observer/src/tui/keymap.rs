@@ -74,8 +74,16 @@ pub(crate) const KEYMAP: &[Binding] = &[
     binding(&[key(KeyCode::BackTab)], Message::PreviousScreen, "The screen before.", None),
     binding(&[char('1')], Message::Show(Screen::Endpoints), "Endpoints: local addresses and their connections.", None),
     binding(&[char('2')], Message::Show(Screen::Destinations), "Destinations: ports that are left to each.", None),
-    binding(&[char('3')], Message::Show(Screen::Failures), "Failures: what the kernel refused, and to whom.", None),
-    binding(&[char('4')], Message::Show(Screen::Trust), "Trust: losses, scans and hooks.", None),
+    binding(&[char('3')], Message::Show(Screen::Processes), "Processes: who holds sockets and descriptors.", None),
+    binding(&[char('4')], Message::Show(Screen::Walls), "Walls: everything that can run out.", None),
+    binding(&[char('5')], Message::Show(Screen::Failures), "Failures: what the kernel refused, and to whom.", None),
+    binding(&[char('6')], Message::Show(Screen::Trust), "Trust: losses, scans and hooks.", None),
+    binding(
+        &[char('i'), key(KeyCode::Enter)],
+        Message::Explain,
+        "Explain every number of the row: what it is, where it comes from, what to do about it.",
+        Some("explain"),
+    ),
     binding(
         &[char('/')],
         Message::Filter,

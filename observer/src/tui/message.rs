@@ -20,6 +20,8 @@ pub(crate) enum Message {
     Close,
     TogglePause,
     Move(Move),
+    /// What the numbers of the selected row are.
+    Explain,
     /// Opens the line in which a filter is typed.
     Filter,
     /// A key within that line.

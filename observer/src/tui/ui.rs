@@ -6,7 +6,7 @@ use ratatui::layout::Rect;
 
 use super::{
     layout::{self, Areas},
-    message::{Effect, Message},
+    message::{Effect, Message, Move},
     prompt::Prompt,
     screen::{Screen, Screens},
     widget::{help, trust},
@@ -22,6 +22,8 @@ pub(crate) struct Ui {
     pub(crate) paused: Option<Arc<Snapshot>>,
     /// How far the help is scrolled, while it is open.
     pub(crate) help: Option<usize>,
+    /// Whether the selected row is explained.
+    pub(crate) explain: bool,
     /// The terminal.
     pub(crate) area: Rect,
     /// The engine has said nothing for so long.
@@ -35,6 +37,7 @@ impl Ui {
             prompt: Prompt::default(),
             paused: None,
             help: None,
+            explain: false,
             area,
             silence: Duration::ZERO,
         }
@@ -60,13 +63,24 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
                 Some(_) => None,
             }
         }
-        Message::Show(screen) => ui.screens.shown = screen,
-        Message::NextScreen => ui.screens.shown = ui.screens.shown.turned(1),
-        Message::PreviousScreen => ui.screens.shown = ui.screens.shown.turned(Screen::ALL.len() - 1),
+        Message::Show(screen) => (ui.screens.shown, ui.explain) = (screen, false),
+        Message::NextScreen => return update(ui, latest, Message::Show(ui.screens.shown.turned(1))),
+        Message::PreviousScreen => {
+            let before = ui.screens.shown.turned(Screen::ALL.len() - 1);
+            return update(ui, latest, Message::Show(before));
+        }
         Message::Filter => ui.prompt.open(),
         Message::Type(typed) => ui.prompt.update(typed),
         Message::ToggleHelp => ui.help = if ui.help.is_some() { None } else { Some(0) },
         Message::Close if ui.help.is_some() => ui.help = None,
+        Message::Close | Message::Explain if ui.explain => ui.explain = false,
+        // Without a row there is nothing to explain: the first one is chosen.
+        Message::Explain => {
+            if !ui.screens.has_cursor() {
+                update(ui, latest, Message::Move(Move::Down));
+            }
+            ui.explain = ui.screens.has_cursor();
+        }
         Message::Move(to) if ui.help.is_some() => {
             let page = usize::from(help::inner(ui.area).height);
             let lines = help::line_count(ui.area);

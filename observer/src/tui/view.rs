@@ -18,7 +18,7 @@ use super::{
     theme::Theme,
     ui::Ui,
     widget::{
-        header, headroom, help,
+        explain, header, headroom, help,
         parts::{self, Part},
         trust, walls,
     },
@@ -58,6 +58,10 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
         prompt(&ui.prompt, theme, areas.footer, buf);
     } else {
         footer(ui, theme, areas.footer, buf);
+    }
+    let explained = if ui.explain { ui.screens.explained(data, &ui.prompt.filter) } else { None };
+    if let Some(lines) = explained {
+        explain::view(ui.screens.shown.name(), &lines, theme, area, buf);
     }
     if let Some(top) = ui.help {
         help::view(top, theme, area, buf);

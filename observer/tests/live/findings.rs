@@ -101,6 +101,8 @@ fn a_range_that_is_mostly_reserved_is_found() {
 fn time_wait_at_one_destination_is_found() {
     in_private_netns(|| {
         set_sysctl("ipv4/ip_local_port_range", "40000 40099");
+        // On loopback connect() takes them over by default, once they are a second old.
+        set_sysctl("ipv4/tcp_tw_reuse", "0");
         let mut pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 40);
         assert_eq!(found(&observe().snapshot(1), FindingKind::TimeWaitAtOneDestination), None, "none is closed");
         pairs.clients.clear();

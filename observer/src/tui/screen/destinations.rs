@@ -6,11 +6,14 @@ use super::endpoints::{NAMESPACE, NAMESPACE_HELP, are_several};
 use crate::{
     model::{
         filter::{Filter, Subject},
-        headroom::PortUse,
+        headroom::{Level, PortUse},
         snapshot::{DestinationRow, Direction, Snapshot},
         units::{NetnsId, TcpState},
     },
-    tui::table::{Field, Source, Value},
+    tui::{
+        format,
+        table::{Field, Line, Source, Value},
+    },
 };
 
 /// The destinations of all local addresses.
@@ -47,6 +50,37 @@ impl Source for Destinations {
 
     fn nothing(_: &Snapshot) -> &'static str {
         "No process of this host has connected anywhere. Only clients take ports of the ephemeral range; servers do not."
+    }
+
+    fn explain(row: &DestinationRow, _: &Snapshot) -> Vec<Line> {
+        let Some(ports) = row.ports else { return Vec::new() };
+        let count = |count: u32| format::count(count.into());
+        let known = |number: Option<u32>| number.map_or_else(|| "?".to_owned(), count);
+        let sum = format!(
+            "{} left = {} in the range - {} reserved - {} blocked - {} in use - {} in TIME_WAIT",
+            known(ports.left()),
+            count(ports.range),
+            count(ports.reserved),
+            known(ports.blocked),
+            count(ports.used),
+            count(ports.time_wait),
+        );
+        let reusable = format!(
+            "{} more wait, and connect() takes them over (net.ipv4.tcp_tw_reuse)",
+            count(ports.time_wait_reusable)
+        );
+        let mut lines = vec![
+            Line::new("the sum", sum),
+            Line::new("TIME_WAIT", reusable),
+            Line::new("from", "__inet_hash_connect() in net/ipv4/inet_hashtables.c: the port that connect() chooses"),
+        ];
+        if ports.level() >= Level::Half {
+            lines.push(Line::new(
+                "the cliff",
+                "more than half is taken: connect() walks every second port in vain first, and is many times dearer",
+            ));
+        }
+        lines
     }
 
     fn has(field: &Column, data: &Snapshot) -> bool {

@@ -3,12 +3,20 @@
 mod destinations;
 mod endpoints;
 mod failures;
+mod processes;
 mod trust;
+mod walls;
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
-pub(crate) use self::{destinations::Destinations, endpoints::Endpoints, failures::Failures};
-use super::{message::Message, table::State, theme::Theme};
+pub(crate) use self::{
+    destinations::Destinations, endpoints::Endpoints, failures::Failures, processes::Processes, walls::Walls,
+};
+use super::{
+    message::Message,
+    table::{Line, State},
+    theme::Theme,
+};
 use crate::model::{filter::Filter, snapshot::Snapshot};
 
 /// A screen, by name.
@@ -17,18 +25,23 @@ pub(crate) enum Screen {
     #[default]
     Endpoints,
     Destinations,
+    Processes,
+    Walls,
     Failures,
     Trust,
 }
 
 impl Screen {
     /// In the order of their digits.
-    pub(crate) const ALL: [Self; 4] = [Self::Endpoints, Self::Destinations, Self::Failures, Self::Trust];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Endpoints, Self::Destinations, Self::Processes, Self::Walls, Self::Failures, Self::Trust];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Endpoints => "Endpoints",
             Self::Destinations => "Destinations",
+            Self::Processes => "Processes",
+            Self::Walls => "Walls",
             Self::Failures => "Failures",
             Self::Trust => "Trust",
         }
@@ -47,6 +60,8 @@ pub(crate) struct Screens {
     pub(crate) shown: Screen,
     pub(crate) endpoints: State<Endpoints>,
     pub(crate) destinations: State<Destinations>,
+    pub(crate) processes: State<Processes>,
+    pub(crate) walls: State<Walls>,
     pub(crate) failures: State<Failures>,
     pub(crate) trust: trust::State,
 }
@@ -57,6 +72,8 @@ impl Screens {
         match self.shown {
             Screen::Endpoints => self.endpoints.cursor.is_some(),
             Screen::Destinations => self.destinations.cursor.is_some(),
+            Screen::Processes => self.processes.cursor.is_some(),
+            Screen::Walls => self.walls.cursor.is_some(),
             Screen::Failures => self.failures.cursor.is_some(),
             Screen::Trust => false,
         }
@@ -66,6 +83,8 @@ impl Screens {
         match self.shown {
             Screen::Endpoints => self.endpoints.update(data, filter, area, message),
             Screen::Destinations => self.destinations.update(data, filter, area, message),
+            Screen::Processes => self.processes.update(data, filter, area, message),
+            Screen::Walls => self.walls.update(data, filter, area, message),
             Screen::Failures => self.failures.update(data, filter, area, message),
             Screen::Trust => self.trust.update(data, area, message),
         }
@@ -75,8 +94,22 @@ impl Screens {
         match self.shown {
             Screen::Endpoints => self.endpoints.view(data, filter, theme, area, buf),
             Screen::Destinations => self.destinations.view(data, filter, theme, area, buf),
+            Screen::Processes => self.processes.view(data, filter, theme, area, buf),
+            Screen::Walls => self.walls.view(data, filter, theme, area, buf),
             Screen::Failures => self.failures.view(data, filter, theme, area, buf),
             Screen::Trust => self.trust.view(data, theme, area, buf),
+        }
+    }
+
+    /// Every number of the selected row, with what it is.
+    pub(crate) fn explained(&self, data: &Snapshot, filter: &Filter) -> Option<Vec<Line>> {
+        match self.shown {
+            Screen::Endpoints => self.endpoints.explained(data, filter),
+            Screen::Destinations => self.destinations.explained(data, filter),
+            Screen::Processes => self.processes.explained(data, filter),
+            Screen::Walls => self.walls.explained(data, filter),
+            Screen::Failures => self.failures.explained(data, filter),
+            Screen::Trust => None,
         }
     }
 }

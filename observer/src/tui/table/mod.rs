@@ -9,7 +9,7 @@ use std::{cmp::Ordering, fmt::Debug};
 use ratatui::{
     buffer::Buffer,
     layout::{Constraint, Rect},
-    text::Line,
+    text,
     widgets::{Block, Borders, Cell, Paragraph, Row, Table, Widget, Wrap},
 };
 
@@ -52,9 +52,27 @@ pub(crate) trait Source: Sized + 'static {
     /// What to say where there are no rows.
     fn nothing(data: &Snapshot) -> &'static str;
 
+    /// Where the numbers of a row come from, beyond what the help says of their columns.
+    fn explain(_row: &Self::Row, _data: &Snapshot) -> Vec<Line> {
+        Vec::new()
+    }
+
     /// Whether a column says anything about these rows.
     fn has(_field: &Field<Self::Row>, _data: &Snapshot) -> bool {
         true
+    }
+}
+
+/// A line of an explanation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) label: &'static str,
+    pub(crate) text: String,
+}
+
+impl Line {
+    pub(crate) fn new(label: &'static str, text: impl Into<String>) -> Self {
+        Self { label, text: text.into() }
     }
 }
 
@@ -166,6 +184,23 @@ impl<S: Source> State<S> {
         Some(found.unwrap_or(cursor.index.min(last)))
     }
 
+    /// Every number of the selected row, with what it is.
+    pub(crate) fn explained(&self, data: &Snapshot, filter: &Filter) -> Option<Vec<Line>> {
+        let rows = self.sorted(data, filter);
+        let row = rows[self.position(&rows)?];
+        let fields = S::FIELDS.iter().filter(|field| field.kind != Kind::Picture && S::has(field, data));
+        let of_field = |field: &Field<S::Row>| {
+            Line::new(field.title(), format!("{}  {}", (field.get)(row, data).text(usize::MAX), field.help))
+        };
+        let mut lines: Vec<Line> = fields.map(of_field).collect();
+        let more = S::explain(row, data);
+        if !more.is_empty() {
+            lines.push(Line::new("", ""));
+            lines.extend(more);
+        }
+        Some(lines)
+    }
+
     pub(crate) fn view(&self, data: &Snapshot, filter: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
         let rows = self.sorted(data, filter);
         let selected = self.position(&rows);
@@ -173,7 +208,7 @@ impl<S: Source> State<S> {
         let visible = rows.iter().enumerate().skip(first).take(page(area));
 
         let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
-        let block = block.title(Line::styled(self.title(first, visible.len(), rows.len()), theme.title));
+        let block = block.title(text::Line::styled(self.title(first, visible.len(), rows.len()), theme.title));
         if rows.is_empty() {
             let inner = block.inner(area);
             block.render(area, buf);
@@ -235,11 +270,11 @@ fn room(index: usize, width: u16) -> usize {
     usize::from(width) - usize::from(index != 0)
 }
 
-fn aligned(index: usize, kind: Kind, text: String) -> Line<'static> {
+fn aligned(index: usize, kind: Kind, words: String) -> text::Line<'static> {
     match kind {
-        Kind::Text if index == 0 => Line::raw(text),
-        Kind::Text => Line::raw(format!(" {text}")),
-        Kind::Number | Kind::Picture => Line::raw(text).right_aligned(),
+        Kind::Text if index == 0 => text::Line::raw(words),
+        Kind::Text => text::Line::raw(format!(" {words}")),
+        Kind::Number | Kind::Picture => text::Line::raw(words).right_aligned(),
     }
 }
 

@@ -32,6 +32,8 @@ pub(crate) enum Value<'a> {
     Count(u64),
     /// A number that is not known.
     Unknown,
+    /// A place in an order, the first is 0; the first is the highest.
+    Rank(usize),
     Rate(f64),
     /// A part of a whole, 0 to 1.
     Part(f64),
@@ -62,6 +64,7 @@ impl Value<'_> {
             Self::Namespace(None, netns) => netns.0.to_string(),
             Self::Text(text) => format::cut_end(text, width),
             Self::Count(count) => format::count_within(*count, width),
+            Self::Rank(place) => (place + 1).to_string(),
             Self::Rate(rate) => format::rate(*rate),
             Self::Part(part) => format::percent(*part),
             Self::Time(Some(time)) => format::duration(*time),
@@ -84,6 +87,7 @@ impl Value<'_> {
             | Self::Direction(_)
             | Self::Namespace(..)
             | Self::Text(_)
+            | Self::Rank(_)
             | Self::Part(_)
             | Self::Minute(_) => false,
         }
@@ -110,6 +114,7 @@ impl Value<'_> {
             (Self::Direction(a), Self::Direction(b)) => a.cmp(b),
             (Self::Namespace(a, a_id), Self::Namespace(b, b_id)) => (a, a_id).cmp(&(b, b_id)),
             (Self::Text(a), Self::Text(b)) => a.cmp(b),
+            (Self::Rank(a), Self::Rank(b)) => b.cmp(a),
             (Self::Rate(a), Self::Rate(b)) | (Self::Part(a), Self::Part(b)) => a.total_cmp(b),
             // What is not in sight is farther than anything that is.
             (Self::Time(a), Self::Time(b)) => a.unwrap_or(Duration::MAX).cmp(&b.unwrap_or(Duration::MAX)),

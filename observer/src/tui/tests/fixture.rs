@@ -140,6 +140,7 @@ pub(super) fn empty() -> Snapshot {
             drift: Drift::default(),
             unseen_accepts: 0,
         },
+        processes: Vec::new(),
         failures: Vec::new(),
         failures_total: 0,
     }

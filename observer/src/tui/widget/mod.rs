@@ -1,5 +1,6 @@
 //! The parts around a screen.
 
+pub(crate) mod explain;
 pub(crate) mod gauge;
 pub(crate) mod header;
 pub(crate) mod headroom;

@@ -1,0 +1,120 @@
+//! Everything that can run out, the most urgent first.
+
+use super::endpoints::{NAMESPACE, NAMESPACE_HELP, are_several};
+use crate::{
+    model::{
+        filter::{Filter, Subject as Row},
+        snapshot::Snapshot,
+        wall::{Subject, Wall, WallKind},
+    },
+    tui::{
+        format,
+        table::{Field, Line, Source, Value},
+    },
+};
+
+/// The walls.
+#[derive(Debug)]
+pub(crate) struct Walls;
+
+impl Source for Walls {
+    type Row = Wall;
+    type Key = (WallKind, Subject);
+
+    const NAME: &'static str = "Walls";
+    const SORT: usize = URGENCY;
+    const FIELDS: &'static [Column] = FIELDS;
+
+    fn rows(data: &Snapshot) -> Vec<&Wall> {
+        data.walls.iter().collect()
+    }
+
+    fn key(row: &Wall) -> Self::Key {
+        (row.kind, row.subject)
+    }
+
+    fn passes(row: &Wall, filter: &Filter, _: &Snapshot) -> bool {
+        let addresses = match row.subject {
+            Subject::Destination { local_ip, remote, .. } => {
+                vec![(local_ip, None), (remote.ip(), Some(remote.port()))]
+            }
+            Subject::Listener { local, .. } => vec![(local.ip(), Some(local.port()))],
+            Subject::Host | Subject::Namespace(_) | Subject::Process(_) => Vec::new(),
+        };
+        filter.lets_through(&Row {
+            addresses: &addresses,
+            processes: row.process.as_slice(),
+            netns: row.subject.netns(),
+            netns_name: row.netns_name.as_deref(),
+            direction: None,
+            has_state: &|_| false,
+            text: row.about().name,
+        })
+    }
+
+    fn nothing(_: &Snapshot) -> &'static str {
+        "Nothing is known that could run out."
+    }
+
+    fn has(field: &Column, data: &Snapshot) -> bool {
+        field.title() != NAMESPACE || are_several(data.walls.iter().filter_map(|wall| wall.subject.netns()))
+    }
+
+    fn explain(row: &Wall, _: &Snapshot) -> Vec<Line> {
+        let about = row.about();
+        let maximum = row.practical_maximum().map_or_else(|| "no limit in practice".to_owned(), format::count);
+        vec![
+            Line::new("numbers", format!("{} of {maximum} {}", format::count(row.used), about.unit)),
+            Line::new("from", about.source),
+            Line::new("when full", about.refusal),
+            Line::new("raise it", about.remedy),
+            Line::new("risk", about.risk),
+        ]
+    }
+}
+
+type Column = Field<Wall>;
+
+/// Its place in the list.
+const URGENCY: usize = 3;
+
+const FIELDS: &[Column] = &[
+    Column::text(&["WALL"], "What can run out.", |row, _| Value::Text(row.about().name.to_owned())).width(17, 17, 18),
+    Column::text(
+        &["OF"],
+        "Whose it is: of the host, a namespace, a process, a listener, or towards a destination.",
+        |row, _| Value::Text(format::printable(&row.owner())),
+    )
+    .width(18, 40, 60)
+    .rank(1),
+    Column::text(&[NAMESPACE], NAMESPACE_HELP, |row, _| match row.subject.netns() {
+        Some(netns) => Value::Namespace(row.netns_name.as_deref(), netns),
+        None => Value::Text("–".to_owned()),
+    })
+    .width(11, 11, 16)
+    .rank(7),
+    Column::number(
+        &["URGENCY"],
+        "The place in the order of urgency: what is full within the hour by the time that is left, then the fullest.",
+        |row, data| Value::Rank(data.walls.iter().position(|wall| std::ptr::eq(wall, row)).unwrap_or(0)),
+    )
+    .width(9, 9, 9)
+    .rank(6),
+    Column::number(&["TAKEN"], "The part that is used.", |row, _| Value::Part(row.ratio())).width(7, 8, 8).rank(2),
+    Column::number(&["USED"], "How much is used.", |row, _| Value::Count(row.used)).width(10, 12, 14).rank(3),
+    Column::number(&["MAXIMUM"], "How much there can be.", |row, _| {
+        row.practical_maximum().map_or_else(|| Value::Text("none".to_owned()), Value::Count)
+    })
+    .width(10, 12, 14)
+    .rank(4),
+    Column::number(&["FULL IN"], "When it is full, at the slope of the last half minute.", |row, _| {
+        Value::Time(row.time_to_full())
+    })
+    .width(9, 12, 12)
+    .rank(5),
+    Column::number(&["HITS"], "How often it was hit, where the kernel counts that.", |row, _| {
+        row.hits.map_or_else(|| Value::Text("–".to_owned()), Value::Count)
+    })
+    .width(8, 9, 10)
+    .rank(8),
+];
