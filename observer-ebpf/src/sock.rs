@@ -217,8 +217,8 @@ impl Sock {
             // SAFETY: the helper takes no argument and has no failure.
             let now_ms = unsafe { bpf_ktime_get_ns() } / NS_PER_MS;
             // The stamp is cut to 32 bits and goes round every 49 days.
-            let age_ms = (now_ms as u32).wrapping_sub(stamp);
-            return now_ms.saturating_sub(u64::from(age_ms)) * NS_PER_MS;
+            let age_ms = now_ms.wrapping_sub(u64::from(stamp)) & u64::from(u32::MAX);
+            return now_ms.saturating_sub(age_ms) * NS_PER_MS;
         }
         u64::from(self.ptr.read::<u32>(offset!(tw_ts_recent_stamp)).unwrap_or(0)) * NS_PER_SEC
     }

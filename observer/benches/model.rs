@@ -11,7 +11,7 @@ use observer::model::{
     Model,
     event::{Binding, Event, Found, Identity},
     namespace::NamespaceReading,
-    units::{Comm, FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
+    units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
 };
 
 const NETNS: NetnsId = NetnsId(1);
@@ -60,7 +60,8 @@ fn life(n: u32) -> [Event; 6] {
 
 fn holding(sockets: u32) -> Model {
     let mut model = Model::default();
-    model.set_namespace(NETNS, NamespaceReading::default());
+    let port_range = Some(PortRange { low: 32_768, high: 60_999 });
+    model.set_namespace(NETNS, NamespaceReading { port_range, tcp_tw_reuse: Some(1), ..NamespaceReading::default() });
     model.begin_scan(NETNS);
     model.end_scan(Duration::ZERO);
     for n in 0..sockets {

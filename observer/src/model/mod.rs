@@ -52,11 +52,9 @@ use self::{
     wall::Trends,
 };
 
-/// What the model rests on.
-#[derive(Clone, Debug, Default)]
+/// What the model has to know of its source.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Basis {
-    /// The hooks that feed it.
-    pub hooks: Vec<HookStatus>,
     /// `CLOCK_MONOTONIC` at the time that is 0 for the model.
     pub started_at: Duration,
     /// The kernel side can read bind buckets: without them it is not known which ports are blocked.
@@ -99,10 +97,10 @@ pub struct Model {
 }
 
 impl Model {
-    /// Knows nothing yet.
+    /// Knows nothing yet; `hooks` are those that feed it.
     #[must_use]
-    pub fn new(basis: Basis) -> Self {
-        Self { trust: Trust { hooks: basis.hooks.clone(), ..Trust::default() }, basis, ..Self::default() }
+    pub fn new(hooks: Vec<HookStatus>, basis: Basis) -> Self {
+        Self { trust: Trust { hooks, ..Trust::default() }, basis, ..Self::default() }
     }
 
     /// Takes in one event. `now` is time since start and never goes back.

@@ -199,7 +199,7 @@ impl Model {
     /// Ports of a namespace that explicit binds block: known only where the kernel shows bind buckets and bound sockets,
     /// and once it has.
     fn blocked_ports(&self, namespace: &Namespace) -> Option<u32> {
-        let sees_bound = self.basis.hooks.iter().any(|it| it.hook == Hook::Holders && it.rung.is_some());
+        let sees_bound = self.trust.hooks.iter().any(|it| it.hook == Hook::Holders && it.rung.is_some());
         (namespace.scanned && self.basis.reads_buckets && sees_bound).then_some(namespace.ports.blocked)
     }
 

@@ -55,7 +55,7 @@ pub(super) fn check(scenario: &str, expected: &str) {
 /// A model that is told all there is to tell.
 pub(super) fn model() -> Model {
     let hooks = [Hook::Scan, Hook::Holders].map(|hook| HookStatus { hook, rung: Some(Rung::Iterator), failed: vec![] });
-    Model::new(Basis { hooks: hooks.into(), started_at: Duration::ZERO, reads_buckets: true })
+    Model::new(hooks.into(), Basis { started_at: Duration::ZERO, reads_buckets: true })
 }
 
 #[derive(Default)]
