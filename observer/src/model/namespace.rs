@@ -1,11 +1,13 @@
-//! Network namespaces: the port range that each has for itself.
+//! Network namespaces: what is read of each, and how they come and go.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::hash_map::Entry, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
+    Model,
     minis::Mini,
     ports::Ports,
-    units::{PortRange, TcpState},
+    socket::Socket,
+    units::{NetnsId, PortRange, SocketId, TcpState},
 };
 
 /// What was read of a namespace; `None` where it could not be read.
@@ -132,5 +134,57 @@ impl Namespace {
     pub(super) fn has_ports_of(&self, other: &NamespaceReading) -> bool {
         let rules = |it: &NamespaceReading| (it.port_range, it.tcp_tw_reuse, it.tcp_tw_reuse_delay);
         rules(&self.reading) == rules(other) && self.reading.reserved == other.reserved
+    }
+}
+
+impl Model {
+    /// Takes note of what a namespace was read to be.
+    pub fn set_namespace(&mut self, netns: NetnsId, reading: NamespaceReading) {
+        self.unread.remove(&netns);
+        let known = self.namespaces.entry(netns);
+        let is_new = matches!(known, Entry::Vacant(_));
+        let known = known.or_default();
+        let has_same_ports = !is_new && known.has_ports_of(&reading);
+        let before = std::mem::replace(&mut known.reading, reading);
+        if !is_new {
+            self.note_counters(netns, &before);
+        }
+        if !has_same_ports {
+            self.rebuild_ports(netns);
+        }
+    }
+
+    /// Namespaces that events or open files have named and nobody has read yet.
+    pub fn unread_namespaces(&self) -> impl Iterator<Item = NetnsId> + '_ {
+        self.unread.iter().copied()
+    }
+
+    /// The namespace is gone, and the kernel has ended what was in it.
+    pub fn forget_namespace(&mut self, netns: NetnsId) {
+        self.unread.remove(&netns);
+        let sockets: Vec<SocketId> = self.sockets_of(netns).map(|socket| socket.id).collect();
+        for id in sockets {
+            self.remove_socket(id);
+        }
+        for id in self.listeners.of_namespace(netns) {
+            self.remove_listener(id);
+        }
+        self.remove_minis(netns, |_| true);
+        self.unbind_all(|bound| bound.netns == netns);
+        self.destinations.retain(|row| self.endpoints.get(row.endpoint).key.netns != netns);
+        self.endpoints.retain(|row| row.key.netns != netns);
+        self.namespaces.remove(&netns);
+        self.early_binds.forget(netns);
+    }
+
+    pub(super) fn sockets_of(&self, netns: NetnsId) -> impl Iterator<Item = &Socket> {
+        self.sockets.iter().filter(move |socket| self.endpoints.get(socket.endpoint).key.netns == netns)
+    }
+
+    /// Takes note of a namespace that was named.
+    pub(super) fn note_namespace(&mut self, netns: NetnsId) {
+        if !self.namespaces.contains_key(&netns) {
+            self.unread.insert(netns);
+        }
     }
 }
