@@ -283,7 +283,7 @@ mod tests {
     const OWN: NetnsId = NetnsId(1);
 
     fn snapshot() -> Snapshot {
-        Model::new(Basis::default()).snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 0)
+        Model::new(Vec::new(), Basis::default()).snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 0)
     }
 
     fn wall(kind: WallKind, subject: Subject, used: u64, maximum: u64) -> Wall {

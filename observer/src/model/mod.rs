@@ -42,7 +42,7 @@ use self::{
     failure::{Failed, FailureKey, FailureTable},
     listener::ListenerTable,
     minis::MiniTable,
-    namespace::{Namespace, NamespaceReading},
+    namespace::Namespace,
     owner::{HolderPass, Owner, OwnerTable},
     ports::{Counted, Ripening},
     snapshot::{Direction, Host},
