@@ -19,16 +19,17 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
          make it larger, or run `observer snapshot`"
     );
     let mut engine = Engine::start(options)?;
-    let (publish, snapshots) = watch::channel(engine.snapshot_for_screen());
+    let (publish, snapshots) = watch::channel(engine.snapshot_for_screen(None));
+    let (ask, queries) = watch::channel(None);
     let engine = thread::Builder::new()
         .name("engine".to_owned())
-        .spawn(move || engine.run(&publish))
+        .spawn(move || engine.run(&publish, queries))
         .context("start the engine's thread")?;
     let ended = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the screen")?
-        .block_on(tui::run(snapshots, tui::Options::from_env()));
+        .block_on(tui::run(snapshots, ask, tui::Options::from_env()));
     // The screen let go of its receiver: the engine ends at its next look. Its own error says more than the screen's.
     engine.join().map_err(|_| anyhow!("the engine panicked: please report this"))??;
     Ok(match ended? {

@@ -267,6 +267,39 @@ fn panic_behind_the_screen(signal: &std::path::Path) {
         panic!("the engine's fault");
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let ended = runtime.block_on(observer::tui::run(snapshots, observer::tui::Options { color: true }));
+    let ended = runtime.block_on(observer::tui::run(
+        snapshots,
+        tokio::sync::watch::channel(None).0,
+        observer::tui::Options { color: true },
+    ));
     assert!(matches!(ended, Ok(observer::tui::Ended::Quit)), "{ended:?}");
+}
+
+#[test]
+fn every_screen_is_reached_by_its_digit_and_left_by_another() {
+    let mut terminal = Terminal::observer(160, 50);
+    terminal.wait_for_words(&MAIN_SCREEN);
+    for (digit, words) in [
+        ("2", [">2 Destinations", "Destinations"]),
+        ("3", [">3 Processes", "DESCRIPTORS"]),
+        ("4", [">4 Connections", "Connections"]),
+        ("5", [">5 Walls", "open files"]),
+        ("6", [">6 Failures", "Failures"]),
+        ("7", [">7 Trust", "HOOKS"]),
+        ("\t", [">1 Endpoints", "ESTAB"]),
+        ("\x1b[Z", [">7 Trust", "LOSSES"]),
+        ("3", [">3 Processes", "DESCRIPTORS"]),
+        // Explained, and closed again.
+        ("i", ["SOFT LIMIT", "Esc closes"]),
+        ("\x1b", [">3 Processes", "explain"]),
+        // Filtered, and given up.
+        ("/comm:nobody", ["filter comm:nobody", "No row passes the filter."]),
+        ("\x1b", [">3 Processes", "explain"]),
+    ] {
+        terminal.press(digit);
+        terminal.wait_for_words(&words);
+    }
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0);
+    terminal.is_restored();
 }

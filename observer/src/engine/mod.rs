@@ -21,6 +21,7 @@ use crate::{
     model::{
         Basis, Model,
         event::Event,
+        query::Query,
         snapshot::Snapshot,
         trust::{Hook, Losses, ScanSummary},
         units::NetnsId,
@@ -46,6 +47,8 @@ const HOLDERS: usize = 32;
 const SEARCH: Duration = Duration::from_millis(100);
 /// Destinations listed of each endpoint in snapshots for the screen.
 const DESTINATIONS_ON_SCREEN: usize = 32;
+/// Single connections listed in snapshots for the screen: nobody scrolls further.
+const CONNECTIONS_ON_SCREEN: usize = 1_000;
 
 /// Which network namespaces are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,12 +187,19 @@ impl Engine {
     }
 
     /// Polls and publishes until nobody listens any more.
-    pub fn run(mut self, publish: &watch::Sender<Arc<Snapshot>>) -> anyhow::Result<()> {
+    pub fn run(
+        mut self,
+        publish: &watch::Sender<Arc<Snapshot>>,
+        mut queries: watch::Receiver<Option<Query>>,
+    ) -> anyhow::Result<()> {
         let mut next_publish = Instant::now();
         while !publish.is_closed() {
             self.poll()?;
-            if Instant::now() >= next_publish {
-                publish.send_replace(self.snapshot_for_screen());
+            // Whoever asks waits for the answer.
+            let is_asked = queries.has_changed().unwrap_or(false);
+            if is_asked || Instant::now() >= next_publish {
+                let query = queries.borrow_and_update().clone();
+                publish.send_replace(self.snapshot_for_screen(query.as_ref()));
                 next_publish = Instant::now() + PUBLISH;
             }
             thread::sleep(POLL);
@@ -199,8 +209,11 @@ impl Engine {
 
     /// Everything as it is now, with as many destinations as a screen can show.
     #[must_use]
-    pub fn snapshot_for_screen(&mut self) -> Arc<Snapshot> {
-        Arc::new(self.snapshot(DESTINATIONS_ON_SCREEN))
+    pub fn snapshot_for_screen(&mut self, query: Option<&Query>) -> Arc<Snapshot> {
+        let mut snapshot = self.snapshot(DESTINATIONS_ON_SCREEN);
+        let now = snapshot.uptime;
+        snapshot.connections = query.map(|query| self.model.connections(query, now, CONNECTIONS_ON_SCREEN));
+        Arc::new(snapshot)
     }
 
     /// Scans the kernel's tables of every namespace now.

@@ -76,7 +76,7 @@ impl MiniTable {
         self.slots.iter_mut().map(|(index, mini)| (narrow(index), mini))
     }
 
-    fn iter(&self) -> impl Iterator<Item = (u32, &Mini)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Mini)> {
         self.slots.iter().map(|(index, mini)| (narrow(index), mini))
     }
 

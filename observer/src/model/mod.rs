@@ -21,6 +21,7 @@ mod minis;
 pub mod namespace;
 mod owner;
 mod ports;
+pub mod query;
 mod reconcile;
 mod refusals;
 mod report;
@@ -318,6 +319,7 @@ impl Model {
                 state,
                 owner: Owner::UNKNOWN,
                 held_in_pass: self.holder_pass.number,
+                born: self.was_scanned(netns).then(|| u32::try_from(self.now.as_secs()).unwrap_or(u32::MAX)),
                 acceptance: Acceptance::Settled,
                 is_guess: false,
                 is_explicit: false,

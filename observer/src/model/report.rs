@@ -60,6 +60,7 @@ impl Model {
             host: self.host.clone(),
             trust: self.trust.clone(),
             processes: self.process_rows(),
+            connections: None,
             failures: self.failure_rows(),
             failures_total: self.failures.total(),
         }

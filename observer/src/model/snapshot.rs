@@ -11,6 +11,7 @@ use super::{
     finding::Finding,
     headroom::PortUse,
     history::History,
+    query::Connections,
     trust::Trust,
     units::{NetnsId, PortRange, Process, StateCounts},
     wall::Wall,
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub host: Host,
     /// Processes that hold sockets, or that are near to their limit of descriptors.
     pub processes: Vec<ProcessRow>,
+    /// The single connections that were asked for.
+    pub connections: Option<Connections>,
     /// What can run out, the most urgent first.
     pub walls: Vec<Wall>,
     /// What is likely to be wrong, and what to do about it.

@@ -28,6 +28,8 @@ pub(super) struct Socket {
     pub(super) owner: Owner,
     /// The last pass over open files that saw its owner hold it.
     pub(super) held_in_pass: u8,
+    /// Seconds since start; `None` if it was there before.
+    pub(super) born: Option<u32>,
     /// What is known of its acceptance.
     pub(super) acceptance: Acceptance,
     /// Its birth was lost, and its direction is a guess until a scan shows it.

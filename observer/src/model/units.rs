@@ -65,7 +65,7 @@ impl fmt::Debug for Comm {
 
 /// {local ip, local port, remote ip, remote port}: what identifies a TCP connection within a network namespace.
 /// v4-mapped IPv6 addresses appear as IPv4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FourTuple {
     /// Local address; unspecified for a listener on every address.
     pub local_ip: IpAddr,

@@ -20,6 +20,8 @@ pub(crate) enum Message {
     Close,
     TogglePause,
     Move(Move),
+    /// The connections of the selected row.
+    Enter,
     /// What the numbers of the selected row are.
     Explain,
     /// Opens the line in which a filter is typed.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! keys, signals ─▶ keymap ─▶ Message ─▶ update(&mut Ui, …) ─▶ Effect ─▶ this loop
+//! engine ◀─ Query ─ Ui                (single connections, while they are shown)
 //! engine ────────▶ Arc<Snapshot> ─────▶ view(&Ui, &Snapshot, &Theme, …) ─▶ terminal
 //! ```
 //!
@@ -50,7 +51,7 @@ use self::{
     theme::Theme,
     ui::Ui,
 };
-use crate::model::snapshot::Snapshot;
+use crate::model::{query::Query, snapshot::Snapshot};
 
 /// 20 frames a second: smooth to the eye, and cheap over a slow line.
 const FRAME: Duration = Duration::from_millis(50);
@@ -101,11 +102,15 @@ pub enum Error {
 /// Shows snapshots until the user quits. The terminal is as it was before when this returns.
 ///
 /// Writing to a terminal that does not read blocks: the engine belongs on another thread.
-pub async fn run(snapshots: watch::Receiver<Arc<Snapshot>>, options: Options) -> Result<Ended, Error> {
+pub async fn run(
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    ask: watch::Sender<Option<Query>>,
+    options: Options,
+) -> Result<Ended, Error> {
     // Before the terminal is touched: from here on no signal ends the program behind our back.
     let signals = Signals::new()?;
     let screen = Screen::enter()?;
-    match converse(snapshots, options, signals, screen).await {
+    match converse(snapshots, ask, options, signals, screen).await {
         Err(Error::Terminal(error)) if terminal::is_gone(&error) => Ok(Ended::TerminalGone),
         ended => ended,
     }
@@ -113,6 +118,7 @@ pub async fn run(snapshots: watch::Receiver<Arc<Snapshot>>, options: Options) ->
 
 async fn converse(
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    ask: watch::Sender<Option<Query>>,
     options: Options,
     mut signals: Signals,
     mut screen: Screen,
@@ -174,7 +180,14 @@ async fn converse(
         };
         dirty = true;
         let Some(message) = message else { continue };
-        match ui::update(&mut ui, &latest, message) {
+        let effect = ui::update(&mut ui, &latest, message);
+        ask.send_if_modified(|asked| {
+            let query = ui.query();
+            let is_new = *asked != query;
+            *asked = query;
+            is_new
+        });
+        match effect {
             Effect::None => {}
             Effect::Quit => return Ok(Ended::Quit),
             Effect::Redraw => screen.redraw()?,

@@ -11,7 +11,10 @@ use super::{
     screen::{Screen, Screens},
     widget::{help, trust},
 };
-use crate::model::snapshot::Snapshot;
+use crate::model::{
+    query::{Of, Query},
+    snapshot::Snapshot,
+};
 
 /// What the user chose to see, and how.
 #[derive(Debug)]
@@ -43,6 +46,12 @@ impl Ui {
         }
     }
 
+    /// What the engine is to be asked for.
+    pub(crate) fn query(&self) -> Option<Query> {
+        (self.screens.shown == Screen::Connections)
+            .then(|| Query { of: self.screens.of, filter: self.prompt.filter.clone() })
+    }
+
     /// The snapshot to be drawn.
     pub(crate) fn shown<'a>(&'a self, latest: &'a Snapshot) -> &'a Snapshot {
         self.paused.as_deref().unwrap_or(latest)
@@ -63,7 +72,10 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
                 Some(_) => None,
             }
         }
-        Message::Show(screen) => (ui.screens.shown, ui.explain) = (screen, false),
+        Message::Show(screen) => {
+            (ui.screens.shown, ui.explain) = (screen, false);
+            (ui.screens.of, ui.screens.from) = (Of::All, None);
+        }
         Message::NextScreen => return update(ui, latest, Message::Show(ui.screens.shown.turned(1))),
         Message::PreviousScreen => {
             let before = ui.screens.shown.turned(Screen::ALL.len() - 1);
@@ -86,8 +98,16 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
             let lines = help::line_count(ui.area);
             ui.help = ui.help.map(|top| help::scrolled(top, to, page, lines));
         }
-        // What was done last is undone first: a row, then the filter.
-        Message::Close if !ui.screens.has_cursor() => ui.prompt.clear(),
+        Message::Enter => {
+            if !ui.screens.has_cursor() {
+                update(ui, latest, Message::Move(Move::Down));
+            }
+            let data = ui.paused.as_deref().unwrap_or(latest);
+            ui.screens.enter(data, &ui.prompt.filter);
+        }
+        // What was done last is undone first: a row, then the filter, then the way here.
+        Message::Close if !ui.screens.has_cursor() && !ui.prompt.text.is_empty() => ui.prompt.clear(),
+        Message::Close if !ui.screens.has_cursor() && ui.screens.leave() => {}
         Message::Move(_) | Message::Close | Message::NextSort | Message::ReverseSort => {
             let data = ui.paused.as_deref().unwrap_or(latest);
             let areas = Areas::of(

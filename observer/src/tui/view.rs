@@ -14,7 +14,7 @@ use super::{
     layout::{self, Areas, Headroom, MIN_HEIGHT, MIN_WIDTH, Walls},
     message::Message,
     prompt::Prompt,
-    screen::Screen,
+    screen::{Screen, Screens},
     theme::Theme,
     ui::Ui,
     widget::{
@@ -23,7 +23,7 @@ use super::{
         trust, walls,
     },
 };
-use crate::model::snapshot::Snapshot;
+use crate::model::{query::Of, snapshot::Snapshot};
 
 /// An engine that publishes at least once a second is worth a word when it does not.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -43,6 +43,9 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
         trust::banner(&alarm, theme, areas.banner, buf);
     }
     tabs(ui.screens.shown, theme, areas.tabs, buf);
+    if ui.screens.shown == Screen::Connections {
+        subject(&ui.screens, data, theme, areas.tabs, buf);
+    }
     ui.screens.view(data, &ui.prompt.filter, theme, areas.screen, buf);
     match areas.headroom {
         Headroom::None => {}
@@ -68,17 +71,33 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     }
 }
 
+/// Whose connections are shown, and how many there are, in place of the other screens' names.
+fn subject(screens: &Screens, data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let whose = match screens.of {
+        Of::All => return,
+        Of::Endpoint(key) => format!("of {}", format::address(key.local_ip, key.local_port)),
+        Of::Destination { local_ip, remote, .. } => format!("{local_ip} → {remote}"),
+        Of::Process(pid) => format!("of process {}", pid.0),
+    };
+    let count =
+        data.connections.as_ref().map_or_else(String::new, |it| format!(": {}", format::count(it.matching as u64)));
+    let blank = " ".repeat(area.width.into());
+    Span::raw(blank).render(area, buf);
+    let text = format!(">4 Connections {whose}{count}   Esc goes back");
+    Span::styled(format::cut_end(&text, area.width.into()), theme.title).render(area, buf);
+}
+
 /// The screens with their digits; the one that is shown is never left out.
 fn tabs(shown: Screen, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let tab = |(place, screen): (usize, &Screen)| {
         let name = screen.name();
         if *screen == shown {
-            Part::new(0, vec![Span::styled(format!("[{place} {name}]"), theme.title)])
+            Part::new(0, vec![Span::styled(format!(">{place} {name}"), theme.title)])
         } else {
-            Part::new(place, vec![Span::raw(format!(" {place} {name} "))])
+            Part::new(place, vec![Span::raw(format!("{place} {name}"))])
         }
     };
-    parts::fit((1..).zip(&Screen::ALL).map(tab).collect(), "", area.width).render(area, buf);
+    parts::fit((1..).zip(&Screen::ALL).map(tab).collect(), " ", area.width).render(area, buf);
 }
 
 fn badge(ui: &Ui, latest: &Snapshot, theme: &Theme, header: Rect, buf: &mut Buffer) {

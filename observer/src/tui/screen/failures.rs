@@ -72,7 +72,7 @@ const FIELDS: &[Column] = &[
         |row, _| Value::Text(row.what()),
     )
     .width(20, 24, 26),
-    Column::number(&["AGO"], "How long ago it happened last.", |row, data| {
+    Column::time(&["AGO"], "How long ago it happened last.", |row, data| {
         Value::Time(Some(data.uptime.saturating_sub(row.last_at)))
     })
     .width(8, 8, 10)

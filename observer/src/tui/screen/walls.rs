@@ -107,7 +107,7 @@ const FIELDS: &[Column] = &[
     })
     .width(10, 12, 14)
     .rank(4),
-    Column::number(&["FULL IN"], "When it is full, at the slope of the last half minute.", |row, _| {
+    Column::time(&["FULL IN"], "When it is full, at the slope of the last half minute.", |row, _| {
         Value::Time(row.time_to_full())
     })
     .width(9, 12, 12)

@@ -10,6 +10,8 @@ pub(crate) enum Kind {
     Text,
     /// To the right, the highest first.
     Number,
+    /// To the right, the shortest first.
+    Time,
     /// A picture has no order.
     Picture,
 }
@@ -45,6 +47,11 @@ impl<R> Field<R> {
     /// A column of numbers, ten wide.
     pub(crate) const fn number(titles: &'static [&'static str], help: &'static str, get: Get<R>) -> Self {
         Self { titles, help, kind: Kind::Number, min: 10, comfort: 10, max: 10, from: 0, rank: 0, get }
+    }
+
+    /// A column of times.
+    pub(crate) const fn time(titles: &'static [&'static str], help: &'static str, get: Get<R>) -> Self {
+        Self { titles, help, kind: Kind::Time, min: 10, comfort: 10, max: 10, from: 0, rank: 0, get }
     }
 
     /// A column of pictures.

@@ -184,10 +184,15 @@ impl<S: Source> State<S> {
         Some(found.unwrap_or(cursor.index.min(last)))
     }
 
+    /// The selected row.
+    pub(crate) fn selected<'a>(&self, data: &'a Snapshot, filter: &Filter) -> Option<&'a S::Row> {
+        let rows = self.sorted(data, filter);
+        self.position(&rows).map(|index| rows[index])
+    }
+
     /// Every number of the selected row, with what it is.
     pub(crate) fn explained(&self, data: &Snapshot, filter: &Filter) -> Option<Vec<Line>> {
-        let rows = self.sorted(data, filter);
-        let row = rows[self.position(&rows)?];
+        let row = self.selected(data, filter)?;
         let fields = S::FIELDS.iter().filter(|field| field.kind != Kind::Picture && S::has(field, data));
         let of_field = |field: &Field<S::Row>| {
             Line::new(field.title(), format!("{}  {}", (field.get)(row, data).text(usize::MAX), field.help))
@@ -238,6 +243,8 @@ impl<S: Source> State<S> {
         let order = match (self.field().kind, self.is_descending()) {
             (Kind::Number, true) => "highest first",
             (Kind::Number, false) => "lowest first",
+            (Kind::Time, false) => "shortest first",
+            (Kind::Time, true) => "longest first",
             (_, true) => "last first",
             (_, false) => "in order",
         };
@@ -256,7 +263,7 @@ impl<S: Source> State<S> {
         // The arrow of a number takes the space before the column.
         Cell::from(match field.kind {
             Kind::Text => aligned(index, field.kind, format!("{title}{arrow}")),
-            Kind::Number | Kind::Picture => aligned(index, field.kind, format!("{arrow}{title}")),
+            Kind::Number | Kind::Time | Kind::Picture => aligned(index, field.kind, format!("{arrow}{title}")),
         })
     }
 }
@@ -274,7 +281,7 @@ fn aligned(index: usize, kind: Kind, words: String) -> text::Line<'static> {
     match kind {
         Kind::Text if index == 0 => text::Line::raw(words),
         Kind::Text => text::Line::raw(format!(" {words}")),
-        Kind::Number | Kind::Picture => text::Line::raw(words).right_aligned(),
+        Kind::Number | Kind::Time | Kind::Picture => text::Line::raw(words).right_aligned(),
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) enum Value<'a> {
     Endpoint(&'a EndpointRow),
     /// A local ip and where it is connected to.
     Towards(IpAddr, SocketAddr),
+    /// An address and a port.
+    Address(IpAddr, u16),
     /// Command name and pid.
     Process(Option<(String, u32)>),
     /// Sockets that only the kernel still holds.
@@ -55,6 +57,7 @@ impl Value<'_> {
         match self {
             Self::Endpoint(row) => endpoint(row, width),
             Self::Towards(local, remote) => format::towards(*local, *remote, width),
+            Self::Address(ip, port) => format::cut_middle(&format::address(*ip, Some(*port)), width),
             Self::Process(Some((comm, pid))) => format::process(comm, *pid, width),
             Self::Process(None) | Self::Unknown => "?".to_owned(),
             Self::Orphans => "(closed)".to_owned(),
@@ -67,7 +70,11 @@ impl Value<'_> {
             Self::Rank(place) => (place + 1).to_string(),
             Self::Rate(rate) => format::rate(*rate),
             Self::Part(part) => format::percent(*part),
-            Self::Time(Some(time)) => format::duration(*time),
+            Self::Time(Some(time)) if time.is_zero() => "now".to_owned(),
+            Self::Time(Some(time)) => {
+                let long = format::duration(*time);
+                if format::text_width(&long) <= width { long } else { format::forecast(*time) }
+            }
             Self::Time(None) => "–".to_owned(),
             Self::Listening => "LISTEN".to_owned(),
             Self::Minute(history) => sparkline(history, width),
@@ -84,6 +91,7 @@ impl Value<'_> {
             Self::Listening | Self::Orphans | Self::Unknown => true,
             Self::Endpoint(_)
             | Self::Towards(..)
+            | Self::Address(..)
             | Self::Direction(_)
             | Self::Namespace(..)
             | Self::Text(_)
@@ -107,6 +115,7 @@ impl Value<'_> {
         match (self, other) {
             (Self::Endpoint(a), Self::Endpoint(b)) => place(&a.key).cmp(&place(&b.key)),
             (Self::Towards(a, a_remote), Self::Towards(b, b_remote)) => (a, a_remote).cmp(&(b, b_remote)),
+            (Self::Address(a, a_port), Self::Address(b, b_port)) => (a, a_port).cmp(&(b, b_port)),
             // Rows without a process go to the end.
             (Self::Orphans, Self::Process(_)) => Ordering::Greater,
             (Self::Process(_), Self::Orphans) => Ordering::Less,

@@ -10,14 +10,17 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 use crate::{
     model::{
+        event::Queues,
+        failure::{Failed, FailureKey, FailureKind, FailureRow, Local},
         finding::{Finding, FindingKind},
         headroom::PortUse,
+        query::{ConnectionRow, Connections, Query},
         snapshot::{
-            DestinationRow, Direction, EndpointKey, EndpointRow, FileUse, Host, NamespaceRow, ProcessFiles, Snapshot,
-            Totals,
+            DestinationRow, Direction, EndpointKey, EndpointRow, FileUse, Host, NamespaceRow, ProcessFiles, ProcessRow,
+            Snapshot, Totals,
         },
         trust::{Drift, FailedRung, Hook, HookStatus, Losses, Rung, ScanSummary, Trust},
-        units::{NetnsId, Pid, PortRange, Process, SocketId, StateCounts, TcpState},
+        units::{FourTuple, NetnsId, Pid, PortRange, Process, SocketId, StateCounts, TcpState},
         wall::{Subject, Wall, WallKind},
     },
     tui::{theme::Theme, ui::Ui, view},
@@ -141,6 +144,7 @@ pub(super) fn empty() -> Snapshot {
             unseen_accepts: 0,
         },
         processes: Vec::new(),
+        connections: None,
         failures: Vec::new(),
         failures_total: 0,
     }
@@ -199,7 +203,82 @@ pub(super) fn busy() -> Snapshot {
     data.host.files = Some(FileUse { allocated: 94_208, max: 1_048_576 });
     data.walls = walls();
     data.trust.events_per_second = 4_816.0;
+    data.processes = processes(&data);
+    data.failures = failures();
+    data.failures_total = 1_403;
+    data.connections = Some(connections());
     data
+}
+
+fn processes(data: &Snapshot) -> Vec<ProcessRow> {
+    let files = data.host.processes.first().copied();
+    let row =
+        |pid, comm, sockets, files, failures| ProcessRow { process: process(pid, comm), sockets, files, failures };
+    vec![
+        row(1_234_567, "nginx", 70_007, files, 0),
+        row(4_242, "load-generator", 20_015, None, 1_400),
+        row(812, "sshd", 0, None, 0),
+    ]
+}
+
+fn failures() -> Vec<FailureRow> {
+    let full =
+        PortUse { range: 28_232, reserved: 0, blocked: Some(2), used: 8_830, time_wait: 19_400, time_wait_reusable: 0 };
+    let key = |kind, call, by, local: &str, port, remote: Option<&str>| FailureKey {
+        kind,
+        netns: NETNS,
+        call,
+        process: by,
+        local: Some(Local { ip: local.parse().unwrap(), port }),
+        remote: remote.map(|remote| remote.parse().unwrap()),
+    };
+    let seconds = Duration::from_secs;
+    let row = |key, count, last_at, failed| FailureRow { key, count, first_at: seconds(60), last_at, failed };
+    let client = Some(process(4_242, "load-generator"));
+    let server = Some(process(1_234_567, "nginx"));
+    let queues = Queues { accept: 129, syn: 3, limit: 128, drops: 3 };
+    vec![
+        row(
+            key(FailureKind::PortsExhausted, Some("connect"), client, "10.0.0.5", 0, Some("10.0.0.9:5432")),
+            1_400,
+            seconds(3_724),
+            Failed::Ports(full),
+        ),
+        row(
+            key(FailureKind::AcceptQueue, None, server, "127.0.0.1", 8_080, None),
+            3,
+            seconds(3_600),
+            Failed::Queues(queues),
+        ),
+    ]
+}
+
+fn connections() -> Connections {
+    let row = |port, remote: &str, state, owner, age| ConnectionRow {
+        netns: NETNS,
+        netns_name: None,
+        tuple: FourTuple {
+            local_ip: [127, 0, 0, 1].into(),
+            local_port: port,
+            remote_ip: remote.parse::<SocketAddr>().unwrap().ip(),
+            remote_port: remote.parse::<SocketAddr>().unwrap().port(),
+        },
+        direction: Direction::Inbound,
+        state,
+        owner,
+        is_orphan: false,
+        age,
+    };
+    let nginx = Some(process(1_234_567, "nginx"));
+    Connections {
+        query: Query::default(),
+        rows: vec![
+            row(8_080, "127.0.0.1:40000", TcpState::Established, nginx, Some(Duration::from_secs(5))),
+            row(8_080, "127.0.0.1:40001", TcpState::CloseWait, nginx, Some(Duration::from_secs(75))),
+            row(8_080, "127.0.0.1:40002", TcpState::TimeWait, None, None),
+        ],
+        matching: 70_009,
+    }
 }
 
 /// What a busy host can run out of, the most urgent first.

@@ -9,6 +9,8 @@ use crate::{
     model::snapshot::Snapshot,
     tui::{
         message::{Message, Move},
+        prompt::Typed,
+        screen::Screen,
         ui::update,
     },
 };
@@ -138,4 +140,38 @@ fn no_size_panics() {
             }
         }
     }
+}
+
+#[test]
+fn every_other_screen() {
+    for screen in &Screen::ALL[1..] {
+        let name = screen.name().to_lowercase();
+        let show = [Message::Show(*screen)];
+        assert_snapshot!(format!("{name}_80x24"), shot_after(&show, busy(), SMALL));
+        assert_snapshot!(format!("{name}_160x50"), shot_after(&show, busy(), LARGE));
+        assert_snapshot!(format!("{name}_empty_80x24"), shot_after(&show, empty(), SMALL));
+    }
+}
+
+#[test]
+fn a_row_is_explained() {
+    for screen in [Screen::Endpoints, Screen::Destinations, Screen::Walls] {
+        let name = screen.name().to_lowercase();
+        let explain = [Message::Show(screen), Message::Explain];
+        assert_snapshot!(format!("{name}_explained_80x24"), shot_after(&explain, busy(), SMALL));
+    }
+}
+
+#[test]
+fn the_connections_of_a_row_are_entered_and_left() {
+    assert_snapshot!("entered_80x24", shot_after(&[Message::Enter], busy(), SMALL));
+    let back = shot_after(&[Message::Enter, Message::Close], busy(), SMALL);
+    assert!(back.contains(">1 Endpoints"), "{back}");
+}
+
+#[test]
+fn a_filter_is_typed() {
+    let typed = "comm:ngi".chars().map(|letter| Message::Type(Typed::Letter(letter)));
+    let typed: Vec<Message> = [Message::Filter].into_iter().chain(typed).collect();
+    assert_snapshot!("filtered_80x24", shot_after(&typed, busy(), SMALL));
 }

@@ -1,0 +1,175 @@
+//! Single connections: asked for while a screen shows them, as many as it can hold.
+
+use std::{
+    cmp::Reverse,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    Model,
+    filter::{Filter, Subject},
+    key_of,
+    owner::Owner,
+    snapshot::{Direction, EndpointKey},
+    socket::TupleKey,
+    units::{FourTuple, NetnsId, Pid, Process, TcpState},
+};
+
+/// Whose connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Of {
+    /// Everybody's.
+    #[default]
+    All,
+    /// Those of a row of endpoints.
+    Endpoint(EndpointKey),
+    /// Those from a local ip towards a destination.
+    Destination {
+        /// The network namespace.
+        netns: NetnsId,
+        /// The local ip.
+        local_ip: IpAddr,
+        /// The destination.
+        remote: SocketAddr,
+    },
+    /// Those that a process holds.
+    Process(Pid),
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Whose connections.
+    pub of: Of,
+    /// Which of these.
+    pub filter: Filter,
+}
+
+/// The answer to a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// The question.
+    pub query: Query,
+    /// The youngest, at most as many as were asked for; those from before the start come last.
+    pub rows: Vec<ConnectionRow>,
+    /// How many there are.
+    pub matching: usize,
+}
+
+/// One end of a connection, or what is left of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionRow {
+    /// Its network namespace.
+    pub netns: NetnsId,
+    /// The name of that.
+    pub netns_name: Option<Arc<str>>,
+    /// Its addresses.
+    pub tuple: FourTuple,
+    /// Which end called connect().
+    pub direction: Direction,
+    /// Its state.
+    pub state: TcpState,
+    /// The process that holds it.
+    pub owner: Option<Process>,
+    /// Its last descriptor was closed.
+    pub is_orphan: bool,
+    /// Since its birth; `None` of what was there before, and of what is left without a full socket.
+    pub age: Option<Duration>,
+}
+
+/// A candidate, before its names are looked up.
+struct Found {
+    key: TupleKey,
+    direction: Direction,
+    state: TcpState,
+    owner: Owner,
+    /// Seconds since start.
+    born: Option<u32>,
+}
+
+impl Model {
+    /// The youngest `most` of the connections that are asked for.
+    #[must_use]
+    pub fn connections(&self, query: &Query, now: Duration, most: usize) -> Connections {
+        let mut found: Vec<Found> = self.candidates(query).filter(|it| self.passes(it, &query.filter)).collect();
+        let matching = found.len();
+        let rank = |it: &Found| (Reverse(it.born), it.key.netns, it.key.tuple.local_port, it.key.tuple.remote_port);
+        if matching > most && most > 0 {
+            found.select_nth_unstable_by_key(most - 1, rank);
+        }
+        found.truncate(most);
+        found.sort_unstable_by_key(rank);
+        let rows = found.into_iter().map(|it| self.connection_row(&it, now)).collect();
+        Connections { query: query.clone(), rows, matching }
+    }
+
+    fn candidates(&self, query: &Query) -> impl Iterator<Item = Found> + '_ {
+        let of = query.of;
+        let full = self.sockets.iter().map(|socket| Found {
+            key: key_of(&self.endpoints, socket),
+            direction: self.endpoints.get(socket.endpoint).key.direction,
+            state: socket.state,
+            owner: socket.owner,
+            born: socket.born,
+        });
+        let minis = self.minis.iter().map(|(_, mini)| Found {
+            key: mini.key(&self.endpoints),
+            direction: self.endpoints.get(mini.endpoint).key.direction,
+            state: mini.state,
+            owner: Owner::UNKNOWN,
+            born: None,
+        });
+        full.chain(minis).filter(move |it| {
+            let TupleKey { netns, tuple } = it.key;
+            match of {
+                Of::All => true,
+                Of::Endpoint(key) => {
+                    (key.netns, key.direction, key.local_ip) == (netns, it.direction, tuple.local_ip)
+                        && key.local_port.is_none_or(|port| port == tuple.local_port)
+                }
+                Of::Destination { netns: wanted, local_ip, remote } => {
+                    let same = (wanted, local_ip) == (netns, tuple.local_ip);
+                    same && (remote.ip(), remote.port()) == (tuple.remote_ip, tuple.remote_port)
+                }
+                Of::Process(pid) => self.owners.process(it.owner).is_some_and(|owner| owner.pid == pid),
+            }
+        })
+    }
+
+    fn passes(&self, it: &Found, filter: &Filter) -> bool {
+        if filter.is_empty() {
+            return true;
+        }
+        let TupleKey { netns, tuple } = it.key;
+        let name = self.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.as_deref());
+        filter.lets_through(&Subject {
+            addresses: &[(tuple.local_ip, Some(tuple.local_port)), (tuple.remote_ip, Some(tuple.remote_port))],
+            processes: self.owners.process(it.owner).as_slice(),
+            netns: Some(netns),
+            netns_name: name,
+            direction: Some(it.direction),
+            has_state: &|state| state == it.state,
+            text: "",
+        })
+    }
+
+    fn connection_row(&self, it: &Found, now: Duration) -> ConnectionRow {
+        let TupleKey { netns, tuple } = it.key;
+        ConnectionRow {
+            netns,
+            netns_name: self.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.clone()),
+            tuple,
+            direction: it.direction,
+            state: it.state,
+            owner: self.owners.process(it.owner),
+            is_orphan: it.owner == Owner::ORPHAN,
+            age: it.born.map(|born| now.saturating_sub(Duration::from_secs(born.into()))),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "query_tests.rs"]
+mod tests;

@@ -1,0 +1,77 @@
+//! Single connections, asked for by endpoint, destination, process and filter.
+
+use super::*;
+use crate::model::{
+    Basis,
+    event::{Binding, Event, Identity},
+    namespace::NamespaceReading,
+    units::{Comm, SocketId},
+};
+
+const NETNS: NetnsId = NetnsId(1);
+
+fn client(n: u16, remote: &str, pid: u32) -> Event {
+    let remote: SocketAddr = remote.parse().unwrap();
+    let tuple = FourTuple {
+        local_ip: [10, 0, 0, 5].into(),
+        local_port: 40_000 + n,
+        remote_ip: remote.ip(),
+        remote_port: remote.port(),
+    };
+    Event::State {
+        socket: Identity { id: SocketId(n.into()), netns: NETNS, tuple },
+        at: Duration::ZERO,
+        old: TcpState::Closed,
+        new: TcpState::SynSent,
+        by: Some(Process { pid: Pid(pid), comm: Comm::from("app") }),
+        orphan: false,
+        unsent: false,
+        binding: Binding::default(),
+        timestamps: false,
+    }
+}
+
+fn model() -> Model {
+    let mut model = Model::new(Vec::new(), Basis::default());
+    model.set_namespace(NETNS, NamespaceReading::default());
+    model.apply(&client(0, "10.0.0.9:80", 7), Duration::ZERO);
+    model.begin_scan(NETNS);
+    model.end_scan(Duration::from_secs(1));
+    for n in 1..10 {
+        let remote = if n % 3 == 0 { "10.0.0.9:443" } else { "10.0.0.9:80" };
+        model.apply(&client(n, remote, u32::from(7 + n % 2)), Duration::from_secs(u64::from(n) + 1));
+    }
+    model
+}
+
+fn ask(query: &Query, most: usize) -> (Vec<u16>, usize) {
+    let answer = model().connections(query, Duration::from_secs(100), most);
+    (answer.rows.iter().map(|row| row.tuple.local_port - 40_000).collect(), answer.matching)
+}
+
+#[test]
+fn the_youngest_come_first_and_no_more_than_asked_for() {
+    // The first was there before the scan that swept it, or its age is not known.
+    assert_eq!(ask(&Query::default(), 3), (vec![9, 8, 7], 9));
+}
+
+#[test]
+fn a_destination_a_process_and_a_filter_narrow_them() {
+    let destination =
+        Of::Destination { netns: NETNS, local_ip: [10, 0, 0, 5].into(), remote: "10.0.0.9:443".parse().unwrap() };
+    let of = |of| Query { of, filter: Filter::default() };
+    assert_eq!(ask(&of(destination), 10), (vec![9, 6, 3], 3));
+    assert_eq!(ask(&of(Of::Process(Pid(7))), 10), (vec![8, 6, 4, 2], 4));
+    let key =
+        EndpointKey { netns: NETNS, direction: Direction::Outbound, local_ip: [10, 0, 0, 5].into(), local_port: None };
+    assert_eq!(ask(&of(Of::Endpoint(key)), 10).1, 9);
+    assert_eq!(ask(&of(Of::Endpoint(EndpointKey { netns: NetnsId(2), ..key })), 10).1, 0);
+    let filtered = Query { of: destination, filter: "pid:8".parse().unwrap() };
+    assert_eq!(ask(&filtered, 10), (vec![9, 3], 2));
+}
+
+#[test]
+fn their_age_is_told() {
+    let rows = model().connections(&Query::default(), Duration::from_secs(100), 1).rows;
+    assert_eq!((rows[0].age, rows[0].state), (Some(Duration::from_secs(90)), TcpState::SynSent));
+}
