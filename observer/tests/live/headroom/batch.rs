@@ -10,10 +10,10 @@ use std::{
 };
 
 use super::scenario::Scenario;
-use crate::support::in_private_netns;
+use crate::support::{in_private_netns, scaled};
 
 /// Scenarios of a run, and how many of them are under way at a time.
-const SCENARIOS: u64 = 208;
+const SCENARIOS: u32 = 208;
 const AT_A_TIME: usize = 26;
 /// How long to count ports must take at most, lest a TIME_WAIT socket comes of age meanwhile; doubled for each new try.
 const A_WHILE: Duration = Duration::from_millis(100);
@@ -59,7 +59,7 @@ impl Coverage {
 pub(super) fn run_all() {
     let repeated = env::var("OBSERVER_HEADROOM_SEED").ok().map(|seed| seed.parse().expect("a number"));
     let first = repeated.unwrap_or_else(|| u64::from(process::id()) << 20);
-    let seeds = first..first + if repeated.is_some() { 1 } else { SCENARIOS };
+    let seeds = first..first + if repeated.is_some() { 1 } else { u64::from(scaled(SCENARIOS)) };
     let mut unsettled: Vec<(u64, String)> = seeds.map(|seed| (seed, String::new())).collect();
     let (mut covered, mut wrong) = (Coverage::default(), Vec::new());
     for tries in 0..TRIES {
@@ -82,7 +82,7 @@ pub(super) fn run_all() {
          {reused} with reusable ones, {odd} odd ranges, {by_events_alone} by events alone, {not_obvious} not obvious"
     );
     let least = [blocked, time_wait, reused, odd, by_events_alone, not_obvious].into_iter().min();
-    assert!(repeated.is_some() || least >= Some(20), "too little of something was met");
+    assert!(repeated.is_some() || least >= Some(scaled(20)), "too little of something was met");
 }
 
 /// Runs scenarios side by side.
