@@ -2,12 +2,14 @@
 
 use std::{io, path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand, error::ErrorKind};
+use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap_complete::Shell;
 
 use crate::{
     engine::{Options, Watched},
     export::check::{self, Thresholds},
     probe::plan::{ForcedRung, ForcedRungs},
+    tui,
 };
 
 /// Live TCP connections of a Linux host by local endpoint, with the ports and file descriptors that are left.
@@ -34,6 +36,9 @@ pub struct Cli {
     /// Tell of EMFILE and ENFILE in every system call that makes descriptors, not only in socket and accept.
     #[arg(long, global = true)]
     every_fd_call: bool,
+    /// When the live screen uses colours. What they say, words say too.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    color: Color,
 }
 
 /// What the kernel takes for the size of a ring buffer.
@@ -73,6 +78,25 @@ pub enum Command {
     Check(CheckArgs),
     /// Tell what this kernel can do for observer: exit status 0 if the main job can run, 1 if not.
     Doctor,
+    /// Print the completions of a shell, for its own folder of these: bash, elvish, fish, powershell, zsh.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print the manual page, in roff: `observer man | man -l -`.
+    Man,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// Unless `NO_COLOR` is set to anything but the empty string.
+    #[default]
+    Auto,
+    /// Whatever `NO_COLOR` says.
+    Always,
+    /// Bold, dim and reverse video only.
+    Never,
 }
 
 /// Choices of `observer snapshot`.
@@ -118,6 +142,10 @@ pub enum Job {
     Check(Thresholds),
     /// The kernel's abilities.
     Doctor,
+    /// What a shell completes.
+    Completions(Shell),
+    /// The manual page.
+    Man,
 }
 
 impl Cli {
@@ -157,6 +185,16 @@ impl Cli {
         Options { watched, ring_bytes: self.ring_bytes, rungs, every_fd_call: self.every_fd_call, ..Options::default() }
     }
 
+    /// How the screen is to look.
+    #[must_use]
+    pub fn screen_options(&self) -> tui::Options {
+        match self.color {
+            Color::Auto => tui::Options::from_env(),
+            Color::Always => tui::Options { color: true },
+            Color::Never => tui::Options { color: false },
+        }
+    }
+
     /// What was asked for, given whether standard output is a terminal.
     #[must_use]
     pub fn job(self, stdout_is_terminal: bool) -> Job {
@@ -165,6 +203,8 @@ impl Cli {
             Some(Command::Limits(args)) => Job::Limits(args),
             Some(Command::Check(CheckArgs { warn, crit })) => Job::Check(Thresholds { warn, crit }),
             Some(Command::Doctor) => Job::Doctor,
+            Some(Command::Completions { shell }) => Job::Completions(shell),
+            Some(Command::Man) => Job::Man,
             None if stdout_is_terminal => Job::Screen,
             None => Job::Snapshot(SnapshotArgs::default()),
         }

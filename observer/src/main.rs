@@ -5,6 +5,7 @@ use std::{
     process::ExitCode,
 };
 
+use clap::CommandFactory as _;
 use observer::{
     cli::{Cli, Job},
     doctor,
@@ -35,17 +36,21 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let mut options = cli.options();
-    let log_file = cli.log_file.clone();
+    let (log_file, look) = (cli.log_file.clone(), cli.screen_options());
     let job = cli.job(io::stdout().is_terminal());
     options.diagnostics = logging::start(log_file.as_deref())?;
     match job {
-        Job::Screen => return screen::run(options),
+        Job::Screen => return screen::run(options, look),
         Job::Snapshot(args) => export::print(options, args.json, &mut io::stdout().lock())?,
         Job::Limits(args) => export::limits::print(options, args.json, &mut io::stdout().lock())?,
         Job::Check(thresholds) => {
             return Ok(export::check::run(options, thresholds, &mut io::stdout().lock())?.into());
         }
         Job::Doctor => return doctor::run(options.rungs, &mut io::stdout().lock()),
+        Job::Completions(shell) => {
+            clap_complete::generate(shell, &mut Cli::command(), "observer", &mut io::stdout().lock());
+        }
+        Job::Man => clap_mangen::Man::new(Cli::command()).render(&mut io::stdout().lock())?,
     }
     Ok(ExitCode::SUCCESS)
 }

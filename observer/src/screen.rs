@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Shows the live screen until the user leaves it. All that can fail at start fails before the screen is touched.
-pub fn run(options: Options) -> anyhow::Result<ExitCode> {
+pub fn run(options: Options, look: tui::Options) -> anyhow::Result<ExitCode> {
     let (width, height) = crossterm::terminal::size().context("ask the terminal for its size")?;
     ensure!(
         width >= MIN_WIDTH && height >= MIN_HEIGHT,
@@ -29,7 +29,7 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("start the screen")?
-        .block_on(tui::run(snapshots, ask, tui::Options::from_env()));
+        .block_on(tui::run(snapshots, ask, look));
     // The screen let go of its receiver: the engine ends at its next look. Its own error says more than the screen's.
     engine.join().map_err(|_| anyhow!("the engine panicked: please report this"))??;
     Ok(match ended? {

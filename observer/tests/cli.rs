@@ -186,3 +186,15 @@ fn copy_for_everyone() -> (tempfile::TempDir, PathBuf) {
     fs::copy(OBSERVER, &copy).unwrap();
     (dir, copy)
 }
+
+#[test]
+fn completions_and_the_manual_page_name_every_command() {
+    for args in [&["completions", "bash"][..], &["completions", "zsh"], &["completions", "fish"], &["man"]] {
+        let output = observer(args);
+        assert!(output.status.success(), "{args:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        for command in ["snapshot", "limits", "check", "doctor"] {
+            assert!(text.contains(command), "{args:?} says nothing of {command}");
+        }
+    }
+}
