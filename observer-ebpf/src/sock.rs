@@ -16,6 +16,8 @@ const IPPROTO_TCP: u16 = 6;
 const IPPROTO_MPTCP: u16 = 262;
 /// `SOCK_BINDPORT_LOCK` of include/net/sock.h.
 const SOCK_BINDPORT_LOCK: u8 = 8;
+/// `SOCK_CONNECT_BIND` of include/net/sock.h, since 6.18.
+const SOCK_CONNECT_BIND: u8 = 16;
 /// `1 << SOCK_DEAD` of include/net/sock.h.
 const SOCK_DEAD: u8 = 1;
 const NS_PER_MS: u64 = 1_000_000;
@@ -190,8 +192,12 @@ impl Sock {
     pub(crate) fn flags(self) -> u8 {
         let mut flags = self.bucket_flags(offset!(icsk_bind_hash));
         let locks: u8 = self.ptr.read(offset!(sk_userlocks)).unwrap_or(0);
-        if (locks >> (offset!(sk_userlocks_shift) & 7)) & SOCK_BINDPORT_LOCK != 0 {
+        let locks = locks >> (offset!(sk_userlocks_shift) & 7);
+        if locks & SOCK_BINDPORT_LOCK != 0 {
             flags |= SocketFlags::PORT_LOCKED;
+        }
+        if locks & SOCK_CONNECT_BIND != 0 && offset!(tw_connect_bind) != Offsets::ABSENT {
+            flags |= SocketFlags::CONNECT_BOUND;
         }
         flags | self.orphan_flag()
     }
@@ -207,7 +213,10 @@ impl Sock {
     /// [`SocketFlags`] of a TIME_WAIT socket.
     #[inline(always)]
     pub(crate) fn time_wait_flags(self) -> u8 {
-        self.bucket_flags(offset!(tw_tb)) | self.timestamps_flag(offset!(tw_ts_recent_stamp))
+        let bound: u8 = self.ptr.read(offset!(tw_connect_bind)).unwrap_or(0);
+        let is_connect_bound = (bound >> (offset!(tw_connect_bind_shift) & 7)) & 1 != 0;
+        let origin = if is_connect_bound { SocketFlags::CONNECT_BOUND } else { 0 };
+        origin | self.bucket_flags(offset!(tw_tb)) | self.timestamps_flag(offset!(tw_ts_recent_stamp))
     }
 
     /// When a TIME_WAIT socket began, on the clock and in the unit by which the kernel tells its age.

@@ -153,6 +153,7 @@ fn binding(header: &RecordHeader) -> Binding {
     Binding {
         port_locked: flag(header, SocketFlags::PORT_LOCKED),
         explicit_bucket: flag(header, SocketFlags::BUCKET_KNOWN).then(|| flag(header, SocketFlags::BUCKET_EXPLICIT)),
+        connect_bound: flag(header, SocketFlags::CONNECT_BOUND),
     }
 }
 

@@ -135,9 +135,13 @@ fn a_scan_tells_full_sockets_from_time_wait_and_requests() {
     assert_eq!(scanned(6, 6, SocketFlags::TIMESTAMPS), (with_timestamps, unknown));
     assert_eq!(scanned(12, 0, 0), (Found::Request, unknown));
     let flags = SocketFlags::PORT_LOCKED | SocketFlags::BUCKET_KNOWN;
-    assert_eq!(scanned(1, 0, flags).1, Binding { port_locked: true, explicit_bucket: Some(false) });
+    assert_eq!(
+        scanned(1, 0, flags).1,
+        Binding { port_locked: true, explicit_bucket: Some(false), connect_bound: false }
+    );
     let flags = SocketFlags::BUCKET_KNOWN | SocketFlags::BUCKET_EXPLICIT;
     assert_eq!(scanned(1, 0, flags).1.explicit_bucket, Some(true));
+    assert!(scanned(1, 0, flags | SocketFlags::CONNECT_BOUND).1.connect_bound);
 }
 
 #[test]

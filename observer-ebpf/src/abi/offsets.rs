@@ -48,6 +48,11 @@ pub struct Offsets {
     pub tw_substate: u16,
     /// `inet_timewait_sock.tw_tb` (a pointer to the bind bucket)
     pub tw_tb: u16,
+    /// `inet_timewait_sock.tw_connect_bind`, a bit field since 6.18: the byte it is in. Where it exists, full sockets have
+    /// `SOCK_CONNECT_BIND` among their `sk_userlocks`
+    pub tw_connect_bind: u16,
+    /// `inet_timewait_sock.tw_connect_bind`: how far to shift that byte right
+    pub tw_connect_bind_shift: u16,
     /// `inet_timewait_sock.tw_entry_stamp`: the beginning in milliseconds of `CLOCK_MONOTONIC`, since 6.14
     pub tw_entry_stamp: u16,
     /// `tcp_timewait_sock.tw_ts_recent_stamp`: the peer's last timestamp, in seconds of `CLOCK_MONOTONIC`; 0 without any
@@ -118,6 +123,8 @@ impl Offsets {
         fastreuseport: Self::ABSENT,
         tw_substate: Self::ABSENT,
         tw_tb: Self::ABSENT,
+        tw_connect_bind: Self::ABSENT,
+        tw_connect_bind_shift: Self::ABSENT,
         tw_entry_stamp: Self::ABSENT,
         tw_ts_recent_stamp: Self::ABSENT,
         ts_recent_stamp: Self::ABSENT,
@@ -142,4 +149,4 @@ impl Offsets {
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 41 * 2);
+const _: () = assert!(size_of::<Offsets>() == 43 * 2);

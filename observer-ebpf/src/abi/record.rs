@@ -65,6 +65,9 @@ impl SocketFlags {
     pub const UNSENT: u8 = 1 << 5;
     /// The peer sent TCP timestamps: only then may connect() take over the TIME_WAIT socket before its time is up.
     pub const TIMESTAMPS: u8 = 1 << 4;
+    /// The port was chosen by connect() (`SOCK_CONNECT_BIND`): the socket does not make its bind bucket explicit, whoever
+    /// else does. Since 6.18; before, a bucket stays explicit until its last socket is gone.
+    pub const CONNECT_BOUND: u8 = 1 << 5;
 }
 
 /// The start of every record.

@@ -136,7 +136,7 @@ impl Engine {
             },
         )?;
         attached.require_vital_hooks()?;
-        let basis = Basis { started_at, reads_buckets: kernel.reads_buckets() };
+        let basis = Basis { started_at, reads_buckets: kernel.reads_buckets(), frees_buckets: kernel.frees_buckets() };
         let model = Model::new(attached.hooks.clone(), basis);
         let live = Live::new(attached, options.diagnostics).context("read the kernel side's diagnostics")?;
         let mut engine = Self {

@@ -13,7 +13,7 @@ impl Model {
     pub(super) fn direction_of(&self, socket: &Identity, binding: Binding) -> Direction {
         let FourTuple { local_ip, local_port, .. } = socket.tuple;
         // An accepted socket never has a port lock of its own, and its bucket is its listener's: explicit.
-        if binding.port_locked || binding.explicit_bucket == Some(false) {
+        if binding.port_locked || binding.connect_bound || binding.explicit_bucket == Some(false) {
             return Direction::Outbound;
         }
         if self.listeners.covering(socket.netns, local_ip, local_port).is_some() {

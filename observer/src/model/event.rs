@@ -159,4 +159,14 @@ pub struct Binding {
     /// The port's bind bucket was made by an explicit bind or listen (`fastreuse >= 0 || fastreuseport >= 0`), and not
     /// by connect(); `None` where that is not known.
     pub explicit_bucket: Option<bool>,
+    /// connect() chose the port: the bucket is not explicit on this socket's account. Told since 6.18, where a bucket is
+    /// explicit only while another kind of socket is on it.
+    pub connect_bound: bool,
+}
+
+impl Binding {
+    /// The socket keeps its port from every connect(); `None` where that is not known.
+    pub(super) fn holds_port(self) -> Option<bool> {
+        self.explicit_bucket.map(|is_explicit| is_explicit && !self.connect_bound)
+    }
 }

@@ -160,7 +160,7 @@ impl Model {
             remote_port: tuple.remote_port,
             remote_ip: tuple.remote_ip,
             state,
-            is_explicit: state != TcpState::SynReceived && binding.explicit_bucket == Some(true),
+            is_explicit: state != TcpState::SynReceived && binding.holds_port() == Some(true),
             since,
             reusable_from: None,
             counted: Counted::Not,

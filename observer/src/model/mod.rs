@@ -60,6 +60,8 @@ pub struct Basis {
     pub started_at: Duration,
     /// The kernel side can read bind buckets: without them it is not known which ports are blocked.
     pub reads_buckets: bool,
+    /// A bind bucket is set free with its last explicit socket, as since 6.18; before, with its last socket of any kind.
+    pub frees_buckets: bool,
 }
 
 /// All that is known; its owner feeds it and asks for snapshots.
@@ -114,7 +116,7 @@ impl Model {
                 if let Some(by) = by.filter(|_| unsent) {
                     self.note_unsent(&socket, by);
                 }
-                let is_explicit = binding.explicit_bucket == Some(true);
+                let is_explicit = binding.holds_port() == Some(true);
                 // Bound by name, a socket keeps its port beyond the end of its connection.
                 if new == TcpState::Closed && is_explicit {
                     self.bind(socket.id, socket.netns, socket.tuple.local_port);
@@ -333,7 +335,10 @@ impl Model {
         if let Some(row) = self.destinations.get_mut(destination) {
             row.sockets += 1;
         }
-        self.take_over_mini(TupleKey { netns, tuple });
+        // A connect() from a port that was bound before may still find its four-tuple taken.
+        if state != TcpState::SynSent {
+            self.take_over_mini(TupleKey { netns, tuple });
+        }
         self.use_port(index);
         self.peak_sockets = self.peak_sockets.max(self.len());
         index
@@ -347,9 +352,12 @@ impl Model {
         if before == state {
             return;
         }
-        let endpoint = socket.endpoint;
+        let (endpoint, has_bound_first) = (socket.endpoint, socket.is_explicit);
+        if before == TcpState::SynSent && has_bound_first {
+            self.take_over_mini(key_of(&self.endpoints, self.sockets.get(index)));
+        }
         // While its port is not known, its state tells whether it has one.
-        if socket.local_port == 0 {
+        if self.sockets.get(index).local_port == 0 {
             self.give_up_socket_port(index);
             self.use_port(index);
         }

@@ -67,6 +67,14 @@ struct Port {
     holders: u32,
     /// Four-tuples of clients that have it.
     clients: u32,
+    /// Nobody holds it any more, but its bucket lives on with its clients, and stays explicit before 6.18.
+    is_haunted: bool,
+}
+
+impl Port {
+    const fn is_blocked(self) -> bool {
+        self.holders > 0 || self.is_haunted
+    }
 }
 
 /// The local ports of a network namespace.
@@ -104,42 +112,50 @@ impl Ports {
     }
 
     fn may_be_chosen(&self, port: u16) -> bool {
-        self.is_usable(port) && self.by_number.get(&port).is_none_or(|it| it.holders == 0)
+        self.is_usable(port) && self.by_number.get(&port).is_none_or(|it| !it.is_blocked())
     }
 
     fn hold(&mut self, port: u16) {
-        let known = self.by_number.entry(port).or_default();
-        known.holders += 1;
-        if known.holders == 1 && self.usable.contains(port) {
-            self.blocked += 1;
-            self.is_stale |= known.clients > 0;
-        }
+        self.change(port, |it| it.holders += 1);
     }
 
-    fn release(&mut self, port: u16) {
-        let Some(known) = self.by_number.get_mut(&port) else { return };
-        known.holders -= 1;
-        if known.holders == 0 && self.usable.contains(port) {
-            self.blocked -= 1;
-            self.is_stale |= known.clients > 0;
-        }
-        self.forget_unused(port);
+    fn release(&mut self, port: u16, frees_bucket: bool) {
+        self.change(port, |it| {
+            it.holders -= 1;
+            it.is_haunted = it.holders == 0 && it.clients > 0 && !frees_bucket;
+        });
     }
 
     fn join(&mut self, port: u16) {
-        self.by_number.entry(port).or_default().clients += 1;
+        self.change(port, |it| it.clients += 1);
     }
 
     fn leave(&mut self, port: u16) {
-        if let Some(known) = self.by_number.get_mut(&port) {
-            known.clients -= 1;
-        }
-        self.forget_unused(port);
+        self.change(port, |it| {
+            it.clients -= 1;
+            it.is_haunted &= it.clients > 0;
+        });
     }
 
-    fn forget_unused(&mut self, port: u16) {
-        if self.by_number.get(&port).is_some_and(|it| it.holders + it.clients == 0) {
+    /// A scan has shown the bucket of every socket.
+    pub(super) fn end_scan(&mut self) {
+        let haunted: Vec<u16> = self.by_number.iter().filter(|(_, it)| it.is_haunted).map(|(port, _)| *port).collect();
+        for port in haunted {
+            self.change(port, |it| it.is_haunted = false);
+        }
+    }
+
+    fn change(&mut self, port: u16, change: impl FnOnce(&mut Port)) {
+        let known = self.by_number.entry(port).or_default();
+        let before = *known;
+        change(known);
+        let after = *known;
+        if after.holders + after.clients == 0 {
             self.by_number.remove(&port);
+        }
+        if before.is_blocked() != after.is_blocked() && self.usable.contains(port) {
+            self.blocked = self.blocked + u32::from(after.is_blocked()) - u32::from(before.is_blocked());
+            self.is_stale |= after.clients > 0;
         }
     }
 
@@ -243,7 +259,7 @@ impl Model {
 
     pub(super) fn release_port(&mut self, netns: NetnsId, port: u16) {
         if let Some(namespace) = self.namespaces.get_mut(&netns) {
-            namespace.ports.release(port);
+            namespace.ports.release(port, self.basis.frees_buckets);
         }
     }
 

@@ -27,6 +27,7 @@ impl Model {
         self.early_binds.finish(netns);
         if let Some(namespace) = self.namespaces.get_mut(&netns) {
             namespace.scanned = true;
+            namespace.ports.end_scan();
         }
     }
 
@@ -86,14 +87,14 @@ impl Model {
             self.learn_port(index, socket.tuple.local_port);
             self.set_state(index, state);
             self.trust.drift.changed += u64::from(before != state);
-            if let Some(is_explicit) = binding.explicit_bucket {
+            if let Some(is_explicit) = binding.holds_port() {
                 self.set_explicit(index, is_explicit);
             }
             return;
         }
         let direction = self.direction_of(socket, binding);
         let index = self.insert(socket, state, direction);
-        self.set_explicit(index, binding.explicit_bucket.unwrap_or(direction == Direction::Inbound));
+        self.set_explicit(index, binding.holds_port().unwrap_or(direction == Direction::Inbound));
         if self.was_scanned(socket.netns) {
             self.trust.drift.added += 1;
             if state.is_past_handshake() {

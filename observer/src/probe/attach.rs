@@ -61,6 +61,12 @@ impl Kernel {
             && fastreuseport != Offsets::ABSENT
             && tw_tb != Offsets::ABSENT
     }
+
+    /// Whether a bind bucket is set free with its last explicit socket: since 6.18, which tells by `tw_connect_bind`.
+    #[must_use]
+    pub const fn frees_buckets(&self) -> bool {
+        self.offsets.tw_connect_bind != Offsets::ABSENT
+    }
 }
 
 /// The attached programs; dropping it detaches them.

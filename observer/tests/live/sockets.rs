@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use observer::model::units::TcpState;
 use socket2::{Domain, MaybeUninitSlice, MsgHdr, MsgHdrMut, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
 
 /// A socket with nothing done to it yet but that its address may be used again.
@@ -74,6 +75,19 @@ pub(crate) fn set_option(socket: &impl AsRawFd, level: i32, name: i32, value: i3
     match unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), 4) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The socket's state, as the kernel numbers it.
+pub(crate) fn state(socket: &impl AsRawFd) -> Option<TcpState> {
+    // `tcpi_state` is the first byte of `struct tcp_info`.
+    let mut first = 0_u8;
+    let mut size: libc::socklen_t = 1;
+    let (at, size) = ((&raw mut first).cast(), &raw mut size);
+    // SAFETY: the kernel writes at most as many bytes as `size` says, the one of `first`, before the call returns.
+    match unsafe { libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, at, size) } {
+        0 => TcpState::from_kernel(first),
+        _ => None,
     }
 }
 

@@ -57,6 +57,57 @@ fn a_port_that_a_client_has_counts_once_when_it_is_bound_elsewhere_too() {
     );
 }
 
+/// A client whose port is bound elsewhere too, until that binder is gone.
+const BINDER_GONE: &str = "range 40000-40009
+     scan
+     l 10.0.0.6:40000>0.0.0.0:0 found listen explicit
+     c 10.0.0.5:40000>10.0.0.9:81 found established explicit CHOSEN
+     end
+     show ports
+     l listen>closed
+     show ports";
+
+#[test]
+fn since_6_18_a_port_is_set_free_with_its_last_binder() {
+    check(
+        &BINDER_GONE.replace("CHOSEN", "chosen"),
+        "10.0.0.5>10.0.0.9:81 10 range - 0 reserved - 1 blocked - 0 used - 0 time_wait = 9 left, 0 reused
+         10.0.0.5>10.0.0.9:81 10 range - 0 reserved - 0 blocked - 1 used - 0 time_wait = 9 left, 0 reused",
+    );
+}
+
+#[test]
+fn before_6_18_a_port_stays_blocked_until_its_last_client_is_gone_or_a_scan_knows_better() {
+    check(
+        &format!("before 6.18\n{}", BINDER_GONE.replace("CHOSEN", "")),
+        "10.0.0.5>10.0.0.9:81 10 range - 0 reserved - 1 blocked - 0 used - 0 time_wait = 9 left, 0 reused
+         10.0.0.5>10.0.0.9:81 10 range - 0 reserved - 1 blocked - 0 used - 0 time_wait = 9 left, 0 reused",
+    );
+    // Here the binder came and went between two scans.
+    check(
+        "before 6.18
+         range 40000-40009
+         scan
+         end
+         c 10.0.0.5:40000>10.0.0.9:81 syn_sent>established
+         d 10.0.0.5:40001>10.0.0.9:81 syn_sent>established
+         l 10.0.0.6:40000>0.0.0.0:0 closed>listen by 3 nginx explicit
+         m 10.0.0.6:40001>0.0.0.0:0 closed>listen by 3 nginx explicit
+         l listen>closed
+         m listen>closed
+         show ports
+         c established>closed
+         show ports
+         scan
+         d found established autobound
+         end
+         show ports",
+        "10.0.0.5>10.0.0.9:81 10 range - 0 reserved - 2 blocked - 0 used - 0 time_wait = 8 left, 0 reused
+         10.0.0.5>10.0.0.9:81 10 range - 0 reserved - 1 blocked - 0 used - 0 time_wait = 9 left, 0 reused
+         10.0.0.5>10.0.0.9:81 10 range - 0 reserved - 0 blocked - 1 used - 0 time_wait = 9 left, 0 reused",
+    );
+}
+
 #[test]
 fn a_client_that_was_bound_by_name_keeps_its_port_until_it_is_destroyed() {
     check(
@@ -219,6 +270,27 @@ fn a_connection_takes_over_the_time_wait_socket_of_its_four_tuple_and_leaves_one
          10.0.0.5>10.0.0.9:81 10 range - 0 reserved - 0 blocked - 1 used - 0 time_wait = 9 left, 0 reused
          10.0.0.5>10.0.0.9:81 10 range - 0 reserved - 0 blocked - 0 used - 1 time_wait = 9 left, 0 reused
          10.0.0.5>10.0.0.9:81 10 range - 0 reserved - 0 blocked - 0 used - 0 time_wait = 10 left, 1 reused",
+    );
+}
+
+#[test]
+fn a_connect_from_a_bound_port_that_finds_its_four_tuple_taken_leaves_the_time_wait_socket() {
+    check(
+        "range 40000-40009
+         reuse 1 1000
+         scan
+         a 10.0.0.5:40000>10.0.0.9:81 found tw:time_wait explicit
+         end
+         c 10.0.0.5:40000>10.0.0.9:81 closed>syn_sent by 7 app explicit
+         c syn_sent>closed explicit
+         c destroyed
+         show ports
+         d 10.0.0.5:40000>10.0.0.9:81 closed>syn_sent by 7 app explicit
+         d syn_sent>established
+         d established>closed
+         show ports",
+        "10.0.0.5>10.0.0.9:81 10 range - 0 reserved - 1 blocked - 0 used - 0 time_wait = 9 left, 0 reused
+         10.0.0.5>10.0.0.9:81 10 range - 0 reserved - 0 blocked - 0 used - 0 time_wait = 10 left, 0 reused",
     );
 }
 

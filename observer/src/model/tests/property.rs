@@ -66,8 +66,9 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn binding() -> impl Strategy<Value = Binding> {
-    (any::<bool>(), any::<Option<bool>>())
-        .prop_map(|(port_locked, explicit_bucket)| Binding { port_locked, explicit_bucket })
+    (any::<bool>(), any::<Option<bool>>(), any::<bool>()).prop_map(|(port_locked, explicit_bucket, connect_bound)| {
+        Binding { port_locked, explicit_bucket, connect_bound }
+    })
 }
 
 fn scanned() -> impl Strategy<Value = Event> {
@@ -136,7 +137,7 @@ proptest! {
         after in proptest::collection::vec(event(), 0..100),
         reuse in 0..3_u8,
     ) {
-        let mut model = model();
+        let mut model = model(true);
         let reading = |low| NamespaceReading {
             port_range: Some(PortRange { low, high: 50_000 }),
             reserved: vec![PortRange { low: 40_000, high: 40_000 }],

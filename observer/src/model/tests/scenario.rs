@@ -1,6 +1,7 @@
 //! The language of the scenarios, one line an input:
 //!
 //! ```text
+//! before 6.18                                     as the first line: bind buckets are not set free
 //! range 32768-60999 [reserved 40000-40009]        the namespace's ports
 //! ID [LOCAL>REMOTE] old>new [by PID COMM [unsent]|orphan]  a state change; the four-tuple is kept for later lines
 //! reuse 0|1|2 [MILLISECONDS]                      its tcp_tw_reuse, and its delay since 6.14
@@ -8,7 +9,7 @@
 //!                                                 a state change; the four-tuple is kept for later lines
 //! ID [LOCAL>REMOTE] accepted STATE by PID COMM
 //! ID [LOCAL>REMOTE] connecting by PID COMM
-//! ID [LOCAL>REMOTE] found STATE|tw:STATE[:SINCE]|request [locked] [explicit|autobound] [orphan]
+//! ID [LOCAL>REMOTE] found STATE|tw:STATE[:SINCE]|request [locked] [explicit [chosen]|autobound] [orphan]
 //!                                                 SINCE, in milliseconds: with TCP timestamps
 //! ID held by PID COMM [bound PORT]
 //! ID destroyed
@@ -43,7 +44,8 @@ const NETNS: NetnsId = NetnsId(1);
 /// Runs a scenario and compares what it shows; indentation to the left of both texts does not count.
 #[track_caller]
 pub(super) fn check(scenario: &str, expected: &str) {
-    let mut stage = Stage { model: model(), ..Stage::default() };
+    let frees_buckets = !scenario.trim_start().starts_with("before 6.18");
+    let mut stage = Stage { model: model(frees_buckets), ..Stage::default() };
     stage.model.set_namespace(NETNS, NamespaceReading::default());
     for line in scenario.lines().map(str::trim).filter(|line| !line.is_empty()) {
         stage.run(line);
@@ -53,9 +55,9 @@ pub(super) fn check(scenario: &str, expected: &str) {
 }
 
 /// A model that is told all there is to tell.
-pub(super) fn model() -> Model {
+pub(super) fn model(frees_buckets: bool) -> Model {
     let hooks = [Hook::Scan, Hook::Holders].map(|hook| HookStatus { hook, rung: Some(Rung::Iterator), failed: vec![] });
-    Model::new(hooks.into(), Basis { started_at: Duration::ZERO, reads_buckets: true })
+    Model::new(hooks.into(), Basis { started_at: Duration::ZERO, reads_buckets: true, frees_buckets })
 }
 
 #[derive(Default)]
@@ -75,6 +77,7 @@ impl Stage {
             ["range", range, "reserved", reserved] => self.set_range(range, &[reserved]),
             ["reuse", mode] => self.set_reuse(mode, None),
             ["reuse", mode, delay] => self.set_reuse(mode, Some(millis(delay))),
+            ["before", "6.18"] => {}
             ["scan"] => self.model.begin_scan(NETNS),
             ["abandon"] => self.model.abandon_scan(),
             ["end"] => self.end_scan(),
@@ -295,7 +298,11 @@ fn found(what: &str) -> Found {
 fn binding(words: &[&str]) -> Binding {
     let explicit = words.contains(&"explicit");
     let known = explicit || words.contains(&"autobound");
-    Binding { port_locked: words.contains(&"locked"), explicit_bucket: known.then_some(explicit) }
+    Binding {
+        port_locked: words.contains(&"locked"),
+        explicit_bucket: known.then_some(explicit),
+        connect_bound: words.contains(&"chosen"),
+    }
 }
 
 fn millis(text: &str) -> Duration {

@@ -233,7 +233,7 @@ impl Scenario {
                 "FIN_WAIT2"
             }
             10 => {
-                self.clients(route, count, false, Stage::close_server_first);
+                self.clients(route, count, false, |stage, client| stage.close_server_first(&client));
                 "TIME_WAIT of the server"
             }
             11 => {
@@ -349,8 +349,6 @@ impl Scenario {
             engine.scan().unwrap();
         }
         drop(others);
-        // A bucket that is set free again, or is not, has no event.
-        self.needs_scan |= self.engine.is_some();
     }
 
     /// Sockets that keep the port that they were bound to, and nothing else.

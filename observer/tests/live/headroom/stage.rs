@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Shutdown, SocketAddr},
     thread,
     time::Duration,
 };
@@ -15,7 +15,7 @@ use observer::{
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    sockets::{deaf_listener, local, reset, set_option, start_connect},
+    sockets::{deaf_listener, local, reset, set_option, start_connect, state},
     support::{outbound, run, set_sysctl, wait_until},
 };
 
@@ -183,26 +183,22 @@ impl Stage {
     pub(super) fn close_into_time_wait(&mut self, client: Socket) {
         let from = monotonic();
         let child = self.accepted(&client);
-        let ends = ends(&client);
-        drop((client, child));
-        wait_until("the client in TIME_WAIT", || mini(&ends) == Some(TcpState::TimeWait));
+        close_in_turn(client, &child);
         self.ripens.push(ripens(from.saturating_sub(MILLISECOND), monotonic()));
     }
 
     /// The connection ends with its server in TIME_WAIT.
-    pub(super) fn close_server_first(&mut self, client: Socket) {
-        let child = self.accepted(&client);
-        let ends = ends(&child);
-        drop((child, client));
-        wait_until("the server in TIME_WAIT", || mini(&ends) == Some(TcpState::TimeWait));
+    pub(super) fn close_server_first(&mut self, client: &Socket) {
+        let child = self.accepted(client);
+        close_in_turn(child, client);
     }
 
     /// The client closes, the server does not.
     pub(super) fn close_into_fin_wait_2(&mut self, client: Socket) {
         let child = self.accepted(&client);
-        let ends = ends(&client);
+        let before = time_waits();
         drop(client);
-        wait_until("the client in FIN_WAIT2", || mini(&ends) == Some(TcpState::FinWait2));
+        wait_until("one more in FIN_WAIT2", || time_waits() == before + 1);
         self.children.push(child);
     }
 
@@ -281,30 +277,20 @@ pub(super) fn predict(engine: &mut Engine, route: Route) -> u32 {
     ports.left().expect("bind buckets can be read")
 }
 
-/// TIME_WAIT sockets of the calling thread's namespace, those in FIN_WAIT2 among them, as the kernel counts them.
-/// Both addresses of a socket, as /proc/net/tcp writes them.
-fn ends(socket: &Socket) -> [String; 2] {
-    [socket.local_addr(), socket.peer_addr()].map(|address| {
-        let address = address.unwrap().as_socket().unwrap();
-        let bytes = match address.ip() {
-            IpAddr::V4(ip) => ip.octets().to_vec(),
-            IpAddr::V6(ip) => ip.octets().to_vec(),
-        };
-        let words = bytes.chunks(4).map(|word| format!("{:08X}", u32::from_ne_bytes(word.try_into().unwrap())));
-        format!("{}:{:04X}", words.collect::<String>(), address.port())
-    })
+/// Closes both ends; when the last one is told that its FIN has arrived, the first one is in TIME_WAIT.
+fn close_in_turn(first: Socket, last: &Socket) {
+    drop(first);
+    wait_until("the first FIN", || state(last) == Some(TcpState::CloseWait));
+    last.shutdown(Shutdown::Write).unwrap();
+    wait_until("the last acknowledgement", || state(last) == Some(TcpState::Closed));
 }
 
-/// The state of what is left between these ends without a full socket.
-fn mini(ends: &[String; 2]) -> Option<TcpState> {
-    /// `tr` of a socket that waits out its time (`get_timewait4_sock` in net/ipv4/tcp_ipv4.c).
-    const WAITS: &str = "03:";
-    let tables =
-        ["tcp", "tcp6"].map(|name| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default());
-    let lines = tables.iter().flat_map(|table| table.lines());
-    let words = lines.map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let mut found = words.filter(|words| words[1] == ends[0] && words[2] == ends[1] && words[5].starts_with(WAITS));
-    TcpState::from_kernel(u8::from_str_radix(found.next()?[3], 16).unwrap())
+/// TIME_WAIT sockets of the calling thread's namespace, those in FIN_WAIT2 among them, as the kernel counts them.
+fn time_waits() -> u32 {
+    let sockstat = fs::read_to_string("/proc/thread-self/net/sockstat").unwrap();
+    let words: Vec<&str> = sockstat.lines().find(|line| line.starts_with("TCP:")).unwrap().split(' ').collect();
+    let at = words.iter().position(|word| *word == "tw").unwrap();
+    words[at + 1].parse().unwrap()
 }
 
 /// When a TIME_WAIT socket that began between these times may be taken over, by the rule of the running kernel.
