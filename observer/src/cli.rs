@@ -1,15 +1,18 @@
 //! The command line.
 
-use std::{io, path::PathBuf, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use clap_complete::Shell;
 
 use crate::{
     engine::{Options, Watched},
-    export::check::{self, Thresholds},
+    export::{
+        check::{self, Thresholds},
+        watch::Schedule,
+    },
     probe::plan::{ForcedRung, ForcedRungs},
-    tui,
+    record, replay, tui,
 };
 
 /// Live TCP connections of a Linux host by local endpoint, with the ports and file descriptors that are left.
@@ -61,11 +64,33 @@ fn percent(text: &str) -> Result<u8, String> {
         .ok_or("not 1 to 100".to_owned())
 }
 
+/// A length of time, in seconds: at most a year, so that no clock overflows.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let is_sane = |seconds: &f64| (0.0..=31_536_000.0).contains(seconds);
+    text.parse().ok().filter(is_sane).map(Duration::from_secs_f64).ok_or("not a number of seconds".to_owned())
+}
+
+/// A length of time that is not too short to do something in it.
+fn interval(text: &str) -> Result<Duration, String> {
+    seconds(text).ok().filter(|time| *time >= Duration::from_millis(50)).ok_or("not 0.05 seconds or more".to_owned())
+}
+
+/// How much faster than it was.
+fn speed(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|speed| (0.01..=1000.0).contains(speed)).ok_or("not 0.01 to 1000".to_owned())
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Attach, scan, print what is there now, and exit.
     Snapshot(SnapshotArgs),
+    /// Print a line of JSON at every interval: the object that `snapshot --json` prints, for scripts.
+    Watch(WatchArgs),
+    /// Record all that the kernel tells to a file, until Ctrl-C or SIGTERM.
+    Record(RecordArgs),
+    /// Show a recording on the live screen, without root; where standard output is no terminal, print its end.
+    Replay(ReplayArgs),
     /// Print everything that can run out, the most urgent first; where each limit comes from, how to raise it and what
     /// that risks; and how many connections there can be.
     Limits(LimitsArgs),
@@ -107,6 +132,46 @@ pub struct SnapshotArgs {
     pub json: bool,
 }
 
+/// Choices of `observer watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// From one line to the next.
+    #[arg(long, short, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+    interval: Duration,
+    /// End after as many lines.
+    #[arg(short = 'n', value_name = "COUNT")]
+    count: Option<u64>,
+}
+
+/// Choices of `observer record`.
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// The recording.
+    file: PathBuf,
+    /// End after as many seconds.
+    #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
+    length: Option<Duration>,
+    /// Replace a file that is there.
+    #[arg(long)]
+    force: bool,
+}
+
+/// Choices of `observer replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The recording.
+    file: PathBuf,
+    /// How much faster than it was recorded the screen moves.
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = speed)]
+    speed: f64,
+    /// Where the screen begins, in seconds since the start of the recording.
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    from: Duration,
+    /// Print the end of the recording as `snapshot --json` does.
+    #[arg(long)]
+    json: bool,
+}
+
 const CHECK_STATUS: &str = "Exit status, as the Monitoring Plugins Development Guidelines have it: 0 OK, 1 WARNING, \
     2 CRITICAL, 3 UNKNOWN (also for wrong usage, missing rights, and this help).";
 
@@ -136,6 +201,14 @@ pub enum Job {
     Screen,
     /// One print.
     Snapshot(SnapshotArgs),
+    /// Print after print.
+    Watch(Schedule),
+    /// A recording.
+    Record(record::Options),
+    /// The live screen, from a recording.
+    ReplayScreen(replay::Options),
+    /// One print, from a recording.
+    ReplayPrint(replay::Options, SnapshotArgs),
     /// The walls and the arithmetic.
     Limits(LimitsArgs),
     /// A monitoring plugin's line.
@@ -200,6 +273,18 @@ impl Cli {
     pub fn job(self, stdout_is_terminal: bool) -> Job {
         match self.command {
             Some(Command::Snapshot(args)) => Job::Snapshot(args),
+            Some(Command::Watch(WatchArgs { interval, count })) => Job::Watch(Schedule { interval, count }),
+            Some(Command::Record(RecordArgs { file, length, force })) => {
+                Job::Record(record::Options { file, length, replaces: force })
+            }
+            Some(Command::Replay(ReplayArgs { file, speed, from, json })) => {
+                let options = replay::Options { file, speed, from };
+                if stdout_is_terminal && !json {
+                    Job::ReplayScreen(options)
+                } else {
+                    Job::ReplayPrint(options, SnapshotArgs { json })
+                }
+            }
             Some(Command::Limits(args)) => Job::Limits(args),
             Some(Command::Check(CheckArgs { warn, crit })) => Job::Check(Thresholds { warn, crit }),
             Some(Command::Doctor) => Job::Doctor,

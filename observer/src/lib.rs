@@ -6,7 +6,9 @@
 //! - `source`: records of the ring buffer, written by hooks and by scans alike.
 //! - `decode`: records to events. With `probe` the only place that knows the ABI.
 //! - `model`: events to counts. Pure: no clock, no IO.
+//! - `input`: all that goes into the model, from a live engine or from a recording.
 //! - `engine`: owns source and model, publishes snapshots.
+//! - `recording`: inputs in a file; `record`, `replay`: the ways into it and out of it.
 //! - `tui`, `export`, `doctor`: what people and scripts see.
 //! - `host`: readers of /proc and sysctls. `cli`: the command line.
 
@@ -16,9 +18,13 @@ pub mod doctor;
 pub mod engine;
 pub mod export;
 pub mod host;
+pub mod input;
 pub mod logging;
 pub mod model;
 pub mod probe;
+pub mod record;
+pub mod recording;
+pub mod replay;
 pub mod screen;
 pub mod source;
 pub mod tui;

@@ -10,7 +10,7 @@ use observer::{
     cli::{Cli, Job},
     doctor,
     export::{self, check::Status},
-    logging, screen,
+    logging, record, replay, screen,
 };
 
 fn main() -> ExitCode {
@@ -42,6 +42,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match job {
         Job::Screen => return screen::run(options, look),
         Job::Snapshot(args) => export::print(options, args.json, &mut io::stdout().lock())?,
+        Job::Watch(schedule) => export::watch::run(options, schedule, &mut io::stdout().lock())?,
+        Job::Record(record) => record::run(options, &record, &mut io::stderr())?,
+        Job::ReplayScreen(replay) => return replay::show(replay, look),
+        Job::ReplayPrint(replay, args) => replay::print(&replay.file, args.json, &mut io::stdout().lock())?,
         Job::Limits(args) => export::limits::print(options, args.json, &mut io::stdout().lock())?,
         Job::Check(thresholds) => {
             return Ok(export::check::run(options, thresholds, &mut io::stdout().lock())?.into());

@@ -1,40 +1,103 @@
-//! The live screen: the engine on a thread of its own, the terminal on this one.
+//! The live screen: the source of snapshots on a thread of its own, the terminal on this one.
 
-use std::{process::ExitCode, thread};
+use std::{
+    process::ExitCode,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, anyhow, ensure};
 use tokio::sync::watch;
 
 use crate::{
-    engine::{Engine, Options},
+    engine::{Engine, Options, POLL},
+    model::{Model, query::Query, snapshot::Snapshot},
     tui::{self, Ended, MIN_HEIGHT, MIN_WIDTH},
 };
 
+/// Between two snapshots.
+const PUBLISH: Duration = Duration::from_millis(250);
+/// Destinations listed of each endpoint.
+const DESTINATIONS: usize = 32;
+/// Single connections listed: nobody scrolls further.
+const CONNECTIONS: usize = 1_000;
+
+/// Where snapshots come from: a running kernel, or a recording.
+pub(crate) trait Source: Send {
+    /// Takes in what has come since the last time.
+    fn advance(&mut self) -> anyhow::Result<()>;
+
+    /// Everything as it is now, with at most `destinations` of each endpoint.
+    fn snapshot(&mut self, destinations: usize) -> Snapshot;
+
+    /// What is known.
+    fn model(&self) -> &Model;
+}
+
 /// Shows the live screen until the user leaves it. All that can fail at start fails before the screen is touched.
 pub fn run(options: Options, look: tui::Options) -> anyhow::Result<ExitCode> {
+    require_size("observer snapshot")?;
+    show(Engine::start(options)?, look)
+}
+
+/// Fails if the terminal is too small, and names what to do `instead`.
+pub(crate) fn require_size(instead: &str) -> anyhow::Result<()> {
     let (width, height) = crossterm::terminal::size().context("ask the terminal for its size")?;
     ensure!(
         width >= MIN_WIDTH && height >= MIN_HEIGHT,
         "this terminal has {width} columns and {height} lines, the screen needs {MIN_WIDTH} and {MIN_HEIGHT}: \
-         make it larger, or run `observer snapshot`"
+         make it larger, or run `{instead}`"
     );
-    let mut engine = Engine::start(options)?;
-    let (publish, snapshots) = watch::channel(engine.snapshot_for_screen(None));
+    Ok(())
+}
+
+/// Shows what `source` knows until the user leaves the screen.
+pub(crate) fn show(mut source: impl Source + 'static, look: tui::Options) -> anyhow::Result<ExitCode> {
+    let (publish, snapshots) = watch::channel(snapshot(&mut source, None));
     let (ask, queries) = watch::channel(None);
-    let engine = thread::Builder::new()
+    let source = thread::Builder::new()
         .name("engine".to_owned())
-        .spawn(move || engine.run(&publish, queries))
+        .spawn(move || publish_until_unheard(source, &publish, queries))
         .context("start the engine's thread")?;
     let ended = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the screen")?
         .block_on(tui::run(snapshots, ask, look));
-    // The screen let go of its receiver: the engine ends at its next look. Its own error says more than the screen's.
-    engine.join().map_err(|_| anyhow!("the engine panicked: please report this"))??;
+    // The screen let go of its receiver: the source ends at its next look. Its own error says more than the screen's.
+    source.join().map_err(|_| anyhow!("the engine panicked: please report this"))??;
     Ok(match ended? {
         Ended::Quit | Ended::TerminalGone => ExitCode::SUCCESS,
         // As a shell tells of a program that a signal ended.
         Ended::Signal(number) => ExitCode::from(128 + u8::try_from(number).unwrap_or(0)),
     })
+}
+
+fn publish_until_unheard(
+    mut source: impl Source,
+    publish: &watch::Sender<Arc<Snapshot>>,
+    mut queries: watch::Receiver<Option<Query>>,
+) -> anyhow::Result<()> {
+    let mut next_publish = Instant::now();
+    while !publish.is_closed() {
+        source.advance()?;
+        // Whoever asks waits for the answer.
+        let is_asked = queries.has_changed().unwrap_or(false);
+        if is_asked || Instant::now() >= next_publish {
+            let query = queries.borrow_and_update().clone();
+            publish.send_replace(snapshot(&mut source, query.as_ref()));
+            next_publish = Instant::now() + PUBLISH;
+        }
+        thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+/// Everything as it is now, with as much of it as a screen can show.
+fn snapshot(source: &mut impl Source, query: Option<&Query>) -> Arc<Snapshot> {
+    let mut snapshot = source.snapshot(DESTINATIONS);
+    let now = snapshot.uptime;
+    snapshot.connections = query.map(|query| source.model().connections(query, now, CONNECTIONS));
+    Arc::new(snapshot)
 }

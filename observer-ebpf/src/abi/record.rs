@@ -67,7 +67,7 @@ impl SocketFlags {
     pub const TIMESTAMPS: u8 = 1 << 4;
     /// The port was chosen by connect() (`SOCK_CONNECT_BIND`): the socket does not make its bind bucket explicit, whoever
     /// else does. Since 6.18; before, a bucket stays explicit until its last socket is gone.
-    pub const CONNECT_BOUND: u8 = 1 << 5;
+    pub const CONNECT_BOUND: u8 = 1 << 6;
 }
 
 /// The start of every record.

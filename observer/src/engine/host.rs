@@ -34,6 +34,11 @@ impl HostReader {
         }
     }
 
+    /// Kernel release (`uname -r`).
+    pub(super) fn kernel(&self) -> &str {
+        &self.kernel
+    }
+
     /// `holders` are asked too, however far they are from their limits.
     pub(super) fn read(&mut self, now: Instant, holders: &[Pid]) -> Host {
         if now >= self.next_walk {

@@ -1,27 +1,25 @@
 //! The owner of source and model: drains, scans, reads the host, and publishes snapshots. Runs on a thread of its own;
 //! nothing waits for it and it waits for nobody.
 
+mod feed;
 mod host;
 mod namespaces;
 mod schedule;
 
 use std::{
-    sync::Arc,
+    fs::File,
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::Context as _;
-use tokio::sync::watch;
-
 pub use self::schedule::Scans;
-use self::{host::HostReader, namespaces::Namespaces, schedule::Schedule};
+use self::{feed::Feed, host::HostReader, namespaces::Namespaces, schedule::Schedule};
 use crate::{
     host::{clock, netns, rights},
+    input::{Input, Outcome},
     model::{
         Basis, Model,
         event::Event,
-        query::Query,
         snapshot::Snapshot,
         trust::{Hook, Losses, ScanSummary},
         units::NetnsId,
@@ -31,24 +29,21 @@ use crate::{
         error::ProbeError,
         plan::ForcedRungs,
     },
+    recording::{Header, Tally, Writer},
+    screen::Source,
     source::{live::Live, scan::Pass},
 };
+use anyhow::Context as _;
 
 /// Between two looks at the ring. At 40 a second an idle engine costs next to nothing, and the ring holds ten times
 /// what a saturated loopback writes in between.
-const POLL: Duration = Duration::from_millis(25);
-/// Between two snapshots for the screen.
-const PUBLISH: Duration = Duration::from_millis(250);
+pub(crate) const POLL: Duration = Duration::from_millis(25);
 /// Between two looks at the processes' open files.
 const READ_HOST: Duration = Duration::from_secs(1);
 /// Processes with the most sockets, whose descriptors are counted.
 const HOLDERS: usize = 32;
 /// The shortest time between two searches for namespaces that events have named.
 const SEARCH: Duration = Duration::from_millis(100);
-/// Destinations listed of each endpoint in snapshots for the screen.
-const DESTINATIONS_ON_SCREEN: usize = 32;
-/// Single connections listed in snapshots for the screen: nobody scrolls further.
-const CONNECTIONS_ON_SCREEN: usize = 1_000;
 
 /// Which network namespaces are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +92,7 @@ impl Default for Options {
 /// Source and model, attached and scanned once.
 pub struct Engine {
     live: Live,
-    model: Model,
+    feed: Feed,
     watched: Watched,
     namespaces: Namespaces,
     started: Instant,
@@ -105,6 +100,8 @@ pub struct Engine {
     host: HostReader,
     undecodable: u64,
     missed: Option<u64>,
+    /// What the model was told last.
+    losses: Losses,
     next_host: Instant,
     next_namespaces: Instant,
     next_search: Instant,
@@ -121,6 +118,19 @@ struct Passed {
 impl Engine {
     /// Attaches, and takes in what is there.
     pub fn start(options: Options) -> anyhow::Result<Self> {
+        Self::start_with(options, |_| Ok(None))
+    }
+
+    /// As [`Self::start`], and records all that it takes in; `open` gives the file once the hooks are attached.
+    pub fn start_recording(options: Options, open: impl FnOnce() -> anyhow::Result<File>) -> anyhow::Result<Self> {
+        Self::start_with(options, |header| Ok(Some(Writer::start(open()?, &header).context("write the recording")?)))
+    }
+
+    fn start_with(
+        options: Options,
+        record: impl FnOnce(Header) -> anyhow::Result<Option<Writer<File>>>,
+    ) -> anyhow::Result<Self> {
+        let wall_clock = SystemTime::now();
         let (started, started_at) = (Instant::now(), clock::monotonic());
         require_rights()?;
         let own = netns::current().context("read /proc/thread-self/ns/net")?;
@@ -137,18 +147,28 @@ impl Engine {
         )?;
         attached.require_vital_hooks()?;
         let basis = Basis { started_at, reads_buckets: kernel.reads_buckets(), frees_buckets: kernel.frees_buckets() };
-        let model = Model::new(attached.hooks.clone(), basis);
+        let host = HostReader::new(started);
+        let header = Header {
+            observer: env!("CARGO_PKG_VERSION").to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
+            kernel: host.kernel().to_owned(),
+            started_at: wall_clock.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+            hooks: attached.hooks.clone(),
+            basis,
+        };
+        let feed = Feed::new(attached.hooks.clone(), basis, started, record(header)?);
         let live = Live::new(attached, options.diagnostics).context("read the kernel side's diagnostics")?;
         let mut engine = Self {
             live,
-            model,
+            feed,
             watched: options.watched,
             namespaces: Namespaces::new(own),
             started,
             schedule: Schedule::new(options.scans),
-            host: HostReader::new(started),
+            host,
             undecodable: 0,
             missed: None,
+            losses: Losses::default(),
             next_host: started,
             next_namespaces: started,
             next_search: started,
@@ -162,18 +182,18 @@ impl Engine {
     /// Everything as it is now, with at most `destinations` of each endpoint.
     #[must_use]
     pub fn snapshot(&mut self, destinations: usize) -> Snapshot {
-        self.model.snapshot(SystemTime::now(), self.started.elapsed(), destinations)
+        self.feed.snapshot(SystemTime::now(), self.started.elapsed(), destinations)
     }
 
     /// Takes in what has come, and does what is due.
     pub fn poll(&mut self) -> anyhow::Result<()> {
         self.drain();
         self.take_losses();
-        if self.model.take_wish_for_scan() {
+        if self.feed.take_wish_for_scan() {
             self.schedule.hurry();
         }
         let now = Instant::now();
-        let is_named = now >= self.next_search && self.model.unread_namespaces().next().is_some();
+        let is_named = now >= self.next_search && self.feed.model().unread_namespaces().next().is_some();
         if is_named || now >= self.next_namespaces {
             self.read_namespaces()?;
         }
@@ -183,37 +203,26 @@ impl Engine {
         if now >= self.next_host {
             self.read_host();
         }
-        Ok(())
+        self.feed.check()
     }
 
-    /// Polls and publishes until nobody listens any more.
-    pub fn run(
-        mut self,
-        publish: &watch::Sender<Arc<Snapshot>>,
-        mut queries: watch::Receiver<Option<Query>>,
-    ) -> anyhow::Result<()> {
-        let mut next_publish = Instant::now();
-        while !publish.is_closed() {
+    /// Polls until `is_over`.
+    pub fn poll_until(&mut self, mut is_over: impl FnMut() -> bool) -> anyhow::Result<()> {
+        loop {
             self.poll()?;
-            // Whoever asks waits for the answer.
-            let is_asked = queries.has_changed().unwrap_or(false);
-            if is_asked || Instant::now() >= next_publish {
-                let query = queries.borrow_and_update().clone();
-                publish.send_replace(self.snapshot_for_screen(query.as_ref()));
-                next_publish = Instant::now() + PUBLISH;
+            if is_over() {
+                return Ok(());
             }
             thread::sleep(POLL);
         }
-        Ok(())
     }
 
-    /// Everything as it is now, with as many destinations as a screen can show.
-    #[must_use]
-    pub fn snapshot_for_screen(&mut self, query: Option<&Query>) -> Arc<Snapshot> {
-        let mut snapshot = self.snapshot(DESTINATIONS_ON_SCREEN);
-        let now = snapshot.uptime;
-        snapshot.connections = query.map(|query| self.model.connections(query, now, CONNECTIONS_ON_SCREEN));
-        Arc::new(snapshot)
+    /// Detaches, and completes the recording, if there is one.
+    pub fn finish(mut self) -> anyhow::Result<Option<Tally>> {
+        self.drain();
+        self.take_losses();
+        self.feed.take(Input::Tick);
+        self.feed.finish()
     }
 
     /// Scans the kernel's tables of every namespace now.
@@ -229,13 +238,13 @@ impl Engine {
         }
         if self.live.has(Hook::Holders) {
             let pass = self.live.start_pass(Hook::Holders).map_err(anyhow::Error::msg).context("start the iterator")?;
-            self.model.begin_holders();
+            self.feed.take(Input::BeginHolders);
             if self.run_pass(pass, Hook::Holders)?.is_complete {
-                self.model.end_holders();
+                self.feed.take(Input::EndHolders);
             }
         }
         // Open files have shown namespaces that nothing but a socket holds.
-        if self.model.unread_namespaces().next().is_some() {
+        if self.feed.model().unread_namespaces().next().is_some() {
             self.read_namespaces()?;
             let before = std::mem::replace(&mut scanned, self.namespaces.ids());
             for netns in scanned.into_iter().filter(|netns| !before.contains(netns)) {
@@ -246,7 +255,7 @@ impl Engine {
         self.missed = self.live.missed();
         self.take_losses();
         let took = began.elapsed();
-        self.model.end_round(ScanSummary { finished_at: self.started.elapsed(), took, found });
+        self.feed.take(Input::EndRound(ScanSummary { finished_at: self.started.elapsed(), took, found }));
         self.schedule.end(Instant::now(), took);
         Ok(())
     }
@@ -262,13 +271,13 @@ impl Engine {
             }
         };
         self.drain();
-        self.model.begin_scan(netns);
+        self.feed.take(Input::BeginScan(netns));
         let passed = self.run_pass(pass, Hook::Scan);
         if matches!(passed, Ok(Passed { is_complete: true, .. })) {
-            self.model.end_scan(self.started.elapsed());
+            self.feed.take(Input::EndScan);
         } else {
             // What was not shown is not known to be gone.
-            self.model.abandon_scan();
+            self.feed.take(Input::AbandonScan);
         }
         Ok(passed?.found)
     }
@@ -286,19 +295,19 @@ impl Engine {
 
     /// Applies every record that is in the ring; returns how many of them a scan found.
     fn drain(&mut self) -> u32 {
-        let Self { live, model, namespaces, undecodable, started, .. } = self;
+        let Self { live, feed, namespaces, undecodable, started, .. } = self;
         let now = started.elapsed();
         let mut found = 0;
-        live.drain(|event| match event {
-            Ok(event) => {
+        live.drain(|record| match feed.take_at(now, Input::Record(record)) {
+            Outcome::Event(event) => {
                 found += u32::from(matches!(event, Event::Scanned { .. }));
                 namespaces.note(&event);
-                model.apply(&event, now);
             }
-            Err(error) => {
+            Outcome::Undecodable(error) => {
                 *undecodable += 1;
                 tracing::warn!(%error, "record");
             }
+            Outcome::Done | Outcome::NewLosses => {}
         });
         found
     }
@@ -306,7 +315,10 @@ impl Engine {
     /// Tells the model of losses; a new one asks for a scan.
     fn take_losses(&mut self) {
         let losses = Losses { undecodable: self.undecodable, missed: self.missed, ..self.live.losses() };
-        if self.model.set_losses(losses, self.started.elapsed()) {
+        // Asked 40 times a second: no news is no input.
+        if std::mem::replace(&mut self.losses, losses) != losses
+            && matches!(self.feed.take(Input::Losses(losses)), Outcome::NewLosses)
+        {
             self.schedule.ask();
         }
     }
@@ -315,21 +327,23 @@ impl Engine {
     fn read_namespaces(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
         if self.watched == Watched::All {
-            self.namespaces.refresh(self.model.unread_namespaces(), began).context("look for network namespaces")?;
-            for netns in self.namespaces.take_gone(began, |netns| self.model.is_empty(netns)) {
-                self.model.forget_namespace(netns);
+            self.namespaces
+                .refresh(self.feed.model().unread_namespaces(), began)
+                .context("look for network namespaces")?;
+            for netns in self.namespaces.take_gone(began, |netns| self.feed.model().is_empty(netns)) {
+                self.feed.take(Input::ForgetNamespace(netns));
             }
         }
         for netns in self.namespaces.ids() {
             let reading = self.namespaces.read(netns);
             self.drain();
             if let (Some(established), Some(time_wait)) = (reading.established_or_close_wait, reading.time_wait) {
-                let known = self.model.kernel_totals(netns);
+                let known = self.feed.model().kernel_totals(netns);
                 let difference =
                     [i64::from(established) - i64::from(known[0]), i64::from(time_wait) - i64::from(known[1])];
-                self.schedule.compare(netns, difference, self.model.events_total());
+                self.schedule.compare(netns, difference, self.feed.model().events_total());
             }
-            self.model.set_namespace(netns, reading);
+            self.feed.take(Input::Namespace(netns, Box::new(reading)));
         }
         self.next_namespaces = Instant::now() + schedule::pause_after(began.elapsed());
         self.next_search = Instant::now() + SEARCH;
@@ -340,9 +354,24 @@ impl Engine {
         self.live.flush_diagnostics();
         self.missed = self.live.missed();
         let now = Instant::now();
-        self.model.set_host(self.host.read(now, &self.model.top_holders(HOLDERS)));
-        self.model.tick(self.started.elapsed());
+        let host = self.host.read(now, &self.feed.model().top_holders(HOLDERS));
+        self.feed.take(Input::Host(Box::new(host)));
+        self.feed.take(Input::Tick);
         self.next_host = now + READ_HOST;
+    }
+}
+
+impl Source for Engine {
+    fn advance(&mut self) -> anyhow::Result<()> {
+        self.poll()
+    }
+
+    fn snapshot(&mut self, destinations: usize) -> Snapshot {
+        Self::snapshot(self, destinations)
+    }
+
+    fn model(&self) -> &Model {
+        self.feed.model()
     }
 }
 

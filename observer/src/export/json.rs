@@ -1,4 +1,4 @@
-//! Schema 1 of `observer snapshot --json`. Fields that are not known are absent, never a guess.
+//! Schema 1 of `observer snapshot --json` and `observer watch`. Fields that are not known are absent, never a guess.
 
 use std::{
     io::{self, Write},
@@ -21,6 +21,12 @@ use crate::model::{
 /// Writes the object and a line end.
 pub(super) fn write(snapshot: &Snapshot, out: &mut impl Write) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, &Document::new(snapshot))?;
+    out.write_all(b"\n")
+}
+
+/// Writes the object as one line.
+pub(super) fn write_line(snapshot: &Snapshot, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, &Document::new(snapshot))?;
     out.write_all(b"\n")
 }
 

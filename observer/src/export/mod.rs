@@ -5,6 +5,7 @@ mod json;
 pub mod limits;
 mod table;
 mod wall;
+pub mod watch;
 
 use std::io::{self, Write};
 
@@ -20,11 +21,20 @@ fn take(options: Options, destinations: usize) -> anyhow::Result<Snapshot> {
 
 /// Attaches, scans, and prints what is there.
 pub fn print(options: Options, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    let snapshot = take(options, if as_json { usize::MAX } else { 1 })?;
+    write(&take(options, destinations(as_json))?, as_json, out)
+}
+
+/// How many destinations of each endpoint are printed.
+pub(crate) const fn destinations(as_json: bool) -> usize {
+    if as_json { usize::MAX } else { 1 }
+}
+
+/// Prints a snapshot.
+pub(crate) fn write(snapshot: &Snapshot, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
     if as_json {
-        json::write(&snapshot, out)?;
+        json::write(snapshot, out)?;
     } else {
-        out.write_all(table::render(&snapshot).as_bytes())?;
+        out.write_all(table::render(snapshot).as_bytes())?;
     }
     out.flush().map_err(|error: io::Error| error.into())
 }

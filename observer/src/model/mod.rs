@@ -34,6 +34,7 @@ pub mod wall;
 use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
+use serde::{Deserialize, Serialize};
 
 use self::{
     bound::BoundTable,
@@ -54,7 +55,7 @@ use self::{
 };
 
 /// What the model has to know of its source.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Basis {
     /// `CLOCK_MONOTONIC` at the time that is 0 for the model.
     pub started_at: Duration,

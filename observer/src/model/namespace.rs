@@ -2,6 +2,8 @@
 
 use std::{collections::hash_map::Entry, net::IpAddr, sync::Arc, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Model,
     minis::Mini,
@@ -11,7 +13,7 @@ use super::{
 };
 
 /// What was read of a namespace; `None` where it could not be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceReading {
     /// Its `ip netns` name, else the command name of its oldest process.
     pub name: Option<Arc<str>>,
@@ -43,7 +45,7 @@ pub struct NamespaceReading {
 }
 
 /// Connection tracking of a namespace (net/netfilter/nf_conntrack_core.c).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conntrack {
     /// Connections that are tracked: `net.netfilter.nf_conntrack_count`.
     pub count: u64,
@@ -54,7 +56,7 @@ pub struct Conntrack {
 }
 
 /// Numbers of all namespaces together, as one of them shows them; limits are shown by the first namespace alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shared {
     /// `orphan` of /proc/net/sockstat: sockets that no process holds any more.
     pub orphans: Option<u64>,

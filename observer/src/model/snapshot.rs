@@ -6,6 +6,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     failure::FailureRow,
     finding::Finding,
@@ -188,7 +190,7 @@ pub struct NamespaceRow {
 }
 
 /// Readings that belong to the whole host; `None` where they could not be read.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     /// Kernel release (`uname -r`).
     pub kernel: String,
@@ -211,7 +213,7 @@ impl Host {
 }
 
 /// Memory that is free, and what a socket takes of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// `MemAvailable` of /proc/meminfo, in bytes.
     pub available: u64,
@@ -220,7 +222,7 @@ pub struct Memory {
 }
 
 /// Open files of the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileUse {
     /// Allocated file handles.
     pub allocated: u64,
@@ -240,7 +242,7 @@ impl FileUse {
 }
 
 /// Open file descriptors of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessFiles {
     /// The process.
     pub process: Process,

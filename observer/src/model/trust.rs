@@ -2,8 +2,10 @@
 
 use std::{fmt, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 /// What is watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Hook {
     /// Every TCP state change.
     State,
@@ -62,7 +64,7 @@ impl fmt::Display for Hook {
 }
 
 /// A way to attach a hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Rung {
     /// Raw tracepoint.
     RawTracepoint,
@@ -98,7 +100,7 @@ impl fmt::Display for Rung {
 }
 
 /// What became of a hook.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookStatus {
     /// The hook.
     pub hook: Hook,
@@ -109,7 +111,7 @@ pub struct HookStatus {
 }
 
 /// A rung that could not be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedRung {
     /// The rung.
     pub rung: Rung,
@@ -118,7 +120,7 @@ pub struct FailedRung {
 }
 
 /// A finished scan of the kernel's socket table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanSummary {
     /// When it ended, as time since start.
     pub finished_at: Duration,
@@ -148,7 +150,7 @@ impl Drift {
 }
 
 /// Records that did not reach the model, since start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Losses {
     /// The ring buffer was full.
     pub ring_full: u64,

@@ -2,12 +2,14 @@
 
 use std::{fmt, net::IpAddr};
 
+use serde::{Deserialize, Serialize};
+
 /// A network namespace, by its inode number (`net->ns.inum`, `stat /proc/PID/ns/net`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NetnsId(pub u32);
 
 /// A process (thread group) id in the initial pid namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Pid(pub u32);
 
 /// A socket, by the address of its `struct sock`: unique among living sockets, reused after destruction.
@@ -15,7 +17,7 @@ pub struct Pid(pub u32);
 pub struct SocketId(pub u64);
 
 /// A process and its command name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Process {
     /// Process id.
     pub pid: Pid,
@@ -24,7 +26,7 @@ pub struct Process {
 }
 
 /// A command name: at most 15 bytes (`TASK_COMM_LEN` less its zero), chosen by the process itself.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Comm([u8; 16]);
 
 impl Comm {
@@ -213,7 +215,7 @@ impl std::ops::Add for StateCounts {
 }
 
 /// The ports that the kernel may choose for connect(), both ends included (`net.ipv4.ip_local_port_range`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortRange {
     /// Lowest port.
     pub low: u16,

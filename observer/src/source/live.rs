@@ -1,16 +1,12 @@
-//! Events of the running kernel.
+//! Records of the running kernel.
 
 use super::scan::Pass;
 use crate::{
-    decode::{self, DecodeError},
-    model::{
-        event::Event,
-        trust::{Hook, Losses},
-    },
+    model::trust::{Hook, Losses},
     probe::attach::Attached,
 };
 
-/// The attached programs, as a source of events.
+/// The attached programs, as a source of records.
 pub struct Live {
     attached: Attached,
     diagnostics: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
@@ -24,9 +20,9 @@ impl Live {
     }
 
     /// Hands every record that is in the ring to `sink`, in order.
-    pub fn drain(&mut self, mut sink: impl FnMut(Result<Event, DecodeError>)) {
+    pub fn drain(&mut self, mut sink: impl FnMut(&[u8])) {
         while let Some(record) = self.attached.events.next() {
-            sink(decode::event(&record));
+            sink(&record);
         }
     }
 

@@ -1,0 +1,92 @@
+//! All that goes into the model, as one closed type: what a live engine takes in is what a recording keeps and what a
+//! replay takes in.
+//!
+//! **Invariant**: [`apply`] is the only way by which an engine or a replay changes its model.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    decode::{self, DecodeError},
+    model::{
+        Model,
+        event::Event,
+        namespace::NamespaceReading,
+        snapshot::Host,
+        trust::{Losses, ScanSummary},
+        units::NetnsId,
+    },
+};
+
+/// Something that the model takes in. A change here changes the format of recordings: raise
+/// [`crate::recording::FORMAT`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Input<'a> {
+    /// A record of the ring buffer as the kernel side wrote it (`observer_ebpf::abi`).
+    Record(&'a [u8]),
+    /// A scan of this namespace's table begins.
+    BeginScan(NetnsId),
+    /// The scan has shown all of it.
+    EndScan,
+    /// The scan could not be finished.
+    AbandonScan,
+    /// Every namespace was scanned.
+    EndRound(ScanSummary),
+    /// A pass over all open files begins.
+    BeginHolders,
+    /// The pass has shown all of them.
+    EndHolders,
+    /// A namespace was read.
+    Namespace(NetnsId, Box<NamespaceReading>),
+    /// A namespace is gone.
+    ForgetNamespace(NetnsId),
+    /// The host was read.
+    Host(Box<Host>),
+    /// Losses counted so far.
+    Losses(Losses),
+    /// A second has gone by.
+    Tick,
+}
+
+/// What the owner of the model may have to act on.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Nothing.
+    Done,
+    /// A record told of this.
+    Event(Event),
+    /// A record made no sense and has changed nothing.
+    Undecodable(DecodeError),
+    /// Records were lost since the last word of it.
+    NewLosses,
+}
+
+/// Lets the model take in `input`. `now` is time since start and never goes back.
+pub fn apply(model: &mut Model, now: Duration, input: Input<'_>) -> Outcome {
+    match input {
+        Input::Record(bytes) => match decode::event(bytes) {
+            Ok(event) => {
+                model.apply(&event, now);
+                return Outcome::Event(event);
+            }
+            Err(error) => return Outcome::Undecodable(error),
+        },
+        Input::BeginScan(netns) => model.begin_scan(netns),
+        Input::EndScan => model.end_scan(now),
+        Input::AbandonScan => model.abandon_scan(),
+        Input::EndRound(summary) => model.end_round(summary),
+        Input::BeginHolders => model.begin_holders(),
+        Input::EndHolders => model.end_holders(),
+        Input::Namespace(netns, reading) => model.set_namespace(netns, *reading),
+        Input::ForgetNamespace(netns) => model.forget_namespace(netns),
+        Input::Host(host) => model.set_host(*host),
+        Input::Losses(losses) => {
+            if model.set_losses(losses, now) {
+                return Outcome::NewLosses;
+            }
+        }
+        Input::Tick => model.tick(now),
+    }
+    Outcome::Done
+}

@@ -1,0 +1,127 @@
+//! `observer replay`: a recording in place of the kernel. Needs no rights and no BPF.
+
+use std::{
+    fs::File,
+    io::{BufReader, Read, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::Context as _;
+
+use crate::{
+    export, input,
+    model::{Model, snapshot::Snapshot},
+    recording::{Next, ReadError, Reader},
+    screen::{self, Source},
+    tui,
+};
+
+/// What to replay, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The recording.
+    pub file: PathBuf,
+    /// How much faster than it was recorded.
+    pub speed: f64,
+    /// Time since its start at which the screen begins.
+    pub from: Duration,
+}
+
+/// A model that is fed by a recording.
+pub struct Replay<R> {
+    reader: Reader<R>,
+    model: Model,
+    now: Duration,
+}
+
+impl Replay<BufReader<File>> {
+    /// Opens a recording; nothing is taken in yet.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+        Self::start(BufReader::new(file)).with_context(|| path.display().to_string())
+    }
+}
+
+impl<R: Read> Replay<R> {
+    /// Reads the header; nothing is taken in yet.
+    pub fn start(source: R) -> Result<Self, ReadError> {
+        let reader = Reader::start(source)?;
+        let model = Model::new(reader.header().hooks.clone(), reader.header().basis);
+        Ok(Self { reader, model, now: Duration::ZERO })
+    }
+
+    /// Takes in all that came until then, or until the recording ends.
+    pub fn advance(&mut self, until: Duration) -> Result<(), ReadError> {
+        loop {
+            match self.reader.next(until)? {
+                Next::Input(at, input) => {
+                    self.now = at;
+                    // What made no sense when it was recorded is counted among the recorded losses.
+                    input::apply(&mut self.model, at, input);
+                }
+                Next::Later => {
+                    self.now = until;
+                    return Ok(());
+                }
+                Next::End => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes in all of it.
+    pub fn finish(&mut self) -> Result<(), ReadError> {
+        self.advance(Duration::MAX)
+    }
+
+    /// Everything as it was then, with at most `destinations` of each endpoint.
+    pub fn snapshot(&mut self, destinations: usize) -> Snapshot {
+        let started_at = SystemTime::UNIX_EPOCH.checked_add(self.reader.header().started_at);
+        let taken_at = started_at.and_then(|at| at.checked_add(self.now)).unwrap_or(SystemTime::UNIX_EPOCH);
+        self.model.snapshot(taken_at, self.now, destinations)
+    }
+}
+
+/// A replay that goes with the clock; at the end the last moment stays.
+struct Player {
+    replay: Replay<BufReader<File>>,
+    file: PathBuf,
+    speed: f64,
+    from: Duration,
+    began: Instant,
+}
+
+impl Source for Player {
+    fn advance(&mut self) -> anyhow::Result<()> {
+        let until = self.from.saturating_add(self.began.elapsed().mul_f64(self.speed));
+        self.replay.advance(until).with_context(|| self.file.display().to_string())
+    }
+
+    fn snapshot(&mut self, destinations: usize) -> Snapshot {
+        self.replay.snapshot(destinations)
+    }
+
+    fn model(&self) -> &Model {
+        &self.replay.model
+    }
+}
+
+/// Shows a recording on the live screen until the user leaves it.
+pub fn show(options: Options, look: tui::Options) -> anyhow::Result<ExitCode> {
+    screen::require_size("observer replay --json")?;
+    let Options { file, speed, from } = options;
+    let replay = Replay::open(&file)?;
+    let mut player = Player { replay, file, speed, from, began: Instant::now() };
+    player.advance()?;
+    // What comes before `from` took its time.
+    player.began = Instant::now();
+    screen::show(player, look)
+}
+
+/// Prints the end of a recording as `observer snapshot` prints the present.
+pub fn print(file: &Path, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    let mut replay = Replay::open(file)?;
+    replay.finish().with_context(|| file.display().to_string())?;
+    export::write(&replay.snapshot(export::destinations(as_json)), as_json, out)
+}
