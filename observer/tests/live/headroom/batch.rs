@@ -82,7 +82,8 @@ pub(super) fn run_all() {
          {reused} with reusable ones, {odd} odd ranges, {by_events_alone} by events alone, {not_obvious} not obvious"
     );
     let least = [blocked, time_wait, reused, odd, by_events_alone, not_obvious].into_iter().min();
-    assert!(repeated.is_some() || least >= Some(scaled(20)), "too little of something was met");
+    // A tenth of them may meet little of something.
+    assert!(repeated.is_some() || scaled(100) < 100 || least >= Some(20), "too little of something was met");
 }
 
 /// Runs scenarios side by side.

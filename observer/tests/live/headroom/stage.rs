@@ -89,6 +89,9 @@ impl Stage {
         for address in ["fd00::1/128", "fd00::2/128"] {
             run("ip", &["address", "add", address, "dev", "lo", "nodad"]);
         }
+        // The kernel takes up IPv6 addresses in its own time.
+        let is_there = |ip: &&str| Self::bound(ip.parse().unwrap(), 0, false, false).is_ok();
+        wait_until("the IPv6 addresses", || ["::1", "fd00::1", "fd00::2"].iter().all(is_there));
         let server = |port: u16| {
             let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
             socket.set_only_v6(false).unwrap();
