@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::{Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -176,6 +177,87 @@ fn a_log_file_takes_the_diagnostics_of_the_kernel_side() {
     assert!(text.contains("end of the socket table"), "the scan's own word is missing:\n{text}");
     let nowhere = observer(&["snapshot", "--log-file", "/no/such/dir/log"]);
     fails_with(&nowhere, 1, &["open the log file /no/such/dir/log", "No such file"]);
+}
+
+#[test]
+fn watch_prints_as_many_lines_as_were_asked_for() {
+    let output = observer(&["--own-netns", "watch", "-n", "2", "--interval", "0.05"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    let snapshot: Value = serde_json::from_slice(&observer(&["--own-netns", "snapshot", "--json"]).stdout).unwrap();
+    let fields = |json: &Value| json.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let taken_at = |json: &Value| json["taken_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert!(lines.iter().all(|line| line["schema"] == 1 && fields(line) == fields(&snapshot)));
+    assert!(taken_at(&lines[0]) < taken_at(&lines[1]));
+    fails_with(&observer(&["watch", "--interval", "0"]), 2, &["--interval", "0.05 seconds"]);
+}
+
+#[test]
+fn a_recording_is_replayed_without_any_right() {
+    let (dir, copy) = copy_for_everyone();
+    let file = dir.path().join("recording");
+    let path = file.to_str().unwrap();
+    let record = |more: &[&str]| observer(&[&["--own-netns", "record", path, "--for", "0.2"], more].concat());
+    let recorded = record(&[]);
+    assert_eq!(recorded.status.code(), Some(0), "{recorded:?}");
+    let words = String::from_utf8(recorded.stderr).unwrap();
+    let size = fs::metadata(&file).unwrap().len();
+    assert_eq!(words.lines().count(), 1, "{words}");
+    assert!(words.contains(path) && words.replace(',', "").contains(&format!("{size} bytes")), "{words}");
+
+    fails_with(&record(&[]), 1, &[path, "is there already", "--force"]);
+    assert_eq!(fs::metadata(&file).unwrap().len(), size, "it was touched");
+    assert_eq!(record(&["--force"]).status.code(), Some(0));
+
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let replay = |more: &[&str]| {
+        let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+        Command::new("setpriv").args(nobody).arg(&copy).args(["replay", path]).args(more).output().unwrap()
+    };
+    let json: Value = serde_json::from_slice(&replay(&["--json"]).stdout).unwrap();
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_eq!((json["schema"].as_u64(), json["kernel"].as_str()), (Some(1), Some(kernel.trim())));
+    assert!(json["trust"]["scans_total"].as_u64().unwrap() >= 1, "{json}");
+    assert!(String::from_utf8(replay(&[]).stdout).unwrap().contains("state by raw_tp"));
+}
+
+#[test]
+fn a_signal_completes_a_recording() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("recording");
+    let mut child = Command::new(OBSERVER)
+        .args(["--own-netns", "record", file.to_str().unwrap()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The header is written when the signals are waited for.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while fs::metadata(&file).map_or(0, |it| it.len()) == 0 {
+        assert!(Instant::now() < deadline, "nothing was recorded");
+        std::thread::yield_now();
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{stderr}");
+    assert!(stderr.contains("records"), "{stderr}");
+    let json = observer(&["replay", "--json", file.to_str().unwrap()]);
+    assert_eq!(serde_json::from_slice::<Value>(&json.stdout).unwrap()["schema"], 1, "{json:?}");
+}
+
+#[test]
+fn what_is_no_recording_is_told_in_one_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("nonsense");
+    fs::write(&file, "nonsense").unwrap();
+    let path = file.to_str().unwrap();
+    fails_with(&observer(&["replay", path]), 1, &[path, "not a recording of observer"]);
+    fails_with(&observer(&["replay", "/no/such/file"]), 1, &["open /no/such/file", "No such file"]);
+    fails_with(&observer(&["record", "/no/such/dir/file"]), 1, &["open /no/such/dir/file", "No such file"]);
+    fails_with(&observer(&["replay", path, "--speed", "0"]), 2, &["--speed", "0.01 to 1000"]);
 }
 
 /// The program where every user may run it.

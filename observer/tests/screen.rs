@@ -140,6 +140,27 @@ fn q_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
+fn a_recording_is_shown_as_the_present_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("recording");
+    let args = ["--own-netns", "record", file.to_str().unwrap(), "--for", "1.1"];
+    assert!(std::process::Command::new(OBSERVER).args(args).output().unwrap().status.success());
+    for more in [&["--speed", "100"][..], &["--from", "1"], &["--from", "1000"]] {
+        let args = [&["replay", file.to_str().unwrap()], more].concat();
+        let mut terminal = Terminal::start(80, 24, OBSERVER, &args, &[]);
+        terminal.wait_for_words(&MAIN_SCREEN);
+        // Beyond its end, it stays.
+        terminal.press("?");
+        terminal.wait_for_words(&["KEYS"]);
+        terminal.press("\x1b");
+        terminal.wait_for("no help", |screen| !screen.contains("KEYS"));
+        terminal.press("q");
+        assert_eq!(terminal.ends(), 0, "{more:?}");
+        terminal.is_restored();
+    }
+}
+
+#[test]
 fn signals_leave_the_terminal_as_it_was() {
     for (signal, code) in [(Signal::TERM, 143), (Signal::HUP, 129), (Signal::INT, 130)] {
         let mut terminal = Terminal::observer(80, 24);

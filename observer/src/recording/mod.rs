@@ -93,3 +93,6 @@ pub enum ReadError {
     #[error("read the recording")]
     Io(#[from] io::Error),
 }
+
+#[cfg(test)]
+mod tests;

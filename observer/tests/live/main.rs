@@ -14,6 +14,7 @@ mod namespaces;
 mod owners;
 mod ports;
 mod random;
+mod recording;
 mod refusals;
 mod rungs;
 mod scale;

@@ -1,0 +1,159 @@
+//! The reader against bytes that no observer wrote. Recordings of real traffic are in tests/live/recording.rs.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::{FORMAT, Header, MAGIC, Next, ReadError, Reader, Writer, chunk};
+use crate::{
+    input::Input,
+    model::{
+        Basis,
+        namespace::{Conntrack, NamespaceReading},
+        snapshot::{FileUse, Host, Memory, ProcessFiles},
+        trust::{FailedRung, Hook, HookStatus, Losses, Rung, ScanSummary},
+        units::{Comm, NetnsId, Pid, PortRange, Process},
+    },
+};
+
+fn header() -> Header {
+    let because = "no such function".to_owned();
+    let failed = vec![FailedRung { rung: Rung::Fentry, because }];
+    Header {
+        observer: "0.1.0".to_owned(),
+        arch: std::env::consts::ARCH.to_owned(),
+        kernel: "6.12.0".to_owned(),
+        started_at: Duration::from_secs(1_700_000_000),
+        hooks: vec![HookStatus { hook: Hook::Connect, rung: Some(Rung::Kprobe), failed }],
+        basis: Basis { started_at: Duration::from_millis(5_500), reads_buckets: true },
+    }
+}
+
+/// One of each.
+fn inputs() -> [Input<'static>; 12] {
+    let process = Process { pid: Pid(7), comm: Comm::from("nginx") };
+    let files = ProcessFiles { process, open: 3, soft_limit: Some(1024), hard_limit: None };
+    [
+        Input::Record(&[1, 2, 3]),
+        Input::BeginScan(NetnsId(4_026_531_840)),
+        Input::EndScan,
+        Input::AbandonScan,
+        Input::EndRound(ScanSummary { finished_at: Duration::from_secs(2), took: Duration::from_millis(3), found: 4 }),
+        Input::BeginHolders,
+        Input::EndHolders,
+        Input::Namespace(
+            NetnsId(1),
+            Box::new(NamespaceReading {
+                name: Some("blue".into()),
+                port_range: Some(PortRange { low: 32_768, high: 60_999 }),
+                conntrack: Some(Conntrack { count: 1, max: 2, dropped: Some(3) }),
+                ..NamespaceReading::default()
+            }),
+        ),
+        Input::ForgetNamespace(NetnsId(2)),
+        Input::Host(Box::new(Host {
+            kernel: "6.12.0".to_owned(),
+            files: Some(FileUse { allocated: 1, max: 2 }),
+            nr_open: Some(3),
+            processes: vec![files],
+            memory: Some(Memory { available: 4, per_socket: 5 }),
+        })),
+        Input::Losses(Losses { ring_full: 1, missed: Some(2), ..Losses::default() }),
+        Input::Tick,
+    ]
+}
+
+fn recording() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut writer = Writer::start(&mut bytes, &header()).unwrap();
+    for (second, input) in (0..).zip(inputs()) {
+        writer.write(Duration::from_secs(second), &input).unwrap();
+    }
+    assert_eq!(writer.finish().unwrap().records, 1);
+    bytes
+}
+
+/// A file of this format with chunks of any content, their check sums right.
+fn sealed(chunks: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = [&MAGIC[..], &FORMAT.to_le_bytes()].concat();
+    for content in chunks {
+        chunk::write(&mut bytes, content, &mut Vec::new()).unwrap();
+    }
+    bytes
+}
+
+fn read_all(bytes: &[u8]) -> Result<usize, ReadError> {
+    let mut reader = Reader::start(bytes)?;
+    let mut count = 0;
+    while let Next::Input(..) = reader.next(Duration::MAX)? {
+        count += 1;
+    }
+    Ok(count)
+}
+
+#[test]
+fn what_is_read_is_what_was_written() {
+    let bytes = recording();
+    let mut reader = Reader::start(bytes.as_slice()).unwrap();
+    assert_eq!(*reader.header(), header());
+    for (second, input) in (0..).zip(inputs()) {
+        let at = Duration::from_secs(second);
+        if second > 0 {
+            assert_eq!(reader.next(Duration::from_millis(second * 1000 - 1)).unwrap(), Next::Later);
+        }
+        assert_eq!(reader.next(at).unwrap(), Next::Input(at, input));
+    }
+    assert_eq!(reader.next(Duration::MAX).unwrap(), Next::End);
+}
+
+/// Fails when an input is encoded otherwise than before: then files that are there are read wrong, and [`FORMAT`] is to
+/// be raised with this number.
+#[test]
+fn the_encoding_belongs_to_the_format() {
+    let mut encoded = postcard::to_stdvec(&Header { arch: "any".to_owned(), ..header() }).unwrap();
+    for input in inputs() {
+        encoded.extend(postcard::to_stdvec(&input).unwrap());
+    }
+    assert_eq!((FORMAT, format!("{:08x}", crc32fast::hash(&encoded))), (1, "1a6a4b84".to_owned()));
+}
+
+#[test]
+fn other_files_are_told_apart() {
+    let sentence = |bytes: &[u8]| read_all(bytes).unwrap_err().to_string();
+    assert_eq!(sentence(b""), "this is not a recording of observer");
+    assert_eq!(
+        sentence(b"observer of nothing"),
+        "this recording has format 28448, this version of observer reads format 1"
+    );
+    let mut newer = recording();
+    newer[8] = 9;
+    assert_eq!(sentence(&newer), "this recording has format 9, this version of observer reads format 1");
+    let elsewhere = Header { arch: "m\x1b68k".to_owned(), ..header() };
+    let elsewhere = sealed(&[postcard::to_stdvec(&elsewhere).unwrap()]);
+    assert_eq!(sentence(&elsewhere), "this was recorded on m\\u{1b}68k, and can be replayed there only");
+}
+
+#[test]
+fn time_that_goes_back_is_damage() {
+    let entry = |at_ns: u64| postcard::to_stdvec(&(at_ns, Input::Tick)).unwrap();
+    let bytes = sealed(&[postcard::to_stdvec(&header()).unwrap(), [entry(5), entry(4)].concat()]);
+    assert!(matches!(read_all(&bytes), Err(ReadError::Damaged { .. })));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        prop_assert!(read_all(&bytes).is_err());
+        let begun = [&sealed(&[]), &bytes[..]].concat();
+        prop_assert!(read_all(&begun).is_err());
+        let with_header = [&sealed(&[postcard::to_stdvec(&header()).unwrap()]), &bytes[..]].concat();
+        let is_cut_or_damaged = matches!(read_all(&with_header), Ok(0) | Err(ReadError::Damaged { .. }));
+        prop_assert!(is_cut_or_damaged);
+    }
+
+    #[test]
+    fn no_content_of_a_chunk_makes_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 1..400)) {
+        let _ = read_all(&sealed(std::slice::from_ref(&bytes)));
+        let _ = read_all(&sealed(&[postcard::to_stdvec(&header()).unwrap(), bytes]));
+    }
+}
