@@ -107,10 +107,10 @@ fn a_damaged_recording_gives_an_error_or_what_came_before_the_damage() {
     in_private_netns(|| {
         let (_, bytes) = recorded();
         let (whole, _) = read(&bytes);
-        let damages = prop::collection::vec((0..bytes.len(), 1_u8..), 1..4);
-        proptest!(ProptestConfig::with_cases(2_000), |(damages in damages)| {
+        let places = prop::collection::vec((0..bytes.len(), 1_u8..), 1..4);
+        proptest!(ProptestConfig::with_cases(2_000), |(places in places)| {
             let mut damaged = bytes.clone();
-            for (at, bits) in damages {
+            for (at, bits) in places {
                 damaged[at] ^= bits;
             }
             let (inputs, error) = read(&damaged);
