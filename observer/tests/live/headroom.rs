@@ -48,7 +48,7 @@ fn each_destination_and_each_source_has_the_range_for_itself() {
         for other in
             ["127.0.0.1>127.0.0.1:7001", "127.0.0.2>127.0.0.1:7000", "::1>[::1]:7000", "fd00::1>[fd00::2]:7000"]
         {
-            stage.open(route(other), 1);
+            assert_eq!(stage.open(route(other), 1), 1, "{other}");
         }
         assert_left(stage, home(), 99);
         for other in

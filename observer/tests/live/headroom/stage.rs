@@ -89,9 +89,6 @@ impl Stage {
         for address in ["fd00::1/128", "fd00::2/128"] {
             run("ip", &["address", "add", address, "dev", "lo", "nodad"]);
         }
-        // The kernel takes up IPv6 addresses in its own time.
-        let is_there = |ip: &&str| Self::bound(ip.parse().unwrap(), 0, false, false).is_ok();
-        wait_until("the IPv6 addresses", || ["::1", "fd00::1", "fd00::2"].iter().all(is_there));
         let server = |port: u16| {
             let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
             socket.set_only_v6(false).unwrap();
@@ -105,6 +102,11 @@ impl Stage {
         let mut stage =
             Self { range: (low, high), servers, children: Vec::new(), open: Vec::new(), ripens: Vec::new() };
         stage.set_range((low, high));
+        // The kernel takes up IPv6 addresses in its own time.
+        let is_there = |text: &&str| Self::connect(route(text)).map(reset).is_ok();
+        wait_until("the IPv6 addresses", || {
+            ["::1>[::1]:7000", "fd00::1>[fd00::2]:7000", "fd00::2>[fd00::1]:7000"].iter().all(is_there)
+        });
         stage
     }
 
@@ -199,9 +201,8 @@ impl Stage {
     /// The client closes, the server does not.
     pub(super) fn close_into_fin_wait_2(&mut self, client: Socket) {
         let child = self.accepted(&client);
-        let before = time_waits();
         drop(client);
-        wait_until("one more in FIN_WAIT2", || time_waits() == before + 1);
+        wait_until("the FIN", || state(&child) == Some(TcpState::CloseWait));
         self.children.push(child);
     }
 
@@ -286,14 +287,6 @@ fn close_in_turn(first: Socket, last: &Socket) {
     wait_until("the first FIN", || state(last) == Some(TcpState::CloseWait));
     last.shutdown(Shutdown::Write).unwrap();
     wait_until("the last acknowledgement", || state(last) == Some(TcpState::Closed));
-}
-
-/// TIME_WAIT sockets of the calling thread's namespace, those in FIN_WAIT2 among them, as the kernel counts them.
-fn time_waits() -> u32 {
-    let sockstat = fs::read_to_string("/proc/thread-self/net/sockstat").unwrap();
-    let words: Vec<&str> = sockstat.lines().find(|line| line.starts_with("TCP:")).unwrap().split(' ').collect();
-    let at = words.iter().position(|word| *word == "tw").unwrap();
-    words[at + 1].parse().unwrap()
 }
 
 /// When a TIME_WAIT socket that began between these times may be taken over, by the rule of the running kernel.
