@@ -14,7 +14,7 @@ use super::{
     owner::Owner,
     ports::Counted,
     snapshot::Direction,
-    socket::{Socket, TupleKey, hash, narrow},
+    socket::{TupleKey, hash, narrow},
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
 
@@ -22,7 +22,7 @@ use super::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mini {
     pub(super) endpoint: u32,
-    /// As of [`Socket`].
+    /// Index of its destination; `Socket::NO_DESTINATION` for an inbound one.
     pub(super) destination: u32,
     /// The scan or event generation that saw it last.
     pub(super) generation: u32,
@@ -39,6 +39,9 @@ pub(super) struct Mini {
     /// How it counts against the ports of its destination.
     pub(super) counted: Counted,
 }
+
+// A TIME_WAIT socket is to cost no more than a full one: 128 bytes with its index.
+const _: () = assert!(size_of::<Mini>() <= 104);
 
 impl Mini {
     pub(super) fn key(&self, endpoints: &EndpointTable) -> TupleKey {
@@ -97,9 +100,11 @@ impl MiniTable {
     }
 
     /// Gives memory back once most of it is unused.
-    fn shrink(&mut self) {
+    fn shrink(&mut self, endpoints: &EndpointTable) {
         if self.by_tuple.capacity() > 4 * self.by_tuple.len().max(1024) {
             self.slots.shrink_to_fit();
+            let slots = &self.slots;
+            self.by_tuple.shrink_to_fit(|other| hash(&slots[*other as usize].key(endpoints)));
         }
     }
 }
@@ -222,8 +227,6 @@ impl Model {
         for index in gone {
             self.remove_mini(index);
         }
-        self.minis.shrink();
+        self.minis.shrink(&self.endpoints);
     }
 }
-
-const _: () = assert!(size_of::<Mini>() <= 96 && Socket::NO_DESTINATION == u32::MAX);

@@ -68,12 +68,12 @@ struct Port {
     /// Four-tuples of clients that have it.
     clients: u32,
     /// Nobody holds it any more, but its bucket lives on with its clients, and stays explicit before 6.18.
-    is_haunted: bool,
+    stays_explicit: bool,
 }
 
 impl Port {
     const fn is_blocked(self) -> bool {
-        self.holders > 0 || self.is_haunted
+        self.holders > 0 || self.stays_explicit
     }
 }
 
@@ -122,7 +122,7 @@ impl Ports {
     fn release(&mut self, port: u16, frees_bucket: bool) {
         self.change(port, |it| {
             it.holders -= 1;
-            it.is_haunted = it.holders == 0 && it.clients > 0 && !frees_bucket;
+            it.stays_explicit = it.holders == 0 && it.clients > 0 && !frees_bucket;
         });
     }
 
@@ -133,15 +133,16 @@ impl Ports {
     fn leave(&mut self, port: u16) {
         self.change(port, |it| {
             it.clients -= 1;
-            it.is_haunted &= it.clients > 0;
+            it.stays_explicit &= it.clients > 0;
         });
     }
 
     /// A scan has shown the bucket of every socket.
     pub(super) fn end_scan(&mut self) {
-        let haunted: Vec<u16> = self.by_number.iter().filter(|(_, it)| it.is_haunted).map(|(port, _)| *port).collect();
-        for port in haunted {
-            self.change(port, |it| it.is_haunted = false);
+        let outlived: Vec<u16> =
+            self.by_number.iter().filter(|(_, it)| it.stays_explicit).map(|(port, _)| *port).collect();
+        for port in outlived {
+            self.change(port, |it| it.stays_explicit = false);
         }
     }
 

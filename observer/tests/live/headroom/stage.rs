@@ -103,7 +103,11 @@ impl Stage {
             Self { range: (low, high), servers, children: Vec::new(), open: Vec::new(), ripens: Vec::new() };
         stage.set_range((low, high));
         // The kernel takes up IPv6 addresses in its own time.
-        let is_there = |text: &&str| Self::connect(route(text)).map(reset).is_ok();
+        let is_there = |text: &&str| {
+            let Route { from, to } = route(text);
+            Self::bound(from, 9, true, false)
+                .is_ok_and(|client| start_connect(&client, to).map(|()| reset(client)).is_ok())
+        };
         wait_until("the IPv6 addresses", || {
             ["::1>[::1]:7000", "fd00::1>[fd00::2]:7000", "fd00::2>[fd00::1]:7000"].iter().all(is_there)
         });
