@@ -23,9 +23,9 @@ const SYSCALL_NR: usize = 8;
 const BIND_FD: usize = 16;
 const BIND_ADDRESS: usize = 24;
 
-const ENFILE: i64 = 23;
-const EMFILE: i64 = 24;
-const EADDRINUSE: i64 = 98;
+const ENFILE: u32 = 23;
+const EMFILE: u32 = 24;
+const EADDRINUSE: u32 = 98;
 
 /// What a process has asked bind() for.
 #[repr(C)]
@@ -69,20 +69,20 @@ fn failures_bind_sys_exit(ctx: TracePointContext) -> u32 {
     let thread = current_thread();
     if let Some(EADDRINUSE) = errno(&ctx)
         // SAFETY: the entry is this thread's own, and the thread is here.
-        && let Some(bind) = unsafe { BINDS.get(&thread) }
+        && let Some(bind) = unsafe { BINDS.get(thread) }
     {
         tell(&ctx, EADDRINUSE, Some(*bind));
     }
     // Absent where the entry was not seen.
-    let _ = BINDS.remove(&thread);
+    let _ = BINDS.remove(thread);
     0
 }
 
 #[inline(always)]
-fn errno(ctx: &TracePointContext) -> Option<i64> {
-    // SAFETY: the helper checks the address.
-    let ret: i64 = unsafe { ctx.read_at(SYS_EXIT_RET) }.ok()?;
-    (ret < 0).then_some(-ret)
+fn errno(ctx: &TracePointContext) -> Option<u32> {
+    // SAFETY: the helper checks the address. The lower half of a small negative number is that number.
+    let ret: i32 = unsafe { ctx.read_at(SYS_EXIT_RET) }.ok()?;
+    (ret < 0).then_some(ret.unsigned_abs())
 }
 
 #[inline(always)]
@@ -93,13 +93,13 @@ fn note_bind(ctx: &TracePointContext) {
         let Ok(address) = bpf_probe_read_user(address as *const SockAddr) else { return };
         Bind { fd, address }
     };
-    if BINDS.insert(&current_thread(), &bind, 0).is_err() {
+    if BINDS.insert(current_thread(), bind, 0).is_err() {
         count(Loss::ReadFailed);
     }
 }
 
 #[inline(always)]
-fn tell(ctx: &TracePointContext, errno: i64, bind: Option<Bind>) {
+fn tell(ctx: &TracePointContext, errno: u32, bind: Option<Bind>) {
     // SAFETY: the helper checks the address.
     let call: u32 = unsafe { ctx.read_at(SYSCALL_NR) }.unwrap_or(0);
     let (mut header, local) = match bind {
@@ -121,7 +121,7 @@ fn tell(ctx: &TracePointContext, errno: i64, bind: Option<Bind>) {
     header.pid = current_tgid();
     // SAFETY: the helper takes no argument and has no failure.
     header.at_ns = unsafe { bpf_ktime_get_ns() };
-    emit(CallRecord { header: *header, local, comm: current_comm(), call, errno: errno as u32 });
+    emit(CallRecord { header: *header, local, comm: current_comm(), call, errno });
 }
 
 /// The start of a record about no socket, if the current task's namespace is watched.
