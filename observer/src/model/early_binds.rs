@@ -48,7 +48,7 @@ impl Model {
     /// Takes note of how a socket that a scan has found came by its port.
     pub(super) fn note_early_bind(&mut self, socket: &Identity, binding: Binding) {
         // bind() to a port that it names locks the port: that client wants this port and no other.
-        if binding.port_locked || binding.explicit_bucket != Some(true) {
+        if binding.port_locked || binding.holds_port() != Some(true) {
             return;
         }
         let Identity { netns, tuple, .. } = *socket;

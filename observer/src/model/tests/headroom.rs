@@ -355,3 +355,17 @@ fn a_scan_that_shows_what_was_there_before_a_connection_does_not_count_it_twice(
         "10.0.0.5>10.0.0.9:81 10 range - 0 reserved - 0 blocked - 1 used - 0 time_wait = 9 left, 0 reused",
     );
 }
+
+#[test]
+fn a_port_that_connect_chose_is_no_bind_before_connect_whoever_else_is_on_it() {
+    check(
+        "range 40000-40009
+         scan
+         l 10.0.0.6:40000>0.0.0.0:0 found listen explicit
+         c 10.0.0.5:40000>10.0.0.9:81 found established explicit chosen
+         d 10.0.0.5:40001>10.0.0.9:81 found established explicit
+         end
+         show findings",
+        "bind_before_connect: 1 of 10 ports were taken by bind(): connect() skips these for every destination",
+    );
+}
