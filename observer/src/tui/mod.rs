@@ -10,7 +10,7 @@
 //! - `message`, `keymap`, `ui`: what can be asked for, by which key, and what it does.
 //! - `prompt`: the line in which a filter is typed.
 //! - `layout`, `view`: where things stand, and the frame around the screens.
-//! - `screen/`: one file a screen; `table/`: what all screens with rows share; `widget/`: the parts around them.
+//! - `screen/`: one file a screen, each a `pane`; `table/`: what all screens with rows share; `widget/`: the parts around them.
 //! - `format`: numbers, durations and addresses as people read them; `theme`: styles.
 //!
 //! **Invariant**: only this file and `terminal`, `input` know a clock or do IO; `update` and `view` are pure.
@@ -22,6 +22,7 @@ mod input;
 mod keymap;
 mod layout;
 mod message;
+mod pane;
 mod prompt;
 mod screen;
 mod table;

@@ -88,10 +88,10 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         Message::Close | Message::Explain if ui.explain => ui.explain = false,
         // Without a row there is nothing to explain: the first one is chosen.
         Message::Explain => {
-            if !ui.screens.has_cursor() {
+            if !ui.screens.pane().has_cursor() {
                 update(ui, latest, Message::Move(Move::Down));
             }
-            ui.explain = ui.screens.has_cursor();
+            ui.explain = ui.screens.pane().has_cursor();
         }
         Message::Move(to) if ui.help.is_some() => {
             let page = usize::from(help::inner(ui.area).height);
@@ -99,15 +99,15 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
             ui.help = ui.help.map(|top| help::scrolled(top, to, page, lines));
         }
         Message::Enter => {
-            if !ui.screens.has_cursor() {
+            if !ui.screens.pane().has_cursor() {
                 update(ui, latest, Message::Move(Move::Down));
             }
             let data = ui.paused.as_deref().unwrap_or(latest);
             ui.screens.enter(data, &ui.prompt.filter);
         }
         // What was done last is undone first: a row, then the filter, then the way here.
-        Message::Close if !ui.screens.has_cursor() && !ui.prompt.text.is_empty() => ui.prompt.clear(),
-        Message::Close if !ui.screens.has_cursor() && ui.screens.leave() => {}
+        Message::Close if !ui.screens.pane().has_cursor() && !ui.prompt.text.is_empty() => ui.prompt.clear(),
+        Message::Close if !ui.screens.pane().has_cursor() && ui.screens.leave() => {}
         Message::Move(_) | Message::Close | Message::NextSort | Message::ReverseSort => {
             let data = ui.paused.as_deref().unwrap_or(latest);
             let areas = Areas::of(
@@ -116,7 +116,7 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
                 !data.findings.is_empty(),
                 ui.screens.shown,
             );
-            ui.screens.update(data, &ui.prompt.filter, areas.screen, message);
+            ui.screens.pane_mut().update(data, &ui.prompt.filter, areas.screen, message);
         }
     }
     Effect::None

@@ -6,7 +6,7 @@ use ratatui::{
     buffer::Buffer,
     layout::{Alignment, Constraint, Layout, Rect},
     text::{Line, Span, Text},
-    widgets::{Paragraph, Widget},
+    widgets::{Block, Borders, Paragraph, Widget},
 };
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     layout::{self, Areas, Headroom, MIN_HEIGHT, MIN_WIDTH, Walls},
     message::Message,
     prompt::Prompt,
-    screen::{Screen, Screens},
+    screen::Screen,
     theme::Theme,
     ui::Ui,
     widget::{
@@ -42,11 +42,15 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     if let Some(alarm) = alarm {
         trust::banner(&alarm, theme, areas.banner, buf);
     }
-    tabs(ui.screens.shown, theme, areas.tabs, buf);
-    if ui.screens.shown == Screen::Connections {
-        subject(&ui.screens, data, theme, areas.tabs, buf);
+    match (ui.screens.shown, ui.screens.of) {
+        (Screen::Connections, of) if of != Of::All => subject(ui, data, theme, areas.tabs, buf),
+        _ => tabs(ui.screens.shown, theme, areas.tabs, buf),
     }
-    ui.screens.view(data, &ui.prompt.filter, theme, areas.screen, buf);
+    if ui.screens.shown == Screen::Connections && !ui.screens.are_answered(data) {
+        unanswered(ui, theme, areas.screen, buf);
+    } else {
+        ui.screens.pane().view(data, &ui.prompt.filter, theme, areas.screen, buf);
+    }
     match areas.headroom {
         Headroom::None => {}
         Headroom::Beside(area) => headroom::panel(data, theme, area, buf),
@@ -62,7 +66,7 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     } else {
         footer(ui, theme, areas.footer, buf);
     }
-    let explained = if ui.explain { ui.screens.explained(data, &ui.prompt.filter) } else { None };
+    let explained = if ui.explain { ui.screens.pane().explained(data, &ui.prompt.filter) } else { None };
     if let Some(lines) = explained {
         explain::view(ui.screens.shown.name(), &lines, theme, area, buf);
     }
@@ -72,32 +76,42 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
 }
 
 /// Whose connections are shown, and how many there are, in place of the other screens' names.
-fn subject(screens: &Screens, data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+fn subject(ui: &Ui, data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let screens = &ui.screens;
     let whose = match screens.of {
-        Of::All => return,
+        Of::All => "of everybody".to_owned(),
         Of::Endpoint(key) => format!("of {}", format::address(key.local_ip, key.local_port)),
         Of::Destination { local_ip, remote, .. } => format!("{local_ip} → {remote}"),
         Of::Process(pid) => format!("of process {}", pid.0),
     };
-    let count =
-        data.connections.as_ref().map_or_else(String::new, |it| format!(": {}", format::count(it.matching as u64)));
-    let blank = " ".repeat(area.width.into());
-    Span::raw(blank).render(area, buf);
-    let text = format!(">4 Connections {whose}{count}   Esc goes back");
+    let answer = data.connections.as_ref().filter(|it| Some(&it.query) == ui.query().as_ref());
+    let count = answer.map_or_else(String::new, |it| format!(": {}", format::count(it.matching as u64)));
+    let text = format!(">{} {} {whose}{count}   Esc goes back", screens.shown.digit(), screens.shown.name());
     Span::styled(format::cut_end(&text, area.width.into()), theme.title).render(area, buf);
+}
+
+/// In place of connections that this picture does not have.
+fn unanswered(ui: &Ui, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let text = match ui.paused {
+        Some(_) => "This picture is held, and does not have them: Space lets go of it.",
+        None => "Asking for them…",
+    };
+    let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
+    let block = block.title(Line::styled(format!(" {} ", ui.screens.shown.name()), theme.title));
+    Paragraph::new(text).block(block).render(area, buf);
 }
 
 /// The screens with their digits; the one that is shown is never left out.
 fn tabs(shown: Screen, theme: &Theme, area: Rect, buf: &mut Buffer) {
-    let tab = |(place, screen): (usize, &Screen)| {
-        let name = screen.name();
+    let tab = |screen: &Screen| {
+        let (place, name) = (screen.digit(), screen.name());
         if *screen == shown {
             Part::new(0, vec![Span::styled(format!(">{place} {name}"), theme.title)])
         } else {
             Part::new(place, vec![Span::raw(format!("{place} {name}"))])
         }
     };
-    parts::fit((1..).zip(&Screen::ALL).map(tab).collect(), " ", area.width).render(area, buf);
+    parts::fit(Screen::ALL.iter().map(tab).collect(), " ", area.width).render(area, buf);
 }
 
 fn badge(ui: &Ui, latest: &Snapshot, theme: &Theme, header: Rect, buf: &mut Buffer) {

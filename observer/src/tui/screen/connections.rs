@@ -1,6 +1,5 @@
 //! Single connections: those of the row that was entered, or of everybody.
 
-use super::endpoints::{NAMESPACE, NAMESPACE_HELP, are_several};
 use crate::{
     model::{
         filter::{Filter, Subject},
@@ -8,7 +7,7 @@ use crate::{
         snapshot::Snapshot,
         units::{FourTuple, NetnsId},
     },
-    tui::table::{Field, Source, Value},
+    tui::table::{Field, NAMESPACE, NAMESPACE_HELP, Source, Value},
 };
 
 /// The four-tuples.
@@ -44,12 +43,12 @@ impl Source for Connections {
         })
     }
 
-    fn nothing(data: &Snapshot) -> &'static str {
-        if data.connections.is_some() { "There are none now." } else { "Asking for them…" }
+    fn nothing(_: &Snapshot) -> &'static str {
+        "There are none now."
     }
 
-    fn has(field: &Column, data: &Snapshot) -> bool {
-        field.title() != NAMESPACE || are_several(Self::rows(data).into_iter().map(|row| row.netns))
+    fn netns(row: &ConnectionRow) -> Option<NetnsId> {
+        Some(row.netns)
     }
 }
 

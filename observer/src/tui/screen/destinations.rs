@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::endpoints::{NAMESPACE, NAMESPACE_HELP, are_several};
 use crate::{
     model::{
         filter::{Filter, Subject},
@@ -12,7 +11,7 @@ use crate::{
     },
     tui::{
         format,
-        table::{Field, Line, Source, Value},
+        table::{Field, Line, NAMESPACE, NAMESPACE_HELP, Source, Value},
     },
 };
 
@@ -83,8 +82,8 @@ impl Source for Destinations {
         lines
     }
 
-    fn has(field: &Column, data: &Snapshot) -> bool {
-        field.title() != NAMESPACE || are_several(Self::rows(data).into_iter().map(|row| row.netns))
+    fn netns(row: &DestinationRow) -> Option<NetnsId> {
+        Some(row.netns)
     }
 }
 

@@ -4,9 +4,9 @@ use crate::{
     model::{
         filter::{Filter, Subject},
         snapshot::{EndpointKey, EndpointRow, Snapshot},
-        units::{Process, TcpState},
+        units::{NetnsId, Process, TcpState},
     },
-    tui::table::{Field, Source, Value},
+    tui::table::{Field, NAMESPACE, NAMESPACE_HELP, Source, Value},
 };
 
 /// The rows of the main screen.
@@ -53,21 +53,10 @@ impl Source for Endpoints {
         }
     }
 
-    fn has(field: &Column, data: &Snapshot) -> bool {
-        field.title() != NAMESPACE || are_several(data.endpoints.iter().map(|row| row.key.netns))
+    fn netns(row: &EndpointRow) -> Option<NetnsId> {
+        Some(row.key.netns)
     }
 }
-
-/// Whether there are two that differ.
-pub(super) fn are_several<T: PartialEq>(mut values: impl Iterator<Item = T>) -> bool {
-    let first = values.next();
-    values.any(|value| Some(value) != first)
-}
-
-/// The column that is left out where there is one namespace.
-pub(super) const NAMESPACE: &str = "NAMESPACE";
-pub(super) const NAMESPACE_HELP: &str =
-    "Network namespace, where there are several: its `ip netns` name, else its oldest process, else its number.";
 
 /// Its place in the list.
 const SOCKETS: usize = 4;

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use super::endpoints::{NAMESPACE, NAMESPACE_HELP, are_several};
 use crate::{
     model::{
         failure::{FailureKey, FailureKind, FailureRow},
@@ -10,7 +9,7 @@ use crate::{
         snapshot::Snapshot,
         units::{NetnsId, Pid},
     },
-    tui::table::{Field, Source, Value},
+    tui::table::{Field, NAMESPACE, NAMESPACE_HELP, Source, Value},
 };
 
 /// Groups of failures.
@@ -55,8 +54,8 @@ impl Source for Failures {
          use, no process or host without descriptors, no queue or table that was full."
     }
 
-    fn has(field: &Column, data: &Snapshot) -> bool {
-        field.title() != NAMESPACE || are_several(data.failures.iter().map(|row| row.key.netns))
+    fn netns(row: &FailureRow) -> Option<NetnsId> {
+        Some(row.key.netns)
     }
 }
 

@@ -8,17 +8,11 @@ mod processes;
 mod trust;
 mod walls;
 
-use ratatui::{buffer::Buffer, layout::Rect};
-
 pub(crate) use self::{
     connections::Connections, destinations::Destinations, endpoints::Endpoints, failures::Failures,
     processes::Processes, walls::Walls,
 };
-use super::{
-    message::Message,
-    table::{Line, State},
-    theme::Theme,
-};
+use super::{pane::Pane, table::State};
 use crate::model::{filter::Filter, query::Of, snapshot::Snapshot};
 
 /// A screen, by name.
@@ -60,8 +54,12 @@ impl Screen {
 
     /// The one so many places further on, round and round.
     pub(crate) fn turned(self, by: usize) -> Self {
-        let place = Self::ALL.iter().position(|screen| *screen == self).unwrap_or(0);
-        Self::ALL[(place + by) % Self::ALL.len()]
+        Self::ALL[(self as usize + by) % Self::ALL.len()]
+    }
+
+    /// The key that shows it.
+    pub(crate) const fn digit(self) -> usize {
+        self as usize + 1
     }
 }
 
@@ -111,53 +109,34 @@ impl Screens {
         from.is_some()
     }
 
-    /// Whether a row is selected.
-    pub(crate) fn has_cursor(&self) -> bool {
+    /// Whether the connections of a snapshot are those that are to be shown: a held picture may have others, or none.
+    pub(crate) fn are_answered(&self, data: &Snapshot) -> bool {
+        data.connections.as_ref().is_some_and(|it| it.query.of == self.of)
+    }
+
+    /// The screen that is shown.
+    pub(crate) fn pane(&self) -> &dyn Pane {
         match self.shown {
-            Screen::Endpoints => self.endpoints.cursor.is_some(),
-            Screen::Destinations => self.destinations.cursor.is_some(),
-            Screen::Processes => self.processes.cursor.is_some(),
-            Screen::Connections => self.connections.cursor.is_some(),
-            Screen::Walls => self.walls.cursor.is_some(),
-            Screen::Failures => self.failures.cursor.is_some(),
-            Screen::Trust => false,
+            Screen::Endpoints => &self.endpoints,
+            Screen::Destinations => &self.destinations,
+            Screen::Processes => &self.processes,
+            Screen::Connections => &self.connections,
+            Screen::Walls => &self.walls,
+            Screen::Failures => &self.failures,
+            Screen::Trust => &self.trust,
         }
     }
 
-    pub(crate) fn update(&mut self, data: &Snapshot, filter: &Filter, area: Rect, message: Message) {
+    /// As [`Self::pane`].
+    pub(crate) fn pane_mut(&mut self) -> &mut dyn Pane {
         match self.shown {
-            Screen::Endpoints => self.endpoints.update(data, filter, area, message),
-            Screen::Destinations => self.destinations.update(data, filter, area, message),
-            Screen::Processes => self.processes.update(data, filter, area, message),
-            Screen::Connections => self.connections.update(data, filter, area, message),
-            Screen::Walls => self.walls.update(data, filter, area, message),
-            Screen::Failures => self.failures.update(data, filter, area, message),
-            Screen::Trust => self.trust.update(data, area, message),
-        }
-    }
-
-    pub(crate) fn view(&self, data: &Snapshot, filter: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
-        match self.shown {
-            Screen::Endpoints => self.endpoints.view(data, filter, theme, area, buf),
-            Screen::Destinations => self.destinations.view(data, filter, theme, area, buf),
-            Screen::Processes => self.processes.view(data, filter, theme, area, buf),
-            Screen::Connections => self.connections.view(data, filter, theme, area, buf),
-            Screen::Walls => self.walls.view(data, filter, theme, area, buf),
-            Screen::Failures => self.failures.view(data, filter, theme, area, buf),
-            Screen::Trust => self.trust.view(data, theme, area, buf),
-        }
-    }
-
-    /// Every number of the selected row, with what it is.
-    pub(crate) fn explained(&self, data: &Snapshot, filter: &Filter) -> Option<Vec<Line>> {
-        match self.shown {
-            Screen::Endpoints => self.endpoints.explained(data, filter),
-            Screen::Destinations => self.destinations.explained(data, filter),
-            Screen::Processes => self.processes.explained(data, filter),
-            Screen::Connections => self.connections.explained(data, filter),
-            Screen::Walls => self.walls.explained(data, filter),
-            Screen::Failures => self.failures.explained(data, filter),
-            Screen::Trust => None,
+            Screen::Endpoints => &mut self.endpoints,
+            Screen::Destinations => &mut self.destinations,
+            Screen::Processes => &mut self.processes,
+            Screen::Connections => &mut self.connections,
+            Screen::Walls => &mut self.walls,
+            Screen::Failures => &mut self.failures,
+            Screen::Trust => &mut self.trust,
         }
     }
 }

@@ -10,10 +10,11 @@ use ratatui::{
 
 use crate::{
     model::{
+        filter::Filter,
         snapshot::Snapshot,
         trust::{HookStatus, Trust},
     },
-    tui::{format, message::Message, theme::Theme},
+    tui::{format, message::Message, pane::Pane, theme::Theme},
 };
 
 /// How far the text is scrolled.
@@ -24,8 +25,8 @@ pub(crate) struct State {
 
 const LABEL: usize = 14;
 
-impl State {
-    pub(crate) fn update(&mut self, data: &Snapshot, area: Rect, message: Message) {
+impl Pane for State {
+    fn update(&mut self, data: &Snapshot, _: &Filter, area: Rect, message: Message) {
         if let Message::Move(to) = message {
             let page = usize::from(area.height.saturating_sub(1));
             let lines = lines(data, &Theme::new(false)).len();
@@ -33,7 +34,7 @@ impl State {
         }
     }
 
-    pub(crate) fn view(&self, data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    fn view(&self, data: &Snapshot, _: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
         let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
         let block = block.title(Line::styled(" Trust: what these numbers rest on ", theme.title));
         let inner = block.inner(area);

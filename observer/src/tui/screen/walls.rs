@@ -1,15 +1,15 @@
 //! Everything that can run out, the most urgent first.
 
-use super::endpoints::{NAMESPACE, NAMESPACE_HELP, are_several};
 use crate::{
     model::{
         filter::{Filter, Subject as Row},
         snapshot::Snapshot,
+        units::NetnsId,
         wall::{Subject, Wall, WallKind},
     },
     tui::{
         format,
-        table::{Field, Line, Source, Value},
+        table::{Field, Line, NAMESPACE, NAMESPACE_HELP, Source, Value},
     },
 };
 
@@ -56,8 +56,8 @@ impl Source for Walls {
         "Nothing is known that could run out."
     }
 
-    fn has(field: &Column, data: &Snapshot) -> bool {
-        field.title() != NAMESPACE || are_several(data.walls.iter().filter_map(|wall| wall.subject.netns()))
+    fn netns(row: &Wall) -> Option<NetnsId> {
+        row.subject.netns()
     }
 
     fn explain(row: &Wall, _: &Snapshot) -> Vec<Line> {

@@ -3,6 +3,11 @@
 use super::{Source, Value};
 use crate::model::snapshot::Snapshot;
 
+/// The column that is left out where there is one namespace.
+pub(crate) const NAMESPACE: &str = "NAMESPACE";
+pub(crate) const NAMESPACE_HELP: &str =
+    "Network namespace, where there are several: its `ip netns` name, else its oldest process, else its number.";
+
 /// How a column is aligned and sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -14,16 +14,17 @@ use ratatui::{
 };
 
 pub(crate) use self::{
-    field::{Field, Kind, columns},
+    field::{Field, Kind, NAMESPACE, NAMESPACE_HELP, columns},
     value::Value,
 };
 use super::{
     format,
     layout::scroll_offset,
     message::{Message, Move},
+    pane::Pane,
     theme::Theme,
 };
-use crate::model::{filter::Filter, snapshot::Snapshot};
+use crate::model::{filter::Filter, snapshot::Snapshot, units::NetnsId};
 
 /// The title and the names of the columns.
 const HEAD: u16 = 2;
@@ -57,9 +58,16 @@ pub(crate) trait Source: Sized + 'static {
         Vec::new()
     }
 
-    /// Whether a column says anything about these rows.
-    fn has(_field: &Field<Self::Row>, _data: &Snapshot) -> bool {
-        true
+    /// The network namespace of a row, where it has one.
+    fn netns(_row: &Self::Row) -> Option<NetnsId> {
+        None
+    }
+
+    /// Whether a column says anything about these rows: their namespace does where there are several.
+    fn has(field: &Field<Self::Row>, data: &Snapshot) -> bool {
+        let mut namespaces = Self::rows(data).into_iter().filter_map(Self::netns);
+        let first = namespaces.next();
+        field.title() != NAMESPACE || namespaces.any(|netns| Some(netns) != first)
     }
 }
 
@@ -109,23 +117,6 @@ impl<S: Source> State<S> {
 
     fn is_descending(&self) -> bool {
         (self.field().kind == Kind::Number) != self.reversed
-    }
-
-    pub(crate) fn update(&mut self, data: &Snapshot, filter: &Filter, area: Rect, message: Message) {
-        match message {
-            Message::Move(to) => self.move_cursor(data, filter, area, to),
-            Message::Close => self.cursor = None,
-            Message::NextSort => {
-                self.sort = self.next_sort(area.width, data);
-                self.reversed = false;
-                self.reveal(data, filter, area);
-            }
-            Message::ReverseSort => {
-                self.reversed = !self.reversed;
-                self.reveal(data, filter, area);
-            }
-            _ => {}
-        }
     }
 
     fn move_cursor(&mut self, data: &Snapshot, filter: &Filter, area: Rect, to: Move) {
@@ -190,51 +181,6 @@ impl<S: Source> State<S> {
         self.position(&rows).map(|index| rows[index])
     }
 
-    /// Every number of the selected row, with what it is.
-    pub(crate) fn explained(&self, data: &Snapshot, filter: &Filter) -> Option<Vec<Line>> {
-        let row = self.selected(data, filter)?;
-        let fields = S::FIELDS.iter().filter(|field| field.kind != Kind::Picture && S::has(field, data));
-        let of_field = |field: &Field<S::Row>| {
-            Line::new(field.title(), format!("{}  {}", (field.get)(row, data).text(usize::MAX), field.help))
-        };
-        let mut lines: Vec<Line> = fields.map(of_field).collect();
-        let more = S::explain(row, data);
-        if !more.is_empty() {
-            lines.push(Line::new("", ""));
-            lines.extend(more);
-        }
-        Some(lines)
-    }
-
-    pub(crate) fn view(&self, data: &Snapshot, filter: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
-        let rows = self.sorted(data, filter);
-        let selected = self.position(&rows);
-        let first = scroll_offset(selected, self.offset, page(area), rows.len());
-        let visible = rows.iter().enumerate().skip(first).take(page(area));
-
-        let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
-        let block = block.title(text::Line::styled(self.title(first, visible.len(), rows.len()), theme.title));
-        if rows.is_empty() {
-            let inner = block.inner(area);
-            block.render(area, buf);
-            let nothing = if filter.is_empty() { S::nothing(data) } else { "No row passes the filter." };
-            return Paragraph::new(nothing).wrap(Wrap { trim: true }).render(inner, buf);
-        }
-
-        let columns = columns::<S>(area.width, data);
-        let lines = visible.map(|(index, row)| {
-            let cells = columns.iter().map(|(field, width)| cell::<S>(*field, *width, row, data, theme));
-            let line = Row::new(cells);
-            if selected == Some(index) { line.style(theme.selected) } else { line }
-        });
-        let head = columns.iter().map(|(field, width)| self.head_cell(*field, *width));
-        Table::new(lines, columns.iter().map(|(_, width)| Constraint::Length(*width)))
-            .column_spacing(0)
-            .header(Row::new(head).style(theme.strong))
-            .block(block)
-            .render(area, buf);
-    }
-
     fn title(&self, first: usize, visible: usize, all: usize) -> String {
         let count = |n: usize| format::count(n as u64);
         if all == 0 {
@@ -265,6 +211,73 @@ impl<S: Source> State<S> {
             Kind::Text => aligned(index, field.kind, format!("{title}{arrow}")),
             Kind::Number | Kind::Time | Kind::Picture => aligned(index, field.kind, format!("{arrow}{title}")),
         })
+    }
+}
+
+impl<S: Source> Pane for State<S> {
+    fn has_cursor(&self) -> bool {
+        self.cursor.is_some()
+    }
+
+    fn update(&mut self, data: &Snapshot, filter: &Filter, area: Rect, message: Message) {
+        match message {
+            Message::Move(to) => self.move_cursor(data, filter, area, to),
+            Message::Close => self.cursor = None,
+            Message::NextSort => {
+                self.sort = self.next_sort(area.width, data);
+                self.reversed = false;
+                self.reveal(data, filter, area);
+            }
+            Message::ReverseSort => {
+                self.reversed = !self.reversed;
+                self.reveal(data, filter, area);
+            }
+            _ => {}
+        }
+    }
+
+    fn view(&self, data: &Snapshot, filter: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
+        let rows = self.sorted(data, filter);
+        let selected = self.position(&rows);
+        let first = scroll_offset(selected, self.offset, page(area), rows.len());
+        let visible = rows.iter().enumerate().skip(first).take(page(area));
+
+        let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
+        let block = block.title(text::Line::styled(self.title(first, visible.len(), rows.len()), theme.title));
+        if rows.is_empty() {
+            let inner = block.inner(area);
+            block.render(area, buf);
+            let nothing = if filter.is_empty() { S::nothing(data) } else { "No row passes the filter." };
+            return Paragraph::new(nothing).wrap(Wrap { trim: true }).render(inner, buf);
+        }
+
+        let columns = columns::<S>(area.width, data);
+        let lines = visible.map(|(index, row)| {
+            let cells = columns.iter().map(|(field, width)| cell::<S>(*field, *width, row, data, theme));
+            let line = Row::new(cells);
+            if selected == Some(index) { line.style(theme.selected) } else { line }
+        });
+        let head = columns.iter().map(|(field, width)| self.head_cell(*field, *width));
+        Table::new(lines, columns.iter().map(|(_, width)| Constraint::Length(*width)))
+            .column_spacing(0)
+            .header(Row::new(head).style(theme.strong))
+            .block(block)
+            .render(area, buf);
+    }
+
+    fn explained(&self, data: &Snapshot, filter: &Filter) -> Option<Vec<Line>> {
+        let row = self.selected(data, filter)?;
+        let fields = S::FIELDS.iter().filter(|field| field.kind != Kind::Picture && S::has(field, data));
+        let of_field = |field: &Field<S::Row>| {
+            Line::new(field.title(), format!("{}  {}", (field.get)(row, data).text(usize::MAX), field.help))
+        };
+        let mut lines: Vec<Line> = fields.map(of_field).collect();
+        let more = S::explain(row, data);
+        if !more.is_empty() {
+            lines.push(Line::new("", ""));
+            lines.extend(more);
+        }
+        Some(lines)
     }
 }
 

@@ -164,7 +164,14 @@ fn a_row_is_explained() {
 
 #[test]
 fn the_connections_of_a_row_are_entered_and_left() {
-    assert_snapshot!("entered_80x24", shot_after(&[Message::Enter], busy(), SMALL));
+    let (mut ui, mut data) = (ui(SMALL.0, SMALL.1), busy());
+    update(&mut ui, &arc(data.clone()), Message::Enter);
+    assert!(text(&ui, &data).contains("Asking for them…"), "the answer to another question");
+    data.connections.as_mut().unwrap().query = ui.query().unwrap();
+    assert_snapshot!("entered_80x24", text(&ui, &data));
+    // A held picture says that it has no answer.
+    let held = shot_after(&[Message::TogglePause, Message::Enter], busy(), SMALL);
+    assert!(held.contains("This picture is held"), "{held}");
     let back = shot_after(&[Message::Enter, Message::Close], busy(), SMALL);
     assert!(back.contains(">1 Endpoints"), "{back}");
 }
