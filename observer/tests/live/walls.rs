@@ -213,10 +213,13 @@ fn conntrack_is_a_wall_where_the_kernel_tracks() {
 #[test]
 fn tracked_connections_are_counted() {
     in_private_netns(|| {
-        let rules = "table ip t { chain c { type filter hook input priority 0; ct state new counter; }; }";
+        // No counter in the rule: it is a module of its own on Linux 5.10.
+        let rules = "table ip t { chain c { type filter hook input priority 0; ct state new accept; }; }";
         let loaded = Command::new("nft").arg(rules).output().expect("nft is needed (Debian package nftables)");
         if !loaded.status.success() {
-            return skip(&tracked_connections_are_counted, "this kernel takes no nftables rule on connection tracking");
+            let why = String::from_utf8_lossy(&loaded.stderr);
+            let why = why.lines().next().unwrap_or("nft does not say why");
+            return skip(&tracked_connections_are_counted, &format!("no rule on connection tracking: {why}"));
         }
         let pairs = crate::support::Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 7);
         let snapshot = observe().snapshot(0);
