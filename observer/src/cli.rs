@@ -1,12 +1,13 @@
 //! The command line.
 
-use std::{io, path::PathBuf, process::ExitCode, time::Duration};
+use std::{env, io, path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 
 use crate::{
-    engine::{Options, Watched},
+    config::Settings,
+    engine::Options,
     export::{
         check::{self, Thresholds},
         watch::Schedule,
@@ -15,44 +16,30 @@ use crate::{
     record, replay, tui,
 };
 
+const AFTER_HELP: &str = "Options with a name in brackets can also be set there, in the environment, and in the file of --config, in TOML \
+    and with _ for -: theme = \"light\". The command line decides before the environment, that before the file.\n\n\
+    Exit status: 0 done, 1 failure, 2 wrong usage.";
+
 /// Live TCP connections of a Linux host by local endpoint, with the ports and file descriptors that are left.
 ///
 /// Without a command it shows the live screen; where standard output is not a terminal, it prints what `snapshot` does.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Exit status: 0 done, 1 failure, 2 wrong usage.")]
+#[command(version, after_help = AFTER_HELP)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     /// Write a log, with the diagnostics of the kernel side, to this file.
     #[arg(long, global = true, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
-    /// Watch only the network namespace in which observer is started, instead of all.
-    #[arg(long, global = true)]
-    own_netns: bool,
-    /// Bytes of the ring buffer between kernel and observer: a power of two, at least 4096.
-    #[arg(long, global = true, value_name = "BYTES", default_value_t = Options::RING_BYTES, value_parser = ring_bytes)]
-    ring_bytes: u32,
     /// Attach a hook by this rung and no other, to find out what a kernel can do: connect=fentry|kprobe|state_hook,
     /// accept=fexit|kretprobe|syscall_tp. Can be given once for each hook.
     #[arg(long = "rung", global = true, value_name = "HOOK=RUNG")]
     rungs: Vec<ForcedRung>,
-    /// Tell of EMFILE and ENFILE in every system call that makes descriptors, not only in socket and accept.
-    #[arg(long, global = true)]
-    every_fd_call: bool,
-    /// When the live screen uses colours. What they say, words say too.
-    #[arg(long, global = true, value_enum, default_value_t)]
-    color: Color,
-}
-
-/// What the kernel takes for the size of a ring buffer.
-fn ring_bytes(text: &str) -> Result<u32, String> {
-    let bytes: u32 = text.parse().map_err(|error| format!("{error}"))?;
-    // `RINGBUF_MAX_DATA_SZ` of kernel/bpf/ringbuf.c leaves more than this; a page is at least 4 KiB.
-    if bytes.is_power_of_two() && (4096..=1 << 30).contains(&bytes) {
-        Ok(bytes)
-    } else {
-        Err("not a power of two from 4096 to 1073741824".to_owned())
-    }
+    /// Settings, in place of `observer/config.toml` in `$XDG_CONFIG_HOME` or `~/.config`.
+    #[arg(long, global = true, value_name = "FILE", env = "OBSERVER_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 /// A threshold of `observer check`.
@@ -110,18 +97,6 @@ pub enum Command {
     },
     /// Print the manual page, in roff: `observer man | man -l -`.
     Man,
-}
-
-/// When to use colours.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Color {
-    /// Unless `NO_COLOR` is set to anything but the empty string.
-    #[default]
-    Auto,
-    /// Whatever `NO_COLOR` says.
-    Always,
-    /// Bold, dim and reverse video only.
-    Never,
 }
 
 /// Choices of `observer snapshot`.
@@ -224,17 +199,22 @@ pub enum Job {
 impl Cli {
     /// Reads the command line; what is wrong with it is said, and becomes an exit code.
     pub fn read() -> Result<Self, ExitCode> {
-        let cli = Self::try_parse().and_then(|cli| match &cli.command {
+        let cli = Self::try_parse().and_then(|mut cli| match &cli.command {
             Some(Command::Check(CheckArgs { warn, crit })) if warn > crit => {
                 let words = format!("--warn {warn} is above --crit {crit}\n");
                 Err(clap::Error::raw(ErrorKind::ValueValidation, words))
             }
-            _ => Ok(cli),
+            _ => {
+                let file = Settings::read(cli.config.as_deref());
+                let file = file.map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")))?;
+                cli.settings = cli.settings.or(file);
+                Ok(cli)
+            }
         });
         cli.map_err(|error| {
             // Nothing is left to be done where the output is gone.
             let _ = error.print();
-            if !std::env::args().any(|word| word == "check") {
+            if !env::args().any(|word| word == "check") {
                 return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(u8::MAX));
             }
             if error.use_stderr() {
@@ -253,19 +233,13 @@ impl Cli {
     /// How the engine is to run; diagnostics are the logger's to switch on.
     #[must_use]
     pub fn options(&self) -> Options {
-        let watched = if self.own_netns { Watched::Own } else { Watched::All };
-        let rungs = ForcedRungs::new(self.rungs.iter().copied());
-        Options { watched, ring_bytes: self.ring_bytes, rungs, every_fd_call: self.every_fd_call, ..Options::default() }
+        self.settings.engine(ForcedRungs::new(self.rungs.iter().copied()))
     }
 
     /// How the screen is to look.
     #[must_use]
     pub fn screen_options(&self) -> tui::Options {
-        match self.color {
-            Color::Auto => tui::Options::from_env(),
-            Color::Always => tui::Options { color: true },
-            Color::Never => tui::Options { color: false },
-        }
+        self.settings.look(|name| env::var_os(name))
     }
 
     /// What was asked for, given whether standard output is a terminal.

@@ -47,6 +47,8 @@ pub enum Input<'a> {
     Losses(Losses),
     /// A second has gone by.
     Tick,
+    /// Totals and peaks are to begin anew.
+    RestartTotals,
 }
 
 /// What the owner of the model may have to act on.
@@ -87,6 +89,7 @@ pub fn apply(model: &mut Model, now: Duration, input: Input<'_>) -> Outcome {
             }
         }
         Input::Tick => model.tick(now),
+        Input::RestartTotals => model.restart_totals(now),
     }
     Outcome::Done
 }

@@ -10,9 +10,10 @@
 //! - `engine`: owns source and model, publishes snapshots.
 //! - `recording`: inputs in a file; `record`, `replay`: the ways into it and out of it.
 //! - `tui`, `export`, `doctor`: what people and scripts see.
-//! - `host`: readers of /proc and sysctls. `cli`: the command line.
+//! - `host`: readers of /proc and sysctls. `cli`, `config`: the command line and the settings.
 
 pub mod cli;
+pub mod config;
 pub mod decode;
 pub mod doctor;
 pub mod engine;

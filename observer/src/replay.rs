@@ -11,11 +11,15 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
-    export, input,
-    model::{Model, snapshot::Snapshot},
+    export,
+    input::{self, Input},
+    model::{
+        Model,
+        snapshot::{Playback, Snapshot},
+    },
     recording::{Next, ReadError, Reader},
     screen::{self, Source},
-    tui,
+    tui::{self, Step},
 };
 
 /// What to replay, and how.
@@ -34,6 +38,7 @@ pub struct Replay<R> {
     reader: Reader<R>,
     model: Model,
     now: Duration,
+    is_over: bool,
 }
 
 impl Replay<BufReader<File>> {
@@ -49,7 +54,7 @@ impl<R: Read> Replay<R> {
     pub fn start(source: R) -> Result<Self, ReadError> {
         let reader = Reader::start(source)?;
         let model = Model::new(reader.header().hooks.clone(), reader.header().basis);
-        Ok(Self { reader, model, now: Duration::ZERO })
+        Ok(Self { reader, model, now: Duration::ZERO, is_over: false })
     }
 
     /// Takes in all that came until then, or until the recording ends.
@@ -65,7 +70,10 @@ impl<R: Read> Replay<R> {
                     self.now = until;
                     return Ok(());
                 }
-                Next::End => return Ok(()),
+                Next::End => {
+                    self.is_over = true;
+                    return Ok(());
+                }
             }
         }
     }
@@ -83,27 +91,73 @@ impl<R: Read> Replay<R> {
     }
 }
 
+/// A step back or ahead.
+const STEP: Duration = Duration::from_secs(10);
+const SLOWEST: f64 = 1.0 / 16.0;
+const FASTEST: f64 = 1024.0;
+
 /// A replay that goes with the clock; at the end the last moment stays.
 struct Player {
     replay: Replay<BufReader<File>>,
     file: PathBuf,
     speed: f64,
+    is_stopped: bool,
+    /// The time in the recording at which the clock was last started,
     from: Duration,
+    /// and when that was.
     began: Instant,
+}
+
+impl Player {
+    /// The time in the recording that is to be shown now.
+    fn due(&self) -> Duration {
+        let gone = if self.is_stopped { Duration::ZERO } else { self.began.elapsed().mul_f64(self.speed) };
+        self.from.saturating_add(gone)
+    }
 }
 
 impl Source for Player {
     fn advance(&mut self) -> anyhow::Result<()> {
-        let until = self.from.saturating_add(self.began.elapsed().mul_f64(self.speed));
-        self.replay.advance(until).with_context(|| self.file.display().to_string())
+        let due = self.due();
+        self.replay.advance(due).with_context(|| self.file.display().to_string())
     }
 
     fn snapshot(&mut self, destinations: usize) -> Snapshot {
-        self.replay.snapshot(destinations)
+        let Self { speed, is_stopped, .. } = *self;
+        let mut snapshot = self.replay.snapshot(destinations);
+        snapshot.playback = Some(Playback { speed, is_stopped, is_over: self.replay.is_over });
+        snapshot
     }
 
     fn model(&self) -> &Model {
         &self.replay.model
+    }
+
+    fn restart_totals(&mut self) {
+        input::apply(&mut self.replay.model, self.replay.now, Input::RestartTotals);
+    }
+
+    fn step(&mut self, step: Step) -> anyhow::Result<()> {
+        // At the end the clock has run on; what is shown is where a step begins.
+        let now = if self.replay.is_over { self.replay.now } else { self.due() };
+        self.from = match step {
+            Step::Ahead => now.saturating_add(STEP),
+            Step::Back => now.saturating_sub(STEP),
+            Step::Stop | Step::Slower | Step::Faster => now,
+        };
+        match step {
+            Step::Stop => self.is_stopped = !self.is_stopped,
+            Step::Slower => self.speed = (self.speed / 2.0).max(SLOWEST),
+            Step::Faster => self.speed = (self.speed * 2.0).min(FASTEST),
+            Step::Ahead => {}
+            // The model cannot go back: it is built again, from the start.
+            Step::Back => self.replay = Replay::open(&self.file)?,
+        }
+        self.began = Instant::now();
+        self.advance()?;
+        // What was skipped took its time.
+        self.began = Instant::now();
+        Ok(())
     }
 }
 
@@ -112,7 +166,7 @@ pub fn show(options: Options, look: tui::Options) -> anyhow::Result<ExitCode> {
     screen::require_size("observer replay --json")?;
     let Options { file, speed, from } = options;
     let replay = Replay::open(&file)?;
-    let mut player = Player { replay, file, speed, from, began: Instant::now() };
+    let mut player = Player { replay, file, speed, is_stopped: false, from, began: Instant::now() };
     player.advance()?;
     // What comes before `from` took its time.
     player.began = Instant::now();

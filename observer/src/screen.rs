@@ -2,7 +2,7 @@
 
 use std::{
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::{
     engine::{Engine, Options, POLL},
     model::{Model, query::Query, snapshot::Snapshot},
-    tui::{self, Ended, MIN_HEIGHT, MIN_WIDTH},
+    tui::{self, Ended, MIN_HEIGHT, MIN_WIDTH, Step, Wish},
 };
 
 /// Between two snapshots.
@@ -33,6 +33,14 @@ pub(crate) trait Source: Send {
 
     /// What is known.
     fn model(&self) -> &Model;
+
+    /// Totals and peaks begin anew.
+    fn restart_totals(&mut self);
+
+    /// Goes to another place or pace; only a recording has such.
+    fn step(&mut self, _step: Step) -> anyhow::Result<()> {
+        Ok(())
+    }
 }
 
 /// Shows the live screen until the user leaves it. All that can fail at start fails before the screen is touched.
@@ -55,16 +63,16 @@ pub(crate) fn require_size(instead: &str) -> anyhow::Result<()> {
 /// Shows what `source` knows until the user leaves the screen.
 pub(crate) fn show(mut source: impl Source + 'static, look: tui::Options) -> anyhow::Result<ExitCode> {
     let (publish, snapshots) = watch::channel(snapshot(&mut source, None));
-    let (ask, queries) = watch::channel(None);
+    let (wish, wishes) = mpsc::channel();
     let source = thread::Builder::new()
         .name("engine".to_owned())
-        .spawn(move || publish_until_unheard(source, &publish, queries))
+        .spawn(move || publish_until_unheard(source, &publish, &wishes))
         .context("start the engine's thread")?;
     let ended = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the screen")?
-        .block_on(tui::run(snapshots, ask, look));
+        .block_on(tui::run(snapshots, wish, look));
     // The screen let go of its receiver: the source ends at its next look. Its own error says more than the screen's.
     source.join().map_err(|_| anyhow!("the engine panicked: please report this"))??;
     Ok(match ended? {
@@ -77,15 +85,23 @@ pub(crate) fn show(mut source: impl Source + 'static, look: tui::Options) -> any
 fn publish_until_unheard(
     mut source: impl Source,
     publish: &watch::Sender<Arc<Snapshot>>,
-    mut queries: watch::Receiver<Option<Query>>,
+    wishes: &mpsc::Receiver<Wish>,
 ) -> anyhow::Result<()> {
     let mut next_publish = Instant::now();
+    let mut query = None;
     while !publish.is_closed() {
         source.advance()?;
         // Whoever asks waits for the answer.
-        let is_asked = queries.has_changed().unwrap_or(false);
+        let mut is_asked = false;
+        for wish in wishes.try_iter() {
+            is_asked = true;
+            match wish {
+                Wish::Connections(asked) => query = asked,
+                Wish::RestartTotals => source.restart_totals(),
+                Wish::Playback(step) => source.step(step)?,
+            }
+        }
         if is_asked || Instant::now() >= next_publish {
-            let query = queries.borrow_and_update().clone();
             publish.send_replace(snapshot(&mut source, query.as_ref()));
             next_publish = Instant::now() + PUBLISH;
         }

@@ -280,3 +280,55 @@ fn completions_and_the_manual_page_name_every_command() {
         }
     }
 }
+
+/// What the program says with this file of settings and this environment.
+fn with_settings(file: &str, env: &[(&str, &str)], args: &[&str]) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir(home.path().join("observer")).unwrap();
+    fs::write(home.path().join("observer/config.toml"), file).unwrap();
+    let mut command = Command::new(OBSERVER);
+    command.args(args).env("XDG_CONFIG_HOME", home.path()).stdin(Stdio::null());
+    command.envs(env.iter().copied()).output().unwrap()
+}
+
+#[test]
+fn the_command_line_decides_before_the_environment_and_that_before_the_file() {
+    // Lives until its standard input is closed.
+    let mut other = Command::new("unshare")
+        .args(["--net", "sh", "-c", "echo up; read end"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    other.stdout.take().unwrap().read_exact(&mut [0; 3]).unwrap();
+    let sees_all = |file: &str, env: &[(&str, &str)], flag: &[&str]| {
+        let output = with_settings(file, env, &[&["snapshot", "--json"], flag].concat());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        json["namespaces"].as_array().unwrap().len() > 1
+    };
+    let (own, all) = ([("OBSERVER_OWN_NETNS", "true")], [("OBSERVER_OWN_NETNS", "false")]);
+    assert!(sees_all("", &[], &[]));
+    assert!(!sees_all("own_netns = true", &[], &[]));
+    assert!(sees_all("own_netns = true", &all, &[]));
+    assert!(!sees_all("own_netns = true", &all, &["--own-netns"]));
+    assert!(sees_all("", &own, &["--own-netns=false"]));
+    drop(other.stdin.take());
+    other.wait().unwrap();
+}
+
+#[test]
+fn settings_that_make_no_sense_are_wrong_usage() {
+    for (file, words) in [
+        ("colour = 'auto'\n", ["config.toml", "unknown field `colour`"]),
+        ("ring_bytes = 5000\n", ["config.toml", "not a power of two"]),
+        ("theme = \n", ["config.toml", "line 1"]),
+    ] {
+        fails_with(&with_settings(file, &[], &["doctor"]), 2, &words);
+    }
+    let missing = with_settings("", &[], &["--config", "/nowhere/c.toml", "doctor"]);
+    fails_with(&missing, 2, &["/nowhere/c.toml", "No such file"]);
+    fails_with(&with_settings("", &[("OBSERVER_THEME", "pink")], &["doctor"]), 2, &["pink", "high-contrast"]);
+    // A monitoring plugin has its own way to say so.
+    assert_eq!(with_settings("colour = 1", &[], &["check"]).status.code(), Some(3));
+}

@@ -39,6 +39,7 @@ impl Terminal {
         command.args(args);
         command.env("TERM", "xterm-256color");
         command.env_remove("NO_COLOR");
+        command.env("LC_ALL", "C.UTF-8");
         for (name, value) in env {
             command.env(name, value);
         }
@@ -158,6 +159,63 @@ fn a_recording_is_shown_as_the_present_is() {
         assert_eq!(terminal.ends(), 0, "{more:?}");
         terminal.is_restored();
     }
+}
+
+#[test]
+fn a_replay_is_stopped_and_goes_back_and_ahead() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("recording");
+    let args = ["--own-netns", "record", file.to_str().unwrap(), "--for", "3"];
+    assert!(std::process::Command::new(OBSERVER).args(args).output().unwrap().status.success());
+    let mut terminal = Terminal::start(80, 24, OBSERVER, &["replay", file.to_str().unwrap()], &[]);
+    terminal.wait_for_words(&["REPLAY"]);
+    terminal.press(" ");
+    terminal.wait_for_words(&["REPLAY, STOPPED", "Space resume"]);
+    terminal.press("]]");
+    terminal.wait_for_words(&["REPLAY ×4, STOPPED"]);
+    terminal.press("[[\x1b[C");
+    terminal.wait_for_words(&["REPLAY, OVER"]);
+    terminal.press("\x1b[D");
+    terminal.wait_for_words(&["REPLAY, STOPPED", "watching for 0.0 s"]);
+    terminal.press(" ");
+    terminal.wait_for_words(&["REPLAY, OVER"]);
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0);
+    terminal.is_restored();
+}
+
+#[test]
+fn the_mouse_is_listened_to_when_asked_and_given_back() {
+    let mut terminal = Terminal::observer(80, 24);
+    let mode = |terminal: &Terminal| terminal.parser.lock().unwrap().screen().mouse_protocol_mode();
+    terminal.wait_for_words(&MAIN_SCREEN);
+    assert_eq!(mode(&terminal), vt100::MouseProtocolMode::None, "off unless asked for");
+    terminal.press("m");
+    terminal.wait_for("the mouse", |_| mode(&terminal) != vt100::MouseProtocolMode::None);
+    // SGR coordinates count from one.
+    let screen = terminal.screen();
+    let (row, line) = screen.lines().enumerate().find(|(_, line)| line.contains("7 Trust")).unwrap();
+    let column = line.find("7 Trust").unwrap() + 1;
+    terminal.press(&format!("\x1b[<0;{column};{}M\x1b[<0;{column};{}m", row + 1, row + 1));
+    terminal.wait_for_words(&[">7 Trust"]);
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0);
+    assert_eq!(mode(&terminal), vt100::MouseProtocolMode::None, "given back");
+    terminal.is_restored();
+}
+
+#[test]
+fn a_terminal_without_unicode_gets_ascii() {
+    let mut terminal = Terminal::start(80, 24, OBSERVER, &[], &[("LC_ALL", "C")]);
+    terminal.wait_for_words(&MAIN_SCREEN);
+    for (key, word) in [("2", ">2"), ("3", ">3"), ("4", ">4"), ("5", ">5"), ("6", ">6"), ("7", ">7"), ("?", "KEYS")] {
+        terminal.press(key);
+        terminal.wait_for_words(&[word]);
+    }
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0);
+    assert!(terminal.raw.lock().unwrap().is_ascii());
+    terminal.is_restored();
 }
 
 #[test]
@@ -290,8 +348,8 @@ fn panic_behind_the_screen(signal: &std::path::Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ended = runtime.block_on(observer::tui::run(
         snapshots,
-        tokio::sync::watch::channel(None).0,
-        observer::tui::Options { color: true },
+        std::sync::mpsc::channel().0,
+        observer::tui::Options::default(),
     ));
     assert!(matches!(ended, Ok(observer::tui::Ended::Quit)), "{ended:?}");
 }

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    host::{files, memory, processes},
+    host::{clock, files, memory, processes},
     model::{
-        snapshot::{Host, Memory},
+        snapshot::{Host, Memory, OwnUse},
         units::Pid,
     },
 };
@@ -58,6 +58,7 @@ impl HostReader {
             memory: memory::available()
                 .zip(self.per_socket)
                 .map(|(available, per_socket)| Memory { available, per_socket }),
+            own: memory::resident().map(|resident| OwnUse { cpu: clock::own_cpu(), resident }),
         }
     }
 }

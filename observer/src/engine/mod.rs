@@ -373,6 +373,10 @@ impl Source for Engine {
     fn model(&self) -> &Model {
         self.feed.model()
     }
+
+    fn restart_totals(&mut self) {
+        self.feed.take(Input::RestartTotals);
+    }
 }
 
 /// Fails if this process may not use BPF, by what it can know of itself.

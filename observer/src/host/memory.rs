@@ -1,4 +1,4 @@
-//! Memory that is free, and what a socket takes of it.
+//! Memory that is free, what a socket takes of it, and what we take.
 
 use std::fs;
 
@@ -17,6 +17,14 @@ pub fn available() -> Option<u64> {
 #[must_use]
 pub fn per_socket() -> Option<u64> {
     parse_per_socket(&fs::read_to_string("/proc/slabinfo").ok()?)
+}
+
+/// Resident memory of this process in bytes: the second number of /proc/self/statm, which counts pages.
+#[must_use]
+pub fn resident() -> Option<u64> {
+    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * u64::try_from(rustix::param::page_size()).ok()?)
 }
 
 fn parse_available(meminfo: &str) -> Option<u64> {

@@ -34,7 +34,7 @@ impl Model {
             *self.endpoints.touch(socket.endpoint, self.now).states.get_mut(socket.state) -= 1;
             let row = self.endpoints.touch(endpoint, self.now);
             *row.states.get_mut(socket.state) += 1;
-            row.peak = row.peak.max(row.states.sum());
+            row.note_count(self.now);
             if let Some(row) = self.destinations.get_mut(socket.destination) {
                 row.sockets -= 1;
             }

@@ -17,6 +17,10 @@ use super::{
     units::{FourTuple, NetnsId, Process, StateCounts},
 };
 
+/// How many port numbers there are: with more sockets than this at one endpoint, it is plain that a port number is not a
+/// connection.
+pub const PORT_NUMBERS: u32 = 1 << 16;
+
 /// How long a row without sockets stays on screen.
 const LINGER: Duration = Duration::from_mins(1);
 
@@ -30,6 +34,8 @@ pub(super) struct Endpoint {
     /// TIME_WAIT and request sockets by state.
     pub(super) minis: StateCounts,
     pub(super) peak: u32,
+    /// When it first had more sockets than there are port numbers.
+    pub(super) beyond_port_numbers: Option<Duration>,
     pub(super) flow: Flow,
     pub(super) process: Option<Process>,
     pub(super) history: History,
@@ -40,6 +46,22 @@ pub(super) struct Endpoint {
 impl Endpoint {
     pub(super) fn is_empty(&self) -> bool {
         self.listeners == 0 && self.states.sum() == 0 && self.minis.sum() == 0
+    }
+
+    /// Takes note of how many sockets there are.
+    pub(super) fn note_count(&mut self, now: Duration) {
+        let sockets = self.states.sum();
+        self.peak = self.peak.max(sockets);
+        if sockets > PORT_NUMBERS {
+            self.beyond_port_numbers.get_or_insert(now);
+        }
+    }
+
+    /// Peak and totals begin anew.
+    fn restart(&mut self, now: Duration) {
+        (self.peak, self.beyond_port_numbers) = (0, None);
+        self.flow.restart();
+        self.note_count(now);
     }
 }
 
@@ -58,10 +80,17 @@ pub(super) struct Flow {
 impl Flow {
     /// Computes the rates over the time since the last call.
     pub(super) fn tick(&mut self, elapsed: Duration) {
-        self.opened_per_second = rate(self.opened - self.opened_before, elapsed);
-        self.closed_per_second = rate(self.closed - self.closed_before, elapsed);
+        self.opened_per_second = rate(self.opened.wrapping_sub(self.opened_before), elapsed);
+        self.closed_per_second = rate(self.closed.wrapping_sub(self.closed_before), elapsed);
         self.opened_before = self.opened;
         self.closed_before = self.closed;
+    }
+
+    /// Totals begin anew; the rate of the running second does not notice: only differences are asked of `*_before`.
+    pub(super) fn restart(&mut self) {
+        self.opened_before = self.opened_before.wrapping_sub(self.opened);
+        self.closed_before = self.closed_before.wrapping_sub(self.closed);
+        (self.opened, self.closed, self.failed) = (0, 0, 0);
     }
 }
 
@@ -102,6 +131,7 @@ impl EndpointTable {
                 states: StateCounts::default(),
                 minis: StateCounts::default(),
                 peak: 0,
+                beyond_port_numbers: None,
                 flow: Flow::default(),
                 process: None,
                 history: History::new(),
@@ -127,6 +157,11 @@ impl EndpointTable {
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Endpoint> {
         self.rows.iter_mut().map(|(_, row)| row)
+    }
+
+    /// Peaks and totals of all rows begin anew.
+    pub(super) fn restart(&mut self, now: Duration) {
+        self.iter_mut().for_each(|row| row.restart(now));
     }
 
     /// Drops rows that have been empty for a while.

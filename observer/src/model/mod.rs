@@ -36,6 +36,7 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
+pub use self::endpoint::PORT_NUMBERS;
 use self::{
     bound::BoundTable,
     early_binds::EarlyBinds,
@@ -90,6 +91,8 @@ pub struct Model {
     trust: Trust,
     totals: Flow,
     peak_sockets: u32,
+    /// When totals and peaks began.
+    counted_since: Duration,
     /// Raised by each scan; what a scan or an event saw carries the value of that time.
     generation: u32,
     /// The namespace of the running scan.
@@ -98,6 +101,7 @@ pub struct Model {
     now: Duration,
     last_tick: Duration,
     events_before: u64,
+    cpu_before: Option<Duration>,
 }
 
 impl Model {
@@ -182,6 +186,14 @@ impl Model {
                 }
             }
         }
+    }
+
+    /// Totals and peaks begin anew at what is there now. Losses do not: what was lost stays lost.
+    pub fn restart_totals(&mut self, now: Duration) {
+        self.endpoints.restart(now);
+        self.totals.restart();
+        self.peak_sockets = self.len();
+        self.counted_since = now;
     }
 
     /// Takes note of what the host was read to be.
@@ -332,7 +344,7 @@ impl Model {
         );
         let row = self.endpoints.touch(endpoint, self.now);
         *row.states.get_mut(state) += 1;
-        row.peak = row.peak.max(row.states.sum());
+        row.note_count(self.now);
         if let Some(row) = self.destinations.get_mut(destination) {
             row.sockets += 1;
         }

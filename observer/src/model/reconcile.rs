@@ -7,7 +7,7 @@ use super::{
     Model,
     event::{Binding, Found, Identity},
     snapshot::Direction,
-    trust::ScanSummary,
+    trust::{OwnCost, ScanSummary},
     units::{NetnsId, SocketId, TcpState},
 };
 
@@ -137,9 +137,22 @@ impl Model {
         let events = self.trust.events_total - self.events_before;
         self.events_before = self.trust.events_total;
         self.trust.events_per_second = super::endpoint::rate(events, elapsed);
+        self.trust.own = self.own_cost(events, elapsed);
         let endpoints = &mut self.endpoints;
         self.destinations.evict(|endpoint| endpoints.forget_destination(endpoint));
         self.endpoints.evict(now);
         self.sample_walls();
+    }
+
+    /// What `observer` took between the last two readings of the host, which come with the ticks.
+    #[expect(clippy::cast_precision_loss, reason = "a cost for people: 53 bits are plenty")]
+    fn own_cost(&mut self, events: u64, elapsed: Duration) -> Option<OwnCost> {
+        let own = self.host.own?;
+        let cpu = own.cpu.checked_sub(self.cpu_before.replace(own.cpu)?)?.as_secs_f64();
+        Some(OwnCost {
+            cpu: if elapsed.is_zero() { 0.0 } else { cpu / elapsed.as_secs_f64() },
+            ns_per_event: (events > 0).then(|| cpu * 1e9 / events as f64),
+            resident: own.resident,
+        })
     }
 }

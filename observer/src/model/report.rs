@@ -46,6 +46,7 @@ impl Model {
             totals: Totals {
                 sockets: self.len(),
                 connections: self.len() - self.sockets.pairs().min(self.len()),
+                counted_since: self.counted_since,
                 peak_sockets: self.peak_sockets,
                 opened_total: self.totals.opened,
                 closed_total: self.totals.closed,
@@ -61,6 +62,7 @@ impl Model {
             trust: self.trust.clone(),
             processes: self.process_rows(),
             connections: None,
+            playback: None,
             failures: self.failure_rows(),
             failures_total: self.failures.total(),
         }
@@ -145,6 +147,7 @@ impl Model {
             listening: row.listeners > 0,
             sockets: row.states.sum(),
             peak: row.peak,
+            beyond_port_numbers: row.beyond_port_numbers,
             states: row.states + row.minis,
             opened_total: row.flow.opened,
             closed_total: row.flow.closed,

@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub processes: Vec<ProcessRow>,
     /// The single connections that were asked for.
     pub connections: Option<Connections>,
+    /// Where the replay stands, if this is one.
+    pub playback: Option<Playback>,
     /// What can run out, the most urgent first.
     pub walls: Vec<Wall>,
     /// What is likely to be wrong, and what to do about it.
@@ -58,6 +60,17 @@ impl Snapshot {
     }
 }
 
+/// Where a replay stands; its time is the snapshot's `uptime`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Playback {
+    /// How much faster than it was recorded it goes on.
+    pub speed: f64,
+    /// It stands still, because somebody stopped it.
+    pub is_stopped: bool,
+    /// It stands still, because the recording is over.
+    pub is_over: bool,
+}
+
 /// Sums over all endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Totals {
@@ -65,11 +78,13 @@ pub struct Totals {
     pub sockets: u32,
     /// Distinct connections among them: two sockets of this namespace that are each other's peer are one.
     pub connections: u32,
+    /// When peaks and totals began: time since start, zero unless they were reset.
+    pub counted_since: Duration,
     /// The most sockets that were seen at once.
     pub peak_sockets: u32,
-    /// Handshakes completed since start.
+    /// Handshakes completed since then.
     pub opened_total: u64,
-    /// Connections ended since start, after their handshake.
+    /// Connections ended since then, after their handshake.
     pub closed_total: u64,
     /// Connections that ended before their handshake was complete: refused, timed out, out of ports.
     pub failed_total: u64,
@@ -114,6 +129,8 @@ pub struct EndpointRow {
     pub sockets: u32,
     /// The most sockets that were seen at once.
     pub peak: u32,
+    /// When it first had more sockets than there are port numbers ([`PORT_NUMBERS`](super::PORT_NUMBERS)).
+    pub beyond_port_numbers: Option<Duration>,
     /// Sockets by state, with TIME_WAIT and request sockets (which `sockets` leaves out), without listeners.
     pub states: StateCounts,
     /// Handshakes completed since start.
@@ -202,6 +219,17 @@ pub struct Host {
     pub processes: Vec<ProcessFiles>,
     /// Memory.
     pub memory: Option<Memory>,
+    /// What `observer` itself takes.
+    pub own: Option<OwnUse>,
+}
+
+/// What `observer` itself has taken so far; its programs in the kernel run in the time of those whom they watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnUse {
+    /// Time on CPUs since its start, of all threads (`CLOCK_PROCESS_CPUTIME_ID`).
+    pub cpu: Duration,
+    /// Resident memory in bytes (/proc/self/statm).
+    pub resident: u64,
 }
 
 impl Host {

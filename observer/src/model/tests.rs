@@ -3,6 +3,7 @@
 mod headroom;
 mod losses;
 mod property;
+mod restart;
 mod scenario;
 
 use scenario::check;

@@ -182,6 +182,17 @@ impl Losses {
     }
 }
 
+/// What `observer` itself takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OwnCost {
+    /// The part of one CPU that it took over the last second.
+    pub cpu: f64,
+    /// Nanoseconds of that for each event of that second; `None` where there was none.
+    pub ns_per_event: Option<f64>,
+    /// Resident memory in bytes.
+    pub resident: u64,
+}
+
 /// The trust line.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trust {
@@ -201,6 +212,8 @@ pub struct Trust {
     pub last_scan: Option<ScanSummary>,
     /// What scans found beyond what events explain, the first scan left out.
     pub drift: Drift,
+    /// What `observer` itself took over the last second.
+    pub own: Option<OwnCost>,
     /// Connections that a process had accepted without the accept hook seeing it: a scan of the open files found who.
     pub unseen_accepts: u64,
 }

@@ -10,7 +10,7 @@ use crate::{
     model::{
         Basis,
         namespace::{Conntrack, NamespaceReading},
-        snapshot::{FileUse, Host, Memory, ProcessFiles},
+        snapshot::{FileUse, Host, Memory, OwnUse, ProcessFiles},
         trust::{FailedRung, Hook, HookStatus, Losses, Rung, ScanSummary},
         units::{Comm, NetnsId, Pid, PortRange, Process},
     },
@@ -30,7 +30,7 @@ fn header() -> Header {
 }
 
 /// One of each.
-fn inputs() -> [Input<'static>; 12] {
+fn inputs() -> [Input<'static>; 13] {
     let process = Process { pid: Pid(7), comm: Comm::from("nginx") };
     let files = ProcessFiles { process, open: 3, soft_limit: Some(1024), hard_limit: None };
     [
@@ -57,9 +57,11 @@ fn inputs() -> [Input<'static>; 12] {
             nr_open: Some(3),
             processes: vec![files],
             memory: Some(Memory { available: 4, per_socket: 5 }),
+            own: Some(OwnUse { cpu: Duration::from_millis(6), resident: 7 }),
         })),
         Input::Losses(Losses { ring_full: 1, missed: Some(2), ..Losses::default() }),
         Input::Tick,
+        Input::RestartTotals,
     ]
 }
 
@@ -114,7 +116,7 @@ fn the_encoding_belongs_to_the_format() {
     for input in inputs() {
         encoded.extend(postcard::to_stdvec(&input).unwrap());
     }
-    assert_eq!((FORMAT, format!("{:08x}", crc32fast::hash(&encoded))), (1, "3458c204".to_owned()));
+    assert_eq!((FORMAT, format!("{:08x}", crc32fast::hash(&encoded))), (2, "c9a5a7b1".to_owned()));
 }
 
 #[test]
@@ -123,11 +125,11 @@ fn other_files_are_told_apart() {
     assert_eq!(sentence(b""), "this is not a recording of observer");
     assert_eq!(
         sentence(b"observer of nothing"),
-        "this recording has format 28448, this version of observer reads format 1"
+        "this recording has format 28448, this version of observer reads format 2"
     );
     let mut newer = recording();
     newer[8] = 9;
-    assert_eq!(sentence(&newer), "this recording has format 9, this version of observer reads format 1");
+    assert_eq!(sentence(&newer), "this recording has format 9, this version of observer reads format 2");
     let elsewhere = Header { arch: "m\x1b68k".to_owned(), ..header() };
     let elsewhere = sealed(&[postcard::to_stdvec(&elsewhere).unwrap()]);
     assert_eq!(sentence(&elsewhere), "this was recorded on m\\u{1b}68k, and can be replayed there only");

@@ -1,9 +1,9 @@
 //! One table of keys: it decides what a key does, fills the help and the footer.
 
-use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 
 use super::{
-    message::{Message, Move},
+    message::{Message, Move, Step},
     prompt::Typed,
     screen::Screen,
 };
@@ -42,6 +42,8 @@ impl Key {
             (KeyCode::Char(c), false) => c.to_string(),
             (KeyCode::Up, _) => "↑".to_owned(),
             (KeyCode::Down, _) => "↓".to_owned(),
+            (KeyCode::Left, _) => "←".to_owned(),
+            (KeyCode::Right, _) => "→".to_owned(),
             (KeyCode::BackTab, _) => "Shift-Tab".to_owned(),
             (KeyCode::PageUp, _) => "PgUp".to_owned(),
             (KeyCode::PageDown, _) => "PgDn".to_owned(),
@@ -69,7 +71,12 @@ const fn binding(keys: &'static [Key], message: Message, help: &'static str, foo
 pub(crate) const KEYMAP: &[Binding] = &[
     binding(&[char('q'), ctrl('c')], Message::Quit, "Quit.", Some("quit")),
     binding(&[char('?'), char('h'), key(KeyCode::F(1))], Message::ToggleHelp, "Open or close this help.", Some("help")),
-    binding(&[char(' '), char('p')], Message::TogglePause, "Pause: hold the picture. Counting goes on.", Some("pause")),
+    binding(
+        &[char(' '), char('p')],
+        Message::TogglePause,
+        "Pause: hold the picture, while counting goes on. In a replay: stop it.",
+        Some("pause"),
+    ),
     binding(&[key(KeyCode::Tab)], Message::NextScreen, "The next screen.", Some("screen")),
     binding(&[key(KeyCode::BackTab)], Message::PreviousScreen, "The screen before.", None),
     binding(&[char('1')], Message::Show(Screen::Endpoints), "Endpoints: local addresses and their connections.", None),
@@ -108,6 +115,12 @@ pub(crate) const KEYMAP: &[Binding] = &[
         "Close what lies on top, let go of the row, show all rows again, go back.",
         None,
     ),
+    binding(&[char('R')], Message::RestartTotals, "Begin peaks and totals anew. Losses are not forgotten.", None),
+    binding(&[char('m')], Message::ToggleMouse, "Mouse on or off: wheel, click on rows, columns, screens.", None),
+    binding(&[key(KeyCode::Left)], Message::Playback(Step::Back), "Replay: ten seconds back.", None),
+    binding(&[key(KeyCode::Right)], Message::Playback(Step::Ahead), "Replay: ten seconds ahead.", None),
+    binding(&[char('[')], Message::Playback(Step::Slower), "Replay: half as fast.", None),
+    binding(&[char(']')], Message::Playback(Step::Faster), "Replay: twice as fast.", None),
     binding(&[ctrl('l')], Message::Redraw, "Draw the screen again.", None),
     binding(&[ctrl('z')], Message::Suspend, "Suspend; `fg` in the shell comes back.", None),
 ];
@@ -119,6 +132,17 @@ pub(crate) fn message(event: KeyEvent, is_typing: bool) -> Option<Message> {
         return typing(typed).map(Message::Type);
     }
     KEYMAP.iter().find(|binding| binding.keys.contains(&typed)).map(|binding| binding.message)
+}
+
+/// What the mouse asks for; while a filter is typed, nothing.
+pub(crate) const fn pointed(event: MouseEvent, is_typing: bool) -> Option<Message> {
+    match event.kind {
+        _ if is_typing => None,
+        MouseEventKind::ScrollUp => Some(Message::Move(Move::Up)),
+        MouseEventKind::ScrollDown => Some(Message::Move(Move::Down)),
+        MouseEventKind::Down(MouseButton::Left) => Some(Message::Click { column: event.column, row: event.row }),
+        _ => None,
+    }
 }
 
 fn typing(key: Key) -> Option<Typed> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{prompt::Typed, screen::Screen};
+use crate::model::query::Query;
 
 /// A wish of the user, or news of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,16 @@ pub(crate) enum Message {
     Type(Typed),
     NextSort,
     ReverseSort,
+    /// Totals and peaks begin anew.
+    RestartTotals,
+    ToggleMouse,
+    /// The mouse was pressed in this cell.
+    Click {
+        column: u16,
+        row: u16,
+    },
+    /// Only a replay does anything about it.
+    Playback(Step),
     /// The terminal has this size now.
     Resize {
         width: u16,
@@ -73,10 +84,39 @@ impl Move {
 }
 
 /// What only the loop can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     None,
     Quit,
     Suspend,
     Redraw,
+    /// The mouse is to be listened to, or no longer.
+    Mouse(bool),
+    Ask(Wish),
+}
+
+/// What the screen asks of the source of its snapshots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// These single connections in every snapshot from now on.
+    Connections(Option<Query>),
+    /// Totals and peaks are to begin anew.
+    RestartTotals,
+    /// Another place or another pace in the recording.
+    Playback(Step),
+}
+
+/// A step within a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Stop, or go on.
+    Stop,
+    /// Some seconds back.
+    Back,
+    /// Some seconds ahead.
+    Ahead,
+    /// Half as fast.
+    Slower,
+    /// Twice as fast.
+    Faster,
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! keys, signals ─▶ keymap ─▶ Message ─▶ update(&mut Ui, …) ─▶ Effect ─▶ this loop
-//! engine ◀─ Query ─ Ui                (single connections, while they are shown)
+//! engine ◀── Wish ── Effect           (single connections while they are shown, a step within a replay, …)
 //! engine ────────▶ Arc<Snapshot> ─────▶ view(&Ui, &Snapshot, &Theme, …) ─▶ terminal
 //! ```
 //!
@@ -11,12 +11,13 @@
 //! - `prompt`: the line in which a filter is typed.
 //! - `layout`, `view`: where things stand, and the frame around the screens.
 //! - `screen/`: one file a screen, each a `pane`; `table/`: what all screens with rows share; `widget/`: the parts around them.
-//! - `format`: numbers, durations and addresses as people read them; `theme`: styles.
+//! - `format`: numbers, durations and addresses as people read them; `theme`: styles; `ascii`: for terminals without more.
 //!
 //! **Invariant**: only this file and `terminal`, `input` know a clock or do IO; `update` and `view` are pure.
 //! **Invariant**: `view` takes shared references only: pausing, sorting and scrolling never reach the engine.
 //! **Invariant**: text from outside is drawn only through `format::printable`.
 
+mod ascii;
 pub(crate) mod format;
 mod input;
 mod keymap;
@@ -35,16 +36,19 @@ mod widget;
 #[cfg(test)]
 mod tests;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
-use crossterm::event::Event;
+use crossterm::event::{Event, KeyCode, KeyEvent};
 use ratatui::{buffer::Buffer, layout::Rect};
 use tokio::{
     sync::watch,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-pub use self::layout::{MIN_HEIGHT, MIN_WIDTH};
 use self::{
     input::Input,
     message::{Effect, Message},
@@ -52,27 +56,31 @@ use self::{
     theme::Theme,
     ui::Ui,
 };
+pub use self::{
+    layout::{MIN_HEIGHT, MIN_WIDTH},
+    message::{Step, Wish},
+    theme::ThemeName,
+};
 use crate::model::{query::Query, snapshot::Snapshot};
 
 /// 20 frames a second: smooth to the eye, and cheap over a slow line.
 const FRAME: Duration = Duration::from_millis(50);
 
+/// Whoever presses a key waits for the answer, and not for the next frame.
+const ANSWER: Duration = Duration::from_millis(10);
+
 /// How often the screen looks whether the engine still speaks.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What the user chose.
-#[derive(Clone, Copy, Debug)]
+/// How the screen is to look.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// Colours, or bold, dim and reverse video only.
-    pub color: bool,
-}
-
-impl Options {
-    /// Colours, unless `NO_COLOR` is set to anything but the empty string (<https://no-color.org>).
-    #[must_use]
-    pub fn from_env() -> Self {
-        Self { color: !theme::forbids_color(std::env::var_os("NO_COLOR").as_deref()) }
-    }
+    /// Its colours.
+    pub theme: ThemeName,
+    /// Nothing but ASCII is drawn.
+    pub ascii: bool,
+    /// The mouse is listened to from the start.
+    pub mouse: bool,
 }
 
 /// Why the screen was closed.
@@ -105,13 +113,13 @@ pub enum Error {
 /// Writing to a terminal that does not read blocks: the engine belongs on another thread.
 pub async fn run(
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    ask: watch::Sender<Option<Query>>,
+    wishes: mpsc::Sender<Wish>,
     options: Options,
 ) -> Result<Ended, Error> {
     // Before the terminal is touched: from here on no signal ends the program behind our back.
     let signals = Signals::new()?;
     let screen = Screen::enter()?;
-    match converse(snapshots, ask, options, signals, screen).await {
+    match converse(snapshots, wishes, options, signals, screen).await {
         Err(Error::Terminal(error)) if terminal::is_gone(&error) => Ok(Ended::TerminalGone),
         ended => ended,
     }
@@ -119,16 +127,22 @@ pub async fn run(
 
 async fn converse(
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
-    ask: watch::Sender<Option<Query>>,
+    wishes: mpsc::Sender<Wish>,
     options: Options,
     mut signals: Signals,
     mut screen: Screen,
 ) -> Result<Ended, Error> {
     let mut input = Input::start()?;
-    let theme = Theme::new(options.color);
+    let theme = Theme::new(options.theme);
     let mut ui = Ui::new(screen.area()?);
+    if options.mouse {
+        ui.mouse = true;
+        screen.set_mouse(true)?;
+    }
+    let mut asked = None;
     let mut latest = snapshots.borrow_and_update().clone();
     let mut heard_at = Instant::now();
+    let mut drawn_at = heard_at;
     let mut frame_at = heard_at;
     let mut dirty = true;
     let mut tick = interval(TICK);
@@ -158,17 +172,27 @@ async fn converse(
                     latest = snapshots.borrow_and_update().clone();
                     heard_at = Instant::now();
                 }
-                screen.draw(|area, buf| view::view(&ui, &latest, &theme, area, buf))?;
+                screen.draw(|area, buf| {
+                    view::view(&ui, &latest, &theme, area, buf);
+                    if options.ascii {
+                        ascii::fold(buf);
+                    }
+                })?;
                 dirty = false;
-                frame_at = Instant::now() + FRAME;
+                drawn_at = Instant::now();
+                frame_at = drawn_at + FRAME;
                 continue;
             }
-            event = input.next() => match event {
-                Some(Ok(Event::Key(key))) => keymap::message(key, ui.prompt.is_open),
-                Some(Ok(_)) => None,
-                Some(Err(error)) => return Err(error.into()),
-                None => return Ok(Ended::TerminalGone),
-            },
+            event = input.next() => {
+                frame_at = drawn_at + ANSWER;
+                match event {
+                    Some(Ok(Event::Key(key))) => keymap::message(key, ui.prompt.is_open),
+                    Some(Ok(Event::Mouse(event))) => keymap::pointed(event, ui.prompt.is_open),
+                    Some(Ok(_)) => None,
+                    Some(Err(error)) => return Err(error.into()),
+                    None => return Ok(Ended::TerminalGone),
+                }
+            }
             changed = snapshots.changed(), if !dirty => {
                 if changed.is_err() {
                     return Err(Error::EngineEnded);
@@ -182,14 +206,16 @@ async fn converse(
         dirty = true;
         let Some(message) = message else { continue };
         let effect = ui::update(&mut ui, &latest, message);
-        ask.send_if_modified(|asked| {
-            let query = ui.query();
-            let is_new = *asked != query;
-            *asked = query;
-            is_new
-        });
+        let query = ui.query();
+        if query != asked {
+            asked.clone_from(&query);
+            // A source that ended has closed its snapshots, too: that is seen there.
+            let _ = wishes.send(Wish::Connections(query));
+        }
         match effect {
             Effect::None => {}
+            Effect::Ask(wish) => drop(wishes.send(wish)),
+            Effect::Mouse(on) => screen.set_mouse(on)?,
             Effect::Quit => return Ok(Ended::Quit),
             Effect::Redraw => screen.redraw()?,
             Effect::Suspend => {
@@ -207,11 +233,34 @@ fn resized(screen: &Screen) -> io::Result<Message> {
     Ok(Message::Resize { width, height })
 }
 
-/// The screen of a terminal of this size, drawn without one: for pictures and tests.
+/// The screen of a terminal of this size after these keys, drawn without one: for pictures and measurements.
+///
+/// `source` is asked for a snapshot with the single connections that the screen wants to show. Keys are letters; `\n` is
+/// Enter, `\x1b` is Esc.
 #[must_use]
-pub fn shot(snapshot: &Snapshot, width: u16, height: u16) -> Buffer {
+pub fn shot(
+    mut source: impl FnMut(Option<&Query>) -> Arc<Snapshot>,
+    keys: &str,
+    (width, height): (u16, u16),
+    options: Options,
+) -> Buffer {
     let area = Rect::new(0, 0, width, height);
+    let mut ui = Ui::new(area);
+    for key in keys.chars() {
+        let code = match key {
+            '\n' => KeyCode::Enter,
+            '\x1b' => KeyCode::Esc,
+            letter => KeyCode::Char(letter),
+        };
+        if let Some(message) = keymap::message(KeyEvent::from(code), ui.prompt.is_open) {
+            let latest = source(ui.query().as_ref());
+            ui::update(&mut ui, &latest, message);
+        }
+    }
     let mut buf = Buffer::empty(area);
-    view::view(&Ui::new(area), snapshot, &Theme::new(true), area, &mut buf);
+    view::view(&ui, &source(ui.query().as_ref()), &Theme::new(options.theme), area, &mut buf);
+    if options.ascii {
+        ascii::fold(&mut buf);
+    }
     buf
 }

@@ -9,6 +9,7 @@ use std::{
 
 use crossterm::{
     cursor::{Hide, Show},
+    event::{DisableMouseCapture, EnableMouseCapture},
     execute,
     terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
 };
@@ -20,14 +21,22 @@ use tokio::{
     time::timeout,
 };
 
-/// Whether the screen is ours. Held while a frame is written, so that the panic hook never cuts one in half, and no frame
+/// What of the terminal is ours.
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    screen: bool,
+    /// Whether the mouse is to be, whenever the screen is.
+    mouse: bool,
+}
+
+/// Held while a frame is written, so that the panic hook never cuts one in half, and no frame
 /// lands on top of a panic's message.
-static ENTERED: Mutex<bool> = Mutex::new(false);
+static TAKEN: Mutex<Taken> = Mutex::new(Taken { screen: false, mouse: false });
 
 static PANICKED: Notify = Notify::const_new();
 
-fn entered() -> MutexGuard<'static, bool> {
-    ENTERED.lock().unwrap_or_else(PoisonError::into_inner)
+fn taken() -> MutexGuard<'static, Taken> {
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The terminal while it shows the screen; leaves it when dropped.
@@ -66,6 +75,14 @@ impl Screen {
     pub(crate) fn redraw(&mut self) -> io::Result<()> {
         let area = self.area()?;
         self.terminal.resize(area)
+    }
+
+    /// Lets the mouse speak to us, or to the terminal as usual.
+    #[expect(clippy::unused_self, reason = "only who has the screen may")]
+    pub(crate) fn set_mouse(&mut self, on: bool) -> io::Result<()> {
+        let mut taken = taken();
+        taken.mouse = on;
+        if on { execute!(io::stdout(), EnableMouseCapture) } else { execute!(io::stdout(), DisableMouseCapture) }
     }
 
     /// Takes the terminal again after somebody else may have used it.
@@ -111,17 +128,21 @@ fn leads_session() -> bool {
 }
 
 fn enter() -> io::Result<()> {
-    let mut entered = entered();
+    let mut taken = taken();
     // First, since it stops us until we are in the foreground.
     enable_raw_mode()?;
-    *entered = true;
-    execute!(io::stdout(), EnterAlternateScreen, Hide)
+    taken.screen = true;
+    execute!(io::stdout(), EnterAlternateScreen, Hide)?;
+    if taken.mouse { execute!(io::stdout(), EnableMouseCapture) } else { Ok(()) }
 }
 
 fn leave() {
-    let mut entered = entered();
-    if std::mem::take(&mut *entered) {
+    let mut taken = taken();
+    if std::mem::take(&mut taken.screen) {
         // The terminal may be gone, and there is nobody to tell.
+        if taken.mouse {
+            let _ = execute!(io::stdout(), DisableMouseCapture);
+        }
         let _ = execute!(io::stdout(), Show, LeaveAlternateScreen);
         let _ = disable_raw_mode();
     }
@@ -161,8 +182,8 @@ impl Write for Frame {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let entered = entered();
-        let written = if *entered {
+        let taken = taken();
+        let written = if taken.screen {
             let mut stdout = io::stdout().lock();
             stdout.write_all(&self.0).and_then(|()| stdout.flush())
         } else {

@@ -5,3 +5,4 @@ mod fixture;
 mod numbers;
 mod screens;
 mod styles;
+mod wishes;

@@ -1,10 +1,25 @@
 //! Styles by meaning. The terminal's own foreground and background stay; colour only underlines what words say.
 
-use std::ffi::OsStr;
-
+use clap::ValueEnum;
 use ratatui::style::{Color, Modifier, Style};
+use serde::Deserialize;
 
 use crate::model::headroom::Level;
+
+/// Whose colours fit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ThemeName {
+    /// For light letters on dark ground.
+    #[default]
+    Dark,
+    /// For dark letters on light ground: no yellow, no cyan.
+    Light,
+    /// No colours: bold, dim and reverse video only.
+    Mono,
+    /// Nothing is dim; what is urgent stands on a ground of its own.
+    HighContrast,
+}
 
 /// How each kind of text looks.
 #[derive(Clone, Copy, Debug)]
@@ -28,19 +43,43 @@ pub(crate) struct Theme {
 }
 
 impl Theme {
-    pub(crate) fn new(color: bool) -> Self {
+    /// The sixteen colours that a terminal names are its user's own choice; no others are used.
+    pub(crate) const fn new(name: ThemeName) -> Self {
         let plain = Style::new();
         let bold = plain.add_modifier(Modifier::BOLD);
-        let tint = |style: Style, tint| if color { style.fg(tint) } else { style };
-        Self {
-            title: tint(bold, Color::Cyan),
+        let mono = Self {
+            title: bold,
             strong: bold,
             dim: plain.add_modifier(Modifier::DIM),
             selected: plain.add_modifier(Modifier::REVERSED),
             badge: bold.add_modifier(Modifier::REVERSED),
-            calm: tint(plain, Color::Green),
-            warning: tint(bold, Color::Yellow),
-            critical: tint(bold, Color::Red),
+            calm: plain,
+            warning: bold,
+            critical: bold,
+        };
+        match name {
+            ThemeName::Mono => mono,
+            ThemeName::Dark => Self {
+                title: bold.fg(Color::Cyan),
+                calm: plain.fg(Color::Green),
+                warning: bold.fg(Color::Yellow),
+                critical: bold.fg(Color::Red),
+                ..mono
+            },
+            ThemeName::Light => Self {
+                title: bold.fg(Color::Blue),
+                calm: plain.fg(Color::Green),
+                warning: bold.fg(Color::Magenta),
+                critical: bold.fg(Color::Red),
+                ..mono
+            },
+            ThemeName::HighContrast => Self {
+                title: bold.add_modifier(Modifier::UNDERLINED),
+                dim: plain,
+                warning: bold.fg(Color::Black).bg(Color::Yellow),
+                critical: bold.fg(Color::White).bg(Color::Red),
+                ..mono
+            },
         }
     }
 
@@ -52,9 +91,4 @@ impl Theme {
             Level::Critical | Level::Full => self.critical,
         }
     }
-}
-
-/// Whether this value of `NO_COLOR` asks for no colours.
-pub(crate) fn forbids_color(no_color: Option<&OsStr>) -> bool {
-    no_color.is_some_and(|value| !value.is_empty())
 }

@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
 
 use super::{
     layout::{self, Areas},
-    message::{Effect, Message, Move},
+    message::{Effect, Message, Move, Step, Wish},
     prompt::Prompt,
     screen::{Screen, Screens},
+    view,
     widget::{help, trust},
 };
 use crate::model::{
@@ -31,6 +32,8 @@ pub(crate) struct Ui {
     pub(crate) area: Rect,
     /// The engine has said nothing for so long.
     pub(crate) silence: Duration,
+    /// Whether the mouse is listened to.
+    pub(crate) mouse: bool,
 }
 
 impl Ui {
@@ -43,6 +46,7 @@ impl Ui {
             explain: false,
             area,
             silence: Duration::ZERO,
+            mouse: false,
         }
     }
 
@@ -50,6 +54,19 @@ impl Ui {
     pub(crate) fn query(&self) -> Option<Query> {
         (self.screens.shown == Screen::Connections)
             .then(|| Query { of: self.screens.of, filter: self.prompt.filter.clone() })
+    }
+
+    /// Where things stand while this is shown.
+    pub(crate) fn areas(&self, data: &Snapshot) -> Areas {
+        let has_alarm = trust::alarm(data).is_some();
+        Areas::of(layout::usable(self.area), has_alarm, !data.findings.is_empty(), self.screens.shown)
+    }
+
+    /// Lets the screen that is shown deal with it.
+    fn pass_on(&mut self, latest: &Snapshot, message: Message) {
+        let data = self.paused.as_deref().unwrap_or(latest);
+        let area = self.areas(data).screen;
+        self.screens.pane_mut().update(data, &self.prompt.filter, area, message);
     }
 
     /// The snapshot to be drawn.
@@ -66,6 +83,15 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         Message::Redraw => return Effect::Redraw,
         Message::Resize { width, height } => ui.area = Rect::new(0, 0, width, height),
         Message::Silence(silence) => ui.silence = silence,
+        // What is counted on while the picture is held is the recording: it is the one to be stopped.
+        Message::TogglePause if latest.playback.is_some() => return Effect::Ask(Wish::Playback(Step::Stop)),
+        Message::Playback(step) if latest.playback.is_some() => return Effect::Ask(Wish::Playback(step)),
+        Message::Playback(_) => {}
+        Message::RestartTotals => return Effect::Ask(Wish::RestartTotals),
+        Message::ToggleMouse => {
+            ui.mouse = !ui.mouse;
+            return Effect::Mouse(ui.mouse);
+        }
         Message::TogglePause => {
             ui.paused = match ui.paused {
                 None => Some(Arc::clone(latest)),
@@ -108,16 +134,17 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         // What was done last is undone first: a row, then the filter, then the way here.
         Message::Close if !ui.screens.pane().has_cursor() && !ui.prompt.text.is_empty() => ui.prompt.clear(),
         Message::Close if !ui.screens.pane().has_cursor() && ui.screens.leave() => {}
-        Message::Move(_) | Message::Close | Message::NextSort | Message::ReverseSort => {
-            let data = ui.paused.as_deref().unwrap_or(latest);
-            let areas = Areas::of(
-                layout::usable(ui.area),
-                trust::alarm(data).is_some(),
-                !data.findings.is_empty(),
-                ui.screens.shown,
-            );
-            ui.screens.pane_mut().update(data, &ui.prompt.filter, areas.screen, message);
+        // What lies on top is not to be clicked through.
+        Message::Click { .. } if ui.help.is_some() || ui.explain => (ui.help, ui.explain) = (None, false),
+        Message::Click { column, row } => {
+            let areas = ui.areas(ui.shown(latest));
+            let at = Position { x: column, y: row };
+            if let Some(screen) = view::tab_at(ui, areas.tabs, at) {
+                return update(ui, latest, Message::Show(screen));
+            }
+            ui.pass_on(latest, message);
         }
+        Message::Move(_) | Message::Close | Message::NextSort | Message::ReverseSort => ui.pass_on(latest, message),
     }
     Effect::None
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ratatui::{
     buffer::Buffer,
-    layout::{Alignment, Constraint, Layout, Rect},
+    layout::{Alignment, Constraint, Layout, Position, Rect},
     text::{Line, Span, Text},
     widgets::{Block, Borders, Paragraph, Widget},
 };
@@ -15,7 +15,7 @@ use super::{
     message::Message,
     prompt::Prompt,
     screen::Screen,
-    theme::Theme,
+    theme::{Theme, ThemeName},
     ui::Ui,
     widget::{
         explain, header, headroom, help,
@@ -23,7 +23,14 @@ use super::{
         trust, walls,
     },
 };
-use crate::model::{query::Of, snapshot::Snapshot};
+use crate::model::{
+    PORT_NUMBERS,
+    query::Of,
+    snapshot::{Playback, Snapshot},
+};
+
+/// How long a moment is told of.
+const MOMENT: Duration = Duration::from_mins(1);
 
 /// An engine that publishes at least once a second is worth a word when it does not.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -42,9 +49,10 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     if let Some(alarm) = alarm {
         trust::banner(&alarm, theme, areas.banner, buf);
     }
-    match (ui.screens.shown, ui.screens.of) {
-        (Screen::Connections, of) if of != Of::All => subject(ui, data, theme, areas.tabs, buf),
-        _ => tabs(ui.screens.shown, theme, areas.tabs, buf),
+    if has_subject(ui) {
+        subject(ui, data, theme, areas.tabs, buf);
+    } else {
+        tabs(ui.screens.shown, theme, areas.tabs.width).render(areas.tabs, buf);
     }
     if ui.screens.shown == Screen::Connections && !ui.screens.are_answered(data) {
         unanswered(ui, theme, areas.screen, buf);
@@ -64,7 +72,7 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     if ui.prompt.is_open || !ui.prompt.text.is_empty() {
         prompt(&ui.prompt, theme, areas.footer, buf);
     } else {
-        footer(ui, theme, areas.footer, buf);
+        footer(ui, latest, theme, areas.footer, buf);
     }
     let explained = if ui.explain { ui.screens.pane().explained(data, &ui.prompt.filter) } else { None };
     if let Some(lines) = explained {
@@ -102,7 +110,7 @@ fn unanswered(ui: &Ui, theme: &Theme, area: Rect, buf: &mut Buffer) {
 }
 
 /// The screens with their digits; the one that is shown is never left out.
-fn tabs(shown: Screen, theme: &Theme, area: Rect, buf: &mut Buffer) {
+fn tabs(shown: Screen, theme: &Theme, width: u16) -> Line<'static> {
     let tab = |screen: &Screen| {
         let (place, name) = (screen.digit(), screen.name());
         if *screen == shown {
@@ -111,7 +119,26 @@ fn tabs(shown: Screen, theme: &Theme, area: Rect, buf: &mut Buffer) {
             Part::new(place, vec![Span::raw(format!("{place} {name}"))])
         }
     };
-    parts::fit(Screen::ALL.iter().map(tab).collect(), " ", area.width).render(area, buf);
+    parts::fit(Screen::ALL.iter().map(tab).collect(), " ", width)
+}
+
+/// The screen whose name stands there.
+pub(crate) fn tab_at(ui: &Ui, area: Rect, at: Position) -> Option<Screen> {
+    if has_subject(ui) || !area.contains(at) {
+        return None;
+    }
+    let mut end = area.x;
+    let line = tabs(ui.screens.shown, &Theme::new(ThemeName::Mono), area.width);
+    let clicked = line.spans.iter().find(|span| {
+        end += format::columns(span.width());
+        at.x < end
+    })?;
+    Screen::ALL.into_iter().find(|screen| clicked.content.ends_with(screen.name()))
+}
+
+/// Whether the line of tabs tells whose connections are shown.
+fn has_subject(ui: &Ui) -> bool {
+    ui.screens.shown == Screen::Connections && ui.screens.of != Of::All
 }
 
 fn badge(ui: &Ui, latest: &Snapshot, theme: &Theme, header: Rect, buf: &mut Buffer) {
@@ -123,6 +150,10 @@ fn badge(ui: &Ui, latest: &Snapshot, theme: &Theme, header: Rect, buf: &mut Buff
         let age = latest.uptime.saturating_sub(held.uptime) + ui.silence;
         words.push(format!("PAUSED, {} old", format::duration(age)));
     }
+    if let Some(playback) = latest.playback {
+        words.push(replayed(playback));
+    }
+    words.extend(passed_port_numbers(ui.shown(latest)));
     if words.is_empty() {
         return;
     }
@@ -132,10 +163,37 @@ fn badge(ui: &Ui, latest: &Snapshot, theme: &Theme, header: Rect, buf: &mut Buff
     badge.render(Rect { height: 1, ..right }, buf);
 }
 
-fn footer(ui: &Ui, theme: &Theme, area: Rect, buf: &mut Buffer) {
+fn replayed(playback: Playback) -> String {
+    let state = match playback {
+        Playback { is_over: true, .. } => ", OVER",
+        Playback { is_stopped: true, .. } => ", STOPPED",
+        _ => "",
+    };
+    if playback.speed.to_bits() == 1_f64.to_bits() {
+        format!("REPLAY{state}")
+    } else {
+        format!("REPLAY ×{}{state}", playback.speed)
+    }
+}
+
+/// For a minute, who has just got more connections than there are port numbers.
+fn passed_port_numbers(data: &Snapshot) -> Option<String> {
+    let is_recent = |at: &Duration| data.uptime.saturating_sub(*at) < MOMENT;
+    let newest = data.endpoints.iter().filter(|row| row.beyond_port_numbers.as_ref().is_some_and(is_recent));
+    let row = newest.max_by_key(|row| row.beyond_port_numbers)?;
+    let ago = format::duration(data.uptime.saturating_sub(row.beyond_port_numbers?));
+    Some(format!(
+        "{} PASSED {} {ago} AGO",
+        format::address(row.key.local_ip, row.key.local_port),
+        format::count(PORT_NUMBERS.into())
+    ))
+}
+
+fn footer(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let is_held = ui.paused.is_some() || latest.playback.is_some_and(|playback| playback.is_stopped);
     let taught = keymap::KEYMAP.iter().filter_map(|binding| {
         let word = match binding.message {
-            Message::TogglePause if ui.paused.is_some() => Some("resume"),
+            Message::TogglePause if is_held => Some("resume"),
             _ => binding.footer,
         }?;
         Some((binding.keys.first()?.label(), word))

@@ -6,7 +6,10 @@ use crate::{
         snapshot::{EndpointKey, EndpointRow, Snapshot},
         units::{NetnsId, Process, TcpState},
     },
-    tui::table::{Field, NAMESPACE, NAMESPACE_HELP, Source, Value},
+    tui::{
+        format,
+        table::{Field, Line, NAMESPACE, NAMESPACE_HELP, Source, Value},
+    },
 };
 
 /// The rows of the main screen.
@@ -51,6 +54,16 @@ impl Source for Endpoints {
         } else {
             "Waiting for the first scan of the kernel's socket table…"
         }
+    }
+
+    fn explain(row: &EndpointRow, data: &Snapshot) -> Vec<Line> {
+        let Some(at) = row.beyond_port_numbers else { return Vec::new() };
+        let ago = format::duration(data.uptime.saturating_sub(at));
+        let passed = format!(
+            "passed {ago} ago: more sockets than there are port numbers. They share this one local address and differ in \
+             their remote address and port: a connection is a four-tuple, and no port is used up by being connected to"
+        );
+        vec![Line::new("65,536", passed)]
     }
 
     fn netns(row: &EndpointRow) -> Option<NetnsId> {

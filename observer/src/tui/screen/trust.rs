@@ -14,7 +14,12 @@ use crate::{
         snapshot::Snapshot,
         trust::{HookStatus, Trust},
     },
-    tui::{format, message::Message, pane::Pane, theme::Theme},
+    tui::{
+        format,
+        message::Message,
+        pane::Pane,
+        theme::{Theme, ThemeName},
+    },
 };
 
 /// How far the text is scrolled.
@@ -29,7 +34,7 @@ impl Pane for State {
     fn update(&mut self, data: &Snapshot, _: &Filter, area: Rect, message: Message) {
         if let Message::Move(to) = message {
             let page = usize::from(area.height.saturating_sub(1));
-            let lines = lines(data, &Theme::new(false)).len();
+            let lines = lines(data, &Theme::new(ThemeName::Mono)).len();
             self.top = to.apply(self.top, page, lines.saturating_sub(page) + 1);
         }
     }
@@ -53,6 +58,8 @@ fn lines(data: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
     out.extend(losses(trust, theme));
     out.extend([Line::default(), Line::styled("SCANS", theme.title)]);
     out.extend(scans(data, theme));
+    out.extend([Line::default(), Line::styled("COST", theme.title)]);
+    out.extend(cost(trust, theme));
     out.extend([Line::default(), Line::styled("HOOKS", theme.title)]);
     for status in &trust.hooks {
         out.extend(hook(status, theme));
@@ -109,6 +116,23 @@ fn scans(data: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
             &format::count(drift.total()),
             "what scans changed beyond what events explain: added, removed, corrected",
         ),
+    ]
+}
+
+fn cost(trust: &Trust, theme: &Theme) -> Vec<Line<'static>> {
+    let plain = |label, value: &str, meaning| entry(label, value, Style::new(), meaning, theme);
+    let Some(own) = trust.own else {
+        return vec![plain("cpu", "unknown", "two readings of the host, a second apart, will tell")];
+    };
+    let each = own.ns_per_event.map_or_else(|| "–".to_owned(), |each| format!("{} ns", format::rate(each)));
+    vec![
+        plain(
+            "cpu",
+            &format!("{:.1} %", own.cpu * 100.0),
+            "of one CPU over the last second, this screen and scans included",
+        ),
+        plain("each event", &each, "of that for each event of that second"),
+        plain("memory", &format!("{} MiB", format::count(own.resident >> 20)), "resident"),
     ]
 }
 

@@ -8,7 +8,7 @@ use std::{cmp::Ordering, fmt::Debug};
 
 use ratatui::{
     buffer::Buffer,
-    layout::{Constraint, Rect},
+    layout::{Constraint, Position, Rect},
     text,
     widgets::{Block, Borders, Cell, Paragraph, Row, Table, Widget, Wrap},
 };
@@ -139,6 +139,36 @@ impl<S: Source> State<S> {
         self.offset = scroll_offset(index, 0, page(area), rows.len());
     }
 
+    /// A click on a row selects it; on the name of a column, sorts by that.
+    fn click(&mut self, data: &Snapshot, filter: &Filter, area: Rect, at: Position) {
+        if !area.contains(at) {
+            return;
+        }
+        let rows = self.sorted(data, filter);
+        let first = scroll_offset(self.position(&rows), self.offset, page(area), rows.len());
+        match at.y - area.y {
+            0 => {}
+            1 => {
+                let mut end = area.x;
+                let clicked = columns::<S>(area.width, data).into_iter().find(|(_, width)| {
+                    end += width;
+                    at.x < end
+                });
+                let Some((index, _)) = clicked.filter(|(index, _)| S::FIELDS[*index].kind != Kind::Picture) else {
+                    return;
+                };
+                (self.sort, self.reversed) = (index, index == self.sort && !self.reversed);
+                self.reveal(data, filter, area);
+            }
+            line => {
+                let index = first + usize::from(line - HEAD);
+                if let Some(row) = rows.get(index) {
+                    (self.cursor, self.offset) = (Some(Cursor { key: S::key(row), index }), first);
+                }
+            }
+        }
+    }
+
     /// The columns in sight, and the one that the table begins with, which narrow tables may not show.
     fn next_sort(&self, width: u16, data: &Snapshot) -> usize {
         let shown = columns::<S>(width, data);
@@ -222,6 +252,7 @@ impl<S: Source> Pane for State<S> {
     fn update(&mut self, data: &Snapshot, filter: &Filter, area: Rect, message: Message) {
         match message {
             Message::Move(to) => self.move_cursor(data, filter, area, to),
+            Message::Click { column, row } => self.click(data, filter, area, Position { x: column, y: row }),
             Message::Close => self.cursor = None,
             Message::NextSort => {
                 self.sort = self.next_sort(area.width, data);

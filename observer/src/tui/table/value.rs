@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     model::{
+        PORT_NUMBERS,
         headroom::Level,
         history::History,
         snapshot::{Direction, EndpointKey, EndpointRow},
@@ -139,10 +140,15 @@ impl Value<'_> {
     }
 }
 
+/// Beside an endpoint that has more connections than there are port numbers.
+const BEYOND: &str = ">65,536";
+
 fn endpoint(row: &EndpointRow, width: usize) -> String {
     let local = format::address(row.key.local_ip, row.key.local_port);
     if row.key.local_port.is_some() {
-        return format::cut_middle(&local, width);
+        let marked = format!("{local} {BEYOND}");
+        let is_beyond = row.sockets > PORT_NUMBERS && format::text_width(&marked) <= width;
+        return if is_beyond { marked } else { format::cut_middle(&local, width) };
     }
     let several = match (row.destination_count, row.destinations.first()) {
         (0, _) => return format::cut_middle(&local, width),

@@ -16,14 +16,18 @@ use crate::{
         headroom::PortUse,
         query::{ConnectionRow, Connections, Query},
         snapshot::{
-            DestinationRow, Direction, EndpointKey, EndpointRow, FileUse, Host, NamespaceRow, ProcessFiles, ProcessRow,
-            Snapshot, Totals,
+            DestinationRow, Direction, EndpointKey, EndpointRow, FileUse, Host, NamespaceRow, OwnUse, ProcessFiles,
+            ProcessRow, Snapshot, Totals,
         },
-        trust::{Drift, FailedRung, Hook, HookStatus, Losses, Rung, ScanSummary, Trust},
+        trust::{Drift, FailedRung, Hook, HookStatus, Losses, OwnCost, Rung, ScanSummary, Trust},
         units::{FourTuple, NetnsId, Pid, PortRange, Process, SocketId, StateCounts, TcpState},
         wall::{Subject, Wall, WallKind},
     },
-    tui::{theme::Theme, ui::Ui, view},
+    tui::{
+        theme::{Theme, ThemeName},
+        ui::Ui,
+        view,
+    },
 };
 
 pub(super) const NETNS: NetnsId = NetnsId(4_026_531_840);
@@ -48,6 +52,7 @@ fn row(key: EndpointKey, states: StateCounts) -> EndpointRow {
         listening: key.direction == Direction::Inbound,
         sockets,
         peak: sockets + sockets / 10,
+        beyond_port_numbers: None,
         states,
         opened_total: u64::from(sockets) * 3,
         closed_total: u64::from(sockets) * 2,
@@ -125,6 +130,7 @@ pub(super) fn empty() -> Snapshot {
             nr_open: Some(1 << 20),
             processes: vec![files(process(812, "sshd"), 12, 1_024)],
             memory: None,
+            own: Some(OwnUse { cpu: Duration::from_secs(9), resident: 21 << 20 }),
         },
         walls: Vec::new(),
         findings: Vec::new(),
@@ -141,10 +147,12 @@ pub(super) fn empty() -> Snapshot {
                 found: 0,
             }),
             drift: Drift::default(),
+            own: Some(OwnCost { cpu: 0.004, ns_per_event: None, resident: 21 << 20 }),
             unseen_accepts: 0,
         },
         processes: Vec::new(),
         connections: None,
+        playback: None,
         failures: Vec::new(),
         failures_total: 0,
     }
@@ -188,6 +196,7 @@ pub(super) fn busy() -> Snapshot {
 
     data.endpoints.splice(0..0, [web, clients, database, six]);
     data.totals = Totals {
+        counted_since: Duration::ZERO,
         sockets: 90_035,
         connections: 70_021,
         peak_sockets: 99_038,
@@ -375,7 +384,11 @@ pub(super) fn buffer(ui: &Ui, data: &Snapshot, theme: &Theme) -> Buffer {
 
 /// The screen as text, without the blanks at the ends of lines.
 pub(super) fn text(ui: &Ui, data: &Snapshot) -> String {
-    let buf = buffer(ui, data, &Theme::new(false));
+    rows(&buffer(ui, data, &Theme::new(ThemeName::Mono)))
+}
+
+/// The lines of a buffer, without the blanks at their ends.
+pub(super) fn rows(buf: &Buffer) -> String {
     let row = |y| (0..buf.area.width).map(|x| buf[(x, y)].symbol()).collect::<String>();
     let rows: Vec<String> = (0..buf.area.height).map(|y| row(y).trim_end().to_owned()).collect();
     rows.join("\n")

@@ -48,7 +48,12 @@ fn present(data: &Snapshot, theme: &Theme, width: u16) -> Line<'static> {
 fn past(data: &Snapshot, theme: &Theme, width: u16) -> Line<'static> {
     let totals = &data.totals;
     let rate = |rate: f64| Span::styled(format!("{}/s", format::rate(rate)), theme.strong);
-    let total = |n: u64| Span::raw(format!(" ({} so far)", format::count(n)));
+    let so_far = if totals.counted_since.is_zero() {
+        "so far".to_owned()
+    } else {
+        format!("in {}", format::duration(data.uptime.saturating_sub(totals.counted_since)))
+    };
+    let total = |n: u64| Span::raw(format!(" ({} {so_far})", format::count(n)));
     let failed = Span::styled(format::count(totals.failed_total), theme.strong);
     let opened = |total| vec![Span::raw("opened "), rate(totals.opened_per_second), total];
     let closed = |total| vec![Span::raw("closed "), rate(totals.closed_per_second), total];

@@ -13,7 +13,7 @@ use crate::tui::{
     message::Move,
     screen::Endpoints,
     table::Source as _,
-    theme::Theme,
+    theme::{Theme, ThemeName},
 };
 
 const WIDTH: u16 = 80;
@@ -47,12 +47,12 @@ pub(crate) fn scrolled(top: usize, to: Move, page: usize, lines: usize) -> usize
 }
 
 pub(crate) fn line_count(area: Rect) -> usize {
-    lines(&Theme::new(false), inner(area).width).len()
+    lines(&Theme::new(ThemeName::Mono), inner(area).width).len()
 }
 
 fn outer(area: Rect) -> Rect {
     let width = WIDTH.min(area.width);
-    let wanted = format::columns(lines(&Theme::new(false), width.saturating_sub(4)).len() + 2);
+    let wanted = format::columns(lines(&Theme::new(ThemeName::Mono), width.saturating_sub(4)).len() + 2);
     area.centered(
         ratatui::layout::Constraint::Length(width),
         ratatui::layout::Constraint::Length(wanted.min(area.height.saturating_sub(1))),

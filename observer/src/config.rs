@@ -1,0 +1,249 @@
+//! Settings: on the command line, in the environment, in a file; the first of these that has one decides.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use clap::{Args, ValueEnum};
+use etcetera::BaseStrategy as _;
+use serde::Deserialize;
+
+use crate::{
+    engine::{Options, Watched},
+    probe::plan::ForcedRungs,
+    tui::{self, ThemeName},
+};
+
+/// What can be set in all three places, under the same names. `None`: not set there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// When the live screen uses colours. What they say, words say too.
+    #[arg(long, global = true, env = "OBSERVER_COLOR")]
+    color: Option<When>,
+    /// The colours of the live screen: those of a dark or a light terminal, none, or as strong as can be.
+    #[arg(long, global = true, env = "OBSERVER_THEME")]
+    theme: Option<ThemeName>,
+    /// When the live screen uses ASCII letters only; auto: where the locale is not UTF-8.
+    #[arg(long, global = true, env = "OBSERVER_ASCII")]
+    ascii: Option<When>,
+    /// Let the mouse scroll and choose in the live screen (`m` switches it); the terminal's own selection then needs Shift.
+    #[arg(long, global = true, env = "OBSERVER_MOUSE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    mouse: Option<bool>,
+    /// Watch only the network namespace in which observer is started, instead of all.
+    #[arg(long, global = true, env = "OBSERVER_OWN_NETNS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    own_netns: Option<bool>,
+    /// Bytes of the ring buffer between kernel and observer: a power of two, at least 4096 [default: 8388608].
+    #[arg(long, global = true, env = "OBSERVER_RING_BYTES", value_name = "BYTES")]
+    ring_bytes: Option<RingBytes>,
+    /// Tell of EMFILE and ENFILE in every system call that makes descriptors, not only in socket and accept.
+    #[arg(long, global = true, env = "OBSERVER_EVERY_FD_CALL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    every_fd_call: Option<bool>,
+}
+
+/// When to do something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum When {
+    /// As the environment suggests: `NO_COLOR`, the locale.
+    #[default]
+    Auto,
+    /// Whatever that says.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+impl When {
+    fn decide(self, suggested: bool) -> bool {
+        match self {
+            Self::Auto => suggested,
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
+/// What the kernel takes for the size of a ring buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u32")]
+struct RingBytes(u32);
+
+impl TryFrom<u32> for RingBytes {
+    type Error = &'static str;
+
+    fn try_from(bytes: u32) -> Result<Self, Self::Error> {
+        // `RINGBUF_MAX_DATA_SZ` of kernel/bpf/ringbuf.c leaves more than this; a page is at least 4 KiB.
+        let is_taken = bytes.is_power_of_two() && (4096..=1 << 30).contains(&bytes);
+        is_taken.then_some(Self(bytes)).ok_or("not a power of two from 4096 to 1073741824")
+    }
+}
+
+impl FromStr for RingBytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bytes: u32 = text.parse().map_err(|error| format!("{error}"))?;
+        Self::try_from(bytes).map_err(str::to_owned)
+    }
+}
+
+/// Why a file of settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is there, and cannot be read; or it was named, and is not there.
+    #[error("read the settings in {}: {error}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// It is no TOML, or has a setting that there is not.
+    #[error("the settings in {}: {}", .path.display(), first_line(.error))]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// Where, and what was expected.
+        error: Box<toml::de::Error>,
+    },
+}
+
+/// What is wrong, and in which line: the parser's own picture of it has several lines.
+fn first_line(error: &toml::de::Error) -> String {
+    error.to_string().lines().filter(|line| !line.contains('|')).collect::<Vec<_>>().join(": ")
+}
+
+impl Settings {
+    /// `observer/config.toml` in `$XDG_CONFIG_HOME`, or in `~/.config` (XDG Base Directory Specification).
+    #[must_use]
+    pub fn default_file() -> Option<PathBuf> {
+        let folders = etcetera::base_strategy::Xdg::new().ok()?;
+        Some(folders.config_dir().join("observer/config.toml"))
+    }
+
+    /// Reads a file that was named, or the default one if that is there.
+    pub fn read(named: Option<&Path>) -> Result<Self, Error> {
+        let (path, must_exist) = match named {
+            Some(path) => (path.to_owned(), true),
+            None => match Self::default_file() {
+                Some(path) => (path, false),
+                None => return Ok(Self::default()),
+            },
+        };
+        match fs::read_to_string(&path) {
+            Ok(text) => toml::from_str(&text).map_err(|error| Error::Wrong { path, error: Box::new(error) }),
+            // Behind a door that is closed to us are settings of somebody else: `sudo -u` may keep the other's HOME.
+            Err(error) if !must_exist && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
+                Ok(Self::default())
+            }
+            Err(error) => Err(Error::Unreadable { path, error }),
+        }
+    }
+
+    /// These settings; those that are not set here are taken from `other`.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            color: self.color.or(other.color),
+            theme: self.theme.or(other.theme),
+            ascii: self.ascii.or(other.ascii),
+            mouse: self.mouse.or(other.mouse),
+            own_netns: self.own_netns.or(other.own_netns),
+            ring_bytes: self.ring_bytes.or(other.ring_bytes),
+            every_fd_call: self.every_fd_call.or(other.every_fd_call),
+        }
+    }
+
+    /// How the engine is to run; diagnostics are the logger's to switch on.
+    #[must_use]
+    pub fn engine(&self, rungs: ForcedRungs) -> Options {
+        let default = Options::default();
+        Options {
+            watched: if self.own_netns.unwrap_or(false) { Watched::Own } else { Watched::All },
+            ring_bytes: self.ring_bytes.map_or(default.ring_bytes, |bytes| bytes.0),
+            rungs,
+            every_fd_call: self.every_fd_call.unwrap_or(default.every_fd_call),
+            ..default
+        }
+    }
+
+    /// How the screen is to look. `env` reads the environment.
+    #[must_use]
+    pub fn look<S: AsRef<OsStr>>(&self, env: impl Fn(&str) -> Option<S>) -> tui::Options {
+        let is_set = |name: &str| env(name).is_some_and(|value| !value.as_ref().is_empty());
+        // <https://no-color.org>
+        let has_color = self.color.unwrap_or_default().decide(!is_set("NO_COLOR"));
+        let theme = self.theme.unwrap_or_default();
+        // As setlocale(3) looks for the locale; C and POSIX are ASCII.
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find(|name| is_set(name)).and_then(&env);
+        let is_utf8 = locale.is_some_and(|locale| {
+            let locale = locale.as_ref().to_string_lossy().to_lowercase();
+            locale.contains("utf-8") || locale.contains("utf8")
+        });
+        tui::Options {
+            theme: if has_color { theme } else { ThemeName::Mono },
+            ascii: self.ascii.unwrap_or_default().decide(!is_utf8),
+            mouse: self.mouse.unwrap_or(false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Settings {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn what_is_set_first_decides() {
+        let flags = settings("theme = 'light'\nmouse = false");
+        let file = settings("theme = 'mono'\nmouse = true\nown_netns = true\nring_bytes = 4096");
+        let both = flags.or(file);
+        assert_eq!(both, settings("theme = 'light'\nmouse = false\nown_netns = true\nring_bytes = 4096"));
+        let options = both.engine(ForcedRungs::default());
+        assert_eq!((options.watched, options.ring_bytes), (Watched::Own, 4096));
+    }
+
+    #[test]
+    fn no_color_and_the_locale_are_listened_to_unless_told_otherwise() {
+        let look = |text: &str, env: &[(&str, &str)]| {
+            let read = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+            let tui::Options { theme, ascii, .. } = settings(text).look(read);
+            (theme, ascii)
+        };
+        let utf8 = ("LANG", "en_US.UTF-8");
+        assert_eq!(look("", &[utf8]), (ThemeName::Dark, false));
+        assert_eq!(look("", &[utf8, ("NO_COLOR", "1")]), (ThemeName::Mono, false));
+        assert_eq!(look("", &[utf8, ("NO_COLOR", "")]), (ThemeName::Dark, false));
+        assert_eq!(look("color = 'always'\ntheme = 'light'", &[utf8, ("NO_COLOR", "1")]), (ThemeName::Light, false));
+        assert_eq!(look("color = 'never'\ntheme = 'light'", &[utf8]), (ThemeName::Mono, false));
+        // LC_ALL stands above all; a name that is empty is not set.
+        assert_eq!(look("", &[utf8, ("LC_ALL", "C")]), (ThemeName::Dark, true));
+        assert_eq!(look("", &[utf8, ("LC_ALL", "")]), (ThemeName::Dark, false));
+        assert_eq!(look("", &[("LC_CTYPE", "C.utf8")]), (ThemeName::Dark, false));
+        assert_eq!(look("", &[]), (ThemeName::Dark, true));
+        assert_eq!(look("ascii = 'never'", &[]), (ThemeName::Dark, false));
+        assert_eq!(look("ascii = 'always'", &[utf8]), (ThemeName::Dark, true));
+    }
+
+    #[test]
+    fn a_file_that_is_wrong_is_told_in_one_line() {
+        for (text, words) in [
+            ("colour = 'auto'", "unknown field `colour`"),
+            ("theme = 'pink'", "unknown variant `pink`"),
+            ("ring_bytes = 5000", "not a power of two"),
+            ("mouse =", "line 1"),
+        ] {
+            let error = Box::new(toml::from_str::<Settings>(text).unwrap_err());
+            let said = Error::Wrong { path: "/x/config.toml".into(), error }.to_string();
+            assert!(said.contains(words) && !said.contains('\n'), "{said}");
+        }
+    }
+}

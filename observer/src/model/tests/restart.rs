@@ -1,0 +1,54 @@
+//! Totals that begin anew.
+
+use std::time::{Duration, SystemTime};
+
+use crate::model::{
+    Model,
+    event::{Binding, Event, Identity},
+    units::{FourTuple, NetnsId, SocketId, TcpState},
+};
+
+#[test]
+fn totals_and_peaks_begin_anew_and_nothing_else_does() {
+    let mut model = Model::default();
+    let now = Duration::from_secs(5);
+    let socket = |n: u64| Identity {
+        id: SocketId(n),
+        netns: NetnsId(1),
+        tuple: FourTuple {
+            local_ip: [10, 0, 0, 5].into(),
+            local_port: 443,
+            remote_ip: [10, 0, 0, 9].into(),
+            remote_port: u16::try_from(n).unwrap(),
+        },
+    };
+    let state = |n, old, new| Event::State {
+        socket: socket(n),
+        at: now,
+        old,
+        new,
+        by: None,
+        orphan: false,
+        unsent: false,
+        binding: Binding::default(),
+        timestamps: false,
+    };
+    for n in 1..=3 {
+        model.apply(&state(n, TcpState::SynReceived, TcpState::Established), now);
+    }
+    model.apply(&state(1, TcpState::Established, TcpState::Closed), now);
+    model.tick(now);
+    model.restart_totals(now);
+    model.apply(&state(4, TcpState::SynReceived, TcpState::Established), now);
+    let snapshot = model.snapshot(SystemTime::UNIX_EPOCH, now, 1);
+    let totals = snapshot.totals;
+    assert_eq!((totals.sockets, totals.peak_sockets, totals.counted_since), (3, 3, now));
+    assert_eq!((totals.opened_total, totals.closed_total), (1, 0));
+    // The rate is that of the second before, and of the next one.
+    assert!((totals.opened_per_second - 0.6).abs() < 1e-9);
+    assert_eq!((snapshot.endpoints[0].peak, snapshot.endpoints[0].opened_total), (3, 1));
+    model.tick(now + Duration::from_secs(1));
+    let next = model.snapshot(SystemTime::UNIX_EPOCH, now, 1).totals;
+    assert!((next.opened_per_second - 1.0).abs() < 1e-9 && next.closed_per_second == 0.0);
+    assert_eq!(model.events_total(), 5, "what was seen stays seen");
+}
