@@ -3,15 +3,21 @@
 use std::{
     hint::black_box,
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use observer::model::{
-    Model,
-    event::{Binding, Event, Found, Identity},
-    namespace::NamespaceReading,
-    units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
+use observer::{
+    model::{
+        Model,
+        event::{Binding, Event, Found, Identity},
+        namespace::NamespaceReading,
+        query::Query,
+        snapshot::Snapshot,
+        units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
+    },
+    tui::{Options, shot},
 };
 
 const NETNS: NetnsId = NetnsId(1);
@@ -110,5 +116,56 @@ fn snapshot(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, apply, rescan, snapshot);
+/// A host where every connection is accepted at one of 50,000 local endpoints: as many rows on the main screen.
+fn many_endpoints() -> Model {
+    let mut model = holding(0);
+    for n in 0..1_000_000 {
+        let socket = client(n);
+        let FourTuple { local_ip, local_port, remote_ip, remote_port } = socket.tuple;
+        let tuple =
+            FourTuple { local_ip: remote_ip, local_port: remote_port, remote_ip: local_ip, remote_port: local_port };
+        let event = Event::State {
+            socket: Identity { tuple, ..socket },
+            at: Duration::ZERO,
+            old: TcpState::SynReceived,
+            new: TcpState::Established,
+            by: None,
+            orphan: false,
+            unsent: false,
+            binding: Binding::default(),
+            timestamps: false,
+        };
+        model.apply(&event, Duration::ZERO);
+    }
+    model
+}
+
+/// What a key costs until its answer can be written: the snapshot, where single connections are asked for, and the frame.
+fn frame(c: &mut Criterion) {
+    let size = (160, 50);
+    let mut group = c.benchmark_group("frame");
+    for (host, mut model) in [("50000 destinations", holding(1_000_000)), ("50000 endpoints", many_endpoints())] {
+        let latest = Arc::new(model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 32));
+        for (screen, keys) in
+            [("endpoints", ""), ("destinations", "2"), ("walls", "5"), ("endpoints filtered", "/10.0\n")]
+        {
+            group.bench_function(format!("1000000 sockets, {host}, {screen}"), |b| {
+                b.iter(|| shot(|_| Arc::clone(&latest), black_box(keys), size, Options::default()));
+            });
+        }
+        group.bench_function(format!("1000000 sockets, {host}, connections"), |b| {
+            b.iter(|| {
+                let ask = |query: Option<&Query>| {
+                    let mut snapshot = Snapshot::clone(&latest);
+                    snapshot.connections = query.map(|query| model.connections(query, Duration::ZERO, 1_000));
+                    Arc::new(snapshot)
+                };
+                shot(ask, black_box("4"), size, Options::default())
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, apply, rescan, snapshot, frame);
 criterion_main!(benches);

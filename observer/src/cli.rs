@@ -16,8 +16,8 @@ use crate::{
     record, replay, tui,
 };
 
-const AFTER_HELP: &str = "Options with a name in brackets can also be set there, in the environment, and in the file of --config, in TOML \
-    and with _ for -: theme = \"light\". The command line decides before the environment, that before the file.\n\n\
+const AFTER_HELP: &str = "Settings can also stand in the environment, under the names in brackets, and in the file of --config, in TOML and \
+    with _ for -: theme = \"light\". The command line decides before the environment, and that before the file.\n\n\
     Exit status: 0 done, 1 failure, 2 wrong usage.";
 
 /// Live TCP connections of a Linux host by local endpoint, with the ports and file descriptors that are left.
@@ -38,7 +38,7 @@ pub struct Cli {
     /// Settings, in place of `observer/config.toml` in `$XDG_CONFIG_HOME` or `~/.config`.
     #[arg(long, global = true, value_name = "FILE", env = "OBSERVER_CONFIG")]
     config: Option<PathBuf>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Settings")]
     settings: Settings,
 }
 

@@ -37,7 +37,7 @@ pub struct Settings {
     /// Watch only the network namespace in which observer is started, instead of all.
     #[arg(long, global = true, env = "OBSERVER_OWN_NETNS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     own_netns: Option<bool>,
-    /// Bytes of the ring buffer between kernel and observer: a power of two, at least 4096 [default: 8388608].
+    /// Bytes of the ring buffer between kernel and observer: a power of two, at least 4096; 8388608 where nothing is set.
     #[arg(long, global = true, env = "OBSERVER_RING_BYTES", value_name = "BYTES")]
     ring_bytes: Option<RingBytes>,
     /// Tell of EMFILE and ENFILE in every system call that makes descriptors, not only in socket and accept.
@@ -231,6 +231,13 @@ mod tests {
         assert_eq!(look("", &[]), (ThemeName::Dark, true));
         assert_eq!(look("ascii = 'never'", &[]), (ThemeName::Dark, false));
         assert_eq!(look("ascii = 'always'", &[utf8]), (ThemeName::Dark, true));
+    }
+
+    #[test]
+    fn the_help_tells_the_size_of_the_ring() {
+        let command = Settings::augment_args(clap::Command::new("observer"));
+        let ring = command.get_arguments().find(|arg| arg.get_id() == "ring_bytes").unwrap();
+        assert!(ring.get_help().unwrap().to_string().contains(&Options::default().ring_bytes.to_string()));
     }
 
     #[test]

@@ -5,16 +5,19 @@ use std::{
     io::{BufReader, Read, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context as _;
+use ratatui::buffer::Buffer;
 
 use crate::{
     export,
     input::{self, Input},
     model::{
         Model,
+        query::Query,
         snapshot::{Playback, Snapshot},
     },
     recording::{Next, ReadError, Reader},
@@ -109,6 +112,16 @@ struct Player {
 }
 
 impl Player {
+    /// Stands at `from`, and goes on.
+    fn open(file: PathBuf, speed: f64, from: Duration) -> anyhow::Result<Self> {
+        let replay = Replay::open(&file)?;
+        let mut player = Self { replay, file, speed, is_stopped: false, from, began: Instant::now() };
+        player.advance()?;
+        // What comes before `from` took its time.
+        player.began = Instant::now();
+        Ok(player)
+    }
+
     /// The time in the recording that is to be shown now.
     fn due(&self) -> Duration {
         let gone = if self.is_stopped { Duration::ZERO } else { self.began.elapsed().mul_f64(self.speed) };
@@ -161,16 +174,23 @@ impl Source for Player {
     }
 }
 
+/// What the screen showed at a time since the start of the recording, after these keys ([`tui::shot`]).
+pub fn picture(file: &Path, at: Duration, keys: &str, size: (u16, u16), look: tui::Options) -> anyhow::Result<Buffer> {
+    let mut player = Player::open(file.to_owned(), 1.0, at)?;
+    player.is_stopped = true;
+    let as_it_was = |query: Option<&Query>| {
+        let mut snapshot = screen::snapshot(&mut player, query);
+        snapshot.playback = None;
+        Arc::new(snapshot)
+    };
+    Ok(tui::shot(as_it_was, keys, size, look))
+}
+
 /// Shows a recording on the live screen until the user leaves it.
 pub fn show(options: Options, look: tui::Options) -> anyhow::Result<ExitCode> {
     screen::require_size("observer replay --json")?;
     let Options { file, speed, from } = options;
-    let replay = Replay::open(&file)?;
-    let mut player = Player { replay, file, speed, is_stopped: false, from, began: Instant::now() };
-    player.advance()?;
-    // What comes before `from` took its time.
-    player.began = Instant::now();
-    screen::show(player, look)
+    screen::show(Player::open(file, speed, from)?, look)
 }
 
 /// Prints the end of a recording as `observer snapshot` prints the present.

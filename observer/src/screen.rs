@@ -62,7 +62,7 @@ pub(crate) fn require_size(instead: &str) -> anyhow::Result<()> {
 
 /// Shows what `source` knows until the user leaves the screen.
 pub(crate) fn show(mut source: impl Source + 'static, look: tui::Options) -> anyhow::Result<ExitCode> {
-    let (publish, snapshots) = watch::channel(snapshot(&mut source, None));
+    let (publish, snapshots) = watch::channel(Arc::new(snapshot(&mut source, None)));
     let (wish, wishes) = mpsc::channel();
     let source = thread::Builder::new()
         .name("engine".to_owned())
@@ -102,7 +102,7 @@ fn publish_until_unheard(
             }
         }
         if is_asked || Instant::now() >= next_publish {
-            publish.send_replace(snapshot(&mut source, query.as_ref()));
+            publish.send_replace(Arc::new(snapshot(&mut source, query.as_ref())));
             next_publish = Instant::now() + PUBLISH;
         }
         thread::sleep(POLL);
@@ -111,9 +111,9 @@ fn publish_until_unheard(
 }
 
 /// Everything as it is now, with as much of it as a screen can show.
-fn snapshot(source: &mut impl Source, query: Option<&Query>) -> Arc<Snapshot> {
+pub(crate) fn snapshot(source: &mut impl Source, query: Option<&Query>) -> Snapshot {
     let mut snapshot = source.snapshot(DESTINATIONS);
     let now = snapshot.uptime;
     snapshot.connections = query.map(|query| source.model().connections(query, now, CONNECTIONS));
-    Arc::new(snapshot)
+    snapshot
 }

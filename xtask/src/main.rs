@@ -8,7 +8,6 @@ mod apt;
 mod ebpf;
 mod process;
 mod shots;
-mod svg;
 mod tally;
 mod test;
 mod tools;
@@ -30,8 +29,15 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Take the pictures of the README, of the real program at work (needs root)
-    Shots,
+    /// Draw the pictures of the documents from the recordings in `observer/tests/data`
+    Shots {
+        /// Make the recordings first, of real connections (needs root)
+        #[arg(long)]
+        record: bool,
+    },
+    /// Play a part in a recording
+    #[command(hide = true)]
+    Act { actor: shots::Actor },
     /// Run every check and every test, after installing what they need
     Test,
     /// Run the live tests on Debian's kernels, each in a virtual machine
@@ -61,7 +67,8 @@ fn main() -> ExitCode {
     match task {
         Task::Ebpf { check: false } => finish(ebpf::write()),
         Task::Ebpf { check: true } => finish(ebpf::check()),
-        Task::Shots => finish(shots::run()),
+        Task::Shots { record } => finish(shots::run(record)),
+        Task::Act { actor } => finish(actor.play()),
         Task::Test => test::run(),
         Task::Vm { series, arch, kvm, write_docs, test_args } => {
             test::run_vms(&vm::Request { arch, series, kvm, write_docs, test_args })

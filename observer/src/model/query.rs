@@ -89,19 +89,59 @@ struct Found {
     born: Option<u32>,
 }
 
+/// Where a candidate stands: the youngest first, then by addresses.
+type Rank = (Reverse<Option<u32>>, NetnsId, u16, u16);
+
+impl Found {
+    const fn rank(&self) -> Rank {
+        (Reverse(self.born), self.key.netns, self.key.tuple.local_port, self.key.tuple.remote_port)
+    }
+}
+
+/// The youngest of many, in room for twice as many as are wanted.
+struct Youngest {
+    most: usize,
+    found: Vec<Found>,
+    /// Whoever ranks behind this one is not among them.
+    worst: Option<Rank>,
+}
+
+impl Youngest {
+    fn offer(&mut self, it: Found) {
+        if self.worst.is_none_or(|worst| it.rank() < worst) {
+            self.found.push(it);
+            if self.found.len() >= 2 * self.most {
+                self.prune();
+            }
+        }
+    }
+
+    fn prune(&mut self) {
+        if self.found.len() > self.most && self.most > 0 {
+            let (_, worst, _) = self.found.select_nth_unstable_by_key(self.most - 1, Found::rank);
+            self.worst = Some(worst.rank());
+        }
+        self.found.truncate(self.most);
+    }
+
+    fn sorted(mut self) -> Vec<Found> {
+        self.prune();
+        self.found.sort_unstable_by_key(Found::rank);
+        self.found
+    }
+}
+
 impl Model {
     /// The youngest `most` of the connections that are asked for.
     #[must_use]
     pub fn connections(&self, query: &Query, now: Duration, most: usize) -> Connections {
-        let mut found: Vec<Found> = self.candidates(query).filter(|it| self.passes(it, &query.filter)).collect();
-        let matching = found.len();
-        let rank = |it: &Found| (Reverse(it.born), it.key.netns, it.key.tuple.local_port, it.key.tuple.remote_port);
-        if matching > most && most > 0 {
-            found.select_nth_unstable_by_key(most - 1, rank);
+        let mut youngest = Youngest { most, found: Vec::with_capacity(2 * most), worst: None };
+        let mut matching = 0;
+        for it in self.candidates(query).filter(|it| self.passes(it, &query.filter)) {
+            matching += 1;
+            youngest.offer(it);
         }
-        found.truncate(most);
-        found.sort_unstable_by_key(rank);
-        let rows = found.into_iter().map(|it| self.connection_row(&it, now)).collect();
+        let rows = youngest.sorted().into_iter().map(|it| self.connection_row(&it, now)).collect();
         Connections { query: query.clone(), rows, matching }
     }
 
