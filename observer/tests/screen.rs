@@ -6,6 +6,7 @@ use std::{
     io::{Read as _, Write},
     sync::{
         Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, channel},
     },
     thread,
@@ -29,6 +30,8 @@ struct Terminal {
     master: Box<dyn MasterPty + Send>,
     keys: Box<dyn Write + Send>,
     output_ended: Receiver<()>,
+    /// While it holds, nothing that the program writes is read.
+    is_stuck: Arc<AtomicBool>,
 }
 
 impl Terminal {
@@ -50,9 +53,14 @@ impl Terminal {
         let (ended, output_ended) = channel();
         let (mut reader, to_parser, to_raw) =
             (pty.master.try_clone_reader().unwrap(), Arc::clone(&parser), Arc::clone(&raw));
+        let is_stuck = Arc::new(AtomicBool::new(false));
+        let stuck = Arc::clone(&is_stuck);
         thread::spawn(move || {
             let mut bytes = [0; 8192];
             while let Ok(read @ 1..) = reader.read(&mut bytes) {
+                while stuck.load(Ordering::Relaxed) {
+                    thread::yield_now();
+                }
                 to_parser.lock().unwrap().process(&bytes[..read]);
                 to_raw.lock().unwrap().extend_from_slice(&bytes[..read]);
             }
@@ -60,7 +68,7 @@ impl Terminal {
             let _ = ended.send(());
         });
         let keys = pty.master.take_writer().unwrap();
-        Self { parser, raw, child, master: pty.master, keys, output_ended }
+        Self { parser, raw, child, master: pty.master, keys, output_ended, is_stuck }
     }
 
     fn observer(width: u16, height: u16) -> Self {
@@ -310,6 +318,41 @@ fn no_color_is_honoured() {
 }
 
 /// Plays both parts: run again by itself in a terminal, it shows the screen and then panics on another thread.
+#[test]
+fn a_terminal_that_does_not_read_loses_frames_and_no_events() {
+    const PAIRS: usize = 2_000;
+    let mut terminal = Terminal::observer(160, 50);
+    terminal.wait_for_words(&MAIN_SCREEN);
+    terminal.is_stuck.store(true, Ordering::Relaxed);
+    // Each of these draws the screen in full: more than the terminal holds for a reader that does not come.
+    terminal.press(&"\x0c".repeat(100));
+    let pid = terminal.pid();
+    let waits_to_write = || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap();
+        let mut calls = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("syscall")).ok());
+        // write(2) to standard output: its number on x86_64, or on aarch64.
+        calls.any(|call| call.starts_with("1 0x1 ") || call.starts_with("64 0x1 "))
+    };
+    let deadline = Instant::now() + DEADLINE;
+    while !waits_to_write() {
+        assert!(Instant::now() < deadline, "the program never waited for the terminal");
+        thread::yield_now();
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let pairs: Vec<_> =
+        (0..PAIRS).map(|_| (std::net::TcpStream::connect(address).unwrap(), listener.accept().unwrap().0)).collect();
+    assert!(waits_to_write(), "the terminal was not stuck all the time");
+    terminal.is_stuck.store(false, Ordering::Relaxed);
+    let row = |screen: &str| screen.lines().find(|line| line.starts_with(&address.to_string())).map(str::to_owned);
+    terminal.wait_for("all connections", |screen| row(screen).is_some_and(|row| row.contains("2,000")));
+    terminal.wait_for_words(&["lost 0"]);
+    drop(pairs);
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0);
+    terminal.is_restored();
+}
+
 #[test]
 fn a_panic_of_any_thread_leaves_the_terminal_as_it_was_and_its_message_readable() {
     const SIGNAL_FILE: &str = "OBSERVER_TEST_PANIC_WHEN_THERE";

@@ -39,14 +39,14 @@ impl HostReader {
         &self.kernel
     }
 
-    /// `holders` are asked too, however far they are from their limits.
-    pub(super) fn read(&mut self, now: Instant, holders: &[Pid]) -> Host {
+    /// `conspicuous` processes are asked too, however far they are from their limits.
+    pub(super) fn read(&mut self, now: Instant, conspicuous: &[Pid]) -> Host {
         if now >= self.next_walk {
             self.next_walk = now + WALK;
             let nearest = processes::nearest_to_limit(LISTED);
             self.nearest = nearest.iter().map(|files| files.process.pid).collect();
         }
-        let mut asked: Vec<Pid> = self.nearest.iter().chain(holders).copied().collect();
+        let mut asked: Vec<Pid> = self.nearest.iter().chain(conspicuous).copied().collect();
         asked.sort_unstable();
         asked.dedup();
         let processes = processes::read(&asked);

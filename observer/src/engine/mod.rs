@@ -41,7 +41,7 @@ pub(crate) const POLL: Duration = Duration::from_millis(25);
 /// Between two looks at the processes' open files.
 const READ_HOST: Duration = Duration::from_secs(1);
 /// Processes with the most sockets, whose descriptors are counted.
-const HOLDERS: usize = 32;
+const CONSPICUOUS: usize = 32;
 /// The shortest time between two searches for namespaces that events have named.
 const SEARCH: Duration = Duration::from_millis(100);
 
@@ -354,7 +354,7 @@ impl Engine {
         self.live.flush_diagnostics();
         self.missed = self.live.missed();
         let now = Instant::now();
-        let host = self.host.read(now, &self.feed.model().top_holders(HOLDERS));
+        let host = self.host.read(now, &self.feed.model().conspicuous(CONSPICUOUS));
         self.feed.take(Input::Host(Box::new(host)));
         self.feed.take(Input::Tick);
         self.next_host = now + READ_HOST;

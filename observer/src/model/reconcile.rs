@@ -11,6 +11,9 @@ use super::{
     units::{NetnsId, SocketId, TcpState},
 };
 
+/// With fewer in a second, what they cost vanishes beside what is done every second anyhow.
+const ENOUGH_EVENTS: u64 = 10_000;
+
 impl Model {
     /// A scan of the table of `netns` begins: every event from here on belongs to its generation.
     pub fn begin_scan(&mut self, netns: NetnsId) {
@@ -151,7 +154,7 @@ impl Model {
         let cpu = own.cpu.checked_sub(self.cpu_before.replace(own.cpu)?)?.as_secs_f64();
         Some(OwnCost {
             cpu: if elapsed.is_zero() { 0.0 } else { cpu / elapsed.as_secs_f64() },
-            ns_per_event: (events > 0).then(|| cpu * 1e9 / events as f64),
+            ns_per_event: (events >= ENOUGH_EVENTS).then(|| cpu * 1e9 / events as f64),
             resident: own.resident,
         })
     }

@@ -83,12 +83,14 @@ impl Model {
         rows.into_values().collect()
     }
 
-    /// The processes that hold the most sockets.
+    /// Processes whose descriptors are worth a look: `most` of those that hold the most sockets, and `most` of those that
+    /// were refused something last.
     #[must_use]
-    pub fn top_holders(&self, most: usize) -> Vec<Pid> {
+    pub fn conspicuous(&self, most: usize) -> Vec<Pid> {
         let mut holders: Vec<(u32, Pid)> = self.owners.processes().map(|(it, sockets)| (sockets, it.pid)).collect();
         holders.sort_unstable_by_key(|holder| Reverse(*holder));
-        holders.into_iter().take(most).map(|(_, pid)| pid).collect()
+        let refused = self.failures.newest(most).into_iter().filter_map(|row| Some(row.key.process?.pid));
+        holders.into_iter().take(most).map(|(_, pid)| pid).chain(refused).collect()
     }
 
     /// The newest failures, with what is known of their processes now.

@@ -187,7 +187,7 @@ impl Losses {
 pub struct OwnCost {
     /// The part of one CPU that it took over the last second.
     pub cpu: f64,
-    /// Nanoseconds of that for each event of that second; `None` where there was none.
+    /// Nanoseconds of that for each event of that second; `None` where these were too few to tell.
     pub ns_per_event: Option<f64>,
     /// Resident memory in bytes.
     pub resident: u64,

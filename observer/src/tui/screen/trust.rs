@@ -131,7 +131,7 @@ fn cost(trust: &Trust, theme: &Theme) -> Vec<Line<'static>> {
             &format!("{:.1} %", own.cpu * 100.0),
             "of one CPU over the last second, this screen and scans included",
         ),
-        plain("each event", &each, "of that for each event of that second"),
+        plain("each event", &each, "of that for each event; told from 10,000 events a second on"),
         plain("memory", &format!("{} MiB", format::count(own.resident >> 20)), "resident"),
     ]
 }
