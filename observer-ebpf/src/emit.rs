@@ -5,10 +5,10 @@ use observer_ebpf::abi::{COMM_LEN, Loss, SocketRecord, TaskRecord, WAKE_UP_NEVER
 
 use crate::maps::{EVENTS, LOSSES};
 
-/// Writes one record of a hook, or counts its loss.
+/// Writes one record of a hook, or counts its loss; whether it was written.
 #[inline(always)]
-pub(crate) fn emit<T: 'static>(record: T) {
-    emit_or_count(record, Loss::RingFull);
+pub(crate) fn emit<T: 'static>(record: T) -> bool {
+    emit_or_count(record, Loss::RingFull)
 }
 
 /// Writes one record of a scan, or counts its loss.
@@ -18,21 +18,21 @@ pub(crate) fn emit_found<T: 'static>(record: T) {
 }
 
 #[inline(always)]
-fn emit_or_count<T: 'static>(record: T, loss: Loss) {
-    match EVENTS.reserve::<T>(0) {
-        Some(mut slot) => {
-            slot.write(record);
-            slot.submit(WAKE_UP_NEVER);
-        }
-        None => count(loss),
-    }
+fn emit_or_count<T: 'static>(record: T, loss: Loss) -> bool {
+    let Some(mut slot) = EVENTS.reserve::<T>(0) else {
+        count(loss);
+        return false;
+    };
+    slot.write(record);
+    slot.submit(WAKE_UP_NEVER);
+    true
 }
 
-/// Writes `socket` as an act of the current process.
+/// Writes `socket` as an act of the current process, as [`emit`] does.
 #[inline(always)]
-pub(crate) fn emit_by_task(mut socket: SocketRecord) {
+pub(crate) fn emit_by_task(mut socket: SocketRecord) -> bool {
     socket.header.pid = current_tgid();
-    emit(TaskRecord { socket, comm: current_comm() });
+    emit(TaskRecord { socket, comm: current_comm() })
 }
 
 /// Adds one to a loss counter of this CPU. A nested softirq may lose one increment: that the slot is not 0 is exact.

@@ -49,6 +49,13 @@ pub(crate) trait Fields {
     fn read<T>(&self, offset: u16) -> Option<T>;
 }
 
+impl Fields for KernelPtr {
+    #[inline(always)]
+    fn read<T>(&self, offset: u16) -> Option<T> {
+        Self::read(*self, offset)
+    }
+}
+
 /// Aligned as the structures that they are copied from.
 #[repr(C, align(8))]
 struct Bytes([u8; Head::LEN]);

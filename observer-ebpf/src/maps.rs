@@ -16,6 +16,30 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 #[map]
 pub(crate) static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Loss::COUNT, 0);
 
+/// The socket whose end this CPU has told last. It is destroyed right after, as a rule on the same CPU: a second word on it
+/// would cost as much as the first and say nothing.
+#[map]
+static JUST_CLOSED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Takes note of a socket whose end was told.
+#[inline(always)]
+pub(crate) fn note_closed(sock: u64) {
+    if let Some(slot) = JUST_CLOSED.get_ptr_mut(0) {
+        // SAFETY: the map lookup returned this CPU's live slot.
+        unsafe { *slot = sock };
+    }
+}
+
+/// Whether this CPU has just told the socket's end; it has not any more when it is asked again, for the next socket at
+/// this address is another one.
+#[inline(always)]
+pub(crate) fn was_just_closed(sock: u64) -> bool {
+    let Some(slot) = JUST_CLOSED.get_ptr_mut(0) else { return false };
+    // SAFETY: the map lookup returned this CPU's live slot.
+    let told = unsafe { slot.replace(0) };
+    told == sock
+}
+
 /// What threads that are within bind() have asked for: more at once than this forget the oldest.
 #[map]
 pub(crate) static BINDS: LruHashMap<u64, Bind> = LruHashMap::with_max_entries(1024, 0);

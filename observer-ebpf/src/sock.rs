@@ -48,11 +48,25 @@ impl Sock {
     pub(crate) fn full(address: u64) -> Option<Self> {
         let ptr = KernelPtr::new(address)?;
         // MPTCP and SCTP sockets pass through the same tracepoints with protocols of their own.
-        let protocol: u16 = ptr.read(offset!(sk_protocol))?;
-        if protocol != IPPROTO_TCP {
+        if ptr.read::<u16>(offset!(sk_protocol))? != IPPROTO_TCP {
             return None;
         }
-        Self::mini(address)
+        Self::common(ptr)
+    }
+
+    /// As [`Self::full`], of a socket whose type the verifier knows.
+    ///
+    /// # Safety
+    /// `address` must be a `struct sock *` argument of the running typed program.
+    #[inline(always)]
+    pub(crate) unsafe fn full_typed(address: u64) -> Option<(Self, Typed)> {
+        // SAFETY: as the caller promises.
+        let fields = unsafe { Typed::new(KernelPtr::new(address)?) };
+        if fields.read::<u16>(offset!(sk_protocol))? != IPPROTO_TCP {
+            return None;
+        }
+        // SAFETY: as the caller promises: a `struct sock` begins with its `struct sock_common`.
+        unsafe { Self::shown(address) }
     }
 
     /// The TCP socket that a process holds: of an MPTCP socket its first subflow, which no file leads to.
@@ -60,11 +74,11 @@ impl Sock {
     pub(crate) fn of_process(address: u64) -> Option<Self> {
         let ptr = KernelPtr::new(address)?;
         match ptr.read::<u16>(offset!(sk_protocol))? {
-            IPPROTO_TCP => Self::mini(address),
+            IPPROTO_TCP => Self::common(ptr),
             // The MPTCP socket outlives a subflow that it has closed.
             IPPROTO_MPTCP => {
                 let first = Self::full(ptr.follow(offset!(mptcp_first))?.address())?;
-                (first.orphan_flag() == 0).then_some(first)
+                (orphan_flag(&first.ptr) == 0).then_some(first)
             }
             _ => None,
         }
@@ -72,16 +86,25 @@ impl Sock {
 
     /// Any member of the `sock_common` family that is known to be TCP, if its namespace is watched.
     #[inline(always)]
-    fn mini(address: u64) -> Option<Self> {
-        let ptr = KernelPtr::new(address)?;
+    fn common(ptr: KernelPtr) -> Option<Self> {
         let net = ptr.follow(offset!(skc_net));
         Self::watched(ptr, net.and_then(|net| net.read(offset!(net_inum))))
+    }
+
+    /// Its first fields, copied; `None` (and a counted loss) if they cannot be read.
+    #[inline(always)]
+    pub(crate) fn head(self) -> Option<Head> {
+        let head = Head::of(self.ptr);
+        if head.is_none() {
+            count(Loss::ReadFailed);
+        }
+        head
     }
 
     /// Any member of the `sock_common` family, as an iterator over TCP sockets shows it.
     ///
     /// # Safety
-    /// `address` must be the `sk_common` of the running iterator program's context.
+    /// `address` must be a `struct sock_common *` of the running typed program's context.
     #[inline(always)]
     pub(crate) unsafe fn shown(address: u64) -> Option<(Self, Typed)> {
         let ptr = KernelPtr::new(address)?;
@@ -121,10 +144,21 @@ impl Sock {
         }
     }
 
+    /// Its address: what it is known by.
+    #[inline(always)]
+    pub(crate) fn address(self) -> u64 {
+        self.ptr.address()
+    }
+
     /// The four-tuple as it stands now; `None` (and a counted loss) if a field cannot be read.
     #[inline(always)]
-    pub(crate) fn record<C: aya_ebpf::EbpfContext>(self, kind: Kind, ctx: &C) -> Option<SocketRecord> {
-        let record = Head::of(self.ptr).and_then(|head| self.record_from(kind, &head));
+    pub(crate) fn record<C: aya_ebpf::EbpfContext, F: Fields>(
+        self,
+        kind: Kind,
+        fields: &F,
+        ctx: &C,
+    ) -> Option<SocketRecord> {
+        let record = self.record_from(kind, fields);
         if record.is_none() {
             warn!(ctx, "network namespace {}: the four-tuple of a socket could not be read", self.netns);
             count(Loss::ReadFailed);
@@ -199,15 +233,7 @@ impl Sock {
         if locks & SOCK_CONNECT_BIND != 0 && offset!(tw_connect_bind) != Offsets::ABSENT {
             flags |= SocketFlags::CONNECT_BOUND;
         }
-        flags | self.orphan_flag()
-    }
-
-    /// [`SocketFlags::ORPHAN`], if no process holds the full socket any more.
-    #[inline(always)]
-    pub(crate) fn orphan_flag(self) -> u8 {
-        // The lowest byte of an unsigned long: both machines are little-endian.
-        let flags: u8 = self.ptr.read(offset!(sk_flags)).unwrap_or(0);
-        if flags & SOCK_DEAD != 0 { SocketFlags::ORPHAN } else { 0 }
+        flags | orphan_flag(&self.ptr)
     }
 
     /// [`SocketFlags`] of a TIME_WAIT socket.
@@ -258,6 +284,14 @@ impl Sock {
             Some(_) => SocketFlags::BUCKET_KNOWN,
         }
     }
+}
+
+/// [`SocketFlags::ORPHAN`], if no process holds the full socket any more.
+#[inline(always)]
+pub(crate) fn orphan_flag<F: Fields>(sock: &F) -> u8 {
+    // The lowest byte of an unsigned long: both machines are little-endian.
+    let flags: u8 = sock.read(offset!(sk_flags)).unwrap_or(0);
+    if flags & SOCK_DEAD != 0 { SocketFlags::ORPHAN } else { 0 }
 }
 
 /// `::ffff:a.b.c.d`, from an address in network order.

@@ -16,8 +16,10 @@ use crate::{
     tui::{self, Ended, MIN_HEIGHT, MIN_WIDTH, Step, Wish},
 };
 
-/// Between two snapshots.
+/// Between two snapshots,
 const PUBLISH: Duration = Duration::from_millis(250);
+/// and where no event has come since the last one: only ages grow.
+const PUBLISH_QUIET: Duration = Duration::from_secs(1);
 /// Destinations listed of each endpoint.
 const DESTINATIONS: usize = 32;
 /// Single connections listed: nobody scrolls further.
@@ -87,7 +89,7 @@ fn publish_until_unheard(
     publish: &watch::Sender<Arc<Snapshot>>,
     wishes: &mpsc::Receiver<Wish>,
 ) -> anyhow::Result<()> {
-    let mut next_publish = Instant::now();
+    let (mut published_at, mut events_before) = (None::<Instant>, 0);
     let mut query = None;
     while !publish.is_closed() {
         source.advance()?;
@@ -101,9 +103,11 @@ fn publish_until_unheard(
                 Wish::Playback(step) => source.step(step)?,
             }
         }
-        if is_asked || Instant::now() >= next_publish {
+        let events = source.model().events_total();
+        let pause = if events == events_before { PUBLISH_QUIET } else { PUBLISH };
+        if is_asked || published_at.is_none_or(|at| at.elapsed() >= pause) {
             publish.send_replace(Arc::new(snapshot(&mut source, query.as_ref())));
-            next_publish = Instant::now() + PUBLISH;
+            (published_at, events_before) = (Some(Instant::now()), events);
         }
         thread::sleep(POLL);
     }

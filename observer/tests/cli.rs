@@ -42,7 +42,7 @@ fn plain_observer_prints_a_table_where_stdout_is_no_terminal() {
     let plain = observer(&[]);
     assert_eq!(plain.status.code(), Some(0), "{plain:?}");
     let text = String::from_utf8(plain.stdout).unwrap();
-    for word in ["LOCAL ENDPOINT", "ephemeral ports", "file descriptors", "state by raw_tp", "0 records lost"] {
+    for word in ["LOCAL ENDPOINT", "ephemeral ports", "file descriptors", "state by tp_btf", "0 records lost"] {
         assert!(text.contains(word), "no {word:?} in\n{text}");
     }
     assert!(!text.contains('\x1b'), "escape sequences in a pipe");
@@ -79,7 +79,7 @@ fn doctor_says_what_carries_each_hook() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     for word in
-        ["sock_common.skc_daddr", "state       raw_tp", "scan        iter", "advice", "observer can do its job here"]
+        ["sock_common.skc_daddr", "state       tp_btf", "scan        iter", "advice", "observer can do its job here"]
     {
         assert!(text.contains(word), "no {word:?} in\n{text}");
     }
@@ -147,7 +147,7 @@ fn the_two_capabilities_that_are_asked_for_are_enough() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("state by raw_tp"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("state by tp_btf"), "{output:?}");
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn a_recording_is_replayed_without_any_right() {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     assert_eq!((json["schema"].as_u64(), json["kernel"].as_str()), (Some(1), Some(kernel.trim())));
     assert!(json["trust"]["scans_total"].as_u64().unwrap() >= 1, "{json}");
-    assert!(String::from_utf8(replay(&[]).stdout).unwrap().contains("state by raw_tp"));
+    assert!(String::from_utf8(replay(&[]).stdout).unwrap().contains("state by tp_btf"));
 }
 
 #[test]

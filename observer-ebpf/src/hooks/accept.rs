@@ -11,7 +11,12 @@ use aya_ebpf::{
 };
 use observer_ebpf::abi::Kind;
 
-use crate::{emit::emit_by_task, kernel::KernelPtr, maps::offset, sock::Sock};
+use crate::{
+    emit::emit_by_task,
+    kernel::{Fields as _, Head, KernelPtr},
+    maps::offset,
+    sock::Sock,
+};
 
 /// From 6.10: `(sk, struct proto_accept_arg *)`.
 #[fexit(function = "inet_csk_accept")]
@@ -41,17 +46,21 @@ fn accept_sys_exit(ctx: TracePointContext) -> u32 {
 }
 
 /// Where the format of every `syscalls:sys_exit_*` event keeps `ret`.
-pub(super) const SYS_EXIT_RET: usize = 16;
+const SYS_EXIT_RET: usize = 16;
 /// `S_IFMT` and `S_IFSOCK` of include/uapi/linux/stat.h.
 const FILE_TYPE: u16 = 0o170_000;
 const FILE_TYPE_SOCKET: u16 = 0o140_000;
 
+/// What the system call returns.
+#[inline(always)]
+pub(super) fn sys_exit_ret(ctx: &TracePointContext) -> i64 {
+    // SAFETY: the verifier checks loads from the context; a helper would cost more than the rest of most runs.
+    unsafe { ctx.as_ptr().add(SYS_EXIT_RET).cast::<i64>().read() }
+}
+
 #[inline(always)]
 fn on_sys_exit(ctx: &TracePointContext) {
-    // SAFETY: the helper checks the address.
-    let Ok(fd) = (unsafe { ctx.read_at::<i64>(SYS_EXIT_RET) }) else {
-        return;
-    };
+    let fd = sys_exit_ret(ctx);
     if fd < 0 {
         return;
     }
@@ -73,18 +82,20 @@ pub(super) fn sock_of_fd(fd: u64) -> Option<u64> {
 /// The `struct sock` behind a `struct file`, if that is a socket.
 #[inline(always)]
 pub(crate) fn sock_of_file(file: KernelPtr) -> Option<u64> {
-    let mode: u16 = file.follow(offset!(file_inode))?.read(offset!(inode_mode))?;
+    let file = Head::of(file)?;
+    let mode: u16 = KernelPtr::new(file.read(offset!(file_inode))?)?.read(offset!(inode_mode))?;
     if mode & FILE_TYPE != FILE_TYPE_SOCKET {
         return None;
     }
-    let sock = file.follow(offset!(file_private_data))?.follow(offset!(socket_sk))?;
+    let sock = KernelPtr::new(file.read(offset!(file_private_data))?)?.follow(offset!(socket_sk))?;
     Some(sock.address())
 }
 
 #[inline(always)]
 fn on_accept<C: EbpfContext>(ctx: &C, sock: u64) {
     let Some(sock) = Sock::full(sock) else { return };
-    let Some(mut record) = sock.record(Kind::Accept, ctx) else {
+    let Some(fields) = sock.head() else { return };
+    let Some(mut record) = sock.record(Kind::Accept, &fields, ctx) else {
         return;
     };
     // SAFETY: the helper takes no argument and has no failure.

@@ -30,7 +30,8 @@ fn connect_kprobe(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn on_connect<C: EbpfContext>(ctx: &C, sock: u64) {
     let Some(sock) = Sock::full(sock) else { return };
-    let Some(mut record) = sock.record(Kind::Connect, ctx) else {
+    let Some(fields) = sock.head() else { return };
+    let Some(mut record) = sock.record(Kind::Connect, &fields, ctx) else {
         return;
     };
     // SAFETY: the helper takes no argument and has no failure.

@@ -1,21 +1,39 @@
 //! `tcp_destroy_sock(sk)`: the last word on a socket, after which its address may be used anew. It repairs a change to
-//! CLOSE that was lost. Tracepoint since 4.16.
+//! CLOSE that was lost, and says nothing where that was just told. Tracepoint since 4.16.
 //! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/tcp.h>
 
-use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{
+    helpers::bpf_ktime_get_ns,
+    macros::{btf_tracepoint, raw_tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext},
+};
 use observer_ebpf::abi::Kind;
 
-use crate::{emit::emit, sock::Sock};
+use crate::{emit::emit, maps::was_just_closed, sock::Sock};
+
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+fn destroy_tp_btf(ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: the argument is this program's typed context.
+    if !was_just_closed(ctx.arg(0))
+        && let Some((sock, _)) = unsafe { Sock::full_typed(ctx.arg(0)) }
+    {
+        on_destroy(sock);
+    }
+    0
+}
 
 #[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
 fn destroy_raw_tp(ctx: RawTracePointContext) -> i32 {
-    on_destroy(ctx.arg(0));
+    if !was_just_closed(ctx.arg(0))
+        && let Some(sock) = Sock::full(ctx.arg(0))
+    {
+        on_destroy(sock);
+    }
     0
 }
 
 #[inline(always)]
-fn on_destroy(sock: u64) {
-    let Some(sock) = Sock::full(sock) else { return };
+fn on_destroy(sock: Sock) {
     let mut header = sock.header(Kind::Destroy);
     // SAFETY: the helper takes no argument and has no failure.
     header.at_ns = unsafe { bpf_ktime_get_ns() };

@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use observer_ebpf::abi::{CallRecord, Kind, Loss, RecordHeader};
 
-use super::accept::{SYS_EXIT_RET, sock_of_fd};
+use super::accept::{sock_of_fd, sys_exit_ret};
 use crate::{
     emit::{count, current_comm, current_tgid, current_thread, emit},
     kernel::KernelPtr,
@@ -80,9 +80,9 @@ fn failures_bind_sys_exit(ctx: TracePointContext) -> u32 {
 
 #[inline(always)]
 fn errno(ctx: &TracePointContext) -> Option<u32> {
-    // SAFETY: the helper checks the address. The lower half of a small negative number is that number.
-    let ret: i32 = unsafe { ctx.read_at(SYS_EXIT_RET) }.ok()?;
-    (ret < 0).then_some(ret.unsigned_abs())
+    let ret = sys_exit_ret(ctx);
+    // A small negative number is in its lower half.
+    (ret < 0).then_some((ret as i32).unsigned_abs())
 }
 
 #[inline(always)]

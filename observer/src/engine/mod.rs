@@ -197,7 +197,7 @@ impl Engine {
         if is_named || now >= self.next_namespaces {
             self.read_namespaces()?;
         }
-        if self.schedule.is_due(now) {
+        if self.schedule.is_due(now, self.feed.model().events_total()) {
             self.scan()?;
         }
         if now >= self.next_host {
@@ -229,7 +229,7 @@ impl Engine {
     pub fn scan(&mut self) -> anyhow::Result<()> {
         self.drain();
         self.take_losses();
-        self.schedule.begin();
+        self.schedule.begin(self.feed.model().events_total());
         let began = Instant::now();
         let mut found = 0;
         let mut scanned = self.namespaces.ids();

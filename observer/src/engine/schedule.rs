@@ -9,6 +9,9 @@ use crate::model::units::NetnsId;
 
 /// The shortest time between two scans that nothing has asked for.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
+/// The same where no event has come since the last scan began: what changes without any (a process passes a socket on, a
+/// bind() that no connect() follows) is seen that much later.
+const WHEN_QUIET: Duration = Duration::from_secs(3);
 /// The same while ports are few somewhere.
 const IN_A_HURRY: Duration = Duration::from_millis(200);
 /// Work that is repeated may take this part of one CPU's time: 2 %.
@@ -43,6 +46,8 @@ pub(super) struct Schedule {
     asked_for: bool,
     /// Since the last scan began ports have become few somewhere.
     hurried: bool,
+    /// Events that had come when the last scan began.
+    events_before: u64,
     /// By namespace: how far the model was from the kernel's totals, and how many events there had been.
     suspects: FxHashMap<NetnsId, ([i64; 2], u64)>,
 }
@@ -55,6 +60,7 @@ impl Schedule {
             took: Duration::ZERO,
             asked_for: true,
             hurried: false,
+            events_before: 0,
             suspects: FxHashMap::default(),
         }
     }
@@ -79,7 +85,8 @@ impl Schedule {
         }
     }
 
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    /// Whether to scan now, given how many events have come so far.
+    pub(super) fn is_due(&self, now: Instant, events: u64) -> bool {
         if self.scans == Scans::OnlyAtStart && self.ended_at.is_some() {
             return false;
         }
@@ -87,12 +94,14 @@ impl Schedule {
         let pause = match (self.asked_for, self.hurried) {
             (true, _) => pause_when_asked(self.took),
             (false, true) => IN_A_HURRY.max(self.took * BUDGET),
+            (false, false) if events == self.events_before => pause_after(self.took).max(WHEN_QUIET),
             (false, false) => pause_after(self.took),
         };
         now - ended_at >= pause
     }
 
-    pub(super) fn begin(&mut self) {
+    pub(super) fn begin(&mut self, events: u64) {
+        self.events_before = events;
         self.asked_for = false;
         self.hurried = false;
     }
@@ -111,17 +120,18 @@ mod tests {
     fn scanned(took: Duration) -> (Schedule, Instant) {
         let mut schedule = Schedule::new(Scans::Regularly);
         let now = Instant::now();
-        schedule.begin();
+        schedule.begin(7);
         schedule.end(now, took);
         (schedule, now)
     }
 
     #[test]
-    fn regular_scans_keep_to_two_percent() {
-        let (short, now) = scanned(Duration::from_millis(1));
-        assert!(!short.is_due(now + Duration::from_millis(999)) && short.is_due(now + Duration::from_secs(1)));
-        let (long, now) = scanned(Duration::from_secs(1));
-        assert!(!long.is_due(now + Duration::from_secs(49)) && long.is_due(now + Duration::from_secs(50)));
+    fn regular_scans_keep_to_two_percent_and_to_less_where_nothing_happens() {
+        for (took, events, pause) in [(1, 8, 1_000), (1_000, 8, 50_000), (1, 7, 3_000), (1_000, 7, 50_000)] {
+            let (schedule, now) = scanned(Duration::from_millis(took));
+            let due_after = |millis| schedule.is_due(now + Duration::from_millis(millis), events);
+            assert!(!due_after(pause - 1) && due_after(pause), "after a scan of {took} ms and {events} events");
+        }
     }
 
     #[test]
@@ -129,7 +139,7 @@ mod tests {
         for (took, pause) in [(2, 100), (300, 1_000), (3_000, 3_000)] {
             let (mut schedule, now) = scanned(Duration::from_millis(took));
             schedule.ask();
-            let due_after = |millis| schedule.is_due(now + Duration::from_millis(millis));
+            let due_after = |millis| schedule.is_due(now + Duration::from_millis(millis), 8);
             assert!(!due_after(pause - 1) && due_after(pause), "after a scan of {took} ms");
         }
     }
@@ -139,7 +149,7 @@ mod tests {
         for (took, pause) in [(1, 200), (10, 500), (1_000, 50_000)] {
             let (mut schedule, now) = scanned(Duration::from_millis(took));
             schedule.hurry();
-            let due_after = |millis| schedule.is_due(now + Duration::from_millis(millis));
+            let due_after = |millis| schedule.is_due(now + Duration::from_millis(millis), 8);
             assert!(!due_after(pause - 1) && due_after(pause), "after a scan of {took} ms");
         }
     }
@@ -150,7 +160,7 @@ mod tests {
             let (mut schedule, now) = scanned(Duration::from_millis(1));
             schedule.compare(NetnsId(1), first.0, first.1);
             schedule.compare(NetnsId(1), second.0, second.1);
-            schedule.is_due(now + Duration::from_millis(999))
+            schedule.is_due(now + Duration::from_millis(999), 8)
         };
         assert!(difference(([3, 0], 7), ([3, 0], 7)));
         assert!(!difference(([3, 0], 7), ([3, 0], 8)), "events are under way");

@@ -82,6 +82,8 @@ pub enum Rung {
     StateHook,
     /// BPF iterator.
     Iterator,
+    /// Raw tracepoint whose arguments have types that the verifier knows: fields are read by plain loads.
+    BtfTracepoint,
 }
 
 impl fmt::Display for Rung {
@@ -95,6 +97,7 @@ impl fmt::Display for Rung {
             Self::Kretprobe => "kretprobe",
             Self::StateHook => "state_hook",
             Self::Iterator => "iter",
+            Self::BtfTracepoint => "tp_btf",
         })
     }
 }

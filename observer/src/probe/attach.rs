@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, PerCpuArray, RingBuf},
-    programs::{FEntry, FExit, Iter, KProbe, ProgramError, RawTracePoint, TracePoint, links::FdLink},
+    programs::{BtfTracePoint, FEntry, FExit, Iter, KProbe, ProgramError, RawTracePoint, TracePoint, links::FdLink},
 };
 use observer_ebpf::abi::{Loss, Offsets, Settings};
 use zerocopy::IntoBytes as _;
@@ -224,6 +224,7 @@ fn attempt(
 /// failed there is nothing to unload, which is what the ignored errors say.
 fn unload(ebpf: &mut Ebpf, name: &str, rung: Rung) {
     match rung {
+        Rung::BtfTracepoint => drop(program::<BtfTracePoint>(ebpf, name).map(BtfTracePoint::unload)),
         Rung::Fentry => drop(program::<FEntry>(ebpf, name).map(FEntry::unload)),
         Rung::Fexit => drop(program::<FExit>(ebpf, name).map(FExit::unload)),
         Rung::Kprobe | Rung::Kretprobe => drop(program::<KProbe>(ebpf, name).map(KProbe::unload)),
@@ -235,7 +236,9 @@ fn unload(ebpf: &mut Ebpf, name: &str, rung: Rung) {
 /// The program of the embedded object for this rung; an error where this kernel cannot have it.
 pub fn program_of(kernel: &Kernel, hook: Hook, rung: Rung) -> Result<&'static str, String> {
     Ok(match (hook, rung) {
+        (Hook::State, Rung::BtfTracepoint) => "state_tp_btf",
         (Hook::State, Rung::RawTracepoint) => "state_raw_tp",
+        (Hook::Destroy, Rung::BtfTracepoint) => "destroy_tp_btf",
         (Hook::Destroy, Rung::RawTracepoint) => "destroy_raw_tp",
         (Hook::Connect, Rung::Fentry) => "connect_fentry",
         (Hook::Connect, Rung::Kprobe) => "connect_kprobe",
@@ -255,10 +258,13 @@ pub fn program_of(kernel: &Kernel, hook: Hook, rung: Rung) -> Result<&'static st
 fn load_and_attach(ebpf: &mut Ebpf, btf: &aya::Btf, hook: Hook, rung: Rung, name: &str) -> Result<(), String> {
     let function = function_of(hook);
     match rung {
+        Rung::BtfTracepoint => {
+            let program: &mut BtfTracePoint = program(ebpf, name)?;
+            done(program.load(function, btf).and_then(|()| program.attach()))
+        }
         Rung::RawTracepoint => {
-            let tracepoint = if hook == Hook::State { "inet_sock_set_state" } else { "tcp_destroy_sock" };
             let program: &mut RawTracePoint = program(ebpf, name)?;
-            done(program.load().and_then(|()| program.attach(tracepoint)))
+            done(program.load().and_then(|()| program.attach(function)))
         }
         Rung::Fentry => {
             let program: &mut FEntry = program(ebpf, name)?;
@@ -321,9 +327,11 @@ fn attach_probe(ebpf: &mut Ebpf, name: &str, function: &str) -> Result<Option<Pr
     }
 }
 
-/// The kernel function whose entry or return a hook is.
+/// The kernel function whose entry or return a hook is, or the tracepoint.
 const fn function_of(hook: Hook) -> &'static str {
     match hook {
+        Hook::State => "inet_sock_set_state",
+        Hook::Destroy => "tcp_destroy_sock",
         Hook::Accept => "inet_csk_accept",
         _ => "tcp_connect",
     }

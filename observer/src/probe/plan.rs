@@ -8,7 +8,7 @@ use crate::model::trust::{FailedRung, Hook, HookStatus, Rung};
 #[must_use]
 pub const fn ladder(hook: Hook) -> &'static [Rung] {
     match hook {
-        Hook::State | Hook::Destroy => &[Rung::RawTracepoint],
+        Hook::State | Hook::Destroy => &[Rung::BtfTracepoint, Rung::RawTracepoint],
         Hook::Connect => &[Rung::Fentry, Rung::Kprobe, Rung::StateHook],
         Hook::Accept => &[Rung::Fexit, Rung::Kretprobe, Rung::SyscallTracepoint],
         Hook::Failures => &[Rung::SyscallTracepoint],

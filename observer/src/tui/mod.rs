@@ -72,6 +72,9 @@ const ANSWER: Duration = Duration::from_millis(10);
 /// How often the screen looks whether the engine still speaks.
 const TICK: Duration = Duration::from_secs(1);
 
+/// An engine that publishes at least once a second is worth a word when it does not.
+const SILENCE: Duration = Duration::from_secs(3);
+
 /// How the screen is to look.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
@@ -201,7 +204,14 @@ async fn converse(
                 heard_at = Instant::now();
                 None
             }
-            _ = tick.tick() => Some(Message::Silence(heard_at.elapsed())),
+            _ = tick.tick() => {
+                let silence = heard_at.elapsed();
+                // While all goes well there is nothing to draw.
+                if silence < SILENCE && ui.silence < SILENCE {
+                    continue;
+                }
+                Some(Message::Silence(silence))
+            }
         };
         dirty = true;
         let Some(message) = message else { continue };

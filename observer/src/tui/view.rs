@@ -10,7 +10,7 @@ use ratatui::{
 };
 
 use super::{
-    format, keymap,
+    SILENCE, format, keymap,
     layout::{self, Areas, Headroom, MIN_HEIGHT, MIN_WIDTH, Walls},
     message::Message,
     prompt::Prompt,
@@ -31,9 +31,6 @@ use crate::model::{
 
 /// How long a moment is told of.
 const MOMENT: Duration = Duration::from_mins(1);
-
-/// An engine that publishes at least once a second is worth a word when it does not.
-const SILENCE: Duration = Duration::from_secs(3);
 
 /// Draws `ui`; `latest` is the newest snapshot, shown or not.
 pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {

@@ -98,7 +98,7 @@ fn what_a_kernel_has_is_hit_and_what_it_lacks_is_reported_with_its_reason() {
 /// The program that a rung runs.
 fn program(hook: Hook, rung: Rung) -> &'static str {
     match (hook, rung) {
-        (Hook::Connect, Rung::StateHook) => program(Hook::State, Rung::RawTracepoint),
+        (Hook::Connect, Rung::StateHook) => program(Hook::State, ladder(Hook::State)[0]),
         (Hook::Failures, _) => "failures_fd_sys_exit",
         _ => program_of(&Kernel::read().unwrap(), hook, rung).unwrap(),
     }

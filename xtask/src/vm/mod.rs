@@ -158,7 +158,7 @@ fn skipped_unlike(lines: &[String], expected: &[&str], is_whole: bool) -> Option
 const JOBS: [(&str, &str, &str); 3] = [
     ("best-rungs", "", ""),
     ("probes", "connect=kprobe,accept=kretprobe", RUNG_TESTS),
-    ("tracepoints", "connect=state_hook,accept=syscall_tp", RUNG_TESTS),
+    ("tracepoints", "state=raw_tp,destroy=raw_tp,connect=state_hook,accept=syscall_tp", RUNG_TESTS),
 ];
 const RUNG_TESTS: &str = "acceptors:: connections:: owners:: counts_are_exact_after_churn";
 
