@@ -12,6 +12,7 @@ use crate::{
         check::{self, Thresholds},
         watch::Schedule,
     },
+    lab::{self, Lab, explain::Topic, worker::Role},
     probe::plan::{ForcedRung, ForcedRungs},
     record, replay, tui,
 };
@@ -88,6 +89,26 @@ pub enum Command {
     /// is the highest number that is not yet one percent too much.
     #[command(after_help = CHECK_STATUS)]
     Check(CheckArgs),
+    /// Put a claim to the test in a private network namespace; without a name, list the labs.
+    ///
+    /// What the rule foretells, what observer counts or foretells, and what the kernel then does are compared. Nothing
+    /// outside of the namespace is changed, and nothing is left behind.
+    #[command(after_help = LAB_STATUS)]
+    Lab(LabArgs),
+    /// Explain what a lab shows or what can run out, with this host's numbers; without a topic, list them.
+    Explain {
+        /// The name of a lab or of a wall.
+        #[arg(value_parser = Topic::parse)]
+        topic: Option<Topic>,
+    },
+    /// Be a process of a lab, as this program tells itself.
+    #[command(name = lab::worker::COMMAND, hide = true)]
+    LabWorker {
+        /// What the worker is for.
+        role: Role,
+        /// The process that asks for it.
+        parent: u32,
+    },
     /// Tell what this kernel can do for observer: exit status 0 if the main job can run, 1 if not.
     Doctor,
     /// Print the completions of a shell, for its own folder of these: bash, elvish, fish, powershell, zsh.
@@ -169,6 +190,38 @@ pub struct CheckArgs {
     crit: u8,
 }
 
+const LAB_STATUS: &str =
+    "Exit status: 0 the claim was borne out, 1 it was not (or the lab could not run), 2 wrong usage.";
+
+/// Choices of `observer lab`.
+#[derive(Debug, Args)]
+pub struct LabArgs {
+    /// Which one.
+    #[arg(value_parser = lab::parse)]
+    name: Option<&'static Lab>,
+    /// Print the verdict alone, as one JSON object (schema 1).
+    #[arg(long, requires = "name")]
+    json: bool,
+    /// Wait for Enter before each step.
+    #[arg(long, requires = "name", conflicts_with = "json")]
+    step: bool,
+    /// Hold at most so many connections at a time.
+    #[arg(long, requires = "name", value_name = "CONNECTIONS")]
+    scale: Option<u32>,
+    /// Record what observer sees to this file, for `observer replay`.
+    #[arg(long, requires = "name", value_name = "FILE")]
+    record: Option<PathBuf>,
+}
+
+impl LabArgs {
+    fn job(self, engine: Options) -> Job {
+        let Self { name, json, step, scale, record } = self;
+        let Some(lab) = name else { return Job::Labs };
+        let form = if json { lab::Form::Json } else { lab::Form::Plain };
+        Job::Lab(Box::new(lab::Options { lab, form, waits: step, scale, record, engine }))
+    }
+}
+
 /// What was asked for.
 #[derive(Debug)]
 pub enum Job {
@@ -188,6 +241,14 @@ pub enum Job {
     Limits(LimitsArgs),
     /// A monitoring plugin's line.
     Check(Thresholds),
+    /// The names of the labs.
+    Labs,
+    /// A lab.
+    Lab(Box<lab::Options>),
+    /// A process of a lab.
+    LabWorker(Role, u32),
+    /// Theory.
+    Explain(Option<Topic>),
     /// The kernel's abilities.
     Doctor,
     /// What a shell completes.
@@ -245,6 +306,7 @@ impl Cli {
     /// What was asked for, given whether standard output is a terminal.
     #[must_use]
     pub fn job(self, stdout_is_terminal: bool) -> Job {
+        let options = self.options();
         match self.command {
             Some(Command::Snapshot(args)) => Job::Snapshot(args),
             Some(Command::Watch(WatchArgs { interval, count })) => Job::Watch(Schedule { interval, count }),
@@ -261,6 +323,9 @@ impl Cli {
             }
             Some(Command::Limits(args)) => Job::Limits(args),
             Some(Command::Check(CheckArgs { warn, crit })) => Job::Check(Thresholds { warn, crit }),
+            Some(Command::Lab(args)) => args.job(options),
+            Some(Command::LabWorker { role, parent }) => Job::LabWorker(role, parent),
+            Some(Command::Explain { topic }) => Job::Explain(topic),
             Some(Command::Doctor) => Job::Doctor,
             Some(Command::Completions { shell }) => Job::Completions(shell),
             Some(Command::Man) => Job::Man,

@@ -10,6 +10,7 @@
 //! - `engine`: owns source and model, publishes snapshots.
 //! - `recording`: inputs in a file; `record`, `replay`: the ways into it and out of it.
 //! - `tui`, `export`, `doctor`: what people and scripts see.
+//! - `lab`: experiments that put what observer says to the test.
 //! - `host`: readers of /proc and sysctls. `cli`, `config`: the command line and the settings.
 
 pub mod cli;
@@ -20,6 +21,7 @@ pub mod engine;
 pub mod export;
 pub mod host;
 pub mod input;
+pub mod lab;
 pub mod logging;
 pub mod model;
 pub mod probe;

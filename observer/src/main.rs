@@ -10,7 +10,7 @@ use observer::{
     cli::{Cli, Job},
     doctor,
     export::{self, check::Status},
-    logging, record, replay, screen,
+    lab, logging, record, replay, screen,
 };
 
 fn main() -> ExitCode {
@@ -50,6 +50,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Job::Check(thresholds) => {
             return Ok(export::check::run(options, thresholds, &mut io::stdout().lock())?.into());
         }
+        Job::Labs => lab::list(&mut io::stdout().lock())?,
+        Job::Lab(mut lab) => {
+            lab.engine.diagnostics = options.diagnostics;
+            return lab::run(&lab, io::stdout());
+        }
+        Job::LabWorker(role, parent) => return lab::work(role, parent),
+        Job::Explain(topic) => lab::explain::print(topic, &mut io::stdout().lock())?,
         Job::Doctor => return doctor::run(options.rungs, &mut io::stdout().lock()),
         Job::Completions(shell) => {
             clap_complete::generate(shell, &mut Cli::command(), "observer", &mut io::stdout().lock());

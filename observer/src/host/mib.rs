@@ -2,7 +2,7 @@
 //! for each group, /proc/net/sockstat has names and values in turn.
 
 /// The counter `name` of `group` in /proc/net/snmp or /proc/net/netstat.
-pub(super) fn counter(text: &str, group: &str, name: &str) -> Option<u64> {
+pub(crate) fn counter(text: &str, group: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(group)?.strip_prefix(':'));
     let (names, values) = (lines.next()?, lines.next()?);
     let column = names.split_whitespace().position(|other| other == name)?;

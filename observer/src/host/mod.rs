@@ -5,7 +5,7 @@ pub mod clock;
 pub mod conntrack;
 pub mod files;
 pub mod memory;
-mod mib;
+pub(crate) mod mib;
 pub mod namespaces;
 pub mod netns;
 pub mod processes;

@@ -1,0 +1,111 @@
+//! What accept() takes: a descriptor, and no port.
+
+use std::net::SocketAddrV4;
+
+use rustc_hash::FxHashSet;
+
+use super::{
+    Lab, Scale, anywhere,
+    needs::Needs,
+    report::{Check, outcome},
+    session::{Session, inbound, value},
+    stage::{LOCALHOST, Stage},
+    table,
+    worker::order::{Bind, Connect},
+};
+use crate::model::{
+    units::{TcpState, grouped},
+    wall::WallKind,
+};
+
+pub(super) static LAB: Lab = Lab {
+    name: "accept",
+    claim: "accepted connections share the listener's address and take no port of their own",
+    theory: &[
+        "accept() makes a new socket for each connection, but no new address: the socket's local ip and port are those of \
+         the listener. `ss` shows it, and so does getsockname().",
+        "Ephemeral ports (ip_local_port_range) are chosen by connect(), at the client. A server that only accepts uses \
+         none of them, however many clients it has. Each accepted connection takes a file descriptor and memory.",
+        "A proxy is both: it accepts from its users without a port, and connects to its backends with one each.",
+    ],
+    walls: &[WallKind::ProcessFiles, WallKind::AcceptQueue],
+    scale: Scale { least: 10, usual: 1_000, most: 10_000, shrinks: false },
+    needs: |scale| Ok(Needs::of_connections(scale)),
+    may_run: anywhere,
+    run,
+};
+
+fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
+    let range = Stage::narrow_range(session.scale)?;
+    let ports = range.size();
+    let at = SocketAddrV4::new(LOCALHOST, Stage::server_ports(1)?[0]);
+    let all = Connect { to: at, most: ports, bind: Bind::Nothing };
+
+    session.step(format!(
+        "In this namespace connect() has only {} ports to give: {}-{}. A server listens on {at}, outside of them.",
+        grouped(ports.into()),
+        range.low,
+        range.high
+    ))?;
+    session
+        .theory("If accept() took a port of this range, server and clients would have to share them: half for each.")?;
+    let listener = Stage::listen(at)?;
+    session.crew.serve(&listener, ports)?;
+
+    session.step(format!("Clients connect {} times: once for each port of the range.", grouped(ports.into())))?;
+    let opened = session.crew.connect(all)?.opened;
+    let accepted = session.crew.accepted(opened)?;
+    session.kernel(format!(
+        "{} connect()s succeeded, and accept() gave the server {} sockets.",
+        grouped(opened.into()),
+        grouped(accepted.held.into())
+    ))?;
+    let counted = session.observed(|it| inbound(it, at).map(|row| row.states.get(TcpState::Established)))?;
+    if let Some(counted) = counted {
+        session.observer(format!("ONE row for the server, {at}, with {} connections.", grouped(counted.into())))?;
+    }
+
+    session
+        .step("Look at the addresses: getsockname() of each accepted socket, and every port in the kernel's table.")?;
+    let mut local_ports: FxHashSet<u16> = FxHashSet::default();
+    let mut sockets = 0_u32;
+    table::each(|row| {
+        sockets += 1;
+        local_ports.insert(row.local.port());
+    })?;
+    let different = u32::try_from(local_ports.len())?;
+    let addresses = u32::try_from(accepted.locals.len())?;
+    session.theory(format!("{} ports of the clients and 1 of the server.", grouped(ports.into())))?;
+    session.kernel(format!(
+        "{} sockets use {} different local ports. All accepted sockets have the same address: {}.",
+        grouped(sockets.into()),
+        grouped(different.into()),
+        accepted.locals.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    ))?;
+
+    session.step("The range is used up by the clients. One more connect():")?;
+    let left = session.foretold(LOCALHOST, at)?;
+    if let Some(left) = left {
+        session.observer(format!("{left} ports left towards {at}."))?;
+    }
+    let one_more = session.crew.connect(Connect { most: 1, ..all })?;
+    session.kernel(format!("connect(): {}.", refusal(one_more.errno())))?;
+
+    session.check(Check::equal("connections accepted", ports, value(counted), accepted.held));
+    session.check(Check::equal("addresses of the accepted sockets", 1_u32, None, addresses));
+    session.check(Check::equal("different local ports in use", ports + 1, None, different));
+    let foretold = left.map(|left| if left == 0 { "EADDRNOTAVAIL" } else { "works" }.into());
+    session.check(Check::equal("one more connect()", "EADDRNOTAVAIL", foretold, outcome(one_more.errno())));
+    Ok(())
+}
+
+/// What a call came to, in words.
+pub(super) fn refusal(errno: Option<i32>) -> String {
+    match errno {
+        None => "it works".to_owned(),
+        Some(libc::EADDRNOTAVAIL) => "EADDRNOTAVAIL (\"cannot assign requested address\")".to_owned(),
+        Some(libc::EADDRINUSE) => "EADDRINUSE (\"address already in use\")".to_owned(),
+        Some(libc::EMFILE) => "EMFILE (\"too many open files\")".to_owned(),
+        Some(errno) => super::report::errno_name(errno),
+    }
+}

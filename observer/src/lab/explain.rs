@@ -1,0 +1,200 @@
+//! `observer explain`: the theory of each lab and of each wall, with this host's numbers.
+
+use std::io::Write;
+
+use rustix::process::{Resource, getrlimit};
+
+use super::{LABS, Lab};
+use crate::{
+    host::{addresses, files, memory, netns},
+    model::{
+        units::grouped,
+        wall::{About, WallKind},
+    },
+    tui::format,
+};
+
+/// Columns of a line.
+const WIDTH: usize = 80;
+/// Columns of the number before what it is.
+const NUMBER: usize = 15;
+
+/// What can be explained.
+#[derive(Clone, Copy, Debug)]
+pub enum Topic {
+    /// What a lab shows.
+    Lab(&'static Lab),
+    /// What can run out.
+    Wall(&'static About),
+}
+
+impl Topic {
+    fn all() -> impl Iterator<Item = Self> {
+        LABS.into_iter().map(Self::Lab).chain(WallKind::ALL.map(|kind| Self::Wall(About::of(kind))))
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Lab(lab) => lab.name.to_owned(),
+            Self::Wall(about) => about.id.replace('_', "-"),
+        }
+    }
+
+    /// The topic of this name.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        let found = Self::all().find(|topic| topic.name() == name.replace('_', "-"));
+        let names = || Self::all().map(Self::name).collect::<Vec<_>>().join(", ");
+        found.ok_or_else(|| format!("there is no such topic, but {}", names()))
+    }
+}
+
+/// Prints a topic, or which ones there are.
+pub fn print(topic: Option<Topic>, out: &mut impl Write) -> anyhow::Result<()> {
+    match topic {
+        None => list(out),
+        Some(Topic::Lab(lab)) => {
+            paragraph(out, lab.claim)?;
+            for words in lab.theory {
+                writeln!(out)?;
+                paragraph(out, words)?;
+            }
+            writeln!(out, "\nOn this host, in this network namespace:")?;
+            for (number, what) in lab.walls.iter().flat_map(|kind| numbers(*kind)) {
+                entry(out, &number, &what)?;
+            }
+            writeln!(out, "\nSee it happen: observer lab {}", lab.name)?;
+            Ok(())
+        }
+        Some(Topic::Wall(about)) => {
+            writeln!(out, "{}", about.name)?;
+            for (label, words) in
+                [("from", about.source), ("when full", about.refusal), ("raise", about.remedy), ("risk", about.risk)]
+            {
+                for (i, line) in format::wrapped(words, WIDTH - 12).into_iter().enumerate() {
+                    writeln!(out, "{:<12}{line}", if i == 0 { label } else { "" })?;
+                }
+            }
+            writeln!(out, "\nOn this host, in this network namespace:")?;
+            for (number, what) in numbers(about.kind) {
+                entry(out, &number, &what)?;
+            }
+            let labs = LABS.into_iter().filter(|lab| lab.walls.contains(&about.kind)).map(|lab| lab.name);
+            let labs = labs.collect::<Vec<_>>().join(", ");
+            writeln!(out, "\nLabs that meet it: {}", if labs.is_empty() { "none" } else { &labs })?;
+            Ok(())
+        }
+    }
+}
+
+fn list(out: &mut impl Write) -> anyhow::Result<()> {
+    writeln!(out, "Labs: each puts one claim to the test.")?;
+    for lab in LABS {
+        writeln!(out, "  {:<15} {}", lab.name, lab.claim)?;
+    }
+    writeln!(out, "\nWalls: what can run out.")?;
+    for about in WallKind::ALL.map(About::of) {
+        writeln!(out, "  {:<15} {} ({})", Topic::Wall(about).name(), about.name, about.source)?;
+    }
+    writeln!(out, "\nobserver explain TOPIC tells its theory with this host's numbers.")?;
+    Ok(())
+}
+
+fn paragraph(out: &mut impl Write, words: &str) -> std::io::Result<()> {
+    format::wrapped(words, WIDTH).into_iter().try_for_each(|line| writeln!(out, "{line}"))
+}
+
+fn entry(out: &mut impl Write, number: &str, what: &str) -> std::io::Result<()> {
+    for (i, line) in format::wrapped(what, WIDTH - NUMBER - 4).into_iter().enumerate() {
+        writeln!(out, "  {:>NUMBER$}  {line}", if i == 0 { number } else { "" })?;
+    }
+    Ok(())
+}
+
+/// This host's numbers of a kind of wall; what cannot be read is told as such.
+fn numbers(kind: WallKind) -> Vec<(String, String)> {
+    let reading = netns::read();
+    let line =
+        |number: Option<u64>, what: &str| (number.map_or_else(|| "not known".to_owned(), grouped), what.to_owned());
+    match kind {
+        WallKind::Ports => {
+            let range = reading.port_range;
+            let reserved: u32 = reading.reserved.iter().map(|ports| ports.size()).sum();
+            let named = range.map_or_else(String::new, |range| format!(" {}-{}", range.low, range.high));
+            let ips = addresses::read().map(|ips| ips.iter().filter(|ip| ip.is_ipv4()).count() as u64).ok();
+            vec![
+                line(
+                    range.map(|range| range.size().into()),
+                    &format!("ports for connect() to choose from, ip_local_port_range{named}, for each destination"),
+                ),
+                line(Some(reserved.into()), "ports in ip_local_reserved_ports"),
+                line(ips, "local IPv4 addresses, not counting lo's: each has all these ports"),
+            ]
+        }
+        WallKind::ProcessFiles => {
+            let limit = getrlimit(Resource::Nofile);
+            vec![
+                line(limit.current, "descriptors of a process started here (ulimit -n)"),
+                line(limit.maximum, "what it may raise that to (ulimit -Hn)"),
+                line(files::nr_open(), "what nobody can raise it above (fs.nr_open)"),
+            ]
+        }
+        WallKind::HostFiles => {
+            let used = files::read();
+            vec![
+                line(used.map(|used| used.max), "open files of the whole host (fs.file-max)"),
+                line(used.map(|used| used.allocated), "of these open now"),
+            ]
+        }
+        WallKind::AcceptQueue | WallKind::SynQueue => vec![line(
+            reading.somaxconn.map(Into::into),
+            "the longest backlog that listen() is given (net.core.somaxconn); the queue holds one more",
+        )],
+        WallKind::Conntrack => vec![
+            line(reading.conntrack.map(|conntrack| conntrack.max), "connections that netfilter can track"),
+            line(reading.conntrack.map(|conntrack| conntrack.count), "of these tracked now"),
+        ],
+        WallKind::TimeWait => vec![
+            line(reading.tcp_max_tw_buckets, "TIME_WAITs that there can be (tcp_max_tw_buckets)"),
+            line(reading.time_wait.map(Into::into), "TIME_WAITs now"),
+            line(
+                reading.tcp_tw_reuse.map(Into::into),
+                "tcp_tw_reuse: 0 connect() never takes a TIME_WAIT over, 1 it does, 2 on loopback only",
+            ),
+        ],
+        WallKind::Orphans => vec![
+            line(reading.shared.tcp_max_orphans, "orphans that there can be (tcp_max_orphans)"),
+            line(reading.shared.orphans, "orphans now"),
+        ],
+        WallKind::TcpMemory => vec![
+            line(reading.shared.tcp_mem_max_pages, "pages that TCP's buffers can take (the third number of tcp_mem)"),
+            line(reading.shared.memory_pages, "pages that they take now"),
+        ],
+        WallKind::SocketMemory => {
+            let (available, each) = (memory::available(), memory::per_socket());
+            vec![
+                line(each, "bytes of an idle socket (/proc/slabinfo, which is for root)"),
+                line(available.map(|bytes| bytes >> 20), "MiB of memory available (MemAvailable)"),
+                line(available.zip(each).map(|(all, each)| all / each.max(1)), "more idle sockets in that"),
+            ]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_topic_is_explained_in_80_columns() {
+        for topic in Topic::all() {
+            let mut text = Vec::new();
+            print(Some(Topic::parse(&topic.name()).unwrap()), &mut text).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            assert!(text.lines().count() > 5, "{text}");
+            for line in text.lines() {
+                assert!(line.chars().count() <= WIDTH, "{line}");
+            }
+        }
+        assert!(Topic::parse("nonsense").unwrap_err().contains("client-ceiling"));
+    }
+}

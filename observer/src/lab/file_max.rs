@@ -1,0 +1,118 @@
+//! The limit of open files of the whole host. It is the one lab that changes something outside of its namespace, so it
+//! runs only on a kernel that is said to be for throwing away.
+
+use std::{
+    env, fs, io,
+    net::{SocketAddrV4, TcpStream},
+    thread,
+};
+
+use anyhow::{Context as _, anyhow, ensure};
+
+use super::{
+    Lab, Scale, accept,
+    needs::Needs,
+    report::{Check, outcome},
+    session::{Session, value},
+    stage::{LOCALHOST, Stage},
+};
+use crate::{
+    host::files,
+    model::{failure::FailureKind, units::grouped, wall::WallKind},
+};
+
+/// Said by whoever knows that nobody else uses this kernel; `cargo xtask vm` says it in its guests.
+const THROWAWAY: &str = "OBSERVER_VM";
+const FILE_MAX: &str = "/proc/sys/fs/file-max";
+/// Tries of a user without rights.
+const TRIES: u32 = 3;
+/// Whom no rights are given by anybody.
+const NOBODY: libc::uid_t = 65_534;
+
+pub(super) static LAB: Lab = Lab {
+    name: "file-max",
+    claim: "when the whole host has as many open files as fs.file-max allows, everybody but the administrator gets ENFILE",
+    theory: &[
+        "fs.file-max bounds the open files of all processes together: sockets, pipes, files. /proc/sys/fs/file-nr shows how \
+         many there are. At the limit socket(), accept() and open() fail with ENFILE, \"too many open files in system\".",
+        "Whoever has CAP_SYS_ADMIN is never refused, so that somebody can still log in and mend it. Tests as root do not \
+         see this limit.",
+        "Today's kernels set it by the size of memory, or systemd to 2^63-1, so memory ends first. It is a limit of the \
+         host: no namespace has its own, and a lab that lowers it stops every program on the machine.",
+    ],
+    walls: &[WallKind::HostFiles],
+    scale: Scale { least: 1, usual: 1, most: 1, shrinks: false },
+    needs: |scale| Ok(Needs { processes: 0, ..Needs::of_connections(scale) }),
+    may_run,
+    run,
+};
+
+fn may_run() -> anyhow::Result<()> {
+    ensure!(
+        env::var_os(THROWAWAY).is_some(),
+        "lab file-max lowers fs.file-max, a limit of the whole host, and every program on it would fail: it runs only with \
+         {THROWAWAY}=1 in the environment, on a virtual machine of your own; `observer explain file-max` tells what it shows"
+    );
+    Ok(())
+}
+
+/// What the limit was comes back.
+struct Restored(String);
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(FILE_MAX, &self.0) {
+            tracing::error!(%error, before = self.0, "fs.file-max could not be restored");
+        }
+    }
+}
+
+fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
+    let at = SocketAddrV4::new(LOCALHOST, Stage::server_ports(1)?[0]);
+    let _listener = Stage::listen(at)?;
+    let before = files::read().context("read /proc/sys/fs/file-nr")?;
+
+    session.step("fs.file-max is set below what is open already.")?;
+    session.theory(format!(
+        "{} files are open, of {} that there may be. With a limit of 1 there is no room for any more.",
+        grouped(before.allocated),
+        grouped(before.max)
+    ))?;
+    let limit = Restored(fs::read_to_string(FILE_MAX).context("read fs.file-max")?);
+    fs::write(FILE_MAX, "1").context("set fs.file-max")?;
+    let administrator = errno(&TcpStream::connect(at));
+    let tries = move || as_nobody(|| (0..TRIES).map(|_| errno(&TcpStream::connect(at))).collect::<Vec<_>>());
+    let refused = thread::spawn(tries).join().map_err(|_| anyhow!("the thread without rights panicked"))?;
+    drop(limit);
+    let refused = refused.context("become nobody")?;
+    session.kernel(format!("The administrator's socket(): {}.", accept::refusal(administrator)))?;
+    session.kernel(format!("Of a user without rights: {}.", accept::refusal(refused[0])))?;
+    let told = session.observed(|it| {
+        let rows = it.failures.iter().filter(|row| row.key.kind == FailureKind::HostFiles);
+        Some(rows.map(|row| row.count).sum::<u64>()).filter(|count| *count > 0)
+    })?;
+    let count = u32::try_from(refused.iter().filter(|errno| **errno == Some(libc::ENFILE)).count())?;
+    session.check(Check::equal("the administrator's socket()", "works", None, outcome(administrator)));
+    session.check(Check::equal("sockets refused to others by ENFILE", TRIES, value(told), count));
+
+    session.step("fs.file-max is what it was.")?;
+    session.theory("Everybody can open files again.")?;
+    let after = files::read().context("read /proc/sys/fs/file-nr")?;
+    session.kernel(format!("fs.file-max: {}.", grouped(after.max)))?;
+    session.check(Check::equal("fs.file-max afterwards", before.max, None, after.max));
+    Ok(())
+}
+
+fn errno<T>(result: &io::Result<T>) -> Option<i32> {
+    result.as_ref().err().and_then(io::Error::raw_os_error)
+}
+
+/// Runs `work` on the calling thread without the rights of an administrator, for good.
+fn as_nobody<T>(work: impl FnOnce() -> T) -> io::Result<T> {
+    // The raw call changes the calling thread alone; the library's would change all.
+    // SAFETY: the call has no pointers.
+    match unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) } {
+        0 => Ok(work()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,230 @@
+//! Who tells what happens: to a terminal line by line, to a screen, or to nobody until the verdict.
+
+use std::io::{self, BufRead as _, Write};
+
+use super::{
+    Lab,
+    report::{Check, Point, Relation, Report, Value, Verdict},
+};
+use crate::{model::units::grouped, tui::format};
+
+/// A piece of narration.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    /// Before anything happens: the claim, and what the lab will use.
+    Opening { lab: &'static Lab, uses: String, note: Option<String> },
+    /// What is about to happen.
+    Step { number: u32, title: String },
+    /// What is said about it, and by whom.
+    Line(Voice, String),
+    /// How far a longer step is.
+    Progress { what: &'static str, done: u64, of: u64 },
+    /// A curve as far as it is measured: one more point than the last time.
+    Curve(Vec<Point>),
+    /// The end.
+    Verdict(Box<Report>),
+}
+
+/// Whose words these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Voice {
+    /// The rule.
+    Theory,
+    /// What the kernel did.
+    Kernel,
+    /// What observer counted or foretold.
+    Observer,
+}
+
+impl Voice {
+    /// A word for it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Theory => "theory",
+            Self::Kernel => "kernel",
+            Self::Observer => "observer",
+        }
+    }
+}
+
+/// Tells a person, or nobody.
+pub(crate) trait Narrator: Send {
+    /// Passes on a piece of narration.
+    fn tell(&mut self, told: Told) -> anyhow::Result<()>;
+
+    /// Waits until the person wants the next step.
+    fn wait(&mut self) -> anyhow::Result<()>;
+}
+
+/// Columns of plain narration.
+const WIDTH: usize = 80;
+/// Columns of the word before each line.
+const LABEL: usize = 12;
+
+/// Narration as text.
+pub(crate) struct Plain<W> {
+    out: W,
+    /// Tenths of the current step that were told.
+    tenths: u64,
+}
+
+impl<W: Write> Plain<W> {
+    pub(crate) const fn new(out: W) -> Self {
+        Self { out, tenths: 0 }
+    }
+
+    fn entry(&mut self, label: &str, words: &str) -> io::Result<()> {
+        for (i, line) in format::wrapped(words, WIDTH - LABEL).into_iter().enumerate() {
+            writeln!(self.out, "{:<LABEL$}{line}", if i == 0 { label } else { "" })?;
+        }
+        Ok(())
+    }
+
+    fn verdict(&mut self, report: &Report) -> io::Result<()> {
+        writeln!(
+            self.out,
+            "\n{:<WHAT$} {:>NUMBER$} {:>NUMBER$} {:>NUMBER$}",
+            "RESULT", "THEORY", "OBSERVER", "KERNEL"
+        )?;
+        for check in &report.checks {
+            let [first, rest @ ..] = &format::wrapped(&check.what, WHAT - 5)[..] else { continue };
+            let [theory, observer, kernel] = columns(check);
+            let mark = if check.holds { "ok" } else { "NOT" };
+            writeln!(
+                self.out,
+                "{mark:<4} {first:<width$} {theory:>NUMBER$} {observer:>NUMBER$} {kernel:>NUMBER$}",
+                width = WHAT - 5
+            )?;
+            for line in rest {
+                writeln!(self.out, "     {line}")?;
+            }
+        }
+        if !report.facts.is_empty() {
+            writeln!(self.out, "\nMEASURED")?;
+            for fact in &report.facts {
+                writeln!(
+                    self.out,
+                    "     {:<width$} {:>NUMBER$} {}",
+                    fact.what,
+                    grouped(fact.value),
+                    fact.unit,
+                    width = WHAT - 5
+                )?;
+            }
+        }
+        writeln!(self.out)?;
+        self.entry("VERDICT", &sentence(report))?;
+        self.out.flush()
+    }
+}
+
+const NUMBER: usize = 13;
+const WHAT: usize = WIDTH - 3 * (NUMBER + 1);
+
+/// The three numbers of a check: theory, observer, kernel.
+pub(crate) fn columns(check: &Check) -> [String; 3] {
+    let text = |value: &Value| match value {
+        Value::Count(count) => grouped(*count),
+        Value::Outcome(outcome) => outcome.clone(),
+    };
+    let theory = match check.relation {
+        Relation::Equal => text(&check.theory),
+        Relation::Above => format!("> {}", text(&check.theory)),
+    };
+    [theory, check.observer.as_ref().map_or_else(|| "-".to_owned(), text), text(&check.kernel)]
+}
+
+/// The verdict in words.
+pub(crate) fn sentence(report: &Report) -> String {
+    let failed = report.checks.iter().filter(|check| !check.holds).count();
+    let (all, seconds) = (report.checks.len(), report.took_seconds);
+    let (short, claim) = (report.lab, report.claim);
+    match report.verdict {
+        Verdict::BorneOut => format!("borne out: {claim} (all {all} statements of {short} hold; {seconds:.1} s)"),
+        Verdict::NotBorneOut => format!("NOT BORNE OUT: {failed} of {all} statements of {short} do not hold here"),
+        Verdict::Inconclusive => {
+            format!("inconclusive: {}", report.inconclusive.as_deref().unwrap_or("the measurement says nothing"))
+        }
+    }
+}
+
+/// One line of a curve: how full, how long, and a bar as long. The scale is that of the first point, so that a curve can
+/// be drawn while it is measured.
+pub(crate) fn bar(point: Point, first: Point, width: usize) -> String {
+    /// So many times the first point fill the width.
+    const FULL: u64 = 60;
+    let cells = u64::try_from(width).unwrap_or(0) * point.median_nanos / (FULL * first.median_nanos.max(1));
+    let cells = usize::try_from(cells).unwrap_or(width).clamp(1, width.max(1));
+    format!("{:>3} % {:>7} µs {}", point.percent, grouped(point.median_nanos.div_ceil(1000)), "█".repeat(cells))
+}
+
+impl<W: Write + Send> Narrator for Plain<W> {
+    fn tell(&mut self, told: Told) -> anyhow::Result<()> {
+        match told {
+            Told::Opening { lab, uses, note } => {
+                self.entry("LAB", lab.name)?;
+                self.entry("CLAIM", lab.claim)?;
+                self.entry("USES", &uses)?;
+                self.entry(
+                    "",
+                    "Nothing outside of the private namespace changes, and when the lab ends all of this is gone.",
+                )?;
+                if let Some(note) = note {
+                    self.entry("NOTE", &note)?;
+                }
+            }
+            Told::Step { number, title } => {
+                self.tenths = 0;
+                writeln!(self.out)?;
+                for (i, line) in format::wrapped(&title, WIDTH - 3).into_iter().enumerate() {
+                    if i == 0 { writeln!(self.out, "{number}. {line}")? } else { writeln!(self.out, "   {line}")? }
+                }
+            }
+            Told::Line(voice, words) => self.entry(&format!("   {}", voice.name()), &words)?,
+            Told::Progress { what, done, of } => {
+                let tenths = done * 10 / of.max(1);
+                if tenths > self.tenths {
+                    self.tenths = tenths;
+                    writeln!(self.out, "   {:<8}{:>9} of {} {what}", "", grouped(done), grouped(of))?;
+                }
+            }
+            // It grows by a point at a time.
+            Told::Curve(points) => {
+                if let (Some(first), Some(last)) = (points.first(), points.last()) {
+                    if points.len() == 1 {
+                        writeln!(self.out, "   in use    connect()")?;
+                    }
+                    writeln!(self.out, "   {}", bar(*last, *first, WIDTH - 21))?;
+                }
+            }
+            Told::Verdict(report) => self.verdict(&report)?,
+        }
+        self.out.flush()?;
+        Ok(())
+    }
+
+    fn wait(&mut self) -> anyhow::Result<()> {
+        writeln!(self.out, "\n-- Enter: the next step --")?;
+        self.out.flush()?;
+        io::stdin().lock().read_line(&mut String::new())?;
+        Ok(())
+    }
+}
+
+/// Says nothing but the verdict, as JSON.
+pub(crate) struct Json<W>(pub(crate) W);
+
+impl<W: Write + Send> Narrator for Json<W> {
+    fn tell(&mut self, told: Told) -> anyhow::Result<()> {
+        if let Told::Verdict(report) = told {
+            serde_json::to_writer_pretty(&mut self.0, &report)?;
+            self.0.write_all(b"\n")?;
+            self.0.flush()?;
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+}

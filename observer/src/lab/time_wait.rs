@@ -1,0 +1,140 @@
+//! TIME_WAIT: what closed connections keep, from whom, and what tcp_tw_reuse changes.
+
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
+
+use super::{
+    Lab, Scale, accept, anywhere, link,
+    needs::Needs,
+    report::Check,
+    session::{Session, value, wait_until, wait_until_closed},
+    stage::{LOCALHOST, Stage},
+    worker::order::{Bind, Connect, Goodbye},
+};
+use crate::{
+    host::clock::monotonic,
+    model::{units::grouped, wall::WallKind},
+};
+
+/// An address that is not one of loopback's, though `lo` carries it here.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 65, 53, 6);
+
+pub(super) static LAB: Lab = Lab {
+    name: "time-wait",
+    claim: "TIME_WAIT keeps ports from the same destination only, and tcp_tw_reuse decides when connect() may take them over",
+    theory: &[
+        "The end that closes first keeps the connection's four numbers for another 60 seconds: TIME_WAIT. Late packets of \
+         the old connection must not be taken for packets of a new one.",
+        "So a client that opens and closes connections to one destination uses up its ports at that destination. Towards \
+         any other destination the same ports are free.",
+        "net.ipv4.tcp_tw_reuse lets connect() take over a TIME_WAIT of its own that is older than a second: 0 never, 1 \
+         always, 2 (the default) only on loopback. TCP timestamps keep old packets apart.",
+        "It is for connect() alone. It neither shortens TIME_WAIT nor helps a server, where the client's next connection \
+         comes from another port anyway.",
+    ],
+    walls: &[WallKind::TimeWait, WallKind::Ports],
+    scale: Scale { least: 40, usual: 1_000, most: 10_000, shrinks: false },
+    needs: |scale| Ok(Needs::of_connections(scale)),
+    may_run: anywhere,
+    run,
+};
+
+fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
+    link::add_address("lo:1", ELSEWHERE)?;
+    let range = Stage::narrow_range(session.scale)?;
+    let (ports, closed) = (range.size(), range.size() / 2);
+    let servers = Stage::server_ports(2)?;
+    let on_loopback = SocketAddrV4::new(LOCALHOST, servers[0]);
+    let other = SocketAddrV4::new(LOCALHOST, servers[1]);
+    let elsewhere = SocketAddrV4::new(ELSEWHERE, servers[0]);
+    let listeners = [on_loopback, other, elsewhere].map(Stage::listen);
+    for listener in listeners {
+        session.crew.serve(&listener?, ports)?;
+    }
+    let was = Stage::read().tcp_tw_reuse.unwrap_or(0);
+
+    Stage::set_sysctl("ipv4/tcp_tw_reuse", "0")?;
+    session.step(format!(
+        "connect() has {} ports here. The client opens {} connections to {on_loopback} and closes them first.",
+        grouped(ports.into()),
+        grouped(closed.into())
+    ))?;
+    session.theory(format!(
+        "{} TIME_WAITs. (tcp_tw_reuse was {was}; it is 0 now, in this namespace alone.)",
+        grouped(closed.into())
+    ))?;
+    let before = leave_time_waits(session, on_loopback, closed)?;
+    session.kernel(format!("/proc/net/sockstat counts {} TIME_WAITs.", grouped(before.into())))?;
+    session.check(Check::equal("TIME_WAITs of closed connections", closed, None, before));
+
+    session.step("tcp_tw_reuse=0: how many connections are possible to the same destination now?")?;
+    let left = ports - closed;
+    session.theory(format!(
+        "Each TIME_WAIT keeps its port: {} - {} = {}.",
+        grouped(ports.into()),
+        grouped(closed.into()),
+        grouped(left.into())
+    ))?;
+    try_all(session, "tcp_tw_reuse=0, same destination", on_loopback, left, ports)?;
+
+    session.step(format!("And to another destination, {other}?"))?;
+    session.theory(format!("No TIME_WAIT is in the way there: all {}.", grouped(ports.into())))?;
+    try_all(session, "tcp_tw_reuse=0, another destination", other, ports, ports)?;
+
+    session.step("tcp_tw_reuse=1, and the TIME_WAITs are older than a second. The same destination again:")?;
+    Stage::set_sysctl("ipv4/tcp_tw_reuse", "1")?;
+    let still = Stage::read().time_wait.unwrap_or(0);
+    session.theory(format!("connect() takes them over: all {} ports.", grouped(ports.into())))?;
+    session.kernel(format!("The sysctl alone ends none of them: still {}.", grouped(still.into())))?;
+    session.check(Check::equal("tcp_tw_reuse=1 alone leaves TIME_WAITs", closed, None, still));
+    try_all(session, "tcp_tw_reuse=1, same destination", on_loopback, ports, ports)?;
+
+    Stage::set_sysctl("ipv4/tcp_tw_reuse", "2")?;
+    session.step("tcp_tw_reuse=2, the default of Linux: on loopback.")?;
+    leave_time_waits(session, on_loopback, closed)?;
+    session.theory(format!("127.0.0.1 is loopback: all {} ports.", grouped(ports.into())))?;
+    try_all(session, "tcp_tw_reuse=2, on loopback", on_loopback, ports, ports)?;
+
+    session.step(format!(
+        "tcp_tw_reuse=2 between addresses that are not loopback's ({ELSEWHERE}): as between two machines."
+    ))?;
+    let before = leave_time_waits(session, elsewhere, closed)?;
+    session.theory(format!(
+        "{} TIME_WAITs keep their ports: {} left.",
+        grouped(before.into()),
+        grouped(left.into())
+    ))?;
+    try_all(session, "tcp_tw_reuse=2, not on loopback", elsewhere, left, ports)
+}
+
+/// Opens connections and closes them, the client first; waits until their TIME_WAITs are old enough to be taken over.
+fn leave_time_waits(session: &mut Session<'_>, to: SocketAddrV4, count: u32) -> anyhow::Result<u32> {
+    let there = Stage::read().time_wait.unwrap_or(0);
+    let opened = session.crew.connect(Connect { to, most: count, bind: Bind::Nothing })?.opened;
+    session.crew.accepted(opened)?;
+    session.crew.close(Goodbye::Fin)?;
+    wait_until_closed()?;
+    // Their age is told in milliseconds since 6.14 (tcp_tw_reuse_delay), before that in whole seconds.
+    let delay = Stage::read().tcp_tw_reuse_delay.unwrap_or(Duration::from_secs(1));
+    let ripe = monotonic() + delay.max(Duration::from_secs(1)) + Duration::from_millis(1_100);
+    wait_until("the TIME_WAITs to be old enough", || Ok(monotonic() > ripe))?;
+    Ok(Stage::read().time_wait.unwrap_or(0) - there)
+}
+
+/// Connects until it is refused, compares that with what was foretold, and leaves nothing behind.
+fn try_all(session: &mut Session<'_>, what: &str, to: SocketAddrV4, expected: u32, ports: u32) -> anyhow::Result<()> {
+    let connect = Connect { to, most: 1, bind: Bind::Nothing };
+    let one = session.crew.connect(connect)?.opened;
+    let left = session.foretold(*to.ip(), to)?;
+    if let Some(left) = left {
+        session.observer(format!("After one connection, {} more will succeed.", grouped(left.into())))?;
+    }
+    let rest = session.crew.connect(Connect { most: ports + 1, ..connect })?;
+    let opened = one + rest.opened;
+    session.kernel(format!("{} connections, then {}.", grouped(opened.into()), accept::refusal(rest.errno())))?;
+    session.check(Check::equal(what, expected, value(left.map(|left| left + one)), opened));
+    session.crew.close(Goodbye::Reset)?;
+    wait_until_closed()
+}

@@ -1,0 +1,126 @@
+//! observer itself, beside the lab: the engine on a thread of its own, which the lab asks what it sees.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, anyhow};
+
+use crate::{
+    engine::{Engine, Options, POLL, Watched},
+    model::{Model, snapshot::Snapshot},
+    screen::Source,
+};
+
+/// What the lab asks: a snapshot, after a scan of the kernel's tables if `scanned`.
+struct Question {
+    scanned: bool,
+    answer: Sender<Snapshot>,
+}
+
+/// The lab's end.
+#[derive(Debug)]
+pub(super) struct Watcher(Sender<Question>);
+
+/// The engine's end: a source of snapshots for a screen too.
+pub(super) struct Watch {
+    engine: Option<Engine>,
+    questions: Receiver<Question>,
+    is_over: bool,
+}
+
+/// Starts an engine for the namespace that the process is in, which records to `file` if there is one.
+pub(super) fn start(options: Options, file: Option<&PathBuf>) -> anyhow::Result<(Watcher, Watch)> {
+    let options = Options { watched: Watched::Own, ..options };
+    let engine = match file {
+        None => Engine::start(options)?,
+        Some(file) => Engine::start_recording(options, || {
+            File::create_new(file).with_context(|| format!("open {}", file.display()))
+        })?,
+    };
+    let (ask, questions) = mpsc::channel();
+    Ok((Watcher(ask), Watch { engine: Some(engine), questions, is_over: false }))
+}
+
+impl Watcher {
+    /// What is there now: by events alone, or `scanned`.
+    pub(super) fn snapshot(&self, scanned: bool, patience: Duration) -> anyhow::Result<Snapshot> {
+        let (answer, answers) = mpsc::channel();
+        self.0.send(Question { scanned, answer }).map_err(|_| anyhow!("the engine has ended"))?;
+        match answers.recv_timeout(patience) {
+            Ok(snapshot) => Ok(snapshot),
+            Err(RecvTimeoutError::Timeout) => Err(anyhow!("the engine did not answer in time")),
+            Err(RecvTimeoutError::Disconnected) => Err(anyhow!("the engine has ended")),
+        }
+    }
+}
+
+impl Watch {
+    /// Runs on a thread of its own until the lab lets go of its end; then completes the recording.
+    pub(super) fn run(mut self) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+        thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || {
+                while !self.is_over {
+                    let next = Instant::now() + POLL;
+                    self.advance()?;
+                    thread::sleep(next.saturating_duration_since(Instant::now()));
+                }
+                match self.engine.take() {
+                    Some(engine) => engine.finish().map(drop),
+                    None => Ok(()),
+                }
+            })
+            .context("start the engine's thread")
+    }
+
+    fn engine(&mut self) -> anyhow::Result<&mut Engine> {
+        self.engine.as_mut().context("the engine has ended")
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(engine) = self.engine.take()
+            && let Err(error) = engine.finish()
+        {
+            tracing::error!(%error, "complete the recording");
+        }
+    }
+}
+
+impl Source for Watch {
+    fn advance(&mut self) -> anyhow::Result<()> {
+        self.engine()?.poll()?;
+        loop {
+            match self.questions.try_recv() {
+                Ok(Question { scanned, answer }) => {
+                    if scanned {
+                        self.engine()?.scan()?;
+                    }
+                    // Whoever asked may have lost patience.
+                    let _ = answer.send(self.snapshot(usize::MAX));
+                }
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => {
+                    self.is_over = true;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn snapshot(&mut self, destinations: usize) -> Snapshot {
+        #[expect(clippy::expect_used, reason = "the engine is taken only when this ends")]
+        self.engine.as_mut().expect("an engine").snapshot(destinations)
+    }
+
+    fn model(&self) -> &Model {
+        #[expect(clippy::expect_used, reason = "the engine is taken only when this ends")]
+        self.engine.as_ref().expect("an engine").model()
+    }
+}
