@@ -63,8 +63,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     }
 
     session.step("Connect until the kernel refuses. From the middle on it gets slow: see the lab `cliff`.")?;
-    // One more than there can be: what ends it is to be the kernel.
-    let rest = session.crew.connect(Connect { to: first, most: ports + 1, bind: Bind::Nothing })?;
+    let rest = session.connect_until_refused(Connect { to: first, most: 0, bind: Bind::Nothing }, ports)?;
     session.kernel(format!(
         "{} connections, then connect(): {}.",
         grouped((one + rest.opened).into()),
@@ -82,17 +81,11 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
 
     session.step(format!("The client has no port left for {first}. Now a second destination: {second}."))?;
     session.theory("The destination's port is another: every local port can be used a second time.")?;
-    again(
-        session,
-        "a second destination",
-        Connect { to: second, most: ports + 1, bind: Bind::Nothing },
-        LOCALHOST,
-        ports,
-    )?;
+    again(session, "a second destination", Connect { to: second, most: ports, bind: Bind::Nothing }, LOCALHOST, ports)?;
 
     session.step(format!("Back to the first destination, {first}, from a second client address: {other_source}."))?;
     session.theory("The client's ip is another: every local port can be used a third time.")?;
-    let connect = Connect { to: first, most: ports + 1, bind: Bind::Address(other_source) };
+    let connect = Connect { to: first, most: ports, bind: Bind::Address(other_source) };
     again(session, "from a second address", connect, other_source, ports)
 }
 
@@ -103,7 +96,7 @@ fn again(session: &mut Session<'_>, what: &str, connect: Connect, from: Ipv4Addr
     if let Some(left) = left {
         session.observer(format!("After one connection, {} more will succeed.", grouped(left.into())))?;
     }
-    let rest = session.crew.connect(connect)?;
+    let rest = session.connect_until_refused(connect, ports)?;
     session.kernel(format!(
         "{} connections, then {}.",
         grouped((one + rest.opened).into()),

@@ -21,6 +21,10 @@ use super::{
 /// Between two looks at workers that are at work.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// What every client opens in a round, and how long a round lasts at least.
+const ROUND_CONNECTIONS: u32 = 250;
+const ROUND: Duration = Duration::from_millis(50);
+
 /// All workers of a lab.
 #[derive(Debug)]
 pub(super) struct Crew {
@@ -105,33 +109,35 @@ impl Crew {
         Ok(())
     }
 
-    /// Opens connections by as many clients as there are orders, all at the same time. `look` is called now and then.
+    /// Opens connections by as many clients as there are orders, all at the same time, in rounds: so that the servers and
+    /// whoever looks on keep up. `look` is told how many are open after each round.
     pub(super) fn connect_at_once(
         &mut self,
         orders: &[Connect],
-        mut look: impl FnMut() -> anyhow::Result<()>,
+        mut look: impl FnMut(u32) -> anyhow::Result<()>,
     ) -> anyhow::Result<Connected> {
-        let mut busy = Vec::new();
-        for order in orders {
-            let client = Worker::start(Role::Client, needs::room())?;
-            client.order(&Order::Connect(*order), None)?;
-            busy.push(client);
+        let first = self.clients.len();
+        for _ in orders {
+            self.new_client()?;
         }
+        let mut left: Vec<u32> = orders.iter().map(|order| order.most).collect();
         let mut sum = Connected::default();
-        let mut next_look = Instant::now() + LOOK;
-        while let Some(mut client) = busy.pop() {
-            let answer = loop {
-                let wait = next_look.saturating_duration_since(Instant::now()).min(self.left()?);
-                if let Some(answer) = client.answer_within(wait)? {
-                    break answer;
-                }
-                if Instant::now() >= next_look {
-                    look()?;
-                    next_look = Instant::now() + LOOK;
-                }
-            };
-            add(&mut sum, &mut client, answer)?;
-            self.clients.push(client);
+        while left.iter().any(|left| *left > 0) && sum.refused.is_none() {
+            let next = Instant::now() + ROUND;
+            let busy: Vec<usize> = (0..orders.len()).filter(|i| left[*i] > 0).collect();
+            for i in &busy {
+                let most = left[*i].min(ROUND_CONNECTIONS);
+                left[*i] -= most;
+                self.clients[first + i].order(&Order::Connect(Connect { most, ..orders[*i] }), None)?;
+            }
+            for i in busy {
+                let time = self.left()?;
+                let client = &mut self.clients[first + i];
+                let answer = client.answer_within(time)?.context("a client did not answer in time")?;
+                add(&mut sum, client, answer)?;
+            }
+            look(sum.opened)?;
+            std::thread::sleep(next.saturating_duration_since(Instant::now()));
         }
         Ok(sum)
     }

@@ -64,13 +64,13 @@ const LABEL: usize = 12;
 /// Narration as text.
 pub(crate) struct Plain<W> {
     out: W,
-    /// Tenths of the current step that were told.
-    tenths: u64,
+    /// Fifths of the current step that were told.
+    fifths: u64,
 }
 
 impl<W: Write> Plain<W> {
     pub(crate) const fn new(out: W) -> Self {
-        Self { out, tenths: 0 }
+        Self { out, fifths: 0 }
     }
 
     fn entry(&mut self, label: &str, words: &str) -> io::Result<()> {
@@ -140,8 +140,13 @@ pub(crate) fn sentence(report: &Report) -> String {
     let (all, seconds) = (report.checks.len(), report.took_seconds);
     let (short, claim) = (report.lab, report.claim);
     match report.verdict {
-        Verdict::BorneOut => format!("borne out: {claim} (all {all} statements of {short} hold; {seconds:.1} s)"),
-        Verdict::NotBorneOut => format!("NOT BORNE OUT: {failed} of {all} statements of {short} do not hold here"),
+        Verdict::BorneOut => {
+            let of = if all == 1 { "its statement holds".to_owned() } else { format!("all {all} statements hold") };
+            format!("borne out: {claim} ({of}; {seconds:.1} s)")
+        }
+        Verdict::NotBorneOut => {
+            format!("NOT BORNE OUT: of the {all} statements of lab {short} {failed} did not hold here")
+        }
         Verdict::Inconclusive => {
             format!("inconclusive: {}", report.inconclusive.as_deref().unwrap_or("the measurement says nothing"))
         }
@@ -174,7 +179,7 @@ impl<W: Write + Send> Narrator for Plain<W> {
                 }
             }
             Told::Step { number, title } => {
-                self.tenths = 0;
+                self.fifths = 0;
                 writeln!(self.out)?;
                 for (i, line) in format::wrapped(&title, WIDTH - 3).into_iter().enumerate() {
                     if i == 0 { writeln!(self.out, "{number}. {line}")? } else { writeln!(self.out, "   {line}")? }
@@ -182,9 +187,9 @@ impl<W: Write + Send> Narrator for Plain<W> {
             }
             Told::Line(voice, words) => self.entry(&format!("   {}", voice.name()), &words)?,
             Told::Progress { what, done, of } => {
-                let tenths = done * 10 / of.max(1);
-                if tenths > self.tenths {
-                    self.tenths = tenths;
+                let fifths = done * 5 / of.max(1);
+                if fifths > self.fifths {
+                    self.fifths = fifths;
                     writeln!(self.out, "   {:<8}{:>9} of {} {what}", "", grouped(done), grouped(of))?;
                 }
             }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::ensure;
 
 use super::{
-    crew::Crew,
+    crew::{Connected, Crew},
     narrator::{Narrator, Told, Voice},
     report::{Check, Fact, Point, Value},
     stage::Stage,
@@ -26,6 +26,8 @@ use crate::model::{
 pub(super) const TIME_LIMIT: Duration = Duration::from_mins(10);
 /// How long the engine and the kernel may take to settle.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two words about how far a step is.
+const TELL: Duration = Duration::from_millis(250);
 /// Between two looks at something that is awaited.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -138,21 +140,33 @@ impl<'a> Session<'a> {
         self.observed(|snapshot| ports(snapshot, from, to)?.left())
     }
 
-    /// Opens all connections at once, and tells how far they are: as observer counts them live, or else the kernel.
+    /// Opens all connections at once, and tells how far they are: as observer counts them live, or else by their clients.
     pub(super) fn connect_at_once(&mut self, at: SocketAddrV4, orders: &[Connect]) -> anyhow::Result<u32> {
         let Self { crew, watcher, narrator, .. } = self;
         let of = orders.iter().map(|order| u64::from(order.most)).sum();
-        let connected = crew.connect_at_once(orders, || {
-            let done = match watcher {
-                Some(watcher) => {
-                    let snapshot = watcher.snapshot(false, TIME_LIMIT)?;
-                    inbound(&snapshot, at).map_or(0, |row| row.states.get(TcpState::Established))
-                }
-                None => Stage::read().established_or_close_wait.map_or(0, |ends| ends / 2),
-            };
-            narrator.tell(Told::Progress { what: "connections", done: u64::from(done).min(of), of })
-        });
-        Ok(connected?.opened)
+        let mut next = Instant::now();
+        let connected = crew.connect_at_once(orders, |opened| {
+            if Instant::now() < next {
+                return Ok(());
+            }
+            next = Instant::now() + TELL;
+            let snapshot = watcher.as_ref().map(|watcher| watcher.snapshot(false, TIME_LIMIT)).transpose()?;
+            let counted = snapshot.as_ref().and_then(|it| Some(inbound(it, at)?.states.get(TcpState::Established)));
+            narrator.tell(Told::Progress { what: "connections", done: counted.unwrap_or(opened).into(), of })
+        })?;
+        Ok(connected.opened)
+    }
+
+    /// Opens connections to be refused at one more than `of`, and tells how far they are.
+    pub(super) fn connect_until_refused(&mut self, connect: Connect, of: u32) -> anyhow::Result<Connected> {
+        let mut sum = Connected::default();
+        while sum.refused.is_none() && sum.opened <= of {
+            let most = (of / 10).max(1).min(of + 1 - sum.opened);
+            let Connected { opened, refused, median_nanos } = self.crew.connect(Connect { most, ..connect })?;
+            sum = Connected { opened: sum.opened + opened, refused, median_nanos };
+            self.narrator.tell(Told::Progress { what: "connections", done: sum.opened.into(), of: of.into() })?;
+        }
+        Ok(sum)
     }
 }
 

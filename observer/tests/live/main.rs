@@ -10,6 +10,7 @@ mod failures;
 mod findings;
 mod headroom;
 mod hostile;
+mod labs;
 mod namespaces;
 mod owners;
 mod ports;

@@ -13,6 +13,7 @@ use observer::{engine::Engine, model::failure::FailureKind};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
+    labs::borne_out,
     refusals::{address, counted, errno, kernel_counter, tcp},
     sockets::skip,
     support::{Pairs, eventually, in_private_netns, observe, wait_until},
@@ -74,6 +75,17 @@ fn a_host_without_files_is_told_with_who_was_refused() {
         assert_eq!((row.key.call, row.key.kind.errno()), (Some("socket"), Some("ENFILE")));
         assert_eq!(row.key.process.unwrap().pid.0, std::process::id());
     });
+}
+
+#[test]
+fn the_lab_of_file_max_is_borne_out_and_restores_the_limit() {
+    if !is_for_us(&the_lab_of_file_max_is_borne_out_and_restores_the_limit) {
+        return;
+    }
+    let read = || fs::read_to_string("/proc/sys/fs/file-max").unwrap();
+    let before = read();
+    borne_out("file-max", None);
+    assert_eq!(read(), before);
 }
 
 /// Connections whose data their servers do not take, until nothing more fits.
