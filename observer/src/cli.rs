@@ -199,10 +199,13 @@ pub struct LabArgs {
     /// Which one.
     #[arg(value_parser = lab::parse)]
     name: Option<&'static Lab>,
+    /// Tell it line by line, without the live screen beside it; so it is where standard output is no terminal.
+    #[arg(long, requires = "name", conflicts_with = "json")]
+    plain: bool,
     /// Print the verdict alone, as one JSON object (schema 1).
     #[arg(long, requires = "name")]
     json: bool,
-    /// Wait for Enter before each step.
+    /// Wait for a key before each step: `n` on the screen, Enter without it.
     #[arg(long, requires = "name", conflicts_with = "json")]
     step: bool,
     /// Hold at most so many connections at a time.
@@ -214,10 +217,14 @@ pub struct LabArgs {
 }
 
 impl LabArgs {
-    fn job(self, engine: Options) -> Job {
-        let Self { name, json, step, scale, record } = self;
+    fn job(self, engine: Options, stdout_is_terminal: bool) -> Job {
+        let Self { name, plain, json, step, scale, record } = self;
         let Some(lab) = name else { return Job::Labs };
-        let form = if json { lab::Form::Json } else { lab::Form::Plain };
+        let form = match (json, plain || !stdout_is_terminal) {
+            (true, _) => lab::Form::Json,
+            (false, true) => lab::Form::Plain,
+            (false, false) => lab::Form::Screen,
+        };
         Job::Lab(Box::new(lab::Options { lab, form, waits: step, scale, record, engine }))
     }
 }
@@ -323,7 +330,7 @@ impl Cli {
             }
             Some(Command::Limits(args)) => Job::Limits(args),
             Some(Command::Check(CheckArgs { warn, crit })) => Job::Check(Thresholds { warn, crit }),
-            Some(Command::Lab(args)) => args.job(options),
+            Some(Command::Lab(args)) => args.job(options, stdout_is_terminal),
             Some(Command::LabWorker { role, parent }) => Job::LabWorker(role, parent),
             Some(Command::Explain { topic }) => Job::Explain(topic),
             Some(Command::Doctor) => Job::Doctor,

@@ -53,7 +53,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Job::Labs => lab::list(&mut io::stdout().lock())?,
         Job::Lab(mut lab) => {
             lab.engine.diagnostics = options.diagnostics;
-            return lab::run(&lab, io::stdout());
+            return lab::run(*lab, look, io::stdout());
         }
         Job::LabWorker(role, parent) => return lab::work(role, parent),
         Job::Explain(topic) => lab::explain::print(topic, &mut io::stdout().lock())?,

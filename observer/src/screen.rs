@@ -39,6 +39,9 @@ pub(crate) trait Source: Send {
     /// Totals and peaks begin anew.
     fn restart_totals(&mut self);
 
+    /// Whoever tells beside the screen goes on; only a lab has such.
+    fn next_step(&mut self) {}
+
     /// Goes to another place or pace; only a recording has such.
     fn step(&mut self, _step: Step) -> anyhow::Result<()> {
         Ok(())
@@ -101,6 +104,7 @@ fn publish_until_unheard(
                 Wish::Connections(asked) => query = asked,
                 Wish::RestartTotals => source.restart_totals(),
                 Wish::Playback(step) => source.step(step)?,
+                Wish::NextStep => source.next_step(),
             }
         }
         let events = source.model().events_total();

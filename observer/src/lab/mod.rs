@@ -5,7 +5,7 @@
 //! - `session`: what a lab works with; `stage`, `link`: the namespace; `crew`, `worker`: the processes in it;
 //!   `watcher`: observer beside it; `table`: the kernel's own list of sockets;
 //! - `needs`: what a lab takes, and the refusal where the host has too little;
-//! - `narrator`, `report`: what is told and what was found; `explain`: the theory with this host's numbers.
+//! - `narrator`, `report`: what is told and what was found; `beside`: both beside the live screen; `explain`: the theory with this host's numbers.
 //!
 //! **Invariant**: nothing outside of the namespace is changed, and it has neither a name nor a mount: whatever ends this
 //! process ends its workers and with them the namespace. (`file-max` is the exception, and runs only where that is asked
@@ -13,6 +13,7 @@
 
 mod accept;
 mod backlog;
+mod beside;
 mod client_ceiling;
 mod cliff;
 mod crew;
@@ -56,6 +57,7 @@ use self::{
 use crate::{
     engine,
     model::{units::grouped, wall::WallKind},
+    tui,
 };
 
 /// A claim, and the experiment that tests it.
@@ -134,6 +136,8 @@ pub enum Form {
     Plain,
     /// A script, by the verdict alone.
     Json,
+    /// A person, beside the live screen.
+    Screen,
 }
 
 /// Prints the labs, one line each.
@@ -146,8 +150,14 @@ pub fn list(out: &mut impl Write) -> anyhow::Result<()> {
 }
 
 /// Runs a lab; its verdict becomes the exit status.
-pub fn run(options: &Options, out: impl Write + Send) -> anyhow::Result<ExitCode> {
-    let (stage, scale, needs) = prepare(options)?;
+pub fn run(options: Options, look: tui::Options, out: impl Write + Send) -> anyhow::Result<ExitCode> {
+    if options.form == Form::Screen {
+        beside::require_size(options.lab)?;
+    }
+    let (stage, scale, needs) = prepare(&options)?;
+    if options.form == Form::Screen && stage.may_use_bpf {
+        return beside::run(options, scale, needs, look);
+    }
     let (watcher, engine) = if stage.may_use_bpf {
         let (watcher, watch) = watcher::start(options.engine, options.record.as_ref())?;
         (Some(watcher), Some(watch.run()?))
@@ -159,10 +169,11 @@ pub fn run(options: &Options, out: impl Write + Send) -> anyhow::Result<ExitCode
         (None, None)
     };
     let mut narrator: Box<dyn Narrator + '_> = match options.form {
-        Form::Plain => Box::new(Plain::new(out)),
+        // Without the right to look there is nothing to be shown but the words.
+        Form::Plain | Form::Screen => Box::new(Plain::new(out, options.waits)),
         Form::Json => Box::new(Json(out)),
     };
-    let conducted = conduct(options, scale, needs, watcher, narrator.as_mut());
+    let conducted = conduct(&options, scale, needs, watcher, narrator.as_mut());
     // The engine ended because the lab did, or its own error says more than the lab's.
     if let Some(engine) = engine {
         engine.join().map_err(|_| anyhow!("the engine panicked: please report this"))??;
@@ -208,7 +219,7 @@ fn conduct(
             .to_owned()
     });
     narrator.tell(Told::Opening { lab, uses: uses.sentence(), note })?;
-    let mut session = Session::new(scale, watcher, narrator, options.waits);
+    let mut session = Session::new(scale, watcher, narrator);
     (lab.run)(&mut session)?;
     let Session { crew, checks, facts, curve, inconclusive, .. } = session;
     let verdict = report::verdict(&checks, inconclusive.as_deref());

@@ -6,7 +6,10 @@ use super::{
     Lab,
     report::{Check, Point, Relation, Report, Value, Verdict},
 };
-use crate::{model::units::grouped, tui::format};
+use crate::{
+    model::{narration::Voice, units::grouped},
+    tui::format,
+};
 
 /// A piece of narration.
 #[derive(Clone, Debug)]
@@ -25,34 +28,12 @@ pub(crate) enum Told {
     Verdict(Box<Report>),
 }
 
-/// Whose words these are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Voice {
-    /// The rule.
-    Theory,
-    /// What the kernel did.
-    Kernel,
-    /// What observer counted or foretold.
-    Observer,
-}
-
-impl Voice {
-    /// A word for it.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Theory => "theory",
-            Self::Kernel => "kernel",
-            Self::Observer => "observer",
-        }
-    }
-}
-
 /// Tells a person, or nobody.
 pub(crate) trait Narrator: Send {
     /// Passes on a piece of narration.
     fn tell(&mut self, told: Told) -> anyhow::Result<()>;
 
-    /// Waits until the person wants the next step.
+    /// Called before each step: waits until the person wants it, if the person is to be asked.
     fn wait(&mut self) -> anyhow::Result<()>;
 }
 
@@ -66,11 +47,13 @@ pub(crate) struct Plain<W> {
     out: W,
     /// Fifths of the current step that were told.
     fifths: u64,
+    /// Asks before each step.
+    waits: bool,
 }
 
 impl<W: Write> Plain<W> {
-    pub(crate) const fn new(out: W) -> Self {
-        Self { out, fifths: 0 }
+    pub(crate) const fn new(out: W, waits: bool) -> Self {
+        Self { out, fifths: 0, waits }
     }
 
     fn entry(&mut self, label: &str, words: &str) -> io::Result<()> {
@@ -209,6 +192,9 @@ impl<W: Write + Send> Narrator for Plain<W> {
     }
 
     fn wait(&mut self) -> anyhow::Result<()> {
+        if !self.waits {
+            return Ok(());
+        }
         writeln!(self.out, "\n-- Enter: the next step --")?;
         self.out.flush()?;
         io::stdin().lock().read_line(&mut String::new())?;

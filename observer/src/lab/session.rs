@@ -10,7 +10,7 @@ use anyhow::ensure;
 
 use super::{
     crew::{Connected, Crew},
-    narrator::{Narrator, Told, Voice},
+    narrator::{Narrator, Told},
     report::{Check, Fact, Point, Value},
     stage::Stage,
     watcher::Watcher,
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::model::{
     headroom::PortUse,
+    narration::Voice,
     snapshot::{Direction, EndpointRow, Snapshot},
     units::TcpState,
 };
@@ -44,13 +45,11 @@ pub(super) struct Session<'a> {
     pub(super) inconclusive: Option<String>,
     watcher: Option<Watcher>,
     narrator: &'a mut dyn Narrator,
-    waits: bool,
     steps: u32,
 }
 
 impl<'a> Session<'a> {
-    /// `waits`: for the person before each step.
-    pub(super) fn new(scale: u32, watcher: Option<Watcher>, narrator: &'a mut dyn Narrator, waits: bool) -> Self {
+    pub(super) fn new(scale: u32, watcher: Option<Watcher>, narrator: &'a mut dyn Narrator) -> Self {
         Self {
             scale,
             crew: Crew::new(Instant::now() + TIME_LIMIT),
@@ -60,16 +59,13 @@ impl<'a> Session<'a> {
             inconclusive: None,
             watcher,
             narrator,
-            waits,
             steps: 0,
         }
     }
 
     /// Tells what is about to happen.
     pub(super) fn step(&mut self, title: impl Into<String>) -> anyhow::Result<()> {
-        if self.waits {
-            self.narrator.wait()?;
-        }
+        self.narrator.wait()?;
         self.steps += 1;
         self.tell(Told::Step { number: self.steps, title: title.into() })
     }

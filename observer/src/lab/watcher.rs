@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     path::PathBuf,
-    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -12,7 +15,7 @@ use anyhow::{Context as _, anyhow};
 
 use crate::{
     engine::{Engine, Options, POLL, Watched},
-    model::{Model, snapshot::Snapshot},
+    model::{Model, narration::Narration, snapshot::Snapshot},
     screen::Source,
 };
 
@@ -31,6 +34,8 @@ pub(super) struct Watch {
     engine: Option<Engine>,
     questions: Receiver<Question>,
     is_over: bool,
+    /// What is told beside a screen, and how it is asked to go on.
+    beside: Option<(Arc<Mutex<Narration>>, Sender<()>)>,
 }
 
 /// Starts an engine for the namespace that the process is in, which records to `file` if there is one.
@@ -43,7 +48,7 @@ pub(super) fn start(options: Options, file: Option<&PathBuf>) -> anyhow::Result<
         })?,
     };
     let (ask, questions) = mpsc::channel();
-    Ok((Watcher(ask), Watch { engine: Some(engine), questions, is_over: false }))
+    Ok((Watcher(ask), Watch { engine: Some(engine), questions, is_over: false, beside: None }))
 }
 
 impl Watcher {
@@ -60,6 +65,11 @@ impl Watcher {
 }
 
 impl Watch {
+    /// Shows narration beside the snapshots; `next` is told when the person wants the next step.
+    pub(super) fn tell_beside(&mut self, narration: Arc<Mutex<Narration>>, next: Sender<()>) {
+        self.beside = Some((narration, next));
+    }
+
     /// Runs on a thread of its own until the lab lets go of its end; then completes the recording.
     pub(super) fn run(mut self) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
         thread::Builder::new()
@@ -83,6 +93,7 @@ impl Watch {
     }
 }
 
+/// The recording is completed also where a screen ends.
 impl Drop for Watch {
     fn drop(&mut self) {
         if let Some(engine) = self.engine.take()
@@ -116,7 +127,23 @@ impl Source for Watch {
 
     fn snapshot(&mut self, destinations: usize) -> Snapshot {
         #[expect(clippy::expect_used, reason = "the engine is taken only when this ends")]
-        self.engine.as_mut().expect("an engine").snapshot(destinations)
+        let mut snapshot = self.engine.as_mut().expect("an engine").snapshot(destinations);
+        let told = self.beside.as_ref().map(|(narration, _)| narration);
+        snapshot.narration = told.map(|told| Arc::new(told.lock().unwrap_or_else(PoisonError::into_inner).clone()));
+        snapshot
+    }
+
+    fn next_step(&mut self) {
+        if let Some((_, next)) = &self.beside {
+            // The lab may be over.
+            let _ = next.send(());
+        }
+    }
+
+    fn restart_totals(&mut self) {
+        if let Some(engine) = &mut self.engine {
+            Source::restart_totals(engine);
+        }
     }
 
     fn model(&self) -> &Model {

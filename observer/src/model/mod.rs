@@ -19,6 +19,7 @@ mod holders;
 mod listener;
 mod minis;
 pub mod namespace;
+pub mod narration;
 mod owner;
 mod ports;
 pub mod query;

@@ -63,6 +63,7 @@ impl Model {
             processes: self.process_rows(),
             connections: None,
             playback: None,
+            narration: None,
             failures: self.failure_rows(),
             failures_total: self.failures.total(),
         }

@@ -13,6 +13,7 @@ use super::{
     finding::Finding,
     headroom::PortUse,
     history::History,
+    narration::Narration,
     query::Connections,
     trust::Trust,
     units::{NetnsId, PortRange, Process, StateCounts},
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub connections: Option<Connections>,
     /// Where the replay stands, if this is one.
     pub playback: Option<Playback>,
+    /// What a lab tells, if one is run.
+    pub narration: Option<Arc<Narration>>,
     /// What can run out, the most urgent first.
     pub walls: Vec<Wall>,
     /// What is likely to be wrong, and what to do about it.

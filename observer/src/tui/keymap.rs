@@ -121,6 +121,7 @@ pub(crate) const KEYMAP: &[Binding] = &[
     binding(&[key(KeyCode::Right)], Message::Playback(Step::Ahead), "Replay: ten seconds ahead.", None),
     binding(&[char('[')], Message::Playback(Step::Slower), "Replay: half as fast.", None),
     binding(&[char(']')], Message::Playback(Step::Faster), "Replay: twice as fast.", None),
+    binding(&[char('n')], Message::NextStep, "In a lab: the next step.", None),
     binding(&[ctrl('l')], Message::Redraw, "Draw the screen again.", None),
     binding(&[ctrl('z')], Message::Suspend, "Suspend; `fg` in the shell comes back.", None),
 ];

@@ -41,6 +41,8 @@ pub(crate) enum Message {
     },
     /// Only a replay does anything about it.
     Playback(Step),
+    /// Only a lab does anything about it.
+    NextStep,
     /// The terminal has this size now.
     Resize {
         width: u16,
@@ -104,6 +106,8 @@ pub enum Wish {
     RestartTotals,
     /// Another place or another pace in the recording.
     Playback(Step),
+    /// The next step of the lab.
+    NextStep,
 }
 
 /// A step within a replay.

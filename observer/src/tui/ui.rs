@@ -10,7 +10,7 @@ use super::{
     prompt::Prompt,
     screen::{Screen, Screens},
     view,
-    widget::{help, trust},
+    widget::{help, narration, trust},
 };
 use crate::model::{
     query::{Of, Query},
@@ -59,7 +59,8 @@ impl Ui {
     /// Where things stand while this is shown.
     pub(crate) fn areas(&self, data: &Snapshot) -> Areas {
         let has_alarm = trust::alarm(data).is_some();
-        Areas::of(layout::usable(self.area), has_alarm, !data.findings.is_empty(), self.screens.shown)
+        let (area, _) = narration::split(self.area, data.narration.as_deref());
+        Areas::of(layout::usable(area), has_alarm, !data.findings.is_empty(), self.screens.shown)
     }
 
     /// Lets the screen that is shown deal with it.
@@ -86,7 +87,8 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         // What is counted on while the picture is held is the recording: it is the one to be stopped.
         Message::TogglePause if latest.playback.is_some() => return Effect::Ask(Wish::Playback(Step::Stop)),
         Message::Playback(step) if latest.playback.is_some() => return Effect::Ask(Wish::Playback(step)),
-        Message::Playback(_) => {}
+        Message::NextStep if latest.narration.is_some() => return Effect::Ask(Wish::NextStep),
+        Message::Playback(_) | Message::NextStep => {}
         Message::RestartTotals => return Effect::Ask(Wish::RestartTotals),
         Message::ToggleMouse => {
             ui.mouse = !ui.mouse;

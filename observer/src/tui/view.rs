@@ -18,7 +18,7 @@ use super::{
     theme::{Theme, ThemeName},
     ui::Ui,
     widget::{
-        explain, header, headroom, help,
+        explain, header, headroom, help, narration,
         parts::{self, Part},
         trust, walls,
     },
@@ -34,6 +34,10 @@ const MOMENT: Duration = Duration::from_mins(1);
 
 /// Draws `ui`; `latest` is the newest snapshot, shown or not.
 pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let (area, told) = narration::split(area, latest.narration.as_deref());
+    if let Some((narration, told)) = latest.narration.as_deref().zip(told) {
+        narration::view(narration, theme, told, buf);
+    }
     if layout::is_too_small(area) {
         return too_small(theme, area, buf);
     }

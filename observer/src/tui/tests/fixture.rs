@@ -153,6 +153,7 @@ pub(super) fn empty() -> Snapshot {
         processes: Vec::new(),
         connections: None,
         playback: None,
+        narration: None,
         failures: Vec::new(),
         failures_total: 0,
     }

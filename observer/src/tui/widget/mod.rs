@@ -5,6 +5,7 @@ pub(crate) mod gauge;
 pub(crate) mod header;
 pub(crate) mod headroom;
 pub(crate) mod help;
+pub(crate) mod narration;
 pub(crate) mod parts;
 pub(crate) mod sparkline;
 pub(crate) mod trust;

@@ -1,0 +1,97 @@
+//! What a lab tells, beside the screen on a wide terminal and below it on others.
+
+use ratatui::{
+    buffer::Buffer,
+    layout::{Constraint, Layout, Rect},
+    style::Style,
+    text::{Line, Span},
+    widgets::{Block, Widget},
+};
+
+use crate::{
+    model::narration::{Narration, Told, Voice},
+    tui::{
+        format,
+        layout::{MIN_HEIGHT, MIN_WIDTH},
+        theme::Theme,
+    },
+};
+
+/// From here on it stands beside the screen, which keeps what it shows at 80 columns.
+const BESIDE_FROM: u16 = 140;
+const BESIDE: u16 = 60;
+/// Columns of the word before each paragraph.
+const LABEL: usize = 9;
+
+/// The least height of a terminal that has room for both.
+pub(crate) const LEAST_HEIGHT: u16 = MIN_HEIGHT + 6;
+
+/// The parts of a terminal: the screen, and the narration if there is one.
+pub(crate) fn split(area: Rect, narration: Option<&Narration>) -> (Rect, Option<Rect>) {
+    if narration.is_none() {
+        return (area, None);
+    }
+    let (screen, told) = if area.width >= BESIDE_FROM {
+        let [screen, told] = Layout::horizontal([Constraint::Min(MIN_WIDTH), Constraint::Length(BESIDE)]).areas(area);
+        (screen, told)
+    } else {
+        let height = area.height.saturating_sub(MIN_HEIGHT).min(area.height / 2);
+        let [screen, told] = Layout::vertical([Constraint::Fill(1), Constraint::Length(height)]).areas(area);
+        (screen, told)
+    };
+    (screen, Some(told))
+}
+
+/// A box with the newest words at its end; what does not fit is cut at its beginning.
+pub(crate) fn view(narration: &Narration, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let hint = match narration {
+        Narration { is_over: true, .. } => " q quits ",
+        Narration { is_waiting: true, .. } => " n: next step ",
+        _ => "",
+    };
+    Block::bordered()
+        .border_style(theme.dim)
+        .title(Line::styled(format!(" lab {} ", narration.title), theme.title))
+        .title(Line::styled(hint, theme.badge).right_aligned())
+        .render(area, buf);
+    let inner = Rect {
+        x: area.x + 2,
+        y: area.y + 1,
+        width: area.width.saturating_sub(4),
+        height: area.height.saturating_sub(2),
+    };
+    let mut lines: Vec<Line> =
+        narration.lines.iter().flat_map(|told| paragraph(told, inner.width.into(), theme)).collect();
+    if let Some((done, of)) = narration.progress {
+        let text = format!("{:LABEL$}{} of {}", "", format::count(done), format::count(of));
+        lines.push(Line::styled(text, theme.strong));
+    }
+    let cut = lines.len().saturating_sub(inner.height.into());
+    for (line, row) in lines.into_iter().skip(cut).zip(inner.rows()) {
+        line.render(row, buf);
+    }
+}
+
+fn paragraph<'a>(told: &Told, width: usize, theme: &Theme) -> Vec<Line<'a>> {
+    let (style, label): (Style, _) = match told.voice {
+        Voice::Step => (theme.strong, 0),
+        Voice::Opening => (Style::new(), 0),
+        Voice::Drawing => return vec![Line::raw(told.text.clone())],
+        Voice::Good => (theme.calm, 0),
+        Voice::Bad => (theme.critical, 0),
+        Voice::Theory | Voice::Kernel | Voice::Observer => (Style::new(), LABEL),
+    };
+    let text = format::printable(&told.text);
+    let mut lines: Vec<Line> = Vec::new();
+    if told.voice == Voice::Step {
+        lines.push(Line::default());
+    }
+    for (i, part) in format::wrapped(&text, width.saturating_sub(label).max(1)).into_iter().enumerate() {
+        let name = if i == 0 { told.voice.name() } else { "" };
+        lines.push(Line::from(vec![
+            Span::styled(if label == 0 { String::new() } else { format!("{name:<label$}") }, theme.title),
+            Span::styled(part, style),
+        ]));
+    }
+    lines
+}
