@@ -4,7 +4,7 @@ use std::io::Write;
 
 use rustix::process::{Resource, getrlimit};
 
-use super::{LABS, Lab};
+use super::{LABS, Lab, name, names};
 use crate::{
     host::{addresses, files, memory, netns},
     model::{
@@ -16,8 +16,10 @@ use crate::{
 
 /// Columns of a line.
 const WIDTH: usize = 80;
-/// Columns of the number before what it is.
-const NUMBER: usize = 15;
+/// Columns of the word before an entry.
+const LABEL: usize = 12;
+/// Columns of the number before what it is, beneath these.
+const NUMBER: usize = 24;
 
 /// What can be explained.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +31,7 @@ pub enum Topic {
 }
 
 impl Topic {
+    /// A lab and its wall may have the same name: the lab comes first, and tells of both.
     fn all() -> impl Iterator<Item = Self> {
         LABS.into_iter().map(Self::Lab).chain(WallKind::ALL.map(|kind| Self::Wall(About::of(kind))))
     }
@@ -58,26 +61,15 @@ pub fn print(topic: Option<Topic>, out: &mut impl Write) -> anyhow::Result<()> {
                 writeln!(out)?;
                 paragraph(out, words)?;
             }
-            writeln!(out, "\nOn this host, in this network namespace:")?;
-            for (number, what) in lab.walls.iter().flat_map(|kind| numbers(*kind)) {
-                entry(out, &number, &what)?;
+            for kind in lab.walls {
+                writeln!(out)?;
+                wall(About::of(*kind), out)?;
             }
             writeln!(out, "\nSee it happen: observer lab {}", lab.name)?;
             Ok(())
         }
         Some(Topic::Wall(about)) => {
-            writeln!(out, "{}", about.name)?;
-            for (label, words) in
-                [("from", about.source), ("when full", about.refusal), ("raise", about.remedy), ("risk", about.risk)]
-            {
-                for (i, line) in format::wrapped(words, WIDTH - 12).into_iter().enumerate() {
-                    writeln!(out, "{:<12}{line}", if i == 0 { label } else { "" })?;
-                }
-            }
-            writeln!(out, "\nOn this host, in this network namespace:")?;
-            for (number, what) in numbers(about.kind) {
-                entry(out, &number, &what)?;
-            }
+            wall(about, out)?;
             let labs = LABS.into_iter().filter(|lab| lab.walls.contains(&about.kind)).map(|lab| lab.name);
             let labs = labs.collect::<Vec<_>>().join(", ");
             writeln!(out, "\nLabs that meet it: {}", if labs.is_empty() { "none" } else { &labs })?;
@@ -86,14 +78,27 @@ pub fn print(topic: Option<Topic>, out: &mut impl Write) -> anyhow::Result<()> {
     }
 }
 
+/// Where a wall comes from, how to raise it, and this host's numbers.
+fn wall(about: &About, out: &mut impl Write) -> std::io::Result<()> {
+    writeln!(out, "The wall: {}", about.name)?;
+    for (label, words) in
+        [("from", about.source), ("when full", about.refusal), ("raise", about.remedy), ("risk", about.risk)]
+    {
+        for (i, line) in format::wrapped(words, WIDTH - LABEL).into_iter().enumerate() {
+            writeln!(out, "{:<LABEL$}{line}", if i == 0 { label } else { "" })?;
+        }
+    }
+    numbers(about.kind).iter().try_for_each(|(number, what)| entry(out, number, what))
+}
+
 fn list(out: &mut impl Write) -> anyhow::Result<()> {
     writeln!(out, "Labs: each puts one claim to the test.")?;
-    for lab in LABS {
-        writeln!(out, "  {:<15} {}", lab.name, lab.claim)?;
-    }
+    names(out)?;
     writeln!(out, "\nWalls: what can run out.")?;
-    for about in WallKind::ALL.map(About::of) {
-        writeln!(out, "  {:<15} {} ({})", Topic::Wall(about).name(), about.name, about.source)?;
+    // The lab of the same name tells of the wall, too.
+    for topic in Topic::all().filter(|topic| Lab::named(&topic.name()).is_none()) {
+        let Topic::Wall(about) = topic else { continue };
+        name(&topic.name(), about.source, out)?;
     }
     writeln!(out, "\nobserver explain TOPIC tells its theory with this host's numbers.")?;
     Ok(())
@@ -104,8 +109,8 @@ fn paragraph(out: &mut impl Write, words: &str) -> std::io::Result<()> {
 }
 
 fn entry(out: &mut impl Write, number: &str, what: &str) -> std::io::Result<()> {
-    for (i, line) in format::wrapped(what, WIDTH - NUMBER - 4).into_iter().enumerate() {
-        writeln!(out, "  {:>NUMBER$}  {line}", if i == 0 { number } else { "" })?;
+    for (i, line) in format::wrapped(what, WIDTH - NUMBER - 2).into_iter().enumerate() {
+        writeln!(out, "{:>NUMBER$}  {line}", if i == 0 { number } else { "" })?;
     }
     Ok(())
 }

@@ -57,7 +57,7 @@ use self::{
 use crate::{
     engine,
     model::{units::grouped, wall::WallKind},
-    tui,
+    tui::{self, format},
 };
 
 /// A claim, and the experiment that tests it.
@@ -140,12 +140,23 @@ pub enum Form {
     Screen,
 }
 
-/// Prints the labs, one line each.
+/// Prints the labs.
 pub fn list(out: &mut impl Write) -> anyhow::Result<()> {
-    for lab in LABS {
-        writeln!(out, "{:<15} {}", lab.name, lab.claim)?;
-    }
+    names(out)?;
     writeln!(out, "\nobserver lab NAME runs one, observer explain NAME tells its theory with this host's numbers.")?;
+    Ok(())
+}
+
+fn names(out: &mut impl Write) -> io::Result<()> {
+    LABS.into_iter().try_for_each(|lab| name(lab.name, lab.claim, out))
+}
+
+/// A name, and beside it what it stands for, in 80 columns.
+fn name(name: &str, words: &str, out: &mut impl Write) -> io::Result<()> {
+    const NAME: usize = 16;
+    for (i, line) in format::wrapped(words, 80 - NAME).into_iter().enumerate() {
+        writeln!(out, "{:<NAME$}{line}", if i == 0 { name } else { "" })?;
+    }
     Ok(())
 }
 

@@ -109,19 +109,29 @@ impl<'a> Session<'a> {
     pub(super) fn observed<T>(&self, wanted: impl Fn(&Snapshot) -> Option<T>) -> anyhow::Result<Option<T>> {
         let Some(watcher) = &self.watcher else { return Ok(None) };
         let (reading, deadline) = (Stage::read(), Instant::now() + PATIENCE);
-        loop {
-            let snapshot = watcher.snapshot(true, TIME_LIMIT)?;
-            // Sysctls are read every second: one that the lab has just set may not be known yet.
-            let knows_sysctls = snapshot
+        // Sysctls are read every second: one that the lab has just set may not be known yet.
+        let knows_sysctls = |snapshot: &Snapshot| {
+            snapshot
                 .namespaces
                 .iter()
-                .any(|row| (row.port_range, row.tcp_tw_reuse) == (reading.port_range, reading.tcp_tw_reuse));
-            let is_settled = knows_sysctls && !snapshot.trust.is_unhealed();
-            if let Some(found) = wanted(&snapshot).filter(|_| is_settled) {
+                .any(|row| (row.port_range, row.tcp_tw_reuse) == (reading.port_range, reading.tcp_tw_reuse))
+        };
+        let mut scanned = false;
+        loop {
+            let snapshot = watcher.snapshot(scanned, TIME_LIMIT)?;
+            if scanned
+                && knows_sysctls(&snapshot)
+                && !snapshot.trust.is_unhealed()
+                && let Some(found) = wanted(&snapshot)
+            {
                 return Ok(Some(found));
             }
             ensure!(Instant::now() < deadline, "observer did not find what it was asked for");
-            thread::sleep(LOOK);
+            if !scanned && knows_sysctls(&snapshot) {
+                scanned = true;
+            } else {
+                thread::sleep(LOOK);
+            }
         }
     }
 
