@@ -232,7 +232,10 @@ fn conduct(
     narrator.tell(Told::Opening { lab, uses: uses.sentence(), note })?;
     let mut session = Session::new(scale, watcher, narrator);
     (lab.run)(&mut session)?;
+    let took_seconds = began.elapsed().as_secs_f64();
     let Session { crew, checks, facts, curve, inconclusive, .. } = session;
+    // The last step is to be read, too.
+    narrator.wait()?;
     let verdict = report::verdict(&checks, inconclusive.as_deref());
     let report = Report {
         schema: 1,
@@ -246,7 +249,7 @@ fn conduct(
         checks,
         facts,
         curve,
-        took_seconds: began.elapsed().as_secs_f64(),
+        took_seconds,
     };
     narrator.tell(Told::Verdict(Box::new(report)))?;
     Ok((verdict, crew))

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod fixture;
+mod narration;
 mod numbers;
 mod screens;
 mod styles;
