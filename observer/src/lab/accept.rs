@@ -7,9 +7,9 @@ use rustc_hash::FxHashSet;
 use super::{
     Lab, Scale, anywhere,
     needs::Needs,
-    report::{Check, outcome},
+    report::{Check, outcome, refusal},
     session::{Session, inbound, value},
-    stage::{LOCALHOST, Stage},
+    stage::{self, LOCALHOST},
     table,
     worker::order::{Bind, Connect},
 };
@@ -36,9 +36,9 @@ pub(super) static LAB: Lab = Lab {
 };
 
 fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
-    let range = Stage::narrow_range(session.scale)?;
+    let range = stage::narrow_range(session.scale)?;
     let ports = range.size();
-    let at = SocketAddrV4::new(LOCALHOST, Stage::server_ports(1)?[0]);
+    let at = SocketAddrV4::new(LOCALHOST, stage::server_ports(1)?[0]);
     let all = Connect { to: at, most: ports, bind: Bind::Nothing };
 
     session.step(format!(
@@ -49,7 +49,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     ))?;
     session
         .theory("If accept() took a port of this range, server and clients would have to share them: half for each.")?;
-    let listener = Stage::listen(at)?;
+    let listener = stage::listen_long(at)?;
     session.crew.serve(&listener, ports)?;
 
     session.step(format!("Clients connect {} times: once for each port of the range.", grouped(ports.into())))?;
@@ -97,15 +97,4 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     let foretold = left.map(|left| if left == 0 { "EADDRNOTAVAIL" } else { "works" }.into());
     session.check(Check::equal("one more connect()", "EADDRNOTAVAIL", foretold, outcome(one_more.errno())));
     Ok(())
-}
-
-/// What a call came to, in words.
-pub(super) fn refusal(errno: Option<i32>) -> String {
-    match errno {
-        None => "it works".to_owned(),
-        Some(libc::EADDRNOTAVAIL) => "EADDRNOTAVAIL (\"cannot assign requested address\")".to_owned(),
-        Some(libc::EADDRINUSE) => "EADDRINUSE (\"address already in use\")".to_owned(),
-        Some(libc::EMFILE) => "EMFILE (\"too many open files\")".to_owned(),
-        Some(errno) => super::report::errno_name(errno),
-    }
 }

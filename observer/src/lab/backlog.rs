@@ -9,11 +9,11 @@ use std::{
 use socket2::{Domain, Socket, Type};
 
 use super::{
-    Lab, Scale, anywhere, fd_limit,
+    Lab, Scale, anywhere,
     needs::Needs,
     report::Check,
-    session::{Session, value, wait_until},
-    stage::{LOCALHOST, Stage, listen},
+    session::{Session, queue, value, wait_until},
+    stage::{self, LOCALHOST, listen},
     table,
 };
 use crate::model::{
@@ -47,8 +47,8 @@ pub(super) static LAB: Lab = Lab {
 
 fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     let clients = session.scale;
-    let at = SocketAddrV4::new(LOCALHOST, Stage::server_ports(1)?[0]);
-    let limit = Stage::read().somaxconn.unwrap_or(BACKLOG).min(BACKLOG);
+    let at = SocketAddrV4::new(LOCALHOST, stage::server_ports(1)?[0]);
+    let limit = stage::read().somaxconn.unwrap_or(BACKLOG).min(BACKLOG);
     let (queued, waiting) = (limit + 1, clients - limit - 1);
 
     session.step(format!("A server calls listen() on {at} with a backlog of {BACKLOG}, and then never accept()."))?;
@@ -60,7 +60,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     session.theory(format!(
         "{queued} will believe to be connected, {waiting} will wait in SYN_SENT. None gets an error."
     ))?;
-    let (overflows, drops) = (Stage::counter("ListenOverflows")?, Stage::counter("ListenDrops")?);
+    let (overflows, drops) = (stage::counter("ListenOverflows")?, stage::counter("ListenDrops")?);
     let sockets = (0..clients).map(|_| start_connect(at)).collect::<Result<Vec<_>, _>>()?;
     wait_until("the SYNs of all clients", || {
         Ok(states(at)?[1] == u64::from(waiting) || states(at)?[0] == u64::from(queued))
@@ -80,12 +80,12 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     session.theory("Who is in the queue can send already. Who is not was dropped without a word.")?;
     let mut silent: Vec<&Socket> = sockets.iter().collect();
     let can_send = u32::try_from(say_hello(&mut silent)?)?;
-    let (overflows, drops) = (Stage::counter("ListenOverflows")? - overflows, Stage::counter("ListenDrops")? - drops);
+    let (overflows, drops) = (stage::counter("ListenOverflows")? - overflows, stage::counter("ListenDrops")? - drops);
     session.kernel(format!(
         "{can_send} clients have sent data that no program will read for now. SYNs thrown away so far: {drops} \
          (ListenOverflows {overflows})."
     ))?;
-    let in_queue = session.observed(|it| fd_limit::queue(it, at))?;
+    let in_queue = session.observed(|it| queue(it, at))?;
     if let Some(in_queue) = in_queue {
         session.observer(format!("the accept queue of {at} has {in_queue} of {queued}: full."))?;
     }

@@ -3,11 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use super::{
-    Lab, Scale, accept, anywhere,
+    Lab, Scale, anywhere,
     needs::Needs,
-    report::{Check, outcome},
+    report::{Check, outcome, refusal},
     session::{Session, value},
-    stage::{LOCALHOST, Stage},
+    stage::{self, LOCALHOST},
     worker::order::{Bind, Connect},
 };
 use crate::model::{units::grouped, wall::WallKind};
@@ -32,11 +32,11 @@ pub(super) static LAB: Lab = Lab {
 };
 
 fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
-    let before = Stage::range()?;
-    let range = Stage::narrow_range(session.scale)?;
-    let reserved = Stage::read().reserved.iter().map(|ports| ports.size()).sum::<u32>();
+    let before = stage::range()?;
+    let range = stage::narrow_range(session.scale)?;
+    let reserved = stage::read().reserved.iter().map(|ports| ports.size()).sum::<u32>();
     let ports = range.size() - reserved;
-    let [first, second] = [0, 1].map(|i| Stage::server_ports(2).map(|ports| SocketAddrV4::new(LOCALHOST, ports[i])));
+    let [first, second] = [0, 1].map(|i| stage::server_ports(2).map(|ports| SocketAddrV4::new(LOCALHOST, ports[i])));
     let (first, second) = (first?, second?);
     let other_source = Ipv4Addr::new(127, 0, 0, 2);
 
@@ -53,7 +53,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
         range.high,
         grouped(ports.into())
     ))?;
-    let listeners = [Stage::listen(first)?, Stage::listen(second)?];
+    let listeners = [stage::listen_long(first)?, stage::listen_long(second)?];
     session.crew.serve(&listeners[0], 2 * ports)?;
     session.crew.serve(&listeners[1], ports)?;
     let one = session.crew.connect(Connect { to: first, most: 1, bind: Bind::Nothing })?.opened;
@@ -67,7 +67,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     session.kernel(format!(
         "{} connections, then connect(): {}.",
         grouped((one + rest.opened).into()),
-        accept::refusal(rest.errno())
+        refusal(rest.errno())
     ))?;
     session.check(Check::equal(
         "connections to the first destination",
@@ -97,11 +97,7 @@ fn again(session: &mut Session<'_>, what: &str, connect: Connect, from: Ipv4Addr
         session.observer(format!("After one connection, {} more will succeed.", grouped(left.into())))?;
     }
     let rest = session.connect_until_refused(connect, ports)?;
-    session.kernel(format!(
-        "{} connections, then {}.",
-        grouped((one + rest.opened).into()),
-        accept::refusal(rest.errno())
-    ))?;
+    session.kernel(format!("{} connections, then {}.", grouped((one + rest.opened).into()), refusal(rest.errno())))?;
     session.check(Check::equal(
         format!("connections {what}"),
         ports,

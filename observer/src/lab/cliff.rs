@@ -7,7 +7,7 @@ use super::{
     needs::Needs,
     report::{Check, Point},
     session::Session,
-    stage::{LOCALHOST, Stage},
+    stage::{self, LOCALHOST},
     worker::order::{Bind, Connect},
 };
 use crate::model::{units::grouped, wall::WallKind};
@@ -38,10 +38,10 @@ pub(super) static LAB: Lab = Lab {
 };
 
 fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
-    let range = Stage::narrow_range(session.scale)?;
+    let range = stage::narrow_range(session.scale)?;
     let ports = range.size();
-    let at = SocketAddrV4::new(LOCALHOST, Stage::server_ports(1)?[0]);
-    let listener = Stage::listen(at)?;
+    let at = SocketAddrV4::new(LOCALHOST, stage::server_ports(1)?[0]);
+    let listener = stage::listen_long(at)?;
     session.crew.serve(&listener, ports)?;
 
     session.step(format!(

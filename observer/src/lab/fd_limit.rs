@@ -3,11 +3,11 @@
 use std::net::SocketAddrV4;
 
 use super::{
-    Lab, Scale, accept, anywhere,
+    Lab, Scale, anywhere,
     needs::Needs,
-    report::{Check, outcome},
-    session::{Session, value},
-    stage::{LOCALHOST, Stage},
+    report::{Check, outcome, refusal},
+    session::{Session, queue, value},
+    stage::{self, LOCALHOST},
     table,
     worker::{
         Role,
@@ -41,8 +41,8 @@ pub(super) static LAB: Lab = Lab {
 
 fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     let limit = session.scale;
-    let at = SocketAddrV4::new(LOCALHOST, Stage::server_ports(1)?[0]);
-    let listener = Stage::listen(at)?;
+    let at = SocketAddrV4::new(LOCALHOST, stage::server_ports(1)?[0]);
+    let listener = stage::listen_long(at)?;
     session.crew.serve(&listener, 4 * limit)?;
 
     session.step(format!("A client process whose limit is {limit} descriptors connects as often as it can."))?;
@@ -51,7 +51,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     session
         .theory(format!("It has {open} descriptors open already: {limit} - {open} = {} connections.", limit - open))?;
     let clients = session.crew.connect(Connect { to: at, most: 2 * limit, bind: Bind::Nothing })?;
-    session.kernel(format!("{} connections, then socket(): {}.", clients.opened, accept::refusal(clients.errno())))?;
+    session.kernel(format!("{} connections, then socket(): {}.", clients.opened, refusal(clients.errno())))?;
     let full = session.observed(|it| full_wall(it, client).map(|wall| wall.used))?;
     let told = session.observed(|it| refused(it, client, "socket"))?;
     if let Some(used) = full {
@@ -81,7 +81,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     session.kernel(format!(
         "accept() gave {} more, then {}. {waiting} clients wait in the queue and believe to be served.",
         stuck.held - held,
-        accept::refusal(stuck.refused.as_ref().map(|refused| refused.errno))
+        refusal(stuck.refused.as_ref().map(|refused| refused.errno))
     ))?;
     let queued = session.observed(|it| queue(it, at))?;
     let told = session.observed(|it| refused(it, server, "accept"))?;
@@ -119,13 +119,4 @@ fn refused(snapshot: &Snapshot, pid: u32, call: &str) -> Option<&'static str> {
         key.kind == FailureKind::ProcessFds && is_its && key.call.is_some_and(|name| name.starts_with(call))
     })?;
     row.key.kind.errno()
-}
-
-/// How many connections wait at a listener.
-pub(super) fn queue(snapshot: &Snapshot, at: SocketAddrV4) -> Option<u64> {
-    let wall = snapshot.walls.iter().find(|wall| {
-        let is_at = matches!(wall.subject, Subject::Listener { local, .. } if local == at.into());
-        wall.kind == WallKind::AcceptQueue && is_at
-    })?;
-    Some(wall.used)
 }

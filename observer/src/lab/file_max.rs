@@ -10,11 +10,11 @@ use std::{
 use anyhow::{Context as _, anyhow, ensure};
 
 use super::{
-    Lab, Scale, accept,
+    Lab, Scale,
     needs::Needs,
-    report::{Check, outcome},
+    report::{Check, outcome, refusal},
     session::{Session, value},
-    stage::{LOCALHOST, Stage},
+    stage::{self, LOCALHOST},
 };
 use crate::{
     host::files,
@@ -68,8 +68,8 @@ impl Drop for Restored {
 }
 
 fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
-    let at = SocketAddrV4::new(LOCALHOST, Stage::server_ports(1)?[0]);
-    let _listener = Stage::listen(at)?;
+    let at = SocketAddrV4::new(LOCALHOST, stage::server_ports(1)?[0]);
+    let _listener = stage::listen_long(at)?;
     let before = files::read().context("read /proc/sys/fs/file-nr")?;
 
     session.step("fs.file-max is set below what is open already.")?;
@@ -85,8 +85,8 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     let refused = thread::spawn(tries).join().map_err(|_| anyhow!("the thread without rights panicked"))?;
     drop(limit);
     let refused = refused.context("become nobody")?;
-    session.kernel(format!("The administrator's socket(): {}.", accept::refusal(administrator)))?;
-    session.kernel(format!("Of a user without rights: {}.", accept::refusal(refused[0])))?;
+    session.kernel(format!("The administrator's socket(): {}.", refusal(administrator)))?;
+    session.kernel(format!("Of a user without rights: {}.", refusal(refused[0])))?;
     let told = session.observed(|it| {
         let rows = it.failures.iter().filter(|row| row.key.kind == FailureKind::HostFiles);
         Some(rows.map(|row| row.count).sum::<u64>()).filter(|count| *count > 0)

@@ -5,11 +5,11 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use socket2::{Domain, Socket, Type};
 
 use super::{
-    Lab, Scale, accept, anywhere,
+    Lab, Scale, anywhere,
     needs::Needs,
-    report::{Check, outcome},
+    report::{Check, outcome, refusal},
     session::{Session, value},
-    stage::{LOCALHOST, Stage},
+    stage::{self, LOCALHOST},
 };
 use crate::model::{
     units::{TcpState, grouped, grouped_digits},
@@ -36,7 +36,7 @@ pub(super) static LAB: Lab = Lab {
 };
 
 fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
-    let ports = Stage::server_ports(4)?;
+    let ports = stage::server_ports(4)?;
     let (server, other_server, client_port, other_port) = (ports[0], ports[1], ports[2], ports[3]);
     let (a, b, c, d) =
         (LOCALHOST, Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3), Ipv4Addr::new(127, 0, 0, 4));
@@ -53,11 +53,11 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     session.kernel(format!(
         "A client's port is chosen from {} ports here (ip_local_port_range): that many connections from one ip to one \
          destination.",
-        grouped(Stage::range()?.size().into())
+        grouped(stage::range()?.size().into())
     ))?;
 
     let listeners =
-        [(b, server), (b, other_server), (d, server)].map(|(ip, port)| Stage::listen(SocketAddrV4::new(ip, port)));
+        [(b, server), (b, other_server), (d, server)].map(|(ip, port)| stage::listen_long(SocketAddrV4::new(ip, port)));
     let listeners = listeners.into_iter().collect::<Result<Vec<_>, _>>()?;
     let base = (SocketAddrV4::new(a, client_port), SocketAddrV4::new(b, server));
     session.step(format!(
@@ -75,7 +75,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     ] {
         let connected = connect(from, to);
         let errno = connected.as_ref().err().and_then(std::io::Error::raw_os_error);
-        session.kernel(format!("{from} -> {to}: {} ({what}).", accept::refusal(errno)))?;
+        session.kernel(format!("{from} -> {to}: {} ({what}).", refusal(errno)))?;
         session.check(Check::equal(what, "works", None, outcome(errno)));
         open.extend(connected);
     }
@@ -91,13 +91,13 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     session.step("And one that differs in NONE.")?;
     session.theory("The kernel could not tell its packets from those of the first: it must be refused.")?;
     let errno = connect(base.0, base.1).err().and_then(|error| error.raw_os_error());
-    session.kernel(format!("{} -> {} a second time: {}.", base.0, base.1, accept::refusal(errno)))?;
+    session.kernel(format!("{} -> {} a second time: {}.", base.0, base.1, refusal(errno)))?;
     session.check(Check::equal("the same four numbers again", "EADDRNOTAVAIL", None, outcome(errno)));
 
     session.step("The fifth number: the same four numbers under UDP, while TCP uses them.")?;
     session.theory("TCP and UDP have tables of their own: it works.")?;
     let errno = datagrams(base.0, base.1).err().and_then(|error| error.raw_os_error());
-    session.kernel(format!("UDP {} -> {}: {}.", base.0, base.1, accept::refusal(errno)))?;
+    session.kernel(format!("UDP {} -> {}: {}.", base.0, base.1, refusal(errno)))?;
     session.check(Check::equal("the same four numbers by UDP", "works", None, outcome(errno)));
     drop((open, listeners));
     Ok(())

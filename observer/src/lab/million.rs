@@ -9,7 +9,7 @@ use super::{
     needs::{self, Needs, bytes},
     report::Check,
     session::{Session, inbound, value},
-    stage::{LOCALHOST, Stage},
+    stage::{self, LOCALHOST},
     table,
     worker::order::{Bind, Connect},
 };
@@ -43,7 +43,7 @@ pub(super) static LAB: Lab = Lab {
 /// A client process for each source address, servers by their room.
 pub(super) fn needs(scale: u32) -> anyhow::Result<Needs> {
     let needs = Needs::of_connections(scale);
-    let clients = u32::try_from(plan(scale, SocketAddrV4::new(LOCALHOST, 0), Stage::range()?).len())?;
+    let clients = u32::try_from(plan(scale, SocketAddrV4::new(LOCALHOST, 0), stage::range()?).len())?;
     Ok(Needs { processes: needs.processes / 2 + clients, ..needs })
 }
 
@@ -60,8 +60,8 @@ pub(super) fn plan(connections: u32, to: SocketAddrV4, range: PortRange) -> Vec<
 
 fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     let connections = session.scale;
-    let at = SocketAddrV4::new(LOCALHOST, Stage::server_ports(1)?[0]);
-    let range = Stage::range()?;
+    let at = SocketAddrV4::new(LOCALHOST, stage::server_ports(1)?[0]);
+    let range = stage::range()?;
     let orders = plan(connections, at, range);
     let before = Memory::read()?;
 
@@ -83,7 +83,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
             bytes(2 * per_socket * u64::from(connections))
         ))?;
     }
-    let listener = Stage::listen(at)?;
+    let listener = stage::listen_long(at)?;
     session.crew.serve(&listener, connections)?;
     let opened = session.connect_at_once(at, &orders)?;
     session.kernel(format!("{} connect()s succeeded.", grouped(opened.into())))?;

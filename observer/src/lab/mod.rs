@@ -51,7 +51,6 @@ use self::{
     needs::Needs,
     report::Report,
     session::Session,
-    stage::Stage,
     watcher::Watcher,
 };
 use crate::{
@@ -165,11 +164,11 @@ pub fn run(options: Options, look: tui::Options, out: impl Write + Send) -> anyh
     if options.form == Form::Screen {
         beside::require_size(options.lab)?;
     }
-    let (stage, scale, needs) = prepare(&options)?;
-    if options.form == Form::Screen && stage.may_use_bpf {
+    let (may_use_bpf, scale, needs) = prepare(&options)?;
+    if options.form == Form::Screen && may_use_bpf {
         return beside::run(options, scale, needs, look);
     }
-    let (watcher, engine) = if stage.may_use_bpf {
+    let (watcher, engine) = if may_use_bpf {
         let (watcher, watch) = watcher::start(options.engine, options.record.as_ref())?;
         (Some(watcher), Some(watch.run()?))
     } else {
@@ -193,7 +192,7 @@ pub fn run(options: Options, look: tui::Options, out: impl Write + Send) -> anyh
 }
 
 /// Enters the namespace, and sees to it that the host has what the lab needs.
-fn prepare(options: &Options) -> anyhow::Result<(Stage, u32, Needs)> {
+fn prepare(options: &Options) -> anyhow::Result<(bool, u32, Needs)> {
     let Lab { name, scale, needs, may_run, .. } = options.lab;
     let Scale { least, usual, most, shrinks } = *scale;
     may_run()?;
@@ -206,14 +205,14 @@ fn prepare(options: &Options) -> anyhow::Result<(Stage, u32, Needs)> {
             grouped(asked.into())
         );
     }
-    let stage = Stage::enter()?;
+    let may_use_bpf = stage::enter()?;
     let mut scale = options.scale.unwrap_or(usual);
     while shrinks && options.scale.is_none() && scale / 10 * 9 >= least && needs(scale)?.require().is_err() {
         scale = scale / 10 * 9;
     }
     let needs = needs(scale)?;
     needs.require().with_context(|| format!("this host has too little for lab {name}"))?;
-    Ok((stage, scale, needs))
+    Ok((may_use_bpf, scale, needs))
 }
 
 /// Tells, runs and judges; returns the workers too, which hold the connections.

@@ -8,7 +8,7 @@ use super::{
     Lab, Scale, anywhere, million,
     report::Check,
     session::{Session, inbound, value},
-    stage::{LOCALHOST, Stage},
+    stage::{self, LOCALHOST},
     table,
 };
 use crate::model::{
@@ -39,8 +39,8 @@ pub(super) static LAB: Lab = Lab {
 
 fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     let connections = session.scale;
-    let at = SocketAddrV4::new(LOCALHOST, Stage::server_ports(1)?[0]);
-    let range = Stage::range()?;
+    let at = SocketAddrV4::new(LOCALHOST, stage::server_ports(1)?[0]);
+    let range = stage::range()?;
     let orders = million::plan(connections, at, range);
 
     session.step(format!("A server listens on ONE address and ONE port: {at}."))?;
@@ -48,7 +48,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
         "The myth: a port number has 16 bits, so here it must end at 65,536 connections. The rule: a connection is known \
          by four numbers, and two of them are the client's.",
     )?;
-    let listener = Stage::listen(at)?;
+    let listener = stage::listen_long(at)?;
     session.crew.serve(&listener, connections)?;
     session.kernel("It listens. That took one socket and one port; more will not be needed.")?;
 
@@ -78,7 +78,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
         }
     })?;
     let different = u32::try_from(clients.len())?;
-    let ends = Stage::read().established_or_close_wait.unwrap_or(0);
+    let ends = stage::read().established_or_close_wait.unwrap_or(0);
     let live = session.live(|it| inbound(it, at).map(|row| row.states.get(TcpState::Established)))?;
     let counted = session.observed(|it| inbound(it, at).map(|row| row.states.get(TcpState::Established)))?;
     session.kernel(format!("accept() gave the server {} connections.", grouped(accepted.held.into())))?;

@@ -6,11 +6,11 @@ use rustc_hash::FxHashSet;
 use socket2::{Domain, Socket, Type};
 
 use super::{
-    Lab, Scale, accept, anywhere,
+    Lab, Scale, anywhere,
     needs::Needs,
-    report::{Check, outcome},
+    report::{Check, outcome, refusal},
     session::{Session, value, wait_until_closed},
-    stage::{LOCALHOST, Stage},
+    stage::{self, LOCALHOST},
     table,
     worker::order::{Bind, Connect, Goodbye},
 };
@@ -41,10 +41,10 @@ pub(super) static LAB: Lab = Lab {
 };
 
 fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
-    let ports = Stage::narrow_range(session.scale)?.size();
-    let servers = Stage::server_ports(4)?;
+    let ports = stage::narrow_range(session.scale)?.size();
+    let servers = stage::server_ports(4)?;
     let to: Vec<SocketAddrV4> = servers.iter().map(|port| SocketAddrV4::new(LOCALHOST, *port)).collect();
-    let listeners = to[..3].iter().map(|at| Stage::listen(*at)).collect::<Result<Vec<_>, _>>()?;
+    let listeners = to[..3].iter().map(|at| stage::listen_long(*at)).collect::<Result<Vec<_>, _>>()?;
     for listener in &listeners {
         session.crew.serve(listener, ports)?;
     }
@@ -98,16 +98,16 @@ fn bound_early(session: &mut Session<'_>, to: &[SocketAddrV4], ports: u32) -> an
         "To {}: {} connections, then bind(): {}.",
         to[0],
         grouped(first.opened.into()),
-        accept::refusal(first.errno())
+        refusal(first.errno())
     ))?;
     let second = session.crew.connect(early(to[1]))?;
-    session.kernel(format!("To {}: {}, bind(): {}.", to[1], second.opened, accept::refusal(second.errno())))?;
+    session.kernel(format!("To {}: {}, bind(): {}.", to[1], second.opened, refusal(second.errno())))?;
     let left = session.foretold(LOCALHOST, to[0])?;
     if let Some(left) = left {
         session.observer(format!("{left} ports left for connect(): all of them are taken by bind()."))?;
     }
     let plain = session.crew.connect(Connect { to: to[1], most: 1, bind: Bind::Nothing })?;
-    session.kernel(format!("A plain connect() to {}: {}.", to[1], accept::refusal(plain.errno())))?;
+    session.kernel(format!("A plain connect() to {}: {}.", to[1], refusal(plain.errno())))?;
     session.check(Check::equal("connections after bind() to port 0", ports, None, first.opened));
     session.check(Check::equal("what ends that", "EADDRINUSE", None, outcome(first.errno())));
     session.check(Check::equal("to another destination after that", 0_u32, None, second.opened));
@@ -148,7 +148,7 @@ fn by_number(session: &mut Session<'_>, to: &[SocketAddrV4], port: u16) -> anyho
     let plain = bound(port, false)?;
     plain.connect(&to[0].into())?;
     let refused = bound(port, false).err().and_then(|error| error.raw_os_error());
-    session.kernel(format!("Without SO_REUSEADDR bind() of the second: {}.", accept::refusal(refused)))?;
+    session.kernel(format!("Without SO_REUSEADDR bind() of the second: {}.", refusal(refused)))?;
     session.check(Check::equal("the same port by bind()", "EADDRINUSE", None, outcome(refused)));
     plain.set_linger(Some(std::time::Duration::ZERO))?;
     drop(plain);
@@ -157,9 +157,9 @@ fn by_number(session: &mut Session<'_>, to: &[SocketAddrV4], port: u16) -> anyho
     first.connect(&to[0].into())?;
     let other = second.connect(&to[1].into()).err().and_then(|error| error.raw_os_error());
     let same = third.connect(&to[0].into()).err().and_then(|error| error.raw_os_error());
-    session.kernel(format!("With it both bind; connect() to the other destination: {}.", accept::refusal(other)))?;
+    session.kernel(format!("With it both bind; connect() to the other destination: {}.", refusal(other)))?;
     session.theory("A third one, to the first destination, would have the same four numbers as the first.")?;
-    session.kernel(format!("connect(): {}.", accept::refusal(same)))?;
+    session.kernel(format!("connect(): {}.", refusal(same)))?;
     session.check(Check::equal("with SO_REUSEADDR, another destination", "works", None, outcome(other)));
     session.check(Check::equal("with SO_REUSEADDR, the same four numbers", "EADDRNOTAVAIL", None, outcome(same)));
     Ok(())

@@ -175,6 +175,17 @@ pub(crate) fn errno_name(errno: i32) -> String {
     }
 }
 
+/// What a call came to, in words.
+pub(crate) fn refusal(errno: Option<i32>) -> String {
+    match errno {
+        None => "it works".to_owned(),
+        Some(libc::EADDRNOTAVAIL) => "EADDRNOTAVAIL (\"cannot assign requested address\")".to_owned(),
+        Some(libc::EADDRINUSE) => "EADDRINUSE (\"address already in use\")".to_owned(),
+        Some(libc::EMFILE) => "EMFILE (\"too many open files\")".to_owned(),
+        Some(errno) => errno_name(errno),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

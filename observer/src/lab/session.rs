@@ -12,7 +12,7 @@ use super::{
     crew::{Connected, Crew},
     narrator::{Narrator, Told},
     report::{Check, Fact, Point, Value},
-    stage::Stage,
+    stage,
     watcher::Watcher,
     worker::order::Connect,
 };
@@ -21,6 +21,7 @@ use crate::model::{
     narration::Voice,
     snapshot::{Direction, EndpointRow, Snapshot},
     units::TcpState,
+    wall::{Subject, WallKind},
 };
 
 /// No lab goes on for longer.
@@ -108,7 +109,7 @@ impl<'a> Session<'a> {
     /// some time: a scan that lost records, or one in the middle of a change, is followed by another.
     pub(super) fn observed<T>(&self, wanted: impl Fn(&Snapshot) -> Option<T>) -> anyhow::Result<Option<T>> {
         let Some(watcher) = &self.watcher else { return Ok(None) };
-        let (reading, deadline) = (Stage::read(), Instant::now() + PATIENCE);
+        let (reading, deadline) = (stage::read(), Instant::now() + PATIENCE);
         // Sysctls are read every second: one that the lab has just set may not be known yet.
         let knows_sysctls = |snapshot: &Snapshot| {
             snapshot
@@ -188,7 +189,7 @@ pub(super) fn wait_until(what: &str, mut holds: impl FnMut() -> anyhow::Result<b
 
 /// Waits until no connection of the namespace is left.
 pub(super) fn wait_until_closed() -> anyhow::Result<()> {
-    wait_until("all connections to be closed", || Ok(Stage::read().established_or_close_wait == Some(0)))
+    wait_until("all connections to be closed", || Ok(stage::read().established_or_close_wait == Some(0)))
 }
 
 /// A count, as a statement holds it.
@@ -210,4 +211,13 @@ pub(super) fn ports(snapshot: &Snapshot, from: Ipv4Addr, to: SocketAddrV4) -> Op
         |row: &&EndpointRow| row.key.direction == Direction::Outbound && row.key.local_ip == IpAddr::V4(from);
     let row = snapshot.endpoints.iter().find(is_source)?;
     row.destinations.iter().find(|row| row.remote == to.into())?.ports
+}
+
+/// How many connections wait at a listener.
+pub(super) fn queue(snapshot: &Snapshot, at: SocketAddrV4) -> Option<u64> {
+    let wall = snapshot.walls.iter().find(|wall| {
+        let is_at = matches!(wall.subject, Subject::Listener { local, .. } if local == at.into());
+        wall.kind == WallKind::AcceptQueue && is_at
+    })?;
+    Some(wall.used)
 }

@@ -8,11 +8,11 @@ use std::{
 use anyhow::ensure;
 
 use super::{
-    Lab, Scale, accept, anywhere, link,
+    Lab, Scale, anywhere, link,
     needs::Needs,
-    report::Check,
+    report::{Check, refusal},
     session::{Session, value, wait_until, wait_until_closed},
-    stage::{LOCALHOST, Stage},
+    stage::{self, LOCALHOST},
     worker::order::{Bind, Connect, Goodbye},
 };
 use crate::{
@@ -45,22 +45,22 @@ pub(super) static LAB: Lab = Lab {
 
 fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     link::add_address("lo:1", ELSEWHERE)?;
-    let range = Stage::narrow_range(session.scale)?;
+    let range = stage::narrow_range(session.scale)?;
     let (ports, closed) = (range.size(), range.size() / 2);
-    let servers = Stage::server_ports(2)?;
+    let servers = stage::server_ports(2)?;
     let on_loopback = SocketAddrV4::new(LOCALHOST, servers[0]);
     let other = SocketAddrV4::new(LOCALHOST, servers[1]);
     let elsewhere = SocketAddrV4::new(ELSEWHERE, servers[0]);
-    let listeners = [on_loopback, other, elsewhere].map(Stage::listen);
+    let listeners = [on_loopback, other, elsewhere].map(stage::listen_long);
     for listener in listeners {
         session.crew.serve(&listener?, ports)?;
     }
     // On a busy machine an acknowledgement can overtake another; the reset that answers it would end a TIME_WAIT early
     // (RFC 1337, "TIME-WAIT assassination").
-    Stage::set_sysctl("ipv4/tcp_rfc1337", "1")?;
-    let was = Stage::read().tcp_tw_reuse.unwrap_or(0);
+    stage::set_sysctl("ipv4/tcp_rfc1337", "1")?;
+    let was = stage::read().tcp_tw_reuse.unwrap_or(0);
 
-    Stage::set_sysctl("ipv4/tcp_tw_reuse", "0")?;
+    stage::set_sysctl("ipv4/tcp_tw_reuse", "0")?;
     session.step(format!(
         "connect() has {} ports here. The client opens {} connections to {on_loopback} and closes them first.",
         grouped(ports.into()),
@@ -89,14 +89,14 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     try_all(session, "tcp_tw_reuse=0, another destination", other, ports, ports)?;
 
     session.step("tcp_tw_reuse=1, and the TIME_WAITs are older than a second. The same destination again:")?;
-    Stage::set_sysctl("ipv4/tcp_tw_reuse", "1")?;
-    let still = Stage::read().time_wait.unwrap_or(0);
+    stage::set_sysctl("ipv4/tcp_tw_reuse", "1")?;
+    let still = stage::read().time_wait.unwrap_or(0);
     session.theory(format!("connect() takes them over: all {} ports.", grouped(ports.into())))?;
     session.kernel(format!("The sysctl alone ends none of them: still {}.", grouped(still.into())))?;
     session.check(Check::equal("tcp_tw_reuse=1 alone leaves TIME_WAITs", closed, None, still));
     try_all(session, "tcp_tw_reuse=1, same destination", on_loopback, ports, ports)?;
 
-    Stage::set_sysctl("ipv4/tcp_tw_reuse", "2")?;
+    stage::set_sysctl("ipv4/tcp_tw_reuse", "2")?;
     session.step("tcp_tw_reuse=2, the default of Linux: on loopback.")?;
     leave_time_waits(session, on_loopback, closed)?;
     session.theory(format!("127.0.0.1 is loopback: all {} ports.", grouped(ports.into())))?;
@@ -116,17 +116,17 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
 
 /// Opens connections and closes them, the client first; waits until their TIME_WAITs are old enough to be taken over.
 fn leave_time_waits(session: &mut Session<'_>, to: SocketAddrV4, count: u32) -> anyhow::Result<u32> {
-    let there = Stage::read().time_wait.unwrap_or(0);
+    let there = stage::read().time_wait.unwrap_or(0);
     let opened = session.crew.connect(Connect { to, most: count, bind: Bind::Nothing })?.opened;
     let accepted = session.crew.accepted(opened)?.held;
     ensure!((opened, accepted) == (count, count), "{opened} connections opened and {accepted} accepted, not {count}");
     session.crew.close(Goodbye::Fin)?;
     wait_until_closed()?;
     // Their age is told in milliseconds since 6.14 (tcp_tw_reuse_delay), before that in whole seconds.
-    let delay = Stage::read().tcp_tw_reuse_delay.unwrap_or(Duration::from_secs(1));
+    let delay = stage::read().tcp_tw_reuse_delay.unwrap_or(Duration::from_secs(1));
     let ripe = monotonic() + delay.max(Duration::from_secs(1)) + Duration::from_millis(1_100);
     wait_until("the TIME_WAITs to be old enough", || Ok(monotonic() > ripe))?;
-    Ok(Stage::read().time_wait.unwrap_or(0) - there)
+    Ok(stage::read().time_wait.unwrap_or(0) - there)
 }
 
 /// Connects until it is refused, compares that with what was foretold, and leaves nothing behind.
@@ -139,7 +139,7 @@ fn try_all(session: &mut Session<'_>, what: &str, to: SocketAddrV4, expected: u3
     }
     let rest = session.crew.connect(Connect { most: ports + 1, ..connect })?;
     let opened = one + rest.opened;
-    session.kernel(format!("{} connections, then {}.", grouped(opened.into()), accept::refusal(rest.errno())))?;
+    session.kernel(format!("{} connections, then {}.", grouped(opened.into()), refusal(rest.errno())))?;
     session.check(Check::equal(what, expected, value(left.map(|left| left + one)), opened));
     session.crew.accepted(opened)?;
     session.crew.close(Goodbye::Reset)?;
