@@ -45,8 +45,13 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     let alarm = trust::alarm(data);
     let areas = Areas::of(area, alarm.is_some(), !data.findings.is_empty(), ui.screens.shown);
 
-    header::view(data, theme, areas.header, buf);
-    badge(ui, latest, theme, areas.header, buf);
+    let badge = badge(ui, latest, theme);
+    let badge_width = badge.as_ref().map_or(0, |badge| format::columns(badge.width()));
+    header::view(data, theme, areas.header, badge_width, buf);
+    if let Some(badge) = badge {
+        let x = areas.header.right().saturating_sub(badge_width).max(areas.header.x);
+        badge.render(Rect { x, width: badge_width.min(areas.header.width), height: 1, ..areas.header }, buf);
+    }
     if let Some(alarm) = alarm {
         trust::banner(&alarm, theme, areas.banner, buf);
     }
@@ -142,7 +147,8 @@ fn has_subject(ui: &Ui) -> bool {
     ui.screens.shown == Screen::Connections && ui.screens.of != Of::All
 }
 
-fn badge(ui: &Ui, latest: &Snapshot, theme: &Theme, header: Rect, buf: &mut Buffer) {
+/// What must not be overlooked: it stands at the right of the first line.
+fn badge(ui: &Ui, latest: &Snapshot, theme: &Theme) -> Option<Span<'static>> {
     let mut words = Vec::new();
     if ui.silence >= SILENCE {
         words.push(format!("NO NEW DATA FOR {}", format::duration(ui.silence)));
@@ -155,13 +161,7 @@ fn badge(ui: &Ui, latest: &Snapshot, theme: &Theme, header: Rect, buf: &mut Buff
         words.push(replayed(playback));
     }
     words.extend(passed_port_numbers(ui.shown(latest)));
-    if words.is_empty() {
-        return;
-    }
-    let badge = Span::styled(format!(" {} ", words.join(" · ")), theme.badge);
-    let [_, right] =
-        Layout::horizontal([Constraint::Fill(1), Constraint::Length(format::columns(badge.width()))]).areas(header);
-    badge.render(Rect { height: 1, ..right }, buf);
+    (!words.is_empty()).then(|| Span::styled(format!(" {} ", words.join(" · ")), theme.badge))
 }
 
 fn replayed(playback: Playback) -> String {

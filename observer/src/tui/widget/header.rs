@@ -13,12 +13,14 @@ use crate::{
     tui::{format, theme::Theme},
 };
 
-/// Three lines; the first, which only says who speaks, is left out where there are two.
-pub(crate) fn view(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
-    let lines = [title(data, theme, area.width), present(data, theme, area.width), past(data, theme, area.width)];
+/// Three lines; the first, which only says who speaks, is left out where there are two. In the first that is there, the
+/// columns on the right that are `taken` are left free.
+pub(crate) fn view(data: &Snapshot, theme: &Theme, area: Rect, taken: u16, buf: &mut Buffer) {
+    let lines = [title, present, past];
     let hidden = lines.len().saturating_sub(usize::from(area.height));
-    for (line, row) in lines.into_iter().skip(hidden).zip(area.rows()) {
-        line.render(row, buf);
+    for (i, (line, row)) in lines.into_iter().skip(hidden).zip(area.rows()).enumerate() {
+        let width = if i == 0 { row.width.saturating_sub(taken) } else { row.width };
+        line(data, theme, width).render(row, buf);
     }
 }
 
