@@ -72,7 +72,8 @@ pub fn print(topic: Option<Topic>, out: &mut impl Write) -> anyhow::Result<()> {
             wall(about, out)?;
             let labs = LABS.into_iter().filter(|lab| lab.walls.contains(&about.kind)).map(|lab| lab.name);
             let labs = labs.collect::<Vec<_>>().join(", ");
-            writeln!(out, "\nLabs that meet it: {}", if labs.is_empty() { "none" } else { &labs })?;
+            writeln!(out)?;
+            paragraph(out, &format!("Labs that meet it: {}", if labs.is_empty() { "none" } else { &labs }))?;
             Ok(())
         }
     }
