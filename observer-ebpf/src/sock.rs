@@ -54,6 +54,21 @@ impl Sock {
         Self::common(ptr)
     }
 
+    /// As [`Self::full`], with a copy of its first fields to work on.
+    #[inline(always)]
+    pub(crate) fn full_copied(address: u64, work: impl FnOnce(Self, &Head)) {
+        let Some(ptr) = KernelPtr::new(address) else { return };
+        if ptr.read::<u16>(offset!(sk_protocol)) != Some(IPPROTO_TCP) {
+            return;
+        }
+        // A closure, and no value that is returned: 512 bytes of stack have no room for two copies.
+        let Some(head) = Head::of(ptr) else { return count(Loss::ReadFailed) };
+        let net = head.read(offset!(skc_net)).and_then(KernelPtr::new);
+        if let Some(sock) = Self::watched(ptr, net.and_then(|net| net.read(offset!(net_inum)))) {
+            work(sock, &head);
+        }
+    }
+
     /// As [`Self::full`], of a socket whose type the verifier knows.
     ///
     /// # Safety
@@ -89,16 +104,6 @@ impl Sock {
     fn common(ptr: KernelPtr) -> Option<Self> {
         let net = ptr.follow(offset!(skc_net));
         Self::watched(ptr, net.and_then(|net| net.read(offset!(net_inum))))
-    }
-
-    /// Its first fields, copied; `None` (and a counted loss) if they cannot be read.
-    #[inline(always)]
-    pub(crate) fn head(self) -> Option<Head> {
-        let head = Head::of(self.ptr);
-        if head.is_none() {
-            count(Loss::ReadFailed);
-        }
-        head
     }
 
     /// Any member of the `sock_common` family, as an iterator over TCP sockets shows it.

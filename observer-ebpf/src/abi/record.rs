@@ -80,8 +80,9 @@ impl SocketFlags {
 pub struct RecordHeader {
     /// Address of the `struct sock`: unique among living sockets, reused after [`Kind::Destroy`].
     pub sock: u64,
-    /// `CLOCK_MONOTONIC` in nanoseconds (`bpf_ktime_get_ns`); 0 in records of a scan, except of TIME_WAIT sockets: when
-    /// they began, in the milliseconds (since 6.14) or whole seconds (before) by which the kernel tells their age.
+    /// `CLOCK_MONOTONIC` in nanoseconds. Of a change to CLOSE: when (`bpf_ktime_get_ns`). Of a TIME_WAIT socket that a scan
+    /// shows: when it began, in the milliseconds (since 6.14) or whole seconds (before) by which the kernel tells its age.
+    /// Of all others 0: nothing hangs on their time.
     pub at_ns: u64,
     /// Inode number of the network namespace (`net->ns.inum`).
     pub netns: u32,

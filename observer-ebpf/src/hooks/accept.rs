@@ -5,7 +5,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_get_current_task, bpf_ktime_get_ns},
+    helpers::bpf_get_current_task,
     macros::{fexit, kretprobe, tracepoint},
     programs::{FExitContext, RetProbeContext, TracePointContext},
 };
@@ -93,13 +93,9 @@ pub(crate) fn sock_of_file(file: KernelPtr) -> Option<u64> {
 
 #[inline(always)]
 fn on_accept<C: EbpfContext>(ctx: &C, sock: u64) {
-    let Some(sock) = Sock::full(sock) else { return };
-    let Some(fields) = sock.head() else { return };
-    let Some(mut record) = sock.record(Kind::Accept, &fields, ctx) else {
-        return;
-    };
-    // SAFETY: the helper takes no argument and has no failure.
-    record.header.at_ns = unsafe { bpf_ktime_get_ns() };
-    record.header.new_state = sock.state();
-    emit_by_task(record);
+    Sock::full_copied(sock, |sock, fields| {
+        let Some(mut record) = sock.record(Kind::Accept, fields, ctx) else { return };
+        record.header.new_state = fields.read(offset!(skc_state)).unwrap_or(0);
+        emit_by_task(record);
+    });
 }

@@ -4,7 +4,6 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::bpf_ktime_get_ns,
     macros::{fentry, kprobe},
     programs::{FEntryContext, ProbeContext},
 };
@@ -29,13 +28,9 @@ fn connect_kprobe(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn on_connect<C: EbpfContext>(ctx: &C, sock: u64) {
-    let Some(sock) = Sock::full(sock) else { return };
-    let Some(fields) = sock.head() else { return };
-    let Some(mut record) = sock.record(Kind::Connect, &fields, ctx) else {
-        return;
-    };
-    // SAFETY: the helper takes no argument and has no failure.
-    record.header.at_ns = unsafe { bpf_ktime_get_ns() };
-    record.header.new_state = state::SYN_SENT;
-    emit_by_task(record);
+    Sock::full_copied(sock, |sock, fields| {
+        let Some(mut record) = sock.record(Kind::Connect, fields, ctx) else { return };
+        record.header.new_state = state::SYN_SENT;
+        emit_by_task(record);
+    });
 }

@@ -3,7 +3,6 @@
 //! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/tcp.h>
 
 use aya_ebpf::{
-    helpers::bpf_ktime_get_ns,
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
@@ -34,8 +33,5 @@ fn destroy_raw_tp(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn on_destroy(sock: Sock) {
-    let mut header = sock.header(Kind::Destroy);
-    // SAFETY: the helper takes no argument and has no failure.
-    header.at_ns = unsafe { bpf_ktime_get_ns() };
-    emit(header);
+    emit(sock.header(Kind::Destroy));
 }

@@ -3,7 +3,7 @@
 //! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/syscalls.h>
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_task, bpf_ktime_get_ns, bpf_probe_read_user},
+    helpers::{bpf_get_current_task, bpf_probe_read_user},
     macros::tracepoint,
     programs::TracePointContext,
 };
@@ -119,8 +119,6 @@ fn tell(ctx: &TracePointContext, errno: u32, bind: Option<Bind>) {
     };
     let Some(header) = &mut header else { return };
     header.pid = current_tgid();
-    // SAFETY: the helper takes no argument and has no failure.
-    header.at_ns = unsafe { bpf_ktime_get_ns() };
     emit(CallRecord { header: *header, local, comm: current_comm(), call, errno });
 }
 

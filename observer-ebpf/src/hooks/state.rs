@@ -31,11 +31,8 @@ fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 fn state_raw_tp(ctx: RawTracePointContext) -> i32 {
     let (old, new) = (ctx.arg(1), ctx.arg(2));
-    if is_told(old, new)
-        && let Some(sock) = Sock::full(ctx.arg(0))
-        && let Some(fields) = sock.head()
-    {
-        on_set_state(&ctx, sock, &fields, old, new);
+    if is_told(old, new) {
+        Sock::full_copied(ctx.arg(0), |sock, fields| on_set_state(&ctx, sock, fields, old, new));
     }
     0
 }
@@ -68,13 +65,15 @@ fn on_set_state<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock, fields: &F, old:
         if record.header.local_port == 0 {
             record.header.local_port = sock.released_port();
         }
+        // The beginning of a TIME_WAIT, and the end of what its peer waits for, hang on the time. Nothing else does: to
+        // read the clock costs a quarter of what a run does.
+        // SAFETY: the helper takes no argument and has no failure.
+        record.header.at_ns = unsafe { bpf_ktime_get_ns() };
         // What may leave a TIME_WAIT socket behind.
         if old == state::FIN_WAIT2 || old == state::CLOSING {
             record.header.flags |= sock.timestamps();
         }
     }
-    // SAFETY: the helper takes no argument and has no failure.
-    record.header.at_ns = unsafe { bpf_ktime_get_ns() };
     record.header.old_state = old;
     record.header.new_state = new;
     record.header.flags |= unsent;

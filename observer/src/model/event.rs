@@ -12,7 +12,7 @@ pub enum Event {
     State {
         /// Which socket, with its four-tuple after the change.
         socket: Identity,
-        /// `CLOCK_MONOTONIC`
+        /// Of a change to CLOSE: when, by `CLOCK_MONOTONIC`. Else zero.
         at: Duration,
         /// Before.
         old: TcpState,
