@@ -12,7 +12,7 @@ use crate::{
         check::{self, Thresholds},
         watch::Schedule,
     },
-    lab::{self, Lab, explain::Topic, worker::Role},
+    lab::{self, Lab, explain::Topic},
     probe::plan::{ForcedRung, ForcedRungs},
     record, replay, tui,
 };
@@ -97,17 +97,9 @@ pub enum Command {
     Lab(LabArgs),
     /// Explain what a lab shows or what can run out, with this host's numbers; without a topic, list them.
     Explain {
-        /// The name of a lab or of a wall.
+        /// The name of a lab or of a wall: `observer explain` names them.
         #[arg(value_parser = Topic::parse)]
         topic: Option<Topic>,
-    },
-    /// Be a process of a lab, as this program tells itself.
-    #[command(name = lab::worker::COMMAND, hide = true)]
-    LabWorker {
-        /// What the worker is for.
-        role: Role,
-        /// The process that asks for it.
-        parent: u32,
     },
     /// Tell what this kernel can do for observer: exit status 0 if the main job can run, 1 if not.
     Doctor,
@@ -196,7 +188,7 @@ const LAB_STATUS: &str =
 /// Choices of `observer lab`.
 #[derive(Debug, Args)]
 pub struct LabArgs {
-    /// Which one.
+    /// Which one: `observer lab` names them.
     #[arg(value_parser = lab::parse)]
     name: Option<&'static Lab>,
     /// Tell it line by line, without the live screen beside it; so it is where standard output is no terminal.
@@ -252,8 +244,6 @@ pub enum Job {
     Labs,
     /// A lab.
     Lab(Box<lab::Options>),
-    /// A process of a lab.
-    LabWorker(Role, u32),
     /// Theory.
     Explain(Option<Topic>),
     /// The kernel's abilities.
@@ -331,7 +321,6 @@ impl Cli {
             Some(Command::Limits(args)) => Job::Limits(args),
             Some(Command::Check(CheckArgs { warn, crit })) => Job::Check(Thresholds { warn, crit }),
             Some(Command::Lab(args)) => args.job(options, stdout_is_terminal),
-            Some(Command::LabWorker { role, parent }) => Job::LabWorker(role, parent),
             Some(Command::Explain { topic }) => Job::Explain(topic),
             Some(Command::Doctor) => Job::Doctor,
             Some(Command::Completions { shell }) => Job::Completions(shell),

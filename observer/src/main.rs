@@ -14,6 +14,10 @@ use observer::{
 };
 
 fn main() -> ExitCode {
+    // Nobody types this: it is no part of the command line that people see.
+    if let Some(code) = lab::worker::run_if_asked() {
+        return code;
+    }
     let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(code) => return code,
@@ -55,7 +59,6 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             lab.engine.diagnostics = options.diagnostics;
             return lab::run(*lab, look, io::stdout());
         }
-        Job::LabWorker(role, parent) => return lab::work(role, parent),
         Job::Explain(topic) => lab::explain::print(topic, &mut io::stdout().lock())?,
         Job::Doctor => return doctor::run(options.rungs, &mut io::stdout().lock()),
         Job::Completions(shell) => {

@@ -27,8 +27,6 @@ use crate::{
 
 /// How long a step stays for whoever reads, where nobody is asked.
 const READING: Duration = Duration::from_secs(4);
-/// Columns of a bar.
-const BAR: usize = 30;
 
 /// Fails if the terminal has no room for both.
 pub(super) fn require_size(lab: &Lab) -> anyhow::Result<()> {
@@ -133,8 +131,10 @@ impl Narrator for Beside {
             Told::Line(voice, words) => self.say(voice, words),
             Told::Progress { done, of, .. } => self.narration().progress = Some((done, of)),
             Told::Curve(points) => {
-                if let (Some(first), Some(last)) = (points.first(), points.last()) {
-                    self.say(Voice::Drawing, narrator::bar(*last, *first, BAR));
+                // In place of the one before.
+                self.narration().lines.retain(|told| told.voice != Voice::Drawing);
+                for line in narrator::chart(&points) {
+                    self.say(Voice::Drawing, line);
                 }
             }
             Told::Verdict(report) => self.verdict(&report),

@@ -260,11 +260,6 @@ const fn anywhere() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the worker process that this program was started as.
-pub fn work(role: worker::Role, parent: u32) -> anyhow::Result<ExitCode> {
-    worker::work::run(role, parent)
-}
-
 /// Fails unless the name is one of a lab.
 pub fn parse(name: &str) -> Result<&'static Lab, io::Error> {
     let names = || LABS.map(|lab| lab.name).join(", ");

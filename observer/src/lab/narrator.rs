@@ -146,6 +146,25 @@ pub(crate) fn bar(point: Point, first: Point, width: usize) -> String {
     format!("{:>3} % {:>7} µs {}", point.percent, grouped(point.median_nanos.div_ceil(1000)), "█".repeat(cells))
 }
 
+/// A whole curve in few lines, for a screen that draws it anew with each point: its highest point fills the height.
+pub(crate) fn chart(points: &[Point]) -> Vec<String> {
+    const ROWS: u64 = 4;
+    const EIGHTHS: [&str; 9] = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
+    let top = points.iter().map(|point| point.median_nanos).max().unwrap_or(1).max(1);
+    let cell = |point: &Point, row: u64| {
+        let eighths = (point.median_nanos * ROWS * 8 / top).max(1);
+        let filled = usize::try_from(eighths.saturating_sub(row * 8).min(8)).unwrap_or(8);
+        EIGHTHS[filled].repeat(2)
+    };
+    let mut lines: Vec<String> =
+        (0..ROWS).rev().map(|row| points.iter().map(|point| cell(point, row)).collect()).collect();
+    if let (Some(first), Some(last)) = (lines.first_mut(), points.last()) {
+        *first = format!("{first:<42}connect(): {} µs", grouped(last.median_nanos.div_ceil(1000)));
+    }
+    lines.push(format!("{:<20}{:<15}{:>5}  of the ports in use", "0 %", "50 %", "100 %"));
+    lines
+}
+
 impl<W: Write + Send> Narrator for Plain<W> {
     fn tell(&mut self, told: Told) -> anyhow::Result<()> {
         match told {
@@ -217,5 +236,20 @@ impl<W: Write + Send> Narrator for Json<W> {
 
     fn wait(&mut self) -> anyhow::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chart_fills_its_height_at_the_highest_point() {
+        let point = |percent, micros: u64| Point { percent, median_nanos: micros * 1000 };
+        let lines = chart(&[point(0, 25), point(5, 25), point(10, 800)]);
+        assert_eq!(lines[0], format!("{:<42}connect(): 800 µs", "    ██"));
+        assert_eq!((lines[3].as_str(), lines.len()), ("▁▁▁▁██", 5));
+        assert_eq!(chart(&[]).len(), 5);
+        assert!(bar(point(95, 9_999), point(0, 1), 30).ends_with(&"█".repeat(30)));
     }
 }

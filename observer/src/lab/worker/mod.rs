@@ -2,11 +2,12 @@
 //! network namespace; it does what comes on its line, and ends when the line or the lab does.
 
 pub(crate) mod order;
-pub mod work;
+mod work;
 
 use std::{
+    env,
     os::fd::BorrowedFd,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitCode, Stdio},
     time::{Duration, Instant},
 };
 
@@ -15,17 +16,41 @@ use anyhow::{Context as _, anyhow, bail};
 use self::order::{Answer, Line, Order};
 
 /// The command that makes this program a worker.
-pub const COMMAND: &str = "lab-worker";
+const COMMAND: &str = "lab-worker";
 /// The program itself, also where its file was replaced in the meantime.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// What a worker is for; its command name says so on the screen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Role {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
     /// It connects.
     Client,
     /// It accepts.
     Server,
+}
+
+impl Role {
+    const ALL: [Self; 2] = [Self::Client, Self::Server];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
+}
+
+/// Works, if this process was started as a worker by another of this program, until there is no more to be done.
+#[must_use]
+pub fn run_if_asked() -> Option<ExitCode> {
+    let mut words = env::args().skip(1);
+    if words.next()? != COMMAND {
+        return None;
+    }
+    let (role, parent) = (words.next()?, words.next()?.parse().ok()?);
+    let role = Role::ALL.into_iter().find(|it| it.name() == role)?;
+    // What went wrong was told on the line, if anybody listens.
+    Some(work::run(role, parent).unwrap_or(ExitCode::FAILURE))
 }
 
 /// A worker process; killed when dropped.
@@ -41,12 +66,8 @@ impl Worker {
     /// Starts a worker in the namespaces of the calling thread. It ends with that thread.
     pub(crate) fn start(role: Role, room: u32) -> anyhow::Result<Self> {
         let (line, theirs) = Line::pair().context("make a line to a worker")?;
-        let role = match role {
-            Role::Client => "client",
-            Role::Server => "server",
-        };
         let child = Command::new(THIS_PROGRAM)
-            .args([COMMAND, role, &std::process::id().to_string()])
+            .args([COMMAND, role.name(), &std::process::id().to_string()])
             .stdin(theirs)
             .stdout(Stdio::null())
             // What a worker has to tell comes on its line; behind a screen nothing may print.

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// Works until the line on standard input ends. `parent` is the process that asked for this one.
-pub fn run(role: Role, parent: u32) -> anyhow::Result<ExitCode> {
+pub(super) fn run(role: Role, parent: u32) -> anyhow::Result<ExitCode> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     // It may have died before it was to be told of.
     if getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs()) != Some(parent) {
