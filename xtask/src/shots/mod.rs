@@ -12,10 +12,20 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 pub(crate) use self::actors::Actor;
 use crate::process;
 
-const RECORDING: &str = "observer/tests/data/demo.obs";
+const RECORDINGS: &str = "observer/tests/data";
 const OBSERVER: &str = "target/release/observer";
 /// Long enough for rates, a little history and a forecast.
 const SECONDS: u64 = 12;
+
+/// Labs that are shown in docs/labs.md, each small enough for a recording of a few dozen kilobytes.
+const LABS: [(&str, &str); 6] = [
+    ("accept", "200"),
+    ("client-ceiling", "140"),
+    ("port-reuse", "100"),
+    ("time-wait", "60"),
+    ("fd-limit", "64"),
+    ("backlog", "12"),
+];
 
 /// Draws every picture; with `record`, of recordings made just now.
 pub(crate) fn run(record: bool) -> Result<()> {
@@ -23,6 +33,7 @@ pub(crate) fn run(record: bool) -> Result<()> {
         process::run(process::cargo().args(["build", "--release", "--locked", "--package", "observer"]))?;
         // The namespace ends with its thread and the sockets of that.
         thread::spawn(record_demo).join().map_err(|_| anyhow!("recording panicked"))??;
+        LABS.into_iter().try_for_each(record_lab)?;
     }
     let mut test = process::cargo();
     test.args(["test", "--locked", "--package", "observer", "--test", "shots", "every_picture"]);
@@ -49,8 +60,17 @@ fn record_demo() -> Result<()> {
         actors.start(actor)?;
     }
     let mut recorder = Command::new(OBSERVER);
-    recorder.args(["--own-netns", "record", "--force", RECORDING, "--for", &SECONDS.to_string()]);
+    let file = format!("{RECORDINGS}/demo.obs");
+    recorder.args(["--own-netns", "record", "--force", &file, "--for", &SECONDS.to_string()]);
     process::run(&mut recorder)
+}
+
+/// A lab writes no file that is there.
+fn record_lab((lab, scale): (&str, &str)) -> Result<()> {
+    let file = format!("{RECORDINGS}/lab-{lab}.obs");
+    // One that was not there is as good as removed.
+    let _ = fs::remove_file(&file);
+    process::run(Command::new(OBSERVER).args(["lab", lab, "--scale", scale, "--plain", "--record", &file]))
 }
 
 /// Processes that end with this.
