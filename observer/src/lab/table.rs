@@ -56,11 +56,9 @@ mod tests {
     fn reads_a_line_of_the_kernel() {
         let line = "   0: 0100007F:1B58 0200007F:8001 01 00000000:00000000 00:00000000 00000000     0        0 123 1";
         let row = parse(line).unwrap();
-        assert_eq!(row.local.port(), 7000);
-        assert_eq!((row.remote.port(), row.state), (0x8001, TcpState::Established));
+        assert_eq!((row.local.port(), row.remote.port(), row.state), (7000, 0x8001, TcpState::Established));
         if cfg!(target_endian = "little") {
-            assert_eq!(*row.local.ip(), Ipv4Addr::LOCALHOST);
-            assert_eq!(*row.remote.ip(), Ipv4Addr::new(127, 0, 0, 2));
+            assert_eq!((*row.local.ip(), *row.remote.ip()), (Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)));
         }
         assert_eq!(parse("  sl  local_address rem_address   st"), None);
     }
