@@ -324,8 +324,6 @@ fn a_terminal_that_does_not_read_loses_frames_and_no_events() {
     let mut terminal = Terminal::observer(160, 50);
     terminal.wait_for_words(&MAIN_SCREEN);
     terminal.is_stuck.store(true, Ordering::Relaxed);
-    // Each of these draws the screen in full: more than the terminal holds for a reader that does not come.
-    terminal.press(&"\x0c".repeat(100));
     let pid = terminal.pid();
     let waits_to_write = || {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap();
@@ -336,6 +334,8 @@ fn a_terminal_that_does_not_read_loses_frames_and_no_events() {
     let deadline = Instant::now() + DEADLINE;
     while !waits_to_write() {
         assert!(Instant::now() < deadline, "the program never waited for the terminal");
+        // Draws the screen in full: in the end more than the terminal holds for a reader that does not come.
+        terminal.press("\x0c");
         thread::yield_now();
     }
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
