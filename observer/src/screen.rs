@@ -18,7 +18,7 @@ use crate::{
 
 /// Between two snapshots,
 const PUBLISH: Duration = Duration::from_millis(250);
-/// and where no event has come since the last one: only ages grow.
+/// and where nothing is new since the last one: only ages grow.
 const PUBLISH_QUIET: Duration = Duration::from_secs(1);
 /// Destinations listed of each endpoint.
 const DESTINATIONS: usize = 32;
@@ -35,6 +35,11 @@ pub(crate) trait Source: Send {
 
     /// What is known.
     fn model(&self) -> &Model;
+
+    /// Stays the same while there is nothing new to show but ages.
+    fn pulse(&self) -> u64 {
+        self.model().events_total()
+    }
 
     /// Totals and peaks begin anew.
     fn restart_totals(&mut self);
@@ -92,7 +97,7 @@ fn publish_until_unheard(
     publish: &watch::Sender<Arc<Snapshot>>,
     wishes: &mpsc::Receiver<Wish>,
 ) -> anyhow::Result<()> {
-    let (mut published_at, mut events_before) = (None::<Instant>, 0);
+    let (mut published_at, mut pulse_before) = (None::<Instant>, 0);
     let mut query = None;
     while !publish.is_closed() {
         source.advance()?;
@@ -107,11 +112,11 @@ fn publish_until_unheard(
                 Wish::NextStep => source.next_step(),
             }
         }
-        let events = source.model().events_total();
-        let pause = if events == events_before { PUBLISH_QUIET } else { PUBLISH };
+        let pulse = source.pulse();
+        let pause = if pulse == pulse_before { PUBLISH_QUIET } else { PUBLISH };
         if is_asked || published_at.is_none_or(|at| at.elapsed() >= pause) {
             publish.send_replace(Arc::new(snapshot(&mut source, query.as_ref())));
-            (published_at, events_before) = (Some(Instant::now()), events);
+            (published_at, pulse_before) = (Some(Instant::now()), pulse);
         }
         thread::sleep(POLL);
     }

@@ -133,6 +133,15 @@ impl Source for Watch {
         snapshot
     }
 
+    /// Narration is news, too.
+    fn pulse(&self) -> u64 {
+        let told = self.beside.as_ref().map_or(0, |(narration, _)| {
+            let narration = narration.lock().unwrap_or_else(PoisonError::into_inner);
+            narration.lines.len() as u64 + narration.progress.map_or(0, |(done, _)| done)
+        });
+        self.model().events_total() + told
+    }
+
     fn next_step(&mut self) {
         if let Some((_, next)) = &self.beside {
             // The lab may be over.
