@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod apt;
+mod bench;
 mod ebpf;
 mod process;
 mod shots;
@@ -23,6 +24,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure what observer costs, beside its peers (needs root; installs them)
+    Bench(bench::Request),
     /// Build the BPF objects into `observer/bpf/`
     Ebpf {
         /// Write nothing: fail unless the objects in `observer/bpf/` are what the source builds
@@ -38,6 +41,12 @@ enum Task {
     /// Play a part in a recording
     #[command(hide = true)]
     Act { actor: shots::Actor },
+    /// Be the load that is measured
+    #[command(hide = true)]
+    Load {
+        #[command(subcommand)]
+        load: bench::Load,
+    },
     /// Run every check and every test, after installing what they need
     Test,
     /// Run the live tests on Debian's kernels, each in a virtual machine
@@ -65,10 +74,12 @@ fn main() -> ExitCode {
         return finish(Err(error));
     }
     match task {
+        Task::Bench(request) => finish(bench::run(&request)),
         Task::Ebpf { check: false } => finish(ebpf::write()),
         Task::Ebpf { check: true } => finish(ebpf::check()),
         Task::Shots { record } => finish(shots::run(record)),
         Task::Act { actor } => finish(actor.play()),
+        Task::Load { load } => finish(load.play()),
         Task::Test => test::run(),
         Task::Vm { series, arch, kvm, write_docs, test_args } => {
             test::run_vms(&vm::Request { arch, series, kvm, write_docs, test_args })

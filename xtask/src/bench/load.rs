@@ -1,0 +1,199 @@
+//! The load: processes of this program that connect, accept and close, or that hold connections.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::Subcommand;
+use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
+
+use super::running::Running;
+use super::stage;
+use crate::process;
+
+/// Clients, each with a server of its own: with both cores of a small machine busy, a hook's time is time lost.
+const PAIRS: u16 = 2;
+/// The servers' ports. Tools that tell of the whole host are asked for these alone.
+pub(super) const PORTS: [u16; PAIRS as usize] = [47_001, 47_002];
+/// Changes of state of one loopback connection whose client closes first: five at each end.
+pub(super) const EVENTS_PER_CONNECTION: u32 = 10;
+/// What a holder holds at most, both ends: a process may be allowed no more than 20,000 descriptors.
+const HELD_BY_ONE: u32 = 9_500;
+const BACKLOG: i32 = 4_096;
+
+/// A part in the load.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum Load {
+    /// Connects, accepts and closes; then prints what it took.
+    Churn {
+        /// In all.
+        connections: u32,
+        /// Connections a second, in all; without it, as fast as it goes.
+        #[arg(long)]
+        rate: Option<u32>,
+    },
+    /// Holds both ends of connections until its standard input ends.
+    Hold {
+        /// In all.
+        connections: u32,
+        /// Tells holders apart.
+        index: u8,
+    },
+}
+
+impl Load {
+    /// Plays the part.
+    pub(crate) fn play(self) -> Result<()> {
+        match self {
+            Self::Churn { connections, rate } => churn(connections / u32::from(PAIRS), rate),
+            Self::Hold { connections, index } => hold(connections, index),
+        }
+    }
+}
+
+/// What a churn took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Took {
+    pub(super) wall: Duration,
+    /// Of the load alone; what hooks do, they do in its time.
+    pub(super) cpu: Duration,
+    /// The median of connect().
+    pub(super) latency: Duration,
+}
+
+/// Runs a churn to its end, in the current namespaces.
+pub(super) fn run_churn(connections: u32, rate: Option<u32>) -> Result<Took> {
+    let mut command = stage::this_program()?;
+    command.args(["load", "churn", &connections.to_string()]);
+    if let Some(rate) = rate {
+        command.args(["--rate", &rate.to_string()]);
+    }
+    let printed = process::stdout(stage::ends_with_us(&mut command))?;
+    let figures: Value = serde_json::from_str(&printed).context("read what the load printed")?;
+    let seconds = |name: &str| {
+        let seconds = figures[name].as_f64().with_context(|| format!("{name} of the load"))?;
+        Ok::<_, anyhow::Error>(Duration::from_secs_f64(seconds))
+    };
+    Ok(Took { wall: seconds("wall")?, cpu: seconds("cpu")?, latency: seconds("latency")? })
+}
+
+fn churn(each: u32, rate: Option<u32>) -> Result<()> {
+    let pause = rate.map(|rate| Duration::from_secs(1) * u32::from(PAIRS) / rate);
+    // Of all addresses: each client has a destination of its own, and no four-tuple comes twice.
+    let listeners = PORTS.iter().map(|port| listener((Ipv4Addr::UNSPECIFIED, *port).into()));
+    let listeners = listeners.collect::<Result<Vec<_>>>()?;
+    let start = Barrier::new(usize::from(PAIRS) + 1);
+    let (begun, mut latencies) = thread::scope(|scope| {
+        for listener in &listeners {
+            scope.spawn(move || serve(listener, each));
+        }
+        let clients = PORTS.map(|port| {
+            let start = &start;
+            scope.spawn(move || {
+                start.wait();
+                connect_and_close((Ipv4Addr::LOCALHOST, port).into(), each, pause)
+            })
+        });
+        start.wait();
+        let begun = Instant::now();
+        let mut latencies = Vec::new();
+        for client in clients {
+            latencies.extend(client.join().map_err(|_| anyhow!("a client panicked"))?);
+        }
+        Ok::<_, anyhow::Error>((begun, latencies))
+    })?;
+    let wall = begun.elapsed();
+    let cpu = clock_gettime(ClockId::ProcessCPUTime);
+    let cpu = Duration::new(cpu.tv_sec.cast_unsigned(), u32::try_from(cpu.tv_nsec)?);
+    latencies.sort_unstable();
+    let latency = latencies.get(latencies.len() / 2).context("no connection was made")?;
+    let figures = json!({
+        "wall": wall.as_secs_f64(), "cpu": cpu.as_secs_f64(), "latency": latency.as_secs_f64(),
+    });
+    println!("{figures}");
+    Ok(())
+}
+
+fn connect_and_close(server: SocketAddr, count: u32, pause: Option<Duration>) -> Vec<Duration> {
+    let mut latencies = Vec::new();
+    let start = Instant::now();
+    for n in 0..count {
+        if let Some(pause) = pause {
+            thread::sleep((start + pause * n).saturating_duration_since(Instant::now()));
+        }
+        let begun = Instant::now();
+        let stream = TcpStream::connect(server).with_context(|| format!("connection {n}"));
+        latencies.push(begun.elapsed());
+        // A server waits for as many as it was told: nothing here can go on after a failure.
+        drop(stream.unwrap_or_else(|error| fail(&error)));
+    }
+    latencies
+}
+
+/// Accepts, and closes what the client has closed.
+fn serve(listener: &TcpListener, count: u32) {
+    for _ in 0..count {
+        let served = listener.accept().and_then(|(mut stream, _)| stream.read(&mut [0]));
+        if let Err(error) = served {
+            fail(&anyhow!(error).context("serve"));
+        }
+    }
+}
+
+fn fail(error: &anyhow::Error) -> ! {
+    eprintln!("load: {error:#}");
+    std::process::exit(1)
+}
+
+fn hold(connections: u32, index: u8) -> Result<()> {
+    let address = SocketAddr::from((Ipv4Addr::new(127, 1, index, 1), 47_100));
+    let listener = listener(address)?;
+    let mut held = Vec::new();
+    for n in 0..connections {
+        held.push(TcpStream::connect(address).with_context(|| format!("hold connection {n}"))?);
+        held.push(listener.accept().context("accept what is held")?.0);
+    }
+    println!("ready");
+    io::stdout().flush()?;
+    io::copy(&mut io::stdin(), &mut io::sink())?;
+    Ok(())
+}
+
+fn listener(address: SocketAddr) -> Result<TcpListener> {
+    let listener = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    bind(&listener, &address).with_context(|| format!("bind to {address}"))?;
+    // std's queue of 128 would overflow, and what overflows comes again a second later.
+    listen(&listener, BACKLOG)?;
+    Ok(listener.into())
+}
+
+/// Processes that hold connections: they grow, and end with this.
+#[derive(Default)]
+pub(super) struct Holders {
+    running: Vec<Running>,
+    sockets: u32,
+}
+
+impl Holders {
+    /// Starts more, until `sockets` sockets are held.
+    pub(super) fn grow_to(&mut self, sockets: u32) -> Result<()> {
+        let mut missing = sockets.saturating_sub(self.sockets) / 2;
+        while missing > 0 {
+            let connections = missing.min(HELD_BY_ONE);
+            let index = u8::try_from(self.running.len()).context("too many holders")?;
+            let mut command = stage::this_program()?;
+            command.args(["load", "hold", &connections.to_string(), &index.to_string()]);
+            let mut holder = Running::start_piped(&mut command)?;
+            holder.expect_line("ready").context("start a holder of connections")?;
+            self.running.push(holder);
+            self.sockets += 2 * connections;
+            missing -= connections;
+        }
+        Ok(())
+    }
+}
