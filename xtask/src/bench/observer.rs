@@ -13,7 +13,7 @@ use super::terminal::Terminal;
 use crate::{process, workspace};
 
 /// Words of a frame that is complete, after the first scan.
-const FIRST_FRAME: [&str; 4] = ["observer", "ESTAB", "last scan", "q quit"];
+const FIRST_FRAME: [&str; 3] = ["observer", ", took ", "q quit"];
 
 pub(super) fn build() -> Result<()> {
     process::run(process::cargo().args(["build", "--quiet", "--release", "--locked", "--package", "observer"]))

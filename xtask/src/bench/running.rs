@@ -78,11 +78,17 @@ impl Running {
     }
 
     /// Asks it to end as Ctrl-C does, and waits until it has.
-    pub(super) fn interrupt(&mut self) -> Result<ExitStatus> {
-        if let (false, Some(pid)) = (self.has_ended()?, Pid::from_raw(self.child.id().cast_signed())) {
-            kill_process(pid, Signal::INT).context("end a tool")?;
-        }
-        wait_until("end of a tool", || self.has_ended())?;
+    pub(super) fn interrupt(&mut self, name: &str) -> Result<ExitStatus> {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).context("a process without a number")?;
+        let mut asked = None::<Instant>;
+        wait_until(&format!("end of {name}"), || {
+            // Some are deaf while they are busy with what they have.
+            if asked.is_none_or(|asked| asked.elapsed() > Duration::from_secs(2)) && !self.has_ended()? {
+                kill_process(pid, Signal::INT).context("end a tool")?;
+                asked = Some(Instant::now());
+            }
+            self.has_ended()
+        })?;
         Ok(self.child.wait()?)
     }
 }

@@ -24,6 +24,7 @@ pub(super) struct Run {
 
 /// Runs the load beside a tool, on a stage of their own; otherwise returns why the tool does not run here.
 pub(super) fn beside(tool: Tool, connections: u32, rate: Option<u32>) -> Result<Result<Run, String>> {
+    eprintln!("{} …", tool.name());
     stage::on_stage(|| {
         let folder = tempfile::tempdir()?;
         let instrument = match tool.start(folder.path())? {

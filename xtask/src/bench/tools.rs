@@ -67,11 +67,11 @@ impl Tool {
             Self::Screen => Observing::Screen(observer::screen()?.look_away()?),
             Self::Watch => Observing::Watch(Watch::start(folder)?),
             Self::Lines { program, per_connection, .. } => match files.start(&mut Command::new(program))? {
-                Ok(running) => Observing::Peer { running, per_connection },
+                Ok(running) => Observing::Peer { running, per_connection, name: self.name() },
                 Err(refusal) => return Ok(Started::Refused(refusal)),
             },
             Self::Bpftrace => match files.start(Command::new("bpftrace").args(["-e", &count_in_kernel()]))? {
-                Ok(running) => Observing::Peer { running, per_connection: EVENTS_PER_CONNECTION },
+                Ok(running) => Observing::Peer { running, per_connection: EVENTS_PER_CONNECTION, name: self.name() },
                 Err(refusal) => return Ok(Started::Refused(refusal)),
             },
         };
@@ -102,7 +102,7 @@ pub(super) struct Instrument {
 enum Observing {
     Screen(Running),
     Watch(Watch),
-    Peer { running: Running, per_connection: u32 },
+    Peer { running: Running, per_connection: u32, name: String },
 }
 
 /// What a tool has to say about its own losses, and what is missing.
@@ -138,8 +138,8 @@ impl Instrument {
                 let missing = opened.abs_diff(2 * u64::from(connections));
                 Ok(Account { own: Some(lost + missed), missing, wrong: Some(wrong) })
             }
-            Observing::Peer { mut running, per_connection } => {
-                running.interrupt()?;
+            Observing::Peer { mut running, per_connection, name } => {
+                running.interrupt(&name)?;
                 let told = fs::read_to_string(&self.files.out).context("read what a tool printed")?;
                 let complaints = fs::read_to_string(&self.files.err).context("read what a tool complained of")?;
                 let seen = counted(&told).unwrap_or_else(|| lines_of_load(&told));
@@ -185,9 +185,11 @@ impl Files {
         if !ended {
             return Ok(Ok(running));
         }
-        let words = fs::read_to_string(&self.err)?;
-        let first = words.lines().find(|line| !line.trim().is_empty()).unwrap_or("it ended without a word");
-        Ok(Err(first.trim().chars().take(110).collect()))
+        let words = fs::read_to_string(&self.out)? + &fs::read_to_string(&self.err)?;
+        // modprobe is asked for what the tool can do without, or complains of next.
+        let is_reason = |line: &&str| !line.trim().is_empty() && !line.starts_with("modprobe:");
+        let reason = words.lines().find(is_reason).unwrap_or("it ended without a word");
+        Ok(Err(reason.trim().chars().take(110).collect()))
     }
 }
 
