@@ -37,7 +37,7 @@ pub(super) fn run(effort: Effort, report: &mut Report) -> Result<()> {
             }
         }
         if let Some(why) = refusal {
-            table.row([tool.name(), format!("does not run here: {why}")]);
+            table.refusal(&tool.name(), &why);
             continue;
         }
         let told = |count: Option<u64>| count.map_or_else(|| "has none".to_owned(), |count| count.to_string());

@@ -24,6 +24,12 @@ impl Table {
         self.rows.push(cells);
     }
 
+    /// The row of what cannot be measured on this machine; the reason stands below the table.
+    pub(super) fn refusal(&mut self, what: &str, why: &str) {
+        self.row([what.to_owned(), "does not run here".to_owned()]);
+        self.notes.push(format!("{what}: {why}"));
+    }
+
     /// A sentence below the table.
     pub(super) fn note(&mut self, note: &str) {
         self.notes.push(note.to_owned());
