@@ -37,7 +37,7 @@ const PICTURES: &[Picture] = &[
     Picture { name: "walls", recording: DEMO, at: 11.5, keys: "5", size: (120, 24) },
     Picture { name: "lab-accept", recording: "lab-accept.obs", at: 0.9, keys: "", size: (100, 17) },
     Picture { name: "lab-client-ceiling", recording: "lab-client-ceiling.obs", at: 60.0, keys: "2", size: (100, 16) },
-    Picture { name: "lab-port-reuse", recording: "lab-port-reuse.obs", at: 1.1, keys: "2", size: (100, 16) },
+    Picture { name: "lab-port-reuse", recording: "lab-port-reuse.obs", at: 1.15, keys: "2", size: (100, 16) },
     Picture { name: "lab-time-wait", recording: "lab-time-wait.obs", at: 6.5, keys: "2", size: (100, 16) },
     Picture { name: "lab-fd-limit", recording: "lab-fd-limit.obs", at: 0.9, keys: "6", size: (120, 16) },
     Picture { name: "lab-backlog", recording: "lab-backlog.obs", at: 1.0, keys: "5/port:7000\n", size: (100, 16) },
