@@ -112,7 +112,7 @@ fn rescan(c: &mut Criterion) {
 fn snapshot(c: &mut Criterion) {
     let mut model = holding(1_000_000);
     c.bench_function("snapshot of 1000000 sockets to 50000 destinations", |b| {
-        b.iter_batched(|| (), |()| model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 32), BatchSize::LargeInput);
+        b.iter_batched(|| (), |()| model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 1_000), BatchSize::LargeInput);
     });
 }
 
@@ -145,7 +145,7 @@ fn frame(c: &mut Criterion) {
     let size = (160, 50);
     let mut group = c.benchmark_group("frame");
     for (host, mut model) in [("50000 destinations", holding(1_000_000)), ("50000 endpoints", many_endpoints())] {
-        let latest = Arc::new(model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 32));
+        let latest = Arc::new(model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 1_000));
         for (screen, keys) in
             [("endpoints", ""), ("destinations", "2"), ("walls", "5"), ("endpoints filtered", "/10.0\n")]
         {

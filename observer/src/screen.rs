@@ -20,9 +20,8 @@ use crate::{
 const PUBLISH: Duration = Duration::from_millis(250);
 /// and where nothing is new since the last one: only ages grow.
 const PUBLISH_QUIET: Duration = Duration::from_secs(1);
-/// Destinations listed of each endpoint.
-const DESTINATIONS: usize = 32;
-/// Single connections listed: nobody scrolls further.
+/// Destinations listed of each endpoint, and single connections: nobody scrolls further.
+const DESTINATIONS: usize = 1_000;
 const CONNECTIONS: usize = 1_000;
 
 /// Where snapshots come from: a running kernel, or a recording.

@@ -243,5 +243,31 @@ mod tests {
         fn no_text_makes_the_parser_panic(text in ".{0,40}") {
             let _ = text.parse::<Filter>();
         }
+
+        #[test]
+        fn words_stand_for_themselves_in_any_order(words in prop::collection::vec(word(), 0..5)) {
+            let each = words.iter().all(|word| lets_through(word));
+            prop_assert_eq!(lets_through(&words.join(" ")), each);
+            let backwards: Vec<_> = words.iter().rev().copied().collect();
+            prop_assert_eq!(lets_through(&backwards.join("  ")), each);
+        }
+    }
+
+    fn word() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![
+            "port:443",
+            "port:80",
+            "state:time_wait",
+            "state:estab",
+            "comm:nginx",
+            "pid:1",
+            "netns:blue",
+            "dir:in",
+            "dir:out",
+            "10.0.0.0/8",
+            "::1",
+            "ngi",
+            "xyz",
+        ])
     }
 }

@@ -4,6 +4,7 @@ mod behaviour;
 mod fixture;
 mod narration;
 mod numbers;
+mod property;
 mod screens;
 mod styles;
 mod wishes;
