@@ -112,7 +112,11 @@ fn rescan(c: &mut Criterion) {
 fn snapshot(c: &mut Criterion) {
     let mut model = holding(1_000_000);
     c.bench_function("snapshot of 1000000 sockets to 50000 destinations", |b| {
-        b.iter_batched(|| (), |()| model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 1_000), BatchSize::LargeInput);
+        b.iter_batched(
+            || (),
+            |()| model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 1_000),
+            BatchSize::LargeInput,
+        );
     });
 }
 

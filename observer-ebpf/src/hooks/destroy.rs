@@ -12,8 +12,8 @@ use crate::{emit::emit, maps::was_just_closed, sock::Sock};
 
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn destroy_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    // SAFETY: the argument is this program's typed context.
     if !was_just_closed(ctx.arg(0))
+        // SAFETY: the first argument of this tracepoint is a `struct sock *`.
         && let Some((sock, _)) = unsafe { Sock::full_typed(ctx.arg(0)) }
     {
         on_destroy(sock);

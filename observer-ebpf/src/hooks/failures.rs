@@ -81,8 +81,7 @@ fn failures_bind_sys_exit(ctx: TracePointContext) -> u32 {
 #[inline(always)]
 fn errno(ctx: &TracePointContext) -> Option<u32> {
     let ret = sys_exit_ret(ctx);
-    // A small negative number is in its lower half.
-    (ret < 0).then_some((ret as i32).unsigned_abs())
+    u32::try_from(ret.unsigned_abs()).ok().filter(|_| ret < 0)
 }
 
 #[inline(always)]

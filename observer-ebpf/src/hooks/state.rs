@@ -19,8 +19,8 @@ use crate::{
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
     let (old, new) = (ctx.arg(1), ctx.arg(2));
-    // SAFETY: the argument is this program's typed context.
     if is_told(old, new)
+        // SAFETY: the first argument of this tracepoint is a `struct sock *`.
         && let Some((sock, fields)) = unsafe { Sock::full_typed(ctx.arg(0)) }
     {
         on_set_state(&ctx, sock, &fields, old, new);
