@@ -3,6 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ pub(crate) enum Load {
     Churn {
         /// In all.
         connections: u32,
+        /// The third number of the servers' address: another one leaves the TIME_WAITs of earlier churns aside.
+        net: u8,
         /// Connections a second, in all; without it, as fast as it goes.
         #[arg(long)]
         rate: Option<u32>,
@@ -50,7 +53,7 @@ impl Load {
     /// Plays the part.
     pub(crate) fn play(self) -> Result<()> {
         match self {
-            Self::Churn { connections, rate } => churn(connections / u32::from(PAIRS), rate),
+            Self::Churn { connections, net, rate } => churn(connections / u32::from(PAIRS), net, rate),
             Self::Hold { connections, index } => hold(connections, index),
         }
     }
@@ -68,8 +71,10 @@ pub(super) struct Took {
 
 /// Runs a churn to its end, in the current namespaces.
 pub(super) fn run_churn(connections: u32, rate: Option<u32>) -> Result<Took> {
+    static CHURNS: AtomicU8 = AtomicU8::new(0);
+    let net = CHURNS.fetch_add(1, Ordering::Relaxed);
     let mut command = stage::this_program()?;
-    command.args(["load", "churn", &connections.to_string()]);
+    command.args(["load", "churn", &connections.to_string(), &net.to_string()]);
     if let Some(rate) = rate {
         command.args(["--rate", &rate.to_string()]);
     }
@@ -82,9 +87,9 @@ pub(super) fn run_churn(connections: u32, rate: Option<u32>) -> Result<Took> {
     Ok(Took { wall: seconds("wall")?, cpu: seconds("cpu")?, latency: seconds("latency")? })
 }
 
-fn churn(each: u32, rate: Option<u32>) -> Result<()> {
+fn churn(each: u32, net: u8, rate: Option<u32>) -> Result<()> {
     let pause = rate.map(|rate| Duration::from_secs(1) * u32::from(PAIRS) / rate);
-    // Of all addresses: each client has a destination of its own, and no four-tuple comes twice.
+    // Each client has a destination of its own, and so no four-tuple comes twice.
     let listeners = PORTS.iter().map(|port| listener((Ipv4Addr::UNSPECIFIED, *port).into()));
     let listeners = listeners.collect::<Result<Vec<_>>>()?;
     let start = Barrier::new(usize::from(PAIRS) + 1);
@@ -96,7 +101,7 @@ fn churn(each: u32, rate: Option<u32>) -> Result<()> {
             let start = &start;
             scope.spawn(move || {
                 start.wait();
-                connect_and_close((Ipv4Addr::LOCALHOST, port).into(), each, pause)
+                connect_and_close((Ipv4Addr::new(127, 0, net, 1), port).into(), each, pause)
             })
         });
         start.wait();

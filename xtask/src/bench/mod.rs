@@ -82,7 +82,7 @@ enum Effort {
 }
 
 impl Effort {
-    /// Of a run at full speed; at most 60,000, or else connect() would meet the end of its first half of the ports.
+    /// Of a run at full speed; at most 45,000, or else connect() would meet the end of its first half of the ports.
     const fn connections(self) -> u32 {
         match self {
             Self::Full => 40_000,

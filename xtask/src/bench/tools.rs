@@ -110,6 +110,9 @@ enum Observing {
 pub(super) struct Account {
     /// Events that it says it has lost; `None` where it says nothing of the kind.
     pub(super) own: Option<u64>,
+    /// Runs of its programs that the kernel left out, for another run was being made on that CPU; `None` where it does
+    /// not tell.
+    pub(super) left_out: Option<u64>,
     /// Events, lines or opened connections that are not there, or too many.
     pub(super) missing: u64,
     /// Counts at the end that are not what `ss` says; `None` where it has no such counts.
@@ -132,11 +135,11 @@ impl Instrument {
                 let document = watch.next()?;
                 let wrong = settled_difference(&watch, document.clone())?;
                 let lost = observer::number(&document, "/trust/lost_total")?;
-                // Runs that the kernel left out; a kernel before 5.12 does not tell.
-                let missed = observer::number(&document, "/trust/missed_total").unwrap_or_default();
+                // A kernel before 5.12 does not tell.
+                let left_out = observer::number(&document, "/trust/missed_total").ok();
                 let opened = observer::number(&document, "/totals/opened_total")?;
                 let missing = opened.abs_diff(2 * u64::from(connections));
-                Ok(Account { own: Some(lost + missed), missing, wrong: Some(wrong) })
+                Ok(Account { own: Some(lost), left_out, missing, wrong: Some(wrong) })
             }
             Observing::Peer { mut running, per_connection, name } => {
                 running.interrupt(&name)?;
@@ -144,7 +147,7 @@ impl Instrument {
                 let complaints = fs::read_to_string(&self.files.err).context("read what a tool complained of")?;
                 let seen = counted(&told).unwrap_or_else(|| lines_of_load(&told));
                 let due = u64::from(connections) * u64::from(per_connection);
-                Ok(Account { own: Some(lost(&complaints)), missing: seen.abs_diff(due), wrong: None })
+                Ok(Account { own: Some(lost(&complaints)), left_out: None, missing: seen.abs_diff(due), wrong: None })
             }
         }
     }
