@@ -19,6 +19,7 @@ pub(super) fn run(effort: Effort, report: &mut Report) -> Result<()> {
     let head = [
         "tool",
         "lost, as it says",
+        "left out by the kernel",
         "lines, counts or openings that are missing",
         "sockets counted otherwise than by `ss`",
     ];

@@ -19,6 +19,7 @@ impl Table {
 
     /// A row; what it lacks at its end stays empty.
     pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        assert!(N <= self.head.len(), "a row is wider than its head: {cells:?}");
         let mut cells = Vec::from(cells);
         cells.resize(self.head.len(), String::new());
         self.rows.push(cells);
