@@ -107,7 +107,10 @@ pub(super) fn sample(connections: u32, rate: Option<u32>) -> Result<Sample> {
     let events = events()?.saturating_sub(events_before);
     let used = watch.running.cpu()?.saturating_sub(before);
     let measured = during(&watch.running.pid().to_string(), || run_churn(connections, rate).map(drop))?;
-    let hook = measured.get("state_raw_tp").map_or(f64::NAN, |runs| each_ns(runs.time, runs.count));
+    let hook = measured
+        .iter()
+        .find(|(name, _)| name.starts_with("state_"))
+        .map_or(f64::NAN, |(_, runs)| each_ns(runs.time, runs.count));
     let share = 100.0 * used.div_duration_f64(length);
     Ok(Sample { events, user: each_ns(used, events), share, hook })
 }
