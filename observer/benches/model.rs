@@ -37,9 +37,13 @@ fn client(n: u32) -> Identity {
 }
 
 fn change(n: u32, old: TcpState, new: TcpState) -> Event {
+    change_of(client(n), old, new)
+}
+
+fn change_of(socket: Identity, old: TcpState, new: TcpState) -> Event {
     let by = (new == TcpState::SynSent).then(|| Process { pid: Pid(7), comm: Comm::from("client") });
     Event::State {
-        socket: client(n),
+        socket,
         at: Duration::ZERO,
         old,
         new,
@@ -128,18 +132,8 @@ fn many_endpoints() -> Model {
         let FourTuple { local_ip, local_port, remote_ip, remote_port } = socket.tuple;
         let tuple =
             FourTuple { local_ip: remote_ip, local_port: remote_port, remote_ip: local_ip, remote_port: local_port };
-        let event = Event::State {
-            socket: Identity { tuple, ..socket },
-            at: Duration::ZERO,
-            old: TcpState::SynReceived,
-            new: TcpState::Established,
-            by: None,
-            orphan: false,
-            unsent: false,
-            binding: Binding::default(),
-            timestamps: false,
-        };
-        model.apply(&event, Duration::ZERO);
+        let accepted = change_of(Identity { tuple, ..socket }, TcpState::SynReceived, TcpState::Established);
+        model.apply(&accepted, Duration::ZERO);
     }
     model
 }

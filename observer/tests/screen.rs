@@ -148,12 +148,18 @@ fn q_leaves_the_terminal_as_it_was() {
     }
 }
 
+/// A recording of so many seconds, and the folder that it goes with.
+fn recording(seconds: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recording");
+    let args = ["--own-netns", "record", file.to_str().unwrap(), "--for", seconds];
+    assert!(std::process::Command::new(OBSERVER).args(args).output().unwrap().status.success());
+    (folder, file)
+}
+
 #[test]
 fn a_recording_is_shown_as_the_present_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("recording");
-    let args = ["--own-netns", "record", file.to_str().unwrap(), "--for", "1.1"];
-    assert!(std::process::Command::new(OBSERVER).args(args).output().unwrap().status.success());
+    let (_folder, file) = recording("1.1");
     for more in [&["--speed", "100"][..], &["--from", "1"], &["--from", "1000"]] {
         let args = [&["replay", file.to_str().unwrap()], more].concat();
         let mut terminal = Terminal::start(80, 24, OBSERVER, &args, &[]);
@@ -171,10 +177,7 @@ fn a_recording_is_shown_as_the_present_is() {
 
 #[test]
 fn a_replay_is_stopped_and_goes_back_and_ahead() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("recording");
-    let args = ["--own-netns", "record", file.to_str().unwrap(), "--for", "3"];
-    assert!(std::process::Command::new(OBSERVER).args(args).output().unwrap().status.success());
+    let (_folder, file) = recording("3");
     let mut terminal = Terminal::start(80, 24, OBSERVER, &["replay", file.to_str().unwrap()], &[]);
     terminal.wait_for_words(&["REPLAY"]);
     terminal.press(" ");
