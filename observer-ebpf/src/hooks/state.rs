@@ -81,8 +81,8 @@ fn on_set_state<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock, fields: &F, old:
     if new == state::FIN_WAIT2 || new == state::CLOSING {
         record.header.flags |= orphan_flag(fields);
     }
-    let is_told = if by_task { emit_by_task(record) } else { emit(record) };
-    if new == state::CLOSE && is_told && !keeps_port {
+    let was_told = if by_task { emit_by_task(record) } else { emit(record) };
+    if new == state::CLOSE && was_told && !keeps_port {
         note_closed(sock.address());
     }
 }
