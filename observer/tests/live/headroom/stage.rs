@@ -258,11 +258,16 @@ impl Stage {
         u32::try_from(self.open.len() - before).unwrap()
     }
 
-    /// Ends the last connections with a reset.
+    /// Ends the last connections with a reset, and waits until the kernel has let go of them: a process that another
+    /// test starts holds copies of every descriptor until its exec, and the last copy is the one whose close counts.
     pub(super) fn reset_last(&mut self, count: usize) {
-        for socket in self.open.split_off(self.open.len() - count) {
-            reset(socket);
-        }
+        let leaving = self.open.split_off(self.open.len() - count);
+        let names: Vec<String> = leaving.iter().map(|it| format!("sk:{:x}", it.cookie().unwrap())).collect();
+        leaving.into_iter().for_each(reset);
+        wait_until("the end of what was reset", || {
+            let sockets = run("ss", &["-Htane"]);
+            !sockets.split_whitespace().any(|word| names.iter().any(|name| name == word))
+        });
     }
 }
 
