@@ -105,9 +105,12 @@ fn time_wait_at_one_destination_is_found() {
         set_sysctl("ipv4/tcp_tw_reuse", "0");
         let mut pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 40);
         assert_eq!(found(&observe().snapshot(1), FindingKind::TimeWaitAtOneDestination), None, "none is closed");
+        let in_state = |state| run("ss", &["-Htan", "state", state]).lines().count();
         pairs.clients.clear();
+        // The end whose FIN is first is the one that waits.
+        wait_until("40 in FIN_WAIT2", || in_state("fin-wait-2") == 40);
         pairs.accepted.clear();
-        wait_until("40 in TIME_WAIT", || run("ss", &["-Htan", "state", "time-wait"]).lines().count() == 40);
+        wait_until("40 in TIME_WAIT", || in_state("time-wait") == 40);
         let snapshot = observe().snapshot(1);
         let evidence = evidence(&snapshot, FindingKind::TimeWaitAtOneDestination);
         assert!(evidence.starts_with("40 of 100 ports are in TIME_WAIT, of 40 "), "{evidence}");

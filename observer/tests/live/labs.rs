@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::scaled;
+use crate::{processes::output, support::scaled};
 
 /// Runs a lab to its verdict.
 #[track_caller]
@@ -13,7 +13,7 @@ pub(crate) fn borne_out(name: &str, scale: Option<u32>) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_observer"));
     command.args(["lab", name, "--json"]);
     command.args(scale.into_iter().flat_map(|scale| ["--scale".to_owned(), scale.to_string()]));
-    let output = command.output().unwrap();
+    let output = output(&mut command).unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_str(&text).unwrap();

@@ -14,6 +14,7 @@ mod labs;
 mod namespaces;
 mod owners;
 mod ports;
+mod processes;
 mod random;
 mod recording;
 mod refusals;

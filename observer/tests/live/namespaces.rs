@@ -2,7 +2,7 @@
 //! the start, born while we watch, and gone.
 
 use std::{
-    process::{Command, Stdio},
+    process::Command,
     sync::mpsc::{Sender, channel},
     thread,
 };
@@ -16,6 +16,7 @@ use observer::{
     },
 };
 
+use crate::processes::output;
 use crate::support::{Counts, Pairs, counted_in, eventually, in_private_netns, options, parse_ss, run, start, truth};
 
 fn observe_all() -> Engine {
@@ -90,13 +91,8 @@ fn a_mounted_namespace_has_its_name_its_sysctls_and_its_sockets() {
     assert_eq!(namespace.name.as_deref(), Some(blue.name.as_str()));
     assert_eq!(namespace.port_range.map(|range| (range.low, range.high)), Some((20_000, 20_999)));
     // A listener of another process, born while we watch.
-    let mut child = Command::new("ip")
-        .args(["netns", "exec", &blue.name, "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/9; read"])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    child.wait().unwrap();
+    let refused = ["netns", "exec", &blue.name, "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/9"];
+    assert!(!output(Command::new("ip").args(refused)).unwrap().status.success());
     eventually(&mut engine, "the refused connection of the other namespace", |snapshot| {
         snapshot.endpoints.iter().find(|row| row.key.netns == blue.id() && row.failed_total == 1).map(drop)
     });

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     io::Write as _,
     net::{TcpListener, TcpStream},
-    os::fd::{AsRawFd as _, FromRawFd as _},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _},
+        unix::net::UnixStream,
+    },
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -14,6 +17,7 @@ use observer::{
     model::{snapshot::Snapshot, units::TcpState},
 };
 
+use crate::processes::start_program;
 use crate::support::{
     assert_equals_ss, eventually, in_private_netns, inbound, listen, observe, outbound, run, wait_until,
 };
@@ -58,13 +62,8 @@ fn assert_owners_equal_ss(engine: &mut Engine) {
 }
 
 /// A shell that does as `script` says and then waits for its standard input to end.
-fn shell(script: &str) -> Child {
-    Command::new("bash")
-        .args(["-c", &format!("{script}; read")])
-        .stdin(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+fn shell(script: &str) -> (Child, UnixStream) {
+    start_program(Command::new("bash").args(["-c", &format!("{script}; read")]).stderr(Stdio::null())).unwrap()
 }
 
 fn accept(listener: &TcpListener, count: usize) -> Vec<TcpStream> {
@@ -85,7 +84,8 @@ fn each_process_has_its_own_sockets() {
             let of = |pid: u32| owned.get(&pid).copied();
             // A client owns its socket from SYN_SENT on: the last connection may still be on its way here.
             let is_here = inbound(snapshot, "127.0.0.1:7000")?.sockets == 4;
-            (is_here && of(this) == Some(3) && clients.iter().all(|client| of(client.id()) == Some(2))).then_some(())
+            (is_here && of(this) == Some(3) && clients.iter().all(|(client, _)| of(client.id()) == Some(2)))
+                .then_some(())
         });
         // One connection still waits in the accept queue: the listener's process stands for it.
         let snapshot = engine.snapshot(0);
@@ -94,7 +94,7 @@ fn each_process_has_its_own_sockets() {
         // Found by a scan as by events.
         assert_owners_equal_ss(&mut observe());
         assert_owners_equal_ss(&mut engine);
-        for client in &mut clients {
+        for (client, _) in &mut clients {
             client.kill().unwrap();
             client.wait().unwrap();
         }
@@ -109,7 +109,7 @@ fn a_socket_that_was_inherited_belongs_to_the_child_when_the_parent_lets_go() {
         let mut engine = observe();
         let listener = listen("127.0.0.1:7000", 128);
         // The subshell inherits descriptor 3; the shell itself closes its own.
-        let mut parent = shell("exec 3<>/dev/tcp/127.0.0.1/7000; (exec sleep 1000) & exec 3>&-");
+        let (mut parent, _line) = shell("exec 3<>/dev/tcp/127.0.0.1/7000; (exec sleep 1000) & exec 3>&-");
         let accepted = accept(&listener, 1);
         let child = || {
             let pid = parent.id();
@@ -158,7 +158,7 @@ fn the_owner_is_a_process_and_not_whoever_a_softirq_interrupted() {
     in_private_netns(|| {
         let mut engine = observe();
         let listener = listen("127.0.0.1:7000", 128);
-        let mut client = shell("exec 3<>/dev/tcp/127.0.0.1/7000");
+        let (mut client, _line) = shell("exec 3<>/dev/tcp/127.0.0.1/7000");
         let accepted = accept(&listener, 1);
         // Another process resets the connection: that makes it nobody's owner.
         let client_port = accepted[0].peer_addr().unwrap().port().to_string();

@@ -19,6 +19,7 @@ use observer::{
 };
 use socket2::{Domain, Socket, Type};
 
+use crate::processes::output;
 use crate::support::{
     Pairs, eventually, in_private_netns, listen, observe, options, run, set_sysctl, start, wait_until,
 };
@@ -124,7 +125,7 @@ fn a_bind_to_an_address_in_use_is_told_with_that_address() {
 fn with_few_descriptors(test: &str) {
     let script =
         format!("ulimit -n 64; exec {} --exact {test} --nocapture", std::env::current_exe().unwrap().display());
-    let output = Command::new("bash").args(["-c", &script]).env(FEW, "1").output().unwrap();
+    let output = output(Command::new("bash").args(["-c", &script]).env(FEW, "1")).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

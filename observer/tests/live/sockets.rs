@@ -15,6 +15,8 @@ use std::{
 use observer::model::units::TcpState;
 use socket2::{Domain, MaybeUninitSlice, MsgHdr, MsgHdrMut, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
 
+use crate::processes::start_program;
+
 /// A socket with nothing done to it yet but that its address may be used again.
 pub(crate) fn socket(family: SocketAddr) -> Socket {
     let socket = Socket::new(Domain::for_address(family), Type::STREAM, None).expect("socket");
@@ -188,14 +190,9 @@ impl Player {
     pub(crate) fn start(test: &impl Fn(), part: &str) -> Self {
         let path = type_name_of_val(test);
         let name = path.split_once("::").map_or(path, |(_, name)| name);
-        let (line, theirs) = UnixStream::pair().unwrap();
-        let child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", name, "--nocapture", "--test-threads=1"])
-            .env(PART, part)
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("start this test again");
+        let mut command = Command::new(env::current_exe().unwrap());
+        command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(PART, part).stdout(Stdio::null());
+        let (child, line) = start_program(&mut command).expect("start this test again");
         Self { child, line }
     }
 

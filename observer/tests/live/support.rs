@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::ss;
+use crate::{processes::output, ss};
 use observer::{
     engine::{Engine, Options, Scans, Watched},
     host,
@@ -38,9 +38,7 @@ pub(crate) fn in_private_netns(test: impl FnOnce() + Send + 'static) {
 
 /// Runs a program in the calling thread's namespace and returns what it printed.
 pub(crate) fn run(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(args)
-        .output()
+    let output = output(Command::new(program).args(args))
         .unwrap_or_else(|error| panic!("{program} is needed (Debian package iproute2): {error}"));
     assert!(output.status.success(), "{program} {args:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()

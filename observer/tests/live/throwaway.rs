@@ -14,6 +14,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     labs::borne_out,
+    processes::output,
     refusals::{address, counted, errno, kernel_counter, tcp},
     sockets::skip,
     support::{Pairs, eventually, in_private_netns, observe, wait_until},
@@ -152,7 +153,7 @@ fn packets_that_a_full_connection_tracking_drops_are_told() {
     let max = HostSysctl::open("net/netfilter/nf_conntrack_max");
     in_private_netns(move || {
         let rules = "add table ip t; add chain ip t c { type filter hook output priority 0; }; add rule ip t c ct state new accept";
-        let output = Command::new("nft").arg(rules).output().expect("nft is needed (Debian package nftables)");
+        let output = output(Command::new("nft").arg(rules)).expect("nft is needed (Debian package nftables)");
         assert!(output.status.success(), "{output:?}");
         let mut engine = observe();
         let pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 4);

@@ -2,9 +2,10 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::Read as _,
     net::{SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
+    os::unix::net::UnixStream,
+    process::{Child, Command},
     time::{Duration, Instant},
 };
 
@@ -20,6 +21,7 @@ use observer::{
 use socket2::{Domain, Socket, Type};
 
 use crate::{
+    processes::{output, start_program},
     sockets::{set_option, skip},
     support::{eventually, in_private_netns, listen, observe, options, run, set_sysctl, wait_until},
 };
@@ -125,29 +127,29 @@ fn listeners_of_one_address_have_a_queue_each() {
 }
 
 /// A process with limits of its own that holds files.
-struct Holder(Child);
+struct Holder {
+    child: Child,
+    line: UnixStream,
+}
 
 impl Holder {
     fn start(soft: u64, hard: u64, files: u64) -> Self {
-        let hold = format!("for i in $(seq {files}); do exec {{fd}}</dev/null; done; echo held; read -r");
-        let mut child = Command::new("prlimit")
-            .args([&format!("--nofile={soft}:{hard}"), "bash", "-c", &hold])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "held\n");
-        Self(child)
+        let hold = format!("exec >&0; for i in $(seq {files}); do exec {{fd}}</dev/null; done; echo held; read -r");
+        let limits = format!("--nofile={soft}:{hard}");
+        let (child, line) = start_program(Command::new("prlimit").args([&limits, "bash", "-c", &hold])).unwrap();
+        let mut holder = Self { child, line };
+        let mut word = [0; 5];
+        holder.line.read_exact(&mut word).unwrap();
+        assert_eq!(&word, b"held\n");
+        holder
     }
 }
 
 impl Drop for Holder {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -155,7 +157,7 @@ impl Drop for Holder {
 fn a_process_is_measured_against_its_own_limit() {
     in_private_netns(|| {
         let holder = Holder::start(100, 200, 80);
-        let pid = holder.0.id();
+        let pid = holder.child.id();
         let listed = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() as u64;
         assert!(listed >= 80);
         let snapshot = observe().snapshot(0);
@@ -215,7 +217,7 @@ fn tracked_connections_are_counted() {
     in_private_netns(|| {
         // No counter in the rule: it is a module of its own on Linux 5.10.
         let rules = "table ip t { chain c { type filter hook input priority 0; ct state new accept; }; }";
-        let loaded = Command::new("nft").arg(rules).output().expect("nft is needed (Debian package nftables)");
+        let loaded = output(Command::new("nft").arg(rules)).expect("nft is needed (Debian package nftables)");
         if !loaded.status.success() {
             let why = String::from_utf8_lossy(&loaded.stderr);
             let why = why.lines().next().unwrap_or("nft does not say why");

@@ -12,6 +12,7 @@ use socket2::Socket;
 
 use crate::random::Random;
 use crate::{
+    processes::output,
     sockets::{
         deaf_listener, deafen, disconnect, fast_open, fast_open_listener, local, multipath, pass, reset,
         self_connected, set_option, simultaneous_open, socket, start_connect, take,
@@ -335,7 +336,7 @@ impl Worker {
     fn be_killed(&mut self) -> io::Result<()> {
         let own = port(self.orders.index, V4);
         let script = format!("exec 3<>/dev/tcp/127.0.0.1/{own} 4<>/dev/tcp/127.0.0.1/{own}; kill -9 $$");
-        Command::new("bash").args(["-c", &script]).output()?;
+        output(Command::new("bash").args(["-c", &script]))?;
         self.accept_what_waits();
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Addresses, sockets and namespaces that are shared, passed on and deleted.
 
 use super::*;
+use crate::processes::output;
 
 #[test]
 fn several_listeners_share_one_address() {
@@ -120,7 +121,7 @@ fn a_namespace_is_deleted_under_its_sockets() {
         });
         let inside = inside.join();
         // A failed test leaves no namespace behind.
-        let _ = process::Command::new("ip").args(["netns", "del", &name]).output();
+        let _ = output(process::Command::new("ip").args(["netns", "del", &name]));
         // Only its sockets keep it now; with them it goes.
         let orphans = inside.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         settle(&mut outside, (4, (4, 0, 0)));
