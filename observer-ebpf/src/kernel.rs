@@ -1,9 +1,39 @@
 //! Reads of kernel memory by offset.
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::{
+    bpf_probe_read_kernel,
+    generated::{bpf_get_current_task_btf, bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock, bpf_sock_from_file},
+};
 use observer_ebpf::abi::Offsets;
 
-/// The address of a kernel structure.
+/// A kernel structure whose fields can be read.
+pub(crate) trait Fields: Copy {
+    /// What a pointer among the fields leads to.
+    type Target: Fields;
+
+    /// Where the structure is.
+    fn address(self) -> u64;
+
+    /// The field at `offset`, or `None` if this kernel has no such field or it cannot be read.
+    fn read<T>(self, offset: u16) -> Option<T>;
+
+    /// What the pointer at `offset` leads to, unless it is null or cannot be read.
+    fn follow(self, offset: u16) -> Option<Self::Target>;
+
+    /// Of a full TCP socket, with fields that only the whole `struct tcp_sock` has.
+    #[inline(always)]
+    fn tcp_sock(self) -> Option<Self> {
+        Some(self)
+    }
+
+    /// The same structure, read by a helper: fields beyond the type that the verifier knows too.
+    #[inline(always)]
+    fn untyped(self) -> KernelPtr {
+        KernelPtr(self.address())
+    }
+}
+
+/// The address of a kernel structure: each field is read by a helper, which checks it.
 #[derive(Clone, Copy)]
 pub(crate) struct KernelPtr(u64);
 
@@ -14,14 +44,23 @@ impl KernelPtr {
         (address != 0).then_some(Self(address))
     }
 
+    /// The structure embedded `offset` bytes further on.
     #[inline(always)]
-    pub(crate) fn address(self) -> u64 {
+    pub(crate) fn add(self, offset: u64) -> Self {
+        Self(self.0 + offset)
+    }
+}
+
+impl Fields for KernelPtr {
+    type Target = Self;
+
+    #[inline(always)]
+    fn address(self) -> u64 {
         self.0
     }
 
-    /// The field at `offset`, or `None` if this kernel has no such field or the read fails.
     #[inline(always)]
-    pub(crate) fn read<T>(self, offset: u16) -> Option<T> {
+    fn read<T>(self, offset: u16) -> Option<T> {
         if offset == Offsets::ABSENT {
             return None;
         }
@@ -30,85 +69,117 @@ impl KernelPtr {
         unsafe { bpf_probe_read_kernel(field) }.ok()
     }
 
-    /// The pointer at `offset`, unless it is null or cannot be read.
     #[inline(always)]
-    pub(crate) fn follow(self, offset: u16) -> Option<Self> {
-        self.read::<u64>(offset).and_then(Self::new)
-    }
-
-    /// The structure embedded `offset` bytes further on.
-    #[inline(always)]
-    pub(crate) fn add(self, offset: u64) -> Self {
-        Self(self.0 + offset)
-    }
-}
-
-/// A source of the fields of one kernel structure.
-pub(crate) trait Fields {
-    /// The field at `offset`, or `None` if this kernel has no such field or it cannot be read.
-    fn read<T>(&self, offset: u16) -> Option<T>;
-}
-
-impl Fields for KernelPtr {
-    #[inline(always)]
-    fn read<T>(&self, offset: u16) -> Option<T> {
-        Self::read(*self, offset)
+    fn follow(self, offset: u16) -> Option<Self> {
+        self.read(offset).and_then(Self::new)
     }
 }
 
 /// Aligned as the structures that they are copied from.
 #[repr(C, align(8))]
-struct Bytes([u8; Head::LEN]);
+struct Bytes<const LEN: usize>([u8; LEN]);
 
 /// The start of a kernel structure, copied by one helper call: each call costs more than all the loads from the copy.
 /// What lies beyond is read from the structure.
-pub(crate) struct Head {
+pub(crate) struct Head<const LEN: usize> {
     structure: KernelPtr,
-    bytes: Bytes,
+    bytes: Bytes<LEN>,
 }
 
-impl Head {
-    /// Holds the addresses, ports, state and namespace of `struct sock_common` on every kernel seen (88 bytes).
-    const LEN: usize = 96;
-
+impl<const LEN: usize> Head<LEN> {
     #[inline(always)]
     pub(crate) fn of(structure: KernelPtr) -> Option<Self> {
         Some(Self { structure, bytes: structure.read(0)? })
     }
 }
 
-impl Fields for Head {
+impl<const LEN: usize> Fields for &Head<LEN> {
+    type Target = KernelPtr;
+
     #[inline(always)]
-    fn read<T>(&self, offset: u16) -> Option<T> {
+    fn address(self) -> u64 {
+        self.structure.address()
+    }
+
+    #[inline(always)]
+    fn read<T>(self, offset: u16) -> Option<T> {
         let offset_in_head = usize::from(offset);
-        if offset == Offsets::ABSENT || offset_in_head + size_of::<T>() > Self::LEN {
+        if offset == Offsets::ABSENT || offset_in_head + size_of::<T>() > LEN {
             return self.structure.read(offset);
         }
         // SAFETY: within the bytes, as just checked; the verifier knows the offset and checks its alignment.
         Some(unsafe { self.bytes.0.as_ptr().add(offset_in_head).cast::<T>().read() })
     }
+
+    #[inline(always)]
+    fn follow(self, offset: u16) -> Option<KernelPtr> {
+        self.read(offset).and_then(KernelPtr::new)
+    }
 }
 
-/// A structure whose type the verifier knows, as in the context of an iterator: read by plain loads, without a helper.
+/// A structure whose type the verifier knows: read by plain loads, without a helper. Only fields of that type can be.
 #[derive(Clone, Copy)]
-pub(crate) struct Typed(KernelPtr);
+pub(crate) struct Typed(u64);
 
 impl Typed {
+    /// A structure that the running program was given as such; `None` for a null pointer.
+    ///
     /// # Safety
-    /// `structure` must come from the running program's typed context, and only fields of that type be read.
+    /// `structure` must be an argument of the running typed program, or come from its context.
     #[inline(always)]
-    pub(crate) unsafe fn new(structure: KernelPtr) -> Self {
-        Self(structure)
+    pub(crate) unsafe fn given(structure: u64) -> Option<Self> {
+        (structure != 0).then_some(Self(structure))
+    }
+
+    /// The current task. The kernel must have the helper.
+    #[inline(always)]
+    pub(crate) fn current_task() -> Option<Self> {
+        // SAFETY: the helper takes no argument, and returns a typed pointer.
+        unsafe { Self::given(bpf_get_current_task_btf() as u64) }
+    }
+
+    /// The `struct socket` behind this `struct file`, if that is a socket. The kernel must have the helper.
+    #[inline(always)]
+    pub(crate) fn socket(self) -> Option<Self> {
+        // SAFETY: the verifier knows that this is a file; the helper returns a typed pointer.
+        unsafe { Self::given(bpf_sock_from_file(self.0 as *mut _) as u64) }
+    }
+
+    /// This member of the `sock_common` family as a `struct tcp_timewait_sock`, if it is one. Not of IPv6 where that is a
+    /// module.
+    #[inline(always)]
+    pub(crate) fn tcp_timewait_sock(self) -> Option<Self> {
+        // SAFETY: the verifier knows that this is a socket; the helper returns a typed pointer.
+        unsafe { Self::given(bpf_skc_to_tcp_timewait_sock(self.0 as *mut _) as u64) }
     }
 }
 
 impl Fields for Typed {
+    type Target = Self;
+
     #[inline(always)]
-    fn read<T>(&self, offset: u16) -> Option<T> {
+    fn address(self) -> u64 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn read<T>(self, offset: u16) -> Option<T> {
         if offset == Offsets::ABSENT {
             return None;
         }
         // SAFETY: the verifier checks each such load against the structure's BTF; a fault reads as 0.
-        Some(unsafe { ((self.0.address() + u64::from(offset)) as *const T).read() })
+        Some(unsafe { ((self.0 + u64::from(offset)) as *const T).read() })
+    }
+
+    #[inline(always)]
+    fn follow(self, offset: u16) -> Option<Self> {
+        // SAFETY: a pointer read from a typed structure is typed too.
+        self.read(offset).and_then(|structure| unsafe { Self::given(structure) })
+    }
+
+    #[inline(always)]
+    fn tcp_sock(self) -> Option<Self> {
+        // SAFETY: the verifier knows that this is a socket; the helper returns a typed pointer.
+        unsafe { Self::given(bpf_skc_to_tcp_sock(self.0 as *mut _) as u64) }
     }
 }

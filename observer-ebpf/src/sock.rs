@@ -6,14 +6,14 @@ use observer_ebpf::abi::{Kind, ListenerRecord, Loss, Offsets, RecordHeader, Sock
 
 use crate::{
     emit::count,
-    kernel::{Fields, Head, KernelPtr, Typed},
+    kernel::{Fields, Head, KernelPtr},
     maps::{offset, setting},
 };
 
 pub(crate) const AF_INET: u16 = 2;
 pub(crate) const AF_INET6: u16 = 10;
-const IPPROTO_TCP: u16 = 6;
-const IPPROTO_MPTCP: u16 = 262;
+pub(crate) const IPPROTO_TCP: u16 = 6;
+pub(crate) const IPPROTO_MPTCP: u16 = 262;
 /// `SOCK_BINDPORT_LOCK` of include/net/sock.h.
 const SOCK_BINDPORT_LOCK: u8 = 8;
 /// `SOCK_CONNECT_BIND` of include/net/sock.h, since 6.18.
@@ -37,106 +37,81 @@ pub(crate) mod state {
 
 /// A TCP socket of a network namespace that is watched.
 #[derive(Clone, Copy)]
-pub(crate) struct Sock {
-    ptr: KernelPtr,
+pub(crate) struct Sock<F> {
+    fields: F,
     netns: u32,
 }
 
-impl Sock {
-    /// A full socket, if it speaks TCP and its namespace is watched.
-    #[inline(always)]
-    pub(crate) fn full(address: u64) -> Option<Self> {
-        let ptr = KernelPtr::new(address)?;
-        // MPTCP and SCTP sockets pass through the same tracepoints with protocols of their own.
-        if ptr.read::<u16>(offset!(sk_protocol))? != IPPROTO_TCP {
-            return None;
-        }
-        Self::common(ptr)
-    }
+/// Holds the addresses, ports, state and namespace of `struct sock_common` on every kernel seen (88 bytes).
+pub(crate) type SockHead = Head<96>;
 
-    /// As [`Self::full`], with a copy of its first fields to work on.
+impl Sock<&SockHead> {
+    /// Works on a full socket, with a copy of its first fields, if it speaks TCP and its namespace is watched.
     #[inline(always)]
-    pub(crate) fn full_copied(address: u64, work: impl FnOnce(Self, &Head)) {
+    pub(crate) fn copied(address: u64, work: impl FnOnce(Sock<&SockHead>)) {
         let Some(ptr) = KernelPtr::new(address) else { return };
-        if ptr.read::<u16>(offset!(sk_protocol)) != Some(IPPROTO_TCP) {
+        if !speaks_tcp(ptr) {
             return;
         }
         // A closure, and no value that is returned: 512 bytes of stack have no room for two copies.
-        let Some(head) = Head::of(ptr) else { return count(Loss::ReadFailed) };
-        let net = head.read(offset!(skc_net)).and_then(KernelPtr::new);
-        if let Some(sock) = Self::watched(ptr, net.and_then(|net| net.read(offset!(net_inum)))) {
-            work(sock, &head);
+        let Some(head) = SockHead::of(ptr) else { return count(Loss::ReadFailed) };
+        if let Some(sock) = Sock::of_tcp(&head) {
+            work(sock);
         }
     }
+}
 
-    /// As [`Self::full`], of a socket whose type the verifier knows.
-    ///
-    /// # Safety
-    /// `address` must be a `struct sock *` argument of the running typed program.
+impl Sock<KernelPtr> {
+    /// The TCP socket behind an MPTCP socket that a process holds: its first subflow, which no file leads to.
     #[inline(always)]
-    pub(crate) unsafe fn full_typed(address: u64) -> Option<(Self, Typed)> {
-        // SAFETY: as the caller promises.
-        let fields = unsafe { Typed::new(KernelPtr::new(address)?) };
-        if fields.read::<u16>(offset!(sk_protocol))? != IPPROTO_TCP {
-            return None;
-        }
-        // SAFETY: as the caller promises: a `struct sock` begins with its `struct sock_common`.
-        unsafe { Self::shown(address) }
+    pub(crate) fn first_subflow(mptcp: KernelPtr) -> Option<Self> {
+        let first = Self::full(mptcp.follow(offset!(mptcp_first))?)?;
+        // The MPTCP socket outlives a subflow that it has closed.
+        (first.orphan_flag() == 0).then_some(first)
     }
+}
 
-    /// The TCP socket that a process holds: of an MPTCP socket its first subflow, which no file leads to.
+impl<F: Fields> Sock<F> {
+    /// A full socket, if it speaks TCP and its namespace is watched.
     #[inline(always)]
-    pub(crate) fn of_process(address: u64) -> Option<Self> {
-        let ptr = KernelPtr::new(address)?;
-        match ptr.read::<u16>(offset!(sk_protocol))? {
-            IPPROTO_TCP => Self::common(ptr),
-            // The MPTCP socket outlives a subflow that it has closed.
-            IPPROTO_MPTCP => {
-                let first = Self::full(ptr.follow(offset!(mptcp_first))?.address())?;
-                (orphan_flag(&first.ptr) == 0).then_some(first)
-            }
-            _ => None,
-        }
+    pub(crate) fn full(fields: F) -> Option<Self> {
+        speaks_tcp(fields).then(|| Self::of_tcp(fields))?
     }
 
     /// Any member of the `sock_common` family that is known to be TCP, if its namespace is watched.
     #[inline(always)]
-    fn common(ptr: KernelPtr) -> Option<Self> {
-        let net = ptr.follow(offset!(skc_net));
-        Self::watched(ptr, net.and_then(|net| net.read(offset!(net_inum))))
-    }
-
-    /// Any member of the `sock_common` family, as an iterator over TCP sockets shows it.
-    ///
-    /// # Safety
-    /// `address` must be a `struct sock_common *` of the running typed program's context.
-    #[inline(always)]
-    pub(crate) unsafe fn shown(address: u64) -> Option<(Self, Typed)> {
-        let ptr = KernelPtr::new(address)?;
-        // SAFETY: as the caller promises.
-        let fields = unsafe { Typed::new(ptr) };
-        let net = fields.read(offset!(skc_net)).and_then(KernelPtr::new);
-        // SAFETY: a pointer read from a typed structure is typed too.
-        let net = net.map(|net| unsafe { Typed::new(net) });
-        let sock = Self::watched(ptr, net.and_then(|net| net.read(offset!(net_inum))))?;
-        Some((sock, fields))
-    }
-
-    #[inline(always)]
-    fn watched(ptr: KernelPtr, netns: Option<u32>) -> Option<Self> {
-        let Some(netns) = netns else {
+    pub(crate) fn of_tcp(fields: F) -> Option<Self> {
+        let Some(netns) = fields.follow(offset!(skc_net)).and_then(|net| net.read(offset!(net_inum))) else {
             count(Loss::ReadFailed);
             return None;
         };
         let watched = setting!(netns);
-        (watched == 0 || watched == netns).then_some(Self { ptr, netns })
+        (watched == 0 || watched == netns).then_some(Self { fields, netns })
+    }
+
+    /// The same full socket, with the fields that only the whole `struct tcp_sock` has.
+    #[inline(always)]
+    pub(crate) fn tcp_sock(self) -> Option<Self> {
+        self.fields.tcp_sock().map(|fields| self.by(fields))
+    }
+
+    /// The same socket, by other means to read it.
+    #[inline(always)]
+    pub(crate) fn by<G: Fields>(self, fields: G) -> Sock<G> {
+        Sock { fields, netns: self.netns }
+    }
+
+    /// The same socket, all of whose fields can be read.
+    #[inline(always)]
+    pub(crate) fn untyped(self) -> Sock<KernelPtr> {
+        self.by(self.fields.untyped())
     }
 
     /// The start of a record about this socket, with no time, process or ports yet.
     #[inline(always)]
     pub(crate) fn header(self, kind: Kind) -> RecordHeader {
         RecordHeader {
-            sock: self.ptr.address(),
+            sock: self.address(),
             at_ns: 0,
             netns: self.netns,
             pid: 0,
@@ -152,18 +127,13 @@ impl Sock {
     /// Its address: what it is known by.
     #[inline(always)]
     pub(crate) fn address(self) -> u64 {
-        self.ptr.address()
+        self.fields.address()
     }
 
-    /// The four-tuple as it stands now; `None` (and a counted loss) if a field cannot be read.
+    /// As [`Self::four_tuple`], and a loss that is counted if a field cannot be read.
     #[inline(always)]
-    pub(crate) fn record<C: aya_ebpf::EbpfContext, F: Fields>(
-        self,
-        kind: Kind,
-        fields: &F,
-        ctx: &C,
-    ) -> Option<SocketRecord> {
-        let record = self.record_from(kind, fields);
+    pub(crate) fn record<C: aya_ebpf::EbpfContext>(self, kind: Kind, ctx: &C) -> Option<SocketRecord> {
+        let record = self.four_tuple(kind);
         if record.is_none() {
             warn!(ctx, "network namespace {}: the four-tuple of a socket could not be read", self.netns);
             count(Loss::ReadFailed);
@@ -171,9 +141,10 @@ impl Sock {
         record
     }
 
-    /// The four-tuple as `fields` have it.
+    /// The four-tuple as it stands now; `None` if a field cannot be read.
     #[inline(always)]
-    pub(crate) fn record_from<F: Fields>(self, kind: Kind, fields: &F) -> Option<SocketRecord> {
+    pub(crate) fn four_tuple(self, kind: Kind) -> Option<SocketRecord> {
+        let fields = self.fields;
         let mut header = self.header(kind);
         header.local_port = fields.read(offset!(skc_num))?;
         header.remote_port = u16::from_be(fields.read(offset!(skc_dport))?);
@@ -190,47 +161,47 @@ impl Sock {
     pub(crate) fn queues(self) -> Option<ListenerRecord> {
         Some(ListenerRecord {
             header: self.header(Kind::Listener),
-            accept_queue: self.ptr.read(offset!(sk_ack_backlog))?,
-            backlog: self.ptr.read(offset!(sk_max_ack_backlog))?,
-            syn_queue: self.ptr.read(offset!(icsk_syn_queue))?,
-            drops: self.ptr.read(offset!(sk_drops))?,
+            accept_queue: self.fields.read(offset!(sk_ack_backlog))?,
+            backlog: self.fields.read(offset!(sk_max_ack_backlog))?,
+            syn_queue: self.fields.read(offset!(icsk_syn_queue))?,
+            drops: self.fields.read(offset!(sk_drops))?,
         })
     }
 
     /// `inet_sport` in host order: it outlives `skc_num`, which is 0 once the port was given back.
     #[inline(always)]
     pub(crate) fn released_port(self) -> u16 {
-        u16::from_be(self.ptr.read(offset!(inet_sport)).unwrap_or(0))
+        u16::from_be(self.fields.read(offset!(inet_sport)).unwrap_or(0))
     }
 
     /// Local port in host order; 0 for none.
     #[inline(always)]
     pub(crate) fn local_port(self) -> u16 {
-        self.ptr.read(offset!(skc_num)).unwrap_or(0)
+        self.fields.read(offset!(skc_num)).unwrap_or(0)
     }
 
     #[inline(always)]
     pub(crate) fn state(self) -> u8 {
-        self.ptr.read(offset!(skc_state)).unwrap_or(0)
+        self.fields.read(offset!(skc_state)).unwrap_or(0)
     }
 
     /// What became of a TIME_WAIT socket's last full state: TIME_WAIT, or FIN_WAIT2 while the peer has not closed.
     #[inline(always)]
     pub(crate) fn time_wait_substate(self) -> u8 {
-        self.ptr.read(offset!(tw_substate)).unwrap_or(state::TIME_WAIT)
+        self.fields.read(offset!(tw_substate)).unwrap_or(state::TIME_WAIT)
     }
 
     /// [`SocketFlags::UNSENT`], if the full socket has sent nothing yet.
     #[inline(always)]
     pub(crate) fn unsent_flag(self) -> u8 {
-        if self.ptr.read(offset!(segs_out)) == Some(0_u32) { SocketFlags::UNSENT } else { 0 }
+        if self.fields.read(offset!(segs_out)) == Some(0_u32) { SocketFlags::UNSENT } else { 0 }
     }
 
     /// [`SocketFlags`] of a full socket.
     #[inline(always)]
     pub(crate) fn flags(self) -> u8 {
         let mut flags = self.bucket_flags(offset!(icsk_bind_hash));
-        let locks: u8 = self.ptr.read(offset!(sk_userlocks)).unwrap_or(0);
+        let locks: u8 = self.fields.read(offset!(sk_userlocks)).unwrap_or(0);
         let locks = locks >> (offset!(sk_userlocks_shift) & 7);
         if locks & SOCK_BINDPORT_LOCK != 0 {
             flags |= SocketFlags::PORT_LOCKED;
@@ -238,13 +209,13 @@ impl Sock {
         if locks & SOCK_CONNECT_BIND != 0 && offset!(tw_connect_bind) != Offsets::ABSENT {
             flags |= SocketFlags::CONNECT_BOUND;
         }
-        flags | orphan_flag(&self.ptr)
+        flags | self.orphan_flag()
     }
 
     /// [`SocketFlags`] of a TIME_WAIT socket.
     #[inline(always)]
     pub(crate) fn time_wait_flags(self) -> u8 {
-        let bound: u8 = self.ptr.read(offset!(tw_connect_bind)).unwrap_or(0);
+        let bound: u8 = self.fields.read(offset!(tw_connect_bind)).unwrap_or(0);
         let is_connect_bound = (bound >> (offset!(tw_connect_bind_shift) & 7)) & 1 != 0;
         let origin = if is_connect_bound { SocketFlags::CONNECT_BOUND } else { 0 };
         origin | self.bucket_flags(offset!(tw_tb)) | self.timestamps_flag(offset!(tw_ts_recent_stamp))
@@ -253,14 +224,14 @@ impl Sock {
     /// When a TIME_WAIT socket began, on the clock and in the unit by which the kernel tells its age.
     #[inline(always)]
     pub(crate) fn time_wait_since_ns(self) -> u64 {
-        if let Some(stamp) = self.ptr.read::<u32>(offset!(tw_entry_stamp)) {
+        if let Some(stamp) = self.fields.read::<u32>(offset!(tw_entry_stamp)) {
             // SAFETY: the helper takes no argument and has no failure.
             let now_ms = unsafe { bpf_ktime_get_ns() } / NS_PER_MS;
             // The stamp is cut to 32 bits and goes round every 49 days.
             let age_ms = now_ms.wrapping_sub(u64::from(stamp)) & u64::from(u32::MAX);
             return now_ms.saturating_sub(age_ms) * NS_PER_MS;
         }
-        u64::from(self.ptr.read::<u32>(offset!(tw_ts_recent_stamp)).unwrap_or(0)) * NS_PER_SEC
+        u64::from(self.fields.read::<u32>(offset!(tw_ts_recent_stamp)).unwrap_or(0)) * NS_PER_SEC
     }
 
     /// [`SocketFlags::TIMESTAMPS`], if a full socket has received any.
@@ -271,14 +242,22 @@ impl Sock {
 
     #[inline(always)]
     fn timestamps_flag(self, stamp: u16) -> u8 {
-        let stamp: u32 = self.ptr.read(stamp).unwrap_or(0);
+        let stamp: u32 = self.fields.read(stamp).unwrap_or(0);
         if stamp == 0 { 0 } else { SocketFlags::TIMESTAMPS }
+    }
+
+    /// [`SocketFlags::ORPHAN`], if no process holds the full socket any more.
+    #[inline(always)]
+    pub(crate) fn orphan_flag(self) -> u8 {
+        // The lowest byte of an unsigned long: both machines are little-endian.
+        let flags: u8 = self.fields.read(offset!(sk_flags)).unwrap_or(0);
+        if flags & SOCK_DEAD != 0 { SocketFlags::ORPHAN } else { 0 }
     }
 
     /// A bucket that connect() made carries -1 in both fields (net/ipv4/inet_hashtables.c).
     #[inline(always)]
     fn bucket_flags(self, bucket: u16) -> u8 {
-        let reuse = self.ptr.follow(bucket).and_then(|bucket| {
+        let reuse = self.fields.follow(bucket).and_then(|bucket| {
             Some((bucket.read::<i8>(offset!(fastreuse))?, bucket.read::<i8>(offset!(fastreuseport))?))
         });
         match reuse {
@@ -291,12 +270,10 @@ impl Sock {
     }
 }
 
-/// [`SocketFlags::ORPHAN`], if no process holds the full socket any more.
 #[inline(always)]
-pub(crate) fn orphan_flag<F: Fields>(sock: &F) -> u8 {
-    // The lowest byte of an unsigned long: both machines are little-endian.
-    let flags: u8 = sock.read(offset!(sk_flags)).unwrap_or(0);
-    if flags & SOCK_DEAD != 0 { SocketFlags::ORPHAN } else { 0 }
+fn speaks_tcp<F: Fields>(sock: F) -> bool {
+    // MPTCP and SCTP sockets pass through the same tracepoints with protocols of their own.
+    sock.read(offset!(sk_protocol)) == Some(IPPROTO_TCP)
 }
 
 /// `::ffff:a.b.c.d`, from an address in network order.
@@ -307,7 +284,7 @@ pub(crate) fn v4_mapped(address: u32) -> [u8; 16] {
 
 /// The address at `offset`, word by word: the verifier allows no larger load of a typed structure.
 #[inline(always)]
-fn v6<F: Fields>(fields: &F, offset: u16) -> Option<[u8; 16]> {
+fn v6<F: Fields>(fields: F, offset: u16) -> Option<[u8; 16]> {
     if offset == Offsets::ABSENT {
         return None;
     }

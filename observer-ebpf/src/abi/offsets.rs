@@ -73,10 +73,8 @@ pub struct Offsets {
     pub fdt_fd: u16,
     /// `file.private_data`
     pub file_private_data: u16,
-    /// `file.f_inode`
-    pub file_inode: u16,
-    /// `inode.i_mode`
-    pub inode_mode: u16,
+    /// `socket.file`: the file that leads to it
+    pub socket_file: u16,
     /// `socket.sk`
     pub socket_sk: u16,
     /// `mptcp_sock.first`
@@ -135,8 +133,7 @@ impl Offsets {
         files_fdt: Self::ABSENT,
         fdt_fd: Self::ABSENT,
         file_private_data: Self::ABSENT,
-        file_inode: Self::ABSENT,
-        inode_mode: Self::ABSENT,
+        socket_file: Self::ABSENT,
         socket_sk: Self::ABSENT,
         mptcp_first: Self::ABSENT,
         segs_out: Self::ABSENT,
@@ -149,4 +146,4 @@ impl Offsets {
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 43 * 2);
+const _: () = assert!(size_of::<Offsets>() == 42 * 2);

@@ -7,11 +7,14 @@
 pub struct Settings {
     /// Only sockets of the network namespace with this inode number (`net->ns.inum`) are reported; 0 reports all.
     pub netns: u32,
+    /// Other than 0 where `bpf_get_current_task_btf` and `bpf_sock_from_file` exist (since 5.11): what tasks and files lead
+    /// to is read by plain loads.
+    pub typed_files: u32,
 }
 
 impl Settings {
     /// Report every network namespace.
-    pub const DEFAULT: Self = Self { netns: 0 };
+    pub const DEFAULT: Self = Self { netns: 0, typed_files: 0 };
 }
 
-const _: () = assert!(size_of::<Settings>() == 4);
+const _: () = assert!(size_of::<Settings>() == 8);

@@ -13,28 +13,28 @@ use observer_ebpf::abi::Kind;
 
 use crate::{
     emit::emit_by_task,
-    kernel::{Fields as _, Head, KernelPtr},
-    maps::offset,
+    kernel::{Fields, Head, KernelPtr, Typed},
+    maps::{offset, setting},
     sock::Sock,
 };
 
 /// From 6.10: `(sk, struct proto_accept_arg *)`.
 #[fexit(function = "inet_csk_accept")]
 fn accept_fexit_2_args(ctx: FExitContext) -> i32 {
-    on_accept(&ctx, ctx.arg(2));
+    on_return(&ctx, ctx.arg(2));
     0
 }
 
 /// Up to 6.9: `(sk, flags, err, kern)`.
 #[fexit(function = "inet_csk_accept")]
 fn accept_fexit_4_args(ctx: FExitContext) -> i32 {
-    on_accept(&ctx, ctx.arg(4));
+    on_return(&ctx, ctx.arg(4));
     0
 }
 
 #[kretprobe]
 fn accept_kretprobe(ctx: RetProbeContext) -> u32 {
-    on_accept(&ctx, ctx.ret());
+    Sock::copied(ctx.ret(), |sock| on_accept(&ctx, sock));
     0
 }
 
@@ -47,9 +47,6 @@ fn accept_sys_exit(ctx: TracePointContext) -> u32 {
 
 /// Where the format of every `syscalls:sys_exit_*` event keeps `ret`.
 const SYS_EXIT_RET: usize = 16;
-/// `S_IFMT` and `S_IFSOCK` of include/uapi/linux/stat.h.
-const FILE_TYPE: u16 = 0o170_000;
-const FILE_TYPE_SOCKET: u16 = 0o140_000;
 
 /// What the system call returns.
 #[inline(always)]
@@ -59,43 +56,56 @@ pub(super) fn sys_exit_ret(ctx: &TracePointContext) -> i64 {
 }
 
 #[inline(always)]
+fn on_return(ctx: &FExitContext, sock: u64) {
+    // SAFETY: what the function returns is a `struct sock *`.
+    if let Some(sock) = unsafe { Typed::given(sock) }.and_then(Sock::full) {
+        on_accept(ctx, sock);
+    }
+}
+
+#[inline(always)]
 fn on_sys_exit(ctx: &TracePointContext) {
     let fd = sys_exit_ret(ctx);
     if fd < 0 {
         return;
     }
     if let Some(sock) = sock_of_fd(fd.cast_unsigned()) {
-        on_accept(ctx, sock);
+        Sock::copied(sock.address(), |sock| on_accept(ctx, sock));
     }
 }
 
-/// The `struct sock` behind a file descriptor of the current task.
+/// The `struct sock` behind a file descriptor of the current task, if that is a socket.
 #[inline(always)]
-pub(super) fn sock_of_fd(fd: u64) -> Option<u64> {
-    // SAFETY: the helper takes no argument and has no failure.
-    let task = KernelPtr::new(unsafe { bpf_get_current_task() })?;
-    let table = task.follow(offset!(task_files))?.follow(offset!(files_fdt))?;
-    let file = table.follow(offset!(fdt_fd))?.add(fd * 8).follow(0)?;
-    sock_of_file(file)
+pub(super) fn sock_of_fd(fd: u64) -> Option<KernelPtr> {
+    let files = if setting!(typed_files) == 0 {
+        // SAFETY: the helper takes no argument and has no failure.
+        files_of(KernelPtr::new(unsafe { bpf_get_current_task() })?)
+    } else {
+        files_of(Typed::current_task()?)
+    };
+    sock_of_file(files?.add(fd * 8).follow(0)?)
+}
+
+/// The array of a task's files, by descriptor.
+#[inline(always)]
+fn files_of<F: Fields>(task: F) -> Option<KernelPtr> {
+    task.follow(offset!(task_files))?.follow(offset!(files_fdt))?.read(offset!(fdt_fd)).and_then(KernelPtr::new)
 }
 
 /// The `struct sock` behind a `struct file`, if that is a socket.
 #[inline(always)]
-pub(crate) fn sock_of_file(file: KernelPtr) -> Option<u64> {
-    let file = Head::of(file)?;
-    let mode: u16 = KernelPtr::new(file.read(offset!(file_inode))?)?.read(offset!(inode_mode))?;
-    if mode & FILE_TYPE != FILE_TYPE_SOCKET {
-        return None;
-    }
-    let sock = KernelPtr::new(file.read(offset!(file_private_data))?)?.follow(offset!(socket_sk))?;
-    Some(sock.address())
+pub(crate) fn sock_of_file(file: KernelPtr) -> Option<KernelPtr> {
+    let socket = SocketHead::of(file.follow(offset!(file_private_data))?)?;
+    // The private data of other files is no socket that names the file as its own.
+    ((&socket).read(offset!(socket_file)) == Some(file.address())).then(|| (&socket).follow(offset!(socket_sk)))?
 }
 
+/// Holds the file and the sock of `struct socket` on every kernel seen.
+type SocketHead = Head<48>;
+
 #[inline(always)]
-fn on_accept<C: EbpfContext>(ctx: &C, sock: u64) {
-    Sock::full_copied(sock, |sock, fields| {
-        let Some(mut record) = sock.record(Kind::Accept, fields, ctx) else { return };
-        record.header.new_state = fields.read(offset!(skc_state)).unwrap_or(0);
-        emit_by_task(record);
-    });
+fn on_accept<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock<F>) {
+    let Some(mut record) = sock.record(Kind::Accept, ctx) else { return };
+    record.header.new_state = sock.state();
+    emit_by_task(record);
 }

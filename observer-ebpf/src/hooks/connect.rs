@@ -11,26 +11,28 @@ use observer_ebpf::abi::Kind;
 
 use crate::{
     emit::emit_by_task,
+    kernel::{Fields, Typed},
     sock::{Sock, state},
 };
 
 #[fentry(function = "tcp_connect")]
 fn connect_fentry(ctx: FEntryContext) -> i32 {
-    on_connect(&ctx, ctx.arg(0));
+    // SAFETY: the first parameter is a `struct sock *`.
+    if let Some(sock) = unsafe { Typed::given(ctx.arg(0)) }.and_then(Sock::full) {
+        on_connect(&ctx, sock);
+    }
     0
 }
 
 #[kprobe]
 fn connect_kprobe(ctx: ProbeContext) -> u32 {
-    on_connect(&ctx, ctx.arg(0).unwrap_or(0));
+    Sock::copied(ctx.arg(0).unwrap_or(0), |sock| on_connect(&ctx, sock));
     0
 }
 
 #[inline(always)]
-fn on_connect<C: EbpfContext>(ctx: &C, sock: u64) {
-    Sock::full_copied(sock, |sock, fields| {
-        let Some(mut record) = sock.record(Kind::Connect, fields, ctx) else { return };
-        record.header.new_state = state::SYN_SENT;
-        emit_by_task(record);
-    });
+fn on_connect<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock<F>) {
+    let Some(mut record) = sock.record(Kind::Connect, ctx) else { return };
+    record.header.new_state = state::SYN_SENT;
+    emit_by_task(record);
 }

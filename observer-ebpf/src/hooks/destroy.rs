@@ -8,13 +8,19 @@ use aya_ebpf::{
 };
 use observer_ebpf::abi::Kind;
 
-use crate::{emit::emit, maps::was_just_closed, sock::Sock};
+use crate::{
+    emit::emit,
+    kernel::{Fields, KernelPtr, Typed},
+    maps::was_just_closed,
+    sock::Sock,
+};
 
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn destroy_tp_btf(ctx: BtfTracePointContext) -> i32 {
     if !was_just_closed(ctx.arg(0))
         // SAFETY: the first argument of this tracepoint is a `struct sock *`.
-        && let Some((sock, _)) = unsafe { Sock::full_typed(ctx.arg(0)) }
+        && let Some(sock) = unsafe { Typed::given(ctx.arg(0)) }
+        && let Some(sock) = Sock::full(sock)
     {
         on_destroy(sock);
     }
@@ -24,7 +30,7 @@ fn destroy_tp_btf(ctx: BtfTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
 fn destroy_raw_tp(ctx: RawTracePointContext) -> i32 {
     if !was_just_closed(ctx.arg(0))
-        && let Some(sock) = Sock::full(ctx.arg(0))
+        && let Some(sock) = KernelPtr::new(ctx.arg(0)).and_then(Sock::full)
     {
         on_destroy(sock);
     }
@@ -32,6 +38,6 @@ fn destroy_raw_tp(ctx: RawTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn on_destroy(sock: Sock) {
+fn on_destroy<F: Fields>(sock: Sock<F>) {
     emit(sock.header(Kind::Destroy));
 }

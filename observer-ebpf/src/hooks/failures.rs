@@ -12,9 +12,9 @@ use observer_ebpf::abi::{CallRecord, Kind, Loss, RecordHeader};
 use super::accept::{sock_of_fd, sys_exit_ret};
 use crate::{
     emit::{count, current_comm, current_tgid, current_thread, emit},
-    kernel::KernelPtr,
+    kernel::{Fields as _, KernelPtr},
     maps::{BINDS, offset, setting},
-    sock::{AF_INET, AF_INET6, Sock, v4_mapped},
+    sock::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, Sock, v4_mapped},
 };
 
 /// Where the format of every `syscalls:*` event keeps `__syscall_nr`.
@@ -105,7 +105,7 @@ fn tell(ctx: &TracePointContext, errno: u32, bind: Option<Bind>) {
         None => (of_current_namespace(), [0; 16]),
         Some(bind) => {
             // Sockets other than of TCP have ports of their own.
-            let Some(sock) = sock_of_fd(bind.fd).and_then(Sock::of_process) else { return };
+            let Some(sock) = sock_of_fd(bind.fd).and_then(bound) else { return };
             let local = match bind.address.family {
                 AF_INET => v4_mapped(bind.address.flow_or_v4),
                 AF_INET6 => bind.address.v6,
@@ -119,6 +119,16 @@ fn tell(ctx: &TracePointContext, errno: u32, bind: Option<Bind>) {
     let Some(header) = &mut header else { return };
     header.pid = current_tgid();
     emit(CallRecord { header: *header, local, comm: current_comm(), call, errno });
+}
+
+/// The TCP socket that a process has bound, MPTCP's included.
+#[inline(always)]
+fn bound(sock: KernelPtr) -> Option<Sock<KernelPtr>> {
+    match sock.read(offset!(sk_protocol))? {
+        IPPROTO_TCP => Sock::of_tcp(sock),
+        IPPROTO_MPTCP => Sock::first_subflow(sock),
+        _ => None,
+    }
 }
 
 /// The start of a record about no socket, if the current task's namespace is watched.

@@ -11,9 +11,9 @@ use observer_ebpf::abi::Kind;
 
 use crate::{
     emit::{emit, emit_by_task},
-    kernel::Fields,
+    kernel::{Fields, Typed},
     maps::note_closed,
-    sock::{Sock, orphan_flag, state},
+    sock::{Sock, state},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -21,9 +21,10 @@ fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
     let (old, new) = (ctx.arg(1), ctx.arg(2));
     if is_told(old, new)
         // SAFETY: the first argument of this tracepoint is a `struct sock *`.
-        && let Some((sock, fields)) = unsafe { Sock::full_typed(ctx.arg(0)) }
+        && let Some(sock) = unsafe { Typed::given(ctx.arg(0)) }
+        && let Some(sock) = Sock::full(sock)
     {
-        on_set_state(&ctx, sock, &fields, old, new);
+        on_set_state(&ctx, sock, old, new);
     }
     0
 }
@@ -32,7 +33,7 @@ fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
 fn state_raw_tp(ctx: RawTracePointContext) -> i32 {
     let (old, new) = (ctx.arg(1), ctx.arg(2));
     if is_told(old, new) {
-        Sock::full_copied(ctx.arg(0), |sock, fields| on_set_state(&ctx, sock, fields, old, new));
+        Sock::copied(ctx.arg(0), |sock| on_set_state(&ctx, sock, old, new));
     }
     0
 }
@@ -45,25 +46,33 @@ const fn is_told(old: u8, new: u8) -> bool {
 }
 
 #[inline(always)]
-fn on_set_state<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock, fields: &F, old: u8, new: u8) {
+fn on_set_state<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock<F>, old: u8, new: u8) {
+    // The first change and the last look at more than what all of the `sock_common` family have.
+    let whole = if old == state::CLOSE || new == state::CLOSE { sock.tcp_sock() } else { None };
     // connect() gives up a socket that it found no port for.
-    let unsent = if old == state::SYN_SENT && new == state::CLOSE { sock.unsent_flag() } else { 0 };
+    let unsent = match whole {
+        Some(whole) if old == state::SYN_SENT && new == state::CLOSE => whole.unsent_flag(),
+        _ => 0,
+    };
     // connect() and listen() run in the context of their process. Other changes may come from any softirq.
     let by_task = unsent != 0 || old == state::CLOSE && (new == state::SYN_SENT || new == state::LISTEN);
     let kind = if by_task { Kind::StateByTask } else { Kind::State };
-    let Some(mut record) = sock.record(kind, fields, ctx) else {
+    let Some(mut record) = sock.record(kind, ctx) else {
         return;
     };
     // Then its port outlives its connection, and its destruction is news.
     let keeps_port = new == state::CLOSE && record.header.local_port != 0;
     // A socket that has its port before connect() has bound it, and one that keeps it beyond its end has bound it by
     // name: such a port is nobody else's.
-    if record.header.local_port != 0 && (by_task || new == state::CLOSE) {
-        record.header.flags = sock.flags();
+    if record.header.local_port != 0
+        && (by_task || new == state::CLOSE)
+        && let Some(whole) = whole
+    {
+        record.header.flags = whole.flags();
     }
     if new == state::CLOSE {
         if record.header.local_port == 0 {
-            record.header.local_port = sock.released_port();
+            record.header.local_port = whole.map_or(0, Sock::released_port);
         }
         // The beginning of a TIME_WAIT, and the end of what its peer waits for, hang on the time. Nothing else does: to
         // read the clock costs a quarter of what a run does.
@@ -71,7 +80,7 @@ fn on_set_state<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock, fields: &F, old:
         record.header.at_ns = unsafe { bpf_ktime_get_ns() };
         // What may leave a TIME_WAIT socket behind.
         if old == state::FIN_WAIT2 || old == state::CLOSING {
-            record.header.flags |= sock.timestamps();
+            record.header.flags |= whole.map_or(0, Sock::timestamps);
         }
     }
     record.header.old_state = old;
@@ -79,7 +88,7 @@ fn on_set_state<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock, fields: &F, old:
     record.header.flags |= unsent;
     // The peer's answer to a close() that is over: whoever held the socket has let go of it by now.
     if new == state::FIN_WAIT2 || new == state::CLOSING {
-        record.header.flags |= orphan_flag(fields);
+        record.header.flags |= sock.orphan_flag();
     }
     let was_told = if by_task { emit_by_task(record) } else { emit(record) };
     if new == state::CLOSE && was_told && !keeps_port {

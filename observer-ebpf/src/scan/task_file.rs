@@ -10,9 +10,9 @@ use super::IterMeta;
 use crate::{
     emit::emit_found,
     hooks::sock_of_file,
-    kernel::KernelPtr,
-    maps::offset,
-    sock::{Sock, state},
+    kernel::{Fields, Typed},
+    maps::{offset, setting},
+    sock::{IPPROTO_MPTCP, IPPROTO_TCP, Sock, state},
 };
 
 /// `struct bpf_iter__task_file`
@@ -34,25 +34,60 @@ extern "C" fn scan_task_file(ctx: *mut IterTaskFile) -> i32 {
 
 #[inline(always)]
 fn on_file(ctx: *mut IterTaskFile) {
-    // SAFETY: the kernel passes a valid context; the verifier checks each of these loads.
-    let (meta, task, fd, file) = unsafe { (&*(*ctx).meta, (*ctx).task as u64, (*ctx).fd, (*ctx).file as u64) };
-    let (Some(task), Some(file)) = (KernelPtr::new(task), KernelPtr::new(file)) else {
-        return;
+    // SAFETY: the kernel passes a valid context; the verifier checks each of these loads, and knows the types.
+    let (meta, task, fd, file) = unsafe {
+        (&*(*ctx).meta, Typed::given((*ctx).task as u64), (*ctx).fd, Typed::given((*ctx).file as u64))
     };
-    let Some(sock) = sock_of_file(file).and_then(Sock::of_process) else {
-        return;
-    };
-    let mut header = sock.header(Kind::Holder);
-    header.new_state = sock.state();
-    // Bound and neither connected nor listening: no scan of the socket table shows it.
-    if header.new_state == state::CLOSE {
-        header.local_port = sock.local_port();
-        header.flags = sock.flags();
+    let (Some(task), Some(file)) = (task, file) else { return };
+    let holder = Holder { meta, task, fd };
+    if setting!(typed_files) == 0 {
+        if let Some(sock) = sock_of_file(file.untyped()) {
+            holder.tell(sock);
+        }
+    } else if let Some(sock) = file.socket().and_then(|socket| socket.follow(offset!(socket_sk))) {
+        holder.tell(sock);
     }
-    header.pid = task.read(offset!(task_tgid)).unwrap_or(0);
-    let leader = task.follow(offset!(task_group_leader)).unwrap_or(task);
-    let comm = leader.read(offset!(task_comm)).unwrap_or([0; COMM_LEN]);
-    emit_found(HolderRecord { header, comm, fd, padding: 0 });
-    // SAFETY: `meta` is that of the running program's context.
-    unsafe { meta.pace() };
+}
+
+/// Who holds a file that is a socket.
+struct Holder<'a> {
+    meta: &'a IterMeta,
+    task: Typed,
+    fd: u32,
+}
+
+impl Holder<'_> {
+    #[inline(always)]
+    fn tell<F: Fields>(&self, sock: F) {
+        match sock.read(offset!(sk_protocol)) {
+            Some(IPPROTO_TCP) => {
+                if let Some(tcp) = Sock::of_tcp(sock) {
+                    self.emit(tcp);
+                }
+            }
+            Some(IPPROTO_MPTCP) => {
+                if let Some(subflow) = Sock::first_subflow(sock.untyped()) {
+                    self.emit(subflow);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[inline(always)]
+    fn emit<F: Fields>(&self, sock: Sock<F>) {
+        let mut header = sock.header(Kind::Holder);
+        header.new_state = sock.state();
+        // Bound and neither connected nor listening: no scan of the socket table shows it.
+        if header.new_state == state::CLOSE {
+            header.local_port = sock.local_port();
+            header.flags = sock.untyped().flags();
+        }
+        header.pid = self.task.read(offset!(task_tgid)).unwrap_or(0);
+        let leader = self.task.follow(offset!(task_group_leader)).unwrap_or(self.task);
+        let comm = leader.untyped().read(offset!(task_comm)).unwrap_or([0; COMM_LEN]);
+        emit_found(HolderRecord { header, comm, fd: self.fd, padding: 0 });
+        // SAFETY: `meta` is that of the running program's context.
+        unsafe { self.meta.pace() };
+    }
 }

@@ -7,13 +7,12 @@ use core::ffi::c_void;
 
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::debug;
-use observer_ebpf::abi::{Kind, Loss};
+use observer_ebpf::abi::{Kind, Loss, RecordHeader};
 
 use super::IterMeta;
 use crate::{
     emit::{count, emit_found},
-    kernel::Fields as _,
-    maps::offset,
+    kernel::{Fields, Typed},
     sock::{Sock, state},
 };
 
@@ -44,32 +43,43 @@ extern "C" fn scan_tcp(ctx: *mut IterTcp) -> i32 {
 fn on_socket(ctx: &IterContext) {
     // SAFETY: the kernel passes a valid context; the verifier checks each of these loads.
     let (meta, sock) = unsafe { (&*(*ctx.0).meta, (*ctx.0).sk_common as u64) };
-    if sock == 0 {
+    // SAFETY: `sock` is the `sk_common` of the running program's context.
+    let Some(shown) = (unsafe { Typed::given(sock) }) else {
         debug!(ctx, "end of the socket table");
         return;
-    }
-    // SAFETY: `sock` is the `sk_common` of the running program's context.
-    let Some((sock, fields)) = (unsafe { Sock::shown(sock) }) else { return };
-    let Some(mut record) = sock.record_from(Kind::Scanned, &fields) else {
+    };
+    let Some(sock) = Sock::of_tcp(shown) else { return };
+    let Some(mut record) = sock.four_tuple(Kind::Scanned) else {
         count(Loss::ReadFailed);
         return;
     };
-    record.header.new_state = fields.read(offset!(skc_state)).unwrap_or(0);
+    record.header.new_state = sock.state();
     match record.header.new_state {
-        state::TIME_WAIT => {
-            record.header.old_state = sock.time_wait_substate();
-            record.header.flags = sock.time_wait_flags();
-            record.header.at_ns = sock.time_wait_since_ns();
-        }
+        state::TIME_WAIT => match shown.tcp_timewait_sock() {
+            Some(fields) => describe_time_wait(sock.by(fields), &mut record.header),
+            None => describe_time_wait(sock.untyped(), &mut record.header),
+        },
         state::NEW_SYN_RECV => {}
-        _ => record.header.flags = sock.flags(),
+        _ => {
+            record.header.flags = match shown.tcp_sock() {
+                Some(fields) => sock.by(fields).flags(),
+                None => sock.untyped().flags(),
+            }
+        }
     }
     emit_found(record);
     if record.header.new_state == state::LISTEN
-        && let Some(queues) = sock.queues()
+        && let Some(queues) = sock.untyped().queues()
     {
         emit_found(queues);
     }
     // SAFETY: `meta` is that of the running program's context.
     unsafe { meta.pace() };
+}
+
+#[inline(always)]
+fn describe_time_wait<F: Fields>(sock: Sock<F>, header: &mut RecordHeader) {
+    header.old_state = sock.time_wait_substate();
+    header.flags = sock.time_wait_flags();
+    header.at_ns = sock.time_wait_since_ns();
 }

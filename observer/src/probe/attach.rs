@@ -35,6 +35,8 @@ pub struct Kernel {
     pub offsets: Offsets,
     /// Parameters of `inet_csk_accept`, `None` if BTF does not have it.
     pub accept_parameters: Option<u32>,
+    /// Whether it has `bpf_get_current_task_btf` and `bpf_sock_from_file`.
+    pub has_typed_files: bool,
     btf: aya::Btf,
 }
 
@@ -48,6 +50,9 @@ impl Kernel {
         Ok(Self {
             offsets: offsets::resolve(&btf),
             accept_parameters: btf.parameters("inet_csk_accept"),
+            has_typed_files: ["bpf_get_current_task_btf", "bpf_sock_from_file"]
+                .iter()
+                .all(|helper| btf.parameters(helper).is_some()),
             btf: for_aya.map_err(|error| ProbeError::Load(chain(&error)))?,
         })
     }
@@ -102,7 +107,10 @@ pub fn attach(kernel: &Kernel, options: LoadOptions) -> Result<Attached, ProbeEr
     if let Some(wanted) = offsets::missing_vital(kernel.offsets).next() {
         return Err(ProbeError::MissingField(format!("{}.{}", wanted.structure, wanted.path)));
     }
-    let settings = Settings { netns: options.netns.map_or(Settings::DEFAULT.netns, |netns| netns.0) };
+    let settings = Settings {
+        netns: options.netns.map_or(Settings::DEFAULT.netns, |netns| netns.0),
+        typed_files: u32::from(kernel.has_typed_files),
+    };
     let log_level: u8 = if options.diagnostics { aya_log::Level::Debug as u8 } else { 0 };
     let mut ebpf = EbpfLoader::new()
         .btf(Some(&kernel.btf))
