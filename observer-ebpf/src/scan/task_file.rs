@@ -35,9 +35,8 @@ extern "C" fn scan_task_file(ctx: *mut IterTaskFile) -> i32 {
 #[inline(always)]
 fn on_file(ctx: *mut IterTaskFile) {
     // SAFETY: the kernel passes a valid context; the verifier checks each of these loads, and knows the types.
-    let (meta, task, fd, file) = unsafe {
-        (&*(*ctx).meta, Typed::given((*ctx).task as u64), (*ctx).fd, Typed::given((*ctx).file as u64))
-    };
+    let (meta, task, fd, file) =
+        unsafe { (&*(*ctx).meta, Typed::given((*ctx).task as u64), (*ctx).fd, Typed::given((*ctx).file as u64)) };
     let (Some(task), Some(file)) = (task, file) else { return };
     let holder = Holder { meta, task, fd };
     if setting!(typed_files) == 0 {

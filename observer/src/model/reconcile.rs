@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{
     Model,
     event::{Binding, Found, Identity},
+    key_of,
     snapshot::Direction,
     trust::{OwnCost, ScanSummary},
     units::{NetnsId, SocketId, TcpState},
@@ -20,6 +21,12 @@ impl Model {
         self.abandon_scan();
         self.generation = self.generation.wrapping_add(1);
         self.scanning = Some(netns);
+        // How many there will be, as the kernel has counted them a moment ago.
+        let reading = self.namespaces.get(&netns).map(|namespace| &namespace.reading);
+        if let Some(established) = reading.and_then(|reading| reading.established_or_close_wait) {
+            let endpoints = &self.endpoints;
+            self.sockets.make_room(established as usize, |socket| key_of(endpoints, socket));
+        }
     }
 
     /// The scan has shown all sockets of the namespace, and all its events were applied.

@@ -90,6 +90,16 @@ impl SocketTable {
         self.pairs
     }
 
+    /// Makes room for so many sockets in all: tables that grow step by step move everything again and again. `key` as in
+    /// [`Self::insert`].
+    pub(super) fn make_room(&mut self, sockets: usize, key: impl Fn(&Socket) -> TupleKey) {
+        let more = sockets.saturating_sub(self.len());
+        self.slots.reserve(more);
+        let slots = &self.slots;
+        self.by_id.reserve(more, |index| hash(&slots[*index as usize].id));
+        self.by_tuple.reserve(more, |index| hash(&key(&slots[*index as usize])));
+    }
+
     pub(super) fn find(&self, id: SocketId) -> Option<u32> {
         self.by_id.find(hash(&id), |index| self.slots[*index as usize].id == id).copied()
     }
