@@ -1,6 +1,6 @@
 //! Listening sockets, and which of them a local address belongs to.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustc_hash::FxHashMap;
 
@@ -34,13 +34,20 @@ impl Listener {
         let Self { netns, ip, port, .. } = *self;
         EndpointKey { netns, direction: Direction::Inbound, local_ip: ip, local_port: Some(port) }
     }
+
+    const fn address(&self) -> Address {
+        (self.netns, self.ip, self.port)
+    }
 }
+
+type Address = (NetnsId, IpAddr, u16);
 
 /// All listening sockets.
 #[derive(Default)]
 pub(super) struct ListenerTable {
     by_id: FxHashMap<SocketId, Listener>,
-    by_port: FxHashMap<(NetnsId, u16), Vec<SocketId>>,
+    /// Those that share an address, the oldest first.
+    by_address: FxHashMap<Address, Vec<SocketId>>,
 }
 
 impl ListenerTable {
@@ -63,17 +70,17 @@ impl ListenerTable {
 
     /// Adds a listener under an id that no other has.
     pub(super) fn insert(&mut self, id: SocketId, listener: Listener) {
-        self.by_port.entry((listener.netns, listener.port)).or_default().push(id);
+        self.by_address.entry(listener.address()).or_default().push(id);
         self.by_id.insert(id, listener);
     }
 
     pub(super) fn remove(&mut self, id: SocketId) -> Option<Listener> {
         let listener = self.by_id.remove(&id)?;
-        let port = (listener.netns, listener.port);
-        if let Some(ids) = self.by_port.get_mut(&port) {
+        let address = listener.address();
+        if let Some(ids) = self.by_address.get_mut(&address) {
             ids.retain(|other| *other != id);
             if ids.is_empty() {
-                self.by_port.remove(&port);
+                self.by_address.remove(&address);
             }
         }
         Some(listener)
@@ -89,19 +96,12 @@ impl ListenerTable {
     /// bound to every address. An IPv6 listener on every address takes IPv4 too, unless `IPV6_V6ONLY` is set; where an
     /// IPv4 listener exists it wins.
     pub(super) fn covering(&self, netns: NetnsId, ip: IpAddr, port: u16) -> Option<&Listener> {
-        let rank = |listener: &Listener| match listener.ip {
-            bound if bound == ip => Some(0),
-            bound if !bound.is_unspecified() => None,
-            bound if bound.is_ipv4() == ip.is_ipv4() => Some(1),
-            IpAddr::V6(_) => Some(2),
-            IpAddr::V4(_) => None,
-        };
-        let ids = self.by_port.get(&(netns, port))?;
-        let ranked = ids.iter().filter_map(|id| {
-            let listener = self.by_id.get(id)?;
-            Some((rank(listener)?, listener))
-        });
-        ranked.min_by_key(|(rank, _)| *rank).map(|(_, listener)| listener)
+        const EVERY_V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        const EVERY_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let bound_to = |bound| self.by_address.get(&(netns, bound, port))?.first();
+        let every_v4 = || if ip.is_ipv4() { bound_to(EVERY_V4) } else { None };
+        let id = bound_to(ip).or_else(every_v4).or_else(|| bound_to(EVERY_V6))?;
+        self.by_id.get(id)
     }
 }
 
