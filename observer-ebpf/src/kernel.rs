@@ -10,6 +10,8 @@ use observer_ebpf::abi::Offsets;
 pub(crate) trait Fields: Copy {
     /// What a pointer among the fields leads to.
     type Target: Fields;
+    /// How all of a `struct tcp_sock` is read.
+    type TcpSock: Fields;
 
     /// Where the structure is.
     fn address(self) -> u64;
@@ -20,11 +22,8 @@ pub(crate) trait Fields: Copy {
     /// What the pointer at `offset` leads to, unless it is null or cannot be read.
     fn follow(self, offset: u16) -> Option<Self::Target>;
 
-    /// Of a full TCP socket, with fields that only the whole `struct tcp_sock` has.
-    #[inline(always)]
-    fn tcp_sock(self) -> Option<Self> {
-        Some(self)
-    }
+    /// A full TCP socket, with the fields that only the whole `struct tcp_sock` has.
+    fn tcp_sock(self) -> Option<Self::TcpSock>;
 
     /// The same structure, read by a helper: fields beyond the type that the verifier knows too.
     #[inline(always)]
@@ -53,6 +52,7 @@ impl KernelPtr {
 
 impl Fields for KernelPtr {
     type Target = Self;
+    type TcpSock = Self;
 
     #[inline(always)]
     fn address(self) -> u64 {
@@ -72,6 +72,11 @@ impl Fields for KernelPtr {
     #[inline(always)]
     fn follow(self, offset: u16) -> Option<Self> {
         self.read(offset).and_then(Self::new)
+    }
+
+    #[inline(always)]
+    fn tcp_sock(self) -> Option<Self> {
+        Some(self)
     }
 }
 
@@ -95,6 +100,7 @@ impl<const LEN: usize> Head<LEN> {
 
 impl<const LEN: usize> Fields for &Head<LEN> {
     type Target = KernelPtr;
+    type TcpSock = KernelPtr;
 
     #[inline(always)]
     fn address(self) -> u64 {
@@ -114,6 +120,11 @@ impl<const LEN: usize> Fields for &Head<LEN> {
     #[inline(always)]
     fn follow(self, offset: u16) -> Option<KernelPtr> {
         self.read(offset).and_then(KernelPtr::new)
+    }
+
+    #[inline(always)]
+    fn tcp_sock(self) -> Option<KernelPtr> {
+        Some(self.structure)
     }
 }
 
@@ -156,6 +167,7 @@ impl Typed {
 
 impl Fields for Typed {
     type Target = Self;
+    type TcpSock = Self;
 
     #[inline(always)]
     fn address(self) -> u64 {

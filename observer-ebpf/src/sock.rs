@@ -91,7 +91,7 @@ impl<F: Fields> Sock<F> {
 
     /// The same full socket, with the fields that only the whole `struct tcp_sock` has.
     #[inline(always)]
-    pub(crate) fn tcp_sock(self) -> Option<Self> {
+    pub(crate) fn tcp_sock(self) -> Option<Sock<F::TcpSock>> {
         self.fields.tcp_sock().map(|fields| self.by(fields))
     }
 

@@ -97,13 +97,12 @@ fn publish_until_unheard(
     wishes: &mpsc::Receiver<Wish>,
 ) -> anyhow::Result<()> {
     let (mut published_at, mut pulse_before) = (None::<Instant>, 0);
-    let mut query = None;
+    let (mut query, mut asked_for) = (None, None);
     while !publish.is_closed() {
         source.advance()?;
         // Whoever asks waits for the answer.
-        let mut is_asked = false;
-        for wish in wishes.try_iter() {
-            is_asked = true;
+        let is_asked = asked_for.is_some();
+        for wish in asked_for.take().into_iter().chain(wishes.try_iter()) {
             match wish {
                 Wish::Connections(asked) => query = asked,
                 Wish::RestartTotals => source.restart_totals(),
@@ -117,7 +116,11 @@ fn publish_until_unheard(
             publish.send_replace(Arc::new(snapshot(&mut source, query.as_ref())));
             (published_at, pulse_before) = (Some(Instant::now()), pulse);
         }
-        thread::sleep(POLL);
+        asked_for = match wishes.recv_timeout(POLL) {
+            Ok(wish) => Some(wish),
+            Err(mpsc::RecvTimeoutError::Timeout) => None,
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        };
     }
     Ok(())
 }

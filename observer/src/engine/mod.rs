@@ -35,11 +35,13 @@ use crate::{
 };
 use anyhow::Context as _;
 
-/// Between two looks at the ring. At 40 a second an idle engine costs next to nothing, and the ring holds ten times
-/// what a saturated loopback writes in between.
-pub(crate) const POLL: Duration = Duration::from_millis(25);
+/// Between two looks at the ring, which holds four times what a saturated loopback writes in between. Each look wakes a
+/// processor that might have slept on.
+pub(crate) const POLL: Duration = Duration::from_millis(50);
 /// Between two looks at the processes' open files.
 const READ_HOST: Duration = Duration::from_secs(1);
+/// Between two walks over all processes for namespaces that no event has named.
+const WALK: Duration = Duration::from_secs(3);
 /// Processes with the most sockets, whose descriptors are counted.
 const CONSPICUOUS: usize = 32;
 /// The shortest time between two searches for namespaces that events have named.
@@ -105,6 +107,15 @@ pub struct Engine {
     next_host: Instant,
     next_namespaces: Instant,
     next_search: Instant,
+    next_walk: Instant,
+}
+
+/// What was in the ring.
+#[derive(Clone, Copy, Default)]
+struct Drained {
+    records: u32,
+    /// Of these, sockets that a scan found.
+    found: u32,
 }
 
 /// What came of a pass of an iterator.
@@ -172,6 +183,7 @@ impl Engine {
             next_host: started,
             next_namespaces: started,
             next_search: started,
+            next_walk: started,
         };
         engine.read_namespaces()?;
         engine.scan()?;
@@ -187,8 +199,12 @@ impl Engine {
 
     /// Takes in what has come, and does what is due.
     pub fn poll(&mut self) -> anyhow::Result<()> {
-        self.drain();
-        self.take_losses();
+        let drained = self.drain();
+        // What finds no room in the ring leaves it full: without a record there is no such loss. Others are seen when the
+        // host is read.
+        if drained.records > 0 {
+            self.take_losses();
+        }
         if self.feed.take_wish_for_scan() {
             self.schedule.hurry();
         }
@@ -287,35 +303,37 @@ impl Engine {
         let lost_before = self.live.losses().scan_ring_full;
         let mut found = 0;
         while pass.step().with_context(|| format!("read the {hook} iterator"))? {
-            found += self.drain();
+            found += self.drain().found;
         }
-        found += self.drain();
+        found += self.drain().found;
         Ok(Passed { found, is_complete: self.live.losses().scan_ring_full == lost_before })
     }
 
-    /// Applies every record that is in the ring; returns how many of them a scan found.
-    fn drain(&mut self) -> u32 {
+    /// Applies every record that is in the ring.
+    fn drain(&mut self) -> Drained {
         let Self { live, feed, namespaces, undecodable, started, .. } = self;
         let now = started.elapsed();
-        let mut found = 0;
+        let mut drained = Drained::default();
         live.drain(|record| match feed.take_at(now, Input::Record(record)) {
             Outcome::Event(event) => {
-                found += u32::from(matches!(event, Event::Scanned { .. }));
+                drained.records += 1;
+                drained.found += u32::from(matches!(event, Event::Scanned { .. }));
                 namespaces.note(&event);
             }
             Outcome::Undecodable(error) => {
+                drained.records += 1;
                 *undecodable += 1;
                 tracing::warn!(%error, "record");
             }
             Outcome::Done | Outcome::NewLosses => {}
         });
-        found
+        drained
     }
 
     /// Tells the model of losses; a new one asks for a scan.
     fn take_losses(&mut self) {
         let losses = Losses { undecodable: self.undecodable, missed: self.missed, ..self.live.losses() };
-        // Asked 40 times a second: no news is no input.
+        // Asked many times a second: no news is no input.
         if std::mem::replace(&mut self.losses, losses) != losses
             && matches!(self.feed.take(Input::Losses(losses)), Outcome::NewLosses)
         {
@@ -326,7 +344,9 @@ impl Engine {
     /// Looks for namespaces, reads each, and forgets those that are gone.
     fn read_namespaces(&mut self) -> anyhow::Result<()> {
         let began = Instant::now();
-        if self.watched == Watched::All {
+        let is_named = self.feed.model().unread_namespaces().next().is_some();
+        if self.watched == Watched::All && (is_named || began >= self.next_walk) {
+            self.next_walk = began + WALK;
             self.namespaces
                 .refresh(self.feed.model().unread_namespaces(), began)
                 .context("look for network namespaces")?;
@@ -353,6 +373,7 @@ impl Engine {
     fn read_host(&mut self) {
         self.live.flush_diagnostics();
         self.missed = self.live.missed();
+        self.take_losses();
         let now = Instant::now();
         let host = self.host.read(now, &self.feed.model().conspicuous(CONSPICUOUS));
         self.feed.take(Input::Host(Box::new(host)));

@@ -73,7 +73,8 @@ impl Namespaces {
 
     /// Looks for all namespaces anew, and for those that were `named` without being found so far.
     pub(super) fn refresh(&mut self, named: impl Iterator<Item = NetnsId>, now: Instant) -> io::Result<()> {
-        let mut found = namespaces::discover()?;
+        let doors = self.known.iter().filter_map(|(netns, known)| Some((*netns, known.door.as_ref()?)));
+        let mut found = namespaces::discover(doors)?;
         let hidden: Vec<NetnsId> =
             named.chain(self.known.keys().copied()).filter(|netns| !found.contains_key(netns)).collect();
         for netns in hidden {

@@ -11,7 +11,7 @@ use crate::model::units::NetnsId;
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// The same where no event has come since the last scan began: what changes without any (a process passes a socket on, a
 /// bind() that no connect() follows) is seen that much later.
-const WHEN_QUIET: Duration = Duration::from_secs(3);
+const WHEN_QUIET: Duration = Duration::from_secs(5);
 /// The same while ports are few somewhere.
 const IN_A_HURRY: Duration = Duration::from_millis(200);
 /// Work that is repeated may take this part of one CPU's time: 2 %.
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn regular_scans_keep_to_two_percent_and_to_less_where_nothing_happens() {
-        for (took, events, pause) in [(1, 8, 1_000), (1_000, 8, 50_000), (1, 7, 3_000), (1_000, 7, 50_000)] {
+        for (took, events, pause) in [(1, 8, 1_000), (1_000, 8, 50_000), (1, 7, 5_000), (1_000, 7, 50_000)] {
             let (schedule, now) = scanned(Duration::from_millis(took));
             let due_after = |millis| schedule.is_due(now + Duration::from_millis(millis), events);
             assert!(!due_after(pause - 1) && due_after(pause), "after a scan of {took} ms and {events} events");

@@ -44,6 +44,14 @@ pub enum Door {
 }
 
 impl Door {
+    /// The process whose namespace this is: its directory in /proc.
+    fn process(&self) -> Option<&Path> {
+        match self {
+            Self::Path(path) => path.strip_prefix("/proc").ok().and_then(|_| path.ancestors().nth(2)),
+            Self::Socket { .. } => None,
+        }
+    }
+
     /// The namespace file, if the door still leads to the namespace.
     fn open(&self, netns: NetnsId) -> io::Result<File> {
         let file = match self {
@@ -70,9 +78,9 @@ pub fn enter<T: Send>(netns: NetnsId, door: &Door, work: impl FnOnce() -> T + Se
     })
 }
 
-/// Every namespace that has a process or a mount in this mount namespace.
-pub fn discover() -> io::Result<FxHashMap<NetnsId, Namespace>> {
-    let mut found = from_processes()?;
+/// Every namespace that has a process or a mount in this mount namespace. A door in `known` stays while it leads there.
+pub fn discover<'a>(known: impl Iterator<Item = (NetnsId, &'a Door)>) -> io::Result<FxHashMap<NetnsId, Namespace>> {
+    let mut found = from_processes(known)?;
     for (netns, path) in mounted(&fs::read_to_string("/proc/self/mountinfo")?) {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
         found.insert(netns, Namespace { name, door: Door::Path(path) });
@@ -80,9 +88,16 @@ pub fn discover() -> io::Result<FxHashMap<NetnsId, Namespace>> {
     Ok(found)
 }
 
-/// The namespaces of processes, each by its oldest one.
-fn from_processes() -> io::Result<FxHashMap<NetnsId, Namespace>> {
-    let mut oldest: FxHashMap<NetnsId, (u64, PathBuf)> = FxHashMap::default();
+/// The namespaces of processes, each by its oldest one when it was first seen: to ask all processes their age, every second,
+/// would cost more than all else that is done on an idle host.
+fn from_processes<'a>(known: impl Iterator<Item = (NetnsId, &'a Door)>) -> io::Result<FxHashMap<NetnsId, Namespace>> {
+    const SETTLED: u64 = 0;
+    let is_there = |netns, door: &Path| namespace_of(door) == Some(netns);
+    let mut oldest: FxHashMap<NetnsId, (u64, PathBuf)> = known
+        .filter_map(|(netns, door)| Some((netns, door.process()?)))
+        .filter(|(netns, process)| is_there(*netns, &process.join("ns/net")))
+        .map(|(netns, process)| (netns, (SETTLED, process.to_owned())))
+        .collect();
     for entry in fs::read_dir("/proc")?.flatten() {
         if entry.file_name().to_str().is_none_or(|name| !name.starts_with(|first: char| first.is_ascii_digit())) {
             continue;
@@ -90,17 +105,15 @@ fn from_processes() -> io::Result<FxHashMap<NetnsId, Namespace>> {
         let process = entry.path();
         // A process may end while it is looked at.
         let Some(netns) = namespace_of(&process.join("ns/net")) else { continue };
-        // Nearly all processes share one namespace, where pid 1 is the oldest: their age is not asked.
-        let is_first = !oldest.contains_key(&netns);
         let age = |process: &Path| started_at(process).unwrap_or(u64::MAX);
-        if is_first {
-            oldest.insert(netns, (age(&process), process));
-        } else if let Some(known) = oldest.get_mut(&netns)
-            && !known.1.ends_with("1")
-        {
-            let started = age(&process);
-            if started < known.0 {
-                *known = (started, process);
+        match oldest.get_mut(&netns) {
+            None => drop(oldest.insert(netns, (age(&process), process))),
+            Some((SETTLED, _)) => {}
+            Some(oldest) => {
+                let started = age(&process);
+                if started < oldest.0 {
+                    *oldest = (started, process);
+                }
             }
         }
     }
@@ -193,7 +206,7 @@ mod tests {
     #[test]
     fn the_namespace_of_this_process_is_found_and_can_be_entered() {
         let own = namespace_of(Path::new("/proc/self/ns/net")).unwrap();
-        let found = discover().unwrap();
+        let found = discover(std::iter::empty()).unwrap();
         let inside = enter(own, &found[&own].door, crate::host::netns::current).unwrap().unwrap();
         assert_eq!(inside, own);
         let elsewhere = enter(NetnsId(1), &found[&own].door, || ()).unwrap_err();

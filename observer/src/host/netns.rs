@@ -20,7 +20,7 @@ pub fn read() -> NamespaceReading {
     let sysctl = |name: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok();
     let number = |name: &str| sysctl(name).and_then(|text| text.trim().parse().ok());
     let net = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
-    let sockstat = net("sockstat");
+    let (sockstat, netstat) = (net("sockstat"), net("netstat"));
     let narrow = |number: u64| u32::try_from(number).ok();
     let of_sockets = |name: &str| mib::sockstat(&sockstat, "TCP", name);
     NamespaceReading {
@@ -35,8 +35,8 @@ pub fn read() -> NamespaceReading {
         established_or_close_wait: mib::counter(&net("snmp"), "Tcp", "CurrEstab").and_then(narrow),
         somaxconn: fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok()),
         tcp_max_tw_buckets: number("tcp_max_tw_buckets"),
-        time_wait_overflows: mib::counter(&net("netstat"), "TcpExt", "TCPTimeWaitOverflow"),
-        aborts_on_memory: mib::counter(&net("netstat"), "TcpExt", "TCPAbortOnMemory"),
+        time_wait_overflows: mib::counter(&netstat, "TcpExt", "TCPTimeWaitOverflow"),
+        aborts_on_memory: mib::counter(&netstat, "TcpExt", "TCPAbortOnMemory"),
         conntrack: conntrack::read(),
         shared: Shared {
             orphans: of_sockets("orphan"),
