@@ -28,9 +28,13 @@ pub(super) type Measured = BTreeMap<String, Runs>;
 
 /// What all hooks of observer cost in one load.
 fn per_connection(measured: &Measured, connections: u32) -> f64 {
-    let time: Duration =
-        measured.iter().filter(|(name, _)| !name.starts_with("scan_")).map(|(_, runs)| runs.time).sum();
+    let time: Duration = measured.iter().filter(|(name, _)| is_hook(name)).map(|(_, runs)| runs.time).sum();
     each_ns(time, connections.into())
+}
+
+/// What runs in a scan is no part of a connection.
+fn is_hook(program: &str) -> bool {
+    !program.starts_with("scan_")
 }
 
 /// What each program of a process ran meanwhile, the kernel measuring it.
@@ -65,7 +69,7 @@ pub(super) fn run(effort: Effort, report: &mut Report) -> Result<()> {
     }
     let head = ["program", "runs a connection", "ns a run", "ns a connection"];
     let mut table = Table::new("BPF programs, of one loopback connection (both ends)", head);
-    let names: BTreeSet<_> = real.iter().flat_map(BTreeMap::keys).collect();
+    let names: BTreeSet<_> = real.iter().flat_map(BTreeMap::keys).filter(|name| is_hook(name)).collect();
     for name in names {
         let of_name =
             |figure: &dyn Fn(&Runs) -> f64| real.iter().filter_map(|run| Some(figure(run.get(name)?))).collect();
@@ -82,8 +86,8 @@ pub(super) fn run(effort: Effort, report: &mut Report) -> Result<()> {
     table.row(["all hooks".to_owned(), String::new(), String::new(), format!("{all:.0}")]);
     table.row(["empty programs on the same hooks".to_owned(), String::new(), String::new(), format!("{floor:.0}")]);
     table.note(
-        "`scan_…` programs run in scans, and are not in the sum. Of each run some 35 ns are the measurement itself. Times \
-         are of programs that may be interrupted: the lowest is nearest to what they do.",
+        "The programs of scans are left out. Of each run some 35 ns are the measurement itself. Times are of programs that \
+         may be interrupted: the lowest is nearest to what they do.",
     );
     report.figure(Figure::BpfPerConnection, all.median());
     report.figure(Figure::BpfOverFloor, all.median() / floor.median());
