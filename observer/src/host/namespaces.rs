@@ -80,22 +80,27 @@ pub fn enter<T: Send>(netns: NetnsId, door: &Door, work: impl FnOnce() -> T + Se
 
 /// Every namespace that has a process or a mount in this mount namespace. A door in `known` stays while it leads there.
 pub fn discover<'a>(known: impl Iterator<Item = (NetnsId, &'a Door)>) -> io::Result<FxHashMap<NetnsId, Namespace>> {
-    let mut found = from_processes(known)?;
-    for (netns, path) in mounted(&fs::read_to_string("/proc/self/mountinfo")?) {
+    let mounts = mounted(&fs::read_to_string("/proc/self/mountinfo")?).into_iter().map(|(netns, path)| {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        found.insert(netns, Namespace { name, door: Door::Path(path) });
-    }
+        (netns, Namespace { name, door: Door::Path(path) })
+    });
+    let mut found: FxHashMap<NetnsId, Namespace> = mounts.collect();
+    let of_processes = from_processes(known, |netns| found.contains_key(&netns))?;
+    found.extend(of_processes);
     Ok(found)
 }
 
-/// The namespaces of processes, each by its oldest one when it was first seen: to ask all processes their age, every second,
-/// would cost more than all else that is done on an idle host.
-fn from_processes<'a>(known: impl Iterator<Item = (NetnsId, &'a Door)>) -> io::Result<FxHashMap<NetnsId, Namespace>> {
+/// The namespaces of processes but for those that are found already, each by its oldest process when it was first seen: to
+/// ask all of them their age each time would cost more than all else that is done on an idle host.
+fn from_processes<'a>(
+    known: impl Iterator<Item = (NetnsId, &'a Door)>,
+    is_found: impl Fn(NetnsId) -> bool,
+) -> io::Result<FxHashMap<NetnsId, Namespace>> {
     const SETTLED: u64 = 0;
     let is_there = |netns, door: &Path| namespace_of(door) == Some(netns);
     let mut oldest: FxHashMap<NetnsId, (u64, PathBuf)> = known
         .filter_map(|(netns, door)| Some((netns, door.process()?)))
-        .filter(|(netns, process)| is_there(*netns, &process.join("ns/net")))
+        .filter(|(netns, process)| !is_found(*netns) && is_there(*netns, &process.join("ns/net")))
         .map(|(netns, process)| (netns, (SETTLED, process.to_owned())))
         .collect();
     for entry in fs::read_dir("/proc")?.flatten() {
@@ -104,7 +109,7 @@ fn from_processes<'a>(known: impl Iterator<Item = (NetnsId, &'a Door)>) -> io::R
         }
         let process = entry.path();
         // A process may end while it is looked at.
-        let Some(netns) = namespace_of(&process.join("ns/net")) else { continue };
+        let Some(netns) = namespace_of(&process.join("ns/net")).filter(|netns| !is_found(*netns)) else { continue };
         let age = |process: &Path| started_at(process).unwrap_or(u64::MAX);
         match oldest.get_mut(&netns) {
             None => drop(oldest.insert(netns, (age(&process), process))),
