@@ -9,6 +9,7 @@ use std::{
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use observer::{
+    decode,
     model::{
         Model,
         event::{Binding, Event, Found, Identity},
@@ -19,6 +20,8 @@ use observer::{
     },
     tui::{Options, shot},
 };
+use observer_ebpf::abi::{Kind, RecordHeader, SocketRecord};
+use zerocopy::IntoBytes as _;
 
 const NETNS: NetnsId = NetnsId(1);
 
@@ -68,16 +71,48 @@ fn life(n: u32) -> [Event; 6] {
     ]
 }
 
+fn reading() -> NamespaceReading {
+    let port_range = Some(PortRange { low: 32_768, high: 60_999 });
+    NamespaceReading { port_range, tcp_tw_reuse: Some(1), ..NamespaceReading::default() }
+}
+
 fn holding(sockets: u32) -> Model {
     let mut model = Model::default();
-    let port_range = Some(PortRange { low: 32_768, high: 60_999 });
-    model.set_namespace(NETNS, NamespaceReading { port_range, tcp_tw_reuse: Some(1), ..NamespaceReading::default() });
+    model.set_namespace(NETNS, reading());
     model.begin_scan(NETNS);
     model.end_scan(Duration::ZERO);
     for n in 0..sockets {
         model.apply(&change(n, TcpState::SynSent, TcpState::Established), Duration::ZERO);
     }
     model
+}
+
+/// A change of state between two IPv4 addresses, as the state hook writes it.
+fn record(n: u32) -> SocketRecord {
+    let v4_mapped = |last| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last];
+    let header = RecordHeader {
+        sock: client(n).id.0,
+        at_ns: 0,
+        netns: NETNS.0,
+        pid: 0,
+        local_port: client(n).tuple.local_port,
+        remote_port: 443,
+        kind: Kind::State as u8,
+        flags: 0,
+        old_state: 2,
+        new_state: 1,
+    };
+    SocketRecord { header, local: v4_mapped(1), remote: v4_mapped(2) }
+}
+
+fn decoding(c: &mut Criterion) {
+    let mut group = c.benchmark_group("decode");
+    let records: Vec<SocketRecord> = (0..1_000).map(record).collect();
+    group.throughput(Throughput::Elements(records.len() as u64));
+    group.bench_function("changes of state", |b| {
+        b.iter(|| records.iter().filter(|record| decode::event(black_box(record.as_bytes())).is_ok()).count());
+    });
+    group.finish();
 }
 
 fn apply(c: &mut Criterion) {
@@ -93,22 +128,34 @@ fn apply(c: &mut Criterion) {
     group.finish();
 }
 
-fn rescan(c: &mut Criterion) {
+/// Scans that find clients `0..sockets`.
+fn scan(model: &mut Model, sockets: u32) {
+    model.begin_scan(NETNS);
+    for n in 0..sockets {
+        let (socket, state) = (client(n), Found::Full(TcpState::Established));
+        let found = Event::Scanned { socket, state, binding: Binding::default(), orphan: false };
+        model.apply(black_box(&found), Duration::ZERO);
+    }
+    model.end_scan(Duration::ZERO);
+}
+
+fn scans(c: &mut Criterion) {
     let mut group = c.benchmark_group("scan");
     group.sample_size(10);
     let sockets = 1_000_000;
     group.throughput(Throughput::Elements(u64::from(sockets)));
+    group.bench_function("1000000 new sockets", |b| {
+        let empty = || {
+            let mut model = holding(0);
+            let established_or_close_wait = Some(sockets);
+            model.set_namespace(NETNS, NamespaceReading { established_or_close_wait, ..reading() });
+            model
+        };
+        b.iter_batched_ref(empty, |model| scan(model, sockets), BatchSize::PerIteration);
+    });
     group.bench_function("1000000 known sockets and the sweep", |b| {
         let mut model = holding(sockets);
-        b.iter(|| {
-            model.begin_scan(NETNS);
-            for n in 0..sockets {
-                let (socket, state) = (client(n), Found::Full(TcpState::Established));
-                let found = Event::Scanned { socket, state, binding: Binding::default(), orphan: false };
-                model.apply(black_box(&found), Duration::ZERO);
-            }
-            model.end_scan(Duration::ZERO);
-        });
+        b.iter(|| scan(&mut model, sockets));
     });
     group.finish();
 }
@@ -165,5 +212,5 @@ fn frame(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, apply, rescan, snapshot, frame);
+criterion_group!(benches, decoding, apply, scans, snapshot, frame);
 criterion_main!(benches);
