@@ -16,7 +16,7 @@ use super::{
 use crate::{
     random::Random,
     sockets::{disconnect, local, reset, start_connect},
-    support::{observe, set_sysctl},
+    support::{observe, set_sysctl, wait_until},
 };
 
 const ROUTES: [&str; 8] = [
@@ -322,8 +322,11 @@ impl Scenario {
     }
 
     fn leave_child(&mut self) {
-        let Ok(listener) = self.bind() else { return };
+        let (ip, port) = (self.address(), self.port());
+        // By SO_REUSEPORT the connection might be another listener's.
+        let Ok(listener) = Stage::bound(ip, port, self.random.below(2) == 0, false) else { return };
         let Ok(()) = listener.listen(4) else { return };
+        listener.set_nonblocking(true).unwrap();
         let at = local(&listener);
         let to = if at.ip().is_unspecified() {
             let ip = if at.is_ipv4() { "127.0.0.1" } else { "::1" };
@@ -333,7 +336,12 @@ impl Scenario {
         };
         if let Ok(client) = Stage::connect(Route { from: to.ip(), to }) {
             self.stage.open.push(client);
-            self.stage.open.push(listener.accept().unwrap().0);
+            let mut child = None;
+            wait_until("the child", || {
+                child = listener.accept().ok();
+                child.is_some()
+            });
+            self.stage.open.extend(child.map(|(child, _)| child));
         }
     }
 
