@@ -33,7 +33,7 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
     /// Attach a hook by this rung and no other, to find out what a kernel can do: connect=fentry|kprobe|state_hook,
-    /// accept=fexit|kretprobe|syscall_tp. Can be given once for each hook.
+    /// accept=fexit|kretprobe|syscall_tp, failures=fexit|syscall_tp. Can be given once for each hook.
     #[arg(long = "rung", global = true, value_name = "HOOK=RUNG")]
     rungs: Vec<ForcedRung>,
     /// Settings, in place of `observer/config.toml` in `$XDG_CONFIG_HOME` or `~/.config`.

@@ -93,6 +93,12 @@ pub struct Offsets {
     pub sk_drops: u16,
     /// `inet_connection_sock.icsk_accept_queue.qlen`: handshakes in progress
     pub icsk_syn_queue: u16,
+    /// `pt_regs`: the number of a system call
+    pub regs_call: u16,
+    /// `pt_regs`: its first argument
+    pub regs_argument_1: u16,
+    /// `pt_regs`: its second argument
+    pub regs_argument_2: u16,
 }
 
 impl Offsets {
@@ -143,7 +149,10 @@ impl Offsets {
         sk_max_ack_backlog: Self::ABSENT,
         sk_drops: Self::ABSENT,
         icsk_syn_queue: Self::ABSENT,
+        regs_call: Self::ABSENT,
+        regs_argument_1: Self::ABSENT,
+        regs_argument_2: Self::ABSENT,
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 42 * 2);
+const _: () = assert!(size_of::<Offsets>() == 45 * 2);

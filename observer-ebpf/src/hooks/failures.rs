@@ -1,18 +1,18 @@
-//! System calls that fail for want of a descriptor or of a port: told by their exits, which run in the context of the
-//! process. What connect() cannot get shows in the state hook.
+//! System calls that fail for want of a descriptor or of a port: told as they return to their process. What connect()
+//! cannot get shows in the state hook.
 //! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/syscalls.h>
 
 use aya_ebpf::{
     helpers::{bpf_get_current_task, bpf_probe_read_user},
-    macros::tracepoint,
-    programs::TracePointContext,
+    macros::{fexit, tracepoint},
+    programs::{FExitContext, TracePointContext},
 };
 use observer_ebpf::abi::{CallRecord, Kind, Loss, RecordHeader};
 
 use super::accept::{sock_of_fd, sys_exit_ret};
 use crate::{
     emit::{count, current_comm, current_tgid, current_thread, emit},
-    kernel::{Fields as _, KernelPtr},
+    kernel::{Fields as _, KernelPtr, Typed},
     maps::{BINDS, offset, setting},
     sock::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, Sock, v4_mapped},
 };
@@ -47,11 +47,39 @@ struct SockAddr {
     v6: [u8; 16],
 }
 
+/// Attached to the function of socket() itself. One parameter: the registers that the process has called with.
+#[fexit]
+fn failures_socket_fexit(ctx: FExitContext) -> i32 {
+    on_fd_return(&ctx);
+    0
+}
+
+/// Attached to the function of accept().
+#[fexit]
+fn failures_accept_fexit(ctx: FExitContext) -> i32 {
+    on_fd_return(&ctx);
+    0
+}
+
+/// Attached to the function of accept4().
+#[fexit]
+fn failures_accept4_fexit(ctx: FExitContext) -> i32 {
+    on_fd_return(&ctx);
+    0
+}
+
+/// Attached to the function of bind().
+#[fexit]
+fn failures_bind_fexit(ctx: FExitContext) -> i32 {
+    on_bind_return(&ctx);
+    0
+}
+
 /// Attached to the exits of the calls that make descriptors.
 #[tracepoint]
 fn failures_fd_sys_exit(ctx: TracePointContext) -> u32 {
-    if let Some(errno @ (EMFILE | ENFILE)) = errno(&ctx) {
-        tell(&ctx, errno, None);
+    if let Some(errno @ (EMFILE | ENFILE)) = errno(sys_exit_ret(&ctx)) {
+        tell(number(&ctx), errno, None);
     }
     0
 }
@@ -67,11 +95,11 @@ fn failures_bind_sys_enter(ctx: TracePointContext) -> u32 {
 #[tracepoint]
 fn failures_bind_sys_exit(ctx: TracePointContext) -> u32 {
     let thread = current_thread();
-    if let Some(EADDRINUSE) = errno(&ctx)
+    if let Some(EADDRINUSE) = errno(sys_exit_ret(&ctx))
         // SAFETY: the entry is this thread's own, and the thread is here.
         && let Some(bind) = unsafe { BINDS.get(thread) }
     {
-        tell(&ctx, EADDRINUSE, Some(*bind));
+        tell(number(&ctx), EADDRINUSE, Some(*bind));
     }
     // Absent where the entry was not seen.
     let _ = BINDS.remove(thread);
@@ -79,28 +107,69 @@ fn failures_bind_sys_exit(ctx: TracePointContext) -> u32 {
 }
 
 #[inline(always)]
-fn errno(ctx: &TracePointContext) -> Option<u32> {
-    let ret = sys_exit_ret(ctx);
+fn on_fd_return(ctx: &FExitContext) {
+    if let Some(errno @ (EMFILE | ENFILE)) = errno(ctx.arg(1))
+        && let Some(registers) = registers(ctx)
+    {
+        tell(registers.read(offset!(regs_call)).unwrap_or(0), errno, None);
+    }
+}
+
+#[inline(always)]
+fn on_bind_return(ctx: &FExitContext) {
+    if let Some(EADDRINUSE) = errno(ctx.arg(1))
+        && let Some(registers) = registers(ctx)
+    {
+        let arguments = (registers.read(offset!(regs_argument_1)), registers.read(offset!(regs_argument_2)));
+        let bind = if let (Some(fd), Some(address)) = arguments { Bind::read(fd, address) } else { None };
+        match bind {
+            Some(bind) => tell(registers.read(offset!(regs_call)).unwrap_or(0), EADDRINUSE, Some(bind)),
+            None => count(Loss::ReadFailed),
+        }
+    }
+}
+
+#[inline(always)]
+fn registers(ctx: &FExitContext) -> Option<Typed> {
+    // SAFETY: the parameter of these functions is a `struct pt_regs *`.
+    unsafe { Typed::given(ctx.arg(0)) }
+}
+
+/// What the call failed with, if it did.
+#[inline(always)]
+fn errno(ret: i64) -> Option<u32> {
     u32::try_from(ret.unsigned_abs()).ok().filter(|_| ret < 0)
+}
+
+/// The number of the system call that an event is about.
+#[inline(always)]
+fn number(ctx: &TracePointContext) -> u32 {
+    // SAFETY: the helper checks the address.
+    unsafe { ctx.read_at(SYSCALL_NR) }.unwrap_or(0)
+}
+
+impl Bind {
+    /// What a call of bind() with these arguments asks for; `None` if the process has no such memory at hand.
+    #[inline(always)]
+    fn read(fd: u64, address: u64) -> Option<Self> {
+        // SAFETY: the helper checks the address.
+        let address = unsafe { bpf_probe_read_user(address as *const SockAddr) }.ok()?;
+        Some(Self { fd, address })
+    }
 }
 
 #[inline(always)]
 fn note_bind(ctx: &TracePointContext) {
-    // SAFETY: the helper checks the addresses, of the event and of the process.
-    let bind = unsafe {
-        let (Ok(fd), Ok(address)) = (ctx.read_at(BIND_FD), ctx.read_at::<u64>(BIND_ADDRESS)) else { return };
-        let Ok(address) = bpf_probe_read_user(address as *const SockAddr) else { return };
-        Bind { fd, address }
-    };
+    // SAFETY: the helper checks the address.
+    let (Ok(fd), Ok(address)) = (unsafe { ctx.read_at(BIND_FD) }, unsafe { ctx.read_at(BIND_ADDRESS) }) else { return };
+    let Some(bind) = Bind::read(fd, address) else { return };
     if BINDS.insert(current_thread(), bind, 0).is_err() {
         count(Loss::ReadFailed);
     }
 }
 
 #[inline(always)]
-fn tell(ctx: &TracePointContext, errno: u32, bind: Option<Bind>) {
-    // SAFETY: the helper checks the address.
-    let call: u32 = unsafe { ctx.read_at(SYSCALL_NR) }.unwrap_or(0);
+fn tell(call: u32, errno: u32, bind: Option<Bind>) {
     let (mut header, local) = match bind {
         None => (of_current_namespace(), [0; 16]),
         Some(bind) => {

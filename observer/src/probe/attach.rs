@@ -12,9 +12,8 @@ use zerocopy::IntoBytes as _;
 
 use super::{
     btf::Btf,
-    calls,
     error::{KERNEL_BTF, ProbeError, chain, reason},
-    offsets,
+    failures, offsets,
     plan::{self, ForcedRungs},
     probe_link::ProbeLink,
     tracefs::with_tracefs,
@@ -213,7 +212,10 @@ fn attempt(
         return if state_runs { Ok(()) } else { Err("the state hook is missing".to_owned()) };
     }
     if hook == Hook::Failures {
-        return attach_failures(ebpf, options.every_fd_call);
+        return match rung {
+            Rung::Fexit => failures::by_functions(ebpf, &kernel.btf, options.every_fd_call),
+            _ => failures::by_system_calls(ebpf, options.every_fd_call),
+        };
     }
     let name = program_of(kernel, hook, rung)?;
     let attached = match rung {
@@ -230,7 +232,7 @@ fn attempt(
 
 /// A program that was loaded and could not be attached would stay in the kernel for nothing. Where the load itself
 /// failed there is nothing to unload, which is what the ignored errors say.
-fn unload(ebpf: &mut Ebpf, name: &str, rung: Rung) {
+pub(super) fn unload(ebpf: &mut Ebpf, name: &str, rung: Rung) {
     match rung {
         Rung::BtfTracepoint => drop(program::<BtfTracePoint>(ebpf, name).map(BtfTracePoint::unload)),
         Rung::Fentry => drop(program::<FEntry>(ebpf, name).map(FEntry::unload)),
@@ -296,32 +298,10 @@ fn load_and_attach(ebpf: &mut Ebpf, btf: &aya::Btf, hook: Hook, rung: Rung, name
 }
 
 /// Loads a program and attaches it to each of these `syscalls:*` events.
-fn attach_to_syscalls(ebpf: &mut Ebpf, name: &str, events: &[String]) -> Result<(), String> {
+pub(super) fn attach_to_syscalls(ebpf: &mut Ebpf, name: &str, events: &[String]) -> Result<(), String> {
     let program: &mut TracePoint = program(ebpf, name)?;
     done(program.load())?;
     events.iter().try_for_each(|event| done(program.attach("syscalls", event)))
-}
-
-/// The three programs of the failures hook.
-fn attach_failures(ebpf: &mut Ebpf, every_fd_call: bool) -> Result<(), String> {
-    let fd_calls = if every_fd_call {
-        [calls::OF_SOCKETS, calls::OF_OTHER_FILES, calls::OLDER].concat()
-    } else {
-        calls::OF_SOCKETS.to_vec()
-    };
-    let exits: Vec<String> = fd_calls.iter().map(|call| format!("sys_exit_{}", call.name)).collect();
-    let programs: [(&str, &[String]); 3] = [
-        ("failures_fd_sys_exit", &exits),
-        ("failures_bind_sys_enter", &["sys_enter_bind".to_owned()]),
-        ("failures_bind_sys_exit", &["sys_exit_bind".to_owned()]),
-    ];
-    let attached = programs.iter().try_for_each(|(name, events)| attach_to_syscalls(ebpf, name, events));
-    if attached.is_err() {
-        for (name, _) in programs {
-            unload(ebpf, name, Rung::SyscallTracepoint);
-        }
-    }
-    attached
 }
 
 /// The link of a kprobe, where the kernel has links of probes (5.15); before, the program itself keeps it attached.
@@ -358,7 +338,7 @@ fn open_iterator(ebpf: &mut Ebpf, name: &str) -> Result<std::fs::File, String> {
     link.into_file().map_err(|error| error.to_string())
 }
 
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, String>
+pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, String>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
@@ -366,6 +346,6 @@ where
     program.try_into().map_err(|error: ProgramError| reason(&error))
 }
 
-fn done<T>(result: Result<T, ProgramError>) -> Result<(), String> {
+pub(super) fn done<T>(result: Result<T, ProgramError>) -> Result<(), String> {
     result.map(drop).map_err(|error| reason(&error))
 }

@@ -8,6 +8,14 @@ pub struct Call {
     number: libc::c_long,
 }
 
+impl Call {
+    /// Makes the call with nothing to act on, so that it fails at once.
+    pub(super) fn fail(self) {
+        // SAFETY: there is no descriptor and no address family -1, and no memory is passed: the kernel refuses.
+        unsafe { libc::syscall(self.number, -1_i64, 0_i64, 0_i64, 0_i64) };
+    }
+}
+
 macro_rules! calls {
     ($($name:ident = $number:ident),* $(,)?) => {
         &[$(Call { name: stringify!($name), number: libc::$number }),*]
@@ -57,7 +65,8 @@ pub const OLDER: &[Call] = calls![
 #[cfg(not(target_arch = "x86_64"))]
 pub const OLDER: &[Call] = &[];
 
-const BIND: Call = Call { name: "bind", number: libc::SYS_bind };
+/// The one that fails for want of an address.
+pub const BIND: Call = Call { name: "bind", number: libc::SYS_bind };
 
 /// The name of a call that is watched, by its number.
 #[must_use]

@@ -4,6 +4,7 @@ pub mod attach;
 pub mod btf;
 pub mod calls;
 pub mod error;
+mod failures;
 pub mod offsets;
 pub mod plan;
 mod probe_link;

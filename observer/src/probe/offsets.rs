@@ -65,7 +65,17 @@ pub const WANTED: &[Wanted] = &[
     detail("sock", "sk_max_ack_backlog", |o| &mut o.sk_max_ack_backlog),
     detail("sock", "sk_drops", |o| &mut o.sk_drops),
     detail("inet_connection_sock", "icsk_accept_queue.qlen", |o| &mut o.icsk_syn_queue),
+    detail("pt_regs", REGISTERS[0], |o| &mut o.regs_call),
+    detail("pt_regs", REGISTERS[1], |o| &mut o.regs_argument_1),
+    detail("pt_regs", REGISTERS[2], |o| &mut o.regs_argument_2),
 ];
+
+/// Where the number of a system call is, and its first two arguments.
+#[cfg(target_arch = "x86_64")]
+const REGISTERS: [&str; 3] = ["orig_ax", "di", "si"];
+/// As on x86-64. The first register is the result's too, and the second stands behind it.
+#[cfg(target_arch = "aarch64")]
+const REGISTERS: [&str; 3] = ["syscallno", "orig_x0", "regs"];
 
 /// Looks every wanted field up; what this kernel lacks stays [`Offsets::ABSENT`].
 #[must_use]
@@ -79,6 +89,9 @@ pub fn resolve(btf: &Btf) -> Offsets {
     }
     if let Some(bound) = btf.member("inet_timewait_sock", "tw_connect_bind") {
         offsets.tw_connect_bind_shift = u16::try_from(bound.bit_shift).unwrap_or(Offsets::ABSENT);
+    }
+    if cfg!(target_arch = "aarch64") && offsets.regs_argument_2 != Offsets::ABSENT {
+        offsets.regs_argument_2 += 8;
     }
     offsets
 }

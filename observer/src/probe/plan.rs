@@ -11,7 +11,7 @@ pub const fn ladder(hook: Hook) -> &'static [Rung] {
         Hook::State | Hook::Destroy => &[Rung::BtfTracepoint, Rung::RawTracepoint],
         Hook::Connect => &[Rung::Fentry, Rung::Kprobe, Rung::StateHook],
         Hook::Accept => &[Rung::Fexit, Rung::Kretprobe, Rung::SyscallTracepoint],
-        Hook::Failures => &[Rung::SyscallTracepoint],
+        Hook::Failures => &[Rung::Fexit, Rung::SyscallTracepoint],
         Hook::Scan | Hook::Holders => &[Rung::Iterator],
     }
 }

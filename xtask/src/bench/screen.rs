@@ -25,6 +25,14 @@ pub(super) fn run(effort: Effort, report: &mut Report) -> Result<()> {
         .row([format!("CPU of an idle screen in {} s, 1,000 sockets open, %", length.as_secs()), format!("{idle:.2}")]);
     table.row(["its resident memory, MB".to_owned(), format!("{:.1}", f64::from(resident) / 1e6)]);
     report.figure(Figure::Idle, idle);
+    let (alone, added) = other_calls(effort)?;
+    table.row(["a system call without sockets, getppid(), alone, ns".to_owned(), format!("{alone:.0}")]);
+    table.row(["what `watch` beside it adds, ns".to_owned(), format!("{added:.0}")]);
+    table.note(
+        "Exits of system calls that are traced send every system call of the host on a slower way. Where functions can be \
+         hooked none is (docs/kernel-support.md); on a machine without that, as the CI machine, accept and failures take \
+         it.",
+    );
     report.table(table);
     rates(effort, report)
 }
@@ -52,6 +60,34 @@ fn idle(length: Duration) -> Result<(f64, u32)> {
     thread::sleep(length);
     let used = screen.cpu()?.saturating_sub(before);
     Ok((100.0 * used.div_duration_f64(start.elapsed()), screen.resident()?))
+}
+
+/// Nanoseconds of a system call that observer does not look at, alone, and what it takes more beside `watch`.
+fn other_calls(effort: Effort) -> Result<(Samples, Samples)> {
+    let (mut alone, mut added) = (Samples::default(), Samples::default());
+    for _ in 0..effort.rounds() {
+        stage::on_stage(|| {
+            let before = parent_ids();
+            let folder = tempfile::tempdir()?;
+            let watch = Watch::start(folder.path())?;
+            // The first object is complete: all is attached.
+            watch.next()?;
+            alone.push(before);
+            added.push(parent_ids() - before);
+            Ok(())
+        })?;
+    }
+    Ok((alone, added))
+}
+
+/// Nanoseconds of each call of getppid(), which does next to nothing.
+fn parent_ids() -> f64 {
+    const CALLS: u32 = 1_000_000;
+    let start = Instant::now();
+    for _ in 0..CALLS {
+        std::hint::black_box(std::os::unix::process::parent_id());
+    }
+    each_ns(start.elapsed(), CALLS.into())
 }
 
 /// What events cost, by how many of them come a second.

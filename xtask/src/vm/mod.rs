@@ -158,9 +158,9 @@ fn skipped_unlike(lines: &[String], expected: &[&str], is_whole: bool) -> Option
 const JOBS: [(&str, &str, &str); 3] = [
     ("best-rungs", "", ""),
     ("probes", "connect=kprobe,accept=kretprobe", RUNG_TESTS),
-    ("tracepoints", "state=raw_tp,destroy=raw_tp,connect=state_hook,accept=syscall_tp", RUNG_TESTS),
+    ("tracepoints", "state=raw_tp,destroy=raw_tp,connect=state_hook,accept=syscall_tp,failures=syscall_tp", RUNG_TESTS),
 ];
-const RUNG_TESTS: &str = "acceptors:: connections:: owners:: counts_are_exact_after_churn";
+const RUNG_TESTS: &str = "acceptors:: connections:: owners:: refusals:: counts_are_exact_after_churn";
 
 /// Of the load of tests that are made of load, in percent: an emulated processor is that much slower. `OBSERVER_LOAD` in
 /// the environment of the task says otherwise.

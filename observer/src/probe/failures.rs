@@ -1,0 +1,84 @@
+//! The failures hook, which takes several programs: one for each function or for each kind of system call.
+
+use std::os::fd::OwnedFd;
+
+use aya::{Ebpf, programs::FExit, sys::Stats};
+
+use super::{
+    attach::{attach_to_syscalls, done, program, unload},
+    calls::{self, Call},
+    error::{chain, reason},
+};
+use crate::model::trust::Rung;
+
+/// What the name of a system call's function begins with: <https://docs.kernel.org/process/adding-syscalls.html>.
+#[cfg(target_arch = "x86_64")]
+const PREFIX: &str = "__x64_sys_";
+#[cfg(target_arch = "aarch64")]
+const PREFIX: &str = "__arm64_sys_";
+
+/// Programs at the return of the functions themselves: other system calls cost what they cost without `observer`.
+pub(super) fn by_functions(ebpf: &mut Ebpf, btf: &aya::Btf, every_fd_call: bool) -> Result<(), String> {
+    if every_fd_call {
+        return Err("every call that makes descriptors is told by the exits of system calls".to_owned());
+    }
+    let attached = calls_by_function().try_for_each(|call| attach(ebpf, btf, call));
+    let attached = attached.and_then(|()| require_calls_to_be_seen(ebpf));
+    if attached.is_err() {
+        for call in calls_by_function() {
+            unload(ebpf, &name_of(call), Rung::Fexit);
+        }
+    }
+    attached
+}
+
+fn calls_by_function() -> impl Iterator<Item = Call> {
+    calls::OF_SOCKETS.iter().copied().chain([calls::BIND])
+}
+
+/// The program for a call's function.
+fn name_of(call: Call) -> String {
+    format!("failures_{}_fexit", call.name)
+}
+
+fn attach(ebpf: &mut Ebpf, btf: &aya::Btf, call: Call) -> Result<(), String> {
+    let program: &mut FExit = program(ebpf, &name_of(call))?;
+    done(program.load(&format!("{PREFIX}{}", call.name), btf).and_then(|()| program.attach()))
+}
+
+/// A compiler may put a function into its callers (link-time optimisation does): then what is attached to it never runs.
+/// So each is called once, in a way that must fail, and has to be seen.
+fn require_calls_to_be_seen(ebpf: &mut Ebpf) -> Result<(), String> {
+    let _counting: OwnedFd = aya::sys::enable_stats(Stats::RunTime).map_err(|error| chain(&error))?;
+    for call in calls_by_function() {
+        call.fail();
+        let program: &mut FExit = program(ebpf, &name_of(call))?;
+        let seen = program.info().map_err(|error| reason(&error))?.run_count();
+        if seen == 0 {
+            return Err(format!("{PREFIX}{} is not what this kernel calls", call.name));
+        }
+    }
+    Ok(())
+}
+
+/// Programs at the exits of system calls.
+pub(super) fn by_system_calls(ebpf: &mut Ebpf, every_fd_call: bool) -> Result<(), String> {
+    let fd_calls = if every_fd_call {
+        [calls::OF_SOCKETS, calls::OF_OTHER_FILES, calls::OLDER].concat()
+    } else {
+        calls::OF_SOCKETS.to_vec()
+    };
+    let exits: Vec<String> = fd_calls.iter().map(|call| format!("sys_exit_{}", call.name)).collect();
+    let programs: [(&str, &[String]); 3] = [
+        ("failures_fd_sys_exit", &exits),
+        ("failures_bind_sys_enter", &["sys_enter_bind".to_owned()]),
+        ("failures_bind_sys_exit", &["sys_exit_bind".to_owned()]),
+    ];
+    let attached = programs.iter().try_for_each(|(name, events)| attach_to_syscalls(ebpf, name, events));
+    if attached.is_err() {
+        for (name, _) in programs {
+            unload(ebpf, name, Rung::SyscallTracepoint);
+        }
+    }
+    attached
+}
