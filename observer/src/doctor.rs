@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     engine::require_rights,
-    model::trust::{Hook, HookStatus},
+    model::trust::{Hook, HookStatus, Rung},
     probe::{
         attach::{self, Kernel, LoadOptions},
         error::{KERNEL_BTF, ProbeError},
@@ -77,6 +77,9 @@ fn print_advice(out: &mut impl Write, hooks: &[HookStatus]) -> io::Result<()> {
     for status in hooks {
         let advice = match (status.rung, status.failed.is_empty()) {
             (Some(_), true) => continue,
+            (Some(rung @ Rung::SyscallTracepoint), false) => {
+                format!("{rung} carries it, with the same counts; all system calls of the host take tens of ns longer")
+            }
             (Some(rung), false) => format!("nothing to do: {rung} carries it, with the same counts"),
             (None, _) => format!("without it, {}", loss_of(status.hook)),
         };
