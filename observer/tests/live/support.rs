@@ -81,9 +81,13 @@ pub(crate) fn start(options: Options) -> Engine {
     engine
 }
 
-/// Polls the engine until `wanted` gives a value of its snapshot; fails with the last snapshot after ten seconds.
+/// How long what is to come may take on a machine that has much else to do: the engine looks less often at what takes
+/// long to look at.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Polls the engine until `wanted` gives a value of its snapshot; fails with the last snapshot in the end.
 pub(crate) fn eventually<T>(engine: &mut Engine, what: &str, wanted: impl Fn(&Snapshot) -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         engine.poll().expect("poll");
         let snapshot = engine.snapshot(usize::MAX);
@@ -97,7 +101,7 @@ pub(crate) fn eventually<T>(engine: &mut Engine, what: &str, wanted: impl Fn(&Sn
 
 /// Waits until a condition outside of the engine holds.
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "did not come: {what}\n{}", run("ss", &["-tan"]));
         thread::yield_now();
