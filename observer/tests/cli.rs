@@ -233,7 +233,7 @@ fn a_signal_completes_a_recording() {
         .spawn()
         .unwrap();
     // The header is written when the signals are waited for.
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while fs::metadata(&file).map_or(0, |it| it.len()) == 0 {
         assert!(Instant::now() < deadline, "nothing was recorded");
         std::thread::yield_now();

@@ -20,7 +20,7 @@ use rustix::{
 };
 
 const OBSERVER: &str = env!("CARGO_BIN_EXE_observer");
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// A terminal of its own, with a program in it.
 struct Terminal {

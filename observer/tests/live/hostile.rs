@@ -33,8 +33,8 @@ use crate::{
     },
     ss::ss,
     support::{
-        Counts, Pairs, Row, counted, eventually, in_private_netns, inbound, listen, observe, outbound, run, set_sysctl,
-        truth, wait_until,
+        Counts, PATIENCE, Pairs, Row, counted, eventually, in_private_netns, inbound, listen, observe, outbound, run,
+        set_sysctl, truth, wait_until,
     },
 };
 
@@ -56,7 +56,7 @@ fn any_port(text: &str) -> SocketAddr {
 /// holds a copy of every socket until its exec().
 #[track_caller]
 fn settle(engine: &mut Engine, wanted: (u32, (u64, u64, u64))) -> Snapshot {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         engine.scan().expect("scan");
         let snapshot = engine.snapshot(usize::MAX);
@@ -107,6 +107,6 @@ fn flows(snapshot: &Snapshot) -> (u64, u64, u64) {
 
 /// Waits for the end of what a peer sends, or for its reset.
 fn has_ended(mut stream: &TcpStream) -> bool {
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     matches!(stream.read(&mut [0]).map_err(|error| error.kind()), Ok(0) | Err(ErrorKind::ConnectionReset))
 }

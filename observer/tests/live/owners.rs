@@ -9,7 +9,7 @@ use std::{
         unix::net::UnixStream,
     },
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use observer::{
@@ -19,7 +19,7 @@ use observer::{
 
 use crate::processes::start_program;
 use crate::support::{
-    assert_equals_ss, eventually, in_private_netns, inbound, listen, observe, outbound, run, wait_until,
+    PATIENCE, assert_equals_ss, eventually, in_private_netns, inbound, listen, observe, outbound, run, wait_until,
 };
 
 /// How many sockets each process holds, by its pid.
@@ -50,7 +50,7 @@ fn truth() -> Owned {
 /// of every socket until its exec(), and `ss` may name that one.
 #[track_caller]
 fn assert_owners_equal_ss(engine: &mut Engine) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         engine.scan().unwrap();
         let (told, shown) = (owned(&engine.snapshot(0)), truth());

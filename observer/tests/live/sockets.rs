@@ -15,7 +15,7 @@ use std::{
 use observer::model::units::TcpState;
 use socket2::{Domain, MaybeUninitSlice, MsgHdr, MsgHdrMut, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
 
-use crate::processes::start_program;
+use crate::{processes::start_program, support::PATIENCE};
 
 /// A socket with nothing done to it yet but that its address may be used again.
 pub(crate) fn socket(family: SocketAddr) -> Socket {
@@ -198,7 +198,7 @@ impl Player {
 
     /// Waits for one byte: the player has done what is its part.
     pub(crate) fn wait_for_word(&mut self) {
-        self.line.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        self.line.set_read_timeout(Some(PATIENCE)).unwrap();
         self.line.read_exact(&mut [0]).expect("the other process has failed");
     }
 

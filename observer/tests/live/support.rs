@@ -83,7 +83,7 @@ pub(crate) fn start(options: Options) -> Engine {
 
 /// How long what is to come may take on a machine that has much else to do: the engine looks less often at what takes
 /// long to look at.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Polls the engine until `wanted` gives a value of its snapshot; fails with the last snapshot in the end.
 pub(crate) fn eventually<T>(engine: &mut Engine, what: &str, wanted: impl Fn(&Snapshot) -> Option<T>) -> T {

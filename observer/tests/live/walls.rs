@@ -23,7 +23,7 @@ use socket2::{Domain, Socket, Type};
 use crate::{
     processes::{output, start_program},
     sockets::{set_option, skip},
-    support::{eventually, in_private_netns, listen, observe, options, run, set_sysctl, wait_until},
+    support::{PATIENCE, eventually, in_private_netns, listen, observe, options, run, set_sysctl, wait_until},
 };
 
 /// Starts as many connections as asked for, and waits for none of them.
@@ -73,7 +73,7 @@ fn an_accept_queue_overflows_as_ss_tells() {
             queued == 5 && drops > 0
         });
         let mut engine = observe();
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + PATIENCE;
         let (wall, [queued, limit, drops]) = loop {
             let before = listener_of_ss();
             engine.scan().unwrap();

@@ -22,7 +22,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::{
     sockets::is_server_port,
     ss::ss,
-    support::{in_private_netns, run},
+    support::{PATIENCE, in_private_netns, run},
 };
 
 /// A network namespace that lives as long as this.
@@ -106,7 +106,7 @@ pub(super) fn reach_ss(engine: &mut Engine, namespaces: &[Namespace]) -> Snapsho
 
 /// Waits until each process has as many sockets as `ss -p` shows with it.
 pub(super) fn reach_owners_of_ss(engine: &mut Engine, namespace: &Namespace) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         engine.poll().expect("poll");
         let snapshot = engine.snapshot(0);
