@@ -16,6 +16,7 @@ pub mod finding;
 pub mod headroom;
 pub mod history;
 mod holders;
+mod listen_drops;
 mod listener;
 mod minis;
 pub mod namespace;
@@ -55,6 +56,9 @@ use self::{
     units::{FourTuple, NetnsId, Process, SocketId, TcpState},
     wall::Trends,
 };
+
+/// How long a TIME_WAIT socket stays (`TCP_TIMEWAIT_LEN`).
+pub(crate) const TIME_WAIT_LASTS: Duration = Duration::from_mins(1);
 
 /// What the model has to know of its source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

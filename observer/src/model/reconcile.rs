@@ -35,6 +35,7 @@ impl Model {
         self.now = now;
         self.sweep(netns);
         self.early_binds.finish(netns);
+        self.settle_listen_drops(netns);
         if let Some(namespace) = self.namespaces.get_mut(&netns) {
             namespace.scanned = true;
             namespace.ports.end_scan();

@@ -9,7 +9,7 @@ use crate::{
     input::Input,
     model::{
         Basis,
-        namespace::{Conntrack, NamespaceReading},
+        namespace::{Conntrack, ConntrackCounters, NamespaceReading},
         snapshot::{FileUse, Host, Memory, OwnUse, ProcessFiles},
         trust::{FailedRung, Hook, HookStatus, Losses, Rung, ScanSummary},
         units::{Comm, NetnsId, Pid, PortRange, Process},
@@ -46,7 +46,12 @@ fn inputs() -> [Input<'static>; 13] {
             Box::new(NamespaceReading {
                 name: Some("blue".into()),
                 port_range: Some(PortRange { low: 32_768, high: 60_999 }),
-                conntrack: Some(Conntrack { count: 1, max: 2, dropped: Some(3) }),
+                conntrack: Some(Conntrack {
+                    count: 1,
+                    max: 2,
+                    closed_timeout: Some(Duration::from_secs(120)),
+                    counters: Some(ConntrackCounters { insert_failed: 3, drop: 4, early_drop: 5 }),
+                }),
                 ..NamespaceReading::default()
             }),
         ),

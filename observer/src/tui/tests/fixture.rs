@@ -301,7 +301,10 @@ fn walls() -> Vec<Wall> {
         used,
         maximum,
         hits: None,
+        counters: Vec::new(),
         slope: None,
+        turnover: None,
+        lifetime: None,
     };
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
     let nginx = Some(process(1_234_567, "nginx"));
