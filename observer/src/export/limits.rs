@@ -144,6 +144,8 @@ const FULL_IN: usize = 8;
 const OWNER: usize = WIDTH - NAME - USED - MAXIMUM - PERCENT - FULL_IN - 5;
 /// Walls of one kind in the table.
 const OF_A_KIND: usize = 4;
+/// Limits whose counters are listed.
+const COUNTED: usize = 8;
 
 fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic) -> String {
     let mut text = format!(
@@ -160,6 +162,7 @@ fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic) -> String 
     }
     // Writing to a String cannot fail.
     let _ = findings(snapshot, &mut text);
+    let _ = counters(&snapshot.walls, &mut text);
     let _ = sources(&snapshot.walls, &mut text);
     let _ = theory(arithmetic, &mut text);
     let _ = practice(arithmetic, &mut text);
@@ -194,7 +197,20 @@ fn findings(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
     for finding in &snapshot.findings {
         entry("", &format::printable(&finding.sentence), text)?;
         entry("  evidence", &format::printable(&finding.evidence), text)?;
-        entry("  remedy", finding.remedy, text)?;
+        entry("  remedy", &finding.remedy, text)?;
+    }
+    Ok(())
+}
+
+/// Of limits at which something was counted.
+fn counters(walls: &[Wall], text: &mut String) -> std::fmt::Result {
+    let has_counted = |wall: &&Wall| wall.counters.iter().any(|counter| counter.total > 0);
+    for (i, wall) in walls.iter().filter(has_counted).take(COUNTED).enumerate() {
+        if i == 0 {
+            writeln!(text, "\nWHAT THE KERNEL COUNTED THERE")?;
+        }
+        entry("", &format::printable(&format!("{} {}", wall.about().name, wall.owner())), text)?;
+        entry("  counted", &wall.counted(), text)?;
     }
     Ok(())
 }

@@ -65,7 +65,9 @@ impl Wall {
         let Some(left) = self.maximum.checked_sub(self.used).filter(|left| *left > 0) else {
             return Some(Duration::ZERO);
         };
-        let slope = self.slope.filter(|slope| *slope > 0.0 && self.ratio() >= USED_AT_LEAST)?;
+        // While what leaves by itself levels off, the whole follows no line; the rest may.
+        let slope = self.slope.or_else(|| self.turnover.map(|turnover| turnover.lasting_slope));
+        let slope = slope.filter(|slope| *slope > 0.0 && self.ratio() >= USED_AT_LEAST)?;
         let left = left as f64;
         let seconds = match self.turnover {
             None => left / slope,

@@ -329,7 +329,7 @@ pub(super) fn ailing() -> Snapshot {
         netns: NETNS,
         sentence: sentence.to_owned(),
         evidence: "numbers".to_owned(),
-        remedy: "what to do",
+        remedy: "what to do".to_owned(),
     };
     data.findings = vec![
         finding(FindingKind::BindBeforeConnect, "load-generator (4242) calls bind() before connect() from 127.0.0.1."),
