@@ -304,7 +304,19 @@ mod tests {
 
     fn wall(kind: WallKind, subject: Subject, used: u64, maximum: u64) -> Wall {
         let process = Some(Process { pid: Pid(1_234_567), comm: "a-long-command-".into() });
-        Wall { kind, subject, netns_name: Some("blue".into()), process, used, maximum, hits: None, counters: Vec::new(), slope: None, turnover: None, lifetime: None }
+        Wall {
+            kind,
+            subject,
+            netns_name: Some("blue".into()),
+            process,
+            used,
+            maximum,
+            hits: None,
+            counters: Vec::new(),
+            slope: None,
+            turnover: None,
+            lifetime: None,
+        }
     }
 
     #[test]

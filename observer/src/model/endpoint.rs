@@ -226,7 +226,8 @@ impl DestinationTable {
         let index = *self.by_remote.entry((endpoint, remote.ip(), remote.port())).or_insert_with(|| {
             made = true;
             let ports = PortCounts::default();
-            let row = Destination { endpoint, remote, sockets: 0, minis: 0, time_wait: 0, stamped: 0, entered: 0, ports };
+            let row =
+                Destination { endpoint, remote, sockets: 0, minis: 0, time_wait: 0, stamped: 0, entered: 0, ports };
             narrow(rows.insert(row))
         });
         (index, made)

@@ -215,7 +215,8 @@ impl FailureRow {
             }
             (FailureKind::AcceptQueue, _) => format!("{local}: its accept queue was full"),
             (FailureKind::SynQueue, _) if is_unnamed => {
-                "a SYN queue was full and tcp_syncookies is 0 (TCPReqQFullDrop); the counters do not say whose".to_owned()
+                "a SYN queue was full and tcp_syncookies is 0 (TCPReqQFullDrop); the counters do not say whose"
+                    .to_owned()
             }
             (FailureKind::SynQueue, _) => format!("{local}: its SYN queue was full and tcp_syncookies is 0"),
             (FailureKind::TimeWait, _) => "there are tcp_max_tw_buckets TIME_WAITs already".to_owned(),

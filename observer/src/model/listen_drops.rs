@@ -259,8 +259,11 @@ mod tests {
     #[test]
     fn never_more_is_shared_out_than_was_counted() {
         for counted in 0..40 {
-            for all in [[(3, true), (5, true), (7, true)], [(1, true), (1, true), (1, true)], [(0, true), (9, false), (2, true)]]
-            {
+            for all in [
+                [(3, true), (5, true), (7, true)],
+                [(1, true), (1, true), (1, true)],
+                [(0, true), (9, false), (2, true)],
+            ] {
                 let shares = share(counted, &suspects(&all), false);
                 assert!(shares.iter().sum::<u64>() <= counted, "{counted}: {shares:?}");
                 assert!(shares.iter().zip(&all).all(|(share, (discarded, _))| share <= discarded), "{shares:?}");

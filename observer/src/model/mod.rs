@@ -53,9 +53,9 @@ use self::{
     ports::{Counted, Ripening},
     snapshot::{Direction, Host},
     socket::{Acceptance, Socket, SocketTable, TupleKey},
+    stuck::Stuck,
     trust::{HookStatus, Losses, Trust},
     units::{FourTuple, NetnsId, Process, SocketId, TcpState},
-    stuck::Stuck,
     wall::Trends,
 };
 

@@ -48,7 +48,8 @@ impl Group {
 
     /// Who holds them, the one with the most first.
     pub(super) fn processes(&self) -> Vec<Process> {
-        let mut processes: Vec<(Process, u32)> = self.processes.iter().map(|(process, count)| (*process, *count)).collect();
+        let mut processes: Vec<(Process, u32)> =
+            self.processes.iter().map(|(process, count)| (*process, *count)).collect();
         processes.sort_unstable_by_key(|(process, count)| (Reverse(*count), process.pid));
         processes.into_iter().map(|(process, _)| process).collect()
     }

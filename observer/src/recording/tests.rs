@@ -49,7 +49,7 @@ fn inputs() -> [Input<'static>; 13] {
                 conntrack: Some(Conntrack {
                     count: 1,
                     max: 2,
-                    closed_timeout: Some(Duration::from_secs(120)),
+                    closed_timeout: Some(Duration::from_mins(2)),
                     counters: Some(ConntrackCounters { insert_failed: 3, drop: 4, early_drop: 5 }),
                 }),
                 ..NamespaceReading::default()

@@ -30,9 +30,12 @@ pub(super) fn bind_before_connect(clients: &BoundClients) -> Option<Finding> {
         kind: FindingKind::BindBeforeConnect,
         netns,
         sentence: format!("{} {calls} bind() before connect() from {local_ip}.", names(processes)),
-        evidence: format!("{ports} of {usable} ports were taken by bind(): connect() skips these for every destination"),
-        remedy: "set IP_BIND_ADDRESS_NO_PORT (Linux 4.2) on the socket before bind(), so that connect() chooses the port"
-            .to_owned(),
+        evidence: format!(
+            "{ports} of {usable} ports were taken by bind(): connect() skips these for every destination"
+        ),
+        remedy:
+            "set IP_BIND_ADDRESS_NO_PORT (Linux 4.2) on the socket before bind(), so that connect() chooses the port"
+                .to_owned(),
     })
 }
 
@@ -42,8 +45,7 @@ impl Model {
             let usable = self.namespaces.get(&key.netns)?.ports.usable_count;
             let ports = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
             // Who holds them is asked only of those that matter.
-            let processes =
-                if is_part(ports, BOUND_PERCENT, usable) { self.holders_of(sockets) } else { Vec::new() };
+            let processes = if is_part(ports, BOUND_PERCENT, usable) { self.holders_of(sockets) } else { Vec::new() };
             Some(BoundClients { netns: key.netns, local_ip: key.local_ip, processes, ports, usable })
         });
         clients.filter_map(|clients| bind_before_connect(&clients))

@@ -42,9 +42,7 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
         Finding {
             kind: FindingKind::QueueAtSomaxconn,
             netns,
-            sentence: format!(
-                "The accept queue of {process} on {local} cannot be longer than net.core.somaxconn."
-            ),
+            sentence: format!("The accept queue of {process} on {local} cannot be longer than net.core.somaxconn."),
             evidence: match limit {
                 limit if limit == somaxconn => {
                     format!("{accept} connections wait, the limit is net.core.somaxconn = {somaxconn}, {dropped}")
@@ -54,14 +52,17 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
                      the next listen(), {dropped}"
                 ),
             },
-            remedy: "raise net.core.somaxconn and the backlog of listen(), then start the service anew; or accept() faster"
-                .to_owned(),
+            remedy:
+                "raise net.core.somaxconn and the backlog of listen(), then start the service anew; or accept() faster"
+                    .to_owned(),
         }
     } else {
         Finding {
             kind: FindingKind::QueueAtBacklog,
             netns,
-            sentence: format!("The accept queue of {process} on {local} is as short as its own listen(fd, {limit}) made it."),
+            sentence: format!(
+                "The accept queue of {process} on {local} is as short as its own listen(fd, {limit}) made it."
+            ),
             evidence: format!(
                 "{accept} connections wait, the limit is {limit}, net.core.somaxconn = {somaxconn} allows more, {dropped}"
             ),

@@ -62,9 +62,10 @@ pub(super) fn no_answer(unanswered: &Unanswered) -> Option<Finding> {
             names(processes),
             age(oldest)
         ),
-        remedy: "look for a firewall that drops SYNs, a host that is down, or a full accept queue there; limit how long \
+        remedy:
+            "look for a firewall that drops SYNs, a host that is down, or a full accept queue there; limit how long \
                  connect() may wait"
-            .to_owned(),
+                .to_owned(),
     })
 }
 

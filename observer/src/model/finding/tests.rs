@@ -52,8 +52,13 @@ fn retries_are_a_loop_when_nobody_could_type_them() {
 
 #[test]
 fn a_bound_port_here_and_there_is_nothing() {
-    let clients =
-        |ports| BoundClients { netns: NETNS, local_ip: [10, 0, 0, 5].into(), processes: Vec::new(), ports, usable: 1_000 };
+    let clients = |ports| BoundClients {
+        netns: NETNS,
+        local_ip: [10, 0, 0, 5].into(),
+        processes: Vec::new(),
+        ports,
+        usable: 1_000,
+    };
     assert_eq!(bind_before_connect(&clients(0)), None);
     assert_eq!(bind_before_connect(&clients(9)), None);
     let found = bind_before_connect(&clients(10)).unwrap();

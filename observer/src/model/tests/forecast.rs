@@ -75,7 +75,9 @@ impl Client {
         let is_taken = |port: &u16| self.open.contains(port) || self.waiting.iter().any(|(_, other)| other == port);
         let range = self.reading.port_range.unwrap();
         let offset = |n: u16| range.low + (self.next + n) % u16::try_from(range.size()).unwrap();
-        let Some(port) = (0..u16::MAX).map(offset).take(range.size() as usize).find(|port| !is_taken(port)) else { return };
+        let Some(port) = (0..u16::MAX).map(offset).take(range.size() as usize).find(|port| !is_taken(port)) else {
+            return;
+        };
         self.next = port - range.low + 1;
         self.state(port, TcpState::SynSent, TcpState::Established);
         self.open.push_back(port);
@@ -113,7 +115,7 @@ impl Client {
     /// A second in which so many connections are opened and so many closed.
     fn second(&mut self, opened: u32, closed: u32) {
         self.now += Duration::from_secs(1);
-        while self.waiting.front().is_some_and(|(since, _)| self.now - *since >= TIME_WAIT_LASTS) {
+        while self.waiting.front().is_some_and(|(since, _)| self.now.saturating_sub(*since) >= TIME_WAIT_LASTS) {
             self.waiting.pop_front();
         }
         for _ in 0..opened {

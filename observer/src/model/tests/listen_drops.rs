@@ -26,12 +26,8 @@ struct Stage {
 impl Stage {
     fn new(ports: &[u16]) -> Self {
         let queues = Queues { accept: 0, syn: 0, limit: 4, drops: 0 };
-        let listen = ListenCounters {
-            overflows: Some(0),
-            drops: Some(0),
-            syn_queue_drops: Some(0),
-            syn_cookies: Some(0),
-        };
+        let listen =
+            ListenCounters { overflows: Some(0), drops: Some(0), syn_queue_drops: Some(0), syn_cookies: Some(0) };
         Self {
             model: Model::default(),
             reading: NamespaceReading { listen, tcp_syncookies: Some(1), ..NamespaceReading::default() },
@@ -105,7 +101,7 @@ fn what_happened_before_observer_is_no_failure_and_is_shown_as_such() {
     let snapshot = stage.snapshot();
     let wall = snapshot.walls.iter().find(|wall| wall.kind == WallKind::AcceptQueue).unwrap();
     assert_eq!(wall.hits, Some(0));
-    assert!(wall.counted().contains("9 overflows of all queues of the namespace (ListenOverflows) (9 before observer"));
+    assert!(wall.counted().contains("9 overflows in the namespace (ListenOverflows) (9 before observer started)"));
     stage.overflow(80, 2);
     stage.read();
     stage.scan();
@@ -126,7 +122,7 @@ fn a_discarded_segment_is_no_overflow() {
     let snapshot = stage.snapshot();
     let wall = snapshot.walls.iter().find(|wall| wall.kind == WallKind::AcceptQueue).unwrap();
     assert_eq!(wall.hits, Some(0));
-    assert!(wall.counted().ends_with("15 segments discarded by this listener for whatever reason (sk_drops)"));
+    assert!(wall.counted().ends_with("15 segments discarded here, for whatever reason (sk_drops)"));
     assert_eq!(snapshot.findings, []);
 }
 

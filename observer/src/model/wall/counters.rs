@@ -34,7 +34,7 @@ impl Counter {
 }
 
 impl Wall {
-    /// Its counters as a sentence; empty where it has none.
+    /// What its counters have counted, as a sentence; empty where that is nothing.
     #[must_use]
     pub fn counted(&self) -> String {
         let sentence = |counter: &Counter| {
@@ -44,7 +44,7 @@ impl Wall {
             };
             format!("{} {}{before}", grouped(counter.total), counter.name)
         };
-        self.counters.iter().map(sentence).collect::<Vec<_>>().join("; ")
+        self.counters.iter().filter(|counter| counter.total > 0).map(sentence).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -59,36 +59,36 @@ pub(super) fn of_queue(
     let last = namespace.map(|namespace| namespace.reading.listen).unwrap_or_default();
     let counters = match kind {
         WallKind::AcceptQueue => [
-            Some(Counter::seen("overflows", "overflows of this queue since observer started", drops.overflows)),
+            Some(Counter::seen("overflows", "overflows here since observer started", drops.overflows)),
             Counter::read(
                 "namespace_overflows",
-                "overflows of all queues of the namespace (ListenOverflows)",
+                "overflows in the namespace (ListenOverflows)",
                 first.overflows,
                 last.overflows,
             ),
             Counter::read(
                 "namespace_drops",
-                "SYNs and ACKs dropped at listeners of the namespace (ListenDrops)",
+                "SYNs and ACKs dropped in the namespace (ListenDrops)",
                 first.drops,
                 last.drops,
             ),
             Some(Counter::seen(
                 "segments_discarded",
-                "segments discarded by this listener for whatever reason (sk_drops)",
+                "segments discarded here, for whatever reason (sk_drops)",
                 queues.drops.into(),
             )),
         ],
         _ => [
-            Some(Counter::seen("syn_queue_full", "SYNs found this queue full since observer started", drops.syn_queue_full)),
+            Some(Counter::seen("syn_queue_full", "SYNs found it full since observer started", drops.syn_queue_full)),
             Counter::read(
                 "namespace_syn_queue_drops",
-                "SYNs dropped at full queues of the namespace (TCPReqQFullDrop)",
+                "SYNs dropped in the namespace (TCPReqQFullDrop)",
                 first.syn_queue_drops,
                 last.syn_queue_drops,
             ),
             Counter::read(
                 "namespace_syn_cookies",
-                "SYNs of the namespace answered with a cookie (TCPReqQFullDoCookies)",
+                "SYN cookies in the namespace (TCPReqQFullDoCookies)",
                 first.syn_cookies,
                 last.syn_cookies,
             ),
@@ -102,9 +102,8 @@ pub(super) fn of_queue(
 pub(super) fn of_conntrack(namespace: &Namespace) -> Vec<Counter> {
     let first = namespace.at_first.conntrack;
     let Some(last) = namespace.reading.conntrack.and_then(|conntrack| conntrack.counters) else { return Vec::new() };
-    let read = |id, name, count: fn(ConntrackCounters) -> u64| {
-        Counter::read(id, name, first.map(count), Some(count(last)))
-    };
+    let read =
+        |id, name, count: fn(ConntrackCounters) -> u64| Counter::read(id, name, first.map(count), Some(count(last)));
     [
         read("drop", "packets dropped from a full table (drop)", ConntrackCounters::dropped_when_full),
         read("early_drop", "old entries evicted to make room (early_drop)", |it| it.early_drop),

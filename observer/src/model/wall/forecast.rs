@@ -15,7 +15,7 @@ const SYN_RECV_LASTS: Duration = Duration::from_secs(63);
 /// An orphan that nobody answers ends after eight retries (`tcp_orphan_retries` 0).
 const ORPHAN_LASTS: Duration = Duration::from_secs(100);
 /// `nf_conntrack_tcp_timeout_time_wait` by default.
-const TRACKED_LASTS: Duration = Duration::from_secs(120);
+const TRACKED_LASTS: Duration = Duration::from_mins(2);
 
 /// What leaves by itself after a known time, as a part of a limit's use: TIME_WAIT sockets. At a steady rate they level
 /// off at as many as come within that time.

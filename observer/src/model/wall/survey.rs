@@ -116,21 +116,23 @@ impl Model {
             let max = if conntrack.max == 0 { u64::MAX } else { conntrack.max };
             Some(((conntrack.count, max), (*netns, namespace)))
         });
-        let time_wait = fullest(time_wait).into_iter().map(|(numbers, (netns, namespace)): (Numbers, (_, &Namespace))| Wall {
-            hits: namespace.reading.time_wait_overflows,
-            counters: counters::of_time_wait(namespace),
-            turnover: Some(Turnover::new(numbers.0, namespace.time_wait_entered)),
-            ..self.wall(WallKind::TimeWait, Subject::Namespace(netns), numbers)
-        });
-        let conntrack = fullest(conntrack).into_iter().map(|(numbers, (netns, namespace)): (Numbers, (_, &Namespace))| {
-            let hits = namespace.reading.conntrack.and_then(|it| it.counters);
-            Wall {
-                // A clash has nothing to do with the limit.
-                hits: hits.map(|it| it.dropped_when_full() + it.early_drop),
-                counters: counters::of_conntrack(namespace),
-                ..self.wall(WallKind::Conntrack, Subject::Namespace(netns), numbers)
-            }
-        });
+        let time_wait =
+            fullest(time_wait).into_iter().map(|(numbers, (netns, namespace)): (Numbers, (_, &Namespace))| Wall {
+                hits: namespace.reading.time_wait_overflows,
+                counters: counters::of_time_wait(namespace),
+                turnover: Some(Turnover::new(numbers.0, namespace.time_wait_entered)),
+                ..self.wall(WallKind::TimeWait, Subject::Namespace(netns), numbers)
+            });
+        let conntrack =
+            fullest(conntrack).into_iter().map(|(numbers, (netns, namespace)): (Numbers, (_, &Namespace))| {
+                let hits = namespace.reading.conntrack.and_then(|it| it.counters);
+                Wall {
+                    // A clash has nothing to do with the limit.
+                    hits: hits.map(|it| it.dropped_when_full() + it.early_drop),
+                    counters: counters::of_conntrack(namespace),
+                    ..self.wall(WallKind::Conntrack, Subject::Namespace(netns), numbers)
+                }
+            });
         time_wait.chain(conntrack).collect()
     }
 

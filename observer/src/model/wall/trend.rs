@@ -73,7 +73,7 @@ impl Trend {
     fn span(&self) -> Option<f64> {
         let ((first, _), (last, _)) = (self.0.front()?, self.0.back()?);
         let span = last.saturating_sub(*first);
-        (span >= AT_LEAST).then(|| span.as_secs_f64())
+        (span >= AT_LEAST).then_some(span.as_secs_f64())
     }
 
     /// Of the straight line that fits all samples best, if it is more than noise.
@@ -100,9 +100,8 @@ impl Trend {
         let standard_error = (residuals / (count - 2.0) / variance).sqrt();
         let steps: f64 = points.windows(2).map(|pair| (pair[1].1 - pair[0].1).powi(2)).sum();
         let change = (slope * span).abs();
-        let is_more_than_noise = change >= UNITS
-            && slope.abs() >= STANDARD_ERRORS * standard_error
-            && change >= RANDOM_WALKS * steps.sqrt();
+        let is_more_than_noise =
+            change >= UNITS && slope.abs() >= STANDARD_ERRORS * standard_error && change >= RANDOM_WALKS * steps.sqrt();
         is_more_than_noise.then_some(slope)
     }
 

@@ -63,10 +63,10 @@ impl Source for Walls {
     fn explain(row: &Wall, _: &Snapshot) -> Vec<Line> {
         let about = row.about();
         let maximum = row.practical_maximum().map_or_else(|| "no limit in practice".to_owned(), format::count);
-        let counted = (!row.counters.is_empty()).then(|| Line::new("counted", row.counted()));
+        let counted = Some(row.counted()).filter(|counted| !counted.is_empty());
         [
             Some(Line::new("numbers", format!("{} of {maximum} {}", format::count(row.used), about.unit))),
-            counted,
+            counted.map(|counted| Line::new("counted", counted)),
             Some(Line::new("from", about.source)),
             Some(Line::new("when full", about.refusal)),
             Some(Line::new("raise it", about.remedy)),
@@ -117,7 +117,7 @@ const FIELDS: &[Column] = &[
     })
     .width(9, 12, 12)
     .rank(5),
-    Column::number(&["HITS"], "How often it was hit: at a listener since observer started, elsewhere since the kernel began to count.", |row, _| {
+    Column::number(&["HITS"], "How often it was hit, where the kernel counts that.", |row, _| {
         row.hits.map_or_else(|| Value::Text("–".to_owned()), Value::Count)
     })
     .width(8, 9, 10)
