@@ -70,7 +70,7 @@ const ABOUT: [About; WallKind::ALL.len()] = [
         source: "sk_ack_backlog of sk_max_ack_backlog + 1: listen()'s backlog, at most net.core.somaxconn",
         refusal: "tcp_conn_request(), tcp_v4_syn_recv_sock(): SYNs and final ACKs are dropped (ListenOverflows), clients retry",
         remedy: "call accept() faster; or a larger backlog in listen(), and net.core.somaxconn where it is below that",
-        risk: "connections wait longer before they are served, some beyond the patience of their client",
+        risk: "connections wait longer, some beyond their client's patience",
     },
     About {
         kind: WallKind::SynQueue,
