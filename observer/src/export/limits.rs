@@ -293,7 +293,7 @@ mod tests {
     use crate::model::{
         Basis, Model,
         units::{PortRange, Process},
-        wall::Subject,
+        wall::{Counter, Subject},
     };
 
     const OWN: NetnsId = NetnsId(1);
@@ -328,6 +328,12 @@ mod tests {
             let subject = Subject::Listener { netns: NetnsId(4_026_532_999), local, id };
             snapshot.walls.push(wall(kind, subject, 99_999_999_999, 4_026_532_999));
             snapshot.walls.push(wall(kind, Subject::Host, 1, u64::MAX));
+            let counter = |name, total| Counter { id: "counter", name, total, before: Some(total - 1) };
+            let counters = vec![
+                counter("overflows in the namespace (ListenOverflows)", 12_345_678_901),
+                counter("segments discarded here, for whatever reason (sk_drops)", 98_765_432_109),
+            ];
+            snapshot.walls.push(Wall { counters, ..wall(kind, subject, 1, 2) });
             snapshot.walls.push(Wall { slope: Some(0.5), ..wall(kind, Subject::Host, 1_000, 1_000_000) });
         }
         let row = NamespaceRow {
@@ -351,5 +357,6 @@ mod tests {
             assert!(text.contains(words), "no {words} in\n{text}");
         }
         assert!(text.contains("no limit"), "{text}");
+        assert!(text.contains("  counted   12,345,678,901 overflows in the namespace"), "{text}");
     }
 }

@@ -112,7 +112,7 @@ pub(super) struct FindingObject {
 
 impl FindingObject {
     pub(super) fn new(finding: &Finding) -> Self {
-        let Finding { kind, netns, sentence, evidence, remedy } = finding.clone();
+        let Finding { kind, netns, subject: _, sentence, evidence, remedy } = finding.clone();
         Self { kind: kind.id(), netns: netns.0, sentence, evidence, remedy }
     }
 }

@@ -12,7 +12,7 @@ use super::{
     event::Queues,
     failure::{Failed, FailureKey, FailureKind, Local},
     listener::Listener,
-    namespace::{ListenCounters, NamespaceReading},
+    namespace::ListenCounters,
     units::{NetnsId, SocketId},
 };
 
@@ -138,11 +138,11 @@ impl Model {
     }
 
     /// What the kernel has counted at the listeners of a namespace since the reading before this one.
-    pub(super) fn note_listen_counters(&mut self, netns: NetnsId, before: &NamespaceReading) {
+    pub(super) fn note_listen_counters(&mut self, netns: NetnsId, old: ListenCounters, cookies_before: Option<u8>) {
         let Some(namespace) = self.namespaces.get_mut(&netns) else { return };
-        let (old, new): (&ListenCounters, &ListenCounters) = (&before.listen, &namespace.reading.listen);
+        let new = namespace.reading.listen;
         // With tcp_syncookies 2 every SYN is answered with a cookie: that says nothing of a queue.
-        let cookies_tell = namespace.reading.tcp_syncookies != Some(2) && before.tcp_syncookies != Some(2);
+        let cookies_tell = namespace.reading.tcp_syncookies != Some(2) && cookies_before != Some(2);
         let unsettled = &mut namespace.unsettled;
         unsettled.overflows += grown(old.overflows, new.overflows);
         unsettled.syn_queue_drops += grown(old.syn_queue_drops, new.syn_queue_drops);

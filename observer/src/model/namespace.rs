@@ -137,21 +137,23 @@ impl NamespaceReading {
     }
 }
 
-/// What the kernel has counted in a namespace when it was read first.
+/// What the kernel has counted in a namespace.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counters {
     pub(super) listen: ListenCounters,
     pub(super) conntrack: Option<ConntrackCounters>,
     pub(super) time_wait_overflows: Option<u64>,
+    pub(super) aborts_on_memory: Option<u64>,
 }
 
 impl Counters {
-    fn of(reading: &NamespaceReading) -> Self {
+    pub(super) fn of(reading: &NamespaceReading) -> Self {
+        let NamespaceReading { listen, time_wait_overflows, aborts_on_memory, .. } = *reading;
         let conntrack = reading.conntrack.and_then(|conntrack| conntrack.counters);
-        Self { listen: reading.listen, conntrack, time_wait_overflows: reading.time_wait_overflows }
+        Self { listen, conntrack, time_wait_overflows, aborts_on_memory }
     }
 
-    /// The first that was read of each.
+    /// Each counter of these, or of `other` where it could not be read.
     fn or(self, other: Self) -> Self {
         let (a, b) = (self.listen, other.listen);
         Self {
@@ -163,6 +165,7 @@ impl Counters {
             },
             conntrack: self.conntrack.or(other.conntrack),
             time_wait_overflows: self.time_wait_overflows.or(other.time_wait_overflows),
+            aborts_on_memory: self.aborts_on_memory.or(other.aborts_on_memory),
         }
     }
 }
@@ -207,6 +210,8 @@ pub(super) struct Namespace {
     pub(super) scanned: bool,
     /// Its counters as they were read first: what happened before observer watched it.
     pub(super) at_first: Counters,
+    /// Its counters as they were read last, each.
+    at_last: Counters,
     /// What was dropped at listeners, and no listener answers for yet.
     pub(super) unsettled: Unsettled,
     /// TIME_WAIT sockets that it got since observer started, less those that connect() took over.
@@ -229,11 +234,15 @@ impl Model {
         let is_new = matches!(known, Entry::Vacant(_));
         let known = known.or_default();
         let has_same_ports = !is_new && known.has_ports_of(&reading);
-        known.at_first = known.at_first.or(Counters::of(&reading));
-        let before = std::mem::replace(&mut known.reading, reading);
+        let counters = Counters::of(&reading);
+        known.at_first = known.at_first.or(counters);
+        let before = known.at_last;
+        known.at_last = counters.or(before);
+        let cookies_before = known.reading.tcp_syncookies;
+        known.reading = reading;
         if !is_new {
-            self.note_counters(netns, &before);
-            self.note_listen_counters(netns, &before);
+            self.note_counters(netns, before, counters);
+            self.note_listen_counters(netns, before.listen, cookies_before);
         }
         if !has_same_ports {
             self.rebuild_ports(netns);

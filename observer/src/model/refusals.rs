@@ -6,7 +6,7 @@ use super::{
     Model,
     event::Identity,
     failure::{Failed, FailureKey, FailureKind, Local},
-    namespace::{ConntrackCounters, NamespaceReading},
+    namespace::{ConntrackCounters, Counters},
     units::{NetnsId, Process},
 };
 
@@ -27,18 +27,11 @@ impl Model {
     }
 
     /// What the kernel has counted since the reading of a namespace before this one.
-    pub(super) fn note_counters(&mut self, netns: NetnsId, before: &NamespaceReading) {
-        let Self { namespaces, failures, now, .. } = self;
-        let Some(after) = namespaces.get(&netns).map(|namespace| &namespace.reading) else { return };
-        let conntrack = |count: fn(ConntrackCounters) -> u64| {
-            let count = |reading: &NamespaceReading| reading.conntrack.and_then(|it| it.counters).map(count);
-            (count(before), count(after))
-        };
-        let (full, clash, evicted) = (
-            conntrack(ConntrackCounters::dropped_when_full),
-            conntrack(|counters| counters.insert_failed),
-            conntrack(|counters| counters.early_drop),
-        );
+    pub(super) fn note_counters(&mut self, netns: NetnsId, before: Counters, after: Counters) {
+        let conntrack = |count: fn(ConntrackCounters) -> u64| (before.conntrack.map(count), after.conntrack.map(count));
+        let full = conntrack(ConntrackCounters::dropped_when_full);
+        let clash = conntrack(|counters| counters.insert_failed);
+        let evicted = conntrack(|counters| counters.early_drop);
         for (kind, before, after) in [
             (FailureKind::TimeWait, before.time_wait_overflows, after.time_wait_overflows),
             (FailureKind::Conntrack, full.0, full.1),
@@ -47,7 +40,7 @@ impl Model {
             (FailureKind::TcpMemory, before.aborts_on_memory, after.aborts_on_memory),
         ] {
             let count = before.zip(after).map_or(0, |(before, after)| after.saturating_sub(before));
-            failures.add(FailureKey::by_kernel(kind, netns), count, *now, Failed::Unknown);
+            self.failures.add(FailureKey::by_kernel(kind, netns), count, self.now, Failed::Unknown);
         }
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn bind_before_connect(clients: &BoundClients) -> Option<Finding> {
     is_part(ports, BOUND_PERCENT, usable).then(|| Finding {
         kind: FindingKind::BindBeforeConnect,
         netns,
+        subject: None,
         sentence: format!("{} {calls} bind() before connect() from {local_ip}.", names(processes)),
         evidence: format!(
             "{ports} of {usable} ports were taken by bind(): connect() skips these for every destination"

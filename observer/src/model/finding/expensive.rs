@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Finding, FindingKind, is_part};
-use crate::model::{Model, headroom::PortUse, units::NetnsId};
+use crate::model::{Model, headroom::PortUse, units::NetnsId, wall::Subject};
 
 /// connect() looks at some 30 ports in a microsecond, and takes some 20 microseconds without that: with fewer ports than
 /// these, half of them are looked at too fast to matter.
@@ -30,6 +30,7 @@ pub(super) fn slow_connect(crowded: &Crowded) -> Option<Finding> {
     (is_slow && ports.left_at_most() > 0).then(|| Finding {
         kind: FindingKind::SlowConnect,
         netns,
+        subject: Some(Subject::Destination { netns, local_ip, remote }),
         sentence: format!("connect() from {local_ip} to {remote} takes about ten times as long as it should."),
         evidence: format!(
             "{in_use} of {} ports are in use: each call walks some {} of them before it comes to a free one",

@@ -18,6 +18,7 @@ use super::{
     Model,
     snapshot::NamespaceRow,
     units::{NetnsId, Process},
+    wall::Subject,
 };
 
 /// What is wrong.
@@ -71,6 +72,8 @@ pub struct Finding {
     pub kind: FindingKind,
     /// Its namespace.
     pub netns: NetnsId,
+    /// The limit that it concerns, by what that limit belongs to; `None` if it concerns no single one.
+    pub subject: Option<Subject>,
     /// One sentence.
     pub sentence: String,
     /// The numbers that it rests on.

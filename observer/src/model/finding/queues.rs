@@ -6,12 +6,14 @@ use super::{EVIDENCE_LASTS, Finding, FindingKind, age, is_part, name};
 use crate::model::{
     Model,
     event::Queues,
-    units::{NetnsId, Process},
+    units::{NetnsId, Process, SocketId},
+    wall::Subject,
 };
 
 /// A listener and the limit of its namespace.
 pub(super) struct Queue {
     pub(super) netns: NetnsId,
+    pub(super) id: SocketId,
     pub(super) local: SocketAddr,
     pub(super) process: Option<Process>,
     pub(super) queues: Queues,
@@ -25,7 +27,7 @@ pub(super) struct Queue {
 /// The kernel keeps the smaller of listen()'s backlog and `somaxconn`: below `somaxconn`, the application has chosen.
 /// At `somaxconn` it may have asked for more.
 pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
-    let Queue { netns, local, process, queues, somaxconn, overflows, overflowed } = *queue;
+    let Queue { netns, id, local, process, queues, somaxconn, overflows, overflowed } = *queue;
     let Queues { accept, limit, .. } = queues;
     let overflows_now = accept > limit || overflowed.is_some_and(|time| time <= EVIDENCE_LASTS);
     let is_capped = limit >= somaxconn;
@@ -34,6 +36,7 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
         return None;
     }
     let process = name(process);
+    let subject = Some(Subject::Listener { netns, local, id });
     let dropped = match overflowed {
         Some(time) => format!("{overflows} overflows since observer started, the last {} ago", age(time)),
         None => format!("{overflows} overflows since observer started"),
@@ -42,6 +45,7 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
         Finding {
             kind: FindingKind::QueueAtSomaxconn,
             netns,
+            subject,
             sentence: format!("The accept queue of {process} on {local} cannot be longer than net.core.somaxconn."),
             evidence: match limit {
                 limit if limit == somaxconn => {
@@ -60,6 +64,7 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
         Finding {
             kind: FindingKind::QueueAtBacklog,
             netns,
+            subject,
             sentence: format!(
                 "The accept queue of {process} on {local} is as short as its own listen(fd, {limit}) made it."
             ),
@@ -76,9 +81,10 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
 
 impl Model {
     pub(super) fn overflowing_queues(&self) -> impl Iterator<Item = Finding> {
-        let queues = self.listeners.iter().filter_map(|(_, listener)| {
+        let queues = self.listeners.iter().filter_map(|(id, listener)| {
             Some(Queue {
                 netns: listener.netns,
+                id,
                 local: listener.local(),
                 process: listener.process,
                 queues: listener.queues?,

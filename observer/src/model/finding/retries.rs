@@ -1,6 +1,6 @@
 //! Processes that retry connect() although no port is left.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{Finding, FindingKind, name};
 use crate::model::{
@@ -8,6 +8,7 @@ use crate::model::{
     failure::{Failed, FailureKey},
     headroom::PortUse,
     units::{NetnsId, Process},
+    wall::Subject,
 };
 
 /// connect() calls that find no port are a loop from here on: nobody types that fast.
@@ -16,6 +17,7 @@ const LOOP_PER_SECOND: f64 = 10.0;
 /// connect() calls of a process that found no port left, within the last second.
 pub(super) struct ExhaustedConnects {
     pub(super) netns: NetnsId,
+    pub(super) local_ip: Option<IpAddr>,
     pub(super) remote: SocketAddr,
     pub(super) process: Process,
     pub(super) per_second: f64,
@@ -23,10 +25,11 @@ pub(super) struct ExhaustedConnects {
 }
 
 pub(super) fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
-    let ExhaustedConnects { netns, remote, process, per_second, ports } = *tried;
+    let ExhaustedConnects { netns, local_ip, remote, process, per_second, ports } = *tried;
     (per_second >= LOOP_PER_SECOND).then(|| Finding {
         kind: FindingKind::RetryLoop,
         netns,
+        subject: local_ip.map(|local_ip| Subject::Destination { netns, local_ip, remote }),
         sentence: format!("{} retries connect() to {remote} without a port left.", name(Some(process))),
         evidence: format!(
             "{per_second:.0} calls a second fail with EADDRNOTAVAIL{}; each has searched the whole range",
@@ -43,12 +46,13 @@ pub(super) fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
 impl Model {
     pub(super) fn retry_loops(&self) -> impl Iterator<Item = Finding> {
         let tried = self.failures.exhausted().filter_map(|(row, per_second)| {
-            let FailureKey { netns, process, remote, .. } = row.key;
+            let FailureKey { netns, process, local, remote, .. } = row.key;
             let ports = match row.failed {
                 Failed::Ports(ports) => Some(ports),
                 _ => None,
             };
-            Some(ExhaustedConnects { netns, remote: remote?, process: process?, per_second, ports })
+            let local_ip = local.map(|local| local.ip);
+            Some(ExhaustedConnects { netns, local_ip, remote: remote?, process: process?, per_second, ports })
         });
         tried.filter_map(|tried| retry_loop(&tried))
     }

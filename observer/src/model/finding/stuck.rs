@@ -7,6 +7,7 @@ use crate::model::{
     Model,
     snapshot::ProcessFiles,
     units::{NetnsId, Process},
+    wall::Subject,
 };
 
 /// Fewer that stay are no leak.
@@ -33,6 +34,7 @@ pub(super) fn close_wait_leak(leak: &Leak) -> Option<Finding> {
     (count >= LEAKED_AT_LEAST).then(|| Finding {
         kind: FindingKind::CloseWaitLeak,
         netns,
+        subject: Some(Subject::Process(process.pid)),
         sentence: format!("{} does not close connections that its peers have closed.", name(Some(process))),
         evidence: format!("{count} sockets stay in CLOSE_WAIT, the oldest for {} or longer{share}", age(oldest)),
         remedy: "have the application close() a connection when read() returns 0; a restart frees those that leaked"
@@ -56,6 +58,7 @@ pub(super) fn no_answer(unanswered: &Unanswered) -> Option<Finding> {
     (count >= UNANSWERED_AT_LEAST).then(|| Finding {
         kind: FindingKind::NoAnswer,
         netns,
+        subject: Some(Subject::Destination { netns, local_ip, remote }),
         sentence: format!("{remote} does not answer."),
         evidence: format!(
             "{count} connect() calls of {} from {local_ip} are in SYN_SENT, the oldest for {} or longer",

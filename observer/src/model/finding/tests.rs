@@ -17,7 +17,7 @@ use crate::model::{
     headroom::PortUse,
     namespace::NamespaceReading,
     snapshot::ProcessFiles,
-    units::{Pid, PortRange},
+    units::{Pid, PortRange, SocketId},
 };
 
 const NETNS: NetnsId = NetnsId(7);
@@ -39,6 +39,7 @@ fn ports(used: u32, time_wait: u32) -> PortUse {
 fn retries_are_a_loop_when_nobody_could_type_them() {
     let tried = |per_second| ExhaustedConnects {
         netns: NETNS,
+        local_ip: None,
         remote: remote(),
         process: process(),
         per_second,
@@ -124,8 +125,16 @@ fn a_short_queue_is_found_where_it_matters_with_who_made_it_short() {
     let found = |accept, somaxconn, overflowed: Option<u64>| {
         let queues = Queues { accept, syn: 0, limit: 128, drops: 1_000 };
         let (local, overflowed) = ("0.0.0.0:80".parse().unwrap(), overflowed.map(Duration::from_secs));
-        let queue =
-            Queue { netns: NETNS, local, process: Some(process()), queues, somaxconn, overflows: 7, overflowed };
+        let queue = Queue {
+            netns: NETNS,
+            id: SocketId(1),
+            local,
+            process: Some(process()),
+            queues,
+            somaxconn,
+            overflows: 7,
+            overflowed,
+        };
         short_queue(&queue).map(|found| (found.kind, found.remedy))
     };
     assert_eq!(found(0, 128, None), None, "segments were discarded, but nobody waits");

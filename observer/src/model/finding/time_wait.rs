@@ -9,6 +9,7 @@ use crate::model::{
     namespace::NamespaceReading,
     snapshot::NamespaceRow,
     units::{NetnsId, PortRange},
+    wall::Subject,
 };
 
 /// Ports of the range in percent, from which on they are worth a word.
@@ -63,6 +64,7 @@ pub(super) fn time_wait_at_one_destination(closed: &Closed) -> Option<Finding> {
     (many && most).then(|| Finding {
         kind: FindingKind::TimeWaitAtOneDestination,
         netns,
+        subject: Some(Subject::Destination { netns, local_ip, remote }),
         sentence: format!("Connections from {local_ip} to {remote} are closed faster than their ports are free again."),
         evidence: format!(
             "{} of {} ports are in TIME_WAIT, of {time_wait_in_namespace} such sockets in the namespace{}",

@@ -60,10 +60,15 @@ impl Source for Walls {
         row.subject.netns()
     }
 
-    fn explain(row: &Wall, _: &Snapshot) -> Vec<Line> {
+    fn explain(row: &Wall, data: &Snapshot) -> Vec<Line> {
         let about = row.about();
         let maximum = row.practical_maximum().map_or_else(|| "no limit in practice".to_owned(), format::count);
         let counted = Some(row.counted()).filter(|counted| !counted.is_empty());
+        let findings = data.findings.iter().filter(|finding| finding.subject == Some(row.subject));
+        let findings = findings.flat_map(|finding| {
+            let line = |label, text: &str| Line::new(label, format::printable(text));
+            [line("finding", &finding.sentence), line("evidence", &finding.evidence), line("remedy", &finding.remedy)]
+        });
         [
             Some(Line::new("numbers", format!("{} of {maximum} {}", format::count(row.used), about.unit))),
             counted.map(|counted| Line::new("counted", counted)),
@@ -74,6 +79,7 @@ impl Source for Walls {
         ]
         .into_iter()
         .flatten()
+        .chain(findings)
         .collect()
     }
 }

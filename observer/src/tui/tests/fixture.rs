@@ -332,6 +332,7 @@ pub(super) fn ailing() -> Snapshot {
     let finding = |kind, sentence: &str| Finding {
         kind,
         netns: NETNS,
+        subject: None,
         sentence: sentence.to_owned(),
         evidence: "numbers".to_owned(),
         remedy: "what to do".to_owned(),
