@@ -7,7 +7,7 @@ use ratatui::layout::{Position, Rect};
 use super::{
     layout::{self, Areas},
     message::{Effect, Message, Move, Step, Wish},
-    prompt::Prompt,
+    prompt::{Prompt, Typed},
     screen::{Screen, Screens},
     view,
     widget::{help, narration, trust},
@@ -76,12 +76,39 @@ impl Ui {
     }
 }
 
+/// What was pasted is text and no command: it goes into the filter while one is typed, and nowhere else.
+pub(crate) fn paste(ui: &mut Ui, latest: &Arc<Snapshot>, text: &str) {
+    if !ui.prompt.is_open {
+        return;
+    }
+    // A line end within is a gap between two words, one at the end is none.
+    let letters = text.trim().chars().map(|letter| if letter.is_whitespace() { ' ' } else { letter });
+    for letter in letters.filter(|letter| !letter.is_control()) {
+        update(ui, latest, Message::Type(Typed::Letter(letter)));
+    }
+}
+
 /// Applies a message; `latest` is the newest snapshot, shown or not.
 pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> Effect {
     match message {
         Message::Quit => return Effect::Quit,
         Message::Suspend => return Effect::Suspend,
         Message::Redraw => return Effect::Redraw,
+        // The help lies on top: keys that do not concern it do nothing that could not be seen.
+        Message::Show(_)
+        | Message::NextScreen
+        | Message::PreviousScreen
+        | Message::TogglePause
+        | Message::Enter
+        | Message::Explain
+        | Message::Filter
+        | Message::NextSort
+        | Message::ReverseSort
+        | Message::RestartTotals
+        | Message::ToggleMouse
+        | Message::Playback(_)
+        | Message::NextStep
+            if ui.help.is_some() => {}
         Message::Resize { width, height } => ui.area = Rect::new(0, 0, width, height),
         Message::Silence(silence) => ui.silence = silence,
         // What is counted on while the picture is held is the recording: it is the one to be stopped.
