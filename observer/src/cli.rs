@@ -99,7 +99,16 @@ pub enum Command {
     ///
     /// Attaches, scans once, and prints one line: the status, the walls that are as full as the thresholds (or else the
     /// fullest one), and behind a `|` the fullest wall of each kind as label=used;warn;crit;min;max. A threshold there
-    /// is the highest number that is not yet one percent too much.
+    /// is the highest number that is not yet one percent too much. Where there is no limit in practice the thresholds and the
+    /// maximum are empty.
+    ///
+    /// After these come counters that only grow (unit c), so that monitoring can alert on their rate: how often limits were
+    /// hit, by the kernel's own count. accept_queue_hits is ListenOverflows, syn_queue_hits TCPReqQFullDrop +
+    /// TCPReqQFullDoCookies (every SYN with tcp_syncookies=2), time_wait_hits TCPTimeWaitOverflow, tcp_memory_hits
+    /// TCPAbortOnMemory (orphans included), conntrack_hits the connections that found the table full. They are those of the
+    /// network namespace in which check runs, since boot, or since that namespace was made: a sum over all namespaces would
+    /// fall with each that ends. For another one: ip netns exec NAME observer check --own-netns. Refused connect() calls and
+    /// descriptors are counted by nobody but a running observer: see watch.
     #[command(after_help = CHECK_STATUS)]
     Check(CheckArgs),
     /// Put a claim to the test in a private network namespace; without a name, list the labs.

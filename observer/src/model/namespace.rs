@@ -38,10 +38,26 @@ pub struct NamespaceReading {
     /// `TCPAbortOnMemory` of /proc/net/netstat: connections that were given up because orphans (`tcp_max_orphans`) or
     /// buffers (`tcp_mem`) were too many.
     pub aborts_on_memory: Option<u64>,
+    /// What all listeners of the namespace dropped.
+    pub listen: ListenCounters,
     /// Connection tracking.
     pub conntrack: Option<Conntrack>,
     /// What every namespace shows of the whole host.
     pub shared: Shared,
+}
+
+/// What the listeners of a namespace dropped since it was made: the counters of /proc/net/netstat, which name no listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenCounters {
+    /// `ListenOverflows`: SYNs and final ACKs that found an accept queue full.
+    pub overflows: Option<u64>,
+    /// `ListenDrops`: SYNs and final ACKs that a listener dropped, for whatever reason.
+    pub drops: Option<u64>,
+    /// `TCPReqQFullDrop`: SYNs that found a SYN queue full while `tcp_syncookies` was 0.
+    pub syn_queue_drops: Option<u64>,
+    /// `TCPReqQFullDoCookies`: SYNs that found a SYN queue full and were answered with a cookie. With `tcp_syncookies` 2
+    /// each SYN counts, whatever the queue (`tcp_conn_request`).
+    pub syn_cookies: Option<u64>,
 }
 
 /// Connection tracking of a namespace (net/netfilter/nf_conntrack_core.c).

@@ -14,10 +14,7 @@ use std::{
 
 pub use self::about::About;
 pub(super) use self::trend::Trends;
-use super::{
-    snapshot::FileUse,
-    units::{NetnsId, Pid, Process, SocketId},
-};
+use super::units::{NetnsId, Pid, Process, SocketId};
 
 /// What runs out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -127,24 +124,11 @@ const SOON: Duration = Duration::from_hours(1);
 const FORETOLD: Duration = Duration::from_hours(30 * 24);
 
 impl Wall {
-    /// The part that is used, 0 to 1 and beyond: some walls are soft.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a ratio for people: 53 bits are plenty")]
-    pub fn ratio(&self) -> f64 {
-        if self.maximum == 0 { 1.0 } else { self.used as f64 / self.maximum as f64 }
-    }
-
-    /// How much there can be, unless that is no limit in practice: systemd sets fs.file-max to 2^63 - 1.
-    #[must_use]
-    pub const fn practical_maximum(&self) -> Option<u64> {
-        if self.maximum < FileUse::ASTRONOMICAL { Some(self.maximum) } else { None }
-    }
-
     /// When it is reached at the current slope: zero if it is; `None` if it is not in sight.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a forecast: 53 bits are plenty")]
     pub fn time_to_full(&self) -> Option<Duration> {
-        let Some(left) = self.maximum.checked_sub(self.used).filter(|left| *left > 0) else {
+        let Some(left) = self.practical_maximum()?.checked_sub(self.used).filter(|left| *left > 0) else {
             return Some(Duration::ZERO);
         };
         let slope = self.slope.filter(|slope| *slope > 0.0)?;

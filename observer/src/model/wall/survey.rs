@@ -40,7 +40,8 @@ impl Model {
     fn wall(&self, kind: WallKind, subject: Subject, (used, maximum): (u64, u64)) -> Wall {
         let namespace = subject.netns().and_then(|netns| self.namespaces.get(&netns));
         let netns_name = namespace.and_then(|namespace| namespace.reading.name.clone());
-        Wall { kind, subject, netns_name, process: None, used, maximum, hits: None, slope: None }
+        let hits = self.own_hits(kind, subject);
+        Wall { kind, subject, netns_name, process: None, used, maximum, hits, slope: None }
     }
 
     fn port_walls(&self) -> Vec<Wall> {
@@ -58,10 +59,7 @@ impl Model {
     }
 
     fn process_walls(&self) -> Vec<Wall> {
-        let numbers = |files: &ProcessFiles| {
-            let limits = [files.soft_limit, self.host.nr_open];
-            Some((files.open, limits.into_iter().flatten().min()?))
-        };
+        let numbers = |files: &ProcessFiles| Some((files.open, self.host.most_descriptors(files)?));
         let candidates = self.host.processes.iter().filter_map(|files| Some((numbers(files)?, files.process)));
         let wall = |(numbers, process): (Numbers, Process)| Wall {
             process: Some(process),

@@ -12,6 +12,7 @@ use crate::{
     model::{
         headroom::{Level, PortUse},
         snapshot::{DestinationRow, EndpointRow, FileUse, NamespaceRow, ProcessFiles, Snapshot},
+        wall::WallKind,
     },
     tui::{format, theme::Theme},
 };
@@ -98,27 +99,25 @@ impl Fill {
         Self { ratio: ports.ratio(), level: ports.level() }
     }
 
-    /// Of descriptors and files half is no threshold: the next one costs as much as the first.
-    fn of_files(ratio: f64) -> Self {
-        let level = match Level::of_ratio(ratio) {
-            Level::Half => Level::Calm,
-            level => level,
-        };
-        Self { ratio, level }
+    fn of(kind: WallKind, ratio: f64) -> Self {
+        Self { ratio, level: kind.level(ratio) }
+    }
+
+    fn of_process(data: &Snapshot, files: &ProcessFiles) -> Option<Self> {
+        data.host.descriptor_ratio(files).map(|ratio| Self::of(WallKind::ProcessFiles, ratio))
+    }
+
+    fn of_host(data: &Snapshot) -> Option<Self> {
+        Some(Self::of(WallKind::HostFiles, data.host.files?.ratio()?))
     }
 }
 
-fn descriptors(files: &ProcessFiles, noun: &str) -> String {
+fn descriptors(data: &Snapshot, files: &ProcessFiles, noun: &str) -> String {
     let open = format::count(files.open);
-    files.soft_limit.map_or_else(
+    data.host.most_descriptors(files).map_or_else(
         || format!("{open} {noun}, no limit"),
         |limit| format!("{open} of {} {noun}", format::count(limit)),
     )
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a ratio for people: 53 bits are plenty")]
-fn host_ratio(files: FileUse) -> Option<f64> {
-    files.practical_max().map(|max| files.allocated as f64 / max as f64)
 }
 
 fn host_files(files: Option<FileUse>, noun: &str) -> String {
@@ -192,11 +191,7 @@ fn long_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
         Entry { label: "top destination", text: towards, fill },
         Entry { label: "", text: ports, fill: None },
         process_entry("fullest process", data, room),
-        Entry {
-            label: "whole host",
-            text: host_files(data.host.files, "files"),
-            fill: data.host.files.and_then(host_ratio).map(Fill::of_files),
-        },
+        Entry { label: "whole host", text: host_files(data.host.files, "files"), fill: Fill::of_host(data) },
     ]
 }
 
@@ -217,11 +212,7 @@ fn short_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
     vec![
         Entry { label: "ports", text, fill },
         process_entry("process", data, room),
-        Entry {
-            label: "host",
-            text: host_files(data.host.files, "files"),
-            fill: data.host.files.and_then(host_ratio).map(Fill::of_files),
-        },
+        Entry { label: "host", text: host_files(data.host.files, "files"), fill: Fill::of_host(data) },
     ]
 }
 
@@ -229,10 +220,10 @@ fn process_entry(label: &'static str, data: &Snapshot, room: usize) -> Entry {
     let Some(files) = data.host.fullest_process() else {
         return Entry { label, text: "unknown".to_owned(), fill: None };
     };
-    let numbers = descriptors(files, "files");
+    let numbers = descriptors(data, files, "files");
     let name_room = room.saturating_sub(format::text_width(&numbers) + 2);
     let name = format::process(&format::comm(files.process.comm), files.process.pid.0, name_room);
-    Entry { label, text: format!("{name}: {numbers}"), fill: files.soft_limit.map(|_| Fill::of_files(files.ratio())) }
+    Entry { label, text: format!("{name}: {numbers}"), fill: Fill::of_process(data, files) }
 }
 
 /// The long form, beside the table. The lower parts are cut where the terminal is low, so the most urgent comes first.
@@ -294,13 +285,16 @@ fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
         None => items.push(text("unknown".to_owned())),
         Some(files) => {
             items.push(text(format::process(&format::comm(files.process.comm), files.process.pid.0, width)));
-            items.push(text(descriptors(files, "open files")));
-            items.extend(files.soft_limit.map(|_| text("(its soft limit, ulimit -n)".to_owned())));
-            items.extend(files.soft_limit.map(|_| Item::Gauge(Fill::of_files(files.ratio()))));
+            items.push(text(descriptors(data, files, "open files")));
+            if let Some(fill) = Fill::of_process(data, files) {
+                let is_own = data.host.most_descriptors(files) == files.soft_limit;
+                let whose = if is_own { "(its soft limit, ulimit -n)" } else { "(the kernel's limit, fs.nr_open)" };
+                items.extend([text(whose.to_owned()), Item::Gauge(fill)]);
+            }
         }
     }
     items.extend([gap(), title("Whole host"), text(host_files(data.host.files, "open files"))]);
-    items.extend(data.host.files.and_then(host_ratio).map(Fill::of_files).map(Item::Gauge));
+    items.extend(Fill::of_host(data).map(Item::Gauge));
     if pairs.len() > 1 {
         items.extend([gap(), title("Next destinations, ports taken")]);
         items.extend(pairs.iter().skip(1).take(RUNNERS_UP).map(|pair| Item::Text(runner_up(pair, width))));

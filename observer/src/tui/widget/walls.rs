@@ -72,7 +72,7 @@ fn wide(wall: &Wall, theme: &Theme, row: Rect, buf: &mut Buffer) {
     buf.set_string(row.x + LABEL, row.y, format::cut_end(&text, room), Style::new());
     gauge::view(
         wall.ratio(),
-        Level::of_ratio(wall.ratio()),
+        wall.level(),
         theme,
         Rect { x: row.right() - gauge_width, width: gauge_width, ..row },
         buf,
@@ -87,7 +87,7 @@ fn narrow(wall: &Wall, theme: &Theme, row: Rect, buf: &mut Buffer) {
     let name = wall.about().name;
     let owner = owner(wall, room.saturating_sub(name.len() + 1));
     buf.set_string(row.x, row.y, format::cut_end(&format!("{name} {owner}"), room), Style::new());
-    Line::styled(part, theme.level(Level::of_ratio(wall.ratio()))).right_aligned().render(row, buf);
+    Line::styled(part, theme.level(wall.level())).right_aligned().render(row, buf);
 }
 
 /// Whose wall it is, or as much of it as fits: what tells it from others of its kind.
@@ -107,7 +107,7 @@ fn owner(wall: &Wall, width: usize) -> String {
 
 /// When it is reached: `full`, `in 2 min`.
 fn when(wall: &Wall) -> Option<String> {
-    match Level::of_ratio(wall.ratio()) {
+    match wall.level() {
         Level::Full => Some("full".to_owned()),
         _ => wall.time_to_full().map(|time| format!("in {}", format::forecast(time))),
     }
