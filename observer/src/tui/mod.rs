@@ -11,10 +11,12 @@
 //! - `prompt`: the line in which a filter is typed.
 //! - `layout`, `view`: where things stand, and the frame around the screens.
 //! - `screen/`: one file a screen, each a `pane`; `table/`: what all screens with rows share; `widget/`: the parts around them.
+//! - `text`: lines, cut where they do not fit.
 //! - `format`: numbers, durations and addresses as people read them; `theme`: styles; `ascii`: for terminals without more.
 //!
 //! **Invariant**: only this file and `terminal`, `input` know a clock or do IO; `update` and `view` are pure.
 //! **Invariant**: `view` takes shared references only: pausing, sorting and scrolling never reach the engine.
+//! **Invariant**: lines are drawn only by `text::put`, so that what is cut says so.
 //! **Invariant**: text from outside is drawn only through `format::printable`.
 
 mod ascii;
@@ -28,6 +30,7 @@ mod prompt;
 mod screen;
 mod table;
 mod terminal;
+mod text;
 mod theme;
 mod ui;
 mod view;

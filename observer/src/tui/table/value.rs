@@ -53,8 +53,13 @@ impl Value<'_> {
         Self::Process(process.map(|process| (format::comm(process.comm), process.pid.0)))
     }
 
-    /// As it is drawn.
+    /// As it is drawn in so many columns.
     pub(crate) fn text(&self, width: usize) -> String {
+        format::cut_end(&self.shortened(width), width)
+    }
+
+    /// The form that fits best.
+    fn shortened(&self, width: usize) -> String {
         match self {
             Self::Endpoint(row) => endpoint(row, width),
             Self::Towards(local, remote) => format::towards(*local, *remote, width),
@@ -64,9 +69,9 @@ impl Value<'_> {
             Self::Orphans => "(closed)".to_owned(),
             Self::Direction(Direction::Inbound) => "in".to_owned(),
             Self::Direction(Direction::Outbound) => "out".to_owned(),
-            Self::Namespace(Some(name), _) => format::cut_end(&format::printable(name), width),
+            Self::Namespace(Some(name), _) => format::printable(name),
             Self::Namespace(None, netns) => netns.0.to_string(),
-            Self::Text(text) => format::cut_end(text, width),
+            Self::Text(text) => text.clone(),
             Self::Count(count) => format::count_within(*count, width),
             Self::Rank(place) => (place + 1).to_string(),
             Self::Rate(rate) => format::rate(*rate),

@@ -14,7 +14,7 @@ use crate::{
         snapshot::{DestinationRow, EndpointRow, FileUse, NamespaceRow, ProcessFiles, Snapshot},
         wall::WallKind,
     },
-    tui::{format, theme::Theme},
+    tui::{format, text, theme::Theme},
 };
 
 /// Between text and gauge.
@@ -157,11 +157,10 @@ pub(crate) fn compact(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buff
     let room = usize::from(area.width.saturating_sub(label + gauge_width + GAP));
     let entries = if is_long { long_entries(data, room) } else { short_entries(data, room) };
     for (entry, row) in entries.into_iter().zip(area.rows()) {
-        Span::styled(entry.label, theme.dim).render(row, buf);
+        text::put(Span::styled(entry.label, theme.dim), Rect { width: label, ..row }, buf);
         let has_gauge = entry.fill.is_some();
         let text_width = row.width - label - if has_gauge { gauge_width + GAP } else { 0 };
-        let text = format::cut_end(&entry.text, text_width.into());
-        buf.set_string(row.x + label, row.y, text, ratatui::style::Style::new());
+        text::put(entry.text, Rect { x: row.x + label, width: text_width, ..row }, buf);
         if let Some(Fill { ratio, level }) = entry.fill {
             let right = Rect { x: row.right() - gauge_width, width: gauge_width, ..row };
             gauge::view(ratio, level, theme, right, buf);
@@ -232,10 +231,16 @@ pub(crate) fn panel(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer
     let inner = block.inner(area);
     block.render(area, buf);
     let width = usize::from(inner.width.saturating_sub(2));
-    for (item, row) in panel_items(data, theme, width).into_iter().zip(inner.rows()) {
+    let mut items = panel_items(data, theme, width);
+    let rows = usize::from(inner.height);
+    if items.len() > rows && rows > 0 {
+        items.truncate(rows - 1);
+        items.push(Item::Text(Line::raw("…")));
+    }
+    for (item, row) in items.into_iter().zip(inner.rows()) {
         let row = Rect { x: row.x + 1, width: row.width.saturating_sub(2), ..row };
         match item {
-            Item::Text(line) => line.render(row, buf),
+            Item::Text(line) => text::put(line, row, buf),
             Item::Gauge(Fill { ratio, level }) => gauge::view(ratio, level, theme, row, buf),
         }
     }

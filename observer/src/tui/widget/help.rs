@@ -13,6 +13,7 @@ use crate::tui::{
     message::Move,
     screen::Endpoints,
     table::Source as _,
+    text,
     theme::{Theme, ThemeName},
 };
 
@@ -85,7 +86,7 @@ pub(crate) fn view(top: usize, theme: &Theme, area: Rect, buf: &mut Buffer) {
         .title_bottom(Line::styled(foot, theme.strong).right_aligned())
         .render(outer, buf);
     for (line, row) in lines.into_iter().skip(top).zip(inner.rows()) {
-        line.render(row, buf);
+        text::put(line, row, buf);
     }
 }
 
