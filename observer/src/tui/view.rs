@@ -128,7 +128,7 @@ fn tabs(shown: Screen, theme: &Theme, width: u16) -> Line<'static> {
             Part::new(place, vec![Span::raw(format!("{place} {name}"))])
         }
     };
-    parts::fit(Screen::ALL.iter().map(tab).collect(), " ", width)
+    parts::fit_marked(Screen::ALL.iter().map(tab).collect(), " ", width)
 }
 
 /// The screen whose name stands there.
