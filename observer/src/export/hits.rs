@@ -18,7 +18,7 @@ pub(super) fn lines(snapshot: &Snapshot) -> Vec<String> {
 }
 
 /// `since boot`, `since the namespace blue was made`.
-pub(super) fn since(hits: &Hits, snapshot: &Snapshot) -> String {
+fn since(hits: &Hits, snapshot: &Snapshot) -> String {
     match (hits.since, hits.netns) {
         (Since::Boot, _) => "since boot".to_owned(),
         (Since::Namespace, Some(NetnsId(id))) => {

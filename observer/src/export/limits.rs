@@ -16,7 +16,7 @@ use crate::{
     engine::Options,
     host::{addresses, netns, processes},
     model::{
-        hits::Hits,
+        hits::{Hits, Since},
         limit::practical,
         snapshot::{FileUse, NamespaceRow, ProcessFiles, Snapshot},
         units::{NetnsId, Pid, grouped_digits},
@@ -223,12 +223,17 @@ fn findings(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
 
 /// What was hit, and of the namespace in which observer was started also what was not.
 fn hits(snapshot: &Snapshot, own: NetnsId, text: &mut String) -> std::fmt::Result {
-    const SINCE: usize = 30;
+    const SINCE: usize = 22;
     let is_shown = |hits: &&Hits| hits.count > 0 || hits.netns == Some(own);
     writeln!(text, "\n{:<NAME$} {:>USED$}  {:<SINCE$}  COUNTED BY", "LIMIT", "HITS", "SINCE")?;
     for hit in snapshot.hits.iter().filter(is_shown) {
-        let since = super::hits::since(hit, snapshot);
-        let since = format::cut_end(&format::printable(since.trim_start_matches("since ")), SINCE);
+        let name = hit.netns_name.as_deref().map(str::to_owned).or(hit.netns.map(|netns| netns.0.to_string()));
+        let since = match hit.since {
+            Since::Boot => "boot".to_owned(),
+            Since::Namespace => format!("namespace {}", name.unwrap_or_default()),
+            Since::Observer => "observer's start".to_owned(),
+        };
+        let since = format::cut_end(&format::printable(&since), SINCE);
         let counted = format::wrapped(hit.counter, WIDTH - NAME - USED - SINCE - 5);
         let (name, count) = (About::of(hit.kind).name, format::count_within(hit.count, USED));
         for (i, line) in counted.into_iter().enumerate() {

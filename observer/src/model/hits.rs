@@ -59,7 +59,7 @@ fn of_kernel(reading: &NamespaceReading) -> impl Iterator<Item = (WallKind, u64,
     [
         (WallKind::AcceptQueue, listen.overflows, "ListenOverflows"),
         (WallKind::SynQueue, syn_queue, "TCPReqQFullDrop, TCPReqQFullDoCookies (every SYN with tcp_syncookies=2)"),
-        (WallKind::Conntrack, reading.conntrack.and_then(|it| it.dropped), "drop of /proc/net/stat/nf_conntrack"),
+        (WallKind::Conntrack, reading.conntrack.and_then(|it| it.dropped), "drop of nf_conntrack"),
         (WallKind::TimeWait, reading.time_wait_overflows, "TCPTimeWaitOverflow"),
         (WallKind::TcpMemory, reading.aborts_on_memory, "TCPAbortOnMemory, which counts orphans too"),
     ]

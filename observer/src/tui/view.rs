@@ -115,7 +115,9 @@ fn unanswered(ui: &Ui, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let block = block.title(Line::styled(format!(" {} ", ui.screens.shown.name()), theme.title));
     let inner = block.inner(area);
     block.render(area, buf);
-    text::put(words, inner, buf);
+    for (line, row) in format::wrapped(words, inner.width.into()).into_iter().zip(inner.rows()) {
+        text::put(line, row, buf);
+    }
 }
 
 /// The screens with their digits; the one that is shown is never left out.

@@ -73,7 +73,7 @@ const FIELDS: &[Column] = &[
     })
     .width(10, 12, 14)
     .rank(4),
-    Column::number(&["USED %"], "The part in use of what it may have: its soft limit, and at most fs.nr_open.", taken)
+    Column::number(&["TAKEN"], "The part in use of what it may have: its soft limit, and at most fs.nr_open.", taken)
     .width(8, 9, 9)
     .rank(3),
     Column::number(&["HARD LIMIT"], "What it may raise its soft limit to by itself.", |row, _| {

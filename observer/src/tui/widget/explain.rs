@@ -18,6 +18,8 @@ const WIDTH: u16 = 96;
 const LABEL: usize = 16;
 const VALUE: usize = 14;
 const GAP: usize = 2;
+/// With less room than this for the meaning, it stands below every value.
+const MEANING: usize = 32;
 
 /// The box, and what is in it.
 pub(crate) struct Explanation<'a> {
@@ -50,12 +52,13 @@ fn entry_lines<'a>(entry: &table::Line, room: usize, theme: &Theme) -> Vec<Line<
     let label = Span::styled(format!("{:<LABEL$}", entry.label), theme.strong);
     let indent = |columns: usize| Span::raw(" ".repeat(columns));
     let mut lines: Vec<Line> = Vec::new();
+    let is_wide = room >= VALUE + GAP + MEANING;
     let (beside, style) = match &entry.value {
         None => {
             lines.push(Line::from(label));
             (0, ratatui::style::Style::new())
         }
-        Some(value) if format::text_width(value) <= VALUE => {
+        Some(value) if is_wide && format::text_width(value) <= VALUE => {
             let gap = VALUE + GAP - format::text_width(value);
             lines.push(Line::from(vec![label, Span::styled(value.clone(), theme.title), indent(gap)]));
             (VALUE + GAP, theme.dim)
@@ -65,8 +68,9 @@ fn entry_lines<'a>(entry: &table::Line, room: usize, theme: &Theme) -> Vec<Line<
                 let before = if i == 0 { label.clone() } else { indent(LABEL) };
                 lines.push(Line::from(vec![before, Span::styled(part, theme.title)]));
             }
-            lines.push(Line::from(indent(LABEL + VALUE + GAP)));
-            (VALUE + GAP, theme.dim)
+            let beside = if is_wide { VALUE + GAP } else { GAP };
+            lines.push(Line::from(indent(LABEL + beside)));
+            (beside, theme.dim)
         }
     };
     for (i, part) in format::wrapped(&entry.text, room.saturating_sub(beside).max(1)).into_iter().enumerate() {
