@@ -133,6 +133,53 @@ mod tests {
         assert_eq!(read.len(), taken);
     }
 
+    /// Both ends of a pseudo-terminal.
+    fn terminal() -> (Box<dyn portable_pty::MasterPty + Send>, File) {
+        let pty = portable_pty::native_pty_system().openpty(portable_pty::PtySize::default()).unwrap();
+        let path = pty.master.tty_name().unwrap();
+        let flags = libc::O_NOCTTY;
+        let slave = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).unwrap();
+        (pty.master, slave)
+    }
+
+    #[test]
+    fn a_terminal_that_nobody_reads_takes_what_it_has_room_for() {
+        for is_anew in [true, false] {
+            let (master, slave) = terminal();
+            let outlet = if is_anew {
+                Outlet::new(&slave).unwrap()
+            } else {
+                // As where it cannot be opened anew.
+                Outlet { file: slave.try_clone().unwrap(), at_once: 1, is_nonblocking: false }
+            };
+            let taken = outlet.write_within(&vec![b'x'; 1 << 16], Duration::from_millis(10)).unwrap();
+            assert!(taken > 0 && taken < 1 << 16, "{taken}");
+            // The farewell arrives all the same, at the cost of what was not read.
+            outlet.part(&vec![b'y'; 1 << 16], b"farewell").unwrap();
+            let mut reader = master.try_clone_reader().unwrap();
+            let mut read = Vec::new();
+            let mut bytes = [0; 4096];
+            while !read.ends_with(b"\x18farewell") {
+                let count = reader.read(&mut bytes).unwrap();
+                read.extend_from_slice(&bytes[..count]);
+            }
+            let flags = rustix::fs::fcntl_getfl(&slave).unwrap();
+            assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK), "the shell's own descriptor was changed");
+        }
+    }
+
+    #[test]
+    fn output_that_was_stopped_is_started_again() {
+        let (master, slave) = terminal();
+        let outlet = Outlet::new(&slave).unwrap();
+        tcflow(&slave, Action::OOff).unwrap();
+        assert_eq!(outlet.write_within(b"frame", Duration::from_millis(10)).unwrap(), 0);
+        outlet.part(b"frame", b"farewell").unwrap();
+        let mut read = [0; b"framefarewell".len()];
+        master.try_clone_reader().unwrap().read_exact(&mut read).unwrap();
+        assert_eq!(&read, b"framefarewell");
+    }
+
     #[test]
     fn a_reader_that_is_gone_is_an_error() {
         let (reader, writer) = io::pipe().unwrap();

@@ -54,6 +54,14 @@ fn keys_do_not_act_beneath_the_help() {
 }
 
 #[test]
+fn a_recording_is_not_written_to_a_terminal() {
+    let mut terminal = Terminal::start(80, 24, OBSERVER, &["--own-netns", "record", "-", "--for", "0.1"], &[]);
+    assert_eq!(terminal.ends(), 1);
+    terminal.wait_for_words(&["a recording is not for a terminal"]);
+    assert!(!terminal.screen().contains("observer\u{3}"), "{}", terminal.screen());
+}
+
+#[test]
 fn a_terminal_without_a_cursor_gets_the_plain_table() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("recording");

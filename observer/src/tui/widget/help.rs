@@ -37,6 +37,11 @@ const WORDS: &[(&str, &str)] = &[
         "Something that can run out. First those that are full within the hour at the slope of the last half minute, \
                   then the fullest. `observer limits` tells of each how to raise it.",
     ),
+    (
+        "notice",
+        "Half of the ports towards a destination are in use: connect() is slow. Of any limit, warning is 80 % in use, \
+                  critical 95 %, exhausted all of it.",
+    ),
     ("lost", "Records of the kernel that did not arrive. The next scan puts the counts right."),
     ("drift", "What scans found that no event had told."),
     ("scan", "A look at the kernel's whole socket table."),

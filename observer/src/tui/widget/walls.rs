@@ -58,7 +58,7 @@ fn list(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
     }
 }
 
-/// `accept queue     0.0.0.0:80 nginx (12): 129 of 129, full   100 % full ████`
+/// `accept queue     0.0.0.0:80 nginx (12): 120 of 129, in 2 min   93 % warning ████`
 fn wide(wall: &Wall, theme: &Theme, row: Rect, buf: &mut Buffer) {
     let gauge_width = if row.width >= 100 { 40 } else { 22 };
     text::put(Span::styled(wall.about().name, theme.dim), Rect { width: LABEL - 1, ..row }, buf);
@@ -78,10 +78,15 @@ fn wide(wall: &Wall, theme: &Theme, row: Rect, buf: &mut Buffer) {
     );
 }
 
-/// `accept queue 0.0.0.0:80 100 % full`
+/// `accept queue 0.0.0.0:80 100 % exhausted`
 fn narrow(wall: &Wall, theme: &Theme, row: Rect, buf: &mut Buffer) {
     let part = format::percent(wall.ratio());
-    let part = when(wall).map_or_else(|| part.clone(), |when| format!("{part} {when}"));
+    // When it is full says more than how urgent it is.
+    let part = match (when(wall), wall.level()) {
+        (Some(when), _) => format!("{part} {when}"),
+        (None, Level::Calm) => part,
+        (None, level) => format!("{part} {}", level.name()),
+    };
     let room = usize::from(row.width).saturating_sub(format::text_width(&part) + 1);
     let name = wall.about().name;
     let owner = owner(wall, room.saturating_sub(name.len() + 1));
@@ -104,12 +109,10 @@ fn owner(wall: &Wall, width: usize) -> String {
     format::cut_middle(&short, width)
 }
 
-/// When it is reached: `full`, `in 2 min`.
+/// When it is reached, if it is not yet: `in 2 min`.
 fn when(wall: &Wall) -> Option<String> {
-    match wall.level() {
-        Level::Full => Some("full".to_owned()),
-        _ => wall.time_to_full().map(|time| format!("in {}", format::forecast(time))),
-    }
+    let time = wall.time_to_full().filter(|time| !time.is_zero())?;
+    Some(format!("in {}", format::forecast(time)))
 }
 
 fn finding(findings: &[Finding], width: u16) -> String {
