@@ -1,8 +1,17 @@
 //! The command line.
 
-use std::{env, io, path::PathBuf, process::ExitCode, time::Duration};
+mod subcommand;
 
-use clap::{Args, Parser, Subcommand, error::ErrorKind};
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    io,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 
 use crate::{
@@ -23,13 +32,14 @@ const AFTER_HELP: &str = "Settings can also stand in the environment, under the 
 
 /// Live TCP connections of a Linux host by local endpoint, with the ports and file descriptors that are left.
 ///
-/// Without a command it shows the live screen; where standard output is not a terminal, it prints what `snapshot` does.
+/// Without a command it shows the live screen. Where standard output is not a terminal, or one that cannot show a screen
+/// (TERM is unset or "dumb"), it prints what `snapshot` does.
 #[derive(Debug, Parser)]
 #[command(version, after_help = AFTER_HELP)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Write a log, with the diagnostics of the kernel side, to this file.
+    /// Write a log, with the diagnostics of the kernel side, to the end of this regular file.
     #[arg(long, global = true, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
     /// Attach a hook by this rung and no other, to find out what a kernel can do: connect=fentry|kprobe|state_hook,
@@ -75,7 +85,10 @@ pub enum Command {
     Snapshot(SnapshotArgs),
     /// Print a line of JSON at every interval: the object that `snapshot --json` prints, for scripts.
     Watch(WatchArgs),
-    /// Record all that the kernel tells to a file, until Ctrl-C or SIGTERM.
+    /// Record all that the kernel reports to a file, until Ctrl-C or SIGTERM.
+    ///
+    /// The file has its name as soon as the start has succeeded, and from then on holds all but the last second, whatever
+    /// ends observer. It holds addresses and processes of the whole host, so its owner alone can read it (mode 0600).
     Record(RecordArgs),
     /// Show a recording on the live screen, without root; where standard output is no terminal, print its end.
     Replay(ReplayArgs),
@@ -86,7 +99,16 @@ pub enum Command {
     ///
     /// Attaches, scans once, and prints one line: the status, the walls that are as full as the thresholds (or else the
     /// fullest one), and behind a `|` the fullest wall of each kind as label=used;warn;crit;min;max. A threshold there
-    /// is the highest number that is not yet one percent too much.
+    /// is the highest number that is not yet one percent too much. Where there is no limit in practice the thresholds and the
+    /// maximum are empty.
+    ///
+    /// After these come counters that only grow (unit c), so that monitoring can alert on their rate: how often limits were
+    /// hit, by the kernel's own count. accept_queue_hits is ListenOverflows, syn_queue_hits TCPReqQFullDrop +
+    /// TCPReqQFullDoCookies (every SYN with tcp_syncookies=2), time_wait_hits TCPTimeWaitOverflow, tcp_memory_hits
+    /// TCPAbortOnMemory (orphans included), conntrack_hits the connections that found the table full. They are those of the
+    /// network namespace in which check runs, since boot, or since that namespace was made: a sum over all namespaces would
+    /// fall with each that ends. For another one: ip netns exec NAME observer check --own-netns. Refused connect() calls and
+    /// descriptors are counted by nobody but a running observer: see watch.
     #[command(after_help = CHECK_STATUS)]
     Check(CheckArgs),
     /// Put a claim to the test in a private network namespace; without a name, list the labs.
@@ -134,12 +156,12 @@ pub struct WatchArgs {
 /// Choices of `observer record`.
 #[derive(Debug, Args)]
 pub struct RecordArgs {
-    /// The recording.
+    /// The recording; `-` is standard output (`./-` a file of that name).
     file: PathBuf,
     /// End after as many seconds.
     #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
     length: Option<Duration>,
-    /// Replace a file that is there.
+    /// Replace a regular file that is there. Links, devices and folders are never replaced.
     #[arg(long)]
     force: bool,
 }
@@ -147,7 +169,7 @@ pub struct RecordArgs {
 /// Choices of `observer replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// The recording.
+    /// The recording; `-` is standard input, which is read to its end first.
     file: PathBuf,
     /// How much faster than it was recorded the screen moves.
     #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = speed)]
@@ -203,22 +225,30 @@ pub struct LabArgs {
     /// Hold at most so many connections at a time.
     #[arg(long, requires = "name", value_name = "CONNECTIONS")]
     scale: Option<u32>,
-    /// Record what observer sees to this file, for `observer replay`.
+    /// Record what observer sees to this new file, for `observer replay`.
     #[arg(long, requires = "name", value_name = "FILE")]
     record: Option<PathBuf>,
 }
 
 impl LabArgs {
-    fn job(self, engine: Options, stdout_is_terminal: bool) -> Job {
+    fn job(self, engine: Options, has_screen: bool) -> Job {
         let Self { name, plain, json, step, scale, record } = self;
         let Some(lab) = name else { return Job::Labs };
-        let form = match (json, plain || !stdout_is_terminal) {
+        let form = match (json, plain || !has_screen) {
             (true, _) => lab::Form::Json,
             (false, true) => lab::Form::Plain,
             (false, false) => lab::Form::Screen,
         };
         Job::Lab(Box::new(lab::Options { lab, form, waits: step, scale, record, engine }))
     }
+}
+
+/// Whether standard output can show the live screen: it is a terminal, and `term` (the environment's TERM) names one that
+/// has a cursor to move.
+#[must_use]
+pub fn can_show_screen(stdout_is_terminal: bool, term: Option<&OsStr>) -> bool {
+    let term = term.unwrap_or_default();
+    stdout_is_terminal && !["", "dumb", "unknown"].iter().any(|name| term == *name)
 }
 
 /// What was asked for.
@@ -272,7 +302,8 @@ impl Cli {
         cli.map_err(|error| {
             // Nothing is left to be done where the output is gone.
             let _ = error.print();
-            if !env::args().any(|word| word == "check") {
+            let words: Vec<OsString> = env::args_os().skip(1).collect();
+            if subcommand::named(&Self::command(), &words) != Some(OsStr::new("check")) {
                 return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(u8::MAX));
             }
             if error.use_stderr() {
@@ -300,9 +331,9 @@ impl Cli {
         self.settings.look(|name| env::var_os(name))
     }
 
-    /// What was asked for, given whether standard output is a terminal.
+    /// What was asked for, given whether standard output can show the screen ([`can_show_screen`]).
     #[must_use]
-    pub fn job(self, stdout_is_terminal: bool) -> Job {
+    pub fn job(self, has_screen: bool) -> Job {
         let options = self.options();
         match self.command {
             Some(Command::Snapshot(args)) => Job::Snapshot(args),
@@ -312,7 +343,7 @@ impl Cli {
             }
             Some(Command::Replay(ReplayArgs { file, speed, from, json })) => {
                 let options = replay::Options { file, speed, from };
-                if stdout_is_terminal && !json {
+                if has_screen && !json {
                     Job::ReplayScreen(options)
                 } else {
                     Job::ReplayPrint(options, SnapshotArgs { json })
@@ -320,12 +351,12 @@ impl Cli {
             }
             Some(Command::Limits(args)) => Job::Limits(args),
             Some(Command::Check(CheckArgs { warn, crit })) => Job::Check(Thresholds { warn, crit }),
-            Some(Command::Lab(args)) => args.job(options, stdout_is_terminal),
+            Some(Command::Lab(args)) => args.job(options, has_screen),
             Some(Command::Explain { topic }) => Job::Explain(topic),
             Some(Command::Doctor) => Job::Doctor,
             Some(Command::Completions { shell }) => Job::Completions(shell),
             Some(Command::Man) => Job::Man,
-            None if stdout_is_terminal => Job::Screen,
+            None if has_screen => Job::Screen,
             None => Job::Snapshot(SnapshotArgs::default()),
         }
     }
@@ -347,5 +378,12 @@ mod tests {
         let parse = || Cli::parse_from(["observer"]);
         assert!(matches!(parse().job(true), Job::Screen));
         assert!(matches!(parse().job(false), Job::Snapshot(SnapshotArgs { json: false })));
+    }
+
+    #[test]
+    fn a_terminal_without_a_cursor_has_no_screen() {
+        let can = |term: &str| can_show_screen(true, Some(OsStr::new(term)));
+        assert_eq!(["dumb", "", "unknown", "xterm-256color", "vt100"].map(can), [false, false, false, true, true]);
+        assert!(!can_show_screen(true, None) && !can_show_screen(false, Some(OsStr::new("xterm"))));
     }
 }

@@ -11,6 +11,7 @@
 //! - `recording`: inputs in a file; `record`, `replay`: the ways into it and out of it.
 //! - `tui`, `export`, `doctor`: what people and scripts see.
 //! - `lab`: experiments that put what observer says to the test.
+//! - `outlet`, `new_file`: writes to terminals that may be stopped, and to names from the user.
 //! - `host`: readers of /proc and sysctls. `cli`, `config`: the command line and the settings.
 
 pub mod cli;
@@ -24,6 +25,8 @@ pub mod input;
 pub mod lab;
 pub mod logging;
 pub mod model;
+mod new_file;
+pub mod outlet;
 pub mod probe;
 pub mod record;
 pub mod recording;

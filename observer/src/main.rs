@@ -1,16 +1,17 @@
 //! The command line's entry: errors are printed here, with the terminal restored, and become exit codes.
 
 use std::{
-    io::{self, IsTerminal as _, Write},
+    env,
+    io::{self, IsTerminal as _},
     process::ExitCode,
 };
 
 use clap::CommandFactory as _;
 use observer::{
-    cli::{Cli, Job},
+    cli::{self, Cli, Job},
     doctor,
     export::{self, check::Status},
-    lab, logging, record, replay, screen,
+    lab, logging, outlet, record, replay, screen,
 };
 
 fn main() -> ExitCode {
@@ -31,8 +32,7 @@ fn main() -> ExitCode {
         // The reader of our output has seen enough: that is no failure of ours.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nothing is left to be done where even standard error is gone.
-            let _ = writeln!(io::stderr(), "observer: {error:#}");
+            outlet::to_stderr(&format!("observer: {error:#}\n"));
             ExitCode::FAILURE
         }
     }
@@ -41,13 +41,15 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let mut options = cli.options();
     let (log_file, look) = (cli.log_file.clone(), cli.screen_options());
-    let job = cli.job(io::stdout().is_terminal());
-    options.diagnostics = logging::start(log_file.as_deref())?;
+    let has_screen = cli::can_show_screen(io::stdout().is_terminal(), env::var_os("TERM").as_deref());
+    let job = cli.job(has_screen);
+    let log = logging::start(log_file.as_deref())?;
+    options.diagnostics = log.is_kept();
     match job {
         Job::Screen => return screen::run(options, look),
         Job::Snapshot(args) => export::print(options, args.json, &mut io::stdout().lock())?,
         Job::Watch(schedule) => export::watch::run(options, schedule, &mut io::stdout().lock())?,
-        Job::Record(record) => record::run(options, &record, &mut io::stderr())?,
+        Job::Record(record) => outlet::to_stderr(&format!("observer: {}\n", record::run(options, &record)?)),
         Job::ReplayScreen(replay) => return replay::show(replay, look),
         Job::ReplayPrint(replay, args) => replay::print(&replay.file, args.json, &mut io::stdout().lock())?,
         Job::Limits(args) => export::limits::print(options, args.json, &mut io::stdout().lock())?,

@@ -2,14 +2,14 @@
 
 use std::{
     fs::File,
-    io::{BufReader, Read, Write},
+    io::{self, BufReader, IsTerminal as _, Read, Seek as _, Write},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use ratatui::buffer::Buffer;
 
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
         query::Query,
         snapshot::{Playback, Snapshot},
     },
+    record::STANDARD,
     recording::{Next, ReadError, Reader},
     screen::{self, Source},
     tui::{self, Step},
@@ -28,7 +29,7 @@ use crate::{
 /// What to replay, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The recording.
+    /// The recording; `-` is standard input.
     pub file: PathBuf,
     /// How much faster than it was recorded.
     pub speed: f64,
@@ -44,12 +45,53 @@ pub struct Replay<R> {
     is_over: bool,
 }
 
-impl Replay<BufReader<File>> {
-    /// Opens a recording; nothing is taken in yet.
-    pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
-        Self::start(BufReader::new(file)).with_context(|| path.display().to_string())
+/// A recording that can be read more than once.
+enum Recording {
+    File(PathBuf),
+    /// What standard input held, in a file without a name.
+    Spooled(File),
+}
+
+impl Recording {
+    /// Reads standard input to its end, if that is meant.
+    fn new(path: PathBuf) -> anyhow::Result<Self> {
+        if path != Path::new(STANDARD) {
+            return Ok(Self::File(path));
+        }
+        let mut spool = tempfile::tempfile().context("make a temporary file for standard input")?;
+        io::copy(&mut standard_input()?, &mut spool).context("read standard input")?;
+        Ok(Self::Spooled(spool))
     }
+
+    fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Spooled(_) => STANDARD_INPUT.to_owned(),
+        }
+    }
+
+    /// From its beginning; nothing is taken in yet.
+    fn replay(&self) -> anyhow::Result<Replay<BufReader<File>>> {
+        let open = || match self {
+            Self::File(path) => File::open(path),
+            Self::Spooled(spool) => {
+                let mut file = spool.try_clone()?;
+                file.rewind()?;
+                Ok(file)
+            }
+        };
+        let file = open().with_context(|| format!("open {}", self.name()))?;
+        Replay::start(BufReader::new(file)).with_context(|| self.name())
+    }
+}
+
+const STANDARD_INPUT: &str = "standard input";
+
+/// What is sent to us; a person at a terminal has no recording to type.
+fn standard_input() -> anyhow::Result<io::StdinLock<'static>> {
+    let stdin = io::stdin();
+    ensure!(!stdin.is_terminal(), "standard input is a terminal: send a recording to it, or name a file");
+    Ok(stdin.lock())
 }
 
 impl<R: Read> Replay<R> {
@@ -102,7 +144,7 @@ const FASTEST: f64 = 1024.0;
 /// A replay that goes with the clock; at the end the last moment stays.
 struct Player {
     replay: Replay<BufReader<File>>,
-    file: PathBuf,
+    recording: Recording,
     speed: f64,
     is_stopped: bool,
     /// The time in the recording at which the clock was last started,
@@ -114,8 +156,9 @@ struct Player {
 impl Player {
     /// Stands at `from`, and goes on.
     fn open(file: PathBuf, speed: f64, from: Duration) -> anyhow::Result<Self> {
-        let replay = Replay::open(&file)?;
-        let mut player = Self { replay, file, speed, is_stopped: false, from, began: Instant::now() };
+        let recording = Recording::new(file)?;
+        let replay = recording.replay()?;
+        let mut player = Self { replay, recording, speed, is_stopped: false, from, began: Instant::now() };
         player.advance()?;
         // What comes before `from` took its time.
         player.began = Instant::now();
@@ -132,7 +175,7 @@ impl Player {
 impl Source for Player {
     fn advance(&mut self) -> anyhow::Result<()> {
         let due = self.due();
-        self.replay.advance(due).with_context(|| self.file.display().to_string())
+        self.replay.advance(due).with_context(|| self.recording.name())
     }
 
     fn snapshot(&mut self, destinations: usize) -> Snapshot {
@@ -164,7 +207,7 @@ impl Source for Player {
             Step::Faster => self.speed = (self.speed * 2.0).min(FASTEST),
             Step::Ahead => {}
             // The model cannot go back: it is built again, from the start.
-            Step::Back => self.replay = Replay::open(&self.file)?,
+            Step::Back => self.replay = self.recording.replay()?,
         }
         self.began = Instant::now();
         self.advance()?;
@@ -195,7 +238,15 @@ pub fn show(options: Options, look: tui::Options) -> anyhow::Result<ExitCode> {
 
 /// Prints the end of a recording as `observer snapshot` prints the present.
 pub fn print(file: &Path, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    let mut replay = Replay::open(file)?;
-    replay.finish().with_context(|| file.display().to_string())?;
+    if file == Path::new(STANDARD) {
+        let stdin = BufReader::new(standard_input()?);
+        return print_end(Replay::start(stdin).context(STANDARD_INPUT)?, STANDARD_INPUT, as_json, out);
+    }
+    let recording = Recording::File(file.to_owned());
+    print_end(recording.replay()?, &recording.name(), as_json, out)
+}
+
+fn print_end<R: Read>(mut replay: Replay<R>, name: &str, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    replay.finish().with_context(|| name.to_owned())?;
     export::write(&replay.snapshot(export::destinations(as_json)), as_json, out)
 }

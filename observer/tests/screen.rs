@@ -2,140 +2,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+#[path = "screen/stopped.rs"]
+mod stopped;
+#[path = "screen/terminal.rs"]
+mod terminal;
+#[path = "screen/typed.rs"]
+mod typed;
+
 use std::{
-    io::{Read as _, Write},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, channel},
-    },
+    sync::{Arc, atomic::Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
-use rustix::{
-    process::{Pid, Signal, kill_process},
-    termios::{LocalModes, tcgetattr},
-};
+use portable_pty::PtySize;
+use rustix::process::{Signal, kill_process};
 
-const OBSERVER: &str = env!("CARGO_BIN_EXE_observer");
-const DEADLINE: Duration = Duration::from_mins(1);
-
-/// A terminal of its own, with a program in it.
-struct Terminal {
-    parser: Arc<Mutex<vt100::Parser>>,
-    raw: Arc<Mutex<Vec<u8>>>,
-    child: Box<dyn Child + Send + Sync>,
-    master: Box<dyn MasterPty + Send>,
-    keys: Box<dyn Write + Send>,
-    output_ended: Receiver<()>,
-    /// While it holds, nothing that the program writes is read.
-    is_stuck: Arc<AtomicBool>,
-}
-
-impl Terminal {
-    fn start(width: u16, height: u16, program: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
-        let size = PtySize { rows: height, cols: width, pixel_width: 0, pixel_height: 0 };
-        let pty = native_pty_system().openpty(size).unwrap();
-        let mut command = CommandBuilder::new(program);
-        command.args(args);
-        command.env("TERM", "xterm-256color");
-        command.env_remove("NO_COLOR");
-        command.env("LC_ALL", "C.UTF-8");
-        for (name, value) in env {
-            command.env(name, value);
-        }
-        let child = pty.slave.spawn_command(command).unwrap();
-        drop(pty.slave);
-        let parser = Arc::new(Mutex::new(vt100::Parser::new(height, width, 0)));
-        let raw = Arc::new(Mutex::new(Vec::new()));
-        let (ended, output_ended) = channel();
-        let (mut reader, to_parser, to_raw) =
-            (pty.master.try_clone_reader().unwrap(), Arc::clone(&parser), Arc::clone(&raw));
-        let is_stuck = Arc::new(AtomicBool::new(false));
-        let stuck = Arc::clone(&is_stuck);
-        thread::spawn(move || {
-            let mut bytes = [0; 8192];
-            while let Ok(read @ 1..) = reader.read(&mut bytes) {
-                while stuck.load(Ordering::Relaxed) {
-                    thread::yield_now();
-                }
-                to_parser.lock().unwrap().process(&bytes[..read]);
-                to_raw.lock().unwrap().extend_from_slice(&bytes[..read]);
-            }
-            // Nobody waits for it where the terminal was dropped.
-            let _ = ended.send(());
-        });
-        let keys = pty.master.take_writer().unwrap();
-        Self { parser, raw, child, master: pty.master, keys, output_ended, is_stuck }
-    }
-
-    fn observer(width: u16, height: u16) -> Self {
-        Self::start(width, height, OBSERVER, &[], &[])
-    }
-
-    fn screen(&self) -> String {
-        self.parser.lock().unwrap().screen().contents()
-    }
-
-    #[track_caller]
-    fn wait_for(&self, what: &str, condition: impl Fn(&str) -> bool) {
-        let deadline = Instant::now() + DEADLINE;
-        while !condition(&self.screen()) {
-            assert!(Instant::now() < deadline, "not seen: {what}\n{}", self.screen());
-            thread::yield_now();
-        }
-    }
-
-    #[track_caller]
-    fn wait_for_words(&self, words: &[&str]) {
-        for word in words {
-            self.wait_for(word, |screen| screen.contains(word));
-        }
-    }
-
-    fn press(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).unwrap();
-        self.keys.flush().unwrap();
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.process_id().unwrap().cast_signed()).unwrap()
-    }
-
-    /// The exit code, once the program has ended.
-    #[track_caller]
-    fn ends(&mut self) -> u32 {
-        let deadline = Instant::now() + DEADLINE;
-        let code = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status.exit_code();
-            }
-            assert!(Instant::now() < deadline, "still running\n{}", self.screen());
-            thread::yield_now();
-        };
-        // A shell may still hold the terminal: then what it shows is complete at once.
-        let _ = self.output_ended.recv_timeout(Duration::from_millis(200));
-        code
-    }
-
-    /// Raw mode is off, the alternate screen is left, the cursor is there.
-    #[track_caller]
-    fn is_restored(&self) {
-        let parser = self.parser.lock().unwrap();
-        let screen = parser.screen();
-        assert!(!screen.alternate_screen(), "still on the alternate screen");
-        assert!(!screen.hide_cursor(), "the cursor is hidden");
-        drop(parser);
-        let fd = self.master.as_raw_fd().unwrap();
-        // SAFETY: the master is open for as long as `self`.
-        let modes = tcgetattr(unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) }).unwrap();
-        assert!(modes.local_modes.contains(LocalModes::ICANON | LocalModes::ECHO), "still in raw mode");
-    }
-}
-
-const MAIN_SCREEN: [&str; 4] = ["observer", "ESTAB", "last scan", "q quit"];
+use self::terminal::{MAIN_SCREEN, OBSERVER, Terminal};
 
 #[test]
 fn q_leaves_the_terminal_as_it_was() {
@@ -326,26 +209,13 @@ fn a_terminal_that_does_not_read_loses_frames_and_no_events() {
     const PAIRS: usize = 2_000;
     let mut terminal = Terminal::observer(160, 50);
     terminal.wait_for_words(&MAIN_SCREEN);
-    terminal.is_stuck.store(true, Ordering::Relaxed);
-    let pid = terminal.pid();
-    let waits_to_write = || {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap();
-        let mut calls = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("syscall")).ok());
-        // write(2) to standard output: its number on x86_64, or on aarch64.
-        calls.any(|call| call.starts_with("1 0x1 ") || call.starts_with("64 0x1 "))
-    };
-    let deadline = Instant::now() + DEADLINE;
-    while !waits_to_write() {
-        assert!(Instant::now() < deadline, "the program never waited for the terminal");
-        // Draws the screen in full: in the end more than the terminal holds for a reader that does not come.
-        terminal.press("\x0c");
-        thread::yield_now();
-    }
+    // Each draws the screen in full: in the end more than the terminal holds for a reader that does not come.
+    terminal.fill("\x0c");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let pairs: Vec<_> =
         (0..PAIRS).map(|_| (std::net::TcpStream::connect(address).unwrap(), listener.accept().unwrap().0)).collect();
-    assert!(waits_to_write(), "the terminal was not stuck all the time");
+    assert!(terminal.is_filled(), "the terminal was not stuck all the time");
     terminal.is_stuck.store(false, Ordering::Relaxed);
     let row = |screen: &str| screen.lines().find(|line| line.starts_with(&address.to_string())).map(str::to_owned);
     terminal.wait_for("all connections", |screen| row(screen).is_some_and(|row| row.contains("2,000")));

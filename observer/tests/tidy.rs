@@ -102,3 +102,13 @@ fn a_file_holds_one_concern() {
         assert!(lines <= 450, "{name} has {lines} lines: more than one concern?");
     }
 }
+
+#[test]
+fn what_is_cut_on_the_screen_says_so() {
+    assert_absent(
+        &["observer/src/tui"],
+        &["render(row,", "set_string(", "set_stringn(", "set_line(", "set_span(", "Span::raw(text).render"],
+        &["observer/src/tui/text.rs", "observer/src/tui/tests"],
+        "lines are drawn by text::put, which ends what does not fit with a mark",
+    );
+}

@@ -8,6 +8,7 @@ use std::{
     net::{TcpListener, TcpStream},
     process::{Command, Output, Stdio},
     thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -108,14 +109,33 @@ fn a_wall_says_all_that_is_asked_of_it() {
     });
 }
 
-/// The numbers behind the `|`, by label.
-fn performance(line: &str) -> BTreeMap<String, Vec<u64>> {
+/// What stands behind the `|`, by label.
+fn performance_data(line: &str) -> BTreeMap<String, String> {
     let (_, data) = line.trim_end().split_once(" | ").unwrap_or_else(|| panic!("no performance data: {line}"));
-    let label_and_numbers = |part: &str| {
-        let (label, numbers) = part.split_once('=').unwrap();
-        (label.trim_matches('\'').to_owned(), numbers.split(';').map(|number| number.parse().unwrap()).collect())
-    };
-    data.split(' ').map(label_and_numbers).collect()
+    let parts = data.split(' ').map(|part| part.split_once('=').unwrap());
+    parts.map(|(label, data)| (label.trim_matches('\'').to_owned(), data.to_owned())).collect()
+}
+
+/// The numbers of what has a maximum, by label.
+fn performance(line: &str) -> BTreeMap<String, Vec<u64>> {
+    let is_limited = |(_, data): &(String, String)| data.contains(';') && !data.ends_with(';');
+    let numbers = |data: &str| data.split(';').map(|number| number.parse().unwrap()).collect();
+    performance_data(line).into_iter().filter(is_limited).map(|(label, data)| (label, numbers(&data))).collect()
+}
+
+/// The counters (unit `c`), by label.
+fn counters(line: &str) -> BTreeMap<String, u64> {
+    let counter = |(label, data): (String, String)| Some((label, data.strip_suffix('c')?.parse().unwrap()));
+    performance_data(line).into_iter().filter_map(counter).collect()
+}
+
+/// A counter of the group TcpExt of /proc/net/netstat, in this thread's namespace.
+fn netstat(name: &str) -> u64 {
+    let text = fs::read_to_string("/proc/thread-self/net/netstat").unwrap();
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let column = names.split(' ').position(|other| other == name).unwrap_or_else(|| panic!("no {name}"));
+    values.split(' ').nth(column).unwrap().parse().unwrap()
 }
 
 #[test]
@@ -168,4 +188,153 @@ fn check_does_not_know_where_it_cannot_see() {
     // Of other commands the codes stay what they are.
     assert_eq!(observer(&["limits", "--no-such-flag"]).status.code(), Some(2));
     assert_eq!(observer(&["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn check_tells_a_subcommand_from_a_word() {
+    for (args, code) in [
+        (&["record", "check", "--bogus"][..], 2),
+        (&["--log-file", "check", "snapshot", "--bogus"], 2),
+        (&["explain", "check"], 2),
+        (&["--own-netns", "check", "--bogus"], 3),
+        (&["--bogus", "check"], 3),
+    ] {
+        let output = observer(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+        assert_eq!(printed(&output).starts_with("OBSERVER UNKNOWN - "), code == 3, "{args:?}: {output:?}");
+    }
+}
+
+/// An accept queue of two places, and more clients than that; TIME_WAIT sockets beyond their limit.
+fn hit_limits() -> (socket2::Socket, Vec<socket2::Socket>) {
+    use socket2::{Domain, Socket, Type};
+    let address: std::net::SocketAddr = "127.0.0.1:7100".parse().unwrap();
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&address.into()).unwrap();
+    listener.listen(1).unwrap();
+    let clients = (0..8).map(|_| {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        client.set_nonblocking(true).unwrap();
+        assert_eq!(client.connect(&address.into()).unwrap_err().raw_os_error(), Some(libc::EINPROGRESS));
+        client
+    });
+    let clients = clients.collect();
+    fs::write("/proc/sys/net/ipv4/tcp_max_tw_buckets", "3").unwrap();
+    let closing = TcpListener::bind("127.0.0.1:7101").unwrap();
+    for _ in 0..9 {
+        let client = TcpStream::connect("127.0.0.1:7101").unwrap();
+        let (accepted, _) = closing.accept().unwrap();
+        drop(client);
+        drop(accepted);
+    }
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while netstat("ListenOverflows") == 0 || netstat("TCPTimeWaitOverflow") == 0 {
+        assert!(Instant::now() < deadline, "no limit was hit");
+        thread::yield_now();
+    }
+    (listener, clients)
+}
+
+#[test]
+fn hits_since_boot_are_those_of_netstat_and_only_grow() {
+    const COUNTERS: [(&str, &[&str]); 4] = [
+        ("accept_queue", &["ListenOverflows"]),
+        ("syn_queue", &["TCPReqQFullDrop", "TCPReqQFullDoCookies"]),
+        ("time_wait", &["TCPTimeWaitOverflow"]),
+        ("tcp_memory", &["TCPAbortOnMemory"]),
+    ];
+    in_private_netns(|| {
+        let truth = || COUNTERS.map(|(_, names)| names.iter().map(|name| netstat(name)).sum::<u64>());
+        let counted = |args: &[&str]| {
+            let line = printed(&observer(args));
+            let counters = counters(&line);
+            COUNTERS.map(|(kind, _)| *counters.get(&format!("{kind}_hits")).unwrap_or_else(|| panic!("{kind}: {line}")))
+        };
+        assert_eq!(counted(&["check", "--own-netns"]), [0; 4]);
+        let held = hit_limits();
+        // Clients try again: what was counted in between lies in between.
+        let (before, check, after) = (truth(), counted(&["check", "--own-netns"]), truth());
+        let lies_between = |counted: [u64; 4], before: [u64; 4], after: [u64; 4]| {
+            (0..4).all(|i| (before[i]..=after[i]).contains(&counted[i]))
+        };
+        assert!(check[0] > 0 && check[2] > 0 && lies_between(check, before, after), "{before:?} {check:?} {after:?}");
+        // Another namespace that comes and goes with hits of its own changes nothing here.
+        let other = thread::spawn(|| {
+            // SAFETY: only this thread's network namespace is split off; no file table is.
+            unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
+            assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+            hit_limits()
+        });
+        let other = other.join().unwrap();
+        let with_other = counted(&["check"]);
+        drop(other);
+        let without_other = counted(&["check"]);
+        assert!(lies_between(with_other, check, without_other) && lies_between(without_other, check, truth()));
+
+        let before = truth();
+        let json: Value = serde_json::from_slice(&observer(&["limits", "--own-netns", "--json"]).stdout).unwrap();
+        let text = printed(&observer(&["limits", "--own-netns"]));
+        let snapshot = printed(&observer(&["snapshot", "--own-netns"]));
+        let after = truth();
+        for (i, (kind, names)) in COUNTERS.into_iter().enumerate() {
+            let hits = json["hits"].as_array().unwrap().iter().find(|hits| hits["kind"] == kind).unwrap();
+            let count = hits["hits_total"].as_u64().unwrap();
+            assert!((before[i]..=after[i]).contains(&count), "{hits}");
+            assert_eq!(hits["since"], "namespace");
+            assert!(text.contains(names[0]), "{text}");
+        }
+        assert!(snapshot.contains("limits hit since namespace"), "{snapshot}");
+        let time_wait = format!("TIME_WAIT {}", before[2]);
+        assert!(before[2] == after[2] && snapshot.contains(&time_wait), "{snapshot}");
+        drop(held);
+    });
+}
+
+/// What is no limit in practice has no number anywhere.
+#[test]
+fn an_astronomical_maximum_is_absent() {
+    // The sysctl belongs to the whole host: another file is laid over it, for observer's eyes only.
+    let folder = tempfile::tempdir().unwrap();
+    let file_nr = folder.path().join("file-nr");
+    let seen = |args: &str| {
+        let script = format!("mount --bind {} /proc/sys/fs/file-nr && exec {OBSERVER} {args}", file_nr.display());
+        let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
+        assert!(output.stderr.is_empty(), "{output:?}");
+        printed(&output)
+    };
+    for (maximum, is_unlimited) in [("9223372036854775807", true), ("18446744073709551615", true), ("2466170", false)] {
+        fs::write(&file_nr, format!("1952\t0\t{maximum}\n")).unwrap();
+        let [snapshot, limits] = ["snapshot", "limits"].map(|command| seen(&format!("{command} --own-netns --json")));
+        let [line, text] = ["check", "limits"].map(|command| seen(&format!("{command} --own-netns")));
+        let [snapshot_json, limits_json] =
+            [&snapshot, &limits].map(|text| serde_json::from_str::<Value>(text).unwrap());
+        let find = |json: &Value, list: &str, field: &str, id: &str| {
+            json[list].as_array().unwrap().iter().find(|it| it[field] == id).cloned().unwrap()
+        };
+        for (object, name) in [
+            (find(&snapshot_json, "walls", "kind", "host_files"), "maximum"),
+            (find(&limits_json, "walls", "kind", "host_files"), "maximum"),
+            (find(&snapshot_json, "limits", "id", "fs.file-max"), "max"),
+        ] {
+            let number = object.get(name).map(|number| number.as_u64().unwrap().to_string());
+            assert_eq!(number.as_deref(), (!is_unlimited).then_some(maximum), "{object}");
+            assert_eq!(object.get("unlimited"), is_unlimited.then_some(&Value::Bool(true)), "{object}");
+            assert_eq!(object.get("ratio").is_none(), is_unlimited, "{object}");
+        }
+        let arithmetic = &limits_json["arithmetic"];
+        assert_eq!(arithmetic.get("file_max").is_none(), is_unlimited, "{arithmetic}");
+        assert_eq!(arithmetic.get("file_max_unlimited").is_some(), is_unlimited, "{arithmetic}");
+        assert_eq!(
+            performance_data(&line)["host_files"],
+            if is_unlimited {
+                "1952;;;0;".to_owned()
+            } else {
+                // 80 % are 1,972,936, 95 % are 2,342,861.5: the highest numbers below.
+                format!("1952;1972935;2342861;0;{maximum}")
+            }
+        );
+        for printed in [snapshot, limits, line, text] {
+            assert_eq!(printed.replace(',', "").contains(maximum), !is_unlimited, "{printed}");
+        }
+    }
 }

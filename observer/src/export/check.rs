@@ -8,6 +8,7 @@ use std::{
     process::ExitCode,
 };
 
+use super::hits;
 use crate::{
     engine::Options,
     model::{
@@ -65,7 +66,8 @@ pub fn run(options: Options, thresholds: Thresholds, out: &mut impl Write) -> an
     let (status, line) = judge(&snapshot.walls, thresholds, own);
     let lost = snapshot.trust.losses.total();
     let doubt = if lost > 0 { format!(" ({lost} records lost)") } else { String::new() };
-    writeln!(out, "OBSERVER {status} - {line}{doubt} | {}", performance(&snapshot.walls, thresholds))?;
+    let data = performance(&snapshot.walls, thresholds).chain(hits::performance(&snapshot.hits, own));
+    writeln!(out, "OBSERVER {status} - {line}{doubt} | {}", data.collect::<Vec<_>>().join(" "))?;
     Ok(status)
 }
 
@@ -77,9 +79,9 @@ pub fn unknown(why: &str, out: &mut impl Write) -> io::Result<Status> {
 }
 
 fn status_of(wall: &Wall, thresholds: Thresholds) -> Status {
-    match wall.used {
-        used if used > highest_below(wall.maximum, thresholds.crit) => Status::Critical,
-        used if used > highest_below(wall.maximum, thresholds.warn) => Status::Warning,
+    match (wall.used, wall.practical_maximum()) {
+        (used, Some(maximum)) if used > highest_below(maximum, thresholds.crit) => Status::Critical,
+        (used, Some(maximum)) if used > highest_below(maximum, thresholds.warn) => Status::Warning,
         _ => Status::Ok,
     }
 }
@@ -114,19 +116,24 @@ fn describe(wall: &Wall, own: NetnsId) -> String {
         }
         _ => String::new(),
     };
-    let percent = (wall.ratio() * 100.0).floor();
-    format!("{} {}{elsewhere} {percent} % ({}/{})", wall.about().name, wall.owner(), wall.used, wall.maximum)
+    let of = match wall.practical_maximum() {
+        Some(maximum) => format!("{} % ({}/{maximum})", (wall.ratio() * 100.0).floor(), wall.used),
+        None => format!("({}, no practical limit)", wall.used),
+    };
+    format!("{} {}{elsewhere} {of}", wall.about().name, wall.owner())
 }
 
-/// The fullest wall of each kind: labels that stay the same from check to check.
-fn performance(walls: &[Wall], thresholds: Thresholds) -> String {
-    let data = WallKind::ALL.into_iter().filter_map(|kind| {
+/// The fullest wall of each kind: labels that stay the same from check to check. What has no limit in practice has neither
+/// maximum nor thresholds.
+fn performance(walls: &[Wall], thresholds: Thresholds) -> impl Iterator<Item = String> {
+    WallKind::ALL.into_iter().filter_map(move |kind| {
         let of_kind = walls.iter().filter(|wall| wall.kind == kind);
         let wall = of_kind.max_by(|a, b| a.ratio().total_cmp(&b.ratio()))?;
-        let [warn, crit] = [thresholds.warn, thresholds.crit].map(|percent| highest_below(wall.maximum, percent));
-        Some(format!("'{}'={};{warn};{crit};0;{}", About::of(kind).id, wall.used, wall.maximum))
-    });
-    data.collect::<Vec<_>>().join(" ")
+        let (id, used) = (About::of(kind).id, wall.used);
+        let Some(maximum) = wall.practical_maximum() else { return Some(format!("'{id}'={used};;;0;")) };
+        let [warn, crit] = [thresholds.warn, thresholds.crit].map(|percent| highest_below(maximum, percent));
+        Some(format!("'{id}'={used};{warn};{crit};0;{maximum}"))
+    })
 }
 
 #[cfg(test)]
@@ -193,9 +200,21 @@ mod tests {
     #[test]
     fn performance_data_has_a_fullest_wall_of_each_kind_and_its_thresholds() {
         assert_eq!(
-            performance(&[ports(1, 5), ports(2, 9), files("x")], THRESHOLDS),
-            "'ports'=9;22585;26820;0;28232 'process_files'=100;819;972;0;1024"
+            performance(&[ports(1, 5), ports(2, 9), files("x")], THRESHOLDS).collect::<Vec<_>>(),
+            ["'ports'=9;22585;26820;0;28232", "'process_files'=100;819;972;0;1024"]
         );
+    }
+
+    #[test]
+    fn what_has_no_practical_limit_is_never_full() {
+        let endless =
+            Wall { kind: WallKind::HostFiles, subject: Subject::Host, used: 7, maximum: u64::MAX, ..files("x") };
+        assert_eq!(
+            performance(std::slice::from_ref(&endless), THRESHOLDS).collect::<Vec<_>>(),
+            ["'host_files'=7;;;0;"]
+        );
+        let (status, line) = judge(&[endless], Thresholds { warn: 1, crit: 1 }, OWN);
+        assert_eq!((status, line.as_str()), (Status::Ok, "fullest is open files host (7, no practical limit)"));
     }
 
     #[test]

@@ -3,17 +3,18 @@
 use std::{
     io::{self, Write},
     net::IpAddr,
+    ops::Not,
     time::{Duration, SystemTime},
 };
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::wall::{FindingObject, WallObject};
+use super::wall::{FindingObject, HitsObject, WallObject};
 use crate::model::{
     failure::{FailureKey, FailureRow},
     headroom::PortUse,
-    snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, OwnerRow, ProcessFiles, Snapshot},
+    snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, OwnerRow, Snapshot},
     trust::{HookStatus, Trust},
     units::{Process, StateCounts},
 };
@@ -42,6 +43,7 @@ struct Document {
     failures: Vec<Failure>,
     failures_total: u64,
     walls: Vec<WallObject>,
+    hits: Vec<HitsObject>,
     findings: Vec<FindingObject>,
     trust: TrustObject,
 }
@@ -163,6 +165,8 @@ struct Limit {
     used: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     max: Option<u64>,
+    #[serde(skip_serializing_if = "Not::not")]
+    unlimited: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     ratio: Option<f64>,
 }
@@ -209,6 +213,7 @@ impl Document {
             failures: snapshot.failures.iter().map(|row| Failure::new(row, snapshot)).collect(),
             failures_total: snapshot.failures_total,
             walls: snapshot.walls.iter().map(WallObject::new).collect(),
+            hits: snapshot.hits.iter().map(HitsObject::new).collect(),
             findings: snapshot.findings.iter().map(FindingObject::new).collect(),
             trust: TrustObject::new(&snapshot.trust, snapshot.taken_at, snapshot.uptime),
         }
@@ -317,22 +322,19 @@ fn limits(snapshot: &Snapshot) -> Vec<Limit> {
         id: "fs.file-max",
         scope: "host".to_owned(),
         used: files.allocated,
-        max: Some(files.max),
-        ratio: ratio(files.allocated, files.max),
+        max: files.practical_max(),
+        unlimited: files.practical_max().is_none(),
+        ratio: files.ratio(),
     });
-    let process = snapshot.host.fullest_process().map(|&ProcessFiles { process, open, soft_limit, .. }| Limit {
+    let process = snapshot.host.fullest_process().map(|files| Limit {
         id: "rlimit.nofile",
-        scope: format!("pid:{}", process.pid.0),
-        used: open,
-        max: soft_limit,
-        ratio: soft_limit.and_then(|limit| ratio(open, limit)),
+        scope: format!("pid:{}", files.process.pid.0),
+        used: files.open,
+        max: snapshot.host.most_descriptors(files),
+        unlimited: snapshot.host.most_descriptors(files).is_none(),
+        ratio: snapshot.host.descriptor_ratio(files),
     });
     host.into_iter().chain(process).collect()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a ratio: 53 bits are plenty")]
-fn ratio(used: u64, max: u64) -> Option<f64> {
-    (max > 0).then(|| used as f64 / max as f64)
 }
 
 impl TrustObject {

@@ -6,15 +6,18 @@ use std::{
     fmt::Write as _,
     io::{self, Write},
     net::IpAddr,
+    ops::Not,
 };
 
 use serde::Serialize;
 
-use super::wall::{FindingObject, WallObject};
+use super::wall::{FindingObject, HitsObject, WallObject};
 use crate::{
     engine::Options,
     host::{addresses, netns, processes},
     model::{
+        hits::{Hits, Since},
+        limit::practical,
         snapshot::{FileUse, NamespaceRow, ProcessFiles, Snapshot},
         units::{NetnsId, Pid, grouped_digits},
         wall::{About, Wall, WallKind},
@@ -41,6 +44,7 @@ struct Document {
     schema: u32,
     kernel: String,
     walls: Vec<WallObject>,
+    hits: Vec<HitsObject>,
     findings: Vec<FindingObject>,
     arithmetic: Arithmetic,
 }
@@ -51,6 +55,7 @@ impl Document {
             schema: 1,
             kernel: snapshot.host.kernel.clone(),
             walls: snapshot.walls.iter().map(WallObject::new).collect(),
+            hits: snapshot.hits.iter().map(HitsObject::new).collect(),
             findings: snapshot.findings.iter().map(FindingObject::new).collect(),
             arithmetic,
         }
@@ -81,12 +86,20 @@ struct Arithmetic {
     connections_to_an_ipv4_destination: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     own_soft_nofile: Option<u64>,
+    /// RLIM_INFINITY.
+    #[serde(skip_serializing_if = "Not::not")]
+    own_soft_nofile_unlimited: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     own_hard_nofile: Option<u64>,
+    #[serde(skip_serializing_if = "Not::not")]
+    own_hard_nofile_unlimited: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     nr_open: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file_max: Option<u64>,
+    /// There is no limit in practice.
+    #[serde(skip_serializing_if = "Not::not")]
+    file_max_unlimited: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes_of_an_idle_socket: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,6 +123,9 @@ impl Arithmetic {
         let range = namespace.and_then(|row| row.port_range);
         let reserved_ports = namespace.map_or(0, |row| row.reserved_ports);
         let usable_ports = range.map(|range| range.size() - reserved_ports);
+        let soft = files.and_then(|files| files.soft_limit).and_then(practical);
+        let hard = files.and_then(|files| files.hard_limit).and_then(practical);
+        let file_max = snapshot.host.files.and_then(FileUse::practical_max);
         let local_ipv4 = addresses.iter().filter(|ip| ip.is_ipv4()).count();
         Self {
             connections_over_ipv4: (1_u128 << 96).to_string(),
@@ -123,10 +139,13 @@ impl Arithmetic {
             local_ipv4,
             local_ipv6: addresses.len() - local_ipv4,
             connections_to_an_ipv4_destination: usable_ports.map(|ports| local_ipv4 as u64 * u64::from(ports)),
-            own_soft_nofile: files.and_then(|files| files.soft_limit),
-            own_hard_nofile: files.and_then(|files| files.hard_limit),
+            own_soft_nofile: soft,
+            own_soft_nofile_unlimited: files.is_some() && soft.is_none(),
+            own_hard_nofile: hard,
+            own_hard_nofile_unlimited: files.is_some() && hard.is_none(),
             nr_open: snapshot.host.nr_open,
-            file_max: snapshot.host.files.and_then(FileUse::practical_max),
+            file_max,
+            file_max_unlimited: snapshot.host.files.is_some() && file_max.is_none(),
             bytes_of_an_idle_socket: snapshot.host.memory.map(|memory| memory.per_socket),
             bytes_available: snapshot.host.memory.map(|memory| memory.available),
         }
@@ -163,6 +182,7 @@ fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic) -> String 
     // Writing to a String cannot fail.
     let _ = findings(snapshot, &mut text);
     let _ = counters(&snapshot.walls, &mut text);
+    let _ = hits(snapshot, own, &mut text);
     let _ = sources(&snapshot.walls, &mut text);
     let _ = theory(arithmetic, &mut text);
     let _ = practice(arithmetic, &mut text);
@@ -174,8 +194,10 @@ fn row(wall: &Wall, own: NetnsId) -> String {
     let elsewhere = wall.subject.netns().filter(|netns| *netns != own).map(|netns| netns.0.to_string());
     let elsewhere = elsewhere.map(|id| format!(" in {}", wall.netns_name.as_deref().unwrap_or(&id)));
     let owner = format::cut_middle(&format::printable(&(wall.owner() + &elsewhere.unwrap_or_default())), OWNER);
-    let maximum = wall.practical_maximum().map_or_else(|| "no limit".to_owned(), |maximum| count(maximum, MAXIMUM));
-    let percent = (wall.ratio() * 100.0).floor().min(999.0);
+    let (maximum, percent) = match wall.practical_maximum() {
+        Some(maximum) => (count(maximum, MAXIMUM), (wall.ratio() * 100.0).floor().min(999.0).to_string()),
+        None => ("no limit".to_owned(), "-".to_owned()),
+    };
     let full_in = match wall.time_to_full() {
         Some(time) if time.is_zero() => "full".to_owned(),
         Some(time) => format::forecast(time),
@@ -211,6 +233,31 @@ fn counters(walls: &[Wall], text: &mut String) -> std::fmt::Result {
         }
         entry("", &format::printable(&format!("{} {}", wall.about().name, wall.owner())), text)?;
         entry("  counted", &wall.counted(), text)?;
+    }
+    Ok(())
+}
+
+/// What was hit, and of the namespace in which observer was started also what was not.
+fn hits(snapshot: &Snapshot, own: NetnsId, text: &mut String) -> std::fmt::Result {
+    const SINCE: usize = 22;
+    let is_shown = |hits: &&Hits| hits.count > 0 || hits.netns == Some(own);
+    writeln!(text, "\n{:<NAME$} {:>USED$}  {:<SINCE$}  COUNTED BY", "LIMIT", "HITS", "SINCE")?;
+    for hit in snapshot.hits.iter().filter(is_shown) {
+        let name = hit.netns_name.as_deref().map(str::to_owned).or(hit.netns.map(|netns| netns.0.to_string()));
+        let since = match hit.since {
+            Since::Boot => "boot".to_owned(),
+            Since::Namespace => format!("namespace {}", name.unwrap_or_default()),
+            Since::Observer => "observer's start".to_owned(),
+        };
+        let since = format::cut_end(&format::printable(&since), SINCE);
+        let counted = format::wrapped(hit.counter, WIDTH - NAME - USED - SINCE - 5);
+        let (name, count) = (About::of(hit.kind).name, format::count_within(hit.count, USED));
+        for (i, line) in counted.into_iter().enumerate() {
+            match i {
+                0 => writeln!(text, "{name:<NAME$} {count:>USED$}  {since:<SINCE$}  {line}")?,
+                _ => writeln!(text, "{:width$}{line}", "", width = NAME + USED + SINCE + 5)?,
+            }
+        }
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::hits;
 use crate::model::{
     snapshot::{Direction, EndpointRow, Snapshot},
     units::{NetnsId, TcpState},
@@ -97,7 +98,8 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
         }
     }
     if let Some(process) = snapshot.host.fullest_process() {
-        let limit = process.soft_limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+        let limit = snapshot.host.most_descriptors(process);
+        let limit = limit.map_or_else(|| "no practical limit".to_owned(), |limit| limit.to_string());
         writeln!(
             text,
             "file descriptors: {} ({}) has {} of {limit}",
@@ -107,6 +109,9 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
     if let Some(files) = snapshot.host.files {
         let max = files.practical_max().map_or_else(|| "no practical limit".to_owned(), |max| max.to_string());
         writeln!(text, "open files of the host: {} of {max}", files.allocated)?;
+    }
+    for line in hits::lines(snapshot) {
+        writeln!(text, "{line}")?;
     }
     let trust = &snapshot.trust;
     let hooks = trust.hooks.iter().map(|status| match status.rung {

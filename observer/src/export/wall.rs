@@ -1,15 +1,17 @@
 //! Walls and findings as JSON objects.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::Not};
 
 use serde::Serialize;
 
 use crate::model::{
     finding::Finding,
-    wall::{Counter, Subject, Wall},
+    hits::Hits,
+    wall::{About, Counter, Subject, Wall},
 };
 
-/// A wall. What does not apply to its kind, or is not known, is absent.
+/// A wall. What does not apply to its kind, or is not known, is absent. Where there is no limit in practice, `unlimited` is
+/// true and there is no maximum.
 #[derive(Serialize)]
 pub(super) struct WallObject {
     kind: &'static str,
@@ -31,9 +33,13 @@ pub(super) struct WallObject {
     #[serde(skip_serializing_if = "Option::is_none")]
     remote_port: Option<u16>,
     used: u64,
-    maximum: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    maximum: Option<u64>,
+    #[serde(skip_serializing_if = "Not::not")]
+    unlimited: bool,
     unit: &'static str,
-    ratio: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     slope_per_second: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,9 +76,10 @@ impl WallObject {
             remote_ip: remote.map(|remote| remote.ip()),
             remote_port: remote.map(|remote| remote.port()),
             used: wall.used,
-            maximum: wall.maximum,
+            maximum: wall.practical_maximum(),
+            unlimited: wall.practical_maximum().is_none(),
             unit: about.unit,
-            ratio: wall.ratio(),
+            ratio: wall.practical_maximum().map(|_| wall.ratio()),
             slope_per_second: wall.slope,
             seconds_to_full: wall.time_to_full().map(|time| time.as_secs_f64()),
             hits_total: wall.hits,
@@ -114,5 +121,33 @@ impl FindingObject {
     pub(super) fn new(finding: &Finding) -> Self {
         let Finding { kind, netns, subject: _, sentence, evidence, remedy } = finding.clone();
         Self { kind: kind.id(), netns: netns.0, sentence, evidence, remedy }
+    }
+}
+
+/// How often a kind of limit was hit, and since when: `boot`, `namespace` (since it was made) or `observer` (since it
+/// started).
+#[derive(Serialize)]
+pub(super) struct HitsObject {
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns_name: Option<String>,
+    hits_total: u64,
+    since: &'static str,
+    counter: &'static str,
+}
+
+impl HitsObject {
+    pub(super) fn new(hits: &Hits) -> Self {
+        let Hits { kind, netns, netns_name, count, since, counter } = hits;
+        Self {
+            kind: About::of(*kind).id,
+            netns: netns.map(|netns| netns.0),
+            netns_name: netns_name.as_deref().map(str::to_owned),
+            hits_total: *count,
+            since: since.name(),
+            counter,
+        }
     }
 }

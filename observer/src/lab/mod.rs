@@ -37,7 +37,7 @@ pub mod worker;
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Instant,
 };
@@ -56,6 +56,8 @@ use self::{
 use crate::{
     engine,
     model::{units::grouped, wall::WallKind},
+    new_file::{NewFile, Replaces},
+    record::STANDARD,
     tui::{self, format},
 };
 
@@ -163,6 +165,10 @@ fn name(name: &str, words: &str, out: &mut impl Write) -> io::Result<()> {
 pub fn run(options: Options, look: tui::Options, out: impl Write + Send) -> anyhow::Result<ExitCode> {
     if options.form == Form::Screen {
         beside::require_size(options.lab)?;
+    }
+    if let Some(file) = &options.record {
+        ensure!(file != Path::new(STANDARD), "a lab is recorded to a file: standard output has its words");
+        NewFile::check(file, Replaces::Nothing)?;
     }
     let (may_use_bpf, scale, needs) = prepare(&options)?;
     if options.form == Form::Screen && may_use_bpf {

@@ -1,7 +1,6 @@
 //! observer itself, beside the lab: the engine on a thread of its own, which the lab asks what it sees.
 
 use std::{
-    fs::File,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -16,6 +15,7 @@ use anyhow::{Context as _, anyhow};
 use crate::{
     engine::{Engine, Options, POLL, Watched},
     model::{Model, narration::Narration, snapshot::Snapshot},
+    new_file::{NewFile, Replaces},
     screen::Source,
 };
 
@@ -43,9 +43,17 @@ pub(super) fn start(options: Options, file: Option<&PathBuf>) -> anyhow::Result<
     let options = Options { watched: Watched::Own, ..options };
     let engine = match file {
         None => Engine::start(options)?,
-        Some(file) => Engine::start_recording(options, || {
-            File::create_new(file).with_context(|| format!("open {}", file.display()))
-        })?,
+        Some(file) => {
+            let mut unnamed = None;
+            let engine = Engine::start_recording(options, || {
+                let new = NewFile::create(file, Replaces::Nothing)?;
+                let opened = new.file().with_context(|| format!("open {}", file.display()))?;
+                unnamed = Some(new);
+                Ok(opened)
+            })?;
+            unnamed.map_or(Ok(()), NewFile::keep)?;
+            engine
+        }
     };
     let (ask, questions) = mpsc::channel();
     Ok((Watcher(ask), Watch { engine: Some(engine), questions, is_over: false, beside: None }))

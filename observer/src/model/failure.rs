@@ -242,6 +242,8 @@ impl FailureRow {
 pub(super) struct FailureTable {
     groups: FxHashMap<FailureKey, FailureRow>,
     total: u64,
+    /// Of all groups that ever were.
+    by_kind: FxHashMap<FailureKind, u64>,
     /// Of groups that found no port: how often, at the last tick, and how often a second before it.
     exhausted: FxHashMap<FailureKey, (u64, f64)>,
 }
@@ -253,6 +255,7 @@ impl FailureTable {
             return;
         }
         self.total += count;
+        *self.by_kind.entry(key.kind).or_default() += count;
         if !self.groups.contains_key(&key)
             && self.groups.len() >= GROUPS
             && let Some(oldest) = self.groups.values().min_by_key(|row| row.last_at).map(|row| row.key)
@@ -291,6 +294,16 @@ impl FailureTable {
     /// Since start, of all groups that ever were.
     pub(super) const fn total(&self) -> u64 {
         self.total
+    }
+
+    /// Since start, of one kind.
+    pub(super) fn of_kind(&self, kind: FailureKind) -> u64 {
+        self.by_kind.get(&kind).copied().unwrap_or(0)
+    }
+
+    /// How often the groups that are kept and wanted failed.
+    pub(super) fn count(&self, is_wanted: impl Fn(&FailureKey) -> bool) -> u64 {
+        self.groups.values().filter(|row| is_wanted(&row.key)).map(|row| row.count).sum()
     }
 
     /// The newest groups first, `most` of them.

@@ -99,15 +99,15 @@ impl Level {
         }
     }
 
-    /// Its name in exports.
+    /// The word for it, on the screen and in exports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Calm => "calm",
-            Self::Half => "half",
-            Self::High => "high",
+            Self::Calm => "ok",
+            Self::Half => "notice",
+            Self::High => "warning",
             Self::Critical => "critical",
-            Self::Full => "full",
+            Self::Full => "exhausted",
         }
     }
 }

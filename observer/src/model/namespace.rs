@@ -99,6 +99,12 @@ impl ConntrackCounters {
     pub const fn dropped_when_full(self) -> u64 {
         self.drop.saturating_sub(self.insert_failed)
     }
+
+    /// How often the table was found full: a new packet was dropped, or an old entry had to go. A clash is no such case.
+    #[must_use]
+    pub const fn hits(self) -> u64 {
+        self.dropped_when_full() + self.early_drop
+    }
 }
 
 /// Numbers of all namespaces together, as one of them shows them; limits are shown by the first namespace alone.

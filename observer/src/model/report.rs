@@ -66,6 +66,7 @@ impl Model {
             narration: None,
             failures: self.failure_rows(),
             failures_total: self.failures.total(),
+            hits: self.hits(),
         }
     }
 
@@ -100,7 +101,8 @@ impl Model {
         for row in rows.iter_mut().filter(|row| row.key.kind == FailureKind::ProcessFds) {
             let files =
                 self.host.processes.iter().find(|files| Some(files.process.pid) == row.key.process.map(|it| it.pid));
-            if let Some((open, limit)) = files.and_then(|files| Some((files.open, files.soft_limit?))) {
+            if let Some((open, limit)) = files.and_then(|files| Some((files.open, self.host.most_descriptors(files)?)))
+            {
                 row.failed = Failed::Descriptors(open, limit);
             }
         }

@@ -13,6 +13,7 @@ use super::{
     finding::Finding,
     headroom::PortUse,
     history::History,
+    hits::Hits,
     narration::Narration,
     query::Connections,
     trust::Trust,
@@ -53,6 +54,8 @@ pub struct Snapshot {
     pub failures: Vec<FailureRow>,
     /// All that it refused since start.
     pub failures_total: u64,
+    /// How often each kind of limit was hit.
+    pub hits: Vec<Hits>,
 }
 
 impl Snapshot {
@@ -235,14 +238,6 @@ pub struct OwnUse {
     pub resident: u64,
 }
 
-impl Host {
-    /// The process nearest to its own limit of file descriptors.
-    #[must_use]
-    pub fn fullest_process(&self) -> Option<&ProcessFiles> {
-        self.processes.first()
-    }
-}
-
 /// Memory that is free, and what a socket takes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
@@ -259,17 +254,6 @@ pub struct FileUse {
     pub allocated: u64,
     /// `fs.file-max`
     pub max: u64,
-}
-
-impl FileUse {
-    /// More handles than memory could ever hold: what systemd and modern kernels set instead of a limit.
-    pub(super) const ASTRONOMICAL: u64 = 1 << 40;
-
-    /// `fs.file-max`, unless it is no limit in practice.
-    #[must_use]
-    pub fn practical_max(self) -> Option<u64> {
-        (self.max < Self::ASTRONOMICAL).then_some(self.max)
-    }
 }
 
 /// Open file descriptors of a process.
@@ -296,17 +280,4 @@ pub struct ProcessRow {
     pub files: Option<ProcessFiles>,
     /// Calls that the kernel refused it.
     pub failures: u64,
-}
-
-impl ProcessFiles {
-    /// The part of the soft limit that is taken, 0 to 1; 0 when unlimited.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a ratio for people: 53 bits are plenty")]
-    pub fn ratio(&self) -> f64 {
-        match self.soft_limit {
-            Some(0) => 1.0,
-            Some(limit) => self.open as f64 / limit as f64,
-            None => 0.0,
-        }
-    }
 }

@@ -87,7 +87,12 @@ pub(crate) fn address(ip: IpAddr, port: Option<u16>) -> String {
 /// `10.0.0.5 → 10.0.0.9:5432`, or as much of it as fits: the remote end, and of that the port.
 pub(crate) fn towards(local: IpAddr, remote: SocketAddr, width: usize) -> String {
     let both = format!("{local} → {remote}");
-    if text_width(&both) <= width { both } else { cut_middle(&format!("→ {remote}"), width) }
+    let marked = format!("… → {remote}");
+    match width {
+        room if text_width(&both) <= room => both,
+        room if text_width(&marked) <= room => marked,
+        _ => cut_middle(&format!("→ {remote}"), width),
+    }
 }
 
 /// A command name that is safe to draw.
@@ -95,10 +100,14 @@ pub(crate) fn comm(comm: Comm) -> String {
     printable(&comm.to_string())
 }
 
-/// `nginx 1234`, or the name alone where that does not fit.
+/// `nginx 1234`, or as much of the name as fits: a part of a pid would be another one.
 pub(crate) fn process(comm: &str, pid: u32, width: usize) -> String {
     let both = format!("{comm} {pid}");
-    if text_width(&both) <= width { both } else { cut_end(comm, width) }
+    match width {
+        room if text_width(&both) <= room => both,
+        room if text_width(comm) < room => format!("{comm}…"),
+        _ => cut_end(comm, width),
+    }
 }
 
 /// Characters that a terminal would obey, or that reorder or hide their neighbours, come out as `?`.
@@ -115,6 +124,11 @@ pub(crate) fn text_width(text: &str) -> usize {
 /// The text, its end replaced by `…` where it does not fit.
 pub(crate) fn cut_end(text: &str, width: usize) -> String {
     cut(text, width, 0)
+}
+
+/// The text, its beginning replaced by `…` where it does not fit.
+pub(crate) fn cut_start(text: &str, width: usize) -> String {
+    if text_width(text) <= width { text.to_owned() } else { cut(text, width, usize::MAX) }
 }
 
 /// The text, its middle replaced by `…` where it does not fit; a port at its end stays.
@@ -153,10 +167,10 @@ fn cut(text: &str, width: usize, tail: usize) -> String {
     out
 }
 
-/// The text in lines of at most `width` columns, broken between words.
+/// The text in lines of at most `width` columns, broken between words; a word that is longer than a line is broken, too.
 pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
+    for word in text.split_whitespace().flat_map(|word| broken(word, width)) {
         match lines.last_mut() {
             Some(line) if line.is_empty() => line.push_str(word),
             Some(line) if text_width(line) + 1 + text_width(word) <= width => {
@@ -167,6 +181,21 @@ pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+/// A word in parts of at most `width` columns, each of a letter at least.
+fn broken(word: &str, width: usize) -> Vec<&str> {
+    let (mut parts, mut start, mut taken) = (Vec::new(), 0, 0);
+    for (at, letter) in word.char_indices() {
+        let columns = text_width(letter.encode_utf8(&mut [0; 4]));
+        if at > start && taken + columns > width {
+            parts.push(&word[start..at]);
+            (start, taken) = (at, 0);
+        }
+        taken += columns;
+    }
+    parts.push(&word[start..]);
+    parts
 }
 
 /// A width as the layout takes it.

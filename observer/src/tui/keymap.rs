@@ -129,10 +129,13 @@ pub(crate) const KEYMAP: &[Binding] = &[
 /// What this key press asks for; letters are letters while a filter is typed.
 pub(crate) fn message(event: KeyEvent, is_typing: bool) -> Option<Message> {
     let typed = Key::typed(event)?;
-    if is_typing {
-        return typing(typed).map(Message::Type);
+    let bound = KEYMAP.iter().find(|binding| binding.keys.contains(&typed)).map(|binding| binding.message);
+    match bound {
+        // These are no text, and what they do has nothing to do with it.
+        Some(Message::Redraw | Message::Suspend) => bound,
+        _ if is_typing => typing(typed).map(Message::Type),
+        _ => bound,
     }
-    KEYMAP.iter().find(|binding| binding.keys.contains(&typed)).map(|binding| binding.message)
 }
 
 /// What the mouse asks for; while a filter is typed, nothing.

@@ -11,10 +11,12 @@
 //! - `prompt`: the line in which a filter is typed.
 //! - `layout`, `view`: where things stand, and the frame around the screens.
 //! - `screen/`: one file a screen, each a `pane`; `table/`: what all screens with rows share; `widget/`: the parts around them.
+//! - `text`: lines, cut where they do not fit.
 //! - `format`: numbers, durations and addresses as people read them; `theme`: styles; `ascii`: for terminals without more.
 //!
 //! **Invariant**: only this file and `terminal`, `input` know a clock or do IO; `update` and `view` are pure.
 //! **Invariant**: `view` takes shared references only: pausing, sorting and scrolling never reach the engine.
+//! **Invariant**: lines are drawn only by `text::put`, so that what is cut says so.
 //! **Invariant**: text from outside is drawn only through `format::printable`.
 
 mod ascii;
@@ -28,6 +30,7 @@ mod prompt;
 mod screen;
 mod table;
 mod terminal;
+mod text;
 mod theme;
 mod ui;
 mod view;
@@ -114,7 +117,7 @@ pub enum Error {
 
 /// Shows snapshots until the user quits. The terminal is as it was before when this returns.
 ///
-/// Writing to a terminal that does not read blocks: the engine belongs on another thread.
+/// A terminal that does not read loses frames: nothing waits for it.
 pub async fn run(
     snapshots: watch::Receiver<Arc<Snapshot>>,
     wishes: mpsc::Sender<Wish>,
@@ -151,27 +154,32 @@ async fn converse(
     let mut dirty = true;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut retry = interval(terminal::RETRY);
+    retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
     loop {
         let message = tokio::select! {
             biased;
-            signal = signals.next() => match signal {
-                Signal::End(number) => return Ok(Ended::Signal(number)),
-                Signal::Stop => {
-                    screen.suspend(StopScope::Process, &mut signals).await?;
-                    heard_at = Instant::now();
-                    Some(resized(&screen)?)
+            signal = signals.next() => {
+                match signal {
+                    Signal::End(number) => return Ok(Ended::Signal(number)),
+                    Signal::Stop => screen.suspend(StopScope::Process, &mut signals).await?,
+                    // Whoever stopped us without asking may have changed the terminal's mode.
+                    Signal::Continue => screen.reenter()?,
+                    Signal::Resize => {}
                 }
-                // Whoever stopped us without asking may have changed the terminal's mode.
-                Signal::Continue => {
-                    screen.reenter()?;
+                if !matches!(signal, Signal::Resize) {
+                    // The engine was stopped, too.
                     heard_at = Instant::now();
-                    Some(resized(&screen)?)
                 }
-                Signal::Resize => Some(resized(&screen)?),
-            },
+                Some(resized(&screen)?)
+            }
             () = terminal::panicked() => return Err(Error::Panicked),
-            () = sleep_until(frame_at), if dirty => {
+            _ = retry.tick(), if screen.is_behind() => {
+                screen.push()?;
+                continue;
+            }
+            () = sleep_until(frame_at), if dirty && !screen.is_behind() => {
                 if snapshots.has_changed().unwrap_or(false) {
                     latest = snapshots.borrow_and_update().clone();
                     heard_at = Instant::now();
@@ -190,14 +198,12 @@ async fn converse(
             event = input.next() => {
                 frame_at = drawn_at + ANSWER;
                 match event {
-                    Some(Ok(Event::Key(key))) => keymap::message(key, ui.prompt.is_open),
-                    Some(Ok(Event::Mouse(event))) => keymap::pointed(event, ui.prompt.is_open),
-                    Some(Ok(_)) => None,
+                    Some(Ok(event)) => typed(&mut ui, &latest, event),
                     Some(Err(error)) => return Err(error.into()),
                     None => return Ok(Ended::TerminalGone),
                 }
             }
-            changed = snapshots.changed(), if !dirty => {
+            changed = snapshots.changed(), if !dirty || screen.is_behind() => {
                 if changed.is_err() {
                     return Err(Error::EngineEnded);
                 }
@@ -215,8 +221,7 @@ async fn converse(
             }
         };
         dirty = true;
-        let Some(message) = message else { continue };
-        let effect = ui::update(&mut ui, &latest, message);
+        let effect = message.map_or(Effect::None, |message| ui::update(&mut ui, &latest, message));
         let query = ui.query();
         if query != asked {
             asked.clone_from(&query);
@@ -231,11 +236,23 @@ async fn converse(
             Effect::Redraw => screen.redraw()?,
             Effect::Suspend => {
                 screen.suspend(StopScope::ProcessGroup, &mut signals).await?;
-                // The engine was stopped, too.
                 heard_at = Instant::now();
                 ui::update(&mut ui, &latest, resized(&screen)?);
             }
         }
+    }
+}
+
+/// What a key or the mouse asks for; pasted text is taken in at once.
+fn typed(ui: &mut Ui, latest: &Arc<Snapshot>, event: Event) -> Option<Message> {
+    match event {
+        Event::Key(key) => keymap::message(key, ui.prompt.is_open),
+        Event::Mouse(event) => keymap::pointed(event, ui.prompt.is_open),
+        Event::Paste(text) => {
+            ui::paste(ui, latest, &text);
+            None
+        }
+        Event::FocusGained | Event::FocusLost | Event::Resize(..) => None,
     }
 }
 

@@ -9,8 +9,8 @@ use std::{
 
 use crossterm::{
     cursor::{Hide, Show},
-    event::{DisableMouseCapture, EnableMouseCapture},
-    execute,
+    event::{DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture},
+    queue,
     terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
 };
 use ratatui::{Terminal, backend::CrosstermBackend, buffer::Buffer, layout::Rect};
@@ -21,22 +21,46 @@ use tokio::{
     time::timeout,
 };
 
+use crate::outlet::Outlet;
+
+/// How long a frame may be waited for: a terminal that is read takes it much sooner.
+const AT_ONCE: Duration = Duration::from_millis(5);
+/// Between two attempts to write the rest to a terminal that did not take it.
+pub(crate) const RETRY: Duration = Duration::from_millis(20);
+
 /// What of the terminal is ours.
-#[derive(Clone, Copy, Default)]
 struct Taken {
-    screen: bool,
-    /// Whether the mouse is to be, whenever the screen is.
+    /// Where frames go, while the screen is ours.
+    outlet: Option<Outlet>,
+    /// What the terminal has not taken yet.
+    rest: Vec<u8>,
+    /// Whether the mouse is to be ours, whenever the screen is.
     mouse: bool,
 }
 
-/// Held while a frame is written, so that the panic hook never cuts one in half, and no frame
-/// lands on top of a panic's message.
-static TAKEN: Mutex<Taken> = Mutex::new(Taken { screen: false, mouse: false });
+/// Held while a frame is written, so that the panic hook never cuts one in half, and no frame lands on top of a panic's
+/// message. Never for long: no write waits for the terminal.
+static TAKEN: Mutex<Taken> = Mutex::new(Taken { outlet: None, rest: Vec::new(), mouse: false });
 
 static PANICKED: Notify = Notify::const_new();
 
 fn taken() -> MutexGuard<'static, Taken> {
     TAKEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Taken {
+    /// Writes as much of the rest as the terminal takes by then.
+    fn push(&mut self, time: Duration) -> io::Result<()> {
+        let Some(outlet) = &self.outlet else { return Ok(()) };
+        let written = outlet.write_within(&self.rest, time)?;
+        self.rest.drain(..written);
+        Ok(())
+    }
+
+    /// Adds the sequences that take or give up the mouse.
+    fn queue_mouse(&mut self, on: bool) -> io::Result<()> {
+        if on { queue!(self.rest, EnableMouseCapture) } else { queue!(self.rest, DisableMouseCapture) }
+    }
 }
 
 /// The terminal while it shows the screen; leaves it when dropped.
@@ -58,8 +82,9 @@ impl Drop for Guard {
 impl Screen {
     pub(crate) fn enter() -> io::Result<Self> {
         leave_on_panic();
-        enter()?;
+        // What was begun is undone.
         let guard = Guard;
+        enter()?;
         Ok(Self { _guard: guard, terminal: Terminal::new(CrosstermBackend::new(Frame(Vec::new())))? })
     }
 
@@ -69,6 +94,18 @@ impl Screen {
 
     pub(crate) fn draw(&mut self, view: impl FnOnce(Rect, &mut Buffer)) -> io::Result<()> {
         self.terminal.draw(|frame| view(frame.area(), frame.buffer_mut())).map(|_| ())
+    }
+
+    /// Whether the terminal has not taken all of the last frame: another would only have to wait behind it.
+    #[expect(clippy::unused_self, reason = "only who has the screen may ask")]
+    pub(crate) fn is_behind(&self) -> bool {
+        !taken().rest.is_empty()
+    }
+
+    /// Writes on where the terminal did not take all.
+    #[expect(clippy::unused_self, reason = "only who has the screen may")]
+    pub(crate) fn push(&mut self) -> io::Result<()> {
+        taken().push(Duration::ZERO)
     }
 
     /// The next frame is drawn in full. Not `Terminal::clear`: it asks the terminal where the cursor is, and waits.
@@ -82,7 +119,8 @@ impl Screen {
     pub(crate) fn set_mouse(&mut self, on: bool) -> io::Result<()> {
         let mut taken = taken();
         taken.mouse = on;
-        if on { execute!(io::stdout(), EnableMouseCapture) } else { execute!(io::stdout(), DisableMouseCapture) }
+        taken.queue_mouse(on)?;
+        taken.push(AT_ONCE)
     }
 
     /// Takes the terminal again after somebody else may have used it.
@@ -131,21 +169,26 @@ fn enter() -> io::Result<()> {
     let mut taken = taken();
     // First, since it stops us until we are in the foreground.
     enable_raw_mode()?;
-    taken.screen = true;
-    execute!(io::stdout(), EnterAlternateScreen, Hide)?;
-    if taken.mouse { execute!(io::stdout(), EnableMouseCapture) } else { Ok(()) }
+    taken.outlet = Some(Outlet::new(io::stdout())?);
+    queue!(taken.rest, EnterAlternateScreen, EnableBracketedPaste, Hide)?;
+    if taken.mouse {
+        taken.queue_mouse(true)?;
+    }
+    taken.push(AT_ONCE)
 }
 
 fn leave() {
     let mut taken = taken();
-    if std::mem::take(&mut taken.screen) {
-        // The terminal may be gone, and there is nobody to tell.
-        if taken.mouse {
-            let _ = execute!(io::stdout(), DisableMouseCapture);
-        }
-        let _ = execute!(io::stdout(), Show, LeaveAlternateScreen);
-        let _ = disable_raw_mode();
+    let Some(outlet) = taken.outlet.take() else { return };
+    // The terminal may be gone, and there is nobody to tell.
+    let rest = std::mem::take(&mut taken.rest);
+    let mut farewell = Vec::new();
+    if taken.mouse {
+        let _ = queue!(farewell, DisableMouseCapture);
     }
+    let _ = queue!(farewell, DisableBracketedPaste, Show, LeaveAlternateScreen);
+    let _ = outlet.part(&rest, &farewell);
+    let _ = disable_raw_mode();
 }
 
 /// The message of a panic is to be read on the restored terminal, whichever thread it comes from.
@@ -172,7 +215,7 @@ pub(crate) fn is_gone(error: &io::Error) -> bool {
     GONE.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Collects a frame and writes it in one piece, unless the screen is no longer ours.
+/// Collects a frame and writes it in one piece as far as the terminal takes it, unless the screen is no longer ours.
 struct Frame(Vec<u8>);
 
 impl Write for Frame {
@@ -182,15 +225,13 @@ impl Write for Frame {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let taken = taken();
-        let written = if taken.screen {
-            let mut stdout = io::stdout().lock();
-            stdout.write_all(&self.0).and_then(|()| stdout.flush())
-        } else {
-            Ok(())
-        };
-        self.0.clear();
-        written
+        let mut taken = taken();
+        let frame = std::mem::take(&mut self.0);
+        if taken.outlet.is_none() {
+            return Ok(());
+        }
+        taken.rest.extend(frame);
+        taken.push(AT_ONCE)
     }
 }
 

@@ -7,10 +7,10 @@ use ratatui::layout::{Position, Rect};
 use super::{
     layout::{self, Areas},
     message::{Effect, Message, Move, Step, Wish},
-    prompt::Prompt,
+    prompt::{Prompt, Typed},
     screen::{Screen, Screens},
     view,
-    widget::{help, narration, trust},
+    widget::{explain::Explanation, help, narration, trust},
 };
 use crate::model::{
     query::{Of, Query},
@@ -26,8 +26,8 @@ pub(crate) struct Ui {
     pub(crate) paused: Option<Arc<Snapshot>>,
     /// How far the help is scrolled, while it is open.
     pub(crate) help: Option<usize>,
-    /// Whether the selected row is explained.
-    pub(crate) explain: bool,
+    /// How far the explanation of the selected row is scrolled, while it is open.
+    pub(crate) explain: Option<usize>,
     /// The terminal.
     pub(crate) area: Rect,
     /// The engine has said nothing for so long.
@@ -43,7 +43,7 @@ impl Ui {
             prompt: Prompt::default(),
             paused: None,
             help: None,
-            explain: false,
+            explain: None,
             area,
             silence: Duration::ZERO,
             mouse: false,
@@ -70,9 +70,28 @@ impl Ui {
         self.screens.pane_mut().update(data, &self.prompt.filter, area, message);
     }
 
+    fn scroll_explanation(&mut self, latest: &Snapshot, to: Move) {
+        let entries = self.screens.pane().explained(self.shown(latest), &self.prompt.filter);
+        let (area, _) = narration::split(self.area, latest.narration.as_deref());
+        let (lines, page) = Explanation::measure(&entries.unwrap_or_default(), area);
+        self.explain = self.explain.map(|top| help::scrolled(top, to, page, lines));
+    }
+
     /// The snapshot to be drawn.
     pub(crate) fn shown<'a>(&'a self, latest: &'a Snapshot) -> &'a Snapshot {
         self.paused.as_deref().unwrap_or(latest)
+    }
+}
+
+/// What was pasted is text and no command: it goes into the filter while one is typed, and nowhere else.
+pub(crate) fn paste(ui: &mut Ui, latest: &Arc<Snapshot>, text: &str) {
+    if !ui.prompt.is_open {
+        return;
+    }
+    // A line end within is a gap between two words, one at the end is none.
+    let letters = text.trim().chars().map(|letter| if letter.is_whitespace() { ' ' } else { letter });
+    for letter in letters.filter(|letter| !letter.is_control()) {
+        update(ui, latest, Message::Type(Typed::Letter(letter)));
     }
 }
 
@@ -82,6 +101,21 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         Message::Quit => return Effect::Quit,
         Message::Suspend => return Effect::Suspend,
         Message::Redraw => return Effect::Redraw,
+        // The help lies on top: keys that do not concern it do nothing that could not be seen.
+        Message::Show(_)
+        | Message::NextScreen
+        | Message::PreviousScreen
+        | Message::TogglePause
+        | Message::Enter
+        | Message::Explain
+        | Message::Filter
+        | Message::NextSort
+        | Message::ReverseSort
+        | Message::RestartTotals
+        | Message::ToggleMouse
+        | Message::Playback(_)
+        | Message::NextStep
+            if ui.help.is_some() => {}
         Message::Resize { width, height } => ui.area = Rect::new(0, 0, width, height),
         Message::Silence(silence) => ui.silence = silence,
         // What is counted on while the picture is held is the recording: it is the one to be stopped.
@@ -101,7 +135,7 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
             }
         }
         Message::Show(screen) => {
-            (ui.screens.shown, ui.explain) = (screen, false);
+            (ui.screens.shown, ui.explain) = (screen, None);
             (ui.screens.of, ui.screens.from) = (Of::All, None);
         }
         Message::NextScreen => return update(ui, latest, Message::Show(ui.screens.shown.turned(1))),
@@ -113,18 +147,26 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         Message::Type(typed) => ui.prompt.update(typed),
         Message::ToggleHelp => ui.help = if ui.help.is_some() { None } else { Some(0) },
         Message::Close if ui.help.is_some() => ui.help = None,
-        Message::Close | Message::Explain if ui.explain => ui.explain = false,
+        Message::Close | Message::Explain if ui.explain.is_some() => ui.explain = None,
         // Without a row there is nothing to explain: the first one is chosen.
         Message::Explain => {
             if !ui.screens.pane().has_cursor() {
                 update(ui, latest, Message::Move(Move::Down));
             }
-            ui.explain = ui.screens.pane().has_cursor();
+            ui.explain = ui.screens.pane().has_cursor().then_some(0);
         }
         Message::Move(to) if ui.help.is_some() => {
             let page = usize::from(help::inner(ui.area).height);
             let lines = help::line_count(ui.area);
             ui.help = ui.help.map(|top| help::scrolled(top, to, page, lines));
+        }
+        // An explanation that does not fit is paged through; another row has another one.
+        Message::Move(to @ (Move::PageUp | Move::PageDown)) if ui.explain.is_some() => {
+            ui.scroll_explanation(latest, to);
+        }
+        Message::Move(_) if ui.explain.is_some() => {
+            ui.explain = Some(0);
+            ui.pass_on(latest, message);
         }
         Message::Enter => {
             if !ui.screens.pane().has_cursor() {
@@ -137,7 +179,7 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         Message::Close if !ui.screens.pane().has_cursor() && !ui.prompt.text.is_empty() => ui.prompt.clear(),
         Message::Close if !ui.screens.pane().has_cursor() && ui.screens.leave() => {}
         // What lies on top is not to be clicked through.
-        Message::Click { .. } if ui.help.is_some() || ui.explain => (ui.help, ui.explain) = (None, false),
+        Message::Click { .. } if ui.help.is_some() || ui.explain.is_some() => (ui.help, ui.explain) = (None, None),
         Message::Click { column, row } => {
             let areas = ui.areas(ui.shown(latest));
             let at = Position { x: column, y: row };

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use ratatui::{
     buffer::Buffer,
-    layout::{Alignment, Constraint, Layout, Position, Rect},
-    text::{Line, Span, Text},
-    widgets::{Block, Borders, Paragraph, Widget},
+    layout::{Constraint, Layout, Position, Rect},
+    text::{Line, Span},
+    widgets::{Block, Borders, Widget},
 };
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
     message::Message,
     prompt::Prompt,
     screen::Screen,
+    text,
     theme::{Theme, ThemeName},
     ui::Ui,
     widget::{
@@ -50,7 +51,7 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     header::view(data, theme, areas.header, badge_width, buf);
     if let Some(badge) = badge {
         let x = areas.header.right().saturating_sub(badge_width).max(areas.header.x);
-        badge.render(Rect { x, width: badge_width.min(areas.header.width), height: 1, ..areas.header }, buf);
+        text::put(badge, Rect { x, width: badge_width.min(areas.header.width), height: 1, ..areas.header }, buf);
     }
     if let Some(alarm) = alarm {
         trust::banner(&alarm, theme, areas.banner, buf);
@@ -58,7 +59,7 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     if has_subject(ui) {
         subject(ui, data, theme, areas.tabs, buf);
     } else {
-        tabs(ui.screens.shown, theme, areas.tabs.width).render(areas.tabs, buf);
+        text::put(tabs(ui.screens.shown, theme, areas.tabs.width), areas.tabs, buf);
     }
     if ui.screens.shown == Screen::Connections && !ui.screens.are_answered(data) {
         unanswered(ui, theme, areas.screen, buf);
@@ -80,9 +81,9 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     } else {
         footer(ui, latest, theme, areas.footer, buf);
     }
-    let explained = if ui.explain { ui.screens.pane().explained(data, &ui.prompt.filter) } else { None };
-    if let Some(lines) = explained {
-        explain::view(ui.screens.shown.name(), &lines, theme, area, buf);
+    let explained = ui.explain.and_then(|top| Some((top, ui.screens.pane().explained(data, &ui.prompt.filter)?)));
+    if let Some((top, lines)) = explained {
+        explain::view(ui.screens.shown.name(), &lines, top, theme, area, buf);
     }
     if let Some(top) = ui.help {
         help::view(top, theme, area, buf);
@@ -101,18 +102,22 @@ fn subject(ui: &Ui, data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer
     let answer = data.connections.as_ref().filter(|it| Some(&it.query) == ui.query().as_ref());
     let count = answer.map_or_else(String::new, |it| format!(": {}", format::count(it.matching as u64)));
     let text = format!(">{} {} {whose}{count}   Esc goes back", screens.shown.digit(), screens.shown.name());
-    Span::styled(format::cut_end(&text, area.width.into()), theme.title).render(area, buf);
+    text::put(Span::styled(text, theme.title), area, buf);
 }
 
 /// In place of connections that this picture does not have.
 fn unanswered(ui: &Ui, theme: &Theme, area: Rect, buf: &mut Buffer) {
-    let text = match ui.paused {
+    let words = match ui.paused {
         Some(_) => "This picture is held, and does not have them: Space lets go of it.",
         None => "Asking for them…",
     };
     let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
     let block = block.title(Line::styled(format!(" {} ", ui.screens.shown.name()), theme.title));
-    Paragraph::new(text).block(block).render(area, buf);
+    let inner = block.inner(area);
+    block.render(area, buf);
+    for (line, row) in format::wrapped(words, inner.width.into()).into_iter().zip(inner.rows()) {
+        text::put(line, row, buf);
+    }
 }
 
 /// The screens with their digits; the one that is shown is never left out.
@@ -125,7 +130,7 @@ fn tabs(shown: Screen, theme: &Theme, width: u16) -> Line<'static> {
             Part::new(place, vec![Span::raw(format!("{place} {name}"))])
         }
     };
-    parts::fit(Screen::ALL.iter().map(tab).collect(), " ", width)
+    parts::fit_marked(Screen::ALL.iter().map(tab).collect(), " ", width)
 }
 
 /// The screen whose name stands there.
@@ -203,12 +208,15 @@ fn footer(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffe
     let parts = (0..).zip(taught.chain([moving])).map(|(rank, (key, word))| {
         Part::new(rank, vec![Span::styled(key, theme.strong), Span::raw(format!(" {word}"))])
     });
-    parts::fit(parts.collect(), "   ", area.width).render(area, buf);
+    text::put(parts::fit(parts.collect(), "   ", area.width), area, buf);
 }
 
 fn prompt(prompt: &Prompt, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let cursor = if prompt.is_open { "█" } else { "" };
     let text = format::printable(&prompt.text);
+    // The end is where letters are added.
+    let room = usize::from(area.width).saturating_sub("filter ".len() + format::text_width(cursor));
+    let text = format::cut_start(&text, room);
     let (hint, style) = match (&prompt.error, prompt.is_open) {
         (Some(error), _) => (format::printable(&error.to_string()), theme.warning),
         (None, true) => ("Enter keeps it, Esc gives it up".to_owned(), theme.dim),
@@ -218,18 +226,20 @@ fn prompt(prompt: &Prompt, theme: &Theme, area: Rect, buf: &mut Buffer) {
         Part::new(0, vec![Span::styled("filter ", theme.strong), Span::raw(format!("{text}{cursor}"))]),
         Part::new(1, vec![Span::styled(hint, style)]),
     ];
-    parts::fit(parts, "   ", area.width).render(area, buf);
+    text::put(parts::fit(parts, "   ", area.width), area, buf);
 }
 
 fn too_small(theme: &Theme, area: Rect, buf: &mut Buffer) {
-    let text = Text::from(vec![
+    let lines = [
         Line::styled("This terminal is too small.", theme.strong),
         Line::raw(format!("observer needs {MIN_WIDTH} columns by {MIN_HEIGHT} lines,")),
         Line::raw(format!("here are {} by {}.", area.width, area.height)),
         Line::raw("Make it larger, or press q to quit."),
-    ]);
-    let lines = 4.min(area.height);
+    ];
+    let height = format::columns(lines.len()).min(area.height);
     let [_, middle, _] =
-        Layout::vertical([Constraint::Fill(1), Constraint::Length(lines), Constraint::Fill(1)]).areas(area);
-    Paragraph::new(text).alignment(Alignment::Center).render(middle, buf);
+        Layout::vertical([Constraint::Fill(1), Constraint::Length(height), Constraint::Fill(1)]).areas(area);
+    for (line, row) in lines.into_iter().zip(middle.rows()) {
+        text::put(line.centered(), row, buf);
+    }
 }

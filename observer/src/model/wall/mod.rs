@@ -17,10 +17,7 @@ use std::{
 pub use self::about::About;
 pub(super) use self::trend::Trends;
 pub use self::{counters::Counter, forecast::Turnover};
-use super::{
-    snapshot::FileUse,
-    units::{NetnsId, Pid, Process, SocketId},
-};
+use super::units::{NetnsId, Pid, Process, SocketId};
 
 /// What runs out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -135,18 +132,6 @@ pub struct Wall {
 /// A wall that is reached within this time comes before fuller ones that stand still.
 const SOON: Duration = Duration::from_hours(1);
 impl Wall {
-    /// The part that is used, 0 to 1 and beyond: some walls are soft.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a ratio for people: 53 bits are plenty")]
-    pub fn ratio(&self) -> f64 {
-        if self.maximum == 0 { 1.0 } else { self.used as f64 / self.maximum as f64 }
-    }
-
-    /// How much there can be, unless that is no limit in practice: systemd sets fs.file-max to 2^63 - 1.
-    #[must_use]
-    pub const fn practical_maximum(&self) -> Option<u64> {
-        if self.maximum < FileUse::ASTRONOMICAL { Some(self.maximum) } else { None }
-    }
 
     /// The most urgent first: what is reached soon by the time that is left, then the fullest.
     #[must_use]

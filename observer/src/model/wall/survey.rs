@@ -5,7 +5,7 @@ use crate::model::{
     Model,
     endpoint::Destination,
     listener::Listener,
-    namespace::{Namespace, Shared},
+    namespace::{ConntrackCounters, Namespace, Shared},
     snapshot::{Memory, ProcessFiles},
     units::Process,
 };
@@ -39,6 +39,7 @@ impl Model {
         let namespace = subject.netns().and_then(|netns| self.namespaces.get(&netns));
         let netns_name = namespace.and_then(|namespace| namespace.reading.name.clone());
         let lifetime = forecast::lifetime(kind, namespace.map(|namespace| &namespace.reading));
+        let hits = self.own_hits(kind, subject);
         Wall {
             kind,
             subject,
@@ -46,7 +47,7 @@ impl Model {
             process: None,
             used,
             maximum,
-            hits: None,
+            hits,
             counters: Vec::new(),
             slope: None,
             turnover: None,
@@ -70,10 +71,7 @@ impl Model {
     }
 
     fn process_walls(&self) -> Vec<Wall> {
-        let numbers = |files: &ProcessFiles| {
-            let limits = [files.soft_limit, self.host.nr_open];
-            Some((files.open, limits.into_iter().flatten().min()?))
-        };
+        let numbers = |files: &ProcessFiles| Some((files.open, self.host.most_descriptors(files)?));
         let candidates = self.host.processes.iter().filter_map(|files| Some((numbers(files)?, files.process)));
         let wall = |(numbers, process): (Numbers, Process)| Wall {
             process: Some(process),
@@ -128,7 +126,7 @@ impl Model {
                 let hits = namespace.reading.conntrack.and_then(|it| it.counters);
                 Wall {
                     // A clash has nothing to do with the limit.
-                    hits: hits.map(|it| it.dropped_when_full() + it.early_drop),
+                    hits: hits.map(ConntrackCounters::hits),
                     counters: counters::of_conntrack(namespace),
                     ..self.wall(WallKind::Conntrack, Subject::Namespace(netns), numbers)
                 }

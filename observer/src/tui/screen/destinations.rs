@@ -103,7 +103,7 @@ const FIELDS: &[Column] = &[
         .width(11, 11, 16)
         .rank(6),
     Column::number(&["TAKEN"], "The part of the ports that connect() cannot choose any more.", |row, _| {
-        row.ports.map_or(Value::Unknown, |ports| Value::Part(ports.ratio()))
+        row.ports.map_or(Value::Unknown, |ports| Value::Part(ports.ratio(), ports.level()))
     })
     .width(8, 8, 8)
     .rank(1),

@@ -3,8 +3,10 @@
 use crate::{
     model::{
         filter::{Filter, Subject},
+        limit::practical,
         snapshot::{ProcessRow, Snapshot},
         units::Pid,
+        wall::WallKind,
     },
     tui::table::{Field, Source, Value},
 };
@@ -71,9 +73,7 @@ const FIELDS: &[Column] = &[
     })
     .width(10, 12, 14)
     .rank(4),
-    Column::number(&["TAKEN"], "The part of its soft limit that is taken.", |row, _| {
-        row.files.map_or(Value::Unknown, |files| Value::Part(files.ratio()))
-    })
+    Column::number(&["TAKEN"], "The part in use of what it may have: its soft limit, and at most fs.nr_open.", taken)
     .width(8, 9, 9)
     .rank(3),
     Column::number(&["HARD LIMIT"], "What it may raise its soft limit to by itself.", |row, _| {
@@ -88,6 +88,15 @@ const FIELDS: &[Column] = &[
     .rank(5),
 ];
 
+fn taken<'a>(row: &'a ProcessRow, data: &'a Snapshot) -> Value<'a> {
+    let Some(files) = row.files else { return Value::Unknown };
+    match data.host.descriptor_ratio(&files) {
+        Some(ratio) => Value::Part(ratio, WallKind::ProcessFiles.level(ratio)),
+        None => Value::Text("–".to_owned()),
+    }
+}
+
+/// A limit, which `RLIM_INFINITY` is not.
 fn limit(limit: Option<u64>) -> Value<'static> {
-    limit.map_or_else(|| Value::Text("none".to_owned()), Value::Count)
+    limit.and_then(practical).map_or_else(|| Value::Text("none".to_owned()), Value::Count)
 }

@@ -18,6 +18,7 @@ use crate::{
         format,
         message::Message,
         pane::Pane,
+        text,
         theme::{Theme, ThemeName},
     },
 };
@@ -47,7 +48,7 @@ impl Pane for State {
         let lines = lines(data, theme);
         let top = self.top.min(lines.len().saturating_sub(inner.height.into()));
         for (line, row) in lines.into_iter().skip(top).zip(inner.rows()) {
-            line.render(row, buf);
+            text::put(line, row, buf);
         }
     }
 }

@@ -86,6 +86,9 @@ impl Source for Walls {
 
 type Column = Field<Wall>;
 
+const HITS_HELP: &str = "How often it was hit: by the kernel's counters since boot, or since the namespace or listener was made; \
+    of ports, descriptors and files by the failures that observer has seen since it started.";
+
 /// Its place in the list.
 const URGENCY: usize = 3;
 
@@ -111,7 +114,9 @@ const FIELDS: &[Column] = &[
     )
     .width(9, 9, 9)
     .rank(6),
-    Column::number(&["TAKEN"], "The part that is used.", |row, _| Value::Part(row.ratio())).width(7, 8, 8).rank(2),
+    Column::number(&["TAKEN"], "The part that is used.", |row, _| Value::Part(row.ratio(), row.level()))
+        .width(7, 8, 8)
+        .rank(2),
     Column::number(&["USED"], "How much is used.", |row, _| Value::Count(row.used)).width(10, 12, 14).rank(3),
     Column::number(&["MAXIMUM"], "How much there can be.", |row, _| {
         row.practical_maximum().map_or_else(|| Value::Text("none".to_owned()), Value::Count)
@@ -123,9 +128,7 @@ const FIELDS: &[Column] = &[
     })
     .width(9, 12, 12)
     .rank(5),
-    Column::number(&["HITS"], "How often it was hit, where the kernel counts that.", |row, _| {
-        row.hits.map_or_else(|| Value::Text("–".to_owned()), Value::Count)
-    })
-    .width(8, 9, 10)
-    .rank(8),
+    Column::number(&["HITS"], HITS_HELP, |row, _| row.hits.map_or_else(|| Value::Text("–".to_owned()), Value::Count))
+        .width(8, 9, 10)
+        .rank(8),
 ];

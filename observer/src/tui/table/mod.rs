@@ -22,6 +22,7 @@ use super::{
     layout::scroll_offset,
     message::{Message, Move},
     pane::Pane,
+    text::cut,
     theme::Theme,
 };
 use crate::model::{filter::Filter, snapshot::Snapshot, units::NetnsId};
@@ -75,12 +76,14 @@ pub(crate) trait Source: Sized + 'static {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) label: &'static str,
+    /// What stands in the row, where the line is about a column.
+    pub(crate) value: Option<String>,
     pub(crate) text: String,
 }
 
 impl Line {
     pub(crate) fn new(label: &'static str, text: impl Into<String>) -> Self {
-        Self { label, text: text.into() }
+        Self { label, value: None, text: text.into() }
     }
 }
 
@@ -230,7 +233,7 @@ impl<S: Source> State<S> {
 
     fn head_cell(&self, index: usize, width: u16) -> Cell<'static> {
         let field = &S::FIELDS[index];
-        let title = field.title_within(room(index, width));
+        let title = format::cut_end(field.title_within(room(index, width)), room(index, width));
         let arrow = match (index == self.sort, self.is_descending()) {
             (false, _) => "",
             (true, true) => "▼",
@@ -274,7 +277,8 @@ impl<S: Source> Pane for State<S> {
         let visible = rows.iter().enumerate().skip(first).take(page(area));
 
         let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
-        let block = block.title(text::Line::styled(self.title(first, visible.len(), rows.len()), theme.title));
+        let title = text::Line::styled(self.title(first, visible.len(), rows.len()), theme.title);
+        let block = block.title(cut(title, area.width.into()));
         if rows.is_empty() {
             let inner = block.inner(area);
             block.render(area, buf);
@@ -300,7 +304,8 @@ impl<S: Source> Pane for State<S> {
         let row = self.selected(data, filter)?;
         let fields = S::FIELDS.iter().filter(|field| field.kind != Kind::Picture && S::has(field, data));
         let of_field = |field: &Field<S::Row>| {
-            Line::new(field.title(), format!("{}  {}", (field.get)(row, data).text(usize::MAX), field.help))
+            let value = Some((field.get)(row, data).text(usize::MAX));
+            Line { value, ..Line::new(field.title(), field.help) }
         };
         let mut lines: Vec<Line> = fields.map(of_field).collect();
         let more = S::explain(row, data);

@@ -38,8 +38,8 @@ pub(crate) enum Value<'a> {
     /// A place in an order, the first is 0; the first is the highest.
     Rank(usize),
     Rate(f64),
-    /// A part of a whole, 0 to 1.
-    Part(f64),
+    /// A part of a limit, 0 to 1, and how urgent that is.
+    Part(f64, Level),
     /// A time that has passed, or that is left.
     Time(Option<Duration>),
     /// A listener that nobody is connected to.
@@ -53,8 +53,13 @@ impl Value<'_> {
         Self::Process(process.map(|process| (format::comm(process.comm), process.pid.0)))
     }
 
-    /// As it is drawn.
+    /// As it is drawn in so many columns.
     pub(crate) fn text(&self, width: usize) -> String {
+        format::cut_end(&self.shortened(width), width)
+    }
+
+    /// The form that fits best.
+    fn shortened(&self, width: usize) -> String {
         match self {
             Self::Endpoint(row) => endpoint(row, width),
             Self::Towards(local, remote) => format::towards(*local, *remote, width),
@@ -64,13 +69,13 @@ impl Value<'_> {
             Self::Orphans => "(closed)".to_owned(),
             Self::Direction(Direction::Inbound) => "in".to_owned(),
             Self::Direction(Direction::Outbound) => "out".to_owned(),
-            Self::Namespace(Some(name), _) => format::cut_end(&format::printable(name), width),
+            Self::Namespace(Some(name), _) => format::printable(name),
             Self::Namespace(None, netns) => netns.0.to_string(),
-            Self::Text(text) => format::cut_end(text, width),
+            Self::Text(text) => text.clone(),
             Self::Count(count) => format::count_within(*count, width),
             Self::Rank(place) => (place + 1).to_string(),
             Self::Rate(rate) => format::rate(*rate),
-            Self::Part(part) => format::percent(*part),
+            Self::Part(part, _) => format::percent(*part),
             Self::Time(Some(time)) if time.is_zero() => "now".to_owned(),
             Self::Time(Some(time)) => {
                 let long = format::duration(*time);
@@ -97,7 +102,7 @@ impl Value<'_> {
             | Self::Namespace(..)
             | Self::Text(_)
             | Self::Rank(_)
-            | Self::Part(_)
+            | Self::Part(..)
             | Self::Minute(_) => false,
         }
     }
@@ -105,7 +110,7 @@ impl Value<'_> {
     /// How full something is, where the cell tells that.
     pub(crate) fn level(&self) -> Option<Level> {
         match self {
-            Self::Part(part) => Some(Level::of_ratio(*part)),
+            Self::Part(_, level) => Some(*level),
             _ => None,
         }
     }
@@ -125,7 +130,7 @@ impl Value<'_> {
             (Self::Namespace(a, a_id), Self::Namespace(b, b_id)) => (a, a_id).cmp(&(b, b_id)),
             (Self::Text(a), Self::Text(b)) => a.cmp(b),
             (Self::Rank(a), Self::Rank(b)) => b.cmp(a),
-            (Self::Rate(a), Self::Rate(b)) | (Self::Part(a), Self::Part(b)) => a.total_cmp(b),
+            (Self::Rate(a), Self::Rate(b)) | (Self::Part(a, _), Self::Part(b, _)) => a.total_cmp(b),
             // What is not in sight is farther than anything that is.
             (Self::Time(a), Self::Time(b)) => a.unwrap_or(Duration::MAX).cmp(&b.unwrap_or(Duration::MAX)),
             _ => self.magnitude().cmp(&other.magnitude()),

@@ -16,9 +16,9 @@ use crate::{
         layout::scroll_offset,
         message::{Effect, Message, Move},
         prompt::Typed,
-        screen::Endpoints,
+        screen::{Endpoints, Screen},
         table::{Kind, Source as _, State, columns},
-        ui::{Ui, update},
+        ui::{Ui, paste, update},
     },
 };
 
@@ -77,6 +77,55 @@ fn help_opens_scrolls_and_closes() {
     assert_eq!((down.help, table(&down).cursor), (Some(1), None));
     let end = after(&[Message::ToggleHelp, Message::Move(Move::Last), Message::Move(Move::PageDown)], &data);
     assert!(text(&end, &data).contains(" the end "));
+}
+
+#[test]
+fn the_help_takes_the_keys_while_it_is_open() {
+    let data = arc(busy());
+    for binding in KEYMAP {
+        let mut ui = after(&[Message::ToggleHelp], &data);
+        let effect = update(&mut ui, &data, binding.message);
+        match binding.message {
+            Message::Quit | Message::Suspend | Message::Redraw => assert_ne!(effect, Effect::None),
+            Message::ToggleHelp | Message::Close => assert_eq!(ui.help, None),
+            Message::Move(_) => assert!(ui.help.is_some()),
+            other => {
+                let untouched = after(&[Message::ToggleHelp], &data);
+                assert_eq!((effect, format!("{ui:?}")), (Effect::None, format!("{untouched:?}")), "{other:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_explanation_that_does_not_fit_is_paged_through() {
+    let data = arc(busy());
+    let explained = [Message::Show(Screen::Walls), Message::Explain];
+    let first = text(&after(&explained, &data), &data);
+    assert!(first.contains("… ") && first.contains(" more lines: PgDn "), "{first}");
+    let paged = after(&[&explained[..], &[Message::Move(Move::PageDown)]].concat(), &data);
+    let end = text(&paged, &data);
+    assert!(end.contains(" the end ") && end.contains("risk"), "{end}");
+    assert_eq!(
+        text(&after(&[&explained[..], &[Message::Move(Move::Down)]].concat(), &data), &data).matches("MAXIMUM").count(),
+        1
+    );
+}
+
+#[test]
+fn pasted_text_goes_into_the_filter_or_nowhere() {
+    let data = arc(busy());
+    let mut closed = after(&[], &data);
+    paste(&mut closed, &data, "q?");
+    assert_eq!(format!("{closed:?}"), format!("{:?}", after(&[], &data)));
+    let mut open = after(&[Message::Filter], &data);
+    paste(&mut open, &data, " port:443\tcomm:q\u{7}\u{1b}\r\n");
+    assert_eq!((open.prompt.text.as_str(), open.prompt.is_open), ("port:443 comm:q", true));
+    paste(&mut open, &data, &"x".repeat(10_000));
+    assert!(open.prompt.text.chars().count() <= 200);
+    // The end of what is typed is seen.
+    let row = text(&open, &data).lines().last().unwrap().to_owned();
+    assert!(row.starts_with("filter …") && row.contains("xx█"), "{row}");
 }
 
 #[test]

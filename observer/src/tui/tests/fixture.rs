@@ -156,6 +156,7 @@ pub(super) fn empty() -> Snapshot {
         narration: None,
         failures: Vec::new(),
         failures_total: 0,
+        hits: Vec::new(),
     }
 }
 

@@ -1,11 +1,19 @@
 //! Numbers, durations, addresses and names.
 
-use std::{net::Ipv6Addr, time::Duration};
+use std::{
+    net::Ipv6Addr,
+    time::{Duration, SystemTime},
+};
 
-use super::fixture::{busy, destination, inbound, outbound, text, ui};
+use super::fixture::{arc, busy, destination, inbound, outbound, text, ui};
 use crate::{
-    model::{history::History, units::Comm},
-    tui::{format, table::Value, widget::sparkline::sparkline},
+    model::{
+        Model,
+        history::History,
+        snapshot::{Host, ProcessFiles, Snapshot},
+        units::{Comm, Pid, Process},
+    },
+    tui::{format, message::Message, screen::Screen, table::Value, ui::update, widget::sparkline::sparkline},
 };
 
 #[test]
@@ -123,5 +131,34 @@ fn names_from_outside_cannot_speak_to_the_terminal() {
         let text = text(&ui(width, height), &data);
         assert!(text.contains("a?[31m?"), "{text}");
         assert!(!text.contains(|c: char| c != '\n' && (c.is_control() || c == '\u{202e}')), "{text}");
+    }
+}
+
+#[test]
+fn a_process_is_as_full_in_every_panel() {
+    let process = Process { pid: Pid(812), comm: "server".into() };
+    let of = |open| {
+        // What it was allowed is more than the kernel allows by now.
+        let files = ProcessFiles { process, open, soft_limit: Some(1 << 20), hard_limit: Some(1 << 20) };
+        let mut model = Model::default();
+        model.set_host(Host { nr_open: Some(1_000), processes: vec![files], ..Host::default() });
+        model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 1)
+    };
+    let rows = |data: &Snapshot, screen: Screen| {
+        let mut ui = ui(160, 50);
+        update(&mut ui, &arc(data.clone()), Message::Show(screen));
+        text(&ui, data)
+    };
+    for (open, percent, word) in
+        [(600, "60 %", None), (850, "85 %", Some("warning")), (1_000, "100 %", Some("exhausted"))]
+    {
+        let data = of(open);
+        let main = rows(&data, Screen::Endpoints);
+        // The gauge of the headroom, and the line of the walls.
+        assert_eq!(main.matches(percent).count(), 2, "{main}");
+        assert_eq!(word.map(|word| main.matches(word).count()), word.map(|_| 2), "{main}");
+        assert!(!main.contains("notice") && main.contains("1,000 open files"), "{main}");
+        let [processes, walls] = [Screen::Processes, Screen::Walls].map(|screen| rows(&data, screen));
+        assert!(processes.contains(percent) && walls.contains(percent), "{processes}\n{walls}");
     }
 }

@@ -12,8 +12,8 @@ use crate::{
     tui::{format, theme::Theme},
 };
 
-/// `100 % full`, `98 % critical`: wide enough that bars below each other line up.
-const LABEL: usize = "98 % critical".len();
+/// `100 % exhausted`, `98 % critical`: wide enough that bars below each other line up.
+const LABEL: usize = "100 % exhausted".len();
 
 /// Draws `ratio`, 0 to 1.
 pub(crate) fn view(ratio: f64, level: Level, theme: &Theme, area: Rect, buf: &mut Buffer) {

@@ -4,13 +4,12 @@ use ratatui::{
     buffer::Buffer,
     layout::Rect,
     text::{Line, Span},
-    widgets::Widget,
 };
 
 use super::parts::{self, Part};
 use crate::{
     model::snapshot::Snapshot,
-    tui::{format, theme::Theme},
+    tui::{format, text, theme::Theme},
 };
 
 /// Three lines; the first, which only says who speaks, is left out where there are two. In the first that is there, the
@@ -20,7 +19,7 @@ pub(crate) fn view(data: &Snapshot, theme: &Theme, area: Rect, taken: u16, buf: 
     let hidden = lines.len().saturating_sub(usize::from(area.height));
     for (i, (line, row)) in lines.into_iter().skip(hidden).zip(area.rows()).enumerate() {
         let width = if i == 0 { row.width.saturating_sub(taken) } else { row.width };
-        line(data, theme, width).render(row, buf);
+        text::put(line(data, theme, width), Rect { width, ..row }, buf);
     }
 }
 

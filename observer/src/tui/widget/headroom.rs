@@ -12,8 +12,9 @@ use crate::{
     model::{
         headroom::{Level, PortUse},
         snapshot::{DestinationRow, EndpointRow, FileUse, NamespaceRow, ProcessFiles, Snapshot},
+        wall::WallKind,
     },
-    tui::{format, theme::Theme},
+    tui::{format, text, theme::Theme},
 };
 
 /// Between text and gauge.
@@ -98,27 +99,25 @@ impl Fill {
         Self { ratio: ports.ratio(), level: ports.level() }
     }
 
-    /// Of descriptors and files half is no threshold: the next one costs as much as the first.
-    fn of_files(ratio: f64) -> Self {
-        let level = match Level::of_ratio(ratio) {
-            Level::Half => Level::Calm,
-            level => level,
-        };
-        Self { ratio, level }
+    fn of(kind: WallKind, ratio: f64) -> Self {
+        Self { ratio, level: kind.level(ratio) }
+    }
+
+    fn of_process(data: &Snapshot, files: &ProcessFiles) -> Option<Self> {
+        data.host.descriptor_ratio(files).map(|ratio| Self::of(WallKind::ProcessFiles, ratio))
+    }
+
+    fn of_host(data: &Snapshot) -> Option<Self> {
+        Some(Self::of(WallKind::HostFiles, data.host.files?.ratio()?))
     }
 }
 
-fn descriptors(files: &ProcessFiles, noun: &str) -> String {
+fn descriptors(data: &Snapshot, files: &ProcessFiles, noun: &str) -> String {
     let open = format::count(files.open);
-    files.soft_limit.map_or_else(
+    data.host.most_descriptors(files).map_or_else(
         || format!("{open} {noun}, no limit"),
         |limit| format!("{open} of {} {noun}", format::count(limit)),
     )
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a ratio for people: 53 bits are plenty")]
-fn host_ratio(files: FileUse) -> Option<f64> {
-    files.practical_max().map(|max| files.allocated as f64 / max as f64)
 }
 
 fn host_files(files: Option<FileUse>, noun: &str) -> String {
@@ -158,11 +157,10 @@ pub(crate) fn compact(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buff
     let room = usize::from(area.width.saturating_sub(label + gauge_width + GAP));
     let entries = if is_long { long_entries(data, room) } else { short_entries(data, room) };
     for (entry, row) in entries.into_iter().zip(area.rows()) {
-        Span::styled(entry.label, theme.dim).render(row, buf);
+        text::put(Span::styled(entry.label, theme.dim), Rect { width: label, ..row }, buf);
         let has_gauge = entry.fill.is_some();
         let text_width = row.width - label - if has_gauge { gauge_width + GAP } else { 0 };
-        let text = format::cut_end(&entry.text, text_width.into());
-        buf.set_string(row.x + label, row.y, text, ratatui::style::Style::new());
+        text::put(entry.text, Rect { x: row.x + label, width: text_width, ..row }, buf);
         if let Some(Fill { ratio, level }) = entry.fill {
             let right = Rect { x: row.right() - gauge_width, width: gauge_width, ..row };
             gauge::view(ratio, level, theme, right, buf);
@@ -192,11 +190,7 @@ fn long_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
         Entry { label: "top destination", text: towards, fill },
         Entry { label: "", text: ports, fill: None },
         process_entry("fullest process", data, room),
-        Entry {
-            label: "whole host",
-            text: host_files(data.host.files, "files"),
-            fill: data.host.files.and_then(host_ratio).map(Fill::of_files),
-        },
+        Entry { label: "whole host", text: host_files(data.host.files, "files"), fill: Fill::of_host(data) },
     ]
 }
 
@@ -217,11 +211,7 @@ fn short_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
     vec![
         Entry { label: "ports", text, fill },
         process_entry("process", data, room),
-        Entry {
-            label: "host",
-            text: host_files(data.host.files, "files"),
-            fill: data.host.files.and_then(host_ratio).map(Fill::of_files),
-        },
+        Entry { label: "host", text: host_files(data.host.files, "files"), fill: Fill::of_host(data) },
     ]
 }
 
@@ -229,10 +219,10 @@ fn process_entry(label: &'static str, data: &Snapshot, room: usize) -> Entry {
     let Some(files) = data.host.fullest_process() else {
         return Entry { label, text: "unknown".to_owned(), fill: None };
     };
-    let numbers = descriptors(files, "files");
+    let numbers = descriptors(data, files, "files");
     let name_room = room.saturating_sub(format::text_width(&numbers) + 2);
     let name = format::process(&format::comm(files.process.comm), files.process.pid.0, name_room);
-    Entry { label, text: format!("{name}: {numbers}"), fill: files.soft_limit.map(|_| Fill::of_files(files.ratio())) }
+    Entry { label, text: format!("{name}: {numbers}"), fill: Fill::of_process(data, files) }
 }
 
 /// The long form, beside the table. The lower parts are cut where the terminal is low, so the most urgent comes first.
@@ -241,10 +231,16 @@ pub(crate) fn panel(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer
     let inner = block.inner(area);
     block.render(area, buf);
     let width = usize::from(inner.width.saturating_sub(2));
-    for (item, row) in panel_items(data, theme, width).into_iter().zip(inner.rows()) {
+    let mut items = panel_items(data, theme, width);
+    let rows = usize::from(inner.height);
+    if items.len() > rows && rows > 0 {
+        items.truncate(rows - 1);
+        items.push(Item::Text(Line::raw("…")));
+    }
+    for (item, row) in items.into_iter().zip(inner.rows()) {
         let row = Rect { x: row.x + 1, width: row.width.saturating_sub(2), ..row };
         match item {
-            Item::Text(line) => line.render(row, buf),
+            Item::Text(line) => text::put(line, row, buf),
             Item::Gauge(Fill { ratio, level }) => gauge::view(ratio, level, theme, row, buf),
         }
     }
@@ -294,13 +290,16 @@ fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
         None => items.push(text("unknown".to_owned())),
         Some(files) => {
             items.push(text(format::process(&format::comm(files.process.comm), files.process.pid.0, width)));
-            items.push(text(descriptors(files, "open files")));
-            items.extend(files.soft_limit.map(|_| text("(its soft limit, ulimit -n)".to_owned())));
-            items.extend(files.soft_limit.map(|_| Item::Gauge(Fill::of_files(files.ratio()))));
+            items.push(text(descriptors(data, files, "open files")));
+            if let Some(fill) = Fill::of_process(data, files) {
+                let is_own = data.host.most_descriptors(files) == files.soft_limit;
+                let whose = if is_own { "(its soft limit, ulimit -n)" } else { "(the kernel's limit, fs.nr_open)" };
+                items.extend([text(whose.to_owned()), Item::Gauge(fill)]);
+            }
         }
     }
     items.extend([gap(), title("Whole host"), text(host_files(data.host.files, "open files"))]);
-    items.extend(data.host.files.and_then(host_ratio).map(Fill::of_files).map(Item::Gauge));
+    items.extend(Fill::of_host(data).map(Item::Gauge));
     if pairs.len() > 1 {
         items.extend([gap(), title("Next destinations, ports taken")]);
         items.extend(pairs.iter().skip(1).take(RUNNERS_UP).map(|pair| Item::Text(runner_up(pair, width))));

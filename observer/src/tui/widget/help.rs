@@ -13,6 +13,7 @@ use crate::tui::{
     message::Move,
     screen::Endpoints,
     table::Source as _,
+    text,
     theme::{Theme, ThemeName},
 };
 
@@ -35,6 +36,11 @@ const WORDS: &[(&str, &str)] = &[
         "wall",
         "Something that can run out. First those that are full within the hour at the slope of the last half minute, \
                   then the fullest. `observer limits` tells of each how to raise it.",
+    ),
+    (
+        "notice",
+        "Half of the ports towards a destination are in use: connect() is slow. Of any limit, warning is 80 % in use, \
+                  critical 95 %, exhausted all of it.",
     ),
     ("lost", "Records of the kernel that did not arrive. The next scan puts the counts right."),
     ("drift", "What scans found that no event had told."),
@@ -85,7 +91,7 @@ pub(crate) fn view(top: usize, theme: &Theme, area: Rect, buf: &mut Buffer) {
         .title_bottom(Line::styled(foot, theme.strong).right_aligned())
         .render(outer, buf);
     for (line, row) in lines.into_iter().skip(top).zip(inner.rows()) {
-        line.render(row, buf);
+        text::put(line, row, buf);
     }
 }
 

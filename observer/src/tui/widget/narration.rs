@@ -13,6 +13,7 @@ use crate::{
     tui::{
         format,
         layout::{MIN_HEIGHT, MIN_WIDTH},
+        text,
         theme::Theme,
     },
 };
@@ -49,11 +50,6 @@ pub(crate) fn view(narration: &Narration, theme: &Theme, area: Rect, buf: &mut B
         Narration { is_waiting: true, .. } => " n: next step ",
         _ => "",
     };
-    Block::bordered()
-        .border_style(theme.dim)
-        .title(Line::styled(format!(" lab {} ", narration.title), theme.title))
-        .title(Line::styled(hint, theme.badge).right_aligned())
-        .render(area, buf);
     let inner = Rect {
         x: area.x + 2,
         y: area.y + 1,
@@ -67,8 +63,17 @@ pub(crate) fn view(narration: &Narration, theme: &Theme, area: Rect, buf: &mut B
         lines.push(Line::styled(text, theme.strong));
     }
     let cut = lines.len().saturating_sub(inner.height.into());
+    let title = match cut {
+        0 => format!(" lab {} ", narration.title),
+        _ => format!(" lab {}, {cut} lines before … ", narration.title),
+    };
+    Block::bordered()
+        .border_style(theme.dim)
+        .title(Line::styled(title, theme.title))
+        .title(Line::styled(hint, theme.badge).right_aligned())
+        .render(area, buf);
     for (line, row) in lines.into_iter().skip(cut).zip(inner.rows()) {
-        line.render(row, buf);
+        text::put(line, row, buf);
     }
 }
 

@@ -26,6 +26,17 @@ pub(crate) fn width(parts: &[Part], separator: &str) -> usize {
     parts.iter().map(Part::width).sum::<usize>() + gaps
 }
 
+/// The parts that fit, and a mark where some do not.
+pub(crate) fn fit_marked(parts: Vec<Part>, separator: &'static str, room: u16) -> Line<'static> {
+    const MARK: &str = " …";
+    if width(&parts, separator) <= usize::from(room) {
+        return fit(parts, separator, room);
+    }
+    let mut line = fit(parts, separator, room.saturating_sub(2));
+    line.push_span(Span::raw(MARK));
+    line
+}
+
 /// The parts that fit, with `separator` between them.
 pub(crate) fn fit(mut parts: Vec<Part>, separator: &'static str, room: u16) -> Line<'static> {
     while width(&parts, separator) > usize::from(room) && parts.len() > 1 {

@@ -5,7 +5,6 @@ use ratatui::{
     layout::Rect,
     style::Style,
     text::{Line, Span},
-    widgets::Widget,
 };
 
 use super::parts::{self, Part};
@@ -14,7 +13,7 @@ use crate::{
         snapshot::Snapshot,
         trust::{Hook, HookStatus, Losses, Rung},
     },
-    tui::{format, theme::Theme},
+    tui::{format, text, theme::Theme},
 };
 
 const BAR: &str = " │ ";
@@ -76,10 +75,10 @@ fn unhealed(losses: &Losses) -> String {
 }
 
 pub(crate) fn banner(alarm: &Alarm, theme: &Theme, area: Rect, buf: &mut Buffer) {
-    let text = format::cut_end(&format!(" ! {}", alarm.text), area.width.into());
+    let words = format!(" ! {}", alarm.text);
     let style = if alarm.is_critical { theme.critical } else { theme.warning };
     buf.set_style(area, theme.badge.patch(style));
-    Span::raw(text).render(area, buf);
+    text::put(words, area, buf);
 }
 
 /// Numbers first; the hooks in a second line, or as a number where there is one line.
@@ -92,7 +91,7 @@ pub(crate) fn view(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer)
         vec![parts::fit(numbers, BAR, area.width)]
     };
     for (line, row) in lines.into_iter().zip(area.rows()) {
-        line.render(row, buf);
+        text::put(line, row, buf);
     }
 }
 

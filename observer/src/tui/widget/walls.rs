@@ -3,7 +3,6 @@
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
-    style::Style,
     text::{Line, Span},
     widgets::{Block, Borders, Widget},
 };
@@ -16,7 +15,7 @@ use crate::{
         snapshot::Snapshot,
         wall::{Subject, Wall},
     },
-    tui::{format, theme::Theme},
+    tui::{format, text, theme::Theme},
 };
 
 /// The kind of a wall, and a space.
@@ -55,39 +54,44 @@ fn list(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
         if area.width >= WIDE_FROM { wide(wall, theme, row, buf) } else { narrow(wall, theme, row, buf) }
     }
     for row in area.rows().skip(walls.height.into()) {
-        Line::styled(finding(&data.findings, row.width), theme.warning).render(row, buf);
+        text::put(Line::styled(finding(&data.findings, row.width), theme.warning), row, buf);
     }
 }
 
-/// `accept queue     0.0.0.0:80 nginx (12): 129 of 129, full   100 % full ████`
+/// `accept queue     0.0.0.0:80 nginx (12): 120 of 129, in 2 min   93 % warning ████`
 fn wide(wall: &Wall, theme: &Theme, row: Rect, buf: &mut Buffer) {
     let gauge_width = if row.width >= 100 { 40 } else { 22 };
-    Span::styled(wall.about().name, theme.dim).render(row, buf);
+    text::put(Span::styled(wall.about().name, theme.dim), Rect { width: LABEL - 1, ..row }, buf);
     let room = usize::from(row.width - LABEL - gauge_width - 1);
     let maximum = wall.practical_maximum().map_or_else(|| "no limit".to_owned(), format::count);
     let when = when(wall).map_or_else(String::new, |when| format!(", {when}"));
     let numbers = format!(": {} of {maximum}{when}", format::count(wall.used));
     let owner_room = room.saturating_sub(format::text_width(&numbers));
-    let text = owner(wall, owner_room) + &numbers;
-    buf.set_string(row.x + LABEL, row.y, format::cut_end(&text, room), Style::new());
+    let words = owner(wall, owner_room) + &numbers;
+    text::put(words, Rect { x: row.x + LABEL, width: format::columns(room), ..row }, buf);
     gauge::view(
         wall.ratio(),
-        Level::of_ratio(wall.ratio()),
+        wall.level(),
         theme,
         Rect { x: row.right() - gauge_width, width: gauge_width, ..row },
         buf,
     );
 }
 
-/// `accept queue 0.0.0.0:80 100 % full`
+/// `accept queue 0.0.0.0:80 100 % exhausted`
 fn narrow(wall: &Wall, theme: &Theme, row: Rect, buf: &mut Buffer) {
     let part = format::percent(wall.ratio());
-    let part = when(wall).map_or_else(|| part.clone(), |when| format!("{part} {when}"));
+    // When it is full says more than how urgent it is.
+    let part = match (when(wall), wall.level()) {
+        (Some(when), _) => format!("{part} {when}"),
+        (None, Level::Calm) => part,
+        (None, level) => format!("{part} {}", level.name()),
+    };
     let room = usize::from(row.width).saturating_sub(format::text_width(&part) + 1);
     let name = wall.about().name;
     let owner = owner(wall, room.saturating_sub(name.len() + 1));
-    buf.set_string(row.x, row.y, format::cut_end(&format!("{name} {owner}"), room), Style::new());
-    Line::styled(part, theme.level(Level::of_ratio(wall.ratio()))).right_aligned().render(row, buf);
+    text::put(format!("{name} {owner}"), Rect { width: format::columns(room), ..row }, buf);
+    text::put(Line::styled(part, theme.level(wall.level())).right_aligned(), row, buf);
 }
 
 /// Whose wall it is, or as much of it as fits: what tells it from others of its kind.
@@ -105,12 +109,10 @@ fn owner(wall: &Wall, width: usize) -> String {
     format::cut_middle(&short, width)
 }
 
-/// When it is reached: `full`, `in 2 min`.
+/// When it is reached, if it is not yet: `in 2 min`.
 fn when(wall: &Wall) -> Option<String> {
-    match Level::of_ratio(wall.ratio()) {
-        Level::Full => Some("full".to_owned()),
-        _ => wall.time_to_full().map(|time| format!("in {}", format::forecast(time))),
-    }
+    let time = wall.time_to_full().filter(|time| !time.is_zero())?;
+    Some(format!("in {}", format::forecast(time)))
 }
 
 fn finding(findings: &[Finding], width: u16) -> String {

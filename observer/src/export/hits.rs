@@ -1,0 +1,37 @@
+//! How often limits were hit, as lines of text and as performance data.
+
+use crate::model::{
+    hits::{Hits, Since},
+    snapshot::Snapshot,
+    units::NetnsId,
+    wall::About,
+};
+
+/// A line for each network namespace, and one for what observer has counted itself.
+pub(super) fn lines(snapshot: &Snapshot) -> Vec<String> {
+    let of_group = |group: &[Hits]| {
+        let counts = group.iter().map(|hits| format!("{} {}", About::of(hits.kind).name, hits.count));
+        let counts = counts.collect::<Vec<_>>().join(", ");
+        group.first().map(|first| format!("limits hit {}: {counts}", since(first, snapshot)))
+    };
+    snapshot.hits.chunk_by(|a, b| a.netns == b.netns).filter_map(of_group).collect()
+}
+
+/// `since boot`, `since the namespace blue was made`.
+fn since(hits: &Hits, snapshot: &Snapshot) -> String {
+    match (hits.since, hits.netns) {
+        (Since::Boot, _) => "since boot".to_owned(),
+        (Since::Namespace, Some(NetnsId(id))) => {
+            let name = hits.netns_name.as_deref().map_or_else(|| id.to_string(), str::to_owned);
+            format!("since namespace {name} was made")
+        }
+        (Since::Namespace, None) => "since the namespace was made".to_owned(),
+        (Since::Observer, _) => format!("since observer started {:.1} s ago", snapshot.uptime.as_secs_f64()),
+    }
+}
+
+/// Counters of one namespace: they grow until it ends. A sum over all would fall with each that ends.
+pub(super) fn performance(hits: &[Hits], own: NetnsId) -> impl Iterator<Item = String> {
+    let of_own = hits.iter().filter(move |hits| hits.netns == Some(own));
+    of_own.map(|hits| format!("'{}_hits'={}c", About::of(hits.kind).id, hits.count))
+}

@@ -1,0 +1,122 @@
+//! How often limits were hit: by the kernel's own counters, which go back to the boot, and where the kernel counts nothing
+//! by what observer has seen since it started.
+
+use std::sync::Arc;
+
+use super::{
+    Model,
+    failure::FailureKind,
+    namespace::{ConntrackCounters, NamespaceReading},
+    units::NetnsId,
+    wall::{Subject, WallKind},
+};
+
+/// From when on hits are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Since {
+    /// The boot of the host.
+    Boot,
+    /// The moment in which the network namespace was made.
+    Namespace,
+    /// The start of observer.
+    Observer,
+}
+
+impl Since {
+    /// A word for scripts.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Boot => "boot",
+            Self::Namespace => "namespace",
+            Self::Observer => "observer",
+        }
+    }
+}
+
+/// How often a kind of limit was hit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hits {
+    /// The limit.
+    pub kind: WallKind,
+    /// The network namespace; `None` for all together.
+    pub netns: Option<NetnsId>,
+    /// Its name.
+    pub netns_name: Option<Arc<str>>,
+    /// How often. It never falls while the namespace, or observer, lives.
+    pub count: u64,
+    /// Since when.
+    pub since: Since,
+    /// What counts.
+    pub counter: &'static str,
+}
+
+/// What the kernel counts of a namespace; kinds whose counter this kernel does not show are left out.
+fn of_kernel(reading: &NamespaceReading) -> impl Iterator<Item = (WallKind, u64, &'static str)> {
+    let listen = reading.listen;
+    // Each is counted, whether cookies are allowed or not.
+    let syn_queue = listen.syn_queue_drops.zip(listen.syn_cookies).map(|(drops, cookies)| drops + cookies);
+    [
+        (WallKind::AcceptQueue, listen.overflows, "ListenOverflows"),
+        (WallKind::SynQueue, syn_queue, "TCPReqQFullDrop, TCPReqQFullDoCookies (every SYN with tcp_syncookies=2)"),
+        (WallKind::Conntrack, reading.conntrack.and_then(|it| it.counters).map(ConntrackCounters::hits), "drop - insert_failed + early_drop of nf_conntrack"),
+        (WallKind::TimeWait, reading.time_wait_overflows, "TCPTimeWaitOverflow"),
+        (WallKind::TcpMemory, reading.aborts_on_memory, "TCPAbortOnMemory, which counts orphans too"),
+    ]
+    .into_iter()
+    .filter_map(|(kind, count, counter)| Some((kind, count?, counter)))
+}
+
+/// Limits whose hits nobody but observer counts, the errno that says so, and the failure that it is known by.
+const OF_OBSERVER: [(WallKind, &str, FailureKind); 3] = [
+    (WallKind::Ports, "EADDRNOTAVAIL of connect()", FailureKind::PortsExhausted),
+    (WallKind::ProcessFiles, "EMFILE", FailureKind::ProcessFds),
+    (WallKind::HostFiles, "ENFILE", FailureKind::HostFiles),
+];
+
+impl Model {
+    /// Of each namespace what the kernel counts, in the order of their ids, and then what observer has counted itself.
+    pub(super) fn hits(&self) -> Vec<Hits> {
+        let mut hits: Vec<Hits> = Vec::new();
+        let mut namespaces: Vec<_> = self.namespaces.iter().collect();
+        namespaces.sort_unstable_by_key(|(netns, _)| **netns);
+        for (netns, namespace) in namespaces {
+            let reading = &namespace.reading;
+            // These sysctls are shown by the first namespace alone.
+            let since = if reading.shared.tcp_mem_max_pages.is_some() { Since::Boot } else { Since::Namespace };
+            hits.extend(of_kernel(reading).map(|(kind, count, counter)| Hits {
+                kind,
+                netns: Some(*netns),
+                netns_name: reading.name.clone(),
+                count,
+                since,
+                counter,
+            }));
+        }
+        hits.extend(OF_OBSERVER.map(|(kind, counter, failure)| Hits {
+            kind,
+            netns: None,
+            netns_name: None,
+            count: self.failures.of_kind(failure),
+            since: Since::Observer,
+            counter,
+        }));
+        hits
+    }
+
+    /// How often observer has seen that a limit was hit, of the groups of failures that it still knows.
+    pub(super) fn own_hits(&self, kind: WallKind, subject: Subject) -> Option<u64> {
+        let (_, _, failure) = OF_OBSERVER.into_iter().find(|(of, ..)| *of == kind)?;
+        Some(match subject {
+            Subject::Host => self.failures.of_kind(failure),
+            Subject::Process(pid) => {
+                self.failures.count(|key| key.kind == failure && key.process.is_some_and(|it| it.pid == pid))
+            }
+            Subject::Destination { netns, local_ip, remote } => self.failures.count(|key| {
+                (key.kind, key.netns, key.remote) == (failure, netns, Some(remote))
+                    && key.local.is_some_and(|local| local.ip == local_ip)
+            }),
+            Subject::Namespace(_) | Subject::Listener { .. } => return None,
+        })
+    }
+}
