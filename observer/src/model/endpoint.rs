@@ -10,6 +10,7 @@ use slab::Slab;
 
 use super::{
     Model,
+    device::Device,
     history::History,
     ports::PortCounts,
     snapshot::{Direction, EndpointKey},
@@ -197,6 +198,8 @@ pub(super) struct Destination {
     /// Of these, the ones in TIME_WAIT.
     pub(super) time_wait: u32,
     pub(super) ports: PortCounts,
+    /// What sockets of the same addresses on other devices add to `ports`, as of the last snapshot or second.
+    pub(super) shared: PortCounts,
 }
 
 /// All destinations.
@@ -221,8 +224,8 @@ impl DestinationTable {
         let rows = &mut self.rows;
         let index = *self.by_remote.entry((endpoint, remote.ip(), remote.port())).or_insert_with(|| {
             made = true;
-            let ports = PortCounts::default();
-            let row = Destination { endpoint, remote, sockets: 0, minis: 0, time_wait: 0, ports };
+            let (ports, shared) = (PortCounts::default(), PortCounts::default());
+            let row = Destination { endpoint, remote, sockets: 0, minis: 0, time_wait: 0, ports, shared };
             narrow(rows.insert(row))
         });
         (index, made)
@@ -230,6 +233,18 @@ impl DestinationTable {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Destination> {
         self.rows.iter().map(|(_, row)| row)
+    }
+
+    pub(super) fn iter_indexed(&self) -> impl Iterator<Item = (u32, &Destination)> {
+        self.rows.iter().map(|(index, row)| (narrow(index), row))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Destination)> {
+        self.rows.iter_mut().map(|(index, row)| (narrow(index), row))
+    }
+
+    pub(super) fn find(&self, endpoint: u32, remote: SocketAddr) -> Option<u32> {
+        self.by_remote.get(&(endpoint, remote.ip(), remote.port())).copied()
     }
 
     /// Drops rows without sockets; `gone` is told the endpoint of each.
@@ -258,9 +273,15 @@ impl DestinationTable {
 
 impl Model {
     /// The endpoint and the destination that a four-tuple belongs to, made if need be.
-    pub(super) fn place(&mut self, netns: NetnsId, tuple: &FourTuple, direction: Direction) -> (u32, u32) {
+    pub(super) fn place(
+        &mut self,
+        netns: NetnsId,
+        device: Device,
+        tuple: &FourTuple,
+        direction: Direction,
+    ) -> (u32, u32) {
         let local_port = (direction == Direction::Inbound).then_some(tuple.local_port);
-        let key = EndpointKey { netns, direction, local_ip: tuple.local_ip, local_port };
+        let key = EndpointKey { netns, direction, local_ip: tuple.local_ip, local_port, device };
         let endpoint = self.endpoint(key);
         if direction == Direction::Inbound {
             return (endpoint, Socket::NO_DESTINATION);
@@ -278,6 +299,7 @@ impl Model {
         let (index, made) = self.endpoints.index(key, self.now);
         if made {
             self.note_namespace(key.netns);
+            self.note_device(key.netns, key.device);
         }
         index
     }

@@ -1,6 +1,6 @@
 //! Findings: what is likely to be wrong. Each is one sentence with its evidence and one remedy.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::{
     Model,
@@ -102,18 +102,18 @@ fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
 /// Clients of a local ip whose ports were chosen by bind().
 struct BoundClients {
     netns: NetnsId,
-    local_ip: IpAddr,
+    local: String,
     process: Option<Process>,
     ports: u32,
     usable: u32,
 }
 
 fn bind_before_connect(clients: &BoundClients) -> Option<Finding> {
-    let BoundClients { netns, local_ip, process, ports, usable } = *clients;
+    let BoundClients { netns, ref local, process, ports, usable } = *clients;
     is_part(ports, BOUND_PERCENT, usable).then(|| Finding {
         kind: FindingKind::BindBeforeConnect,
         netns,
-        sentence: format!("{} calls bind() before connect() from {local_ip}.", name(process)),
+        sentence: format!("{} calls bind() before connect() from {local}.", name(process)),
         evidence: format!("{ports} of {usable} ports were taken by bind(): connect() skips these for every destination"),
         remedy: "set IP_BIND_ADDRESS_NO_PORT (Linux 4.2) on the socket before bind(), so that connect() chooses the port",
     })
@@ -122,20 +122,20 @@ fn bind_before_connect(clients: &BoundClients) -> Option<Finding> {
 /// A destination, and all TIME_WAIT sockets of its namespace.
 struct Closed {
     netns: NetnsId,
-    local_ip: IpAddr,
+    local: String,
     remote: SocketAddr,
     ports: PortUse,
     time_wait_in_namespace: u32,
 }
 
 fn time_wait_at_one_destination(closed: &Closed) -> Option<Finding> {
-    let Closed { netns, local_ip, remote, ports, time_wait_in_namespace } = *closed;
+    let Closed { netns, ref local, remote, ports, time_wait_in_namespace } = *closed;
     let many = is_part(ports.time_wait, TIME_WAIT_PERCENT, ports.usable());
     let most = is_part(ports.time_wait, 50, time_wait_in_namespace);
     (many && most).then(|| Finding {
         kind: FindingKind::TimeWaitAtOneDestination,
         netns,
-        sentence: format!("Connections from {local_ip} to {remote} are closed faster than their ports are free again."),
+        sentence: format!("Connections from {local} to {remote} are closed faster than their ports are free again."),
         evidence: format!(
             "{} of {} ports are in TIME_WAIT, of {time_wait_in_namespace} such sockets in the namespace",
             ports.time_wait,
@@ -149,7 +149,7 @@ fn time_wait_at_one_destination(closed: &Closed) -> Option<Finding> {
 /// A listener and the limit of its namespace.
 struct Queue {
     netns: NetnsId,
-    local: SocketAddr,
+    local: String,
     process: Option<Process>,
     queues: Queues,
     somaxconn: u32,
@@ -157,7 +157,7 @@ struct Queue {
 
 /// A queue that is as long as `somaxconn` may have been asked for as such: only one that is used is worth a word.
 fn queue_at_somaxconn(queue: &Queue) -> Option<Finding> {
-    let Queue { netns, local, process, queues, somaxconn } = *queue;
+    let Queue { netns, ref local, process, queues, somaxconn } = *queue;
     let is_used = queues.drops > 0 || is_part(queues.accept, 50, queues.limit);
     (queues.limit == somaxconn && is_used).then(|| Finding {
         kind: FindingKind::QueueAtSomaxconn,
@@ -248,7 +248,7 @@ impl Model {
             let namespace = self.namespaces.get(&row.key.netns)?;
             Some(BoundClients {
                 netns: row.key.netns,
-                local_ip: row.key.local_ip,
+                local: row.key.device.scoped(row.key.local_ip),
                 process: row.process,
                 ports: self.early_binds.of(&row.key),
                 usable: namespace.ports.usable_count,
@@ -260,7 +260,7 @@ impl Model {
         self.listeners.iter().filter_map(|(_, listener)| {
             Some(Queue {
                 netns: listener.netns,
-                local: SocketAddr::new(listener.ip, listener.port),
+                local: self.named(listener.netns, listener.device).endpoint(listener.ip, listener.port),
                 process: listener.process,
                 queues: listener.queues?,
                 somaxconn: self.namespaces.get(&listener.netns)?.reading.somaxconn?,
@@ -276,7 +276,7 @@ fn closed(endpoints: &[EndpointRow], namespaces: &[NamespaceRow]) -> impl Iterat
         row.destinations.iter().filter_map(move |destination| {
             Some(Closed {
                 netns: row.key.netns,
-                local_ip: row.key.local_ip,
+                local: row.key.device.scoped(row.key.local_ip),
                 remote: destination.remote,
                 ports: destination.ports?,
                 time_wait_in_namespace: namespace?.time_wait,
@@ -302,7 +302,7 @@ mod tests {
     }
 
     fn ports(used: u32, time_wait: u32) -> PortUse {
-        PortUse { range: 1_000, reserved: 0, blocked: Some(0), used, time_wait, time_wait_reusable: 0 }
+        PortUse { range: 1_000, blocked: Some(0), used, time_wait, ..PortUse::default() }
     }
 
     #[test]
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn a_bound_port_here_and_there_is_nothing() {
         let clients =
-            |ports| BoundClients { netns: NETNS, local_ip: [10, 0, 0, 5].into(), process: None, ports, usable: 1_000 };
+            |ports| BoundClients { netns: NETNS, local: "10.0.0.5".to_owned(), process: None, ports, usable: 1_000 };
         assert_eq!(bind_before_connect(&clients(0)), None);
         assert_eq!(bind_before_connect(&clients(9)), None);
         let found = bind_before_connect(&clients(10)).unwrap();
@@ -337,7 +337,7 @@ mod tests {
         let found = |time_wait, all| {
             time_wait_at_one_destination(&Closed {
                 netns: NETNS,
-                local_ip: [10, 0, 0, 5].into(),
+                local: "10.0.0.5".to_owned(),
                 remote: remote(),
                 ports: ports(5, time_wait),
                 time_wait_in_namespace: all,

@@ -18,7 +18,7 @@ impl Model {
         let known = *self.sockets.get(index);
         let kind = if known.local_port == 0 { FailureKind::PortsExhausted } else { FailureKind::TupleInUse };
         let key = FailureKey {
-            local: Some(Local { ip: socket.tuple.local_ip, port: known.local_port }),
+            local: Some(Local { ip: socket.tuple.local_ip, port: known.local_port, device: socket.device }),
             remote: Some(SocketAddr::new(known.remote_ip, known.remote_port)),
             ..FailureKey::by_call(kind, socket.netns, "connect", by)
         };
@@ -37,7 +37,7 @@ impl Model {
         };
         let key = FailureKey {
             process: listener.process,
-            local: Some(Local { ip: listener.ip, port: listener.port }),
+            local: Some(Local { ip: listener.ip, port: listener.port, device: listener.device }),
             ..FailureKey::by_kernel(FailureKind::AcceptQueue, netns)
         };
         let dropped = queues.drops.wrapping_sub(told);

@@ -51,7 +51,8 @@ impl Model {
         });
         let wall = |(numbers, row): (Numbers, &Destination)| {
             let key = &self.endpoints.get(row.endpoint).key;
-            let subject = Subject::Destination { netns: key.netns, local_ip: key.local_ip, remote: row.remote };
+            let device = self.named(key.netns, key.device);
+            let subject = Subject::Destination { netns: key.netns, local_ip: key.local_ip, device, remote: row.remote };
             self.wall(WallKind::Ports, subject, numbers)
         };
         fullest(candidates).into_iter().map(wall).collect()
@@ -85,7 +86,8 @@ impl Model {
         let chosen = fullest(accept).into_iter().chain(fullest(syn));
         let wall = |(numbers, (kind, id, listener, hits)): (_, (_, _, &Listener, _))| {
             let local = SocketAddr::new(listener.ip, listener.port);
-            let subject = Subject::Listener { netns: listener.netns, local, id };
+            let device = self.named(listener.netns, listener.device);
+            let subject = Subject::Listener { netns: listener.netns, local, device, id };
             Wall { process: listener.process, hits, ..self.wall(kind, subject, numbers) }
         };
         chosen.map(wall).collect()
