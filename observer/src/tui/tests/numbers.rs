@@ -4,7 +4,7 @@ use std::{net::Ipv6Addr, time::Duration};
 
 use super::fixture::{busy, destination, inbound, outbound, text, ui};
 use crate::{
-    model::{history::History, units::Comm},
+    model::{device::Device, history::History, units::Comm},
     tui::{format, table::Value, widget::sparkline::sparkline},
 };
 
@@ -61,9 +61,13 @@ fn only_full_is_100_percent() {
 
 #[test]
 fn addresses_are_told_from_ports() {
-    assert_eq!(format::address([10, 0, 0, 5].into(), Some(80)), "10.0.0.5:80");
-    assert_eq!(format::address([10, 0, 0, 5].into(), None), "10.0.0.5:*");
-    assert_eq!(format::address(Ipv6Addr::LOCALHOST.into(), Some(80)), "[::1]:80");
+    assert_eq!(format::address([10, 0, 0, 5].into(), Some(80), Device::NONE), "10.0.0.5:80");
+    assert_eq!(format::address([10, 0, 0, 5].into(), None, Device::NONE), "10.0.0.5:*");
+    assert_eq!(format::address(Ipv6Addr::LOCALHOST.into(), Some(80), Device::NONE), "[::1]:80");
+    let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into();
+    assert_eq!(format::address(link_local, Some(80), Device::new(7)), "[fe80::1%7]:80");
+    let eth0 = Device::new(7).named("eth\u{200e}0".into());
+    assert_eq!(format::address([10, 0, 0, 5].into(), None, eth0), "10.0.0.5%eth?0:*");
 }
 
 #[test]
