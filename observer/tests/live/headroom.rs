@@ -2,6 +2,7 @@
 //! Each row of the rule (`__inet_hash_connect`) has a test of its own; then scenarios at random, a seed for each.
 
 mod batch;
+mod odd_ranges;
 mod scenario;
 mod stage;
 
@@ -28,6 +29,30 @@ fn on_stage(test: impl FnOnce(&mut Stage) + Send + 'static) {
         assert_eq!(stage.open(home(), 1), 1);
         test(&mut stage);
     });
+}
+
+/// TIME_WAIT sockets towards [`home`], and one connection.
+pub(crate) struct TimeWaits(Stage);
+
+impl TimeWaits {
+    pub(crate) fn new(count: usize) -> Self {
+        let mut stage = Stage::new(RANGE);
+        assert_eq!(stage.open(home(), 1), 1);
+        // None takes the port of another: they are all open before the first is closed.
+        let clients: Vec<_> = (0..count).map(|_| Stage::connect(home()).unwrap()).collect();
+        clients.into_iter().for_each(|client| stage.close_into_time_wait(client));
+        Self(stage)
+    }
+
+    /// Waits until all of them may be taken over.
+    pub(crate) fn let_ripen(&self) {
+        self.0.let_ripen();
+    }
+
+    /// Connects until EADDRNOTAVAIL; returns how many there were.
+    pub(crate) fn exhaust(&mut self) -> u32 {
+        self.0.exhaust(home())
+    }
 }
 
 /// Predicts, and connects until there is no port any more.

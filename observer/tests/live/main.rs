@@ -6,6 +6,7 @@
 mod acceptors;
 mod churn;
 mod connections;
+mod devices;
 mod failures;
 mod findings;
 mod headroom;
@@ -24,4 +25,5 @@ mod sockets;
 mod ss;
 mod support;
 mod throwaway;
+mod time_namespaces;
 mod walls;

@@ -32,8 +32,15 @@ const ROUTES: [&str; 8] = [
 ];
 const ADDRESSES: [&str; 6] = ["0.0.0.0", "127.0.0.1", "127.0.0.3", "10.1.0.1", "::", "::1"];
 
-/// A destination: what was predicted, and how many ports connect() gave.
-pub(super) type Count = (Route, PortUse, u32);
+/// A destination.
+pub(super) struct Count {
+    route: Route,
+    predicted: PortUse,
+    /// How many ports connect() gave.
+    got: u32,
+    /// How many of the lowest and the highest it would have given then.
+    edges: u32,
+}
 
 pub(super) struct Scenario {
     seed: u64,
@@ -119,11 +126,11 @@ impl Scenario {
             }
             // Without a port for it there may be no socket to make a row of.
             let Some(predicted) = ports(&snapshot, *route) else { continue };
-            let got = self.stage.exhaust(*route);
+            let (got, edges) = (self.stage.exhaust(*route), self.stage.exhaust_edges(*route));
             if !self.stage.is_settled_since(since) {
                 return None;
             }
-            counted.push((*route, predicted, got));
+            counted.push(Count { route: *route, predicted, got, edges });
         }
         Some(counted)
     }
@@ -134,12 +141,15 @@ impl Scenario {
         };
         let by_events_alone = self.steps.last().is_some_and(|step| step == "no scan");
         let mut coverage = Coverage::default();
-        for (route, predicted, got) in counted {
-            let PortUse { range, reserved, blocked, used, time_wait, time_wait_reusable } = *predicted;
-            let parts = reserved + blocked.unwrap_or(0) + used + time_wait + got;
-            if predicted.left() != Some(*got) || parts != range {
+        for Count { route, predicted, got, edges } in counted {
+            let PortUse { range, reserved, passed_over, blocked, used, time_wait, time_wait_reusable, .. } = *predicted;
+            let parts = reserved + passed_over + blocked.unwrap_or(0) + used + time_wait + predicted.left_at_most();
+            let is_within = predicted.left().is_some_and(|left| (left..=predicted.left_at_most()).contains(got));
+            // The highest of three is never looked at, whoever has it.
+            let is_right = is_within && (range == 3 || got + edges == predicted.left_at_most());
+            if !is_right || parts != range {
                 let report = format!(
-                    "OBSERVER_HEADROOM_SEED={}: ports {:?}: {got} towards {route:?} instead of {predicted:?}, after\n{}",
+                    "OBSERVER_HEADROOM_SEED={}: ports {:?}: {got} and {edges} of the edges towards {route:?} instead of {predicted:?}, after\n{}",
                     self.seed,
                     self.stage.range,
                     self.steps.join("\n")

@@ -247,7 +247,13 @@ impl Stage {
             }
         };
         assert_eq!(refused.raw_os_error(), Some(libc::EADDRNOTAVAIL), "{route:?}: {refused}");
-        // In a range of odd size one call passes over the lowest port or the highest: each is asked for alone.
+        u32::try_from(self.open.len() - before).unwrap()
+    }
+
+    /// In a range of odd size the last call passes over the lowest port or the highest: each is asked for alone. Returns
+    /// how many the kernel gave.
+    pub(super) fn exhaust_edges(&mut self, route: Route) -> u32 {
+        let before = self.open.len();
         let (low, high) = self.range;
         if low != high && (high - low) % 2 == 0 {
             for port in [low, high] {
