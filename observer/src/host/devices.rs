@@ -10,6 +10,7 @@ use crate::model::{device::DeviceReading, units::Comm};
 
 /// `struct nlmsghdr` and `struct ifinfomsg` take so much each.
 const HEADER: usize = 16;
+const REQUEST: usize = 2 * HEADER;
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const NLM_F_REQUEST: u16 = 1;
@@ -64,14 +65,15 @@ impl Links {
         let vrf = match master {
             _ if is_vrf => index,
             0 => 0,
-            master => self.ask(master)?.is_vrf.then_some(master).unwrap_or_default(),
+            master if self.ask(master)?.is_vrf => master,
+            _ => 0,
         };
         Ok(DeviceReading { index, name, vrf })
     }
 
     fn ask(&self, index: u32) -> io::Result<Link> {
-        let mut request = [0; 2 * HEADER];
-        request[0..4].copy_from_slice(&(2 * HEADER as u32).to_ne_bytes());
+        let mut request = [0; REQUEST];
+        request[0..4].copy_from_slice(&u32::try_from(REQUEST).map_err(io::Error::other)?.to_ne_bytes());
         request[4..6].copy_from_slice(&RTM_GETLINK.to_ne_bytes());
         request[6..8].copy_from_slice(&NLM_F_REQUEST.to_ne_bytes());
         // `ifi_index`, behind the family and the type of the device.

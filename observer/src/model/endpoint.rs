@@ -12,7 +12,7 @@ use super::{
     Model,
     device::Device,
     history::History,
-    ports::PortCounts,
+    port_table::PortCounts,
     snapshot::{Direction, EndpointKey},
     socket::{Socket, narrow},
     units::{FourTuple, NetnsId, Process, StateCounts},
@@ -200,6 +200,8 @@ pub(super) struct Destination {
     pub(super) ports: PortCounts,
     /// What sockets of the same addresses on other devices add to `ports`, as of the last snapshot or second.
     pub(super) shared: PortCounts,
+    /// Of such sockets, those whose port no event has shown yet: each may have one that is counted already.
+    pub(super) shared_unseen: u32,
 }
 
 /// All destinations.
@@ -225,7 +227,8 @@ impl DestinationTable {
         let index = *self.by_remote.entry((endpoint, remote.ip(), remote.port())).or_insert_with(|| {
             made = true;
             let (ports, shared) = (PortCounts::default(), PortCounts::default());
-            let row = Destination { endpoint, remote, sockets: 0, minis: 0, time_wait: 0, ports, shared };
+            let row =
+                Destination { endpoint, remote, sockets: 0, minis: 0, time_wait: 0, ports, shared, shared_unseen: 0 };
             narrow(rows.insert(row))
         });
         (index, made)

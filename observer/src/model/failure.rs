@@ -182,10 +182,10 @@ impl FailureRow {
                 let causes = causes.collect::<Vec<_>>().concat();
                 let (taken, usable) = (grouped(ports.taken().into()), grouped(ports.usable().into()));
                 // The kernel has looked at an even number of ports.
-                let by_chance = if ports.left_at_most() == 0 || ports.uncertain == 0 {
-                    ""
-                } else {
+                let by_chance = if ports.is_left_to_chance() {
                     "; each call passes over the lowest or the highest port of a range of odd size"
+                } else {
+                    ""
                 };
                 format!("{taken} of {usable} ports {local} → {remote} in use{causes}{by_chance}")
             }

@@ -20,8 +20,9 @@ pub struct PortUse {
     /// Ports left whose TIME_WAIT socket connect() takes over (`net.ipv4.tcp_tw_reuse`).
     pub time_wait_reusable: u32,
     /// Ports left that connect() may or may not get: one where the lowest or the highest port of a range of odd size is
-    /// free, because each call passes over one of these two by chance (`__inet_hash_connect`); and those of
-    /// `time_wait_reusable` where the kernel's clock is not known.
+    /// free, because each call passes over one of these two by chance (`__inet_hash_connect`); those of
+    /// `time_wait_reusable` where the kernel's clock is not known; and, for sockets that are bound to a device, as many as
+    /// others towards the same destination have chosen without an event that says which.
     pub uncertain: u32,
 }
 
@@ -49,6 +50,12 @@ impl PortUse {
             None => 0,
         };
         self.usable().saturating_sub(blocked + self.used + self.time_wait)
+    }
+
+    /// Whether one of the ports left is passed over by chance, and nothing else is uncertain.
+    #[must_use]
+    pub const fn is_left_to_chance(self) -> bool {
+        self.uncertain == 1 && self.range % 2 == 1 && self.left_at_most() > 0
     }
 
     /// What is left, as far as it is certain, each number by `count`: `23`, `22-23`, or `≤ 23` where blocked ports are not

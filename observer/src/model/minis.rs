@@ -13,7 +13,7 @@ use super::{
     event::{Binding, Found, Identity},
     key_of,
     owner::Owner,
-    ports::Counted,
+    port_table::Counted,
     snapshot::{Direction, EndpointKey},
     socket::{TupleKey, hash, narrow},
     units::{FourTuple, NetnsId, SocketId, TcpState},

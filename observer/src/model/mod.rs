@@ -22,6 +22,7 @@ mod minis;
 pub mod namespace;
 pub mod narration;
 mod owner;
+mod port_table;
 mod port_use;
 mod ports;
 pub mod query;
@@ -50,9 +51,10 @@ use self::{
     minis::MiniTable,
     namespace::Namespace,
     owner::{HolderPass, Owner, OwnerTable},
-    ports::{Counted, Ripening},
+    port_table::Counted,
+    ports::Ripening,
     snapshot::{Direction, EndpointKey, Host},
-    socket::{Acceptance, Socket, SocketTable, TupleKey},
+    socket::{Acceptance, Socket, SocketTable, TupleKey, key_of},
     trust::{HookStatus, Losses, Trust},
     units::{FourTuple, NetnsId, Process, SocketId, TcpState},
     wall::Trends,
@@ -427,20 +429,6 @@ impl Model {
     /// Full sockets that are connected or connecting.
     fn len(&self) -> u32 {
         socket::narrow(self.sockets.len())
-    }
-}
-
-fn key_of(endpoints: &EndpointTable, socket: &Socket) -> TupleKey {
-    let key = &endpoints.get(socket.endpoint).key;
-    TupleKey {
-        netns: key.netns,
-        device: key.device.index(),
-        tuple: FourTuple {
-            local_ip: key.local_ip,
-            local_port: socket.local_port,
-            remote_ip: socket.remote_ip,
-            remote_port: socket.remote_port,
-        },
     }
 }
 

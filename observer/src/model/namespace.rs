@@ -13,7 +13,7 @@ use super::{
     Model,
     device::{Device, DeviceReading, DeviceRules},
     minis::Mini,
-    ports::Ports,
+    port_table::Ports,
     snapshot::EndpointKey,
     socket::Socket,
     units::{NetnsId, PortRange, SocketId, TcpState},

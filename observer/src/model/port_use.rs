@@ -10,7 +10,7 @@ use super::{
     endpoint::Destination,
     headroom::PortUse,
     namespace::Namespace,
-    ports::{Counted, PortCounts},
+    port_table::{Counted, PortCounts},
     snapshot::EndpointKey,
     socket::TupleKey,
     trust::Hook,
@@ -48,7 +48,7 @@ impl Model {
             used: counts.used,
             time_wait: counts.time_wait,
             time_wait_reusable: counts.time_wait_reusable,
-            uncertain: unknown_ages + u32::from(has_free_edge),
+            uncertain: unknown_ages + row.shared_unseen + u32::from(has_free_edge),
         })
     }
 
@@ -82,7 +82,7 @@ impl Model {
         self.shared_at = Some(self.now);
         let sharing: Vec<(u32, Vec<u32>)> = self.sharing();
         for (_, row) in self.destinations.iter_mut() {
-            row.shared = PortCounts::default();
+            (row.shared, row.shared_unseen) = (PortCounts::default(), 0);
         }
         if sharing.is_empty() {
             return;
@@ -103,9 +103,11 @@ impl Model {
         for (index, others) in sharing {
             let Some(row) = self.destinations.get_mut(index) else { continue };
             let mut union = PortsTaken::default();
-            for other in others.iter().chain([&index]).filter_map(|index| taken.get(index)) {
-                union.join(other);
+            for taken in others.iter().chain([&index]).filter_map(|index| taken.get(index)) {
+                union.join(taken);
             }
+            row.shared_unseen = others.iter().filter_map(|index| taken.get(index)).map(|taken| taken.unseen).sum();
+            union.unseen -= row.shared_unseen;
             row.shared = union.counts() - row.ports;
         }
     }
@@ -133,7 +135,7 @@ impl Model {
 #[derive(Default)]
 struct PortsTaken {
     by_port: FxHashMap<u16, Counted>,
-    /// Chosen by connect(), and not told yet: nobody shares these.
+    /// Chosen by connect(), and not shown by an event yet.
     unseen: u32,
 }
 

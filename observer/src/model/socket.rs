@@ -10,8 +10,9 @@ use rustc_hash::FxBuildHasher;
 use slab::Slab;
 
 use super::{
+    endpoint::EndpointTable,
     owner::Owner,
-    ports::Counted,
+    port_table::Counted,
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
 
@@ -214,6 +215,21 @@ impl SocketTable {
             0 => 0,
             peers => u32::from(peers > count(own)),
         }
+    }
+}
+
+/// The four-tuple of a socket and where it stands.
+pub(super) fn key_of(endpoints: &EndpointTable, socket: &Socket) -> TupleKey {
+    let key = &endpoints.get(socket.endpoint).key;
+    TupleKey {
+        netns: key.netns,
+        device: key.device.index(),
+        tuple: FourTuple {
+            local_ip: key.local_ip,
+            local_port: socket.local_port,
+            remote_ip: socket.remote_ip,
+            remote_port: socket.remote_port,
+        },
     }
 }
 

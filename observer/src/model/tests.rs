@@ -1,5 +1,6 @@
 //! Scenarios: events as text in, rows as text out.
 
+mod devices;
 mod headroom;
 mod losses;
 mod property;

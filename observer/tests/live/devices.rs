@@ -2,6 +2,7 @@
 //! listener, and by a VRF. Rows of their own, and what is left for each, counted until EADDRNOTAVAIL.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{IpAddr, SocketAddr, SocketAddrV6},
     process::Command,
@@ -16,6 +17,7 @@ use observer::{
         units::TcpState,
     },
 };
+use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
 use crate::{
@@ -157,6 +159,7 @@ fn two_links_with_the_same_addresses_are_told_apart() {
         assert_eq!((left(&mut engine, "fe80::1%a0"), left(&mut engine, "fe80::1%b0")), (70, 90));
         let snapshot = engine.snapshot(usize::MAX);
         assert_eq!((snapshot.totals.connections, snapshot.trust.drift.total()), (40, 0));
+        assert_shown();
         let all_of_a = exhaust(None, to("a0"));
         assert_eq!(all_of_a.len(), 70);
         assert_eq!((left(&mut engine, "fe80::1%a0"), left(&mut engine, "fe80::1%b0")), (0, 90));
@@ -164,6 +167,22 @@ fn two_links_with_the_same_addresses_are_told_apart() {
         assert!(failure.reason().contains("fe80::1%a0 → [fe80::2]:7000"), "{}", failure.reason());
         assert_eq!(exhaust(None, to("b0")).len(), 90);
     });
+}
+
+/// The program's table and its JSON name the device.
+fn assert_shown() {
+    let table = run(env!("CARGO_BIN_EXE_observer"), &["snapshot", "--own-netns"]);
+    for shown in ["fe80::1%a0 (any port)", "fe80::1%b0 (any port)", "[fe80::2%a1]:7000", "[fe80::2%b1]:7000"] {
+        assert!(table.contains(shown), "no {shown} in\n{table}");
+    }
+    let json: Value =
+        serde_json::from_str(&run(env!("CARGO_BIN_EXE_observer"), &["snapshot", "--own-netns", "--json"])).unwrap();
+    let devices = |rows: &str| -> BTreeSet<String> {
+        let rows = json[rows].as_array().unwrap().iter();
+        rows.filter_map(|row| row["device"].as_str().map(str::to_owned)).collect()
+    };
+    assert_eq!(devices("endpoints"), ["a0", "a1", "b0", "b1"].map(str::to_owned).into());
+    assert_eq!(devices("walls"), ["a0", "b0"].map(str::to_owned).into());
 }
 
 #[test]

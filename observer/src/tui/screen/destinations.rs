@@ -72,7 +72,7 @@ impl Source for Destinations {
         );
         let mut lines = vec![
             Line::new("the sum", sum),
-            Line::new("by chance", by_chance(ports)),
+            Line::new("uncertain", by_chance(ports)),
             Line::new("TIME_WAIT", reusable),
             Line::new("from", "__inet_hash_connect() in net/ipv4/inet_hashtables.c: the port that connect() chooses"),
         ];
@@ -158,6 +158,9 @@ const FIELDS: &[Column] =
 fn by_chance(ports: PortUse) -> String {
     if ports.left().is_none() || ports.left() == Some(ports.left_at_most()) {
         return String::new();
+    }
+    if !ports.is_left_to_chance() {
+        return "the ports of some sockets on other devices, or the age of TIME_WAITs, are not known yet".to_owned();
     }
     "each call passes over the lowest or the highest port of a range of odd size, by chance: the last one may fail while \
      one of these is left"
