@@ -153,7 +153,7 @@ impl<F: Fields> Sock<F> {
             AF_INET6 => (v6(fields, offset!(skc_v6_rcv_saddr))?, v6(fields, offset!(skc_v6_daddr))?),
             _ => return None,
         };
-        Some(SocketRecord { header, local, remote })
+        Some(SocketRecord { header, local, remote, device: self.device(), padding: 0 })
     }
 
     /// The queues of a listener; `None` where this kernel does not tell.
@@ -172,6 +172,12 @@ impl<F: Fields> Sock<F> {
     #[inline(always)]
     pub(crate) fn released_port(self) -> u16 {
         u16::from_be(self.fields.read(offset!(inet_sport)).unwrap_or(0))
+    }
+
+    /// Index of the interface that the socket is bound to; 0 for none.
+    #[inline(always)]
+    pub(crate) fn device(self) -> u32 {
+        self.fields.read(offset!(skc_bound_dev_if)).unwrap_or(0)
     }
 
     /// Local port in host order; 0 for none.

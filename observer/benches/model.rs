@@ -12,6 +12,7 @@ use observer::{
     decode,
     model::{
         Model,
+        device::Device,
         event::{Binding, Event, Found, Identity},
         namespace::NamespaceReading,
         query::Query,
@@ -36,6 +37,7 @@ fn client(n: u32) -> Identity {
             remote_ip: IpAddr::V4(Ipv4Addr::from(0x0b00_0000 + n % 50_000)),
             remote_port: 443,
         },
+        device: Device::NONE,
     }
 }
 
@@ -102,7 +104,7 @@ fn record(n: u32) -> SocketRecord {
         old_state: 2,
         new_state: 1,
     };
-    SocketRecord { header, local: v4_mapped(1), remote: v4_mapped(2) }
+    SocketRecord { header, local: v4_mapped(1), remote: v4_mapped(2), device: 0, padding: 0 }
 }
 
 fn decoding(c: &mut Criterion) {

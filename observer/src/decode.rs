@@ -9,6 +9,7 @@ use zerocopy::FromBytes;
 
 use crate::{
     model::{
+        device::Device,
         event::{Binding, Event, Found, Identity, Queues},
         failure::{FailureKind, Local},
         units::{Comm, FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
@@ -78,7 +79,7 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
             Ok(Event::Queues { id: SocketId(header.sock), netns: NetnsId(header.netns), queues })
         }
         Kind::Holder => {
-            let HolderRecord { header, comm, fd, padding: _ } = read(kind, bytes)?;
+            let HolderRecord { header, comm, fd, device } = read(kind, bytes)?;
             let is_bound = header.local_port != 0 && binding(&header).explicit_bucket == Some(true);
             Ok(Event::Held {
                 id: SocketId(header.sock),
@@ -86,6 +87,7 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
                 by: process(&header, comm),
                 fd,
                 bound_port: is_bound.then_some(header.local_port),
+                device: Device::new(device),
             })
         }
     }
@@ -117,7 +119,7 @@ fn call_failed(record: &CallRecord) -> Result<Event, DecodeError> {
         libc::EADDRINUSE => FailureKind::AddressInUse,
         _ => return Err(DecodeError::UnknownErrno(*errno)),
     };
-    let asked = Local { ip: Ipv6Addr::from(*local).to_canonical(), port: header.local_port };
+    let asked = Local { ip: Ipv6Addr::from(*local).to_canonical(), port: header.local_port, device: Device::NONE };
     Ok(Event::CallFailed {
         netns: NetnsId(header.netns),
         call: calls::name(*call).ok_or(DecodeError::UnknownCall(*call))?,
@@ -166,7 +168,7 @@ fn process(header: &RecordHeader, comm: [u8; 16]) -> Process {
 }
 
 fn identity(record: &SocketRecord) -> Identity {
-    let SocketRecord { header, local, remote } = record;
+    let SocketRecord { header, local, remote, device, padding: _ } = record;
     Identity {
         id: SocketId(header.sock),
         netns: NetnsId(header.netns),
@@ -176,6 +178,7 @@ fn identity(record: &SocketRecord) -> Identity {
             remote_ip: Ipv6Addr::from(*remote).to_canonical(),
             remote_port: header.remote_port,
         },
+        device: Device::new(*device),
     }
 }
 

@@ -23,7 +23,7 @@ fn header(kind: Kind) -> RecordHeader {
 
 fn socket(kind: Kind) -> SocketRecord {
     let mapped = |last| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last];
-    SocketRecord { header: header(kind), local: mapped(5), remote: mapped(9) }
+    SocketRecord { header: header(kind), local: mapped(5), remote: mapped(9), device: 3, padding: 0 }
 }
 
 fn by_task(kind: Kind) -> TaskRecord {
@@ -40,6 +40,7 @@ fn expected() -> Identity {
             remote_ip: "10.0.0.9".parse().unwrap(),
             remote_port: 443,
         },
+        device: Device::new(3),
     }
 }
 
@@ -78,10 +79,17 @@ fn records_of_a_task_name_its_process() {
         event(by_task(Kind::Accept).as_bytes()),
         Ok(Event::Accepted { socket: expected(), state: TcpState::Established, by: curl() })
     );
-    let holder = HolderRecord { header: header(Kind::Holder), comm: by_task(Kind::Holder).comm, fd: 9, padding: 0 };
+    let holder = HolderRecord { header: header(Kind::Holder), comm: by_task(Kind::Holder).comm, fd: 9, device: 4 };
     assert_eq!(
         event(holder.as_bytes()),
-        Ok(Event::Held { id: expected().id, netns: expected().netns, by: curl(), fd: 9, bound_port: None })
+        Ok(Event::Held {
+            id: expected().id,
+            netns: expected().netns,
+            by: curl(),
+            fd: 9,
+            bound_port: None,
+            device: Device::new(4)
+        })
     );
 }
 
@@ -89,7 +97,7 @@ fn records_of_a_task_name_its_process() {
 fn a_held_socket_on_an_explicit_bucket_is_bound_to_its_port() {
     let bound_port = |flags: u8, local_port: u16| {
         let header = RecordHeader { flags, local_port, ..header(Kind::Holder) };
-        let record = HolderRecord { header, comm: [0; 16], fd: 9, padding: 0 };
+        let record = HolderRecord { header, comm: [0; 16], fd: 9, device: 4 };
         match event(record.as_bytes()) {
             Ok(Event::Held { bound_port, .. }) => bound_port,
             other => panic!("{other:?}"),

@@ -11,6 +11,7 @@ use std::{
 
 use observer::model::{
     Model,
+    device::Device,
     event::{Binding, Event, Identity},
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
@@ -28,6 +29,7 @@ fn child(n: u32) -> Identity {
             remote_ip: IpAddr::V4(Ipv4Addr::from(0x0b00_0000 + (n >> 14))),
             remote_port: 32_768 + (n & 0x3fff) as u16,
         },
+        device: Device::NONE,
     }
 }
 

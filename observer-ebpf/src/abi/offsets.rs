@@ -24,6 +24,8 @@ pub struct Offsets {
     pub skc_v6_rcv_saddr: u16,
     /// `sock_common.skc_v6_daddr`
     pub skc_v6_daddr: u16,
+    /// `sock_common.skc_bound_dev_if`: index of the interface that the socket is bound to
+    pub skc_bound_dev_if: u16,
     /// `sock_common.skc_net` (a pointer to `struct net`)
     pub skc_net: u16,
     /// `net.ns.inum`
@@ -115,6 +117,7 @@ impl Offsets {
         skc_daddr: Self::ABSENT,
         skc_v6_rcv_saddr: Self::ABSENT,
         skc_v6_daddr: Self::ABSENT,
+        skc_bound_dev_if: Self::ABSENT,
         skc_net: Self::ABSENT,
         net_inum: Self::ABSENT,
         sk_protocol: Self::ABSENT,
@@ -155,4 +158,4 @@ impl Offsets {
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 45 * 2);
+const _: () = assert!(size_of::<Offsets>() == 46 * 2);

@@ -116,6 +116,11 @@ pub struct SocketRecord {
     pub local: [u8; 16],
     /// Remote address, as `local`.
     pub remote: [u8; 16],
+    /// Interface index of the device that the socket is bound to (`skc_bound_dev_if`): by `SO_BINDTODEVICE`, by the scope
+    /// of a link-local address, or as the child of a listener that is; 0 for none.
+    pub device: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 /// A socket with its four-tuple and the process that acted on it.
@@ -146,8 +151,8 @@ pub struct HolderRecord {
     pub comm: [u8; COMM_LEN],
     /// Its file descriptor for the socket.
     pub fd: u32,
-    /// Zero.
-    pub padding: u32,
+    /// Of a socket that is bound and nothing more: as [`SocketRecord::device`]; else 0.
+    pub device: u32,
 }
 
 /// A system call that failed.
@@ -193,8 +198,8 @@ pub struct ListenerRecord {
 const _: () = {
     assert!(size_of::<RecordHeader>() == 32 && align_of::<RecordHeader>() == 8);
     assert!(core::mem::offset_of!(RecordHeader, kind) == 28);
-    assert!(size_of::<SocketRecord>() == 64);
-    assert!(size_of::<TaskRecord>() == 80);
+    assert!(size_of::<SocketRecord>() == 72);
+    assert!(size_of::<TaskRecord>() == 88);
     assert!(size_of::<HolderRecord>() == 56);
     assert!(size_of::<CallRecord>() == 72);
     assert!(size_of::<ListenerRecord>() == 48);

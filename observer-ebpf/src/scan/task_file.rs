@@ -76,16 +76,18 @@ impl Holder<'_> {
     #[inline(always)]
     fn emit<F: Fields>(&self, sock: Sock<F>) {
         let mut header = sock.header(Kind::Holder);
+        let mut device = 0;
         header.new_state = sock.state();
         // Bound and neither connected nor listening: no scan of the socket table shows it.
         if header.new_state == state::CLOSE {
             header.local_port = sock.local_port();
+            device = sock.device();
             header.flags = sock.untyped().flags();
         }
         header.pid = self.task.read(offset!(task_tgid)).unwrap_or(0);
         let leader = self.task.follow(offset!(task_group_leader)).unwrap_or(self.task);
         let comm = leader.untyped().read(offset!(task_comm)).unwrap_or([0; COMM_LEN]);
-        emit_found(HolderRecord { header, comm, fd: self.fd, padding: 0 });
+        emit_found(HolderRecord { header, comm, fd: self.fd, device });
         // SAFETY: `meta` is that of the running program's context.
         unsafe { self.meta.pace() };
     }

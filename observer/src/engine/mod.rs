@@ -7,6 +7,7 @@ mod namespaces;
 mod schedule;
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     thread,
     time::{Duration, Instant, SystemTime},
@@ -142,7 +143,7 @@ impl Engine {
         record: impl FnOnce(Header) -> anyhow::Result<Option<Writer<File>>>,
     ) -> anyhow::Result<Self> {
         let wall_clock = SystemTime::now();
-        let (started, started_at) = (Instant::now(), clock::monotonic());
+        let (started, started_at) = (Instant::now(), clock::kernel());
         require_rights()?;
         let own = netns::current().context("read /proc/thread-self/ns/net")?;
         let kernel = Kernel::read()?;
@@ -210,7 +211,8 @@ impl Engine {
         }
         let now = Instant::now();
         let is_named = now >= self.next_search && self.feed.model().unread_namespaces().next().is_some();
-        if is_named || now >= self.next_namespaces {
+        let has_new_devices = now >= self.next_search && self.feed.model().has_unread_devices();
+        if is_named || has_new_devices || now >= self.next_namespaces {
             self.read_namespaces()?;
         }
         if self.schedule.is_due(now, self.feed.model().events_total()) {
@@ -259,8 +261,8 @@ impl Engine {
                 self.feed.take(Input::EndHolders);
             }
         }
-        // Open files have shown namespaces that nothing but a socket holds.
-        if self.feed.model().unread_namespaces().next().is_some() {
+        // Open files have shown namespaces that nothing but a socket holds, or sockets have shown devices.
+        if self.feed.model().unread_namespaces().next().is_some() || self.feed.model().has_unread_devices() {
             self.read_namespaces()?;
             let before = std::mem::replace(&mut scanned, self.namespaces.ids());
             for netns in scanned.into_iter().filter(|netns| !before.contains(netns)) {
@@ -354,8 +356,10 @@ impl Engine {
                 self.feed.take(Input::ForgetNamespace(netns));
             }
         }
+        let devices = self.feed.model().devices_in_use();
+        let none = BTreeSet::new();
         for netns in self.namespaces.ids() {
-            let reading = self.namespaces.read(netns);
+            let reading = self.namespaces.read(netns, devices.get(&netns).unwrap_or(&none));
             self.drain();
             if let (Some(established), Some(time_wait)) = (reading.established_or_close_wait, reading.time_wait) {
                 let known = self.feed.model().kernel_totals(netns);

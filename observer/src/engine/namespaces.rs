@@ -1,6 +1,7 @@
 //! The network namespaces that are watched: found, entered, read, and forgotten.
 
 use std::{
+    collections::BTreeSet,
     io,
     time::{Duration, Instant},
 };
@@ -117,10 +118,10 @@ impl Namespaces {
         namespaces::enter(netns, door.ok_or(io::ErrorKind::NotFound)?, work)
     }
 
-    /// What a namespace is now; of one that cannot be entered only its name.
-    pub(super) fn read(&self, netns: NetnsId) -> NamespaceReading {
+    /// What a namespace is now, with the devices of these indexes; of one that cannot be entered only its name.
+    pub(super) fn read(&self, netns: NetnsId, devices: &BTreeSet<u32>) -> NamespaceReading {
         let name = self.known.get(&netns).and_then(|known| known.name.clone());
-        let reading = self.enter(netns, netns::read).unwrap_or_default();
+        let reading = self.enter(netns, || netns::read(devices)).unwrap_or_default();
         // A process names itself: what it is called must not reach into a terminal.
         let safe = |name: String| name.replace(char::is_control, "?").into();
         NamespaceReading { name: name.map(safe), ..reading }

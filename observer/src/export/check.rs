@@ -151,7 +151,12 @@ mod tests {
         let (local_ip, remote) = ("10.0.0.5".parse().unwrap(), "10.0.0.9:5432".parse().unwrap());
         Wall {
             kind: WallKind::Ports,
-            subject: Subject::Destination { netns: NetnsId(netns), local_ip, remote },
+            subject: Subject::Destination {
+                netns: NetnsId(netns),
+                local_ip,
+                device: crate::model::device::Device::NONE,
+                remote,
+            },
             netns_name: Some("blue".into()),
             process: None,
             used,

@@ -65,6 +65,8 @@ struct Endpoint {
     direction: &'static str,
     local_ip: IpAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     local_port: Option<u16>,
     listening: bool,
     sockets: u32,
@@ -103,11 +105,13 @@ struct Destination {
     ports: Option<Ports>,
 }
 
-/// range = reserved + blocked + used + time_wait + left; `blocked` and `left` are absent where they are not known.
+/// range = reserved + passed_over + blocked + used + time_wait + left_at_most; `blocked` and `left` are absent where they
+/// are not known. `left` is certain. It is less than `left_at_most` by one where chance decides: see [`PortUse`].
 #[derive(Serialize)]
 struct Ports {
     range: u32,
     reserved: u32,
+    passed_over: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     blocked: Option<u32>,
     used: u32,
@@ -115,6 +119,7 @@ struct Ports {
     time_wait_reusable: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     left: Option<u32>,
+    left_at_most: u32,
     level: &'static str,
 }
 
@@ -146,6 +151,8 @@ struct Failure {
     process: Option<ProcessObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     local_ip: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     local_port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -230,6 +237,7 @@ impl Endpoint {
                 Direction::Outbound => "outbound",
             },
             local_ip: row.key.local_ip,
+            device: row.key.device.label(),
             local_port: row.key.local_port,
             listening: row.listening,
             sockets: row.sockets,
@@ -274,9 +282,10 @@ impl Destination {
 
 impl Ports {
     fn new(ports: PortUse) -> Self {
-        let PortUse { range, reserved, blocked, used, time_wait, time_wait_reusable } = ports;
-        let (left, level) = (ports.left(), ports.level().name());
-        Self { range, reserved, blocked, used, time_wait, time_wait_reusable, left, level }
+        let PortUse { range, reserved, passed_over, blocked, used, time_wait, time_wait_reusable, uncertain: _ } =
+            ports;
+        let (left, left_at_most, level) = (ports.left(), ports.left_at_most(), ports.level().name());
+        Self { range, reserved, passed_over, blocked, used, time_wait, time_wait_reusable, left, left_at_most, level }
     }
 }
 
@@ -306,6 +315,7 @@ impl Failure {
             netns: netns.0,
             process: process.as_ref().map(ProcessObject::new),
             local_ip: local.map(|local| local.ip),
+            device: local.and_then(|local| local.device.label()),
             local_port: local.map(|local| local.port).filter(|port| *port != 0),
             remote_ip: remote.map(|remote| remote.ip()),
             remote_port: remote.map(|remote| remote.port()),

@@ -372,7 +372,12 @@ mod tests {
         let local = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap();
         let id = crate::model::units::SocketId(1);
         for kind in WallKind::ALL {
-            let subject = Subject::Listener { netns: NetnsId(4_026_532_999), local, id };
+            let subject = Subject::Listener {
+                netns: NetnsId(4_026_532_999),
+                local,
+                device: crate::model::device::Device::NONE,
+                id,
+            };
             snapshot.walls.push(wall(kind, subject, 99_999_999_999, 4_026_532_999));
             snapshot.walls.push(wall(kind, Subject::Host, 1, u64::MAX));
             let counter = |name, total| Counter { id: "counter", name, total, before: Some(total - 1) };

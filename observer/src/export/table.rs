@@ -40,8 +40,8 @@ fn aligned<const N: usize>(rows: &[[String; N]], text: &mut String) {
 
 fn cells(row: &EndpointRow) -> [String; 8] {
     let local = match row.key.local_port {
-        Some(port) => std::net::SocketAddr::new(row.key.local_ip, port).to_string(),
-        None => format!("{} (any port)", row.key.local_ip),
+        Some(port) => row.key.device.endpoint(row.key.local_ip, port),
+        None => format!("{} (any port)", row.key.device.scoped(row.key.local_ip)),
     };
     let direction = match (row.key.direction, row.listening) {
         (Direction::Inbound, true) => "listen",
@@ -52,10 +52,12 @@ fn cells(row: &EndpointRow) -> [String; 8] {
     let time_wait = row.states.get(TcpState::TimeWait);
     let destination = row.destinations.first().map_or_else(String::new, |most_used| match most_used.ports {
         Some(ports) => format!(
-            "{}: {}{} ports left, {} used, {} in TIME_WAIT",
+            "{}: {} ports left, {} used, {} in TIME_WAIT",
             most_used.remote,
-            if ports.left().is_some() { "" } else { "at most " },
-            ports.left_at_most(),
+            match ports.left() {
+                Some(_) => ports.left_text(|count| count.to_string()),
+                None => format!("at most {}", ports.left_at_most()),
+            },
             ports.used,
             ports.time_wait
         ),

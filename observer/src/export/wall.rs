@@ -29,6 +29,8 @@ pub(super) struct WallObject {
     #[serde(skip_serializing_if = "Option::is_none")]
     local_port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     remote_ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remote_port: Option<u16>,
@@ -73,6 +75,7 @@ impl WallObject {
             comm: wall.process.map(|process| process.comm.to_string()),
             local_ip: local.map(|(ip, _)| ip),
             local_port: local.and_then(|(_, port)| port),
+            device: wall.subject.device().label(),
             remote_ip: remote.map(|remote| remote.ip()),
             remote_port: remote.map(|remote| remote.port()),
             used: wall.used,

@@ -1,13 +1,74 @@
 //! The clocks that the kernel keeps: that of its records, and that of our own work.
 
-use std::time::Duration;
+use std::{fs, io, os::unix::fs::MetadataExt as _, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// `CLOCK_MONOTONIC`, as `bpf_ktime_get_ns` tells it.
+/// `PROC_TIME_INIT_INO` of include/linux/proc_ns.h: the initial time namespace, whose clocks are the kernel's own.
+const INITIAL: u64 = 0xEFFF_FFFA;
+const OWN: &str = "/proc/self/ns/time";
+const OF_CHILDREN: &str = "/proc/self/ns/time_for_children";
+const NS_PER_SEC: i128 = 1_000_000_000;
+
+/// `CLOCK_MONOTONIC`, as this process is shown it: shifted in a time namespace.
 #[must_use]
 pub fn monotonic() -> Duration {
     read(ClockId::Monotonic)
+}
+
+/// `CLOCK_MONOTONIC`, as `bpf_ktime_get_ns` reports it: outside of all time namespaces. `None` where that is not known.
+#[must_use]
+pub fn kernel() -> Option<Duration> {
+    match offset() {
+        Ok(Some(offset)) => shifted(monotonic(), -offset),
+        Ok(None) => None,
+        Err(error) => {
+            tracing::warn!(%error, "the time namespace of this process cannot be read: the age of TIME_WAITs is not known");
+            None
+        }
+    }
+    .or_else(timer_list)
+}
+
+/// What is added to the kernel's clock for this process, in nanoseconds; `None` where the kernel shows only what would be
+/// added for its children.
+fn offset() -> io::Result<Option<i128>> {
+    let namespace = |path| fs::metadata(path).map(|metadata| metadata.ino());
+    let own = match namespace(OWN) {
+        Ok(INITIAL) => return Ok(Some(0)),
+        Ok(own) => own,
+        // Kernels before 5.6, and those without CONFIG_TIME_NS.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && fs::exists("/proc/self/ns/net")? => {
+            return Ok(Some(0));
+        }
+        Err(error) => return Err(error),
+    };
+    if namespace(OF_CHILDREN)? != own {
+        return Ok(None);
+    }
+    Ok(monotonic_offset(&fs::read_to_string("/proc/self/timens_offsets")?))
+}
+
+/// "monotonic      100000         0": seconds and nanoseconds. A negative offset has negative seconds alone.
+fn monotonic_offset(offsets: &str) -> Option<i128> {
+    let line = offsets.lines().find_map(|line| line.trim_start().strip_prefix("monotonic"))?;
+    let mut numbers = line.split_whitespace().map(str::parse::<i128>);
+    Some(numbers.next()?.ok()? * NS_PER_SEC + numbers.next()?.ok()?)
+}
+
+/// "now at 883798106035 nsecs" of /proc/timer_list, which is for root: `ktime_get()`.
+fn timer_list() -> Option<Duration> {
+    now_at(&fs::read_to_string("/proc/timer_list").ok()?)
+}
+
+fn now_at(timer_list: &str) -> Option<Duration> {
+    let line = timer_list.lines().find_map(|line| line.strip_prefix("now at "))?;
+    line.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+}
+
+fn shifted(time: Duration, by: i128) -> Option<Duration> {
+    let nanos = i128::try_from(time.as_nanos()).ok()? + by;
+    u64::try_from(nanos).ok().map(Duration::from_nanos)
 }
 
 /// `CLOCK_PROCESS_CPUTIME_ID`: what all threads of this process have taken of CPUs.
@@ -19,4 +80,31 @@ pub fn own_cpu() -> Duration {
 fn read(clock: ClockId) -> Duration {
     let now = clock_gettime(clock);
     Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_are_read_as_the_kernel_writes_them() {
+        assert_eq!(
+            monotonic_offset("monotonic      100000         0\nboottime            0         0\n"),
+            Some(100_000 * NS_PER_SEC)
+        );
+        assert_eq!(monotonic_offset("monotonic          -5 500000000\n"), Some(-4_500_000_000));
+        assert_eq!(monotonic_offset("boottime 1 0\n"), None);
+        assert_eq!(shifted(Duration::from_secs(7), -2 * NS_PER_SEC), Some(Duration::from_secs(5)));
+        assert_eq!(shifted(Duration::from_secs(7), -8 * NS_PER_SEC), None);
+        assert_eq!(
+            now_at("Timer List Version: v0.10\nnow at 883798106035 nsecs\n"),
+            Some(Duration::from_nanos(883_798_106_035))
+        );
+    }
+
+    #[test]
+    fn outside_of_time_namespaces_both_clocks_are_one() {
+        let (before, kernel, after) = (monotonic(), kernel().unwrap(), monotonic());
+        assert!(before <= kernel && kernel <= after, "{before:?} {kernel:?} {after:?}");
+    }
 }

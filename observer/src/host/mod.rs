@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod clock;
 pub mod conntrack;
+pub mod devices;
 pub mod files;
 pub mod memory;
 pub(crate) mod mib;

@@ -1,8 +1,8 @@
 //! The network namespace of the calling thread: its identity, its sysctls, its totals.
 
-use std::{fs, io, os::unix::fs::MetadataExt, time::Duration};
+use std::{collections::BTreeSet, fs, io, os::unix::fs::MetadataExt, time::Duration};
 
-use super::{conntrack, mib};
+use super::{conntrack, devices, mib};
 use crate::model::{
     namespace::{ListenCounters, NamespaceReading, Shared},
     units::{NetnsId, PortRange},
@@ -14,9 +14,9 @@ pub fn current() -> io::Result<NetnsId> {
     u32::try_from(inode).map(NetnsId).map_err(io::Error::other)
 }
 
-/// The calling thread's namespace; what cannot be read is `None`.
+/// The calling thread's namespace, with those of its devices that have these indexes; what cannot be read is `None`.
 #[must_use]
-pub fn read() -> NamespaceReading {
+pub fn read(device_indexes: &BTreeSet<u32>) -> NamespaceReading {
     let sysctl = |name: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok();
     let number = |name: &str| sysctl(name).and_then(|text| text.trim().parse().ok());
     let net = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
@@ -40,7 +40,6 @@ pub fn read() -> NamespaceReading {
         aborts_on_memory: tcp_ext("TCPAbortOnMemory"),
         tcp_timestamps: number("tcp_timestamps").and_then(|number| u8::try_from(number).ok()),
         tcp_syncookies: number("tcp_syncookies").and_then(|number| u8::try_from(number).ok()),
-        port_step_width: number("ip_local_port_step_width").and_then(narrow),
         listen: ListenCounters {
             overflows: tcp_ext("ListenOverflows"),
             drops: tcp_ext("ListenDrops"),
@@ -55,6 +54,9 @@ pub fn read() -> NamespaceReading {
             tcp_max_orphans: number("tcp_max_orphans"),
             tcp_mem_max_pages: sysctl("tcp_mem").and_then(|text| text.split_whitespace().nth(2)?.parse().ok()),
         },
+        devices: devices::read(device_indexes.iter().copied()),
+        tcp_l3mdev_accept: number("tcp_l3mdev_accept").map(|accept| accept != 0),
+        port_step_width: number("ip_local_port_step_width").and_then(narrow),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `observer explain`: the theory of each lab and of each wall, with this host's numbers.
 
-use std::io::Write;
+use std::{collections::BTreeSet, io::Write};
 
 use rustix::process::{Resource, getrlimit};
 
@@ -118,7 +118,7 @@ fn entry(out: &mut impl Write, number: &str, what: &str) -> std::io::Result<()> 
 
 /// This host's numbers of a kind of wall; what cannot be read is told as such.
 fn numbers(kind: WallKind) -> Vec<(String, String)> {
-    let reading = netns::read();
+    let reading = netns::read(&BTreeSet::new());
     let line =
         |number: Option<u64>, what: &str| (number.map_or_else(|| "not known".to_owned(), grouped), what.to_owned());
     match kind {
@@ -127,14 +127,16 @@ fn numbers(kind: WallKind) -> Vec<(String, String)> {
             let reserved: u32 = reading.reserved.iter().map(|ports| ports.size()).sum();
             let named = range.map_or_else(String::new, |range| format!(" {}-{}", range.low, range.high));
             let ips = addresses::read().map(|ips| ips.iter().filter(|ip| ip.is_ipv4()).count() as u64).ok();
-            vec![
+            let mut lines = vec![
                 line(
                     range.map(|range| range.size().into()),
                     &format!("ports for connect() to choose from, ip_local_port_range{named}, for each destination"),
                 ),
                 line(Some(reserved.into()), "ports in ip_local_reserved_ports"),
                 line(ips, "local IPv4 addresses, not counting lo's: each has all these ports"),
-            ]
+            ];
+            lines.extend(reading.port_step_width.map(|width| line(Some(width.into()), step_width(width))));
+            lines
         }
         WallKind::ProcessFiles => {
             let limit = getrlimit(Resource::Nofile);
@@ -183,6 +185,17 @@ fn numbers(kind: WallKind) -> Vec<(String, String)> {
                 line(available.zip(each).map(|(all, each)| all / each.max(1)), "more idle sockets in that"),
             ]
         }
+    }
+}
+
+/// What `ip_local_port_step_width` does to the search for a port (`__inet_hash_connect`, since 7.2).
+const fn step_width(width: u32) -> &'static str {
+    if width == 0 {
+        "ip_local_port_step_width: off, connect() takes the next port of the same parity that is free"
+    } else {
+        "ip_local_port_step_width: connect() goes through the ports of a parity by a random step of up to so many, which \
+         has no divisor in common with their number. It still looks at every second port first, and misses none: what is \
+         left and the slow half stay as they are"
     }
 }
 

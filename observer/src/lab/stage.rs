@@ -36,7 +36,7 @@ pub(super) fn enter() -> anyhow::Result<bool> {
 
 /// What the namespace is now.
 pub(super) fn read() -> NamespaceReading {
-    netns::read()
+    netns::read(&std::collections::BTreeSet::new())
 }
 
 /// `net.ipv4.ip_local_port_range`

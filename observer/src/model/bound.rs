@@ -4,6 +4,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Model,
+    device::Device,
     units::{NetnsId, SocketId},
 };
 
@@ -12,6 +13,7 @@ use super::{
 pub(super) struct Bound {
     pub(super) netns: NetnsId,
     pub(super) port: u16,
+    pub(super) device: Device,
     /// The last pass over open files that saw it held.
     held_in_pass: u8,
 }
@@ -29,14 +31,15 @@ impl BoundTable {
 
 impl Model {
     /// The socket is bound to `port` and nothing more.
-    pub(super) fn bind(&mut self, id: SocketId, netns: NetnsId, port: u16) {
-        let bound = Bound { netns, port, held_in_pass: self.holder_pass.number };
+    pub(super) fn bind(&mut self, id: SocketId, netns: NetnsId, device: Device, port: u16) {
+        let bound = Bound { netns, port, device, held_in_pass: self.holder_pass.number };
+        self.note_device(netns, device);
         match self.bound.0.insert(id, bound) {
-            Some(before) if (before.netns, before.port) == (netns, port) => {}
+            Some(before) if (before.netns, before.port, before.device) == (netns, port, device) => {}
             before => {
-                self.hold_port(netns, port);
+                self.hold_port(netns, device, port);
                 if let Some(before) = before {
-                    self.release_port(before.netns, before.port);
+                    self.release_port(before.netns, before.device, before.port);
                 }
             }
         }
@@ -45,7 +48,7 @@ impl Model {
     /// The socket is not bound any more, or more than that.
     pub(super) fn unbind(&mut self, id: SocketId) {
         if let Some(bound) = self.bound.0.remove(&id) {
-            self.release_port(bound.netns, bound.port);
+            self.release_port(bound.netns, bound.device, bound.port);
         }
     }
 

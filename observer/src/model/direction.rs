@@ -2,21 +2,21 @@
 
 use super::{
     Model,
+    device::Device,
     event::{Binding, Identity},
     key_of,
     snapshot::Direction,
-    units::FourTuple,
 };
 
 impl Model {
     /// Which end called connect(), for a socket whose birth was not seen.
     pub(super) fn direction_of(&self, socket: &Identity, binding: Binding) -> Direction {
-        let FourTuple { local_ip, local_port, .. } = socket.tuple;
+        let local_port = socket.tuple.local_port;
         // An accepted socket never has a port lock of its own, and its bucket is its listener's: explicit.
         if binding.port_locked || binding.connect_bound || binding.explicit_bucket == Some(false) {
             return Direction::Outbound;
         }
-        if self.listeners.covering(socket.netns, local_ip, local_port).is_some() {
+        if self.covering(socket).is_some() {
             return Direction::Inbound;
         }
         // The listener may be gone, or the client may have called bind() with port 0: the range tells them apart.
@@ -26,26 +26,41 @@ impl Model {
 
     /// A scan has shown what a guess has to be: the socket goes to the row where it belongs.
     pub(super) fn set_direction(&mut self, index: u32, direction: Direction) {
+        let device = self.endpoints.get(self.sockets.get(index).endpoint).key.device;
+        self.move_to_row(index, device, direction);
+        self.sockets.get_mut(index).is_guess = false;
+    }
+
+    /// The socket was bound to another device, or to none: its port is in the space of that one.
+    pub(super) fn set_device(&mut self, index: u32, device: Device) {
+        let is_explicit = self.sockets.get(index).is_explicit;
+        let direction = self.endpoints.get(self.sockets.get(index).endpoint).key.direction;
+        self.set_explicit(index, false);
+        self.move_to_row(index, device, direction);
+        self.set_explicit(index, is_explicit);
+    }
+
+    fn move_to_row(&mut self, index: u32, device: Device, direction: Direction) {
         let socket = *self.sockets.get(index);
         let key = key_of(&self.endpoints, &socket);
-        let (endpoint, destination) = self.place(key.netns, &key.tuple, direction);
-        if endpoint != socket.endpoint {
-            self.give_up_socket_port(index);
-            *self.endpoints.touch(socket.endpoint, self.now).states.get_mut(socket.state) -= 1;
-            let row = self.endpoints.touch(endpoint, self.now);
-            *row.states.get_mut(socket.state) += 1;
-            row.note_count(self.now);
-            if let Some(row) = self.destinations.get_mut(socket.destination) {
-                row.sockets -= 1;
-            }
-            if let Some(row) = self.destinations.get_mut(destination) {
-                row.sockets += 1;
-            }
-            let owner = self.owners.move_to(endpoint, socket.endpoint, socket.owner);
-            let moved = self.sockets.get_mut(index);
-            (moved.endpoint, moved.destination, moved.owner) = (endpoint, destination, owner);
-            self.use_port(index);
+        let (endpoint, destination) = self.place(key.netns, device, &key.tuple, direction);
+        if endpoint == socket.endpoint {
+            return;
         }
-        self.sockets.get_mut(index).is_guess = false;
+        self.give_up_socket_port(index);
+        *self.endpoints.touch(socket.endpoint, self.now).states.get_mut(socket.state) -= 1;
+        let row = self.endpoints.touch(endpoint, self.now);
+        *row.states.get_mut(socket.state) += 1;
+        row.note_count(self.now);
+        if let Some(row) = self.destinations.get_mut(socket.destination) {
+            row.sockets -= 1;
+        }
+        if let Some(row) = self.destinations.get_mut(destination) {
+            row.sockets += 1;
+        }
+        let endpoints = &self.endpoints;
+        self.sockets.set_place(index, (endpoint, destination), |socket| key_of(endpoints, socket));
+        self.sockets.get_mut(index).owner = self.owners.move_to(endpoint, socket.endpoint, socket.owner);
+        self.use_port(index);
     }
 }

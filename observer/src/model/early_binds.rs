@@ -52,10 +52,11 @@ impl Model {
         if binding.port_locked || binding.holds_port() != Some(true) {
             return;
         }
-        let Identity { id, netns, tuple } = *socket;
-        let key = EndpointKey { netns, direction: Direction::Outbound, local_ip: tuple.local_ip, local_port: None };
+        let Identity { id, netns, tuple, device } = *socket;
+        let key =
+            EndpointKey { netns, direction: Direction::Outbound, local_ip: tuple.local_ip, local_port: None, device };
         let is_usable = self.namespaces.get(&netns).is_some_and(|it| it.ports.is_usable(tuple.local_port));
-        let is_outbound = self.listeners.covering(netns, tuple.local_ip, tuple.local_port).is_none();
+        let is_outbound = self.covering(socket).is_none();
         if is_usable && is_outbound && self.endpoints.find(&key).is_some() {
             self.early_binds.running.insert((key, tuple.local_port), id);
         }

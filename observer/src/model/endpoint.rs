@@ -10,8 +10,9 @@ use slab::Slab;
 
 use super::{
     Model,
+    device::Device,
     history::History,
-    ports::PortCounts,
+    port_table::PortCounts,
     snapshot::{Direction, EndpointKey},
     socket::{Socket, narrow},
     units::{FourTuple, NetnsId, Process, StateCounts},
@@ -201,6 +202,10 @@ pub(super) struct Destination {
     /// TIME_WAIT sockets that it got since observer started and that keep their port until they end.
     pub(super) entered: i64,
     pub(super) ports: PortCounts,
+    /// What sockets of the same addresses on other devices add to `ports`, as of the last snapshot or second.
+    pub(super) shared: PortCounts,
+    /// Of such sockets, those whose port no event has shown yet: each may have one that is counted already.
+    pub(super) shared_unseen: u32,
 }
 
 /// All destinations.
@@ -225,9 +230,19 @@ impl DestinationTable {
         let rows = &mut self.rows;
         let index = *self.by_remote.entry((endpoint, remote.ip(), remote.port())).or_insert_with(|| {
             made = true;
-            let ports = PortCounts::default();
-            let row =
-                Destination { endpoint, remote, sockets: 0, minis: 0, time_wait: 0, stamped: 0, entered: 0, ports };
+            let (ports, shared) = (PortCounts::default(), PortCounts::default());
+            let row = Destination {
+                endpoint,
+                remote,
+                sockets: 0,
+                minis: 0,
+                time_wait: 0,
+                stamped: 0,
+                entered: 0,
+                ports,
+                shared,
+                shared_unseen: 0,
+            };
             narrow(rows.insert(row))
         });
         (index, made)
@@ -235,6 +250,18 @@ impl DestinationTable {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Destination> {
         self.rows.iter().map(|(_, row)| row)
+    }
+
+    pub(super) fn iter_indexed(&self) -> impl Iterator<Item = (u32, &Destination)> {
+        self.rows.iter().map(|(index, row)| (narrow(index), row))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Destination)> {
+        self.rows.iter_mut().map(|(index, row)| (narrow(index), row))
+    }
+
+    pub(super) fn find(&self, endpoint: u32, remote: SocketAddr) -> Option<u32> {
+        self.by_remote.get(&(endpoint, remote.ip(), remote.port())).copied()
     }
 
     /// Drops rows without sockets; `gone` is told the endpoint of each.
@@ -263,9 +290,15 @@ impl DestinationTable {
 
 impl Model {
     /// The endpoint and the destination that a four-tuple belongs to, made if need be.
-    pub(super) fn place(&mut self, netns: NetnsId, tuple: &FourTuple, direction: Direction) -> (u32, u32) {
+    pub(super) fn place(
+        &mut self,
+        netns: NetnsId,
+        device: Device,
+        tuple: &FourTuple,
+        direction: Direction,
+    ) -> (u32, u32) {
         let local_port = (direction == Direction::Inbound).then_some(tuple.local_port);
-        let key = EndpointKey { netns, direction, local_ip: tuple.local_ip, local_port };
+        let key = EndpointKey { netns, direction, local_ip: tuple.local_ip, local_port, device };
         let endpoint = self.endpoint(key);
         if direction == Direction::Inbound {
             return (endpoint, Socket::NO_DESTINATION);
@@ -283,6 +316,7 @@ impl Model {
         let (index, made) = self.endpoints.index(key, self.now);
         if made {
             self.note_namespace(key.netns);
+            self.note_device(key.netns, key.device);
         }
         index
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::device::Device;
 use super::failure::{FailureKind, Local};
 use super::units::{FourTuple, NetnsId, Process, SocketId, TcpState};
 
@@ -97,6 +98,8 @@ pub enum Event {
         fd: u32,
         /// The port of a socket that is bound, and neither connected nor listening.
         bound_port: Option<u16>,
+        /// The device that such a socket is bound to.
+        device: Device,
     },
 }
 
@@ -109,6 +112,8 @@ pub struct Identity {
     pub netns: NetnsId,
     /// Its addresses.
     pub tuple: FourTuple,
+    /// The device that it is bound to.
+    pub device: Device,
 }
 
 /// The two queues of a listener.

@@ -10,6 +10,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
+    device::Device,
     endpoint::rate,
     event::Queues,
     headroom::PortUse,
@@ -130,19 +131,21 @@ pub enum Failed {
 }
 
 /// A local address, whose port may not have been chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Local {
     /// The ip address.
     pub ip: IpAddr,
     /// 0 where there is none.
     pub port: u16,
+    /// The device that the socket was bound to.
+    pub device: Device,
 }
 
 impl fmt::Display for Local {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
-            0 => self.ip.fmt(f),
-            port => SocketAddr::new(self.ip, port).fmt(f),
+            0 => f.write_str(&self.device.scoped(self.ip)),
+            port => f.write_str(&self.device.endpoint(self.ip, port)),
         }
     }
 }
@@ -195,7 +198,13 @@ impl FailureRow {
                 let causes = causes.map(|(count, what)| format!(", {} {what}", grouped(count.into())));
                 let causes = causes.collect::<Vec<_>>().concat();
                 let (taken, usable) = (grouped(ports.taken().into()), grouped(ports.usable().into()));
-                format!("{taken} of {usable} ports {local} → {remote} in use{causes}")
+                // The kernel has looked at an even number of ports.
+                let by_chance = if ports.is_left_to_chance() {
+                    "; each call passes over the lowest or the highest port of a range of odd size"
+                } else {
+                    ""
+                };
+                format!("{taken} of {usable} ports {local} → {remote} in use{causes}{by_chance}")
             }
             (FailureKind::PortsExhausted, _) => format!("no free port {local} → {remote}"),
             (FailureKind::TupleInUse, _) => format!("the four-tuple {local} → {remote} is in use"),
@@ -329,7 +338,7 @@ mod tests {
             netns: NetnsId(1),
             call: Some("connect"),
             process: Some(Process { pid: Pid(pid), comm: Comm::from("app") }),
-            local: Some(Local { ip: Ipv4Addr::LOCALHOST.into(), port: 0 }),
+            local: Some(Local { ip: Ipv4Addr::LOCALHOST.into(), port: 0, device: Device::NONE }),
             remote: None,
         }
     }

@@ -5,6 +5,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use ipnet::IpNet;
 
 use super::{
+    device::Device,
     snapshot::Direction,
     units::{NetnsId, Process, TcpState},
 };
@@ -30,6 +31,8 @@ enum Term {
     Direction(Direction),
     /// `10.0.0.0/8`, `::1`: holds an address of either end.
     Network(IpNet),
+    /// `fe80::1%eth0`, `10.0.0.0/8%eth0`: the same, of a socket that is bound to this device.
+    OnDevice(IpNet, String),
     /// Anything else: a part of a process's name, of a namespace's, or of what else the row says.
     Text(String),
 }
@@ -67,6 +70,8 @@ pub struct Subject<'a> {
     pub direction: Option<Direction>,
     /// Whether it is in a state, or has a socket in it.
     pub has_state: &'a dyn Fn(TcpState) -> bool,
+    /// The device that its sockets are bound to.
+    pub device: Device,
     /// What else it says.
     pub text: &'a str,
 }
@@ -94,14 +99,23 @@ impl Term {
             Self::Pid(pid) => subject.processes.iter().any(|process| process.pid.0 == *pid),
             Self::Netns(part) => is_namespace(subject, part),
             Self::Direction(direction) => subject.direction == Some(*direction),
-            Self::Network(network) => subject.addresses.iter().any(|(ip, _)| network.contains(ip)),
+            Self::Network(network) => holds_address(subject, network),
+            Self::OnDevice(network, device) => {
+                let label = subject.device.label();
+                label.is_some_and(|label| label.to_lowercase() == *device) && holds_address(subject, network)
+            }
             Self::Text(part) => {
                 has(subject.text, part)
+                    || has(&subject.device.to_string(), part)
                     || subject.netns_name.is_some_and(|name| has(name, part))
                     || subject.processes.iter().any(|process| has(&process.comm.to_string(), part))
             }
         }
     }
+}
+
+fn holds_address(subject: &Subject<'_>, network: &IpNet) -> bool {
+    subject.addresses.iter().any(|(ip, _)| network.contains(ip))
 }
 
 fn is_namespace(subject: &Subject<'_>, part: &str) -> bool {
@@ -126,9 +140,14 @@ impl FromStr for Term {
     type Err = FilterError;
 
     fn from_str(word: &str) -> Result<Self, FilterError> {
-        let network = || word.parse().or_else(|_| word.parse::<IpAddr>().map(IpNet::from));
-        if let Ok(network) = network() {
+        let network = |word: &str| word.parse().or_else(|_| word.parse::<IpAddr>().map(IpNet::from));
+        if let Ok(network) = network(word) {
             return Ok(Self::Network(network));
+        }
+        if let Some((address, device)) = word.split_once('%')
+            && let Ok(network) = network(address)
+        {
+            return Ok(Self::OnDevice(network, device.to_lowercase()));
         }
         let Some((key, value)) = word.split_once(':') else {
             return Ok(Self::Text(word.to_lowercase()));
@@ -184,6 +203,7 @@ mod tests {
             netns: Some(NetnsId(4_026_531_840)),
             netns_name: Some("blue"),
             direction: Some(Direction::Inbound),
+            device: Device::new(3).named(Comm::from("Eth0")),
             has_state: &|state| state == TcpState::TimeWait,
             text: "connect() EADDRNOTAVAIL",
         };
@@ -207,6 +227,10 @@ mod tests {
             "2001:db8::/32",
             "10.1.2.3",
             "2001:db8::1",
+            "2001:db8::1%eth0",
+            "10.0.0.0/8%eth0",
+            "%eth0",
+            "eth0",
             "ngi",
             "eaddr",
             "port:443 state:time_wait comm:nginx netns:blue 10.0.0.0/8",
@@ -221,6 +245,9 @@ mod tests {
             "netns:red",
             "dir:out",
             "11.0.0.0/8",
+            "11.0.0.0/8%eth0",
+            "10.1.2.3%eth",
+            "%eth1",
             "::1",
             "xyz",
             "port:443 pid:1",

@@ -2,12 +2,14 @@
 
 /// Ephemeral ports from one local ip towards one destination. Each port of the range is counted in one of the parts:
 /// reserved, blocked, used, in TIME_WAIT, or left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PortUse {
     /// Ports of the range (`net.ipv4.ip_local_port_range`).
     pub range: u32,
     /// Of these, ports set apart by `net.ipv4.ip_local_reserved_ports`.
     pub reserved: u32,
+    /// Of the rest, ports that connect() never looks at: the highest, where the range has three ports.
+    pub passed_over: u32,
     /// Of the rest, ports that a socket holds by an explicit bind() or listen(), of any address: connect() passes them
     /// over for every destination. `None` where that is not known.
     pub blocked: Option<u32>,
@@ -17,28 +19,30 @@ pub struct PortUse {
     pub time_wait: u32,
     /// Ports left whose TIME_WAIT socket connect() takes over (`net.ipv4.tcp_tw_reuse`).
     pub time_wait_reusable: u32,
+    /// Ports left that connect() may or may not get: one where the lowest or the highest port of a range of odd size is
+    /// free, because each call passes over one of these two by chance (`__inet_hash_connect`); those of
+    /// `time_wait_reusable` where the kernel's clock is not known; and, for sockets that are bound to a device, as many as
+    /// others towards the same destination have chosen without an event that says which.
+    pub uncertain: u32,
 }
 
 impl PortUse {
     /// Ports that connect() may choose from, used or not.
     #[must_use]
     pub const fn usable(self) -> u32 {
-        self.range.saturating_sub(self.reserved)
+        self.range.saturating_sub(self.reserved + self.passed_over)
     }
 
-    /// How many connect()s to this destination still get a port; `None` where blocked ports are not known.
-    ///
-    /// In a range of odd size one call passes over the lowest or the highest port (`__inet_hash_connect`), and can fail
-    /// while that one is left.
+    /// How many connect()s to this destination are certain to get a port still; `None` where blocked ports are not known.
     #[must_use]
     pub const fn left(self) -> Option<u32> {
         match self.blocked {
-            Some(_) => Some(self.left_at_most()),
+            Some(_) => Some(self.left_at_most().saturating_sub(self.uncertain)),
             None => None,
         }
     }
 
-    /// As [`Self::left`]; an upper bound where blocked ports are not known.
+    /// How many may get a port at most.
     #[must_use]
     pub const fn left_at_most(self) -> u32 {
         let blocked = match self.blocked {
@@ -46,6 +50,24 @@ impl PortUse {
             None => 0,
         };
         self.usable().saturating_sub(blocked + self.used + self.time_wait)
+    }
+
+    /// Whether one of the ports left is passed over by chance, and nothing else is uncertain.
+    #[must_use]
+    pub const fn is_left_to_chance(self) -> bool {
+        self.uncertain == 1 && self.range % 2 == 1 && self.left_at_most() > 0
+    }
+
+    /// What is left, as far as it is certain, each number by `count`: `23`, `22-23`, or `≤ 23` where blocked ports are not
+    /// known.
+    #[must_use]
+    pub fn left_text(self, count: impl Fn(u32) -> String) -> String {
+        let most = count(self.left_at_most());
+        match self.left() {
+            Some(left) if left == self.left_at_most() => most,
+            Some(left) => format!("{}-{most}", count(left)),
+            None => format!("≤ {most}"),
+        }
     }
 
     /// Ports that connect() cannot choose any more.
@@ -121,7 +143,7 @@ mod tests {
         use Level::{Calm, Critical, Full, Half, High};
         let level = |used| {
             let (reserved, blocked) = (0, Some(0));
-            PortUse { range: 100, reserved, blocked, used, time_wait: 0, time_wait_reusable: 0 }.level()
+            PortUse { range: 100, reserved, blocked, used, ..PortUse::default() }.level()
         };
         let levels = [0, 49, 50, 79, 80, 94, 95, 99, 100].map(level);
         assert_eq!(levels, [Calm, Calm, Half, Half, High, High, Critical, Critical, Full]);
@@ -130,9 +152,24 @@ mod tests {
     #[test]
     fn the_parts_of_a_range_add_up() {
         let ports =
-            PortUse { range: 100, reserved: 10, blocked: Some(20), used: 30, time_wait: 5, time_wait_reusable: 7 };
+            PortUse { range: 100, reserved: 10, blocked: Some(20), used: 30, time_wait: 5, ..PortUse::default() };
         assert_eq!((ports.usable(), ports.left(), ports.level()), (90, Some(35), Level::Half));
         let unknown = PortUse { blocked: None, ..ports };
         assert_eq!((unknown.left(), unknown.left_at_most()), (None, 55));
+    }
+
+    #[test]
+    fn what_is_not_certain_is_said() {
+        let text = |ports: PortUse| ports.left_text(|count| count.to_string());
+        let ports = PortUse { range: 101, blocked: Some(0), used: 78, ..PortUse::default() };
+        assert_eq!((ports.left(), text(ports)), (Some(23), "23".to_owned()));
+        let by_chance = PortUse { uncertain: 1, ..ports };
+        assert_eq!((by_chance.left(), by_chance.left_at_most()), (Some(22), 23));
+        assert_eq!(text(by_chance), "22-23");
+        assert_eq!(text(PortUse { blocked: None, ..by_chance }), "≤ 23");
+        let last = PortUse { used: 100, ..by_chance };
+        assert_eq!((last.left(), text(last), last.level()), (Some(0), "0-1".to_owned(), Level::Critical));
+        let three = PortUse { range: 3, passed_over: 1, used: 2, uncertain: 0, ..ports };
+        assert_eq!((three.left(), three.level()), (Some(0), Level::Full));
     }
 }

@@ -59,7 +59,11 @@ fn of_kernel(reading: &NamespaceReading) -> impl Iterator<Item = (WallKind, u64,
     [
         (WallKind::AcceptQueue, listen.overflows, "ListenOverflows"),
         (WallKind::SynQueue, syn_queue, "TCPReqQFullDrop, TCPReqQFullDoCookies (every SYN with tcp_syncookies=2)"),
-        (WallKind::Conntrack, reading.conntrack.and_then(|it| it.counters).map(ConntrackCounters::hits), "drop - insert_failed + early_drop of nf_conntrack"),
+        (
+            WallKind::Conntrack,
+            reading.conntrack.and_then(|it| it.counters).map(ConntrackCounters::hits),
+            "drop - insert_failed + early_drop of nf_conntrack",
+        ),
         (WallKind::TimeWait, reading.time_wait_overflows, "TCPTimeWaitOverflow"),
         (WallKind::TcpMemory, reading.aborts_on_memory, "TCPAbortOnMemory, which counts orphans too"),
     ]
@@ -112,9 +116,9 @@ impl Model {
             Subject::Process(pid) => {
                 self.failures.count(|key| key.kind == failure && key.process.is_some_and(|it| it.pid == pid))
             }
-            Subject::Destination { netns, local_ip, remote } => self.failures.count(|key| {
+            Subject::Destination { netns, local_ip, device, remote } => self.failures.count(|key| {
                 (key.kind, key.netns, key.remote) == (failure, netns, Some(remote))
-                    && key.local.is_some_and(|local| local.ip == local_ip)
+                    && key.local.is_some_and(|local| (local.ip, local.device) == (local_ip, device))
             }),
             Subject::Namespace(_) | Subject::Listener { .. } => return None,
         })

@@ -207,7 +207,7 @@ impl Model {
             }
             let key = FailureKey {
                 process: listener.process,
-                local: Some(Local { ip: listener.ip, port: listener.port }),
+                local: Some(Local { ip: listener.ip, port: listener.port, device: listener.device }),
                 ..FailureKey::by_kernel(kind, netns)
             };
             failures.add(key, *share, *now, listener.queues.map_or(Failed::Unknown, Failed::Queues));

@@ -6,10 +6,11 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Model,
+    device::Device,
     event::{Identity, Queues},
     listen_drops::ListenerDrops,
     snapshot::{Direction, EndpointKey},
-    units::{NetnsId, Process, SocketId},
+    units::{FourTuple, NetnsId, Process, SocketId},
 };
 
 /// A listening socket.
@@ -18,6 +19,8 @@ pub(super) struct Listener {
     pub(super) netns: NetnsId,
     pub(super) ip: IpAddr,
     pub(super) port: u16,
+    /// The device that it is bound to.
+    pub(super) device: Device,
     pub(super) process: Option<Process>,
     pub(super) generation: u32,
     /// The last pass over open files that saw its process hold it.
@@ -34,16 +37,17 @@ pub(super) struct Listener {
 
 impl Listener {
     const fn key(&self) -> EndpointKey {
-        let Self { netns, ip, port, .. } = *self;
-        EndpointKey { netns, direction: Direction::Inbound, local_ip: ip, local_port: Some(port) }
+        let Self { netns, ip, port, device, .. } = *self;
+        EndpointKey { netns, direction: Direction::Inbound, local_ip: ip, local_port: Some(port), device }
     }
 
     const fn address(&self) -> Address {
-        (self.netns, self.ip, self.port)
+        (self.netns, self.ip, self.port, self.device.index())
     }
 }
 
-type Address = (NetnsId, IpAddr, u16);
+/// With the index of the device, 0 for none.
+type Address = (NetnsId, IpAddr, u16, u32);
 
 /// All listening sockets.
 #[derive(Default)]
@@ -95,13 +99,14 @@ impl ListenerTable {
         self.by_id.iter().filter(|(_, listener)| old(listener)).map(|(id, _)| *id).collect()
     }
 
-    /// The listener that connections to this local address belong to: the one bound to exactly this address, else one
-    /// bound to every address. An IPv6 listener on every address takes IPv4 too, unless `IPV6_V6ONLY` is set; where an
-    /// IPv4 listener exists it wins.
-    pub(super) fn covering(&self, netns: NetnsId, ip: IpAddr, port: u16) -> Option<&Listener> {
+    /// The listener that connections to this local address on one of `devices` belong to: the one bound to exactly this
+    /// address, else one bound to every address; of each the device's own first. An IPv6 listener on every address takes
+    /// IPv4 too, unless `IPV6_V6ONLY` is set; where an IPv4 listener exists it wins.
+    pub(super) fn covering(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: &[u32]) -> Option<&Listener> {
         const EVERY_V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         const EVERY_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        let bound_to = |bound| self.by_address.get(&(netns, bound, port))?.first();
+        let bound_to =
+            |bound| devices.iter().find_map(|device| self.by_address.get(&(netns, bound, port, *device))?.first());
         let every_v4 = || if ip.is_ipv4() { bound_to(EVERY_V4) } else { None };
         let id = bound_to(ip).or_else(every_v4).or_else(|| bound_to(EVERY_V6))?;
         self.by_id.get(id)
@@ -109,13 +114,30 @@ impl ListenerTable {
 }
 
 impl Model {
+    /// The listener that a socket with this local address belongs to.
+    pub(super) fn covering(&self, socket: &Identity) -> Option<&Listener> {
+        let FourTuple { local_ip, local_port, .. } = socket.tuple;
+        self.covering_address(socket.netns, local_ip, local_port, socket.device)
+    }
+
+    /// As [`Self::covering`]. The child of a listener that is bound to no device has none, or the one that its link-local
+    /// peer is on; that of a listener in a VRF likewise.
+    pub(super) fn covering_address(&self, netns: NetnsId, ip: IpAddr, port: u16, device: Device) -> Option<&Listener> {
+        if device.is_none() {
+            return self.listeners.covering(netns, ip, port, &[0]);
+        }
+        let vrf = self.namespaces.get(&netns).map_or(0, |namespace| namespace.devices.vrf(device.index()));
+        self.listeners.covering(netns, ip, port, &[device.index(), vrf, 0])
+    }
+
     pub(super) fn add_listener(&mut self, socket: &Identity, process: Option<Process>) {
-        let Identity { id, netns, tuple } = *socket;
+        let Identity { id, netns, tuple, device } = *socket;
         self.remove_listener(id);
         let listener = Listener {
             netns,
             ip: tuple.local_ip,
             port: tuple.local_port,
+            device,
             process,
             generation: self.generation,
             held_in_pass: self.holder_pass.number,
@@ -127,12 +149,12 @@ impl Model {
         let endpoint = self.endpoint(listener.key());
         self.endpoints.touch(endpoint, self.now).listeners += 1;
         self.listeners.insert(id, listener);
-        self.hold_port(netns, listener.port);
+        self.hold_port(netns, device, listener.port);
     }
 
     pub(super) fn remove_listener(&mut self, id: SocketId) {
         let Some(listener) = self.listeners.remove(id) else { return };
-        self.release_port(listener.netns, listener.port);
+        self.release_port(listener.netns, listener.device, listener.port);
         self.note_end_of_listener(listener.netns);
         if let Some(endpoint) = self.endpoints.find(&listener.key()) {
             self.endpoints.touch(endpoint, self.now).listeners -= 1;

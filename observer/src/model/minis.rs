@@ -8,12 +8,13 @@ use slab::Slab;
 
 use super::{
     Model,
+    device::Device,
     endpoint::EndpointTable,
     event::{Binding, Found, Identity},
     key_of,
     owner::Owner,
-    ports::Counted,
-    snapshot::Direction,
+    port_table::Counted,
+    snapshot::{Direction, EndpointKey},
     socket::{TupleKey, hash, narrow},
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
@@ -53,6 +54,7 @@ impl Mini {
         let key = &endpoints.get(self.endpoint).key;
         TupleKey {
             netns: key.netns,
+            device: key.device.index(),
             tuple: FourTuple {
                 local_ip: key.local_ip,
                 local_port: self.local_port,
@@ -71,8 +73,21 @@ pub(super) struct MiniTable {
 }
 
 impl MiniTable {
-    fn find(&self, key: TupleKey, endpoints: &EndpointTable) -> Option<u32> {
+    fn find_index(&self, key: TupleKey, endpoints: &EndpointTable) -> Option<u32> {
         self.by_tuple.find(hash(&key), |index| self.slots[*index as usize].key(endpoints) == key).copied()
+    }
+
+    pub(super) fn find(&self, key: TupleKey, endpoints: &EndpointTable) -> Option<&Mini> {
+        self.find_index(key, endpoints).map(|index| &self.slots[index as usize])
+    }
+
+    /// The one with these addresses: of the same device, else on whatever device if there is one alone.
+    fn find_peer(&self, key: TupleKey, endpoints: &EndpointTable) -> Option<u32> {
+        self.find_index(key, endpoints).or_else(|| {
+            let mut others = self.by_tuple.iter_hash(hash(&key)).copied();
+            let mut next = || others.find(|index| self.slots[*index as usize].key(endpoints).has_addresses_of(key));
+            next().filter(|_| next().is_none())
+        })
     }
 
     /// `None` for an index that is not taken any more.
@@ -141,7 +156,7 @@ impl Model {
     pub(super) fn end_peers_wait(&mut self, id: SocketId, at: Duration) {
         let Some(index) = self.sockets.find(id) else { return };
         let peer = key_of(&self.endpoints, self.sockets.get(index)).reversed();
-        let Some(index) = self.minis.find(peer, &self.endpoints) else { return };
+        let Some(index) = self.minis.find_peer(peer, &self.endpoints) else { return };
         let mini = self.minis.slots[index as usize];
         if mini.state == TcpState::FinWait2 {
             let since = mini.since.map(|_| at);
@@ -151,9 +166,10 @@ impl Model {
 
     pub(super) fn on_scanned_mini(&mut self, socket: &Identity, found: Found, binding: Binding) {
         let Some(state) = found.mini_state() else { return };
-        let Identity { netns, tuple, .. } = *socket;
+        let Identity { netns, tuple, device, .. } = *socket;
         // The iterator shows a bucket of the table as it was copied: by now a full socket may have taken over.
-        let successor = self.sockets.find_tuple(TupleKey { netns, tuple }, |socket| key_of(&self.endpoints, socket));
+        let key = TupleKey { netns, device: device.index(), tuple };
+        let successor = self.sockets.find_tuple(key, |socket| key_of(&self.endpoints, socket));
         if successor.is_some_and(|index| self.sockets.get(index).generation == self.generation) {
             return;
         }
@@ -161,7 +177,7 @@ impl Model {
             Found::TimeWait { since, .. } => (self.direction_of(socket, binding), since),
             _ => (Direction::Inbound, None),
         };
-        let (endpoint, destination) = self.place(netns, &tuple, direction);
+        let (endpoint, destination) = self.place(netns, device, &tuple, direction);
         self.add_mini(Mini {
             endpoint,
             destination,
@@ -182,7 +198,7 @@ impl Model {
         mini.counted = Counted::Not;
         let key = mini.key(&self.endpoints);
         let mut before = None;
-        if let Some(index) = self.minis.find(key, &self.endpoints) {
+        if let Some(index) = self.minis.find_index(key, &self.endpoints) {
             let known = self.minis.get_mut(index).expect("just found");
             known.generation = mini.generation;
             let is_same = (known.endpoint, known.state, known.is_explicit, known.since)
@@ -200,7 +216,7 @@ impl Model {
             row.stamped += u32::from(mini.is_stamped());
         }
         if mini.is_explicit {
-            self.hold_port(key.netns, mini.local_port);
+            self.hold_port(key.netns, Device::new(key.device), mini.local_port);
         }
         let index = self.minis.insert(mini, &self.endpoints);
         self.use_mini_port(index);
@@ -224,9 +240,14 @@ impl Model {
         }
     }
 
-    /// A full socket has this four-tuple now.
+    /// A full socket has this four-tuple now, from the smaller one that it conflicted with.
     pub(super) fn take_over_mini(&mut self, key: TupleKey) {
-        if let Some(index) = self.minis.find(key, &self.endpoints) {
+        let find = |device| self.minis.find_index(TupleKey { device, ..key }, &self.endpoints);
+        let found = find(key.device).or_else(|| {
+            let rules = &self.namespaces.get(&key.netns).filter(|_| key.device != 0)?.devices;
+            rules.conflicts(key.device).skip(1).find_map(find)
+        });
+        if let Some(index) = found {
             let is_time_wait = self.minis.slots[index as usize].state != TcpState::SynReceived;
             if let Some(namespace) = self.namespaces.get_mut(&key.netns).filter(|_| is_time_wait) {
                 namespace.time_wait_entered -= 1;
@@ -237,16 +258,16 @@ impl Model {
 
     fn remove_mini(&mut self, index: u32) {
         let mini = self.minis.remove(index, &self.endpoints);
-        let netns = self.endpoints.get(mini.endpoint).key.netns;
+        let EndpointKey { netns, device, .. } = self.endpoints.get(mini.endpoint).key;
         *self.endpoints.touch(mini.endpoint, self.now).minis.get_mut(mini.state) -= 1;
-        self.give_up_port(netns, mini.destination, mini.local_port, mini.counted);
+        self.give_up_port((netns, device), mini.destination, mini.local_port, mini.counted);
         if let Some(row) = self.destinations.get_mut(mini.destination) {
             row.minis -= 1;
             row.time_wait -= u32::from(mini.state == TcpState::TimeWait);
             row.stamped -= u32::from(mini.is_stamped());
         }
         if mini.is_explicit {
-            self.release_port(netns, mini.local_port);
+            self.release_port(netns, device, mini.local_port);
         }
     }
 

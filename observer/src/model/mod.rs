@@ -6,6 +6,7 @@
 //! **Invariant**: nothing here names `std::fs`, `Instant::now`, `tokio`, `ratatui` or `aya`; time is an argument.
 
 mod bound;
+pub mod device;
 mod direction;
 mod early_binds;
 mod endpoint;
@@ -24,6 +25,8 @@ mod minis;
 pub mod namespace;
 pub mod narration;
 mod owner;
+mod port_table;
+mod port_use;
 mod ports;
 pub mod query;
 mod reconcile;
@@ -52,9 +55,10 @@ use self::{
     minis::MiniTable,
     namespace::Namespace,
     owner::{HolderPass, Owner, OwnerTable},
-    ports::{Counted, Ripening},
-    snapshot::{Direction, Host},
-    socket::{Acceptance, Socket, SocketTable, TupleKey},
+    port_table::Counted,
+    ports::Ripening,
+    snapshot::{Direction, EndpointKey, Host},
+    socket::{Acceptance, Socket, SocketTable, TupleKey, key_of},
     stuck::Stuck,
     trust::{HookStatus, Losses, Trust},
     units::{FourTuple, NetnsId, Process, SocketId, TcpState},
@@ -67,8 +71,9 @@ pub(crate) const TIME_WAIT_LASTS: Duration = Duration::from_mins(1);
 /// What the model has to know of its source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Basis {
-    /// `CLOCK_MONOTONIC` at the time that is 0 for the model.
-    pub started_at: Duration,
+    /// `CLOCK_MONOTONIC`, as the kernel knows it outside of all time namespaces, at the time that is 0 for the model;
+    /// `None` where that is not known.
+    pub started_at: Option<Duration>,
     /// The kernel side can read bind buckets: without them it is not known which ports are blocked.
     pub reads_buckets: bool,
     /// A bind bucket is set free with its last explicit socket, as since 6.18; before, with its last socket of any kind.
@@ -89,6 +94,8 @@ pub struct Model {
     holder_pass: HolderPass,
     failures: FailureTable,
     ripening: Ripening,
+    /// When it was last found what destinations on different devices share.
+    shared_at: Option<Duration>,
     /// Ports have become few somewhere.
     wants_scan: bool,
     early_binds: EarlyBinds,
@@ -97,6 +104,8 @@ pub struct Model {
     namespaces: FxHashMap<NetnsId, Namespace>,
     /// Namespaces that events or open files have named and nobody has read yet.
     unread: FxHashSet<NetnsId>,
+    /// Devices that sockets are bound to and nobody has read yet.
+    unread_devices: FxHashSet<(NetnsId, u32)>,
     host: Host,
     trust: Trust,
     totals: Flow,
@@ -134,7 +143,7 @@ impl Model {
                 let is_explicit = binding.holds_port() == Some(true);
                 // Bound by name, a socket keeps its port beyond the end of its connection.
                 if new == TcpState::Closed && is_explicit {
-                    self.bind(socket.id, socket.netns, socket.tuple.local_port);
+                    self.bind(socket.id, socket.netns, socket.device, socket.tuple.local_port);
                 } else {
                     self.unbind(socket.id);
                 }
@@ -186,13 +195,13 @@ impl Model {
                 self.failures.add(key, 1, self.now, Failed::Unknown);
             }
             Event::Queues { id, netns, queues } => self.note_queues(id, netns, queues),
-            Event::Held { id, netns, by, bound_port, .. } => {
+            Event::Held { id, netns, by, bound_port, device, .. } => {
                 self.note_namespace(netns);
                 self.on_held(id, by);
                 // Looked at without its lock: what events say of it is newer.
                 let is_known = self.sockets.find(id).is_some() || self.listeners.get_mut(id).is_some();
                 if let Some(port) = bound_port.filter(|_| !is_known) {
-                    self.bind(id, netns, port);
+                    self.bind(id, netns, device, port);
                 }
             }
         }
@@ -269,8 +278,7 @@ impl Model {
             // A passive open: its first word. Without a listener it may as well be the end of a simultaneous open, or of
             // a connect to oneself, whose beginning was lost.
             (TcpState::SynReceived, TcpState::Established) => {
-                let FourTuple { local_ip, local_port, .. } = socket.tuple;
-                let is_covered = self.listeners.covering(socket.netns, local_ip, local_port).is_some();
+                let is_covered = self.covering(socket).is_some();
                 let index = self.upsert(socket, new, Direction::Inbound);
                 // The child of a listener is on its listener's bucket.
                 self.set_explicit(index, true);
@@ -321,6 +329,10 @@ impl Model {
             && is_same_port
             && FourTuple { local_port: socket.tuple.local_port, ..key.tuple } == socket.tuple;
         if is_same {
+            // setsockopt() binds a socket to a device at any time.
+            if key.device != socket.device.index() {
+                self.set_device(index, socket.device);
+            }
             return Some(index);
         }
         self.remove_socket(socket.id);
@@ -329,9 +341,9 @@ impl Model {
 
     /// Adds a socket that is not in the table; whether it counts as opened is the caller's to say.
     fn insert(&mut self, socket: &Identity, state: TcpState, direction: Direction) -> u32 {
-        let Identity { id, netns, tuple } = *socket;
+        let Identity { id, netns, tuple, device } = *socket;
         let now = self.now_in_seconds();
-        let (endpoint, destination) = self.place(netns, &tuple, direction);
+        let (endpoint, destination) = self.place(netns, device, &tuple, direction);
         let endpoints = &self.endpoints;
         let index = self.sockets.insert(
             Socket {
@@ -362,7 +374,7 @@ impl Model {
         }
         // A connect() from a port that was bound before may still find its four-tuple taken.
         if state != TcpState::SynSent {
-            self.take_over_mini(TupleKey { netns, tuple });
+            self.take_over_mini(TupleKey { netns, device: device.index(), tuple });
         }
         self.use_port(index);
         self.peak_sockets = self.peak_sockets.max(self.len());
@@ -404,7 +416,8 @@ impl Model {
         let endpoints = &self.endpoints;
         let socket = self.sockets.remove(index, |socket| key_of(endpoints, socket));
         if socket.is_explicit {
-            self.release_port(endpoints.get(socket.endpoint).key.netns, socket.local_port);
+            let EndpointKey { netns, device, .. } = endpoints.get(socket.endpoint).key;
+            self.release_port(netns, device, socket.local_port);
         }
         self.owners.release(socket.endpoint, socket.owner);
         let row = self.endpoints.touch(socket.endpoint, self.now);
@@ -428,19 +441,6 @@ impl Model {
     /// Full sockets that are connected or connecting.
     fn len(&self) -> u32 {
         socket::narrow(self.sockets.len())
-    }
-}
-
-fn key_of(endpoints: &EndpointTable, socket: &Socket) -> TupleKey {
-    let key = &endpoints.get(socket.endpoint).key;
-    TupleKey {
-        netns: key.netns,
-        tuple: FourTuple {
-            local_ip: key.local_ip,
-            local_port: socket.local_port,
-            remote_ip: socket.remote_ip,
-            remote_port: socket.remote_port,
-        },
     }
 }
 

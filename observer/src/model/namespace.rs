@@ -1,14 +1,21 @@
 //! Network namespaces: what is read of each, and how they come and go.
 
-use std::{collections::hash_map::Entry, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, hash_map::Entry},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     Model,
+    device::{Device, DeviceReading, DeviceRules},
     listen_drops::Unsettled,
     minis::Mini,
-    ports::Ports,
+    port_table::Ports,
+    snapshot::EndpointKey,
     socket::Socket,
     units::{NetnsId, PortRange, SocketId, TcpState},
 };
@@ -43,14 +50,18 @@ pub struct NamespaceReading {
     pub tcp_timestamps: Option<u8>,
     /// `net.ipv4.tcp_syncookies`
     pub tcp_syncookies: Option<u8>,
-    /// `net.ipv4.ip_local_port_step_width`; kernels before 7.1 do not have it.
-    pub port_step_width: Option<u32>,
     /// What all listeners of the namespace dropped.
     pub listen: ListenCounters,
     /// Connection tracking.
     pub conntrack: Option<Conntrack>,
     /// What every namespace shows of the whole host.
     pub shared: Shared,
+    /// The devices that sockets are bound to.
+    pub devices: Vec<DeviceReading>,
+    /// `net.ipv4.tcp_l3mdev_accept`; kernels without VRFs do not have it.
+    pub tcp_l3mdev_accept: Option<bool>,
+    /// `net.ipv4.ip_local_port_step_width`; kernels before 7.2 do not have it.
+    pub port_step_width: Option<u32>,
 }
 
 /// What the listeners of a namespace dropped since it was made: the counters of /proc/net/netstat, which name no listener.
@@ -125,10 +136,10 @@ pub struct Shared {
 impl NamespaceReading {
     /// From when on connect() may take over a TIME_WAIT socket, on `CLOCK_MONOTONIC`; `None` for never
     /// (`tcp_twsk_unique` in net/ipv4/tcp_ipv4.c).
-    pub(super) fn reusable_from(&self, mini: &Mini, local: IpAddr, remote: IpAddr) -> Option<Duration> {
+    pub(super) fn reusable_from(&self, mini: &Mini, key: &EndpointKey, remote: IpAddr) -> Option<Duration> {
         let is_allowed = match self.tcp_tw_reuse {
             Some(1) => true,
-            Some(2) => local.is_loopback() || remote.is_loopback(),
+            Some(2) => key.local_ip.is_loopback() || remote.is_loopback() || key.device.index() == Device::LOOPBACK,
             _ => false,
         };
         let since = mini.since.filter(|_| is_allowed && mini.state == TcpState::TimeWait)?;
@@ -211,6 +222,7 @@ impl PortSet {
 #[derive(Default)]
 pub(super) struct Namespace {
     pub(super) reading: NamespaceReading,
+    pub(super) devices: DeviceRules,
     pub(super) ports: Ports,
     /// Its table was scanned: what is found later and not known is drift.
     pub(super) scanned: bool,
@@ -236,10 +248,13 @@ impl Model {
     /// Takes note of what a namespace was read to be.
     pub fn set_namespace(&mut self, netns: NetnsId, reading: NamespaceReading) {
         self.unread.remove(&netns);
+        self.unread_devices.retain(|(named, _)| *named != netns);
         let known = self.namespaces.entry(netns);
         let is_new = matches!(known, Entry::Vacant(_));
         let known = known.or_default();
-        let has_same_ports = !is_new && known.has_ports_of(&reading);
+        let devices = DeviceRules::new(&reading.devices, reading.tcp_l3mdev_accept == Some(true));
+        let has_same_ports = !is_new && known.has_ports_of(&reading) && known.devices.is_same(&devices);
+        known.devices = devices;
         let counters = Counters::of(&reading);
         known.at_first = known.at_first.or(counters);
         let before = known.at_last;
@@ -260,9 +275,41 @@ impl Model {
         self.unread.iter().copied()
     }
 
+    /// Whether sockets are bound to devices that nobody has read yet.
+    #[must_use]
+    pub fn has_unread_devices(&self) -> bool {
+        !self.unread_devices.is_empty()
+    }
+
+    /// Indexes of the devices that sockets are bound to, by namespace.
+    #[must_use]
+    pub fn devices_in_use(&self) -> BTreeMap<NetnsId, BTreeSet<u32>> {
+        let mut devices: BTreeMap<NetnsId, BTreeSet<u32>> = BTreeMap::new();
+        let of_rows = self.endpoints.iter().map(|(_, row)| (row.key.netns, row.key.device));
+        let of_bound = self.bound.iter().map(|bound| (bound.netns, bound.device));
+        for (netns, device) in of_rows.chain(of_bound).filter(|(_, device)| !device.is_none()) {
+            devices.entry(netns).or_default().insert(device.index());
+        }
+        devices
+    }
+
+    /// Takes note of a device that a socket is bound to.
+    pub(super) fn note_device(&mut self, netns: NetnsId, device: Device) {
+        let knows = |namespace: &Namespace| namespace.devices.knows(device.index());
+        if !device.is_none() && !self.namespaces.get(&netns).is_some_and(knows) {
+            self.unread_devices.insert((netns, device.index()));
+        }
+    }
+
+    /// The device with its name, as far as that is known.
+    pub(super) fn named(&self, netns: NetnsId, device: Device) -> Device {
+        self.namespaces.get(&netns).map_or(device, |namespace| namespace.devices.named(device))
+    }
+
     /// The namespace is gone, and the kernel has ended what was in it.
     pub fn forget_namespace(&mut self, netns: NetnsId) {
         self.unread.remove(&netns);
+        self.unread_devices.retain(|(named, _)| *named != netns);
         let sockets: Vec<SocketId> = self.sockets_of(netns).map(|socket| socket.id).collect();
         for id in sockets {
             self.remove_socket(id);

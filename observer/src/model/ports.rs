@@ -4,177 +4,15 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
-use rustc_hash::FxHashMap;
-
 use super::{
-    Model, key_of,
-    minis::Mini,
-    namespace::{NamespaceReading, PortSet},
-    units::{NetnsId, TcpState},
+    Model,
+    device::Device,
+    key_of,
+    namespace::Namespace,
+    port_table::{Counted, Place},
+    snapshot::EndpointKey,
+    units::NetnsId,
 };
-
-/// How a four-tuple counts against the ports of its destination.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Counted {
-    /// connect() would not choose its port for anybody, or the socket is no client's.
-    #[default]
-    Not,
-    /// In use.
-    Used,
-    /// TIME_WAIT, and not to be taken over, or not yet.
-    TimeWait,
-    /// TIME_WAIT that connect() takes over.
-    Reusable,
-}
-
-/// Ports towards one destination, of those that connect() may choose.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PortCounts {
-    pub(super) used: u32,
-    pub(super) time_wait: u32,
-    pub(super) time_wait_reusable: u32,
-}
-
-impl PortCounts {
-    fn count(&mut self, counted: Counted) -> Option<&mut u32> {
-        match counted {
-            Counted::Not => None,
-            Counted::Used => Some(&mut self.used),
-            Counted::TimeWait => Some(&mut self.time_wait),
-            Counted::Reusable => Some(&mut self.time_wait_reusable),
-        }
-    }
-
-    fn change(&mut self, from: Counted, to: Counted) {
-        if let Some(count) = self.count(from) {
-            *count -= 1;
-        }
-        if let Some(count) = self.count(to) {
-            *count += 1;
-        }
-    }
-
-    /// Ports that connect() cannot choose for this destination alone.
-    pub(super) const fn taken(self) -> u32 {
-        self.used + self.time_wait
-    }
-}
-
-/// Who is on a port.
-#[derive(Clone, Copy, Debug, Default)]
-struct Port {
-    /// Sockets that are on it by an explicit bind, of any address: while there is one, connect() passes it over.
-    holders: u32,
-    /// Four-tuples of clients that have it.
-    clients: u32,
-    /// Nobody holds it any more, but its bucket lives on with its clients, and stays explicit before 6.18.
-    stays_explicit: bool,
-}
-
-impl Port {
-    const fn is_blocked(self) -> bool {
-        self.holders > 0 || self.stays_explicit
-    }
-}
-
-/// The local ports of a network namespace.
-#[derive(Default)]
-pub(super) struct Ports {
-    /// The range less the reserved ports.
-    usable: PortSet,
-    /// How many these are.
-    pub(super) usable_count: u32,
-    /// Reserved ports of the range.
-    pub(super) reserved: u32,
-    /// Usable ports that somebody holds.
-    pub(super) blocked: u32,
-    by_number: FxHashMap<u16, Port>,
-    /// A port with clients was blocked or set free: how they count is to be found anew.
-    is_stale: bool,
-}
-
-impl Ports {
-    /// Takes over the range; who is on the ports is to be told anew.
-    pub(super) fn reset(&mut self, reading: &NamespaceReading) {
-        *self = Self::default();
-        let Some(range) = reading.port_range else { return };
-        self.usable.insert(range);
-        for range in &reading.reserved {
-            self.usable.remove(*range);
-        }
-        self.usable_count = self.usable.len();
-        self.reserved = range.size() - self.usable_count;
-    }
-
-    /// Part of the range, and not reserved.
-    pub(super) fn is_usable(&self, port: u16) -> bool {
-        self.usable.contains(port)
-    }
-
-    fn may_be_chosen(&self, port: u16) -> bool {
-        self.is_usable(port) && self.by_number.get(&port).is_none_or(|it| !it.is_blocked())
-    }
-
-    fn hold(&mut self, port: u16) {
-        self.change(port, |it| it.holders += 1);
-    }
-
-    fn release(&mut self, port: u16, frees_bucket: bool) {
-        self.change(port, |it| {
-            it.holders -= 1;
-            it.stays_explicit = it.holders == 0 && it.clients > 0 && !frees_bucket;
-        });
-    }
-
-    fn join(&mut self, port: u16) {
-        self.change(port, |it| it.clients += 1);
-    }
-
-    fn leave(&mut self, port: u16) {
-        self.change(port, |it| {
-            it.clients -= 1;
-            it.stays_explicit &= it.clients > 0;
-        });
-    }
-
-    /// A scan has shown the bucket of every socket.
-    pub(super) fn end_scan(&mut self) {
-        let outlived: Vec<u16> =
-            self.by_number.iter().filter(|(_, it)| it.stays_explicit).map(|(port, _)| *port).collect();
-        for port in outlived {
-            self.change(port, |it| it.stays_explicit = false);
-        }
-    }
-
-    fn change(&mut self, port: u16, change: impl FnOnce(&mut Port)) {
-        let known = self.by_number.entry(port).or_default();
-        let before = *known;
-        change(known);
-        let after = *known;
-        if after.holders + after.clients == 0 {
-            self.by_number.remove(&port);
-        }
-        if before.is_blocked() != after.is_blocked() && self.usable.contains(port) {
-            self.blocked = self.blocked + u32::from(after.is_blocked()) - u32::from(before.is_blocked());
-            self.is_stale |= after.clients > 0;
-        }
-    }
-
-    fn of_socket(&self, port: u16, state: TcpState) -> Counted {
-        // connect() has chosen a port and only a later event tells which: one of those that it may choose.
-        let is_chosen_unseen = port == 0 && state == TcpState::SynSent && self.usable_count > 0;
-        if is_chosen_unseen || self.may_be_chosen(port) { Counted::Used } else { Counted::Not }
-    }
-
-    fn of_mini(&self, mini: &Mini, now: Duration) -> Counted {
-        match mini.state {
-            _ if !self.may_be_chosen(mini.local_port) => Counted::Not,
-            TcpState::TimeWait if mini.reusable_from.is_some_and(|from| from <= now) => Counted::Reusable,
-            TcpState::TimeWait => Counted::TimeWait,
-            _ => Counted::Used,
-        }
-    }
-}
 
 /// When TIME_WAIT sockets become reusable, with their rows in the table: the earliest first. Rows that were taken since
 /// by another, or by nobody, are told by their own time.
@@ -206,13 +44,15 @@ impl Model {
         let Self { sockets, endpoints, destinations, namespaces, .. } = self;
         let socket = sockets.get_mut(index);
         let Some(row) = destinations.get_mut(socket.destination) else { return };
-        let Some(namespace) = namespaces.get_mut(&endpoints.get(socket.endpoint).key.netns) else { return };
-        let ports = &mut namespace.ports;
-        ports.join(socket.local_port);
-        socket.counted = ports.of_socket(socket.local_port, socket.state);
+        let key = &endpoints.get(socket.endpoint).key;
+        let Some(namespace) = namespaces.get_mut(&key.netns) else { return };
+        let space = namespace.devices.space(key.device.index());
+        let (ports, place) = (&mut namespace.ports, Place::new(space, socket.local_port));
+        ports.join(place);
+        socket.counted = ports.of_socket(place, socket.state);
         row.ports.change(Counted::Not, socket.counted);
         // What is left is best known exactly while it is little.
-        let left = ports.usable_count.saturating_sub(ports.blocked + row.ports.taken());
+        let left = ports.usable_count.saturating_sub(ports.blocked(space) + row.ports.taken());
         self.wants_scan |= socket.counted == Counted::Used && left < ports.usable_count / 10;
     }
 
@@ -221,16 +61,22 @@ impl Model {
         let socket = self.sockets.get_mut(index);
         let counted = std::mem::take(&mut socket.counted);
         let socket = *socket;
-        let netns = self.endpoints.get(socket.endpoint).key.netns;
-        self.give_up_port(netns, socket.destination, socket.local_port, counted);
+        let EndpointKey { netns, device, .. } = self.endpoints.get(socket.endpoint).key;
+        self.give_up_port((netns, device), socket.destination, socket.local_port, counted);
     }
 
     /// A client's four-tuple has this port no longer.
-    pub(super) fn give_up_port(&mut self, netns: NetnsId, destination: u32, port: u16, counted: Counted) {
+    pub(super) fn give_up_port(
+        &mut self,
+        (netns, device): (NetnsId, Device),
+        destination: u32,
+        port: u16,
+        counted: Counted,
+    ) {
         let Some(row) = self.destinations.get_mut(destination) else { return };
         row.ports.change(counted, Counted::Not);
         if let Some(namespace) = self.namespaces.get_mut(&netns) {
-            namespace.ports.leave(port);
+            namespace.ports.leave(Place::new(namespace.devices.space(device.index()), port));
         }
     }
 
@@ -243,24 +89,25 @@ impl Model {
         // Between the two it counts nowhere, so that the change of its port concerns others only.
         self.give_up_socket_port(index);
         self.sockets.get_mut(index).is_explicit = is_explicit;
-        let netns = self.endpoints.get(socket.endpoint).key.netns;
+        let EndpointKey { netns, device, .. } = self.endpoints.get(socket.endpoint).key;
         if is_explicit {
-            self.hold_port(netns, socket.local_port);
+            self.hold_port(netns, device, socket.local_port);
         } else {
-            self.release_port(netns, socket.local_port);
+            self.release_port(netns, device, socket.local_port);
         }
         self.use_port(index);
     }
 
-    pub(super) fn hold_port(&mut self, netns: NetnsId, port: u16) {
+    pub(super) fn hold_port(&mut self, netns: NetnsId, device: Device, port: u16) {
         if let Some(namespace) = self.namespaces.get_mut(&netns) {
-            namespace.ports.hold(port);
+            namespace.ports.hold(Place::new(namespace.devices.space(device.index()), port));
         }
     }
 
-    pub(super) fn release_port(&mut self, netns: NetnsId, port: u16) {
+    pub(super) fn release_port(&mut self, netns: NetnsId, device: Device, port: u16) {
         if let Some(namespace) = self.namespaces.get_mut(&netns) {
-            namespace.ports.release(port, self.basis.frees_buckets);
+            let place = Place::new(namespace.devices.space(device.index()), port);
+            namespace.ports.release(place, self.basis.frees_buckets);
         }
     }
 
@@ -272,10 +119,11 @@ impl Model {
         let Some(row) = destinations.get_mut(mini.destination) else { return };
         let key = &endpoints.get(mini.endpoint).key;
         let Some(namespace) = namespaces.get_mut(&key.netns) else { return };
-        namespace.ports.join(mini.local_port);
-        mini.reusable_from = namespace.reading.reusable_from(mini, key.local_ip, row.remote.ip());
+        let space = namespace.devices.space(key.device.index());
+        namespace.ports.join(Place::new(space, mini.local_port));
+        mini.reusable_from = namespace.reading.reusable_from(mini, key, row.remote.ip());
         ripening.0.extend(mini.reusable_from.filter(|from| *from > now).map(|from| Reverse((from, index))));
-        mini.counted = namespace.ports.of_mini(mini, now);
+        mini.counted = namespace.ports.of_mini(space, mini, now);
         row.ports.change(Counted::Not, mini.counted);
     }
 
@@ -283,18 +131,24 @@ impl Model {
     pub(super) fn rebuild_ports(&mut self, netns: NetnsId) {
         let now = self.monotonic(self.now);
         let Self { sockets, listeners, bound, minis, endpoints, destinations, namespaces, ripening, .. } = self;
-        let Some(namespace) = namespaces.get_mut(&netns) else { return };
-        let ports = &mut namespace.ports;
-        ports.reset(&namespace.reading);
-        let listening = listeners.iter().map(|(_, it)| it).filter(|it| it.netns == netns).map(|it| it.port);
-        let bound = bound.iter().filter(|it| it.netns == netns).map(|it| it.port);
-        listening.chain(bound).for_each(|port| ports.hold(port));
-        for socket in sockets.iter().filter(|it| endpoints.get(it.endpoint).key.netns == netns) {
+        let Some(Namespace { reading, devices, ports, .. }) = namespaces.get_mut(&netns) else { return };
+        ports.reset(reading);
+        let place = |device: Device, port| Place::new(devices.space(device.index()), port);
+        let listening = listeners.iter().map(|(_, it)| it).filter(|it| it.netns == netns);
+        let listening = listening.map(|it| place(it.device, it.port));
+        let bound = bound.iter().filter(|it| it.netns == netns).map(|it| place(it.device, it.port));
+        listening.chain(bound).for_each(|place| ports.hold(place));
+        for socket in sockets.iter() {
+            let key = &endpoints.get(socket.endpoint).key;
+            if key.netns != netns {
+                continue;
+            }
+            let place = place(key.device, socket.local_port);
             if socket.is_explicit {
-                ports.hold(socket.local_port);
+                ports.hold(place);
             }
             if destinations.get_mut(socket.destination).is_some() {
-                ports.join(socket.local_port);
+                ports.join(place);
             }
         }
         for (index, mini) in minis.iter_mut() {
@@ -302,12 +156,13 @@ impl Model {
             if key.netns != netns {
                 continue;
             }
+            let place = place(key.device, mini.local_port);
             if mini.is_explicit {
-                ports.hold(mini.local_port);
+                ports.hold(place);
             }
             if let Some(row) = destinations.get_mut(mini.destination) {
-                ports.join(mini.local_port);
-                mini.reusable_from = namespace.reading.reusable_from(mini, key.local_ip, row.remote.ip());
+                ports.join(place);
+                mini.reusable_from = reading.reusable_from(mini, key, row.remote.ip());
                 ripening.0.extend(mini.reusable_from.filter(|from| *from > now).map(|from| Reverse((from, index))));
             }
         }
@@ -318,18 +173,24 @@ impl Model {
     fn recount_ports(&mut self, netns: NetnsId) {
         let now = self.monotonic(self.now);
         let Self { sockets, minis, endpoints, destinations, namespaces, .. } = self;
-        let Some(namespace) = namespaces.get_mut(&netns) else { return };
-        let ports = &mut namespace.ports;
+        let Some(Namespace { devices, ports, .. }) = namespaces.get_mut(&netns) else { return };
         ports.is_stale = false;
-        for socket in sockets.iter_mut().filter(|it| endpoints.get(it.endpoint).key.netns == netns) {
+        let space = |endpoint| {
+            let key = &endpoints.get(endpoint).key;
+            (key.netns == netns).then(|| devices.space(key.device.index()))
+        };
+        for socket in sockets.iter_mut() {
+            let Some(space) = space(socket.endpoint) else { continue };
             if let Some(row) = destinations.get_mut(socket.destination) {
-                let before = std::mem::replace(&mut socket.counted, ports.of_socket(socket.local_port, socket.state));
+                let counted = ports.of_socket(Place::new(space, socket.local_port), socket.state);
+                let before = std::mem::replace(&mut socket.counted, counted);
                 row.ports.change(before, socket.counted);
             }
         }
-        for (_, mini) in minis.iter_mut().filter(|(_, it)| endpoints.get(it.endpoint).key.netns == netns) {
+        for (_, mini) in minis.iter_mut() {
+            let Some(space) = space(mini.endpoint) else { continue };
             if let Some(row) = destinations.get_mut(mini.destination) {
-                let counted = ports.of_mini(mini, now);
+                let counted = ports.of_mini(space, mini, now);
                 row.ports.change(std::mem::replace(&mut mini.counted, counted), counted);
             }
         }
@@ -355,11 +216,13 @@ impl Model {
         for netns in stale {
             self.recount_ports(netns);
         }
+        self.share_ports();
     }
 
-    /// `CLOCK_MONOTONIC` at a time since start.
+    /// The kernel's `CLOCK_MONOTONIC` at a time since start. Where it is not known, the end of time: what may ever be taken
+    /// over counts as such, and [`Model::port_use`] says that this is not certain.
     fn monotonic(&self, now: Duration) -> Duration {
-        self.basis.started_at + now
+        self.basis.started_at.map_or(Duration::MAX, |started_at| started_at + now)
     }
 
     /// Whether ports have become so few somewhere since the last call that a scan should tell them exactly.

@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     Model,
+    device::Device,
     filter::{Filter, Subject},
     key_of,
     owner::Owner,
@@ -31,6 +32,8 @@ pub enum Of {
         netns: NetnsId,
         /// The local ip.
         local_ip: IpAddr,
+        /// The device that the sockets are bound to.
+        device: Device,
         /// The destination.
         remote: SocketAddr,
     },
@@ -67,6 +70,8 @@ pub struct ConnectionRow {
     pub netns_name: Option<Arc<str>>,
     /// Its addresses.
     pub tuple: FourTuple,
+    /// The device that it is bound to.
+    pub device: Device,
     /// Which end called connect().
     pub direction: Direction,
     /// Its state.
@@ -162,15 +167,16 @@ impl Model {
             born: None,
         });
         full.chain(minis).filter(move |it| {
-            let TupleKey { netns, tuple } = it.key;
+            let TupleKey { netns, device, tuple } = it.key;
             match of {
                 Of::All => true,
                 Of::Endpoint(key) => {
-                    (key.netns, key.direction, key.local_ip) == (netns, it.direction, tuple.local_ip)
+                    (key.netns, key.direction, key.local_ip, key.device.index())
+                        == (netns, it.direction, tuple.local_ip, device)
                         && key.local_port.is_none_or(|port| port == tuple.local_port)
                 }
-                Of::Destination { netns: wanted, local_ip, remote } => {
-                    let same = (wanted, local_ip) == (netns, tuple.local_ip);
+                Of::Destination { netns: wanted, local_ip, device: bound_to, remote } => {
+                    let same = (wanted, local_ip, bound_to.index()) == (netns, tuple.local_ip, device);
                     same && (remote.ip(), remote.port()) == (tuple.remote_ip, tuple.remote_port)
                 }
                 Of::Process(pid) => self.owners.process(it.owner).is_some_and(|owner| owner.pid == pid),
@@ -182,7 +188,7 @@ impl Model {
         if filter.is_empty() {
             return true;
         }
-        let TupleKey { netns, tuple } = it.key;
+        let TupleKey { netns, device, tuple } = it.key;
         let name = self.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.as_deref());
         filter.lets_through(&Subject {
             addresses: &[(tuple.local_ip, Some(tuple.local_port)), (tuple.remote_ip, Some(tuple.remote_port))],
@@ -191,16 +197,18 @@ impl Model {
             netns_name: name,
             direction: Some(it.direction),
             has_state: &|state| state == it.state,
+            device: self.named(netns, Device::new(device)),
             text: "",
         })
     }
 
     fn connection_row(&self, it: &Found, now: Duration) -> ConnectionRow {
-        let TupleKey { netns, tuple } = it.key;
+        let TupleKey { netns, device, tuple } = it.key;
         ConnectionRow {
             netns,
             netns_name: self.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.clone()),
             tuple,
+            device: self.named(netns, Device::new(device)),
             direction: it.direction,
             state: it.state,
             owner: self.owners.process(it.owner),

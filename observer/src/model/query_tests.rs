@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::{
     Basis,
+    device::DeviceReading,
     event::{Binding, Event, Identity},
     namespace::NamespaceReading,
     units::{Comm, SocketId},
@@ -19,7 +20,7 @@ fn client(n: u16, remote: &str, pid: u32) -> Event {
         remote_port: remote.port(),
     };
     Event::State {
-        socket: Identity { id: SocketId(n.into()), netns: NETNS, tuple },
+        socket: Identity { id: SocketId(n.into()), netns: NETNS, tuple, device: Device::NONE },
         at: Duration::ZERO,
         old: TcpState::Closed,
         new: TcpState::SynSent,
@@ -57,13 +58,22 @@ fn the_youngest_come_first_and_no_more_than_asked_for() {
 
 #[test]
 fn a_destination_a_process_and_a_filter_narrow_them() {
-    let destination =
-        Of::Destination { netns: NETNS, local_ip: [10, 0, 0, 5].into(), remote: "10.0.0.9:443".parse().unwrap() };
+    let destination = Of::Destination {
+        netns: NETNS,
+        local_ip: [10, 0, 0, 5].into(),
+        device: Device::NONE,
+        remote: "10.0.0.9:443".parse().unwrap(),
+    };
     let of = |of| Query { of, filter: Filter::default() };
     assert_eq!(ask(&of(destination), 10), (vec![9, 6, 3], 3));
     assert_eq!(ask(&of(Of::Process(Pid(7))), 10), (vec![8, 6, 4, 2], 4));
-    let key =
-        EndpointKey { netns: NETNS, direction: Direction::Outbound, local_ip: [10, 0, 0, 5].into(), local_port: None };
+    let key = EndpointKey {
+        netns: NETNS,
+        direction: Direction::Outbound,
+        local_ip: [10, 0, 0, 5].into(),
+        local_port: None,
+        device: Device::NONE,
+    };
     assert_eq!(ask(&of(Of::Endpoint(key)), 10).1, 9);
     assert_eq!(ask(&of(Of::Endpoint(EndpointKey { netns: NetnsId(2), ..key })), 10).1, 0);
     let filtered = Query { of: destination, filter: "pid:8".parse().unwrap() };
@@ -74,4 +84,42 @@ fn a_destination_a_process_and_a_filter_narrow_them() {
 fn their_age_is_told() {
     let rows = model().connections(&Query::default(), Duration::from_secs(100), 1).rows;
     assert_eq!((rows[0].age, rows[0].state), (Some(Duration::from_secs(90)), TcpState::SynSent));
+}
+
+#[test]
+fn sockets_of_different_devices_are_asked_for_by_theirs() {
+    let mut model = model();
+    let on = |n: u16, index| match client(n, "10.0.0.9:80", 7) {
+        Event::State { socket, at, old, new, by, orphan, unsent, binding, timestamps } => {
+            let socket =
+                Identity { id: SocketId(u64::from(n) + 100 * u64::from(index)), device: Device::new(index), ..socket };
+            Event::State { socket, at, old, new, by, orphan, unsent, binding, timestamps }
+        }
+        other => other,
+    };
+    let devices = vec![DeviceReading { index: 2, name: Comm::from("eth0"), vrf: 0 }];
+    model.set_namespace(NETNS, NamespaceReading { devices, ..NamespaceReading::default() });
+    for event in [on(1, 2), on(2, 2), on(1, 3)] {
+        model.apply(&event, Duration::from_secs(20));
+    }
+    let of = |of| Query { of, filter: Filter::default() };
+    let key = EndpointKey {
+        netns: NETNS,
+        direction: Direction::Outbound,
+        local_ip: [10, 0, 0, 5].into(),
+        local_port: None,
+        device: Device::NONE,
+    };
+    let matching = |query: &Query| model.connections(query, Duration::from_secs(100), 10).matching;
+    let of_device = |index| of(Of::Endpoint(EndpointKey { device: Device::new(index), ..key }));
+    assert_eq!([0, 2, 3].map(|index| matching(&of_device(index))), [9, 2, 1]);
+    let remote = "10.0.0.9:80".parse().unwrap();
+    let of_destination = |index| {
+        of(Of::Destination { netns: NETNS, local_ip: [10, 0, 0, 5].into(), device: Device::new(index), remote })
+    };
+    assert_eq!([2, 3].map(|index| matching(&of_destination(index))), [2, 1]);
+    let filtered = |filter: &str| Query { of: Of::All, filter: filter.parse().unwrap() };
+    assert_eq!(["10.0.0.5%eth0", "%3", "10.0.0.5"].map(|filter| matching(&filtered(filter))), [2, 1, 12]);
+    let answer = model.connections(&filtered("%eth0"), Duration::from_secs(100), 1);
+    assert_eq!(answer.rows[0].device.to_string(), "%eth0");
 }

@@ -74,7 +74,8 @@ impl Model {
     fn on_scanned_listener(&mut self, socket: &Identity, binding: Binding) {
         let generation = self.generation;
         if let Some(known) = self.listeners.get_mut(socket.id)
-            && (known.netns, known.ip, known.port) == (socket.netns, socket.tuple.local_ip, socket.tuple.local_port)
+            && (known.netns, known.ip, known.port, known.device)
+                == (socket.netns, socket.tuple.local_ip, socket.tuple.local_port, socket.device)
         {
             known.generation = generation;
             known.chose_port = binding.port_locked;

@@ -18,7 +18,7 @@ impl Model {
         let known = *self.sockets.get(index);
         let kind = if known.local_port == 0 { FailureKind::PortsExhausted } else { FailureKind::TupleInUse };
         let key = FailureKey {
-            local: Some(Local { ip: socket.tuple.local_ip, port: known.local_port }),
+            local: Some(Local { ip: socket.tuple.local_ip, port: known.local_port, device: socket.device }),
             remote: Some(SocketAddr::new(known.remote_ip, known.remote_port)),
             ..FailureKey::by_call(kind, socket.netns, "connect", by)
         };

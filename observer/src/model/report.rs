@@ -10,13 +10,11 @@ use rustc_hash::FxHashMap;
 use super::{
     Model,
     endpoint::{Destination, Endpoint},
-    failure::{Failed, FailureKind, FailureRow},
-    headroom::PortUse,
+    failure::{Failed, FailureKind, FailureRow, Local},
     namespace::Namespace,
     snapshot::{
         DestinationRow, Direction, EndpointKey, EndpointRow, NamespaceRow, OwnerRow, ProcessRow, Snapshot, Totals,
     },
-    trust::Hook,
     units::{NetnsId, Pid, Process, StateCounts, TcpState},
 };
 
@@ -98,6 +96,10 @@ impl Model {
     /// The newest failures, with what is known of their processes now.
     fn failure_rows(&self) -> Vec<FailureRow> {
         let mut rows = self.failures.newest(FAILURES);
+        for row in &mut rows {
+            row.key.local =
+                row.key.local.map(|local| Local { device: self.named(row.key.netns, local.device), ..local });
+        }
         for row in rows.iter_mut().filter(|row| row.key.kind == FailureKind::ProcessFds) {
             let files =
                 self.host.processes.iter().find(|files| Some(files.process.pid) == row.key.process.map(|it| it.pid));
@@ -107,11 +109,6 @@ impl Model {
             }
         }
         rows
-    }
-
-    /// The ports of one destination.
-    pub(super) fn ports_of(&self, destination: u32, netns: NetnsId) -> Option<PortUse> {
-        self.port_use(self.destinations.get(destination)?, self.namespaces.get(&netns))
     }
 
     fn destinations_by_endpoint(&self) -> FxHashMap<u32, Vec<&Destination>> {
@@ -147,7 +144,7 @@ impl Model {
         all.sort_unstable_by_key(rank);
         let namespace = self.namespaces.get(&row.key.netns);
         EndpointRow {
-            key: row.key,
+            key: EndpointKey { device: self.named(row.key.netns, row.key.device), ..row.key },
             netns_name: namespace.and_then(|namespace| namespace.reading.name.clone()),
             listening: row.listeners > 0,
             sockets: row.states.sum(),
@@ -172,7 +169,7 @@ impl Model {
     fn process_of(&self, row: &Endpoint, owners: &Owners) -> Option<Process> {
         let listener = match (row.key.direction, row.key.local_port) {
             (Direction::Inbound, Some(port)) => {
-                self.listeners.covering(row.key.netns, row.key.local_ip, port).and_then(|it| it.process)
+                self.covering_address(row.key.netns, row.key.local_ip, port, row.key.device).and_then(|it| it.process)
             }
             _ => None,
         };
@@ -184,32 +181,12 @@ impl Model {
             netns: key.netns,
             netns_name: namespace.and_then(|namespace| namespace.reading.name.clone()),
             local_ip: key.local_ip,
+            device: self.named(key.netns, key.device),
             remote: row.remote,
             sockets: row.sockets,
             time_wait: row.time_wait,
             ports: self.port_use(row, namespace),
         }
-    }
-
-    /// The ports from the local ip towards the destination.
-    pub(super) fn port_use(&self, row: &Destination, namespace: Option<&Namespace>) -> Option<PortUse> {
-        namespace.and_then(|namespace| {
-            Some(PortUse {
-                range: namespace.reading.port_range?.size(),
-                reserved: namespace.ports.reserved,
-                blocked: self.blocked_ports(namespace),
-                used: row.ports.used,
-                time_wait: row.ports.time_wait,
-                time_wait_reusable: row.ports.time_wait_reusable,
-            })
-        })
-    }
-
-    /// Ports of a namespace that explicit binds block: known only where the kernel shows bind buckets and bound sockets,
-    /// and once it has.
-    fn blocked_ports(&self, namespace: &Namespace) -> Option<u32> {
-        let sees_bound = self.trust.hooks.iter().any(|it| it.hook == Hook::Holders && it.rung.is_some());
-        (namespace.scanned && self.basis.reads_buckets && sees_bound).then_some(namespace.ports.blocked)
     }
 
     fn namespace_rows(&self, endpoints: &[EndpointRow]) -> Vec<NamespaceRow> {
@@ -227,7 +204,7 @@ impl Model {
                 name: namespace.reading.name.clone(),
                 port_range: namespace.reading.port_range,
                 reserved_ports: namespace.ports.reserved,
-                blocked_ports: self.blocked_ports(namespace),
+                blocked_ports: self.blocked_ports(namespace, 0),
                 tcp_tw_reuse: namespace.reading.tcp_tw_reuse,
                 established: count(netns, TcpState::Established),
                 time_wait: count(netns, TcpState::TimeWait),

@@ -9,6 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    device::Device,
     failure::FailureRow,
     finding::Finding,
     headroom::PortUse,
@@ -120,6 +121,8 @@ pub struct EndpointKey {
     pub local_ip: IpAddr,
     /// Local port; `None` for outbound rows, where each connection has its own.
     pub local_port: Option<u16>,
+    /// The device that its sockets are bound to.
+    pub device: Device,
 }
 
 /// A local endpoint.
@@ -181,6 +184,8 @@ pub struct DestinationRow {
     pub netns_name: Option<Arc<str>>,
     /// The local ip that it is reached from.
     pub local_ip: IpAddr,
+    /// The device that its sockets are bound to.
+    pub device: Device,
     /// Remote address.
     pub remote: SocketAddr,
     /// Full sockets that are connected or connecting.

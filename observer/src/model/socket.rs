@@ -1,14 +1,19 @@
 //! The table of full sockets: by their id, and by their four-tuple to tell which two are one connection.
 
-use std::{hash::BuildHasher as _, net::IpAddr, num::NonZeroU32};
+use std::{
+    hash::{BuildHasher as _, Hash, Hasher},
+    net::IpAddr,
+    num::NonZeroU32,
+};
 
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 use slab::Slab;
 
 use super::{
+    endpoint::EndpointTable,
     owner::Owner,
-    ports::Counted,
+    port_table::Counted,
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
 
@@ -61,15 +66,29 @@ pub(super) enum Acceptance {
 const _: () = assert!(size_of::<Socket>() <= 64);
 
 /// What identifies a connection within the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TupleKey {
     pub(super) netns: NetnsId,
+    /// Index of the device that the socket is bound to, 0 for none.
+    pub(super) device: u32,
     pub(super) tuple: FourTuple,
+}
+
+/// Without the device, as the kernel hashes: the two ends of a connection may be bound to different ones.
+impl Hash for TupleKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.netns, self.tuple).hash(state);
+    }
 }
 
 impl TupleKey {
     pub(super) fn reversed(self) -> Self {
         Self { tuple: self.tuple.reversed(), ..self }
+    }
+
+    /// The same four-tuple, on whatever device.
+    pub(super) fn has_addresses_of(self, other: Self) -> bool {
+        (self.netns, self.tuple) == (other.netns, other.tuple)
     }
 }
 
@@ -146,6 +165,19 @@ impl SocketTable {
         socket
     }
 
+    /// Gives a socket another endpoint and destination, and so another device. `key` as in [`Self::insert`].
+    pub(super) fn set_place(
+        &mut self,
+        index: u32,
+        (endpoint, destination): (u32, u32),
+        key: impl Fn(&Socket) -> TupleKey,
+    ) {
+        self.forget_tuple(index, &key);
+        let socket = self.get_mut(index);
+        (socket.endpoint, socket.destination) = (endpoint, destination);
+        self.index_tuple(index, key);
+    }
+
     /// Gives a socket the local port that connect() chose for it. `key` as in [`Self::insert`].
     pub(super) fn set_local_port(&mut self, index: u32, port: u16, key: impl Fn(&Socket) -> TupleKey) {
         self.forget_tuple(index, &key);
@@ -159,7 +191,7 @@ impl SocketTable {
         if own.tuple.local_port == 0 {
             return;
         }
-        self.pairs += self.peers(own, of);
+        self.pairs += self.pairs_of_one_more(own, of);
         self.by_tuple.insert_unique(hash(&own), index, |other| hash(&of(other)));
     }
 
@@ -168,19 +200,39 @@ impl SocketTable {
         let own = of(&index);
         if let Ok(entry) = self.by_tuple.find_entry(hash(&own), |other| *other == index) {
             entry.remove();
-            self.pairs -= self.peers(own, of);
+            self.pairs -= self.pairs_of_one_more(own, of);
         }
     }
 
-    /// Sockets whose four-tuple is the reverse of this one. A socket connected to itself is nobody's peer. More than
-    /// one can be there while a lost close is not yet swept; counting all keeps `pairs` from ever going below 0.
-    fn peers(&self, own: TupleKey, of: impl Fn(&u32) -> TupleKey) -> u32 {
+    /// How many pairs one more socket of this four-tuple makes, which is not among `by_tuple` now. Devices make no
+    /// difference: either end may be bound to one. Several sockets have the same addresses on different devices, and while
+    /// a lost close is not yet swept; of n and m there are min(n, m) pairs. A socket connected to itself is nobody's peer.
+    fn pairs_of_one_more(&self, own: TupleKey, of: impl Fn(&u32) -> TupleKey) -> u32 {
         let reversed = own.reversed();
         if reversed == own {
             return 0;
         }
-        let peers = self.by_tuple.iter_hash(hash(&reversed)).filter(|other| of(other) == reversed);
-        narrow(peers.count())
+        let count =
+            |key: TupleKey| self.by_tuple.iter_hash(hash(&key)).filter(|other| of(other).has_addresses_of(key)).count();
+        match count(reversed) {
+            0 => 0,
+            peers => u32::from(peers > count(own)),
+        }
+    }
+}
+
+/// The four-tuple of a socket and where it stands.
+pub(super) fn key_of(endpoints: &EndpointTable, socket: &Socket) -> TupleKey {
+    let key = &endpoints.get(socket.endpoint).key;
+    TupleKey {
+        netns: key.netns,
+        device: key.device.index(),
+        tuple: FourTuple {
+            local_ip: key.local_ip,
+            local_port: socket.local_port,
+            remote_ip: socket.remote_ip,
+            remote_port: socket.remote_port,
+        },
     }
 }
 

@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Model,
+    device::Device,
     units::{NetnsId, Process, TcpState},
 };
 
@@ -25,7 +26,7 @@ const AT_LEAST: u32 = 8;
 #[derive(Default)]
 pub(super) struct Stuck {
     pub(super) close_wait: FxHashMap<(NetnsId, Process), Group>,
-    pub(super) syn_sent: FxHashMap<(NetnsId, IpAddr, SocketAddr), Group>,
+    pub(super) syn_sent: FxHashMap<(NetnsId, IpAddr, Device, SocketAddr), Group>,
 }
 
 /// Sockets that have one thing in common.
@@ -81,7 +82,11 @@ impl Model {
                 }
                 (TcpState::SynSent, process) if age >= SYN_SENT_LONG => {
                     let remote = SocketAddr::new(socket.remote_ip, socket.remote_port);
-                    stuck.syn_sent.entry((key.netns, key.local_ip, remote)).or_default().add(since, process);
+                    stuck
+                        .syn_sent
+                        .entry((key.netns, key.local_ip, key.device, remote))
+                        .or_default()
+                        .add(since, process);
                 }
                 _ => {}
             }

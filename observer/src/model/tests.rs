@@ -1,5 +1,6 @@
 //! Scenarios: events as text in, rows as text out.
 
+mod devices;
 mod findings;
 mod forecast;
 mod headroom;

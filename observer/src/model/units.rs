@@ -26,7 +26,7 @@ pub struct Process {
 }
 
 /// A command name: at most 15 bytes (`TASK_COMM_LEN` less its zero), chosen by the process itself.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Comm([u8; 16]);
 
 impl Comm {

@@ -33,6 +33,7 @@ pub const WANTED: &[Wanted] = &[
     vital("sock_common", "skc_daddr", |o| &mut o.skc_daddr),
     detail("sock_common", "skc_v6_rcv_saddr", |o| &mut o.skc_v6_rcv_saddr),
     detail("sock_common", "skc_v6_daddr", |o| &mut o.skc_v6_daddr),
+    detail("sock_common", "skc_bound_dev_if", |o| &mut o.skc_bound_dev_if),
     vital("sock_common", "skc_net", |o| &mut o.skc_net),
     vital("net", "ns.inum", |o| &mut o.net_inum),
     vital("sock", "sk_protocol", |o| &mut o.sk_protocol),

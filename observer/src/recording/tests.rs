@@ -9,6 +9,7 @@ use crate::{
     input::Input,
     model::{
         Basis,
+        device::DeviceReading,
         namespace::{Conntrack, ConntrackCounters, NamespaceReading},
         snapshot::{FileUse, Host, Memory, OwnUse, ProcessFiles},
         trust::{FailedRung, Hook, HookStatus, Losses, Rung, ScanSummary},
@@ -25,7 +26,7 @@ fn header() -> Header {
         kernel: "6.12.0".to_owned(),
         started_at: Duration::from_secs(1_700_000_000),
         hooks: vec![HookStatus { hook: Hook::Connect, rung: Some(Rung::Kprobe), failed }],
-        basis: Basis { started_at: Duration::from_millis(5_500), reads_buckets: true, frees_buckets: false },
+        basis: Basis { started_at: Some(Duration::from_millis(5_500)), reads_buckets: true, frees_buckets: false },
     }
 }
 
@@ -52,6 +53,9 @@ fn inputs() -> [Input<'static>; 13] {
                     closed_timeout: Some(Duration::from_mins(2)),
                     counters: Some(ConntrackCounters { insert_failed: 3, drop: 4, early_drop: 5 }),
                 }),
+                devices: vec![DeviceReading { index: 3, name: Comm::from("eth0"), vrf: 4 }],
+                tcp_l3mdev_accept: Some(false),
+                port_step_width: Some(5),
                 ..NamespaceReading::default()
             }),
         ),

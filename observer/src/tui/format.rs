@@ -7,7 +7,10 @@ use std::{
 
 use ratatui::text::Span;
 
-use crate::model::units::{Comm, grouped, grouped_digits};
+use crate::model::{
+    device::Device,
+    units::{Comm, grouped, grouped_digits},
+};
 
 /// `1,234,567`
 pub(crate) fn count(value: u64) -> String {
@@ -75,24 +78,26 @@ pub(crate) fn percent(ratio: f64) -> String {
     format!("{:.0} %", (ratio * 100.0).floor())
 }
 
-/// `10.0.0.5:80`, `[::1]:80`; `*` for a port of its own for each connection.
-pub(crate) fn address(ip: IpAddr, port: Option<u16>) -> String {
+/// `10.0.0.5:80`, `[::1]:80`, `[fe80::1%eth0]:80`; `*` for a port of its own for each connection.
+pub(crate) fn address(ip: IpAddr, port: Option<u16>, device: Device) -> String {
     let port = port.map_or_else(|| "*".to_owned(), |port| port.to_string());
-    match ip {
-        IpAddr::V4(ip) => format!("{ip}:{port}"),
-        IpAddr::V6(ip) => format!("[{ip}]:{port}"),
-    }
+    printable(&device.endpoint(ip, port))
 }
 
 /// `10.0.0.5 → 10.0.0.9:5432`, or as much of it as fits: the remote end, and of that the port.
-pub(crate) fn towards(local: IpAddr, remote: SocketAddr, width: usize) -> String {
-    let both = format!("{local} → {remote}");
-    let marked = format!("… → {remote}");
+pub(crate) fn towards(local: IpAddr, device: Device, remote: SocketAddr, width: usize) -> String {
+    let both = format!("{} â {remote}", scoped(local, device));
+    let marked = format!("â¦ â {remote}");
     match width {
         room if text_width(&both) <= room => both,
         room if text_width(&marked) <= room => marked,
-        _ => cut_middle(&format!("→ {remote}"), width),
+        _ => cut_middle(&format!("â {remote}"), width),
     }
+}
+
+/// `10.0.0.5`, `fe80::1%eth0`
+pub(crate) fn scoped(ip: IpAddr, device: Device) -> String {
+    printable(&device.scoped(ip))
 }
 
 /// A command name that is safe to draw.

@@ -95,8 +95,10 @@ fn subject(ui: &Ui, data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer
     let screens = &ui.screens;
     let whose = match screens.of {
         Of::All => "of everybody".to_owned(),
-        Of::Endpoint(key) => format!("of {}", format::address(key.local_ip, key.local_port)),
-        Of::Destination { local_ip, remote, .. } => format!("{local_ip} → {remote}"),
+        Of::Endpoint(key) => format!("of {}", format::address(key.local_ip, key.local_port, key.device)),
+        Of::Destination { local_ip, device, remote, .. } => {
+            format::printable(&format!("{} → {remote}", device.scoped(local_ip)))
+        }
         Of::Process(pid) => format!("of process {}", pid.0),
     };
     let answer = data.connections.as_ref().filter(|it| Some(&it.query) == ui.query().as_ref());
@@ -190,7 +192,7 @@ fn passed_port_numbers(data: &Snapshot) -> Option<String> {
     let ago = format::duration(data.uptime.saturating_sub(row.beyond_port_numbers?));
     Some(format!(
         "{} PASSED {} {ago} AGO",
-        format::address(row.key.local_ip, row.key.local_port),
+        format::address(row.key.local_ip, row.key.local_port, row.key.device),
         format::count(PORT_NUMBERS.into())
     ))
 }

@@ -10,6 +10,7 @@ use std::{
 use observer::{
     engine::{Engine, Options, Scans},
     model::{
+        device::Device,
         failure::{FailureKind, FailureRow, Local},
         snapshot::Snapshot,
         wall::{Subject, Wall, WallKind},
@@ -112,7 +113,7 @@ fn an_overflow_is_the_full_listeners_own_and_not_of_one_that_is_scanned() {
         // SYNs that are sent again overflow again: no more of them comes from here on.
         drop(clients);
         let row = counted(&mut engine, FailureKind::AcceptQueue, kernel_counter("ListenOverflows"));
-        assert_eq!(row.key.local, Some(Local { ip: Ipv4Addr::LOCALHOST.into(), port: 7_000 }));
+        assert_eq!(row.key.local, Some(Local { ip: Ipv4Addr::LOCALHOST.into(), port: 7_000, device: Device::NONE }));
         let snapshot = engine.snapshot(0);
         assert_eq!(failures(&snapshot, FailureKind::AcceptQueue).len(), 1, "{:?}", snapshot.failures);
         let hits = |at| wall(&snapshot, WallKind::AcceptQueue, at).unwrap().hits;

@@ -6,6 +6,7 @@
 mod acceptors;
 mod churn;
 mod connections;
+mod devices;
 mod drops;
 mod failures;
 mod findings;
@@ -27,4 +28,5 @@ mod ss;
 mod stuck;
 mod support;
 mod throwaway;
+mod time_namespaces;
 mod walls;

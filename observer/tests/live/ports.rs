@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 
-use crate::support::{Pairs, eventually, in_private_netns, listen, observe, outbound, set_sysctl};
+use crate::support::{Pairs, eventually, in_private_netns, listen, observe, outbound, run, set_sysctl};
 
 #[test]
 fn ports_in_use_are_counted_by_destination() {
@@ -42,5 +42,27 @@ fn the_namespace_is_read_as_it_is() {
         let row = &snapshot.namespaces[0];
         assert_eq!(row.port_range.map(|range| (range.low, range.high)), Some((20_000, 20_999)));
         assert_eq!((row.tcp_tw_reuse, row.time_wait, row.reserved_ports), (Some(1), 9, 0));
+    });
+}
+
+/// Since 7.2.
+#[test]
+fn the_step_width_is_explained_where_the_kernel_has_it() {
+    in_private_netns(|| {
+        let explained = || run(env!("CARGO_BIN_EXE_observer"), &["explain", "ports"]);
+        let file = "/proc/sys/net/ipv4/ip_local_port_step_width";
+        let Ok(width) = std::fs::read_to_string(file) else {
+            assert!(!explained().contains("step_width"), "{}", explained());
+            return;
+        };
+        let has = |text: &str, width: &str, words: &str| {
+            let line = text.lines().find(|line| line.contains("ip_local_port_step_width")).map(str::trim_start);
+            line.is_some_and(|line| line.starts_with(&format!("{width}  "))) && text.contains(words)
+        };
+        assert!(has(&explained(), width.trim(), if width.trim() == "0" { "off" } else { "random step" }));
+        set_sysctl("ipv4/ip_local_port_step_width", "7");
+        assert!(has(&explained(), "7", "random step"), "{}", explained());
+        set_sysctl("ipv4/ip_local_port_step_width", "0");
+        assert!(has(&explained(), "0", "off"), "{}", explained());
     });
 }

@@ -12,6 +12,7 @@ use std::{
 use observer::{
     engine::Engine,
     model::{
+        device::Device,
         failure::{FailureKind, FailureRow, Local},
         snapshot::Snapshot,
         trust::Losses,
@@ -70,7 +71,7 @@ fn a_client_without_free_ports_is_told_with_the_destination_and_the_numbers() {
         let [row] = &rows[..] else { panic!("{rows:#?}") };
         assert_eq!((row.count, row.key.call, row.key.kind.errno()), (3, Some("connect"), Some("EADDRNOTAVAIL")));
         assert_eq!(row.key.remote, Some(address("127.0.0.1:7000")));
-        assert_eq!(row.key.local, Some(Local { ip: "127.0.0.1".parse().unwrap(), port: 0 }));
+        assert_eq!(row.key.local, Some(Local { ip: "127.0.0.1".parse().unwrap(), port: 0, device: Device::NONE }));
         assert_eq!(row.reason(), "10 of 10 ports 127.0.0.1 → 127.0.0.1:7000 in use");
         // Other ends of connect() are not refusals.
         drop(clients);
@@ -218,7 +219,7 @@ fn handshakes_that_a_full_accept_queue_throws_away_are_told_with_the_listener() 
         // Retransmitted SYNs are dropped too: no more of them comes from here on.
         drop(clients);
         let row = counted(&mut engine, FailureKind::AcceptQueue, kernel_counter("ListenOverflows"));
-        assert_eq!(row.key.local, Some(Local { ip: "127.0.0.1".parse().unwrap(), port: 7000 }));
+        assert_eq!(row.key.local, Some(Local { ip: "127.0.0.1".parse().unwrap(), port: 7000, device: Device::NONE }));
         assert_eq!(row.key.process.unwrap().pid.0, std::process::id());
         assert_eq!(row.what(), "handshake dropped");
         assert!(

@@ -17,12 +17,13 @@ use super::userland::Userland;
 /// The first process: it runs the jobs, and tells how they ended.
 const INIT: &str = include_str!("init");
 
-/// What each guest loads: sockets by netlink for `ss`, links for namespaces, connection tracking.
-const MODULES: [&str; 10] = [
+/// What each guest loads: sockets by netlink for `ss`, links for namespaces, VRFs, connection tracking.
+const MODULES: [&str; 11] = [
     "inet_diag",
     "tcp_diag",
     "veth",
     "dummy",
+    "vrf",
     "nf_conntrack",
     "nf_defrag_ipv4",
     "nf_defrag_ipv6",

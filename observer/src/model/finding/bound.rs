@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use super::{Finding, FindingKind, is_part, names};
 use crate::model::{
     Model,
+    device::Device,
     units::{NetnsId, Process, SocketId},
 };
 
@@ -17,6 +18,7 @@ const BOUND_PERCENT: u32 = 1;
 pub(super) struct BoundClients {
     pub(super) netns: NetnsId,
     pub(super) local_ip: IpAddr,
+    pub(super) device: Device,
     /// Those that hold them, the one with the most first.
     pub(super) processes: Vec<Process>,
     pub(super) ports: u32,
@@ -24,13 +26,13 @@ pub(super) struct BoundClients {
 }
 
 pub(super) fn bind_before_connect(clients: &BoundClients) -> Option<Finding> {
-    let BoundClients { netns, local_ip, ref processes, ports, usable } = *clients;
+    let BoundClients { netns, local_ip, device, ref processes, ports, usable } = *clients;
     let calls = if processes.len() > 1 { "call" } else { "calls" };
     is_part(ports, BOUND_PERCENT, usable).then(|| Finding {
         kind: FindingKind::BindBeforeConnect,
         netns,
         subject: None,
-        sentence: format!("{} {calls} bind() before connect() from {local_ip}.", names(processes)),
+        sentence: format!("{} {calls} bind() before connect() from {}.", names(processes), device.scoped(local_ip)),
         evidence: format!(
             "{ports} of {usable} ports were taken by bind(): connect() skips these for every destination"
         ),
@@ -47,7 +49,8 @@ impl Model {
             let ports = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
             // Who holds them is asked only of those that matter.
             let processes = if is_part(ports, BOUND_PERCENT, usable) { self.holders_of(sockets) } else { Vec::new() };
-            Some(BoundClients { netns: key.netns, local_ip: key.local_ip, processes, ports, usable })
+            let device = self.named(key.netns, key.device);
+            Some(BoundClients { netns: key.netns, local_ip: key.local_ip, device, processes, ports, usable })
         });
         clients.filter_map(|clients| bind_before_connect(&clients))
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Finding, FindingKind, is_part};
-use crate::model::{Model, headroom::PortUse, units::NetnsId, wall::Subject};
+use crate::model::{Model, device::Device, headroom::PortUse, units::NetnsId, wall::Subject};
 
 /// connect() looks at some 30 ports in a microsecond, and takes some 20 microseconds without that: with fewer ports than
 /// these, half of them are looked at too fast to matter.
@@ -13,6 +13,7 @@ const PORTS_THAT_MATTER: u32 = 8_192;
 pub(super) struct Crowded {
     pub(super) netns: NetnsId,
     pub(super) local_ip: IpAddr,
+    pub(super) device: Device,
     pub(super) remote: SocketAddr,
     pub(super) ports: PortUse,
     /// `net.ipv4.ip_local_port_step_width`
@@ -23,15 +24,18 @@ pub(super) struct Crowded {
 /// (`__inet_hash_connect`): once half is in use, each call walks that half in vain. Ports that bind() took do not count:
 /// bind() takes the other parity first. With a random step there are no halves.
 pub(super) fn slow_connect(crowded: &Crowded) -> Option<Finding> {
-    let Crowded { netns, local_ip, remote, ports, step_width } = *crowded;
+    let Crowded { netns, local_ip, device, remote, ports, step_width } = *crowded;
     let in_use = ports.used + ports.time_wait;
     let has_halves = step_width.unwrap_or(0) == 0;
     let is_slow = has_halves && ports.usable() >= PORTS_THAT_MATTER && is_part(in_use, 50, ports.usable());
     (is_slow && ports.left_at_most() > 0).then(|| Finding {
         kind: FindingKind::SlowConnect,
         netns,
-        subject: Some(Subject::Destination { netns, local_ip, remote }),
-        sentence: format!("connect() from {local_ip} to {remote} takes about ten times as long as it should."),
+        subject: Some(Subject::Destination { netns, local_ip, device, remote }),
+        sentence: format!(
+            "connect() from {} to {remote} takes about ten times as long as it should.",
+            device.scoped(local_ip)
+        ),
         evidence: format!(
             "{in_use} of {} ports are in use: each call walks some {} of them before it comes to a free one",
             ports.usable(),
@@ -51,6 +55,7 @@ impl Model {
             Some(Crowded {
                 netns: key.netns,
                 local_ip: key.local_ip,
+                device: self.named(key.netns, key.device),
                 remote: row.remote,
                 ports: self.port_use(row, Some(namespace))?,
                 step_width: namespace.reading.port_step_width,

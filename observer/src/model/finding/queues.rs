@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use super::{EVIDENCE_LASTS, Finding, FindingKind, age, is_part, name};
 use crate::model::{
     Model,
+    device::Device,
     event::Queues,
     units::{NetnsId, Process, SocketId},
     wall::Subject,
@@ -15,6 +16,7 @@ pub(super) struct Queue {
     pub(super) netns: NetnsId,
     pub(super) id: SocketId,
     pub(super) local: SocketAddr,
+    pub(super) device: Device,
     pub(super) process: Option<Process>,
     pub(super) queues: Queues,
     pub(super) somaxconn: u32,
@@ -27,7 +29,7 @@ pub(super) struct Queue {
 /// The kernel keeps the smaller of listen()'s backlog and `somaxconn`: below `somaxconn`, the application has chosen.
 /// At `somaxconn` it may have asked for more.
 pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
-    let Queue { netns, id, local, process, queues, somaxconn, overflows, overflowed } = *queue;
+    let Queue { netns, id, local, device, process, queues, somaxconn, overflows, overflowed } = *queue;
     let Queues { accept, limit, .. } = queues;
     let overflows_now = accept > limit || overflowed.is_some_and(|time| time <= EVIDENCE_LASTS);
     let is_capped = limit >= somaxconn;
@@ -36,7 +38,8 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
         return None;
     }
     let process = name(process);
-    let subject = Some(Subject::Listener { netns, local, id });
+    let address = device.endpoint(local.ip(), local.port());
+    let subject = Some(Subject::Listener { netns, local, device, id });
     let dropped = match overflowed {
         Some(time) => format!("{overflows} overflows since observer started, the last {} ago", age(time)),
         None => format!("{overflows} overflows since observer started"),
@@ -46,7 +49,7 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
             kind: FindingKind::QueueAtSomaxconn,
             netns,
             subject,
-            sentence: format!("The accept queue of {process} on {local} cannot be longer than net.core.somaxconn."),
+            sentence: format!("The accept queue of {process} on {address} cannot be longer than net.core.somaxconn."),
             evidence: match limit {
                 limit if limit == somaxconn => {
                     format!("{accept} connections wait, the limit is net.core.somaxconn = {somaxconn}, {dropped}")
@@ -66,7 +69,7 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
             netns,
             subject,
             sentence: format!(
-                "The accept queue of {process} on {local} is as short as its own listen(fd, {limit}) made it."
+                "The accept queue of {process} on {address} is as short as its own listen(fd, {limit}) made it."
             ),
             evidence: format!(
                 "{accept} connections wait, the limit is {limit}, net.core.somaxconn = {somaxconn} allows more, {dropped}"
@@ -86,6 +89,7 @@ impl Model {
                 netns: listener.netns,
                 id,
                 local: listener.local(),
+                device: self.named(listener.netns, listener.device),
                 process: listener.process,
                 queues: listener.queues?,
                 somaxconn: self.namespaces.get(&listener.netns)?.reading.somaxconn?,

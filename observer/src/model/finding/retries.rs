@@ -1,11 +1,11 @@
 //! Processes that retry connect() although no port is left.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::{Finding, FindingKind, name};
 use crate::model::{
     Model,
-    failure::{Failed, FailureKey},
+    failure::{Failed, FailureKey, Local},
     headroom::PortUse,
     units::{NetnsId, Process},
     wall::Subject,
@@ -17,7 +17,7 @@ const LOOP_PER_SECOND: f64 = 10.0;
 /// connect() calls of a process that found no port left, within the last second.
 pub(super) struct ExhaustedConnects {
     pub(super) netns: NetnsId,
-    pub(super) local_ip: Option<IpAddr>,
+    pub(super) local: Option<Local>,
     pub(super) remote: SocketAddr,
     pub(super) process: Process,
     pub(super) per_second: f64,
@@ -25,11 +25,11 @@ pub(super) struct ExhaustedConnects {
 }
 
 pub(super) fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
-    let ExhaustedConnects { netns, local_ip, remote, process, per_second, ports } = *tried;
+    let ExhaustedConnects { netns, local, remote, process, per_second, ports } = *tried;
     (per_second >= LOOP_PER_SECOND).then(|| Finding {
         kind: FindingKind::RetryLoop,
         netns,
-        subject: local_ip.map(|local_ip| Subject::Destination { netns, local_ip, remote }),
+        subject: local.map(|Local { ip, device, .. }| Subject::Destination { netns, local_ip: ip, device, remote }),
         sentence: format!("{} retries connect() to {remote} without a port left.", name(Some(process))),
         evidence: format!(
             "{per_second:.0} calls a second fail with EADDRNOTAVAIL{}; each has searched the whole range",
@@ -51,8 +51,8 @@ impl Model {
                 Failed::Ports(ports) => Some(ports),
                 _ => None,
             };
-            let local_ip = local.map(|local| local.ip);
-            Some(ExhaustedConnects { netns, local_ip, remote: remote?, process: process?, per_second, ports })
+            let local = local.map(|local| Local { device: self.named(netns, local.device), ..local });
+            Some(ExhaustedConnects { netns, local, remote: remote?, process: process?, per_second, ports })
         });
         tried.filter_map(|tried| retry_loop(&tried))
     }

@@ -5,6 +5,7 @@ use std::{net::IpAddr, net::SocketAddr, time::Duration};
 use super::{Finding, FindingKind, age, name, names};
 use crate::model::{
     Model,
+    device::Device,
     snapshot::ProcessFiles,
     units::{NetnsId, Process},
     wall::Subject,
@@ -46,6 +47,7 @@ pub(super) fn close_wait_leak(leak: &Leak) -> Option<Finding> {
 pub(super) struct Unanswered {
     pub(super) netns: NetnsId,
     pub(super) local_ip: IpAddr,
+    pub(super) device: Device,
     pub(super) remote: SocketAddr,
     /// Those that wait, the one with the most first.
     pub(super) processes: Vec<Process>,
@@ -54,15 +56,16 @@ pub(super) struct Unanswered {
 }
 
 pub(super) fn no_answer(unanswered: &Unanswered) -> Option<Finding> {
-    let Unanswered { netns, local_ip, remote, ref processes, count, oldest } = *unanswered;
+    let Unanswered { netns, local_ip, device, remote, ref processes, count, oldest } = *unanswered;
     (count >= UNANSWERED_AT_LEAST).then(|| Finding {
         kind: FindingKind::NoAnswer,
         netns,
-        subject: Some(Subject::Destination { netns, local_ip, remote }),
+        subject: Some(Subject::Destination { netns, local_ip, device, remote }),
         sentence: format!("{remote} does not answer."),
         evidence: format!(
-            "{count} connect() calls of {} from {local_ip} are in SYN_SENT, the oldest for {} or longer",
+            "{count} connect() calls of {} from {} are in SYN_SENT, the oldest for {} or longer",
             names(processes),
+            device.scoped(local_ip),
             age(oldest)
         ),
         remedy:
@@ -85,9 +88,10 @@ impl Model {
     }
 
     pub(super) fn destinations_without_answer(&self) -> impl Iterator<Item = Finding> {
-        let unanswered = self.stuck.syn_sent.iter().map(|((netns, local_ip, remote), group)| Unanswered {
+        let unanswered = self.stuck.syn_sent.iter().map(|((netns, local_ip, device, remote), group)| Unanswered {
             netns: *netns,
             local_ip: *local_ip,
+            device: self.named(*netns, *device),
             remote: *remote,
             processes: group.processes(),
             count: group.count,

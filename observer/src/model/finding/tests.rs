@@ -13,6 +13,7 @@ use super::{
     *,
 };
 use crate::model::{
+    device::Device,
     event::Queues,
     headroom::PortUse,
     namespace::NamespaceReading,
@@ -32,14 +33,14 @@ fn remote() -> SocketAddr {
 }
 
 fn ports(used: u32, time_wait: u32) -> PortUse {
-    PortUse { range: 1_000, reserved: 0, blocked: Some(0), used, time_wait, time_wait_reusable: 0 }
+    PortUse { range: 1_000, blocked: Some(0), used, time_wait, ..PortUse::default() }
 }
 
 #[test]
 fn retries_are_a_loop_when_nobody_could_type_them() {
     let tried = |per_second| ExhaustedConnects {
         netns: NETNS,
-        local_ip: None,
+        local: None,
         remote: remote(),
         process: process(),
         per_second,
@@ -56,6 +57,7 @@ fn a_bound_port_here_and_there_is_nothing() {
     let clients = |ports| BoundClients {
         netns: NETNS,
         local_ip: [10, 0, 0, 5].into(),
+        device: Device::NONE,
         processes: Vec::new(),
         ports,
         usable: 1_000,
@@ -74,6 +76,7 @@ fn time_wait_counts_where_it_is_much_and_most_of_all() {
         time_wait_at_one_destination(&Closed {
             netns: NETNS,
             local_ip: [10, 0, 0, 5].into(),
+            device: Device::NONE,
             remote: remote(),
             ports: ports(5, time_wait),
             time_wait_in_namespace: all,
@@ -103,6 +106,7 @@ fn tcp_tw_reuse_is_proposed_only_where_it_would_help() {
         let found = time_wait_at_one_destination(&Closed {
             netns: NETNS,
             local_ip: [10, 0, 0, 5].into(),
+            device: Device::NONE,
             remote: remote(),
             ports: ports(0, 500),
             time_wait_in_namespace: 500,
@@ -129,6 +133,7 @@ fn a_short_queue_is_found_where_it_matters_with_who_made_it_short() {
             netns: NETNS,
             id: SocketId(1),
             local,
+            device: Device::NONE,
             process: Some(process()),
             queues,
             somaxconn,
@@ -169,6 +174,7 @@ fn sockets_that_stay_are_found_from_some_on() {
         no_answer(&Unanswered {
             netns: NETNS,
             local_ip: [10, 0, 0, 5].into(),
+            device: Device::NONE,
             remote: remote(),
             processes: vec![process()],
             count,
@@ -186,7 +192,14 @@ fn sockets_that_stay_are_found_from_some_on() {
 fn connect_is_slow_from_half_of_a_large_range_on_where_it_searches_by_halves() {
     let found = |range, used, blocked, step_width| {
         let ports = PortUse { range, blocked: Some(blocked), used, ..ports(0, 0) };
-        let crowded = Crowded { netns: NETNS, local_ip: [10, 0, 0, 5].into(), remote: remote(), ports, step_width };
+        let crowded = Crowded {
+            netns: NETNS,
+            local_ip: [10, 0, 0, 5].into(),
+            device: Device::NONE,
+            remote: remote(),
+            ports,
+            step_width,
+        };
         slow_connect(&crowded)
     };
     assert_eq!(found(28_232, 13_834, 0, None), None, "49 %");

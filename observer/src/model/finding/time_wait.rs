@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::{Finding, FindingKind, is_part};
 use crate::model::{
     Model,
+    device::Device,
     headroom::PortUse,
     namespace::NamespaceReading,
     snapshot::NamespaceRow,
@@ -21,6 +22,7 @@ const ROOM_TO_WIDEN: u32 = 8_192;
 pub(super) struct Closed {
     pub(super) netns: NetnsId,
     pub(super) local_ip: IpAddr,
+    pub(super) device: Device,
     pub(super) remote: SocketAddr,
     pub(super) ports: PortUse,
     pub(super) time_wait_in_namespace: u32,
@@ -58,14 +60,17 @@ impl Reuse {
 }
 
 pub(super) fn time_wait_at_one_destination(closed: &Closed) -> Option<Finding> {
-    let Closed { netns, local_ip, remote, ports, time_wait_in_namespace, reuse, range } = *closed;
+    let Closed { netns, local_ip, device, remote, ports, time_wait_in_namespace, reuse, range } = *closed;
     let many = is_part(ports.time_wait, TIME_WAIT_PERCENT, ports.usable());
     let most = is_part(ports.time_wait, 50, time_wait_in_namespace);
     (many && most).then(|| Finding {
         kind: FindingKind::TimeWaitAtOneDestination,
         netns,
-        subject: Some(Subject::Destination { netns, local_ip, remote }),
-        sentence: format!("Connections from {local_ip} to {remote} are closed faster than their ports are free again."),
+        subject: Some(Subject::Destination { netns, local_ip, device, remote }),
+        sentence: format!(
+            "Connections from {} to {remote} are closed faster than their ports are free again.",
+            device.scoped(local_ip)
+        ),
         evidence: format!(
             "{} of {} ports are in TIME_WAIT, of {time_wait_in_namespace} such sockets in the namespace{}",
             ports.time_wait,
@@ -102,6 +107,7 @@ impl Model {
             Some(Closed {
                 netns: key.netns,
                 local_ip: key.local_ip,
+                device: self.named(key.netns, key.device),
                 remote: row.remote,
                 ports: self.port_use(row, Some(namespace))?,
                 time_wait_in_namespace: counted.time_wait,

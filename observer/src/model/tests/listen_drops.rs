@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::model::{
     Model,
+    device::Device,
     event::{Binding, Event, Found, Identity, Queues},
     failure::{FailureKind, FailureRow},
     namespace::{ListenCounters, NamespaceReading},
@@ -51,7 +52,7 @@ impl Stage {
                 remote_ip: [0, 0, 0, 0].into(),
                 remote_port: 0,
             };
-            let socket = Identity { id, netns: NETNS, tuple };
+            let socket = Identity { id, netns: NETNS, tuple, device: Device::NONE };
             let (state, binding) = (Found::Full(TcpState::Listen), Binding::default());
             self.model.apply(&Event::Scanned { socket, state, binding, orphan: false }, self.now);
             self.model.apply(&Event::Queues { id, netns: NETNS, queues: *queues }, self.now);

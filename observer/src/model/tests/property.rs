@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 use crate::model::{
     Model,
+    device::{Device, DeviceReading},
     event::{Binding, Event, Found, Identity},
     namespace::NamespaceReading,
     snapshot::Snapshot,
@@ -22,7 +23,8 @@ const NETNS: NetnsId = NetnsId(1);
 
 /// Few ids and addresses, so that they meet.
 fn identity() -> impl Strategy<Value = Identity> {
-    (0..6_u64, 0..2_u8, 0..3_u16, 0..2_u8, 0..3_u16).prop_map(|(id, local, local_port, remote, remote_port)| Identity {
+    let addresses = (0..2_u8, 0..3_u16, 0..2_u8, 0..3_u16);
+    (0..6_u64, addresses, device()).prop_map(|(id, (local, local_port, remote, remote_port), device)| Identity {
         id: SocketId(id),
         netns: NETNS,
         tuple: FourTuple {
@@ -31,7 +33,18 @@ fn identity() -> impl Strategy<Value = Identity> {
             remote_ip: address(remote),
             remote_port: remote_port * 20_000,
         },
+        device: Device::new(device),
     })
+}
+
+/// None most of the time; else a device outside of any VRF, one inside, or the VRF itself.
+fn device() -> impl Strategy<Value = u32> {
+    prop_oneof![3 => Just(0), 1 => 2..5_u32]
+}
+
+fn devices() -> Vec<DeviceReading> {
+    let reading = |index, vrf| DeviceReading { index, name: Comm::default(), vrf };
+    vec![reading(2, 0), reading(3, 4), reading(4, 4)]
 }
 
 fn address(last: u8) -> IpAddr {
@@ -60,6 +73,7 @@ fn event() -> impl Strategy<Value = Event> {
             by,
             fd: 3,
             bound_port: is_bound.then_some(it.tuple.local_port),
+            device: it.device,
         }),
         2 => scanned(),
     ]
@@ -143,6 +157,7 @@ proptest! {
             reserved: vec![PortRange { low: 40_000, high: 40_000 }],
             tcp_tw_reuse: Some(reuse),
             tcp_tw_reuse_delay: Some(Duration::from_millis(50)),
+            devices: devices(),
             ..NamespaceReading::default()
         };
         model.set_namespace(NETNS, reading(10_000));

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::model::{
     Model,
+    device::Device,
     event::{Binding, Event, Identity},
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
@@ -21,6 +22,7 @@ fn totals_and_peaks_begin_anew_and_nothing_else_does() {
             remote_ip: [10, 0, 0, 9].into(),
             remote_port: u16::try_from(n).unwrap(),
         },
+        device: Device::NONE,
     };
     let state = |n, old, new| Event::State {
         socket: socket(n),

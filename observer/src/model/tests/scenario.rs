@@ -4,6 +4,8 @@
 //! before 6.18                                     as the first line: bind buckets are not set free
 //! range 32768-60999 [reserved 40000-40009]        the namespace's ports
 //! ID [LOCAL>REMOTE] old>new [by PID COMM [unsent]|orphan]  a state change; the four-tuple is kept for later lines
+//! device INDEX NAME [of VRF]                      one of its devices, and the index of the VRF that it belongs to
+//! l3mdev_accept                                   its tcp_l3mdev_accept is 1
 //! reuse 0|1|2 [MILLISECONDS]                      its tcp_tw_reuse, and its delay since 6.14
 //! ID [LOCAL>REMOTE] old>new [by PID COMM] [orphan] [explicit] [timestamps]
 //!                                                 a state change; the four-tuple is kept for later lines
@@ -12,6 +14,7 @@
 //! ID [LOCAL>REMOTE] found STATE|tw:STATE[:SINCE]|request [locked] [explicit [chosen]|autobound] [orphan]
 //!                                                 SINCE, in milliseconds: with TCP timestamps
 //! ID held by PID COMM [bound PORT]
+//! ID ... on INDEX                                 of a socket that is bound to this device
 //! ID destroyed
 //! scan | end | abandon                            around what a scan found
 //! files | files end                               around what a pass over open files found
@@ -30,6 +33,7 @@ use std::{
 
 use crate::model::{
     Basis, Model,
+    device::{Device, DeviceReading},
     event::{Binding, Event, Found, Identity},
     failure::FailureRow,
     headroom::PortUse,
@@ -57,7 +61,7 @@ pub(super) fn check(scenario: &str, expected: &str) {
 /// A model that is told all there is to tell.
 pub(super) fn model(frees_buckets: bool) -> Model {
     let hooks = [Hook::Scan, Hook::Holders].map(|hook| HookStatus { hook, rung: Some(Rung::Iterator), failed: vec![] });
-    Model::new(hooks.into(), Basis { started_at: Duration::ZERO, reads_buckets: true, frees_buckets })
+    Model::new(hooks.into(), Basis { started_at: Some(Duration::ZERO), reads_buckets: true, frees_buckets })
 }
 
 #[derive(Default)]
@@ -73,6 +77,12 @@ impl Stage {
     fn run(&mut self, line: &str) {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
+            ["device", index, name] => self.set_device(index, name, "0"),
+            ["device", index, name, "of", vrf] => self.set_device(index, name, vrf),
+            ["l3mdev_accept"] => {
+                self.namespace.tcp_l3mdev_accept = Some(true);
+                self.model.set_namespace(NETNS, self.namespace.clone());
+            }
             ["range", range] => self.set_range(range, &[]),
             ["range", range, "reserved", reserved] => self.set_range(range, &[reserved]),
             ["reuse", mode] => self.set_reuse(mode, None),
@@ -110,6 +120,12 @@ impl Stage {
         self.model.tick(self.now);
     }
 
+    fn set_device(&mut self, index: &str, name: &str, vrf: &str) {
+        let [index, vrf] = [index, vrf].map(|number| number.parse().unwrap());
+        self.namespace.devices.push(DeviceReading { index, name: name.into(), vrf });
+        self.model.set_namespace(NETNS, self.namespace.clone());
+    }
+
     fn set_range(&mut self, range: &str, reserved: &[&str]) {
         self.namespace.port_range = Some(port_range(range));
         self.namespace.reserved = reserved.iter().map(|text| port_range(text)).collect();
@@ -131,12 +147,14 @@ impl Stage {
             }
             rest => rest,
         };
-        let socket = || Identity { id, netns: NETNS, tuple: self.tuples[name] };
+        let device = rest.iter().position(|word| *word == "on").map_or(0, |at| rest[at + 1].parse().unwrap());
+        let device = Device::new(device);
+        let socket = || Identity { id, netns: NETNS, tuple: self.tuples[name], device };
         match rest {
             ["destroyed"] => Event::Destroyed { id, netns: NETNS },
             ["held", rest @ ..] => {
                 let bound_port = rest.iter().position(|word| *word == "bound").map(|at| rest[at + 1].parse().unwrap());
-                Event::Held { id, netns: NETNS, by: process(rest).unwrap(), fd: 3, bound_port }
+                Event::Held { id, netns: NETNS, by: process(rest).unwrap(), fd: 3, bound_port, device }
             }
             ["connecting", by @ ..] => Event::Connecting { socket: socket(), by: process(by).unwrap() },
             ["accepted", at, by @ ..] => {
@@ -170,7 +188,7 @@ impl Stage {
         let snapshot = self.model.snapshot(SystemTime::UNIX_EPOCH, self.now, 0);
         for row in &snapshot.endpoints {
             let local = row.key.local_port.map_or_else(String::new, |port| format!(":{port}"));
-            write!(self.shown, "{}{local}", row.key.local_ip).unwrap();
+            write!(self.shown, "{}{local}", row.key.device.scoped(row.key.local_ip)).unwrap();
             for owner in &row.owners {
                 write!(self.shown, " {}/{}:{}", owner.process.comm, owner.process.pid.0, owner.sockets).unwrap();
             }
@@ -217,16 +235,17 @@ impl Stage {
         for row in &snapshot.endpoints {
             for destination in &row.destinations {
                 let ports = destination.ports.unwrap();
-                let PortUse { range, reserved, blocked, used, time_wait, time_wait_reusable } = ports;
+                let PortUse { range, reserved, passed_over, blocked, used, time_wait, time_wait_reusable, .. } = ports;
                 let known = |count: Option<u32>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
                 writeln!(
                     self.shown,
-                    "{}>{} {range} range - {reserved} reserved - {} blocked - {used} used - {time_wait} time_wait = {} left, \
-                     {time_wait_reusable} reused",
-                    row.key.local_ip,
+                    "{}>{} {range} range - {reserved} reserved{} - {} blocked - {used} used - {time_wait} time_wait = {} \
+                     left, {time_wait_reusable} reused",
+                    destination.device.scoped(destination.local_ip),
                     destination.remote,
+                    if passed_over > 0 { format!(" - {passed_over} passed over") } else { String::new() },
                     known(blocked),
-                    known(ports.left())
+                    if blocked.is_some() { ports.left_text(|count| count.to_string()) } else { "?".to_owned() }
                 )
                 .unwrap();
             }
@@ -244,9 +263,9 @@ pub(super) fn rows(snapshot: &Snapshot) -> String {
     let mut text = String::new();
     for row in &snapshot.endpoints {
         let local = match (row.key.direction, row.key.local_port) {
-            (Direction::Outbound, _) => format!("out {}", row.key.local_ip),
+            (Direction::Outbound, _) => format!("out {}", row.key.device.scoped(row.key.local_ip)),
             (Direction::Inbound, port) => {
-                format!("in {}", SocketAddr::new(row.key.local_ip, port.unwrap()))
+                format!("in {}", row.key.device.endpoint(row.key.local_ip, port.unwrap()))
             }
         };
         let listening = if row.listening { " listening" } else { "" };

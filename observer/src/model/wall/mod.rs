@@ -17,7 +17,10 @@ use std::{
 pub use self::about::About;
 pub(super) use self::trend::Trends;
 pub use self::{counters::Counter, forecast::Turnover};
-use super::units::{NetnsId, Pid, Process, SocketId};
+use super::{
+    device::Device,
+    units::{NetnsId, Pid, Process, SocketId},
+};
 
 /// What runs out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,6 +78,8 @@ pub enum Subject {
         netns: NetnsId,
         /// The local ip.
         local_ip: IpAddr,
+        /// The device that the sockets are bound to.
+        device: Device,
         /// The destination.
         remote: SocketAddr,
     },
@@ -84,6 +89,8 @@ pub enum Subject {
         netns: NetnsId,
         /// The address that it is bound to.
         local: SocketAddr,
+        /// The device that it is bound to.
+        device: Device,
         /// The socket.
         id: SocketId,
     },
@@ -96,6 +103,15 @@ impl Subject {
         match self {
             Self::Namespace(netns) | Self::Destination { netns, .. } | Self::Listener { netns, .. } => Some(netns),
             Self::Host | Self::Process(_) => None,
+        }
+    }
+
+    /// The device that its sockets are bound to.
+    #[must_use]
+    pub const fn device(self) -> Device {
+        match self {
+            Self::Destination { device, .. } | Self::Listener { device, .. } => device,
+            Self::Host | Self::Process(_) | Self::Namespace(_) => Device::NONE,
         }
     }
 }
@@ -132,7 +148,6 @@ pub struct Wall {
 /// A wall that is reached within this time comes before fuller ones that stand still.
 const SOON: Duration = Duration::from_hours(1);
 impl Wall {
-
     /// The most urgent first: what is reached soon by the time that is left, then the fullest.
     #[must_use]
     pub fn by_urgency(&self, other: &Self) -> Ordering {
@@ -159,11 +174,11 @@ impl Wall {
                 format!("namespace {}", self.netns_name.as_deref().map_or_else(|| netns.0.to_string(), str::to_owned))
             }
             Subject::Process(pid) => process.unwrap_or_else(|| format!("process {}", pid.0)),
-            Subject::Destination { local_ip, remote, .. } => format!("{local_ip} → {remote}"),
-            Subject::Listener { local, .. } => match process {
-                Some(process) => format!("{local} {process}"),
-                None => local.to_string(),
-            },
+            Subject::Destination { local_ip, device, remote, .. } => format!("{} → {remote}", device.scoped(local_ip)),
+            Subject::Listener { local, device, .. } => {
+                let local = device.endpoint(local.ip(), local.port());
+                process.map_or_else(|| local.clone(), |process| format!("{local} {process}"))
+            }
         }
     }
 }

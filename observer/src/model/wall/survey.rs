@@ -63,7 +63,8 @@ impl Model {
         });
         let wall = |(numbers, row): (Numbers, &Destination)| {
             let key = &self.endpoints.get(row.endpoint).key;
-            let subject = Subject::Destination { netns: key.netns, local_ip: key.local_ip, remote: row.remote };
+            let device = self.named(key.netns, key.device);
+            let subject = Subject::Destination { netns: key.netns, local_ip: key.local_ip, device, remote: row.remote };
             let turnover = Some(Turnover::new(row.ports.time_wait.into(), row.entered));
             Wall { turnover, ..self.wall(WallKind::Ports, subject, numbers) }
         };
@@ -94,7 +95,8 @@ impl Model {
         });
         let chosen = fullest(accept).into_iter().chain(fullest(syn));
         let wall = |(numbers, (kind, id, listener, queues)): (_, (_, _, &Listener, _))| {
-            let subject = Subject::Listener { netns: listener.netns, local: listener.local(), id };
+            let device = self.named(listener.netns, listener.device);
+            let subject = Subject::Listener { netns: listener.netns, local: listener.local(), device, id };
             let (process, drops) = (listener.process, &listener.drops);
             let hits = Some(if kind == WallKind::AcceptQueue { drops.overflows } else { drops.syn_queue_full });
             let counters = counters::of_queue(kind, drops, queues, self.namespaces.get(&listener.netns));

@@ -2,6 +2,7 @@
 
 use crate::{
     model::{
+        device::Device,
         filter::{Filter, Subject},
         query::ConnectionRow,
         snapshot::Snapshot,
@@ -16,7 +17,7 @@ pub(crate) struct Connections;
 
 impl Source for Connections {
     type Row = ConnectionRow;
-    type Key = (NetnsId, FourTuple);
+    type Key = (NetnsId, FourTuple, Device);
 
     const NAME: &'static str = "Connections";
     const SORT: usize = AGE;
@@ -27,7 +28,7 @@ impl Source for Connections {
     }
 
     fn key(row: &ConnectionRow) -> Self::Key {
-        (row.netns, row.tuple)
+        (row.netns, row.tuple, row.device)
     }
 
     fn passes(row: &ConnectionRow, filter: &Filter, _: &Snapshot) -> bool {
@@ -38,6 +39,7 @@ impl Source for Connections {
             netns: Some(row.netns),
             netns_name: row.netns_name.as_deref(),
             direction: Some(row.direction),
+            device: row.device,
             has_state: &|state| state == row.state,
             text: "",
         })
@@ -59,11 +61,11 @@ const AGE: usize = 4;
 
 const FIELDS: &[Column] = &[
     Column::text(&["LOCAL"], "Its local address and port.", |row, _| {
-        Value::Address(row.tuple.local_ip, row.tuple.local_port)
+        Value::Address(row.tuple.local_ip, row.tuple.local_port, row.device)
     })
     .width(21, 23, 47),
     Column::text(&["REMOTE"], "The address and port of its other end.", |row, _| {
-        Value::Address(row.tuple.remote_ip, row.tuple.remote_port)
+        Value::Address(row.tuple.remote_ip, row.tuple.remote_port, Device::NONE)
     })
     .width(22, 24, 48)
     .rank(1),

@@ -43,6 +43,7 @@ impl Source for Endpoints {
             netns: Some(row.key.netns),
             netns_name: row.netns_name.as_deref(),
             direction: Some(row.key.direction),
+            device: row.key.device,
             has_state: &|state| row.states.get(state) > 0 || state == TcpState::Listen && row.listening,
             text: "",
         })

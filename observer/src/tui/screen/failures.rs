@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use crate::{
     model::{
-        failure::{FailureKey, FailureKind, FailureRow},
+        device::Device,
+        failure::{FailureKey, FailureKind, FailureRow, Local},
         filter::{Filter, Subject},
         snapshot::Snapshot,
         units::{NetnsId, Pid},
@@ -18,7 +19,7 @@ pub(crate) struct Failures;
 
 impl Source for Failures {
     type Row = FailureRow;
-    type Key = (NetnsId, FailureKind, Option<Pid>, Option<&'static str>, Option<SocketAddr>, Option<SocketAddr>);
+    type Key = (NetnsId, FailureKind, Option<Pid>, Option<&'static str>, Option<Local>, Option<SocketAddr>);
 
     const NAME: &'static str = "Failures";
     const SORT: usize = AGO;
@@ -30,7 +31,7 @@ impl Source for Failures {
 
     fn key(row: &FailureRow) -> Self::Key {
         let FailureKey { kind, netns, call, process, local, remote } = row.key;
-        (netns, kind, process.map(|it| it.pid), call, local.map(|local| SocketAddr::new(local.ip, local.port)), remote)
+        (netns, kind, process.map(|it| it.pid), call, local, remote)
     }
 
     fn passes(row: &FailureRow, filter: &Filter, data: &Snapshot) -> bool {
@@ -44,6 +45,7 @@ impl Source for Failures {
             netns: Some(netns),
             netns_name: data.name_of(netns),
             direction: None,
+            device: row.key.local.map_or(Device::NONE, |local| local.device),
             has_state: &|_| false,
             text: &row.what(),
         })

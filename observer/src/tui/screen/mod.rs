@@ -88,6 +88,7 @@ impl Screens {
             Screen::Destinations => self.destinations.selected(data, filter).map(|row| Of::Destination {
                 netns: row.netns,
                 local_ip: row.local_ip,
+                device: row.device,
                 remote: row.remote,
             }),
             Screen::Processes => self.processes.selected(data, filter).map(|row| Of::Process(row.process.pid)),

@@ -2,6 +2,7 @@
 
 use crate::{
     model::{
+        device::Device,
         filter::{Filter, Subject},
         limit::practical,
         snapshot::{ProcessRow, Snapshot},
@@ -38,6 +39,7 @@ impl Source for Processes {
             netns: None,
             netns_name: None,
             direction: None,
+            device: Device::NONE,
             has_state: &|_| false,
             text: "",
         })

@@ -47,6 +47,7 @@ impl Source for Walls {
             netns: row.subject.netns(),
             netns_name: row.netns_name.as_deref(),
             direction: None,
+            device: row.subject.device(),
             has_state: &|_| false,
             text: row.about().name,
         })

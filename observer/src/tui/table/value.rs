@@ -9,7 +9,8 @@ use std::{
 use crate::{
     model::{
         PORT_NUMBERS,
-        headroom::Level,
+        device::Device,
+        headroom::{Level, PortUse},
         history::History,
         snapshot::{Direction, EndpointKey, EndpointRow},
         units::{NetnsId, Process},
@@ -22,9 +23,11 @@ use crate::{
 pub(crate) enum Value<'a> {
     Endpoint(&'a EndpointRow),
     /// A local ip and where it is connected to.
-    Towards(IpAddr, SocketAddr),
-    /// An address and a port.
-    Address(IpAddr, u16),
+    Towards(IpAddr, Device, SocketAddr),
+    /// An address, a port and the device that it is on.
+    Address(IpAddr, u16, Device),
+    /// How many ports are left.
+    Left(PortUse),
     /// Command name and pid.
     Process(Option<(String, u32)>),
     /// Sockets that only the kernel still holds.
@@ -62,8 +65,9 @@ impl Value<'_> {
     fn shortened(&self, width: usize) -> String {
         match self {
             Self::Endpoint(row) => endpoint(row, width),
-            Self::Towards(local, remote) => format::towards(*local, *remote, width),
-            Self::Address(ip, port) => format::cut_middle(&format::address(*ip, Some(*port)), width),
+            Self::Towards(local, device, remote) => format::towards(*local, *device, *remote, width),
+            Self::Address(ip, port, device) => format::cut_middle(&format::address(*ip, Some(*port), *device), width),
+            Self::Left(ports) => left(*ports, width),
             Self::Process(Some((comm, pid))) => format::process(comm, *pid, width),
             Self::Process(None) | Self::Unknown => "?".to_owned(),
             Self::Orphans => "(closed)".to_owned(),
@@ -92,6 +96,7 @@ impl Value<'_> {
         match self {
             Self::Process(process) => process.is_none(),
             Self::Count(count) => *count == 0,
+            Self::Left(ports) => ports.left_at_most() == 0,
             Self::Rate(rate) => *rate == 0.0,
             Self::Time(time) => time.is_none(),
             Self::Listening | Self::Orphans | Self::Unknown => true,
@@ -117,11 +122,15 @@ impl Value<'_> {
 
     /// The order within a column.
     pub(crate) fn cmp(&self, other: &Self) -> Ordering {
-        let place = |key: &EndpointKey| (key.local_ip, key.local_port);
+        let place = |key: &EndpointKey| (key.local_ip, key.local_port, key.device);
         match (self, other) {
             (Self::Endpoint(a), Self::Endpoint(b)) => place(&a.key).cmp(&place(&b.key)),
-            (Self::Towards(a, a_remote), Self::Towards(b, b_remote)) => (a, a_remote).cmp(&(b, b_remote)),
-            (Self::Address(a, a_port), Self::Address(b, b_port)) => (a, a_port).cmp(&(b, b_port)),
+            (Self::Towards(a, a_device, a_remote), Self::Towards(b, b_device, b_remote)) => {
+                (a, a_device, a_remote).cmp(&(b, b_device, b_remote))
+            }
+            (Self::Address(a, a_port, a_device), Self::Address(b, b_port, b_device)) => {
+                (a, a_port, a_device).cmp(&(b, b_port, b_device))
+            }
             // Rows without a process go to the end.
             (Self::Orphans, Self::Process(_)) => Ordering::Greater,
             (Self::Process(_), Self::Orphans) => Ordering::Less,
@@ -140,16 +149,27 @@ impl Value<'_> {
     const fn magnitude(&self) -> u64 {
         match self {
             Self::Count(count) => *count,
+            Self::Left(ports) => ports.left_at_most() as u64,
             _ => 0,
         }
     }
+}
+
+/// `23`, `22-23`; shorter where that does not fit.
+fn left(ports: PortUse, width: usize) -> String {
+    let long = ports.left_text(|count| format::count(count.into()));
+    if format::text_width(&long) <= width {
+        return long;
+    }
+    let plain = ports.left_text(|count| count.to_string());
+    if format::text_width(&plain) <= width { plain } else { format::count_within(ports.left_at_most().into(), width) }
 }
 
 /// Beside an endpoint that has more connections than there are port numbers.
 const BEYOND: &str = ">65,536";
 
 fn endpoint(row: &EndpointRow, width: usize) -> String {
-    let local = format::address(row.key.local_ip, row.key.local_port);
+    let local = format::address(row.key.local_ip, row.key.local_port, row.key.device);
     if row.key.local_port.is_some() {
         let marked = format!("{local} {BEYOND}");
         let is_beyond = row.sockets > PORT_NUMBERS && format::text_width(&marked) <= width;
@@ -161,6 +181,6 @@ fn endpoint(row: &EndpointRow, width: usize) -> String {
         (1, None) => "1 destination".to_owned(),
         (many, _) => format!("{} destinations", format::count(many as u64)),
     };
-    let long = format!("{} → {several}", row.key.local_ip);
+    let long = format!("{} → {several}", format::scoped(row.key.local_ip, row.key.device));
     if format::text_width(&long) <= width { long } else { format::cut_middle(&local, width) }
 }

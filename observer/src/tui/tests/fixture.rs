@@ -10,6 +10,7 @@ use ratatui::{buffer::Buffer, layout::Rect};
 
 use crate::{
     model::{
+        device::Device,
         event::Queues,
         failure::{Failed, FailureKey, FailureKind, FailureRow, Local},
         finding::{Finding, FindingKind},
@@ -69,12 +70,24 @@ fn row(key: EndpointKey, states: StateCounts) -> EndpointRow {
 }
 
 pub(super) fn inbound(ip: impl Into<IpAddr>, port: u16, counts: &[(TcpState, u32)]) -> EndpointRow {
-    let key = EndpointKey { netns: NETNS, direction: Direction::Inbound, local_ip: ip.into(), local_port: Some(port) };
+    let key = EndpointKey {
+        netns: NETNS,
+        direction: Direction::Inbound,
+        local_ip: ip.into(),
+        local_port: Some(port),
+        device: Device::NONE,
+    };
     row(key, states(counts))
 }
 
 pub(super) fn outbound(ip: impl Into<IpAddr>, counts: &[(TcpState, u32)]) -> EndpointRow {
-    let key = EndpointKey { netns: NETNS, direction: Direction::Outbound, local_ip: ip.into(), local_port: None };
+    let key = EndpointKey {
+        netns: NETNS,
+        direction: Direction::Outbound,
+        local_ip: ip.into(),
+        local_port: None,
+        device: Device::NONE,
+    };
     row(key, states(counts))
 }
 
@@ -83,10 +96,11 @@ pub(super) fn destination(remote: &str, used: u32, time_wait: u32) -> Destinatio
         netns: NETNS,
         netns_name: None,
         local_ip: Ipv4Addr::LOCALHOST.into(),
+        device: Device::NONE,
         remote: remote.parse::<SocketAddr>().unwrap(),
         sockets: used,
         time_wait,
-        ports: Some(PortUse { range: 28_232, reserved: 0, blocked: Some(12), used, time_wait, time_wait_reusable: 0 }),
+        ports: Some(PortUse { range: 28_232, blocked: Some(12), used, time_wait, ..PortUse::default() }),
     }
 }
 
@@ -233,14 +247,13 @@ fn processes(data: &Snapshot) -> Vec<ProcessRow> {
 }
 
 fn failures() -> Vec<FailureRow> {
-    let full =
-        PortUse { range: 28_232, reserved: 0, blocked: Some(2), used: 8_830, time_wait: 19_400, time_wait_reusable: 0 };
+    let full = PortUse { range: 28_232, blocked: Some(2), used: 8_830, time_wait: 19_400, ..PortUse::default() };
     let key = |kind, call, by, local: &str, port, remote: Option<&str>| FailureKey {
         kind,
         netns: NETNS,
         call,
         process: by,
-        local: Some(Local { ip: local.parse().unwrap(), port }),
+        local: Some(Local { ip: local.parse().unwrap(), port, device: Device::NONE }),
         remote: remote.map(|remote| remote.parse().unwrap()),
     };
     let seconds = Duration::from_secs;
@@ -274,6 +287,7 @@ fn connections() -> Connections {
             remote_ip: remote.parse::<SocketAddr>().unwrap().ip(),
             remote_port: remote.parse::<SocketAddr>().unwrap().port(),
         },
+        device: Device::NONE,
         direction: Direction::Inbound,
         state,
         owner,
@@ -309,14 +323,16 @@ fn walls() -> Vec<Wall> {
     };
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
     let nginx = Some(process(1_234_567, "nginx"));
-    let listener = Subject::Listener { netns: NETNS, local: address("127.0.0.1:8080"), id: SocketId(1) };
+    let listener =
+        Subject::Listener { netns: NETNS, local: address("127.0.0.1:8080"), device: Device::NONE, id: SocketId(1) };
     let counter = |id, name, total, before| Counter { id, name, total, before };
     let counters = vec![
         counter("overflows", "overflows here since observer started", 3, None),
         counter("namespace_overflows", "overflows in the namespace (ListenOverflows)", 17, Some(14)),
     ];
     let local_ip = [127, 0, 0, 1].into();
-    let destination = Subject::Destination { netns: NETNS, local_ip, remote: address("127.0.0.1:8080") };
+    let destination =
+        Subject::Destination { netns: NETNS, local_ip, device: Device::NONE, remote: address("127.0.0.1:8080") };
     vec![
         Wall { process: nginx, hits: Some(3), counters, ..wall(WallKind::AcceptQueue, listener, 129, 129) },
         Wall { slope: Some(50.0), ..wall(WallKind::Ports, destination, 22_010, 28_232) },

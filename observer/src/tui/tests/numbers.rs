@@ -9,6 +9,7 @@ use super::fixture::{arc, busy, destination, inbound, outbound, text, ui};
 use crate::{
     model::{
         Model,
+        device::Device,
         history::History,
         snapshot::{Host, ProcessFiles, Snapshot},
         units::{Comm, Pid, Process},
@@ -69,9 +70,13 @@ fn only_full_is_100_percent() {
 
 #[test]
 fn addresses_are_told_from_ports() {
-    assert_eq!(format::address([10, 0, 0, 5].into(), Some(80)), "10.0.0.5:80");
-    assert_eq!(format::address([10, 0, 0, 5].into(), None), "10.0.0.5:*");
-    assert_eq!(format::address(Ipv6Addr::LOCALHOST.into(), Some(80)), "[::1]:80");
+    assert_eq!(format::address([10, 0, 0, 5].into(), Some(80), Device::NONE), "10.0.0.5:80");
+    assert_eq!(format::address([10, 0, 0, 5].into(), None, Device::NONE), "10.0.0.5:*");
+    assert_eq!(format::address(Ipv6Addr::LOCALHOST.into(), Some(80), Device::NONE), "[::1]:80");
+    let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into();
+    assert_eq!(format::address(link_local, Some(80), Device::new(7)), "[fe80::1%7]:80");
+    let eth0 = Device::new(7).named("eth\u{200e}0".into());
+    assert_eq!(format::address([10, 0, 0, 5].into(), None, eth0), "10.0.0.5%eth?0:*");
 }
 
 #[test]

@@ -74,8 +74,7 @@ fn taken(ports: PortUse) -> String {
 }
 
 fn left(ports: PortUse) -> String {
-    let bound = if ports.left().is_some() { "" } else { "≤ " };
-    format!("{bound}{} left", format::count(ports.left_at_most().into()))
+    format!("{} left", ports.left_text(|count| format::count(count.into())))
 }
 
 /// [`left`], and the price of a connect() once half of the ports are taken.
@@ -177,7 +176,7 @@ fn long_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
     let (towards, ports, fill) = match fullest {
         None => (NO_DESTINATION.to_owned(), String::new(), None),
         Some((row, destination)) => (
-            format::towards(row.key.local_ip, destination.remote, room),
+            format::towards(row.key.local_ip, row.key.device, destination.remote, room),
             destination.ports.map_or_else(
                 || format!("{} sockets", format::count(destination.sockets.into())),
                 |ports| format!("{}, {}", taken(ports), left_and_cost(ports)),
@@ -270,11 +269,12 @@ fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
     match pairs.first() {
         None => items.push(text(NO_DESTINATION.to_owned())),
         Some((row, destination)) => {
-            let both = format!("{} → {}", row.key.local_ip, destination.remote);
+            let local = format::scoped(row.key.local_ip, row.key.device);
+            let both = format!("{local} → {}", destination.remote);
             if format::text_width(&both) <= width {
                 items.push(text(both));
             } else {
-                items.push(text(row.key.local_ip.to_string()));
+                items.push(text(local));
                 items.push(text(format::cut_middle(&format!("→ {}", destination.remote), width)));
             }
             match destination.ports {
@@ -309,7 +309,8 @@ fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
 
 fn runner_up((row, destination): &Pair<'_>, width: usize) -> Line<'static> {
     let part = destination.ports.map_or_else(|| "?".to_owned(), |ports| format::percent(ports.ratio()));
-    let towards = format::towards(row.key.local_ip, destination.remote, width.saturating_sub(part.len() + 1));
+    let towards =
+        format::towards(row.key.local_ip, row.key.device, destination.remote, width.saturating_sub(part.len() + 1));
     let room = width.saturating_sub(format::text_width(&towards));
     Line::raw(format!("{towards}{part:>room$}"))
 }

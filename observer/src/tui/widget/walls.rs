@@ -102,7 +102,7 @@ fn owner(wall: &Wall, width: usize) -> String {
     }
     let short = match wall.subject {
         Subject::Destination { remote, .. } => format!("→ {remote}"),
-        Subject::Listener { local, .. } => local.to_string(),
+        Subject::Listener { local, device, .. } => format::address(local.ip(), Some(local.port()), device),
         Subject::Process(_) => wall.process.map_or(whole, |process| format::comm(process.comm)),
         Subject::Namespace(_) | Subject::Host => whole,
     };

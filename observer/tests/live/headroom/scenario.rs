@@ -19,7 +19,7 @@ use crate::{
     support::{observe, set_sysctl, wait_until},
 };
 
-const ROUTES: [&str; 8] = [
+const ROUTES: [&str; 9] = [
     "127.0.0.1>127.0.0.1:7000",
     "127.0.0.1>127.0.0.1:7001",
     "127.0.0.2>127.0.0.1:7000",
@@ -29,11 +29,20 @@ const ROUTES: [&str; 8] = [
     "fd00::1>[fd00::2]:7001",
     // Nobody answers there: its clients stay in SYN_SENT.
     "127.0.0.1>127.0.0.1:7002",
+    // With a server that answers, two clients of one four-tuple on different devices would disturb each other.
+    "127.0.0.1%lo>127.0.0.1:7002",
 ];
 const ADDRESSES: [&str; 6] = ["0.0.0.0", "127.0.0.1", "127.0.0.3", "10.1.0.1", "::", "::1"];
 
-/// A destination: what was predicted, and how many ports connect() gave.
-pub(super) type Count = (Route, PortUse, u32);
+/// A destination.
+pub(super) struct Count {
+    route: Route,
+    predicted: PortUse,
+    /// How many ports connect() gave.
+    got: u32,
+    /// How many of the lowest and the highest it would have given then.
+    edges: u32,
+}
 
 pub(super) struct Scenario {
     seed: u64,
@@ -111,6 +120,10 @@ impl Scenario {
             self.stage.let_settle(a_while);
             let since = monotonic();
             engine.poll().unwrap();
+            // Which ports it shares with others in SYN_SENT a scan shows, unless the connect hook can tell.
+            if route.on_lo {
+                engine.scan().unwrap();
+            }
             let mut snapshot = engine.snapshot(usize::MAX);
             // Events can get lost; that this is seen, and put right by a scan, is tested elsewhere.
             if snapshot.trust.losses.total() > 0 {
@@ -119,11 +132,11 @@ impl Scenario {
             }
             // Without a port for it there may be no socket to make a row of.
             let Some(predicted) = ports(&snapshot, *route) else { continue };
-            let got = self.stage.exhaust(*route);
+            let (got, edges) = (self.stage.exhaust(*route), self.stage.exhaust_edges(*route));
             if !self.stage.is_settled_since(since) {
                 return None;
             }
-            counted.push((*route, predicted, got));
+            counted.push(Count { route: *route, predicted, got, edges });
         }
         Some(counted)
     }
@@ -134,12 +147,15 @@ impl Scenario {
         };
         let by_events_alone = self.steps.last().is_some_and(|step| step == "no scan");
         let mut coverage = Coverage::default();
-        for (route, predicted, got) in counted {
-            let PortUse { range, reserved, blocked, used, time_wait, time_wait_reusable } = *predicted;
-            let parts = reserved + blocked.unwrap_or(0) + used + time_wait + got;
-            if predicted.left() != Some(*got) || parts != range {
+        for Count { route, predicted, got, edges } in counted {
+            let PortUse { range, reserved, passed_over, blocked, used, time_wait, time_wait_reusable, .. } = *predicted;
+            let parts = reserved + passed_over + blocked.unwrap_or(0) + used + time_wait + predicted.left_at_most();
+            let is_within = predicted.left().is_some_and(|left| (left..=predicted.left_at_most()).contains(got));
+            // The highest of three is never looked at, whoever has it.
+            let is_right = is_within && (range == 3 || got + edges == predicted.left_at_most());
+            if !is_right || parts != range {
                 let report = format!(
-                    "OBSERVER_HEADROOM_SEED={}: ports {:?}: {got} towards {route:?} instead of {predicted:?}, after\n{}",
+                    "OBSERVER_HEADROOM_SEED={}: ports {:?}: {got} and {edges} of the edges towards {route:?} instead of {predicted:?}, after\n{}",
                     self.seed,
                     self.stage.range,
                     self.steps.join("\n")
@@ -334,7 +350,7 @@ impl Scenario {
         } else {
             at
         };
-        if let Ok(client) = Stage::connect(Route { from: to.ip(), to }) {
+        if let Ok(client) = Stage::connect(Route { from: to.ip(), on_lo: false, to }) {
             self.stage.open.push(client);
             let mut child = None;
             wait_until("the child", || {

@@ -10,13 +10,17 @@ use std::{
 use observer::{
     engine::Engine,
     host::clock::monotonic,
-    model::{headroom::PortUse, snapshot::Snapshot, units::TcpState},
+    model::{
+        headroom::PortUse,
+        snapshot::{DestinationRow, Snapshot},
+        units::TcpState,
+    },
 };
 use socket2::{Domain, Socket, Type};
 
 use crate::{
     sockets::{deaf_listener, local, reset, set_option, start_connect, state},
-    support::{outbound, run, set_sysctl, wait_until},
+    support::{run, set_sysctl, wait_until},
 };
 
 /// `IP_BIND_ADDRESS_NO_PORT` and `IP_LOCAL_PORT_RANGE` of include/uapi/linux/in.h.
@@ -29,13 +33,16 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) from: IpAddr,
+    /// The socket is bound to the device `lo`.
+    pub(super) on_lo: bool,
     pub(super) to: SocketAddr,
 }
 
-/// `FROM>TO`
+/// `FROM>TO`, `FROM%lo>TO`
 pub(super) fn route(text: &str) -> Route {
     let (from, to) = text.split_once('>').unwrap();
-    Route { from: from.parse().unwrap(), to: to.parse().unwrap() }
+    let (from, on_lo) = from.strip_suffix("%lo").map_or((from, false), |from| (from, true));
+    Route { from: from.parse().unwrap(), on_lo, to: to.parse().unwrap() }
 }
 
 impl Route {
@@ -105,7 +112,7 @@ impl Stage {
         // The kernel takes up IPv6 addresses in its own time. It lets connect() begin before it takes in what is sent there,
         // and a SYN that finds no way in ends its connection.
         let is_there = |text: &&str| {
-            let Route { from, to } = route(text);
+            let Route { from, to, .. } = route(text);
             let client = Self::bound(from, 9, true, false);
             client.is_ok_and(|client| start_connect(&client, to).is_ok() && is_established(client))
         };
@@ -125,6 +132,9 @@ impl Stage {
         let address = |address: SocketAddr| if as_ipv6 { mapped(address) } else { address };
         let to = address(route.to);
         let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+        if route.on_lo {
+            socket.bind_device(Some(b"lo"))?;
+        }
         if !route.is_default() {
             set_option(&socket, libc::IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)?;
             socket.bind(&address(SocketAddr::new(route.from, 0)).into())?;
@@ -247,7 +257,13 @@ impl Stage {
             }
         };
         assert_eq!(refused.raw_os_error(), Some(libc::EADDRNOTAVAIL), "{route:?}: {refused}");
-        // In a range of odd size one call passes over the lowest port or the highest: each is asked for alone.
+        u32::try_from(self.open.len() - before).unwrap()
+    }
+
+    /// In a range of odd size the last call passes over the lowest port or the highest: each is asked for alone. Returns
+    /// how many the kernel gave.
+    pub(super) fn exhaust_edges(&mut self, route: Route) -> u32 {
+        let before = self.open.len();
         let (low, high) = self.range;
         if low != high && (high - low) % 2 == 0 {
             for port in [low, high] {
@@ -280,8 +296,11 @@ impl Drop for Stage {
 
 /// What `observer` says of the ports from one ip to one server; `None` if it knows of no socket between them.
 pub(super) fn ports(snapshot: &Snapshot, route: Route) -> Option<PortUse> {
-    let row = outbound(snapshot, &route.from.to_string())?;
-    row.destinations.iter().find(|it| it.remote == route.to)?.ports
+    let mut rows = snapshot.endpoints.iter().flat_map(|row| &row.destinations);
+    let is_it = |row: &&DestinationRow| {
+        (row.local_ip, !row.device.is_none(), row.remote) == (route.from, route.on_lo, route.to)
+    };
+    rows.find(is_it)?.ports
 }
 
 /// Scans, and tells how many connects are left.
