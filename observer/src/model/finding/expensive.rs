@@ -49,7 +49,9 @@ pub(super) fn slow_connect(crowded: &Crowded) -> Option<Finding> {
 
 impl Model {
     pub(super) fn slow_connects(&self) -> impl Iterator<Item = Finding> {
-        let crowded = self.destinations.iter().filter_map(|row| {
+        // A cheap look first: there may be very many.
+        let many = self.destinations.iter().filter(|row| row.ports.taken() >= PORTS_THAT_MATTER / 2);
+        let crowded = many.filter_map(|row| {
             let key = &self.endpoints.get(row.endpoint).key;
             let namespace = self.namespaces.get(&key.netns)?;
             Some(Crowded {

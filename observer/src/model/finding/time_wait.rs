@@ -99,9 +99,13 @@ fn remedy(reuse: Reuse, range: Option<PortRange>) -> String {
 
 impl Model {
     pub(super) fn time_wait_destinations(&self, namespaces: &[NamespaceRow]) -> impl Iterator<Item = Finding> {
-        let closed = self.destinations.iter().filter_map(|row| {
+        let closed = self.destinations.iter().filter(|row| row.ports.time_wait > 0).filter_map(|row| {
             let key = &self.endpoints.get(row.endpoint).key;
             let namespace = self.namespaces.get(&key.netns)?;
+            let ports = self.port_use(row, Some(namespace))?;
+            if !is_part(ports.time_wait, TIME_WAIT_PERCENT, ports.usable()) {
+                return None;
+            }
             let counted = namespaces.iter().find(|counted| counted.netns == key.netns)?;
             let is_loopback = key.local_ip.is_loopback() || row.remote.ip().is_loopback();
             Some(Closed {
@@ -109,7 +113,7 @@ impl Model {
                 local_ip: key.local_ip,
                 device: self.named(key.netns, key.device),
                 remote: row.remote,
-                ports: self.port_use(row, Some(namespace))?,
+                ports,
                 time_wait_in_namespace: counted.time_wait,
                 reuse: Reuse::of(&namespace.reading, is_loopback, row.stamped, row.time_wait),
                 range: namespace.reading.port_range,

@@ -208,3 +208,22 @@ fn a_full_syn_queue_is_its_own_reason() {
     stage.scan();
     assert_eq!(hits(&stage.snapshot()), 10);
 }
+
+#[test]
+fn a_queue_that_has_overflowed_is_listed_among_many() {
+    let ports: Vec<u16> = (80..120).collect();
+    let mut stage = Stage::new(&ports);
+    for (_, queues) in &mut stage.listeners {
+        queues.accept = 1;
+    }
+    stage.queues(100).accept = 0;
+    stage.read();
+    stage.scan();
+    stage.overflow(100, 3);
+    stage.read();
+    stage.scan();
+    let snapshot = stage.snapshot();
+    let hits: u64 =
+        snapshot.walls.iter().filter(|wall| wall.kind == WallKind::AcceptQueue).filter_map(|it| it.hits).sum();
+    assert_eq!(hits, 3);
+}

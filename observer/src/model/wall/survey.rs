@@ -85,15 +85,24 @@ impl Model {
     /// (`sk_acceptq_is_full`, include/net/sock.h): one more than the limit fits.
     fn queue_walls(&self) -> Vec<Wall> {
         let queues = || self.listeners.iter().filter_map(|(id, listener)| Some((id, listener, listener.queues?)));
-        let accept = queues().map(|(id, listener, queues)| {
-            let maximum = u64::from(queues.limit) + 1;
-            ((queues.accept.into(), maximum), (WallKind::AcceptQueue, id, listener, queues))
-        });
+        let accept = || {
+            queues().map(|(id, listener, queues)| {
+                let maximum = u64::from(queues.limit) + 1;
+                ((queues.accept.into(), maximum), (WallKind::AcceptQueue, id, listener, queues))
+            })
+        };
         let syn = queues().map(|(id, listener, queues)| {
             let maximum = u64::from(queues.limit) + 1;
             ((queues.syn.into(), maximum), (WallKind::SynQueue, id, listener, queues))
         });
-        let chosen = fullest(accept).into_iter().chain(fullest(syn));
+        // A queue that has overflowed is listed, however empty it is now.
+        let hit = accept().filter(|(_, (_, _, listener, _))| listener.drops.overflows > 0);
+        let mut chosen = fullest(accept());
+        let hit =
+            fullest(hit).into_iter().filter(|(_, (_, id, ..))| chosen.iter().all(|(_, (_, other, ..))| other != id));
+        let hit: Vec<_> = hit.collect();
+        chosen.extend(hit);
+        let chosen = chosen.into_iter().chain(fullest(syn));
         let wall = |(numbers, (kind, id, listener, queues)): (_, (_, _, &Listener, _))| {
             let device = self.named(listener.netns, listener.device);
             let subject = Subject::Listener { netns: listener.netns, local: listener.local(), device, id };
