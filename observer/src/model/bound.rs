@@ -4,14 +4,18 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Model,
-    units::{NetnsId, SocketId},
+    event::Identity,
+    failure::Local,
+    units::{NetnsId, Process, SocketId},
 };
 
 /// A bound socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bound {
     pub(super) netns: NetnsId,
-    pub(super) port: u16,
+    pub(super) local: Local,
+    /// The first process that was seen to hold it.
+    pub(super) process: Option<Process>,
     /// The last pass over open files that saw it held.
     held_in_pass: u8,
 }
@@ -22,30 +26,40 @@ pub(super) struct Bound {
 pub(super) struct BoundTable(FxHashMap<SocketId, Bound>);
 
 impl BoundTable {
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Bound> {
-        self.0.values()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&SocketId, &Bound)> {
+        self.0.iter()
     }
 }
 
 impl Model {
-    /// The socket is bound to `port` and nothing more.
-    pub(super) fn bind(&mut self, id: SocketId, netns: NetnsId, port: u16) {
-        let bound = Bound { netns, port, held_in_pass: self.holder_pass.number };
-        match self.bound.0.insert(id, bound) {
-            Some(before) if (before.netns, before.port) == (netns, port) => {}
-            before => {
-                self.hold_port(netns, port);
-                if let Some(before) = before {
-                    self.release_port(before.netns, before.port);
-                }
+    /// The socket is bound to `local` and nothing more.
+    pub(super) fn bind(&mut self, id: SocketId, netns: NetnsId, local: Local, process: Option<Process>) {
+        let held_in_pass = self.holder_pass.number;
+        let before = self.bound.0.get(&id).copied();
+        let is_same = before.is_some_and(|it| (it.netns, it.local.port) == (netns, local.port));
+        // Several may hold it: the first one stays, as long as it is the same socket.
+        let known = before.filter(|it| is_same && it.held_in_pass == held_in_pass).and_then(|it| it.process);
+        self.bound.0.insert(id, Bound { netns, local, process: known.or(process), held_in_pass });
+        if !is_same {
+            self.hold_port(netns, local.port);
+            if let Some(before) = before {
+                self.release_port(before.netns, before.local.port);
             }
         }
+    }
+
+    /// The connection is over, and the socket stays bound.
+    pub(super) fn stay_bound(&mut self, socket: &Identity, by: Option<Process>) {
+        let owner = self.sockets.find(socket.id).map(|index| self.sockets.get(index).owner);
+        let owner = owner.and_then(|owner| self.owners.process(owner));
+        let local = Local { ip: socket.tuple.local_ip, port: socket.tuple.local_port };
+        self.bind(socket.id, socket.netns, local, by.or(owner));
     }
 
     /// The socket is not bound any more, or more than that.
     pub(super) fn unbind(&mut self, id: SocketId) {
         if let Some(bound) = self.bound.0.remove(&id) {
-            self.release_port(bound.netns, bound.port);
+            self.release_port(bound.netns, bound.local.port);
         }
     }
 

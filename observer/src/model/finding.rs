@@ -79,16 +79,19 @@ struct ExhaustedConnects {
     process: Process,
     per_second: f64,
     ports: Option<PortUse>,
+    own_range: Option<PortRange>,
 }
 
 fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
-    let ExhaustedConnects { netns, remote, process, per_second, ports } = *tried;
+    let ExhaustedConnects { netns, remote, process, per_second, ports, own_range } = *tried;
+    let searched = own_range
+        .map_or_else(|| "the whole range".to_owned(), |own| format!("the socket's own range {}-{}", own.low, own.high));
     (per_second >= LOOP_PER_SECOND).then(|| Finding {
         kind: FindingKind::RetryLoop,
         netns,
         sentence: format!("{} retries connect() to {remote} without a port left.", name(Some(process))),
         evidence: format!(
-            "{per_second:.0} calls a second fail with EADDRNOTAVAIL{}; each has searched the whole range",
+            "{per_second:.0} calls a second fail with EADDRNOTAVAIL{}; each has searched {searched}",
             ports.map_or_else(String::new, |ports| format!(
                 ", {} of {} ports are taken",
                 ports.taken(),
@@ -234,12 +237,12 @@ impl Model {
 
     fn exhausted(&self) -> impl Iterator<Item = ExhaustedConnects> {
         self.failures.exhausted().filter_map(|(row, per_second)| {
-            let FailureKey { netns, process, remote, .. } = row.key;
+            let FailureKey { netns, process, remote, own_range, .. } = row.key;
             let ports = match row.failed {
                 Failed::Ports(ports) => Some(ports),
                 _ => None,
             };
-            Some(ExhaustedConnects { netns, remote: remote?, process: process?, per_second, ports })
+            Some(ExhaustedConnects { netns, remote: remote?, process: process?, per_second, ports, own_range })
         })
     }
 
@@ -313,6 +316,7 @@ mod tests {
             process: process(),
             per_second,
             ports: Some(ports(990, 10)),
+            own_range: None,
         };
         assert_eq!(retry_loop(&tried(9.0)), None);
         let found = retry_loop(&tried(250.4)).unwrap();

@@ -10,7 +10,7 @@ use super::{
     Model, key_of,
     minis::Mini,
     namespace::{NamespaceReading, PortSet},
-    units::{NetnsId, TcpState},
+    units::{NetnsId, PortRange, TcpState},
 };
 
 /// How a four-tuple counts against the ports of its destination.
@@ -111,7 +111,19 @@ impl Ports {
         self.usable.contains(port)
     }
 
-    fn may_be_chosen(&self, port: u16) -> bool {
+    /// Ports of `range` that have a socket, of whatever address, and how many of it may be used at all.
+    pub(super) fn taken_within(&self, range: PortRange) -> (u32, u32) {
+        let mut taken = 0;
+        let mut usable = 0;
+        for port in (range.low..=range.high).filter(|port| self.is_usable(*port)) {
+            usable += 1;
+            taken += u32::from(self.by_number.contains_key(&port));
+        }
+        (taken, usable)
+    }
+
+    /// connect() may choose it, for one destination or another.
+    pub(super) fn may_be_chosen(&self, port: u16) -> bool {
         self.is_usable(port) && self.by_number.get(&port).is_none_or(|it| !it.is_blocked())
     }
 
@@ -287,7 +299,7 @@ impl Model {
         let ports = &mut namespace.ports;
         ports.reset(&namespace.reading);
         let listening = listeners.iter().map(|(_, it)| it).filter(|it| it.netns == netns).map(|it| it.port);
-        let bound = bound.iter().filter(|it| it.netns == netns).map(|it| it.port);
+        let bound = bound.iter().map(|(_, it)| it).filter(|it| it.netns == netns).map(|it| it.local.port);
         listening.chain(bound).for_each(|port| ports.hold(port));
         for socket in sockets.iter().filter(|it| endpoints.get(it.endpoint).key.netns == netns) {
             if socket.is_explicit {

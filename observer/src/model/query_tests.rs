@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{
     Basis,
-    event::{Binding, Event, Identity},
+    event::{Binding, Event, Identity, OwnRange},
     namespace::NamespaceReading,
     units::{Comm, SocketId},
 };
@@ -26,6 +26,7 @@ fn client(n: u16, remote: &str, pid: u32) -> Event {
         by: Some(Process { pid: Pid(pid), comm: Comm::from("app") }),
         orphan: false,
         unsent: false,
+        own_range: OwnRange::default(),
         binding: Binding::default(),
         timestamps: false,
     }

@@ -28,6 +28,7 @@ impl Model {
     #[must_use]
     pub fn snapshot(&mut self, taken_at: SystemTime, uptime: Duration, destinations: usize) -> Snapshot {
         self.settle_ports(uptime);
+        self.answer_questions();
         let mut by_endpoint = self.destinations_by_endpoint();
         let mut owners = self.owners_by_endpoint();
         let mut endpoints: Vec<EndpointRow> = self
@@ -94,14 +95,20 @@ impl Model {
         holders.into_iter().take(most).map(|(_, pid)| pid).chain(refused).collect()
     }
 
-    /// The newest failures, with what is known of their processes now.
+    /// The newest failures. What their calls found stays; what could not be read then is shown as it is now.
     fn failure_rows(&self) -> Vec<FailureRow> {
         let mut rows = self.failures.newest(FAILURES);
-        for row in rows.iter_mut().filter(|row| row.key.kind == FailureKind::ProcessFds) {
-            let files =
-                self.host.processes.iter().find(|files| Some(files.process.pid) == row.key.process.map(|it| it.pid));
-            if let Some((open, limit)) = files.and_then(|files| Some((files.open, files.soft_limit?))) {
-                row.failed = Failed::Descriptors(open, limit);
+        for row in &mut rows {
+            match (row.key.kind, row.failed) {
+                (FailureKind::ProcessFds, Failed::Unknown) => {
+                    let pid = row.key.process.map(|it| it.pid);
+                    let files = self.host.processes.iter().find(|files| Some(files.process.pid) == pid);
+                    if let Some((open, limit)) = files.and_then(|files| Some((files.open, files.soft_limit?))) {
+                        row.failed = Failed::Descriptors(open, limit);
+                    }
+                }
+                (_, Failed::Holder(holder)) => row.failed = Failed::Holder(holder.at(self.now)),
+                _ => {}
             }
         }
         rows
@@ -205,7 +212,7 @@ impl Model {
 
     /// Ports of a namespace that explicit binds block: known only where the kernel shows bind buckets and bound sockets,
     /// and once it has.
-    fn blocked_ports(&self, namespace: &Namespace) -> Option<u32> {
+    pub(super) fn blocked_ports(&self, namespace: &Namespace) -> Option<u32> {
         let sees_bound = self.trust.hooks.iter().any(|it| it.hook == Hook::Holders && it.rung.is_some());
         (namespace.scanned && self.basis.reads_buckets && sees_bound).then_some(namespace.ports.blocked)
     }
