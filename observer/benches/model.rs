@@ -12,7 +12,7 @@ use observer::{
     decode,
     model::{
         Model,
-        event::{Binding, Event, Found, Identity},
+        event::{Binding, Event, Found, Identity, OwnRange},
         namespace::NamespaceReading,
         query::Query,
         snapshot::Snapshot,
@@ -53,6 +53,7 @@ fn change_of(socket: Identity, old: TcpState, new: TcpState) -> Event {
         by,
         orphan: false,
         unsent: false,
+        own_range: OwnRange::default(),
         binding: Binding::default(),
         timestamps: false,
     }

@@ -11,7 +11,7 @@ use std::{
 
 use observer::model::{
     Model,
-    event::{Binding, Event, Identity},
+    event::{Binding, Event, Identity, OwnRange},
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
 
@@ -40,6 +40,7 @@ fn change(model: &mut Model, n: u32, old: TcpState, new: TcpState) {
         by: None,
         orphan: false,
         unsent: false,
+        own_range: OwnRange::default(),
         binding: Binding::default(),
         timestamps: false,
     };

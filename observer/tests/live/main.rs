@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 mod acceptors;
+mod calls;
 mod churn;
 mod connections;
 mod failures;
@@ -13,6 +14,7 @@ mod hostile;
 mod labs;
 mod namespaces;
 mod owners;
+mod port_holders;
 mod ports;
 mod processes;
 mod random;
