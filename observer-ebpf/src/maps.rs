@@ -6,7 +6,7 @@ use aya_ebpf::{
 };
 use observer_ebpf::abi::{Loss, Offsets, Settings};
 
-use crate::hooks::Bind;
+use crate::hooks::Call;
 
 /// Every record, of hooks and of scans, in the order in which it happened. User space sets the size at load.
 #[map]
@@ -40,9 +40,10 @@ pub(crate) fn was_just_closed(sock: u64) -> bool {
     told == sock
 }
 
-/// What threads that are within bind() have asked for: more at once than this forget the oldest.
+/// The last bind(), connect() or listen() of each thread, which it may be within: of more threads than this those are
+/// forgotten that have called none for longest.
 #[map]
-pub(crate) static BINDS: LruHashMap<u64, Bind> = LruHashMap::with_max_entries(1024, 0);
+pub(crate) static CALLS: LruHashMap<u64, Call> = LruHashMap::with_max_entries(4096, 0);
 
 /// Filled in by user space before load; the verifier sees constants.
 #[unsafe(no_mangle)]

@@ -203,6 +203,19 @@ impl<F: Fields> Sock<F> {
         if self.fields.read(offset!(segs_out)) == Some(0_u32) { SocketFlags::UNSENT } else { 0 }
     }
 
+    /// The full socket's own port range, as records have it; 0 for none, and before 6.3.
+    #[inline(always)]
+    pub(crate) fn own_range(self) -> u32 {
+        // Two members of 16 bits up to 6.7, which no typed load may span.
+        self.fields.untyped().read(offset!(local_port_range)).unwrap_or(0)
+    }
+
+    /// Its `struct net`.
+    #[inline(always)]
+    pub(crate) fn net(self) -> Option<F::Target> {
+        self.fields.follow(offset!(skc_net))
+    }
+
     /// [`SocketFlags`] of a full socket.
     #[inline(always)]
     pub(crate) fn flags(self) -> u8 {

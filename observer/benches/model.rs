@@ -13,7 +13,7 @@ use observer::{
     model::{
         Model,
         device::Device,
-        event::{Binding, Event, Found, Identity},
+        event::{Binding, Event, Found, Identity, OwnRange},
         namespace::NamespaceReading,
         query::Query,
         snapshot::Snapshot,
@@ -55,6 +55,7 @@ fn change_of(socket: Identity, old: TcpState, new: TcpState) -> Event {
         by,
         orphan: false,
         unsent: false,
+        own_range: OwnRange::default(),
         binding: Binding::default(),
         timestamps: false,
     }

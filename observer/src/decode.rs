@@ -1,17 +1,21 @@
 //! From raw records to events: with `probe` the only place in user space that knows the ABI.
 
-use std::{net::Ipv6Addr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use observer_ebpf::abi::{
-    CallRecord, HolderRecord, Kind, ListenerRecord, RecordHeader, SocketFlags, SocketRecord, TaskRecord,
+    BoundRecord, CallFlags, CallRecord, FdCallRecord, HolderRecord, Kind, ListenerRecord, RecordHeader, SocketFlags,
+    SocketRecord, TaskRecord,
 };
 use zerocopy::FromBytes;
 
 use crate::{
     model::{
         device::Device,
-        event::{Binding, Event, Found, Identity, Queues},
-        failure::{FailureKind, Local},
+        event::{Binding, Event, Found, Identity, OwnRange, Queues, Refused},
+        failure::Local,
         units::{Comm, FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
     },
     probe::calls,
@@ -72,25 +76,26 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
             Ok(Event::Destroyed { id: SocketId(header.sock), netns: NetnsId(header.netns) })
         }
         Kind::CallFailed => call_failed(&read(kind, bytes)?),
+        Kind::FdCallFailed => fd_call_failed(&read(kind, bytes)?),
         Kind::Scanned => scanned(&read(kind, bytes)?),
         Kind::Listener => {
             let ListenerRecord { header, accept_queue, backlog, syn_queue, drops } = read(kind, bytes)?;
             let queues = Queues { accept: accept_queue, syn: syn_queue, limit: backlog, drops };
             Ok(Event::Queues { id: SocketId(header.sock), netns: NetnsId(header.netns), queues })
         }
-        Kind::Holder => {
-            let HolderRecord { header, comm, fd, device } = read(kind, bytes)?;
-            let is_bound = header.local_port != 0 && binding(&header).explicit_bucket == Some(true);
-            Ok(Event::Held {
-                id: SocketId(header.sock),
-                netns: NetnsId(header.netns),
-                by: process(&header, comm),
-                fd,
-                bound_port: is_bound.then_some(header.local_port),
-                device: Device::new(device),
-            })
+        Kind::Holder => Ok(held(&read(kind, bytes)?, None)),
+        Kind::Bound => {
+            let BoundRecord { holder, local } = read(kind, bytes)?;
+            let is_bound = holder.header.local_port != 0 && binding(&holder.header).explicit_bucket == Some(true);
+            let local = Local { ip: ip(local), port: holder.header.local_port, device: Device::new(holder.device) };
+            Ok(held(&holder, is_bound.then_some(local)))
         }
     }
+}
+
+fn held(record: &HolderRecord, bound: Option<Local>) -> Event {
+    let HolderRecord { header, comm, fd, device: _ } = record;
+    Event::Held { id: SocketId(header.sock), netns: NetnsId(header.netns), by: process(header, *comm), fd: *fd, bound }
 }
 
 fn read<T: FromBytes>(kind: Kind, bytes: &[u8]) -> Result<T, DecodeError> {
@@ -98,35 +103,73 @@ fn read<T: FromBytes>(kind: Kind, bytes: &[u8]) -> Result<T, DecodeError> {
 }
 
 fn state_change(record: &SocketRecord, by: Option<Process>) -> Result<Event, DecodeError> {
+    let unsent = flag(&record.header, SocketFlags::UNSENT);
+    // Of such a socket the record has its port range in place of the time.
+    let (at_ns, range) = if unsent { (0, record.header.at_ns) } else { (record.header.at_ns, 0) };
     Ok(Event::State {
         socket: identity(record),
-        at: Duration::from_nanos(record.header.at_ns),
+        at: Duration::from_nanos(at_ns),
         old: state(record.header.old_state)?,
         new: state(record.header.new_state)?,
         by,
         orphan: flag(&record.header, SocketFlags::ORPHAN),
-        unsent: flag(&record.header, SocketFlags::UNSENT),
+        unsent,
+        own_range: own_range(u32::try_from(range).unwrap_or(0)),
         binding: binding(&record.header),
         timestamps: flag(&record.header, SocketFlags::TIMESTAMPS),
     })
 }
 
 fn call_failed(record: &CallRecord) -> Result<Event, DecodeError> {
-    let CallRecord { header, local, comm, call, errno } = record;
-    let kind = match i32::try_from(*errno).unwrap_or(0) {
-        libc::EMFILE => FailureKind::ProcessFds,
-        libc::ENFILE => FailureKind::HostFiles,
-        libc::EADDRINUSE => FailureKind::AddressInUse,
+    let CallRecord { header, local, remote, comm, call, errno, own_range, flags } = record;
+    let (socket, by) = (SocketId(header.sock), process(header, *comm));
+    let name = calls::name(*call).ok_or(DecodeError::UnknownCall(*call))?;
+    let is_in_use = match i32::try_from(*errno).unwrap_or(0) {
+        libc::EADDRINUSE => true,
+        libc::EADDRNOTAVAIL => false,
         _ => return Err(DecodeError::UnknownErrno(*errno)),
     };
-    let asked = Local { ip: Ipv6Addr::from(*local).to_canonical(), port: header.local_port, device: Device::NONE };
+    let local = Local { ip: ip(*local), port: header.local_port, device: Device::NONE };
+    let no_ipv6 = |ip: IpAddr| {
+        let on_loopback = ip.is_loopback() && flags & CallFlags::IPV6_DISABLED_ON_LOOPBACK != 0;
+        ip.is_ipv6() && (on_loopback || flags & CallFlags::IPV6_DISABLED != 0)
+    };
+    let refused = if name == calls::CONNECT.name {
+        let remote = SocketAddr::new(ip(*remote), header.remote_port);
+        Refused::Connect { socket, local, remote, no_ipv6: no_ipv6(remote.ip()) }
+    } else {
+        let own_range = self::own_range(*own_range);
+        Refused::Bind { socket, local, is_in_use, own_range, no_ipv6: no_ipv6(local.ip) }
+    };
+    Ok(Event::CallFailed { netns: NetnsId(header.netns), call: name, by, refused })
+}
+
+fn fd_call_failed(record: &FdCallRecord) -> Result<Event, DecodeError> {
+    let FdCallRecord { header, comm, call, errno, limit, open, first, padding: _ } = record;
+    let lowest_free = u64::from(*first) + u64::from(open.trailing_ones());
+    let refused = match i32::try_from(*errno).unwrap_or(0) {
+        libc::EMFILE => {
+            Refused::Descriptor { found: (*limit != FdCallRecord::UNKNOWN_LIMIT).then_some((*limit, lowest_free)) }
+        }
+        libc::ENFILE => Refused::File,
+        _ => return Err(DecodeError::UnknownErrno(*errno)),
+    };
+
     Ok(Event::CallFailed {
         netns: NetnsId(header.netns),
         call: calls::name(*call).ok_or(DecodeError::UnknownCall(*call))?,
-        kind,
         by: process(header, *comm),
-        local: (kind == FailureKind::AddressInUse).then_some(asked),
+        refused,
     })
+}
+
+const fn own_range(raw: u32) -> OwnRange {
+    let [low_0, low_1, high_0, high_1] = raw.to_le_bytes();
+    OwnRange { low: u16::from_le_bytes([low_0, low_1]), high: u16::from_le_bytes([high_0, high_1]) }
+}
+
+fn ip(octets: [u8; 16]) -> IpAddr {
+    Ipv6Addr::from(octets).to_canonical()
 }
 
 /// `TCP_TIME_WAIT` and `TCP_NEW_SYN_RECV` of include/net/tcp_states.h.
@@ -139,6 +182,7 @@ fn scanned(record: &SocketRecord) -> Result<Event, DecodeError> {
         TIME_WAIT => Found::TimeWait {
             substate: state(header.old_state)?,
             since: flag(header, SocketFlags::TIMESTAMPS).then(|| Duration::from_nanos(header.at_ns)),
+            began: (header.at_ns != 0).then(|| Duration::from_nanos(header.at_ns)),
         },
         NEW_SYN_RECV => Found::Request,
         full => Found::Full(state(full)?),
@@ -173,9 +217,9 @@ fn identity(record: &SocketRecord) -> Identity {
         id: SocketId(header.sock),
         netns: NetnsId(header.netns),
         tuple: FourTuple {
-            local_ip: Ipv6Addr::from(*local).to_canonical(),
+            local_ip: ip(*local),
             local_port: header.local_port,
-            remote_ip: Ipv6Addr::from(*remote).to_canonical(),
+            remote_ip: ip(*remote),
             remote_port: header.remote_port,
         },
         device: Device::new(*device),

@@ -62,6 +62,7 @@ fn a_state_change_keeps_its_tuple_states_and_time() {
             by: None,
             orphan: false,
             unsent: false,
+            own_range: OwnRange::default(),
             binding: Binding::default(),
             timestamps: false,
         })
@@ -82,31 +83,101 @@ fn records_of_a_task_name_its_process() {
     let holder = HolderRecord { header: header(Kind::Holder), comm: by_task(Kind::Holder).comm, fd: 9, device: 4 };
     assert_eq!(
         event(holder.as_bytes()),
-        Ok(Event::Held {
-            id: expected().id,
-            netns: expected().netns,
-            by: curl(),
-            fd: 9,
-            bound_port: None,
-            device: Device::new(4)
-        })
+        Ok(Event::Held { id: expected().id, netns: expected().netns, by: curl(), fd: 9, bound: None })
     );
 }
 
 #[test]
-fn a_held_socket_on_an_explicit_bucket_is_bound_to_its_port() {
-    let bound_port = |flags: u8, local_port: u16| {
-        let header = RecordHeader { flags, local_port, ..header(Kind::Holder) };
-        let record = HolderRecord { header, comm: [0; 16], fd: 9, device: 4 };
+fn a_held_socket_on_an_explicit_bucket_is_bound_to_its_address() {
+    let bound = |flags: u8, local_port: u16| {
+        let header = RecordHeader { flags, local_port, ..header(Kind::Bound) };
+        let holder = HolderRecord { header, comm: [0; 16], fd: 9, device: 4 };
+        let record = BoundRecord { holder, local: socket(Kind::Bound).local };
         match event(record.as_bytes()) {
-            Ok(Event::Held { bound_port, .. }) => bound_port,
+            Ok(Event::Held { bound, .. }) => bound,
             other => panic!("{other:?}"),
         }
     };
     let explicit = SocketFlags::BUCKET_KNOWN | SocketFlags::BUCKET_EXPLICIT;
-    assert_eq!(bound_port(explicit, 8080), Some(8080));
-    assert_eq!(bound_port(explicit, 0), None);
-    assert_eq!(bound_port(SocketFlags::BUCKET_KNOWN, 8080), None);
+    assert_eq!(
+        bound(explicit, 8080),
+        Some(Local { ip: "10.0.0.5".parse().unwrap(), port: 8080, device: Device::new(4) })
+    );
+    assert_eq!(bound(explicit, 0), None);
+    assert_eq!(bound(SocketFlags::BUCKET_KNOWN, 8080), None);
+}
+
+#[test]
+fn a_socket_that_sent_nothing_has_its_port_range_in_place_of_a_time() {
+    let mut record = socket(Kind::State);
+    record.header.flags = SocketFlags::UNSENT;
+    record.header.at_ns = 40_009 * 65_536 + 40_000;
+    let Ok(Event::State { at, unsent, own_range, .. }) = event(record.as_bytes()) else { panic!("a state change") };
+    assert_eq!((at, unsent, own_range), (Duration::ZERO, true, OwnRange { low: 40_000, high: 40_009 }));
+}
+
+fn failed_call(call: libc::c_long, errno: libc::c_int) -> CallRecord {
+    let SocketRecord { header, local, remote, .. } = socket(Kind::CallFailed);
+    CallRecord {
+        header,
+        local,
+        remote,
+        comm: by_task(Kind::CallFailed).comm,
+        call: u32::try_from(call).unwrap(),
+        errno: errno.cast_unsigned(),
+        own_range: 0,
+        flags: CallFlags::IPV6_DISABLED,
+    }
+}
+
+#[test]
+fn a_failed_call_names_what_it_did_not_get() {
+    let refused = |record: CallRecord| match event(record.as_bytes()) {
+        Ok(Event::CallFailed { by, refused, .. }) => {
+            assert_eq!(by, curl());
+            Ok(refused)
+        }
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error),
+    };
+    let Identity { id, tuple, .. } = expected();
+    let local = Local { ip: tuple.local_ip, port: 40_000, device: Device::NONE };
+    let remote = SocketAddr::new(tuple.remote_ip, 443);
+    let connect = Refused::Connect { socket: id, local, remote, no_ipv6: false };
+    assert_eq!(refused(failed_call(libc::SYS_connect, libc::EADDRNOTAVAIL)), Ok(connect));
+    let bind =
+        |is_in_use| Refused::Bind { socket: id, local, is_in_use, own_range: OwnRange::default(), no_ipv6: false };
+    assert_eq!(refused(failed_call(libc::SYS_bind, libc::EADDRINUSE)), Ok(bind(true)));
+    assert_eq!(refused(failed_call(libc::SYS_listen, libc::EADDRNOTAVAIL)), Ok(bind(false)));
+    let to_v6 = "2001:db8::1".parse::<Ipv6Addr>().unwrap().octets();
+    let record = CallRecord { remote: to_v6, ..failed_call(libc::SYS_connect, libc::EADDRNOTAVAIL) };
+    assert!(matches!(refused(record), Ok(Refused::Connect { no_ipv6: true, .. })));
+    let unexpected = u32::try_from(libc::EINVAL).unwrap();
+    assert_eq!(refused(failed_call(libc::SYS_bind, libc::EINVAL)), Err(DecodeError::UnknownErrno(unexpected)));
+    assert!(matches!(refused(failed_call(libc::SYS_getppid, libc::EADDRINUSE)), Err(DecodeError::UnknownCall(_))));
+}
+
+#[test]
+fn the_lowest_free_descriptor_is_the_first_bit_that_is_not_set() {
+    let found = |limit: u64, first: u32, open: u64| {
+        let record = FdCallRecord {
+            header: header(Kind::FdCallFailed),
+            comm: by_task(Kind::FdCallFailed).comm,
+            call: u32::try_from(libc::SYS_socket).unwrap(),
+            errno: libc::EMFILE.cast_unsigned(),
+            limit,
+            open,
+            first,
+            padding: 0,
+        };
+        match event(record.as_bytes()) {
+            Ok(Event::CallFailed { call: "socket", refused: Refused::Descriptor { found }, .. }) => found,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(found(1_024, 64, 0b1011), Some((1_024, 66)));
+    assert_eq!(found(64, 64, 0), Some((64, 64)));
+    assert_eq!(found(FdCallRecord::UNKNOWN_LIMIT, 0, 0), None);
 }
 
 #[test]
@@ -135,11 +206,11 @@ fn a_scan_tells_full_sockets_from_time_wait_and_requests() {
             other => panic!("{other:?}"),
         }
     };
-    let unknown = Binding::default();
+    let (unknown, began) = (Binding::default(), Some(Duration::from_nanos(1_500)));
     assert_eq!(scanned(10, 0, 0), (Found::Full(TcpState::Listen), unknown));
-    assert_eq!(scanned(6, 5, 0), (Found::TimeWait { substate: TcpState::FinWait2, since: None }, unknown));
+    assert_eq!(scanned(6, 5, 0), (Found::TimeWait { substate: TcpState::FinWait2, since: None, began }, unknown));
     let since = Some(Duration::from_nanos(1_500));
-    let with_timestamps = Found::TimeWait { substate: TcpState::TimeWait, since };
+    let with_timestamps = Found::TimeWait { substate: TcpState::TimeWait, since, began };
     assert_eq!(scanned(6, 6, SocketFlags::TIMESTAMPS), (with_timestamps, unknown));
     assert_eq!(scanned(12, 0, 0), (Found::Request, unknown));
     let flags = SocketFlags::PORT_LOCKED | SocketFlags::BUCKET_KNOWN;

@@ -100,7 +100,7 @@ const fn loss_of(hook: Hook) -> &'static str {
         Hook::Destroy => "a close that was lost is found only by the next scan",
         Hook::Connect => "the process of outgoing connections is found only by scans",
         Hook::Accept => "the process of accepted connections is that of their listener; mount tracefs to have it",
-        Hook::Failures => "descriptors and addresses that processes are refused are not told; mount tracefs to have it",
+        Hook::Failures => "calls that get no descriptor, address or port are not reported; mount tracefs to have it",
         Hook::Holders => "the processes of sockets from before the start are not known",
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use observer::model::{
     Model,
     device::Device,
-    event::{Binding, Event, Identity},
+    event::{Binding, Event, Identity, OwnRange},
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
 
@@ -42,6 +42,7 @@ fn change(model: &mut Model, n: u32, old: TcpState, new: TcpState) {
         by: None,
         orphan: false,
         unsent: false,
+        own_range: OwnRange::default(),
         binding: Binding::default(),
         timestamps: false,
     };

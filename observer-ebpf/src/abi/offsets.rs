@@ -101,6 +101,28 @@ pub struct Offsets {
     pub regs_argument_1: u16,
     /// `pt_regs`: its second argument
     pub regs_argument_2: u16,
+    /// `inet_sock.local_port_range` (`IP_LOCAL_PORT_RANGE`), since 6.3
+    pub local_port_range: u16,
+    /// `net.ipv6.devconf_all`
+    pub net_ipv6_all: u16,
+    /// `net.loopback_dev`
+    pub net_loopback: u16,
+    /// `net_device.ip6_ptr` (a pointer to `struct inet6_dev`)
+    pub dev_ip6: u16,
+    /// `inet6_dev.cnf` (a `struct ipv6_devconf` within)
+    pub ip6_conf: u16,
+    /// `ipv6_devconf.disable_ipv6`
+    pub disable_ipv6: u16,
+    /// `files_struct.next_fd`: all descriptors below are open
+    pub files_next_fd: u16,
+    /// `fdtable.max_fds`
+    pub fdt_max_fds: u16,
+    /// `fdtable.open_fds` (a pointer to a bit for each descriptor)
+    pub fdt_open_fds: u16,
+    /// `task_struct.signal`
+    pub task_signal: u16,
+    /// `signal_struct.rlim` (an array of `struct rlimit`)
+    pub signal_rlim: u16,
 }
 
 impl Offsets {
@@ -155,7 +177,18 @@ impl Offsets {
         regs_call: Self::ABSENT,
         regs_argument_1: Self::ABSENT,
         regs_argument_2: Self::ABSENT,
+        local_port_range: Self::ABSENT,
+        net_ipv6_all: Self::ABSENT,
+        net_loopback: Self::ABSENT,
+        dev_ip6: Self::ABSENT,
+        ip6_conf: Self::ABSENT,
+        disable_ipv6: Self::ABSENT,
+        files_next_fd: Self::ABSENT,
+        fdt_max_fds: Self::ABSENT,
+        fdt_open_fds: Self::ABSENT,
+        task_signal: Self::ABSENT,
+        signal_rlim: Self::ABSENT,
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 46 * 2);
+const _: () = assert!(size_of::<Offsets>() == 57 * 2);

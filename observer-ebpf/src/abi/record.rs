@@ -24,10 +24,15 @@ pub enum Kind {
     Scanned = 6,
     /// A scan of the open files (`iter/task_file`) found a process that holds this socket: [`HolderRecord`].
     Holder = 7,
-    /// A system call of the current task failed for want of a descriptor or a port: [`CallRecord`].
-    CallFailed = 9,
     /// A scan of the kernel's tables found this listener, just shown as [`Kind::Scanned`]: [`ListenerRecord`].
     Listener = 8,
+    /// A bind(), connect() or listen() of the current task failed because no address or port was available:
+    /// [`CallRecord`].
+    CallFailed = 9,
+    /// A system call of the current task failed because no descriptor or file was available: [`FdCallRecord`].
+    FdCallFailed = 10,
+    /// As [`Kind::Holder`], of a socket that is bound, and neither connected nor listening: [`BoundRecord`].
+    Bound = 11,
 }
 
 impl Kind {
@@ -42,8 +47,10 @@ impl Kind {
             5 => Self::Destroy,
             6 => Self::Scanned,
             7 => Self::Holder,
-            9 => Self::CallFailed,
             8 => Self::Listener,
+            9 => Self::CallFailed,
+            10 => Self::FdCallFailed,
+            11 => Self::Bound,
             _ => return None,
         })
     }
@@ -61,7 +68,9 @@ impl SocketFlags {
     pub const BUCKET_EXPLICIT: u8 = 1 << 2;
     /// No process holds the socket any more (`SOCK_DEAD`): its last descriptor was closed.
     pub const ORPHAN: u8 = 1 << 3;
-    /// connect() gave the socket up before it had sent anything: it got no local port, or no free four-tuple.
+    /// A SYN_SENT socket went back to CLOSE before it had sent anything. connect() does that when it finds no local port
+    /// or no free four-tuple, when a route fails, and when a deferred TCP Fast Open is closed: the errno of connect()
+    /// tells which.
     pub const UNSENT: u8 = 1 << 5;
     /// The peer sent TCP timestamps: only then may connect() take over the TIME_WAIT socket before its time is up.
     pub const TIMESTAMPS: u8 = 1 << 4;
@@ -82,6 +91,7 @@ pub struct RecordHeader {
     pub sock: u64,
     /// `CLOCK_MONOTONIC` in nanoseconds. Of a change to CLOSE: when (`bpf_ktime_get_ns`). Of a TIME_WAIT socket that a scan
     /// shows: when it began, in the milliseconds (since 6.14) or whole seconds (before) by which the kernel tells its age.
+    /// With [`SocketFlags::UNSENT`] in place of the time: the socket's own port range, as [`CallRecord::own_range`].
     /// Of all others 0: nothing hangs on their time.
     pub at_ns: u64,
     /// Inode number of the network namespace (`net->ns.inum`).
@@ -155,7 +165,21 @@ pub struct HolderRecord {
     pub device: u32,
 }
 
-/// A system call that failed.
+/// A process that holds a socket that is bound and nothing more.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct BoundRecord {
+    /// Who holds it; the port is in its `header.local_port`.
+    pub holder: HolderRecord,
+    /// The address, as [`SocketRecord::local`].
+    pub local: [u8; 16],
+}
+
+/// A bind(), connect() or listen() that failed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
@@ -163,16 +187,64 @@ pub struct HolderRecord {
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
 )]
 pub struct CallRecord {
-    /// Common start; `header.pid` is the process, `header.sock` 0 unless the call was about a socket.
+    /// Common start; `header.pid` is the process, `header.sock` the socket. The ports are those of `local` and `remote`.
     pub header: RecordHeader,
-    /// The address that bind() was asked for, as [`SocketRecord::local`], with its port in `header.local_port`; else 0.
+    /// As [`SocketRecord::local`]: the address that bind() was asked for, or that of the socket.
     pub local: [u8; 16],
+    /// As [`SocketRecord::remote`]: the address that connect() was asked for; else 0.
+    pub remote: [u8; 16],
     /// Command name of the thread, zero-terminated.
     pub comm: [u8; COMM_LEN],
     /// Number of the system call on this architecture.
     pub call: u32,
     /// The positive errno.
     pub errno: u32,
+    /// The socket's own port range (`IP_LOCAL_PORT_RANGE`, since 6.3): the lowest port in the lower half, the highest in
+    /// the upper one. A half of 0 means that of the namespace.
+    pub own_range: u32,
+    /// Bits of [`CallFlags`].
+    pub flags: u32,
+}
+
+/// Bits of [`CallRecord::flags`].
+pub struct CallFlags;
+
+impl CallFlags {
+    /// `net.ipv6.conf.all.disable_ipv6` is set in the socket's namespace.
+    pub const IPV6_DISABLED: u32 = 1;
+    /// `net.ipv6.conf.lo.disable_ipv6` is set in the socket's namespace.
+    pub const IPV6_DISABLED_ON_LOOPBACK: u32 = 1 << 1;
+}
+
+/// A system call that got no descriptor or no file.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct FdCallRecord {
+    /// Common start; `header.pid` is the process, `header.sock` 0.
+    pub header: RecordHeader,
+    /// Command name of the thread, zero-terminated.
+    pub comm: [u8; COMM_LEN],
+    /// Number of the system call on this architecture.
+    pub call: u32,
+    /// The positive errno.
+    pub errno: u32,
+    /// The soft `RLIMIT_NOFILE` at that moment; [`Self::UNKNOWN_LIMIT`] where it could not be read.
+    pub limit: u64,
+    /// 64 descriptors from `first` on, a bit each: 1 is open. All below `first` are open.
+    pub open: u64,
+    /// The number of the first of these 64.
+    pub first: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+impl FdCallRecord {
+    /// No process can have this limit: `fs.nr_open` is smaller.
+    pub const UNKNOWN_LIMIT: u64 = u64::MAX;
 }
 
 /// The queues of a listening socket.
@@ -201,6 +273,8 @@ const _: () = {
     assert!(size_of::<SocketRecord>() == 72);
     assert!(size_of::<TaskRecord>() == 88);
     assert!(size_of::<HolderRecord>() == 56);
-    assert!(size_of::<CallRecord>() == 72);
+    assert!(size_of::<BoundRecord>() == 72);
+    assert!(size_of::<CallRecord>() == 96);
+    assert!(size_of::<FdCallRecord>() == 80);
     assert!(size_of::<ListenerRecord>() == 48);
 };

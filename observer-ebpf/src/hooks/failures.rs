@@ -1,38 +1,40 @@
-//! System calls that fail for want of a descriptor or of a port: told as they return to their process. What connect()
-//! cannot get shows in the state hook.
+//! bind(), connect() and listen() that get no address or port: reported with their errno as they return to their process.
+//! What the socket went through in connect() is reported by the state hook before.
 //! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/syscalls.h>
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_task, bpf_probe_read_user},
+    helpers::bpf_probe_read_user,
     macros::{fexit, tracepoint},
     programs::{FExitContext, TracePointContext},
 };
-use observer_ebpf::abi::{CallRecord, Kind, Loss, RecordHeader};
+use observer_ebpf::abi::{CallFlags, CallRecord, Kind, Loss};
 
 use super::accept::{sock_of_fd, sys_exit_ret};
 use crate::{
     emit::{count, current_comm, current_tgid, current_thread, emit},
     kernel::{Fields as _, KernelPtr, Typed},
-    maps::{BINDS, offset, setting},
+    maps::{CALLS, offset},
     sock::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, Sock, v4_mapped},
 };
 
 /// Where the format of every `syscalls:*` event keeps `__syscall_nr`.
 const SYSCALL_NR: usize = 8;
-/// Where the format of `syscalls:sys_enter_bind` keeps `fd` and `umyaddr`.
-const BIND_FD: usize = 16;
-const BIND_ADDRESS: usize = 24;
+/// Where the formats of `syscalls:sys_enter_*` keep the first two arguments: of all three calls the descriptor, and of
+/// bind() and connect() the address.
+const ARGUMENT_1: usize = 16;
+const ARGUMENT_2: usize = 24;
 
-const ENFILE: u32 = 23;
-const EMFILE: u32 = 24;
+const AF_UNSPEC: u16 = 0;
 const EADDRINUSE: u32 = 98;
+const EADDRNOTAVAIL: u32 = 99;
 
-/// What a process has asked bind() for.
+/// A call that a thread is within.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct Bind {
+pub(crate) struct Call {
     fd: u64,
-    address: SockAddr,
+    /// Where the process has the address; 0 for listen(), which has none. It is read only if the call fails.
+    address: u64,
 }
 
 /// `struct sockaddr_in6`, which `struct sockaddr_in` begins like.
@@ -47,177 +49,191 @@ struct SockAddr {
     v6: [u8; 16],
 }
 
-/// Attached to the function of socket() itself. One parameter: the registers that the process has called with.
-#[fexit]
-fn failures_socket_fexit(ctx: FExitContext) -> i32 {
-    on_fd_return(&ctx);
-    0
-}
-
-/// Attached to the function of accept().
-#[fexit]
-fn failures_accept_fexit(ctx: FExitContext) -> i32 {
-    on_fd_return(&ctx);
-    0
-}
-
-/// Attached to the function of accept4().
-#[fexit]
-fn failures_accept4_fexit(ctx: FExitContext) -> i32 {
-    on_fd_return(&ctx);
-    0
-}
-
-/// Attached to the function of bind().
+/// Attached to the function of bind(). One parameter: the registers that the process has called with.
 #[fexit]
 fn failures_bind_fexit(ctx: FExitContext) -> i32 {
-    on_bind_return(&ctx);
+    on_return(&ctx, Request::Bind);
     0
 }
 
-/// Attached to the exits of the calls that make descriptors.
+/// Attached to the function of connect().
+#[fexit]
+fn failures_connect_fexit(ctx: FExitContext) -> i32 {
+    on_return(&ctx, Request::Connect);
+    0
+}
+
+/// Attached to the function of listen().
+#[fexit]
+fn failures_listen_fexit(ctx: FExitContext) -> i32 {
+    on_return(&ctx, Request::Listen);
+    0
+}
+
+/// Attached to `syscalls:sys_enter_bind` and `syscalls:sys_enter_connect`.
 #[tracepoint]
-fn failures_fd_sys_exit(ctx: TracePointContext) -> u32 {
-    if let Some(errno @ (EMFILE | ENFILE)) = errno(sys_exit_ret(&ctx)) {
-        tell(number(&ctx), errno, None);
+fn failures_address_sys_enter(ctx: TracePointContext) -> u32 {
+    // SAFETY: the helper checks the address.
+    if let Ok(address) = unsafe { ctx.read_at(ARGUMENT_2) } {
+        note_call(&ctx, address);
     }
     0
 }
 
-/// Attached to `syscalls:sys_enter_bind`.
+/// Attached to `syscalls:sys_enter_listen`.
 #[tracepoint]
-fn failures_bind_sys_enter(ctx: TracePointContext) -> u32 {
-    note_bind(&ctx);
+fn failures_listen_sys_enter(ctx: TracePointContext) -> u32 {
+    note_call(&ctx, 0);
     0
 }
 
-/// Attached to `syscalls:sys_exit_bind`.
+/// Attached to `syscalls:sys_exit_bind` and `syscalls:sys_exit_listen`.
 #[tracepoint]
 fn failures_bind_sys_exit(ctx: TracePointContext) -> u32 {
-    let thread = current_thread();
-    if let Some(EADDRINUSE) = errno(sys_exit_ret(&ctx))
-        // SAFETY: the entry is this thread's own, and the thread is here.
-        && let Some(bind) = unsafe { BINDS.get(thread) }
-    {
-        tell(number(&ctx), EADDRINUSE, Some(*bind));
-    }
-    // Absent where the entry was not seen.
-    let _ = BINDS.remove(thread);
+    on_sys_exit(&ctx, Request::Bind);
     0
 }
 
+/// Attached to `syscalls:sys_exit_connect`.
+#[tracepoint]
+fn failures_connect_sys_exit(ctx: TracePointContext) -> u32 {
+    on_sys_exit(&ctx, Request::Connect);
+    0
+}
+
+/// What a call asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Request {
+    Bind,
+    Connect,
+    Listen,
+}
+
 #[inline(always)]
-fn on_fd_return(ctx: &FExitContext) {
-    if let Some(errno @ (EMFILE | ENFILE)) = errno(ctx.arg(1))
-        && let Some(registers) = registers(ctx)
+fn on_sys_exit(ctx: &TracePointContext, request: Request) {
+    if let Some(errno @ (EADDRINUSE | EADDRNOTAVAIL)) = errno(sys_exit_ret(ctx))
+        // SAFETY: the entry is this thread's own, and the thread is here.
+        && let Some(call) = unsafe { CALLS.get(current_thread()) }
     {
-        tell(registers.read(offset!(regs_call)).unwrap_or(0), errno, None);
+        let request = if call.address == 0 { Request::Listen } else { request };
+        report(number(ctx), errno, *call, request);
     }
 }
 
 #[inline(always)]
-fn on_bind_return(ctx: &FExitContext) {
-    if let Some(EADDRINUSE) = errno(ctx.arg(1))
+fn on_return(ctx: &FExitContext, request: Request) {
+    if let Some(errno @ (EADDRINUSE | EADDRNOTAVAIL)) = errno(ctx.arg(1))
         && let Some(registers) = registers(ctx)
     {
         let arguments = (registers.read(offset!(regs_argument_1)), registers.read(offset!(regs_argument_2)));
-        let bind = if let (Some(fd), Some(address)) = arguments { Bind::read(fd, address) } else { None };
-        match bind {
-            Some(bind) => tell(registers.read(offset!(regs_call)).unwrap_or(0), EADDRINUSE, Some(bind)),
-            None => count(Loss::ReadFailed),
-        }
+        let (Some(fd), Some(address)) = arguments else { return count(Loss::ReadFailed) };
+        report(registers.read(offset!(regs_call)).unwrap_or(0), errno, Call { fd, address }, request);
     }
 }
 
+/// The registers of a system call, where its function is hooked.
 #[inline(always)]
-fn registers(ctx: &FExitContext) -> Option<Typed> {
+pub(super) fn registers(ctx: &FExitContext) -> Option<Typed> {
     // SAFETY: the parameter of these functions is a `struct pt_regs *`.
     unsafe { Typed::given(ctx.arg(0)) }
 }
 
 /// What the call failed with, if it did.
 #[inline(always)]
-fn errno(ret: i64) -> Option<u32> {
+pub(super) fn errno(ret: i64) -> Option<u32> {
     u32::try_from(ret.unsigned_abs()).ok().filter(|_| ret < 0)
 }
 
 /// The number of the system call that an event is about.
 #[inline(always)]
-fn number(ctx: &TracePointContext) -> u32 {
+pub(super) fn number(ctx: &TracePointContext) -> u32 {
     // SAFETY: the helper checks the address.
     unsafe { ctx.read_at(SYSCALL_NR) }.unwrap_or(0)
 }
 
-impl Bind {
-    /// What a call of bind() with these arguments asks for; `None` if the process has no such memory at hand.
-    #[inline(always)]
-    fn read(fd: u64, address: u64) -> Option<Self> {
-        // SAFETY: the helper checks the address.
-        let address = unsafe { bpf_probe_read_user(address as *const SockAddr) }.ok()?;
-        Some(Self { fd, address })
-    }
-}
-
 #[inline(always)]
-fn note_bind(ctx: &TracePointContext) {
+fn note_call(ctx: &TracePointContext, address: u64) {
     // SAFETY: the helper checks the address.
-    let (Ok(fd), Ok(address)) = (unsafe { ctx.read_at(BIND_FD) }, unsafe { ctx.read_at(BIND_ADDRESS) }) else { return };
-    let Some(bind) = Bind::read(fd, address) else { return };
-    if BINDS.insert(current_thread(), bind, 0).is_err() {
+    let Ok(fd) = (unsafe { ctx.read_at(ARGUMENT_1) }) else { return };
+    let (thread, call) = (current_thread(), Call { fd, address });
+    // Every connect() comes here: to write to a slot costs a third of an insertion, and the next call of the thread needs
+    // it again.
+    if let Some(slot) = CALLS.get_ptr_mut(thread) {
+        // SAFETY: the map lookup returned a live slot, which is this thread's own.
+        unsafe { *slot = call };
+    } else if CALLS.insert(thread, call, 0).is_err() {
         count(Loss::ReadFailed);
     }
 }
 
-#[inline(always)]
-fn tell(call: u32, errno: u32, bind: Option<Bind>) {
-    let (mut header, local) = match bind {
-        None => (of_current_namespace(), [0; 16]),
-        Some(bind) => {
-            // Sockets other than of TCP have ports of their own.
-            let Some(sock) = sock_of_fd(bind.fd).and_then(bound) else { return };
-            let local = match bind.address.family {
-                AF_INET => v4_mapped(bind.address.flow_or_v4),
-                AF_INET6 => bind.address.v6,
-                _ => return,
-            };
-            let mut header = sock.header(Kind::CallFailed);
-            header.local_port = u16::from_be(bind.address.port);
-            (Some(header), local)
+impl SockAddr {
+    /// The address, as records have it.
+    #[inline(always)]
+    fn ip(&self) -> Option<[u8; 16]> {
+        match self.family {
+            // bind() takes it for AF_INET.
+            AF_INET | AF_UNSPEC => Some(v4_mapped(self.flow_or_v4)),
+            AF_INET6 => Some(self.v6),
+            _ => None,
         }
-    };
-    let Some(header) = &mut header else { return };
-    header.pid = current_tgid();
-    emit(CallRecord { header: *header, local, comm: current_comm(), call, errno });
+    }
 }
 
-/// The TCP socket that a process has bound, MPTCP's included.
 #[inline(always)]
-fn bound(sock: KernelPtr) -> Option<Sock<KernelPtr>> {
+fn report(number: u32, errno: u32, call: Call, request: Request) {
+    // Sockets other than of TCP have ports of their own.
+    let Some(sock) = sock_of_fd(call.fd).and_then(tcp) else { return };
+    // What the socket is bound to, if it is.
+    let Some(bound) = sock.four_tuple(Kind::CallFailed) else { return count(Loss::ReadFailed) };
+    let mut record = CallRecord {
+        header: bound.header,
+        local: bound.local,
+        remote: [0; 16],
+        comm: current_comm(),
+        call: number,
+        errno,
+        own_range: sock.own_range(),
+        flags: ipv6_flags(sock),
+    };
+    record.header.pid = current_tgid();
+    record.header.remote_port = 0;
+    if request != Request::Listen {
+        // SAFETY: the helper checks the address.
+        let asked = unsafe { bpf_probe_read_user(call.address as *const SockAddr) };
+        let Ok(asked) = asked else { return count(Loss::ReadFailed) };
+        let Some(ip) = asked.ip() else { return };
+        let port = u16::from_be(asked.port);
+        if request == Request::Connect {
+            (record.remote, record.header.remote_port) = (ip, port);
+        } else {
+            (record.local, record.header.local_port) = (ip, port);
+        }
+    }
+    emit(record);
+}
+
+/// [`CallFlags`] of the socket's namespace.
+#[inline(always)]
+fn ipv6_flags(sock: Sock<KernelPtr>) -> u32 {
+    let is_disabled = |conf: KernelPtr| conf.read(offset!(disable_ipv6)).is_some_and(|value: i32| value != 0);
+    let Some(net) = sock.net() else { return 0 };
+    let mut flags = 0;
+    if net.follow(offset!(net_ipv6_all)).is_some_and(is_disabled) {
+        flags |= CallFlags::IPV6_DISABLED;
+    }
+    let loopback = net.follow(offset!(net_loopback)).and_then(|device| device.follow(offset!(dev_ip6)));
+    if loopback.is_some_and(|ip6| is_disabled(ip6.add(u64::from(offset!(ip6_conf))))) {
+        flags |= CallFlags::IPV6_DISABLED_ON_LOOPBACK;
+    }
+    flags
+}
+
+/// The TCP socket behind the one that a process holds, MPTCP's included.
+#[inline(always)]
+fn tcp(sock: KernelPtr) -> Option<Sock<KernelPtr>> {
     match sock.read(offset!(sk_protocol))? {
         IPPROTO_TCP => Sock::of_tcp(sock),
         IPPROTO_MPTCP => Sock::first_subflow(sock),
         _ => None,
     }
-}
-
-/// The start of a record about no socket, if the current task's namespace is watched.
-#[inline(always)]
-fn of_current_namespace() -> Option<RecordHeader> {
-    // SAFETY: the helper takes no argument and has no failure.
-    let task = KernelPtr::new(unsafe { bpf_get_current_task() })?;
-    let net = task.follow(offset!(task_nsproxy))?.follow(offset!(nsproxy_net_ns))?;
-    let netns: u32 = net.read(offset!(net_inum))?;
-    let watched = setting!(netns);
-    (watched == 0 || watched == netns).then_some(RecordHeader {
-        sock: 0,
-        at_ns: 0,
-        netns,
-        pid: 0,
-        local_port: 0,
-        remote_port: 0,
-        kind: Kind::CallFailed as u8,
-        flags: 0,
-        old_state: 0,
-        new_state: 0,
-    })
 }

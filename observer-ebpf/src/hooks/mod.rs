@@ -2,9 +2,10 @@
 
 mod accept;
 mod connect;
+mod descriptors;
 mod destroy;
 mod failures;
 mod state;
 
 pub(crate) use accept::sock_of_file;
-pub(crate) use failures::Bind;
+pub(crate) use failures::Call;

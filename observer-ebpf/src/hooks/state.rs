@@ -49,7 +49,7 @@ const fn is_told(old: u8, new: u8) -> bool {
 fn on_set_state<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock<F>, old: u8, new: u8) {
     // The first change and the last look at more than what all of the `sock_common` family have.
     let whole = if old == state::CLOSE || new == state::CLOSE { sock.tcp_sock() } else { None };
-    // connect() gives up a socket that it found no port for.
+    // connect() may have given it up: its errno will tell.
     let unsent = match whole {
         Some(whole) if old == state::SYN_SENT && new == state::CLOSE => whole.unsent_flag(),
         _ => 0,
@@ -76,8 +76,11 @@ fn on_set_state<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock<F>, old: u8, new:
         }
         // The beginning of a TIME_WAIT, and the end of what its peer waits for, hang on the time. Nothing else does: to
         // read the clock costs a quarter of what a run does.
-        // SAFETY: the helper takes no argument and has no failure.
-        record.header.at_ns = unsafe { bpf_ktime_get_ns() };
+        record.header.at_ns = match whole {
+            Some(whole) if unsent != 0 => u64::from(whole.own_range()),
+            // SAFETY: the helper takes no argument and has no failure.
+            _ => unsafe { bpf_ktime_get_ns() },
+        };
         // What may leave a TIME_WAIT socket behind.
         if old == state::FIN_WAIT2 || old == state::CLOSING {
             record.header.flags |= whole.map_or(0, Sock::timestamps);

@@ -4,7 +4,7 @@
 
 use core::ffi::c_void;
 
-use observer_ebpf::abi::{COMM_LEN, HolderRecord, Kind};
+use observer_ebpf::abi::{BoundRecord, COMM_LEN, HolderRecord, Kind};
 
 use super::IterMeta;
 use crate::{
@@ -87,7 +87,15 @@ impl Holder<'_> {
         header.pid = self.task.read(offset!(task_tgid)).unwrap_or(0);
         let leader = self.task.follow(offset!(task_group_leader)).unwrap_or(self.task);
         let comm = leader.untyped().read(offset!(task_comm)).unwrap_or([0; COMM_LEN]);
-        emit_found(HolderRecord { header, comm, fd: self.fd, device });
+        let mut holder = HolderRecord { header, comm, fd: self.fd, device };
+        let bound = if header.local_port == 0 { None } else { sock.untyped().four_tuple(Kind::Bound) };
+        match bound {
+            None => emit_found(holder),
+            Some(bound) => {
+                holder.header.kind = Kind::Bound as u8;
+                emit_found(BoundRecord { holder, local: bound.local });
+            }
+        }
         // SAFETY: `meta` is that of the running program's context.
         unsafe { self.meta.pace() };
     }

@@ -14,6 +14,7 @@ use super::wall::{FindingObject, HitsObject, WallObject};
 use crate::model::{
     failure::{FailureKey, FailureRow},
     headroom::PortUse,
+    port_holder::PortHolder,
     snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, OwnerRow, Snapshot},
     trust::{HookStatus, Trust},
     units::{Process, StateCounts},
@@ -159,10 +160,24 @@ struct Failure {
     remote_ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     remote_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_port_range: Option<[u16; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holder: Option<HolderObject>,
     count: u64,
     first_at: String,
     last_at: String,
     reason: String,
+}
+
+/// Who holds the port that bind() did not get.
+#[derive(Serialize)]
+struct HolderObject {
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    process: Option<ProcessObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_left: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -306,7 +321,7 @@ impl Namespace {
 
 impl Failure {
     fn new(row: &FailureRow, snapshot: &Snapshot) -> Self {
-        let FailureKey { kind, netns, call, process, local, remote } = &row.key;
+        let FailureKey { kind, netns, call, process, local, remote, own_range } = &row.key;
         let at = |uptime: Duration| rfc_3339(snapshot.taken_at - snapshot.uptime.saturating_sub(uptime));
         Self {
             kind: kind.name(),
@@ -319,11 +334,23 @@ impl Failure {
             local_port: local.map(|local| local.port).filter(|port| *port != 0),
             remote_ip: remote.map(|remote| remote.ip()),
             remote_port: remote.map(|remote| remote.port()),
+            own_port_range: own_range.map(|range| [range.low, range.high]),
+            holder: row.holder().map(HolderObject::new),
             count: row.count,
             first_at: at(row.first_at),
             last_at: at(row.last_at),
             reason: row.reason(),
         }
+    }
+}
+
+impl HolderObject {
+    fn new(holder: PortHolder) -> Self {
+        let seconds_left = match holder {
+            PortHolder::Waiting { left, .. } => left.map(|left| left.as_secs()),
+            _ => None,
+        };
+        Self { kind: holder.name(), process: holder.process().as_ref().map(ProcessObject::new), seconds_left }
     }
 }
 
@@ -376,4 +403,24 @@ impl HookObject {
 
 fn rfc_3339(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).map_or_else(|_| String::new(), |time| format!("{time:.3}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::units::{Comm, Pid, TcpState};
+
+    #[test]
+    fn a_holder_is_a_process_or_the_seconds_that_are_left() {
+        let object = |holder| serde_json::to_value(HolderObject::new(holder)).unwrap();
+        let nginx = Process { pid: Pid(812), comm: Comm::from("nginx") };
+        assert_eq!(
+            object(PortHolder::Listener(Some(nginx))),
+            serde_json::json!({ "kind": "listener", "process": { "pid": 812, "comm": "nginx" } })
+        );
+        let left = Some(Duration::from_millis(42_900));
+        let waiting = PortHolder::Waiting { state: TcpState::TimeWait, ends_at: None, left };
+        assert_eq!(object(waiting), serde_json::json!({ "kind": "time_wait", "seconds_left": 42 }));
+        assert_eq!(object(PortHolder::Unseen), serde_json::json!({ "kind": "unseen" }));
+    }
 }

@@ -4,16 +4,18 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Model,
-    device::Device,
-    units::{NetnsId, SocketId},
+    event::Identity,
+    failure::Local,
+    units::{NetnsId, Process, SocketId},
 };
 
 /// A bound socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bound {
     pub(super) netns: NetnsId,
-    pub(super) port: u16,
-    pub(super) device: Device,
+    pub(super) local: Local,
+    /// The first process that was seen to hold it.
+    pub(super) process: Option<Process>,
     /// The last pass over open files that saw it held.
     held_in_pass: u8,
 }
@@ -24,31 +26,42 @@ pub(super) struct Bound {
 pub(super) struct BoundTable(FxHashMap<SocketId, Bound>);
 
 impl BoundTable {
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Bound> {
-        self.0.values()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&SocketId, &Bound)> {
+        self.0.iter()
     }
 }
 
 impl Model {
-    /// The socket is bound to `port` and nothing more.
-    pub(super) fn bind(&mut self, id: SocketId, netns: NetnsId, device: Device, port: u16) {
-        let bound = Bound { netns, port, device, held_in_pass: self.holder_pass.number };
-        self.note_device(netns, device);
-        match self.bound.0.insert(id, bound) {
-            Some(before) if (before.netns, before.port, before.device) == (netns, port, device) => {}
-            before => {
-                self.hold_port(netns, device, port);
-                if let Some(before) = before {
-                    self.release_port(before.netns, before.device, before.port);
-                }
+    /// The socket is bound to `local` and nothing more.
+    pub(super) fn bind(&mut self, id: SocketId, netns: NetnsId, local: Local, process: Option<Process>) {
+        self.note_device(netns, local.device);
+        let held_in_pass = self.holder_pass.number;
+        let before = self.bound.0.get(&id).copied();
+        let place = |local: Local| (local.device, local.port);
+        let is_same = before.is_some_and(|it| (it.netns, place(it.local)) == (netns, place(local)));
+        // Several may hold it: the first one stays, as long as it is the same socket.
+        let known = before.filter(|it| is_same && it.held_in_pass == held_in_pass).and_then(|it| it.process);
+        self.bound.0.insert(id, Bound { netns, local, process: known.or(process), held_in_pass });
+        if !is_same {
+            self.hold_port(netns, local.device, local.port);
+            if let Some(before) = before {
+                self.release_port(before.netns, before.local.device, before.local.port);
             }
         }
+    }
+
+    /// The connection is over, and the socket stays bound.
+    pub(super) fn stay_bound(&mut self, socket: &Identity, by: Option<Process>) {
+        let owner = self.sockets.find(socket.id).map(|index| self.sockets.get(index).owner);
+        let owner = owner.and_then(|owner| self.owners.process(owner));
+        let local = Local { ip: socket.tuple.local_ip, port: socket.tuple.local_port, device: socket.device };
+        self.bind(socket.id, socket.netns, local, by.or(owner));
     }
 
     /// The socket is not bound any more, or more than that.
     pub(super) fn unbind(&mut self, id: SocketId) {
         if let Some(bound) = self.bound.0.remove(&id) {
-            self.release_port(bound.netns, bound.device, bound.port);
+            self.release_port(bound.netns, bound.local.device, bound.local.port);
         }
     }
 

@@ -1,10 +1,10 @@
 //! What happened, or what a scan found: the input of the model.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use super::device::Device;
-use super::failure::{FailureKind, Local};
-use super::units::{FourTuple, NetnsId, Process, SocketId, TcpState};
+use super::failure::Local;
+use super::units::{FourTuple, NetnsId, PortRange, Process, SocketId, TcpState};
 
 /// One record of the stream, in the words of the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,25 +23,26 @@ pub enum Event {
         by: Option<Process>,
         /// No process holds the socket any more.
         orphan: bool,
-        /// connect() gave up before it had sent anything: it got no local port, or no free four-tuple.
+        /// It went from SYN_SENT to CLOSE before it had sent anything: connect() may have failed, or a deferred TCP Fast
+        /// Open was closed.
         unsent: bool,
+        /// Of such a socket: its own port range.
+        own_range: OwnRange,
         /// How it came by its port, where it had one before connect() or listen(), or keeps it beyond its end.
         binding: Binding,
         /// At the end of a connection: the peer sent TCP timestamps.
         timestamps: bool,
     },
-    /// A system call failed for want of a descriptor, a file or a port.
+    /// A system call failed because no descriptor, file, address or port was available.
     CallFailed {
         /// Where.
         netns: NetnsId,
         /// Which.
         call: &'static str,
-        /// Why.
-        kind: FailureKind,
         /// Who.
         by: Process,
-        /// The address that bind() was asked for.
-        local: Option<Local>,
+        /// What it did not get.
+        refused: Refused,
     },
     /// connect() is about to send its SYN.
     Connecting {
@@ -96,11 +97,65 @@ pub enum Event {
         by: Process,
         /// Its file descriptor.
         fd: u32,
-        /// The port of a socket that is bound, and neither connected nor listening.
-        bound_port: Option<u16>,
-        /// The device that such a socket is bound to.
-        device: Device,
+        /// The address of a socket that is bound, and neither connected nor listening.
+        bound: Option<Local>,
     },
+}
+
+/// What a system call did not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A descriptor (EMFILE).
+    Descriptor {
+        /// The soft `RLIMIT_NOFILE` and the lowest descriptor that was free at that moment.
+        found: Option<(u64, u64)>,
+    },
+    /// An open file (ENFILE).
+    File,
+    /// bind() or listen(): an address.
+    Bind {
+        /// The socket.
+        socket: SocketId,
+        /// What was asked for; port 0 is any.
+        local: Local,
+        /// EADDRINUSE; otherwise EADDRNOTAVAIL.
+        is_in_use: bool,
+        /// The socket's own port range.
+        own_range: OwnRange,
+        /// IPv6 is disabled for such an address.
+        no_ipv6: bool,
+    },
+    /// connect(): a local address or port (EADDRNOTAVAIL).
+    Connect {
+        /// The socket.
+        socket: SocketId,
+        /// What the socket is bound to.
+        local: Local,
+        /// The destination.
+        remote: SocketAddr,
+        /// IPv6 is disabled for such a destination.
+        no_ipv6: bool,
+    },
+}
+
+/// A socket's own port range (`IP_LOCAL_PORT_RANGE`, since 6.3); an end that is 0 is that of the namespace's range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnRange {
+    /// Lowest port.
+    pub low: u16,
+    /// Highest port.
+    pub high: u16,
+}
+
+impl OwnRange {
+    /// The ports that the socket may get; `None` if these are all of the namespace's `range`. An end outside of that does
+    /// not count (`inet_sk_get_local_port_range`).
+    #[must_use]
+    pub fn within(self, range: PortRange) -> Option<PortRange> {
+        let end = |own: u16, end: u16| if range.contains(own) { own } else { end };
+        let narrowed = PortRange { low: end(self.low, range.low), high: end(self.high, range.high) };
+        (narrowed != range).then_some(narrowed)
+    }
 }
 
 /// A socket, its namespace and its addresses.
@@ -138,8 +193,10 @@ pub enum Found {
     TimeWait {
         /// FIN_WAIT2 while the peer has not closed.
         substate: TcpState,
-        /// When it began, on `CLOCK_MONOTONIC`; `None` without TCP timestamps, where connect() never takes it over.
+        /// When it began, on `CLOCK_MONOTONIC`; `None` without TCP timestamps: connect() never takes such a one over.
         since: Option<Duration>,
+        /// When it began, with or without timestamps; `None` where the kernel does not keep it.
+        began: Option<Duration>,
     },
     /// A request socket: a handshake in progress.
     Request,

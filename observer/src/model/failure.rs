@@ -13,12 +13,17 @@ use super::{
     device::Device,
     endpoint::rate,
     event::Queues,
+    failure_text,
     headroom::PortUse,
-    units::{NetnsId, Process, grouped},
+    port_holder::PortHolder,
+    snapshot::FileUse,
+    units::{NetnsId, PortRange, Process, grouped},
 };
 
 /// Groups kept at most; the one that has been quiet longest makes room for a new one.
 const GROUPS: usize = 1024;
+/// How long the numbers of a group are good for.
+const NUMBERS_LAST: Duration = Duration::from_secs(1);
 
 /// Why something was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,11 +32,21 @@ pub enum FailureKind {
     PortsExhausted,
     /// connect() of a bound socket found its four-tuple in use (EADDRNOTAVAIL, `__inet_check_established`).
     TupleInUse,
-    /// bind() found the address in use (EADDRINUSE, `inet_csk_get_port`).
+    /// connect() found no local address for the destination (EADDRNOTAVAIL before any port is looked for).
+    NoSourceAddress,
+    /// bind() or listen() found the port that it names in use (EADDRINUSE, `inet_csk_get_port`).
     AddressInUse,
+    /// bind() to port 0, or listen() of a socket that is not bound, found no free port (EADDRINUSE,
+    /// `inet_csk_find_open_port`).
+    BindPorts,
+    /// bind() to an address that this host does not have (EADDRNOTAVAIL).
+    AddressNotLocal,
     /// The process has as many descriptors as its `RLIMIT_NOFILE` allows (EMFILE, `alloc_fd`).
     ProcessFds,
-    /// The host has as many open files as `fs.file-max` allows (ENFILE, `alloc_empty_file`).
+    /// EMFILE while the process had descriptors left: another limit, most often one of its user.
+    OtherFdLimit,
+    /// The host has as many open files as `fs.file-max` allows (ENFILE, `alloc_empty_file`), or ENFILE for want of
+    /// something else.
     HostFiles,
     /// A SYN or a final ACK was dropped because the accept queue was full (`ListenOverflows`).
     AcceptQueue,
@@ -54,9 +69,11 @@ impl FailureKind {
     #[must_use]
     pub const fn errno(self) -> Option<&'static str> {
         match self {
-            Self::PortsExhausted | Self::TupleInUse => Some("EADDRNOTAVAIL"),
-            Self::AddressInUse => Some("EADDRINUSE"),
-            Self::ProcessFds => Some("EMFILE"),
+            Self::PortsExhausted | Self::TupleInUse | Self::NoSourceAddress | Self::AddressNotLocal => {
+                Some("EADDRNOTAVAIL")
+            }
+            Self::AddressInUse | Self::BindPorts => Some("EADDRINUSE"),
+            Self::ProcessFds | Self::OtherFdLimit => Some("EMFILE"),
             Self::HostFiles => Some("ENFILE"),
             Self::AcceptQueue
             | Self::SynQueue
@@ -74,8 +91,12 @@ impl FailureKind {
         match self {
             Self::PortsExhausted => "ports_exhausted",
             Self::TupleInUse => "four_tuple_in_use",
+            Self::NoSourceAddress => "no_source_address",
             Self::AddressInUse => "address_in_use",
+            Self::BindPorts => "bind_ports_exhausted",
+            Self::AddressNotLocal => "address_not_local",
             Self::ProcessFds => "process_fds",
+            Self::OtherFdLimit => "other_fd_limit",
             Self::HostFiles => "host_files",
             Self::AcceptQueue => "accept_queue",
             Self::SynQueue => "syn_queue",
@@ -103,17 +124,19 @@ pub struct FailureKey {
     pub local: Option<Local>,
     /// The destination.
     pub remote: Option<SocketAddr>,
+    /// The ports that the socket could get, where these are its own and not the namespace's (`IP_LOCAL_PORT_RANGE`).
+    pub own_range: Option<PortRange>,
 }
 
 impl FailureKey {
     /// Of a system call that failed.
     pub(super) const fn by_call(kind: FailureKind, netns: NetnsId, call: &'static str, process: Process) -> Self {
-        Self { kind, netns, call: Some(call), process: Some(process), local: None, remote: None }
+        Self { kind, netns, call: Some(call), process: Some(process), local: None, remote: None, own_range: None }
     }
 
     /// Of what the kernel refused on its own account.
     pub(super) const fn by_kernel(kind: FailureKind, netns: NetnsId) -> Self {
-        Self { kind, netns, call: None, process: None, local: None, remote: None }
+        Self { kind, netns, call: None, process: None, local: None, remote: None, own_range: None }
     }
 }
 
@@ -126,8 +149,18 @@ pub enum Failed {
     Ports(PortUse),
     /// The queues of the listener, at the last scan.
     Queues(Queues),
-    /// Descriptors of the process and its soft limit, at the last look.
+    /// Descriptors of the process and its soft limit.
     Descriptors(u64, u64),
+    /// A descriptor that was free at the last refusal, and the soft limit above it.
+    FreeDescriptor(u64, u64),
+    /// Open files of the host.
+    Files(FileUse),
+    /// Ports of the range that have a socket, and how many there are.
+    TakenPorts(u32, u32),
+    /// Who holds the port.
+    Holder(PortHolder),
+    /// IPv6 is disabled there.
+    NoIpv6,
 }
 
 /// A local address, whose port may not have been chosen.
@@ -184,34 +217,31 @@ impl FailureRow {
         }
     }
 
+    /// Who or what holds the port that bind() or listen() did not get.
+    #[must_use]
+    pub const fn holder(&self) -> Option<PortHolder> {
+        match self.failed {
+            Failed::Holder(holder) => Some(holder),
+            _ => None,
+        }
+    }
+
+    /// What to do, where that is known.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        failure_text::remedy(self)
+    }
+
     /// Why, in numbers as far as they are known.
     #[must_use]
     pub fn reason(&self) -> String {
-        let FailureKey { kind, local, remote, .. } = self.key;
+        if let Some(reason) = failure_text::of_call(self) {
+            return reason;
+        }
+        let FailureKey { kind, local, .. } = self.key;
         let is_unnamed = local.is_none();
         let local = local.map_or_else(String::new, |local| local.to_string());
-        let remote = remote.map_or_else(String::new, |remote| remote.to_string());
         match (kind, self.failed) {
-            (FailureKind::PortsExhausted, Failed::Ports(ports)) => {
-                let causes = [(ports.time_wait, "in TIME_WAIT"), (ports.blocked.unwrap_or(0), "blocked by bind()")];
-                let causes = causes.into_iter().filter(|(count, _)| *count > 0);
-                let causes = causes.map(|(count, what)| format!(", {} {what}", grouped(count.into())));
-                let causes = causes.collect::<Vec<_>>().concat();
-                let (taken, usable) = (grouped(ports.taken().into()), grouped(ports.usable().into()));
-                // The kernel has looked at an even number of ports.
-                let by_chance = if ports.is_left_to_chance() {
-                    "; each call passes over the lowest or the highest port of a range of odd size"
-                } else {
-                    ""
-                };
-                format!("{taken} of {usable} ports {local} → {remote} in use{causes}{by_chance}")
-            }
-            (FailureKind::PortsExhausted, _) => format!("no free port {local} → {remote}"),
-            (FailureKind::TupleInUse, _) => format!("the four-tuple {local} → {remote} is in use"),
-            (FailureKind::AddressInUse, _) => format!("{local} is in use"),
-            (FailureKind::ProcessFds, Failed::Descriptors(open, limit)) => {
-                format!("{} of {} descriptors open (ulimit -n)", grouped(open), grouped(limit))
-            }
             (FailureKind::AcceptQueue, Failed::Queues(queues)) => {
                 format!(
                     "{local}: {} wait for accept(), the limit is {}",
@@ -240,8 +270,7 @@ impl FailureRow {
             (FailureKind::TcpMemory, _) => {
                 "too many orphans (tcp_max_orphans), or too much in buffers (tcp_mem)".to_owned()
             }
-            (FailureKind::ProcessFds, _) => "the process has as many descriptors as `ulimit -n` allows".to_owned(),
-            (FailureKind::HostFiles, _) => "the host has as many open files as fs.file-max allows".to_owned(),
+            (kind, _) => kind.name().to_owned(),
         }
     }
 }
@@ -250,6 +279,8 @@ impl FailureRow {
 #[derive(Default)]
 pub(super) struct FailureTable {
     groups: FxHashMap<FailureKey, FailureRow>,
+    /// When the numbers of a group were found.
+    found_at: FxHashMap<FailureKey, Duration>,
     total: u64,
     /// Of all groups that ever were.
     by_kind: FxHashMap<FailureKind, u64>,
@@ -270,12 +301,45 @@ impl FailureTable {
             && let Some(oldest) = self.groups.values().min_by_key(|row| row.last_at).map(|row| row.key)
         {
             self.groups.remove(&oldest);
+            self.found_at.remove(&oldest);
         }
         let new = FailureRow { key, count: 0, first_at: now, last_at: now, failed };
         let row = self.groups.entry(key).or_insert(new);
         row.count += count;
         row.last_at = now;
         row.failed = failed;
+        self.found_at.insert(key, now);
+    }
+
+    /// Whether the numbers of a group are to be found anew: a loop of retries must not cost as much as what it looks for.
+    pub(super) fn is_due(&self, key: &FailureKey, now: Duration) -> bool {
+        self.found_at.get(key).is_none_or(|at| now.saturating_sub(*at) >= NUMBERS_LAST)
+    }
+
+    /// One more in a group whose numbers are not due.
+    pub(super) fn repeat(&mut self, key: &FailureKey, now: Duration) {
+        if let Some(row) = self.groups.get_mut(key) {
+            self.total += 1;
+            row.count += 1;
+            row.last_at = now;
+        }
+    }
+
+    /// A group that is kept still.
+    pub(super) fn get_mut(&mut self, key: &FailureKey) -> Option<&mut FailureRow> {
+        self.groups.get_mut(key)
+    }
+
+    /// The host's files were counted: right after an ENFILE that tells more than the count before it.
+    pub(super) fn note_files(&mut self, files: FileUse, now: Duration) {
+        let is_recent = |row: &&mut FailureRow| now.saturating_sub(row.last_at) <= NUMBERS_LAST;
+        let rows = self.groups.values_mut().filter(|row| row.key.kind == FailureKind::HostFiles);
+        for row in rows.filter(is_recent) {
+            match row.failed {
+                Failed::Files(known) if known.allocated >= files.allocated => {}
+                _ => row.failed = Failed::Files(files),
+            }
+        }
     }
 
     /// Computes how often connect() found no port over the time since the last call.
@@ -319,7 +383,9 @@ impl FailureTable {
     pub(super) fn newest(&self, most: usize) -> Vec<FailureRow> {
         let mut rows: Vec<&FailureRow> = self.groups.values().collect();
         rows.sort_unstable_by_key(|row| {
-            (std::cmp::Reverse(row.last_at), row.key.kind, row.key.process.map(|it| it.pid))
+            let FailureKey { kind, process, local, remote, .. } = row.key;
+            let local = local.map(|local| (local.ip, local.port));
+            (std::cmp::Reverse(row.last_at), kind, process.map(|it| it.pid), local, remote)
         });
         rows.into_iter().take(most).cloned().collect()
     }
@@ -340,6 +406,7 @@ mod tests {
             process: Some(Process { pid: Pid(pid), comm: Comm::from("app") }),
             local: Some(Local { ip: Ipv4Addr::LOCALHOST.into(), port: 0, device: Device::NONE }),
             remote: None,
+            own_range: None,
         }
     }
 

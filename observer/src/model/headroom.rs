@@ -1,5 +1,7 @@
 //! How many ports are left towards a destination, and how urgent that is.
 
+use super::port_table::Counted;
+
 /// Ephemeral ports from one local ip towards one destination. Each port of the range is counted in one of the parts:
 /// reserved, blocked, used, in TIME_WAIT, or left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +69,15 @@ impl PortUse {
             Some(left) if left == self.left_at_most() => most,
             Some(left) => format!("{}-{most}", count(left)),
             None => format!("≤ {most}"),
+        }
+    }
+
+    /// One more port with a socket that has lost its full form.
+    pub(super) const fn count_mini(&mut self, counted: Counted) {
+        match counted {
+            Counted::Not | Counted::Used => self.used += 1,
+            Counted::TimeWait => self.time_wait += 1,
+            Counted::Reusable => self.time_wait_reusable += 1,
         }
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Mini {
     pub(super) is_explicit: bool,
     /// When it began, on `CLOCK_MONOTONIC`; `None` without TCP timestamps.
     pub(super) since: Option<Duration>,
+    /// When it began, with or without timestamps, in seconds of `CLOCK_MONOTONIC`; 0 where that is not known.
+    pub(super) began_s: u32,
     /// From when on connect() may take it over, on `CLOCK_MONOTONIC`; `None` for never.
     pub(super) reusable_from: Option<Duration>,
     /// How it counts against the ports of its destination.
@@ -48,6 +50,11 @@ impl Mini {
     /// In TIME_WAIT, and its peer sends TCP timestamps.
     fn is_stamped(&self) -> bool {
         self.state == TcpState::TimeWait && self.since.is_some()
+    }
+
+    /// When it began, on `CLOCK_MONOTONIC`.
+    pub(super) fn began(&self) -> Option<Duration> {
+        (self.began_s != 0).then(|| Duration::from_secs(self.began_s.into()))
     }
 
     pub(super) fn key(&self, endpoints: &EndpointTable) -> TupleKey {
@@ -129,9 +136,18 @@ impl MiniTable {
     }
 }
 
+fn whole_seconds(at: Duration) -> u32 {
+    u32::try_from(at.as_secs()).unwrap_or(u32::MAX)
+}
+
 impl Model {
+    /// The one with this four-tuple.
+    pub(super) fn mini_of(&self, tuple: TupleKey) -> Option<&Mini> {
+        self.minis.find(tuple, &self.endpoints)
+    }
+
     /// A full socket that closes from here leaves a smaller one behind, which keeps its four-tuple and its port.
-    pub(super) fn leave_mini(&mut self, id: SocketId, since: Option<Duration>) {
+    pub(super) fn leave_mini(&mut self, id: SocketId, at: Duration, timestamps: bool) {
         let Some(index) = self.sockets.find(id) else { return };
         let socket = *self.sockets.get(index);
         // Closed by its process before its peer: the kernel swaps it at once, and then waits for the peer's FIN.
@@ -145,7 +161,8 @@ impl Model {
             remote_ip: socket.remote_ip,
             state: if waits_for_peer { TcpState::FinWait2 } else { TcpState::TimeWait },
             is_explicit: socket.is_explicit,
-            since,
+            since: timestamps.then_some(at),
+            began_s: whole_seconds(at),
             reusable_from: None,
             counted: Counted::Not,
         });
@@ -160,7 +177,8 @@ impl Model {
         let mini = self.minis.slots[index as usize];
         if mini.state == TcpState::FinWait2 {
             let since = mini.since.map(|_| at);
-            self.add_mini(Mini { state: TcpState::TimeWait, since, generation: self.generation, ..mini });
+            let began_s = whole_seconds(at);
+            self.add_mini(Mini { state: TcpState::TimeWait, since, began_s, generation: self.generation, ..mini });
         }
     }
 
@@ -173,9 +191,9 @@ impl Model {
         if successor.is_some_and(|index| self.sockets.get(index).generation == self.generation) {
             return;
         }
-        let (direction, since) = match found {
-            Found::TimeWait { since, .. } => (self.direction_of(socket, binding), since),
-            _ => (Direction::Inbound, None),
+        let (direction, since, began) = match found {
+            Found::TimeWait { since, began, .. } => (self.direction_of(socket, binding), since, began),
+            _ => (Direction::Inbound, None, None),
         };
         let (endpoint, destination) = self.place(netns, device, &tuple, direction);
         self.add_mini(Mini {
@@ -188,6 +206,7 @@ impl Model {
             state,
             is_explicit: state != TcpState::SynReceived && binding.holds_port() == Some(true),
             since,
+            began_s: began.map_or(0, whole_seconds),
             reusable_from: None,
             counted: Counted::Not,
         });
@@ -201,6 +220,9 @@ impl Model {
         if let Some(index) = self.minis.find_index(key, &self.endpoints) {
             let known = self.minis.get_mut(index).expect("just found");
             known.generation = mini.generation;
+            if mini.began_s != 0 {
+                known.began_s = mini.began_s;
+            }
             let is_same = (known.endpoint, known.state, known.is_explicit, known.since)
                 == (mini.endpoint, mini.state, mini.is_explicit, mini.since);
             if is_same {

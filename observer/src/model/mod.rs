@@ -6,12 +6,14 @@
 //! **Invariant**: nothing here names `std::fs`, `Instant::now`, `tokio`, `ratatui` or `aya`; time is an argument.
 
 mod bound;
+mod calls;
 pub mod device;
 mod direction;
 mod early_binds;
 mod endpoint;
 pub mod event;
 pub mod failure;
+mod failure_text;
 pub mod filter;
 pub mod finding;
 pub mod headroom;
@@ -25,6 +27,7 @@ mod minis;
 pub mod namespace;
 pub mod narration;
 mod owner;
+pub mod port_holder;
 mod port_table;
 mod port_use;
 mod ports;
@@ -47,14 +50,16 @@ use serde::{Deserialize, Serialize};
 pub use self::endpoint::PORT_NUMBERS;
 use self::{
     bound::BoundTable,
+    calls::GivenUpTable,
     early_binds::EarlyBinds,
     endpoint::{DestinationTable, EndpointTable, Flow},
     event::{Binding, Event, Identity},
-    failure::{Failed, FailureKey, FailureTable},
+    failure::FailureTable,
     listener::ListenerTable,
     minis::MiniTable,
     namespace::Namespace,
     owner::{HolderPass, Owner, OwnerTable},
+    port_holder::Questions,
     port_table::Counted,
     ports::Ripening,
     snapshot::{Direction, EndpointKey, Host},
@@ -93,6 +98,8 @@ pub struct Model {
     owners: OwnerTable,
     holder_pass: HolderPass,
     failures: FailureTable,
+    given_up: GivenUpTable,
+    questions: Questions,
     ripening: Ripening,
     /// When it was last found what destinations on different devices share.
     shared_at: Option<Duration>,
@@ -136,20 +143,19 @@ impl Model {
         let of_scan = matches!(event, Event::Scanned { .. } | Event::Queues { .. } | Event::Held { .. });
         self.trust.events_total += u64::from(!of_scan);
         match *event {
-            Event::State { socket, at, old, new, by, orphan, unsent, binding, timestamps } => {
-                if let Some(by) = by.filter(|_| unsent) {
-                    self.note_unsent(&socket, by);
-                }
+            Event::State { socket, at, old, new, by, orphan, unsent, own_range, binding, timestamps } => {
+                self.settle_given_up(socket.id);
+                let given_up = by.filter(|_| unsent).and_then(|by| self.before_giving_up(&socket, own_range, by));
                 let is_explicit = binding.holds_port() == Some(true);
                 // Bound by name, a socket keeps its port beyond the end of its connection.
                 if new == TcpState::Closed && is_explicit {
-                    self.bind(socket.id, socket.netns, socket.device, socket.tuple.local_port);
+                    self.stay_bound(&socket, by);
                 } else {
                     self.unbind(socket.id);
                 }
                 match (old, new) {
                     (TcpState::FinWait2 | TcpState::Closing, TcpState::Closed) => {
-                        self.leave_mini(socket.id, timestamps.then_some(at));
+                        self.leave_mini(socket.id, at, timestamps);
                     }
                     (TcpState::LastAck, TcpState::Closed) => self.end_peers_wait(socket.id, at),
                     _ => {}
@@ -160,6 +166,9 @@ impl Model {
                 }
                 if orphan {
                     self.set_orphan(socket.id);
+                }
+                if let Some(given_up) = given_up {
+                    self.note_given_up(socket.id, &given_up);
                 }
             }
             // With data in the SYN (TCP Fast Open) accept() comes before the end of the handshake, and so before the
@@ -179,6 +188,7 @@ impl Model {
                 }
             }
             Event::Destroyed { id, .. } => {
+                self.settle_given_up(id);
                 self.unbind(id);
                 self.remove_listener(id);
                 self.remove_socket(id);
@@ -189,19 +199,18 @@ impl Model {
                     self.set_orphan(socket.id);
                 }
             }
-            Event::CallFailed { netns, call, kind, by, local } => {
+            Event::CallFailed { netns, call, by, refused } => {
                 self.note_namespace(netns);
-                let key = FailureKey { local, ..FailureKey::by_call(kind, netns, call, by) };
-                self.failures.add(key, 1, self.now, Failed::Unknown);
+                self.on_call_failed(netns, call, by, refused);
             }
             Event::Queues { id, netns, queues } => self.note_queues(id, netns, queues),
-            Event::Held { id, netns, by, bound_port, device, .. } => {
+            Event::Held { id, netns, by, bound, .. } => {
                 self.note_namespace(netns);
                 self.on_held(id, by);
                 // Looked at without its lock: what events say of it is newer.
                 let is_known = self.sockets.find(id).is_some() || self.listeners.get_mut(id).is_some();
-                if let Some(port) = bound_port.filter(|_| !is_known) {
-                    self.bind(id, netns, device, port);
+                if let Some(local) = bound.filter(|_| !is_known) {
+                    self.bind(id, netns, local, Some(by));
                 }
             }
         }
@@ -217,6 +226,9 @@ impl Model {
 
     /// Takes note of what the host was read to be.
     pub fn set_host(&mut self, host: Host) {
+        if let Some(files) = host.files {
+            self.failures.note_files(files, self.now);
+        }
         self.host = host;
     }
 

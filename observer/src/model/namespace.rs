@@ -286,7 +286,7 @@ impl Model {
     pub fn devices_in_use(&self) -> BTreeMap<NetnsId, BTreeSet<u32>> {
         let mut devices: BTreeMap<NetnsId, BTreeSet<u32>> = BTreeMap::new();
         let of_rows = self.endpoints.iter().map(|(_, row)| (row.key.netns, row.key.device));
-        let of_bound = self.bound.iter().map(|bound| (bound.netns, bound.device));
+        let of_bound = self.bound.iter().map(|(_, bound)| (bound.netns, bound.local.device));
         for (netns, device) in of_rows.chain(of_bound).filter(|(_, device)| !device.is_none()) {
             devices.entry(netns).or_default().insert(device.index());
         }

@@ -171,6 +171,17 @@ impl Ports {
         self.usable.contains(port)
     }
 
+    /// Ports of `range` that have a socket of this space, of whatever address, and how many of it may be used at all.
+    pub(super) fn taken_within(&self, range: PortRange, space: u32) -> (u32, u32) {
+        let mut taken = 0;
+        let mut usable = 0;
+        for port in (range.low..=range.high).filter(|port| self.is_usable(*port)) {
+            usable += 1;
+            taken += u32::from(self.by_number.contains_key(&Place::new(space, port)));
+        }
+        (taken, usable)
+    }
+
     /// Usable ports of a space that somebody holds.
     pub(super) fn blocked(&self, space: u32) -> u32 {
         if space == 0 { self.blocked } else { self.blocked_in_vrf.get(&space).copied().unwrap_or(0) }
@@ -181,7 +192,8 @@ impl Ports {
         self.edges.into_iter().flatten().filter(move |port| self.may_be_chosen(Place::new(space, *port)))
     }
 
-    fn may_be_chosen(&self, place: Place) -> bool {
+    /// connect() may choose it, for one destination or another.
+    pub(super) fn may_be_chosen(&self, place: Place) -> bool {
         self.is_usable(place.port) && self.by_number.get(&place).is_none_or(|it| !it.is_blocked())
     }
 

@@ -136,7 +136,11 @@ impl Model {
         let place = |device: Device, port| Place::new(devices.space(device.index()), port);
         let listening = listeners.iter().map(|(_, it)| it).filter(|it| it.netns == netns);
         let listening = listening.map(|it| place(it.device, it.port));
-        let bound = bound.iter().filter(|it| it.netns == netns).map(|it| place(it.device, it.port));
+        let bound = bound
+            .iter()
+            .map(|(_, it)| it)
+            .filter(|it| it.netns == netns)
+            .map(|it| place(it.local.device, it.local.port));
         listening.chain(bound).for_each(|place| ports.hold(place));
         for socket in sockets.iter() {
             let key = &endpoints.get(socket.endpoint).key;

@@ -4,7 +4,7 @@ use super::*;
 use crate::model::{
     Basis,
     device::DeviceReading,
-    event::{Binding, Event, Identity},
+    event::{Binding, Event, Identity, OwnRange},
     namespace::NamespaceReading,
     units::{Comm, SocketId},
 };
@@ -27,6 +27,7 @@ fn client(n: u16, remote: &str, pid: u32) -> Event {
         by: Some(Process { pid: Pid(pid), comm: Comm::from("app") }),
         orphan: false,
         unsent: false,
+        own_range: OwnRange::default(),
         binding: Binding::default(),
         timestamps: false,
     }
@@ -90,10 +91,10 @@ fn their_age_is_told() {
 fn sockets_of_different_devices_are_asked_for_by_theirs() {
     let mut model = model();
     let on = |n: u16, index| match client(n, "10.0.0.9:80", 7) {
-        Event::State { socket, at, old, new, by, orphan, unsent, binding, timestamps } => {
+        Event::State { socket, at, old, new, by, orphan, unsent, own_range, binding, timestamps } => {
             let socket =
                 Identity { id: SocketId(u64::from(n) + 100 * u64::from(index)), device: Device::new(index), ..socket };
-            Event::State { socket, at, old, new, by, orphan, unsent, binding, timestamps }
+            Event::State { socket, at, old, new, by, orphan, unsent, own_range, binding, timestamps }
         }
         other => other,
     };

@@ -139,6 +139,8 @@ impl Model {
     /// Once a second: rates, history, and the end of rows that have been empty for long.
     pub fn tick(&mut self, now: Duration) {
         self.settle_ports(now);
+        self.settle_old_given_up();
+        self.answer_questions();
         let elapsed = now.saturating_sub(self.last_tick);
         self.last_tick = now;
         self.totals.tick(elapsed);

@@ -26,6 +26,7 @@ impl Model {
     #[must_use]
     pub fn snapshot(&mut self, taken_at: SystemTime, uptime: Duration, destinations: usize) -> Snapshot {
         self.settle_ports(uptime);
+        self.answer_questions();
         let mut by_endpoint = self.destinations_by_endpoint();
         let mut owners = self.owners_by_endpoint();
         let mut endpoints: Vec<EndpointRow> = self
@@ -93,19 +94,24 @@ impl Model {
         holders.into_iter().take(most).map(|(_, pid)| pid).chain(refused).collect()
     }
 
-    /// The newest failures, with what is known of their processes now.
+    /// The newest failures. What their calls found stays; what could not be read then is shown as it is now.
     fn failure_rows(&self) -> Vec<FailureRow> {
         let mut rows = self.failures.newest(FAILURES);
         for row in &mut rows {
             row.key.local =
                 row.key.local.map(|local| Local { device: self.named(row.key.netns, local.device), ..local });
-        }
-        for row in rows.iter_mut().filter(|row| row.key.kind == FailureKind::ProcessFds) {
-            let files =
-                self.host.processes.iter().find(|files| Some(files.process.pid) == row.key.process.map(|it| it.pid));
-            if let Some((open, limit)) = files.and_then(|files| Some((files.open, self.host.most_descriptors(files)?)))
-            {
-                row.failed = Failed::Descriptors(open, limit);
+            match (row.key.kind, row.failed) {
+                (FailureKind::ProcessFds, Failed::Unknown) => {
+                    let pid = row.key.process.map(|it| it.pid);
+                    let files = self.host.processes.iter().find(|files| Some(files.process.pid) == pid);
+                    if let Some((open, limit)) =
+                        files.and_then(|files| Some((files.open, self.host.most_descriptors(files)?)))
+                    {
+                        row.failed = Failed::Descriptors(open, limit);
+                    }
+                }
+                (_, Failed::Holder(holder)) => row.failed = Failed::Holder(holder.at(self.now)),
+                _ => {}
             }
         }
         rows

@@ -93,7 +93,8 @@ pub struct Totals {
     pub opened_total: u64,
     /// Connections ended since then, after their handshake.
     pub closed_total: u64,
-    /// Connections that ended before their handshake was complete: refused, timed out, out of ports.
+    /// Connections that ended before their handshake was complete: refused, timed out, out of ports, closed before. What
+    /// of these was a failed call, and why, is in [`Snapshot::failures`].
     pub failed_total: u64,
     /// Handshakes completed per second, over the last second.
     pub opened_per_second: f64,

@@ -1,5 +1,6 @@
 //! Scenarios: events as text in, rows as text out.
 
+mod calls;
 mod devices;
 mod findings;
 mod forecast;
@@ -401,22 +402,5 @@ fn an_accept_that_no_hook_saw_is_counted_when_a_pass_finds_its_process() {
         "10.0.0.9:80 child/5:2 shown nginx/3 orphans 0
          unseen accepts 1
          10.0.0.9:80 child/5:2 shown nginx/3 orphans 0",
-    );
-}
-
-#[test]
-fn a_connect_that_sent_nothing_is_told_with_its_reason() {
-    check(
-        "c 10.0.0.9:0>10.0.0.7:1 closed>syn_sent by 7 app
-         c 10.0.0.9:0>10.0.0.7:1 syn_sent>closed by 7 app unsent
-         c 10.0.0.9:0>10.0.0.7:1 closed>syn_sent by 7 app
-         c 10.0.0.9:0>10.0.0.7:1 syn_sent>closed by 7 app unsent
-         d 10.0.0.9:4000>10.0.0.7:1 closed>syn_sent by 8 other
-         d syn_sent>closed by 8 other unsent
-         e 10.0.0.9:0>10.0.0.7:1 closed>syn_sent by 7 app
-         e 10.0.0.9:4001>10.0.0.7:1 syn_sent>closed
-         show failures",
-        "ports_exhausted app/7 2 10.0.0.9>10.0.0.7:1
-         four_tuple_in_use other/8 1 10.0.0.9:4000>10.0.0.7:1",
     );
 }

@@ -215,7 +215,7 @@ impl std::ops::Add for StateCounts {
 }
 
 /// The ports that the kernel may choose for connect(), both ends included (`net.ipv4.ip_local_port_range`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PortRange {
     /// Lowest port.
     pub low: u16,

@@ -65,13 +65,19 @@ pub const OLDER: &[Call] = calls![
 #[cfg(not(target_arch = "x86_64"))]
 pub const OLDER: &[Call] = &[];
 
-/// The one that fails for want of an address.
+/// Those that bind a socket to an address, or to a port of the range.
 pub const BIND: Call = Call { name: "bind", number: libc::SYS_bind };
+/// Needs a local address and a port.
+pub const CONNECT: Call = Call { name: "connect", number: libc::SYS_connect };
+/// Binds a socket that is not bound, and fails where another listens already.
+pub const LISTEN: Call = Call { name: "listen", number: libc::SYS_listen };
+/// All that fail because of an address.
+pub const OF_ADDRESSES: &[Call] = &[BIND, CONNECT, LISTEN];
 
 /// The name of a call that is watched, by its number.
 #[must_use]
 pub fn name(number: u32) -> Option<&'static str> {
-    let mut watched = OF_SOCKETS.iter().chain(OF_OTHER_FILES).chain(OLDER).chain([&BIND]);
+    let mut watched = OF_SOCKETS.iter().chain(OF_OTHER_FILES).chain(OLDER).chain(OF_ADDRESSES);
     watched.find(|call| call.number == libc::c_long::from(number)).map(|call| call.name)
 }
 

@@ -33,7 +33,7 @@ pub(super) fn by_functions(ebpf: &mut Ebpf, btf: &aya::Btf, every_fd_call: bool)
 }
 
 fn calls_by_function() -> impl Iterator<Item = Call> {
-    calls::OF_SOCKETS.iter().copied().chain([calls::BIND])
+    calls::OF_SOCKETS.iter().copied().chain(calls::OF_ADDRESSES.iter().copied())
 }
 
 /// The program for a call's function.
@@ -69,10 +69,12 @@ pub(super) fn by_system_calls(ebpf: &mut Ebpf, every_fd_call: bool) -> Result<()
         calls::OF_SOCKETS.to_vec()
     };
     let exits: Vec<String> = fd_calls.iter().map(|call| format!("sys_exit_{}", call.name)).collect();
-    let programs: [(&str, &[String]); 3] = [
+    let programs: [(&str, &[String]); 5] = [
         ("failures_fd_sys_exit", &exits),
-        ("failures_bind_sys_enter", &["sys_enter_bind".to_owned()]),
-        ("failures_bind_sys_exit", &["sys_exit_bind".to_owned()]),
+        ("failures_bind_sys_exit", &["sys_exit_bind".to_owned(), "sys_exit_listen".to_owned()]),
+        ("failures_connect_sys_exit", &["sys_exit_connect".to_owned()]),
+        ("failures_address_sys_enter", &["sys_enter_bind".to_owned(), "sys_enter_connect".to_owned()]),
+        ("failures_listen_sys_enter", &["sys_enter_listen".to_owned()]),
     ];
     let attached = programs.iter().try_for_each(|(name, events)| attach_to_syscalls(ebpf, name, events));
     if attached.is_err() {

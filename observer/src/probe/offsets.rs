@@ -69,6 +69,17 @@ pub const WANTED: &[Wanted] = &[
     detail("pt_regs", REGISTERS[0], |o| &mut o.regs_call),
     detail("pt_regs", REGISTERS[1], |o| &mut o.regs_argument_1),
     detail("pt_regs", REGISTERS[2], |o| &mut o.regs_argument_2),
+    detail("inet_sock", "local_port_range", |o| &mut o.local_port_range),
+    detail("net", "ipv6.devconf_all", |o| &mut o.net_ipv6_all),
+    detail("net", "loopback_dev", |o| &mut o.net_loopback),
+    detail("net_device", "ip6_ptr", |o| &mut o.dev_ip6),
+    detail("inet6_dev", "cnf", |o| &mut o.ip6_conf),
+    detail("ipv6_devconf", "disable_ipv6", |o| &mut o.disable_ipv6),
+    detail("files_struct", "next_fd", |o| &mut o.files_next_fd),
+    detail("fdtable", "max_fds", |o| &mut o.fdt_max_fds),
+    detail("fdtable", "open_fds", |o| &mut o.fdt_open_fds),
+    detail("task_struct", "signal", |o| &mut o.task_signal),
+    detail("signal_struct", "rlim", |o| &mut o.signal_rlim),
 ];
 
 /// Where the number of a system call is, and its first two arguments.
@@ -120,8 +131,8 @@ mod tests {
     fn the_running_kernel_has_every_field() {
         let btf = Btf::parse(std::fs::read("/sys/kernel/btf/vmlinux").expect("a kernel with BTF")).unwrap();
         let offsets = resolve(&btf);
-        // What came with 6.14 and 6.18; without it the older rules hold.
-        let newer = ["tw_entry_stamp", "tw_connect_bind"];
+        // What came with 6.3, 6.14 and 6.18; without it the older rules hold.
+        let newer = ["local_port_range", "tw_entry_stamp", "tw_connect_bind"];
         let absent = WANTED.iter().filter(|w| found(w, offsets).is_none()).map(|w| w.path);
         assert_eq!(absent.filter(|path| !newer.contains(path)).collect::<Vec<_>>(), Vec::<&str>::new());
         assert!(offsets.sk_userlocks_shift < 8);

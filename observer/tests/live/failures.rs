@@ -17,7 +17,8 @@ fn refused_connections_are_failures() {
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         }
         eventually(&mut engine, "ten failures", |snapshot| (snapshot.totals.failed_total == 10).then_some(()));
-        assert_eq!(engine.snapshot(0).totals.opened_total, 0);
+        let snapshot = engine.snapshot(0);
+        assert_eq!((snapshot.totals.opened_total, snapshot.failures_total), (0, 0));
         assert_equals_ss(&mut engine);
     });
 }
@@ -38,6 +39,8 @@ fn a_connection_that_times_out_is_seen_waiting_and_then_failing() {
         wait_until("the timeout", || waiting.is_finished());
         assert_eq!(waiting.join().unwrap(), ErrorKind::TimedOut);
         eventually(&mut engine, "one failure", |snapshot| (snapshot.totals.failed_total == 1).then_some(()));
+        let refused = engine.snapshot(0).failures.into_iter().find(|row| row.key.call.is_some());
+        assert_eq!(refused, None, "connect() got all that it needed");
         events_reach_ss(&mut engine);
         assert_equals_ss(&mut engine);
         drop((full, first));

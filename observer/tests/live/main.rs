@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 mod acceptors;
+mod calls;
 mod churn;
 mod connections;
 mod devices;
@@ -16,6 +17,7 @@ mod hostile;
 mod labs;
 mod namespaces;
 mod owners;
+mod port_holders;
 mod ports;
 mod processes;
 mod random;

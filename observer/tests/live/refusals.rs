@@ -39,7 +39,7 @@ pub(crate) fn errno<T>(result: io::Result<T>) -> i32 {
 }
 
 /// Failures of this process, once there are `count`; none of its records was lost.
-fn refused(engine: &mut Engine, kind: FailureKind, count: u64) -> Vec<FailureRow> {
+pub(crate) fn refused(engine: &mut Engine, kind: FailureKind, count: u64) -> Vec<FailureRow> {
     let of_kind = |snapshot: &Snapshot| -> Vec<FailureRow> {
         snapshot.failures.iter().filter(|row| row.key.kind == kind).cloned().collect()
     };
@@ -119,13 +119,16 @@ fn a_bind_to_an_address_in_use_is_told_with_that_address() {
         let counts: BTreeMap<String, u64> =
             rows.iter().map(|row| (row.key.local.unwrap().to_string(), row.count)).collect();
         assert_eq!(counts, [("127.0.0.1:7000".to_owned(), 2), ("[::1]:7001".to_owned(), 1)].into());
+        for row in &rows {
+            assert!(row.reason().ends_with(&format!("({}) listens on it", std::process::id())), "{}", row.reason());
+        }
     });
 }
 
 /// Runs this test once more with as many descriptors as `ulimit -n` says.
 fn with_few_descriptors(test: &str) {
     let script =
-        format!("ulimit -n 64; exec {} --exact {test} --nocapture", std::env::current_exe().unwrap().display());
+        format!("ulimit -n 128; exec {} --exact {test} --nocapture", std::env::current_exe().unwrap().display());
     let output = output(Command::new("bash").args(["-c", &script]).env(FEW, "1")).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -165,6 +168,9 @@ fn a_process_at_its_limit_of_descriptors_is_told_by_socket_and_accept() {
         let counts: BTreeMap<&str, u64> = rows.iter().map(|row| (row.key.call.unwrap(), row.count)).collect();
         // What open() was refused is told on request only.
         assert_eq!(counts, [("socket", 3), ("accept4", 1)].into());
+        for row in &rows {
+            assert_eq!(row.reason(), "128 of 128 descriptors open (ulimit -n)");
+        }
     });
 }
 
@@ -179,10 +185,18 @@ fn on_request_every_call_that_makes_descriptors_is_told() {
         assert_eq!(errno(files[0].try_clone()), libc::EMFILE);
         // SAFETY: asks for a copy of a descriptor that is open.
         assert_eq!(unsafe { libc::dup(files[0].as_raw_fd()) }, -1);
+        // The kernel takes the one that was closed for the lowest that may be free, although it is taken again.
+        let again = files[0].as_raw_fd();
+        // SAFETY: the file's owner still has that number, for another file by now.
+        assert_eq!(unsafe { (libc::close(again), libc::dup2(files[1].as_raw_fd(), again)) }, (0, again));
+        assert_eq!(errno(File::open("/dev/null")), libc::EMFILE);
         files.truncate(files.len() - 4);
-        let rows = refused(&mut engine, FailureKind::ProcessFds, 3);
+        let rows = refused(&mut engine, FailureKind::ProcessFds, 4);
         let counts: BTreeMap<&str, u64> = rows.iter().map(|row| (row.key.call.unwrap(), row.count)).collect();
-        assert_eq!(counts, [("openat", 1), ("fcntl", 1), ("dup", 1)].into());
+        assert_eq!(counts, [("openat", 2), ("fcntl", 1), ("dup", 1)].into());
+        for row in &rows {
+            assert_eq!(row.reason(), "128 of 128 descriptors open (ulimit -n)");
+        }
     });
 }
 

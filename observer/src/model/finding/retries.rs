@@ -7,7 +7,7 @@ use crate::model::{
     Model,
     failure::{Failed, FailureKey, Local},
     headroom::PortUse,
-    units::{NetnsId, Process},
+    units::{NetnsId, PortRange, Process},
     wall::Subject,
 };
 
@@ -22,17 +22,21 @@ pub(super) struct ExhaustedConnects {
     pub(super) process: Process,
     pub(super) per_second: f64,
     pub(super) ports: Option<PortUse>,
+    /// The socket's own range, where it has one.
+    pub(super) own_range: Option<PortRange>,
 }
 
 pub(super) fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
-    let ExhaustedConnects { netns, local, remote, process, per_second, ports } = *tried;
+    let ExhaustedConnects { netns, local, remote, process, per_second, ports, own_range } = *tried;
+    let searched = own_range
+        .map_or_else(|| "the whole range".to_owned(), |own| format!("the socket's own range {}-{}", own.low, own.high));
     (per_second >= LOOP_PER_SECOND).then(|| Finding {
         kind: FindingKind::RetryLoop,
         netns,
         subject: local.map(|Local { ip, device, .. }| Subject::Destination { netns, local_ip: ip, device, remote }),
         sentence: format!("{} retries connect() to {remote} without a port left.", name(Some(process))),
         evidence: format!(
-            "{per_second:.0} calls a second fail with EADDRNOTAVAIL{}; each has searched the whole range",
+            "{per_second:.0} calls a second fail with EADDRNOTAVAIL{}; each has searched {searched}",
             ports.map_or_else(String::new, |ports| format!(
                 ", {} of {} ports are taken",
                 ports.taken(),
@@ -46,13 +50,13 @@ pub(super) fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
 impl Model {
     pub(super) fn retry_loops(&self) -> impl Iterator<Item = Finding> {
         let tried = self.failures.exhausted().filter_map(|(row, per_second)| {
-            let FailureKey { netns, process, local, remote, .. } = row.key;
+            let FailureKey { netns, process, local, remote, own_range, .. } = row.key;
             let ports = match row.failed {
                 Failed::Ports(ports) => Some(ports),
                 _ => None,
             };
             let local = local.map(|local| Local { device: self.named(netns, local.device), ..local });
-            Some(ExhaustedConnects { netns, local, remote: remote?, process: process?, per_second, ports })
+            Some(ExhaustedConnects { netns, local, remote: remote?, process: process?, per_second, ports, own_range })
         });
         tried.filter_map(|tried| retry_loop(&tried))
     }

@@ -45,6 +45,7 @@ fn retries_are_a_loop_when_nobody_could_type_them() {
         process: process(),
         per_second,
         ports: Some(ports(990, 10)),
+        own_range: None,
     };
     assert_eq!(retry_loop(&tried(9.0)), None);
     let found = retry_loop(&tried(250.4)).unwrap();

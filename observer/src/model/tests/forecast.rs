@@ -9,7 +9,7 @@ use std::{
 use crate::model::{
     Model, TIME_WAIT_LASTS,
     device::Device,
-    event::{Binding, Event, Found, Identity},
+    event::{Binding, Event, Found, Identity, OwnRange},
     namespace::NamespaceReading,
     tests::scenario,
     trust::ScanSummary,
@@ -66,6 +66,7 @@ impl Client {
             by: None,
             orphan: false,
             unsent: false,
+            own_range: OwnRange::default(),
             binding: Binding { explicit_bucket: Some(false), ..Binding::default() },
             timestamps: false,
         };
@@ -105,7 +106,7 @@ impl Client {
             self.model.apply(&Event::Scanned { socket, state, binding, orphan: false }, self.now);
         }
         for (_, port) in self.waiting.clone() {
-            let state = Found::TimeWait { substate: TcpState::TimeWait, since: None };
+            let state = Found::TimeWait { substate: TcpState::TimeWait, since: None, began: None };
             let socket = Identity { id: SocketId(1 << 32 | u64::from(port)), ..self.socket(port) };
             self.model.apply(&Event::Scanned { socket, state, binding, orphan: false }, self.now);
         }

@@ -2,7 +2,7 @@
 //! complete scan makes them equal to what was scanned.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, SystemTime},
 };
 
@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use crate::model::{
     Model,
     device::{Device, DeviceReading},
-    event::{Binding, Event, Found, Identity},
+    event::{Binding, Event, Found, Identity, OwnRange, Refused},
+    failure::Local,
     namespace::NamespaceReading,
     snapshot::Snapshot,
     units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
@@ -62,7 +63,7 @@ fn event() -> impl Strategy<Value = Event> {
     let at = Duration::ZERO;
     prop_oneof![
         6 => (identity(), state(), state(), binding())
-            .prop_map(move |(socket, old, new, binding)| Event::State { socket, at, old, new, by: Some(by), orphan: new == TcpState::FinWait2, unsent: old == TcpState::SynSent, binding, timestamps: true }),
+            .prop_map(move |(socket, old, new, binding)| Event::State { socket, at, old, new, by: Some(by), orphan: new == TcpState::FinWait2, unsent: old == TcpState::SynSent, own_range: OwnRange::default(), binding, timestamps: true }),
         1 => (identity(), state())
             .prop_map(move |(socket, state)| Event::Accepted { socket, state, by }),
         1 => identity().prop_map(move |socket| Event::Connecting { socket, by }),
@@ -72,8 +73,20 @@ fn event() -> impl Strategy<Value = Event> {
             netns: NETNS,
             by,
             fd: 3,
-            bound_port: is_bound.then_some(it.tuple.local_port),
-            device: it.device,
+            bound: is_bound.then_some(Local { ip: it.tuple.local_ip, port: it.tuple.local_port, device: it.device }),
+        }),
+        1 => identity().prop_map(move |it| {
+            let FourTuple { local_ip, local_port, remote_ip, remote_port } = it.tuple;
+            let local = Local { ip: local_ip, port: local_port, device: it.device };
+            let (socket, remote) = (it.id, SocketAddr::new(remote_ip, remote_port));
+            let refused = Refused::Connect { socket, local, remote, no_ipv6: false };
+            Event::CallFailed { netns: NETNS, call: "connect", by, refused }
+        }),
+        1 => identity().prop_map(move |it| {
+            let local = Local { ip: it.tuple.local_ip, port: it.tuple.local_port, device: it.device };
+            let (own_range, no_ipv6) = (OwnRange::default(), false);
+            let refused = Refused::Bind { socket: it.id, local, is_in_use: true, own_range, no_ipv6 };
+            Event::CallFailed { netns: NETNS, call: "bind", by, refused }
         }),
         2 => scanned(),
     ]
@@ -90,7 +103,7 @@ fn scanned() -> impl Strategy<Value = Event> {
     let since = proptest::option::of((0..400_u64).prop_map(Duration::from_millis));
     let found = prop_oneof![
         state().prop_map(Found::Full),
-        (substate, since).prop_map(|(substate, since)| Found::TimeWait { substate, since }),
+        (substate, since).prop_map(|(substate, since)| Found::TimeWait { substate, since, began: since }),
         Just(Found::Request),
     ];
     (identity(), found, binding()).prop_map(|(socket, state, binding)| Event::Scanned {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use crate::model::{
     Model,
     device::Device,
-    event::{Binding, Event, Identity},
+    event::{Binding, Event, Identity, OwnRange},
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
 
@@ -32,6 +32,7 @@ fn totals_and_peaks_begin_anew_and_nothing_else_does() {
         by: None,
         orphan: false,
         unsent: false,
+        own_range: OwnRange::default(),
         binding: Binding::default(),
         timestamps: false,
     };

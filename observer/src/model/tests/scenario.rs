@@ -3,7 +3,7 @@
 //! ```text
 //! before 6.18                                     as the first line: bind buckets are not set free
 //! range 32768-60999 [reserved 40000-40009]        the namespace's ports
-//! ID [LOCAL>REMOTE] old>new [by PID COMM [unsent]|orphan]  a state change; the four-tuple is kept for later lines
+//! ID [LOCAL>REMOTE] old>new [by PID COMM [unsent [own=LOW-HIGH]]|orphan]  a state change; the four-tuple is kept for later lines
 //! device INDEX NAME [of VRF]                      one of its devices, and the index of the VRF that it belongs to
 //! l3mdev_accept                                   its tcp_l3mdev_accept is 1
 //! reuse 0|1|2 [MILLISECONDS]                      its tcp_tw_reuse, and its delay since 6.14
@@ -16,6 +16,7 @@
 //! ID held by PID COMM [bound PORT]
 //! ID ... on INDEX                                 of a socket that is bound to this device
 //! ID destroyed
+//! ID refused connect|bind ADDRESS by PID COMM     the call returns an errno; `calls`: the hook that reports this is there
 //! scan | end | abandon                            around what a scan found
 //! files | files end                               around what a pass over open files found
 //! tick [SECONDS]                                  time goes on
@@ -27,15 +28,15 @@
 use std::{
     collections::HashMap,
     fmt::Write as _,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, SystemTime},
 };
 
 use crate::model::{
     Basis, Model,
     device::{Device, DeviceReading},
-    event::{Binding, Event, Found, Identity},
-    failure::FailureRow,
+    event::{Binding, Event, Found, Identity, OwnRange, Refused},
+    failure::{Failed, FailureRow, Local},
     headroom::PortUse,
     namespace::NamespaceReading,
     snapshot::{Direction, Snapshot},
@@ -96,6 +97,11 @@ impl Stage {
             ["wait", time] => self.now += millis(time),
             ["files"] => self.model.begin_holders(),
             ["files", "end"] => self.model.end_holders(),
+            ["calls"] => self.model.trust.hooks.push(HookStatus {
+                hook: Hook::Failures,
+                rung: Some(Rung::SyscallTracepoint),
+                failed: Vec::new(),
+            }),
             ["show"] => self.show(),
             ["show", "owners"] => self.show_owners(),
             ["show", "failures"] => self.show_failures(),
@@ -153,8 +159,24 @@ impl Stage {
         match rest {
             ["destroyed"] => Event::Destroyed { id, netns: NETNS },
             ["held", rest @ ..] => {
-                let bound_port = rest.iter().position(|word| *word == "bound").map(|at| rest[at + 1].parse().unwrap());
-                Event::Held { id, netns: NETNS, by: process(rest).unwrap(), fd: 3, bound_port, device }
+                let port = rest.iter().position(|word| *word == "bound").map(|at| rest[at + 1].parse().unwrap());
+                let ip = self.tuples.get(name).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |tuple| tuple.local_ip);
+                let bound = port.map(|port| Local { ip, port, device });
+                Event::Held { id, netns: NETNS, by: process(rest).unwrap(), fd: 3, bound }
+            }
+            ["refused", "connect", by @ ..] => {
+                let FourTuple { local_ip, local_port, remote_ip, remote_port } = self.tuples[name];
+                let local = Local { ip: local_ip, port: local_port, device };
+                let remote = SocketAddr::new(remote_ip, remote_port);
+                let refused = Refused::Connect { socket: id, local, remote, no_ipv6: false };
+                Event::CallFailed { netns: NETNS, call: "connect", by: process(by).unwrap(), refused }
+            }
+            ["refused", "bind", local, by @ ..] => {
+                let local: SocketAddr = local.parse().unwrap();
+                let local = Local { ip: local.ip(), port: local.port(), device };
+                let (own_range, no_ipv6) = (OwnRange::default(), false);
+                let refused = Refused::Bind { socket: id, local, is_in_use: true, own_range, no_ipv6 };
+                Event::CallFailed { netns: NETNS, call: "bind", by: process(by).unwrap(), refused }
             }
             ["connecting", by @ ..] => Event::Connecting { socket: socket(), by: process(by).unwrap() },
             ["accepted", at, by @ ..] => {
@@ -176,6 +198,11 @@ impl Stage {
                     by: process(rest),
                     orphan: rest.contains(&"orphan"),
                     unsent: rest.contains(&"unsent"),
+                    own_range: rest
+                        .iter()
+                        .find_map(|word| word.strip_prefix("own="))
+                        .map(own_range)
+                        .unwrap_or_default(),
                     binding: self::binding(rest),
                     timestamps: rest.contains(&"timestamps"),
                 }
@@ -218,7 +245,8 @@ impl Stage {
 
     fn show_failures(&mut self) {
         let snapshot = self.model.snapshot(SystemTime::UNIX_EPOCH, self.now, 0);
-        for FailureRow { key, count, .. } in &snapshot.failures {
+        for row in &snapshot.failures {
+            let FailureRow { key, count, .. } = row;
             write!(self.shown, "{}", key.kind.name()).unwrap();
             if let Some(process) = key.process {
                 write!(self.shown, " {}/{}", process.comm, process.pid.0).unwrap();
@@ -226,7 +254,12 @@ impl Stage {
             write!(self.shown, " {count}").unwrap();
             let local = key.local.map_or_else(String::new, |local| format!(" {local}"));
             let remote = key.remote.map_or_else(String::new, |remote| format!(">{remote}"));
-            writeln!(self.shown, "{local}{remote}").unwrap();
+            let holder = row.holder().map_or_else(String::new, |holder| format!(": {holder}"));
+            let ports = match row.failed {
+                Failed::Ports(ports) => format!(": {} of {}", ports.taken(), ports.usable()),
+                _ => String::new(),
+            };
+            writeln!(self.shown, "{local}{remote}{holder}{ports}").unwrap();
         }
     }
 
@@ -309,6 +342,11 @@ fn port_range(text: &str) -> PortRange {
     PortRange { low: low.parse().unwrap(), high: high.parse().unwrap() }
 }
 
+fn own_range(text: &str) -> OwnRange {
+    let PortRange { low, high } = port_range(text);
+    OwnRange { low, high }
+}
+
 fn four_tuple(text: &str) -> FourTuple {
     let (local, remote) = text.split_once('>').unwrap();
     let (local, remote): (SocketAddr, SocketAddr) = (local.parse().unwrap(), remote.parse().unwrap());
@@ -321,8 +359,11 @@ fn state(name: &str) -> TcpState {
 
 fn found(what: &str) -> Found {
     match what.split(':').collect::<Vec<_>>()[..] {
-        ["tw", substate] => Found::TimeWait { substate: state(substate), since: None },
-        ["tw", substate, since] => Found::TimeWait { substate: state(substate), since: Some(millis(since)) },
+        ["tw", substate] => Found::TimeWait { substate: state(substate), since: None, began: None },
+        ["tw", substate, since] => {
+            let since = Some(millis(since));
+            Found::TimeWait { substate: state(substate), since, began: since }
+        }
         ["request"] => Found::Request,
         _ => Found::Full(state(what)),
     }

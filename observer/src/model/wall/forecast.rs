@@ -62,7 +62,7 @@ impl Wall {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a forecast: 53 bits are plenty")]
     pub fn time_to_full(&self) -> Option<Duration> {
-        let Some(left) = self.maximum.checked_sub(self.used).filter(|left| *left > 0) else {
+        let Some(left) = self.practical_maximum()?.checked_sub(self.used).filter(|left| *left > 0) else {
             return Some(Duration::ZERO);
         };
         // While what leaves by itself levels off, the whole follows no line; the rest may.

@@ -7,10 +7,11 @@ use crate::{
         device::Device,
         failure::{FailureKey, FailureKind, FailureRow, Local},
         filter::{Filter, Subject},
+        port_holder::PortHolder,
         snapshot::Snapshot,
         units::{NetnsId, Pid},
     },
-    tui::table::{Field, NAMESPACE, NAMESPACE_HELP, Source, Value},
+    tui::table::{Field, Line, NAMESPACE, NAMESPACE_HELP, Source, Value},
 };
 
 /// Groups of failures.
@@ -19,7 +20,15 @@ pub(crate) struct Failures;
 
 impl Source for Failures {
     type Row = FailureRow;
-    type Key = (NetnsId, FailureKind, Option<Pid>, Option<&'static str>, Option<Local>, Option<SocketAddr>);
+    type Key = (
+        NetnsId,
+        FailureKind,
+        Option<Pid>,
+        Option<&'static str>,
+        Option<Local>,
+        Option<SocketAddr>,
+        Option<(u16, u16)>,
+    );
 
     const NAME: &'static str = "Failures";
     const SORT: usize = AGO;
@@ -30,8 +39,9 @@ impl Source for Failures {
     }
 
     fn key(row: &FailureRow) -> Self::Key {
-        let FailureKey { kind, netns, call, process, local, remote } = row.key;
-        (netns, kind, process.map(|it| it.pid), call, local, remote)
+        let FailureKey { kind, netns, call, process, local, remote, own_range } = row.key;
+        let own_range = own_range.map(|range| (range.low, range.high));
+        (netns, kind, process.map(|it| it.pid), call, local, remote, own_range)
     }
 
     fn passes(row: &FailureRow, filter: &Filter, data: &Snapshot) -> bool {
@@ -39,9 +49,11 @@ impl Source for Failures {
         let local = local.map(|local| (local.ip, Some(local.port)));
         let remote = remote.map(|remote| (remote.ip(), Some(remote.port())));
         let addresses: Vec<_> = local.into_iter().chain(remote).collect();
+        let holder = row.holder().and_then(PortHolder::process);
+        let processes: Vec<_> = process.into_iter().chain(holder).collect();
         filter.lets_through(&Subject {
             addresses: &addresses,
-            processes: process.as_slice(),
+            processes: &processes,
             netns: Some(netns),
             netns_name: data.name_of(netns),
             direction: None,
@@ -54,6 +66,11 @@ impl Source for Failures {
     fn nothing(_: &Snapshot) -> &'static str {
         "The kernel has refused nothing since observer started: no connect() without a port, no bind() to an address in \
          use, no process or host without descriptors, no queue or table that was full."
+    }
+
+    fn explain(row: &FailureRow, _: &Snapshot) -> Vec<Line> {
+        let holder = row.holder().map(|holder| Line::new("HELD BY", format!("{holder}.")));
+        holder.into_iter().chain(row.remedy().map(|remedy| Line::new("WHAT TO DO", format!("{remedy}.")))).collect()
     }
 
     fn netns(row: &FailureRow) -> Option<NetnsId> {
@@ -93,3 +110,55 @@ const FIELDS: &[Column] = &[
         .width(20, 60, 90)
         .rank(4),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::model::{
+        Basis, Model,
+        failure::{Failed, Local},
+        units::{Comm, Process},
+    };
+
+    fn refused_bind() -> FailureRow {
+        let process = |pid, comm| Process { pid: Pid(pid), comm: Comm::from(comm) };
+        FailureRow {
+            key: FailureKey {
+                kind: FailureKind::AddressInUse,
+                netns: NetnsId(1),
+                call: Some("bind"),
+                process: Some(process(7, "second")),
+                local: Some(Local { ip: [10, 0, 0, 5].into(), port: 8_080, device: Device::NONE }),
+                remote: None,
+                own_range: None,
+            },
+            count: 1,
+            first_at: Duration::ZERO,
+            last_at: Duration::ZERO,
+            failed: Failed::Holder(PortHolder::Listener(Some(process(812, "nginx")))),
+        }
+    }
+
+    #[test]
+    fn a_failure_is_found_by_its_port_and_by_who_holds_it() {
+        let snapshot = Model::new(Vec::new(), Basis::default()).snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 0);
+        let row = refused_bind();
+        let passes = |filter: &str| Failures::passes(&row, &filter.parse().unwrap(), &snapshot);
+        for filter in ["port:8080", "comm:nginx", "pid:812", "pid:7", "comm:second", "nginx", "10.0.0.5"] {
+            assert!(passes(filter), "{filter}");
+        }
+        for filter in ["port:80", "comm:sshd", "pid:8"] {
+            assert!(!passes(filter), "{filter}");
+        }
+    }
+
+    #[test]
+    fn who_holds_the_port_is_explained() {
+        let snapshot = Model::new(Vec::new(), Basis::default()).snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 0);
+        let lines = Failures::explain(&refused_bind(), &snapshot);
+        let [line] = &lines[..] else { panic!("one line") };
+        assert_eq!((line.label, line.text.as_str()), ("HELD BY", "nginx (812) listens on it."));
+    }
+}

@@ -87,8 +87,8 @@ impl Source for Walls {
 
 type Column = Field<Wall>;
 
-const HITS_HELP: &str = "How often it was hit: by the kernel's counters since boot, or since the namespace or listener was made; \
-    of ports, descriptors and files by the failures that observer has seen since it started.";
+const HITS_HELP: &str = "How often it was hit: at a listener's queue since observer started, elsewhere by the kernel's counters since \
+    boot or since the namespace was made; of ports, descriptors and files by the failures that observer has seen since it started.";
 
 /// Its place in the list.
 const URGENCY: usize = 3;

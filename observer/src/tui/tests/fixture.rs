@@ -255,6 +255,7 @@ fn failures() -> Vec<FailureRow> {
         process: by,
         local: Some(Local { ip: local.parse().unwrap(), port, device: Device::NONE }),
         remote: remote.map(|remote| remote.parse().unwrap()),
+        own_range: None,
     };
     let seconds = Duration::from_secs;
     let row = |key, count, last_at, failed| FailureRow { key, count, first_at: seconds(60), last_at, failed };

@@ -50,7 +50,7 @@ fn missing(status: &HookStatus) -> String {
         Hook::Destroy => "a close that was lost is noticed by the next scan only",
         Hook::Connect => "the process of an outgoing connection may be unknown",
         Hook::Accept => "the process of an accepted connection may be unknown",
-        Hook::Failures => "descriptors and addresses that processes are refused are not told",
+        Hook::Failures => "calls that get no descriptor, address or port are not reported",
         Hook::Holders => "the process of an older socket may be unknown",
     };
     let because = status

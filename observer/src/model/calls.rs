@@ -1,0 +1,246 @@
+//! System calls that failed. A failure is counted when its call has returned, with the errno; what a socket went through
+//! before tells which limit it was. What returns from no system call (io_uring, a SYN with data) is counted by the state
+//! hook alone, where that is certain.
+
+use std::{net::SocketAddr, time::Duration};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    Model,
+    device::Device,
+    event::{Identity, OwnRange, Refused},
+    failure::{Failed, FailureKey, FailureKind, Local},
+    headroom::PortUse,
+    port_table::Place,
+    socket::{TupleKey, key_of},
+    trust::Hook,
+    units::{FourTuple, NetnsId, PortRange, Process, SocketId},
+};
+
+/// How long after a socket was given up its connect() returns at the latest.
+const RETURNS_WITHIN: Duration = Duration::from_secs(1);
+/// How long one that was counted without its call is remembered, should the call return after all.
+const REMEMBERED: Duration = Duration::from_mins(1);
+
+/// A socket that went from SYN_SENT to CLOSE before it had sent anything.
+#[derive(Clone, Copy)]
+struct GivenUp {
+    /// What it is if connect() returns EADDRNOTAVAIL.
+    key: FailureKey,
+    /// `None` if the numbers of its group are not due.
+    failed: Option<Failed>,
+    /// It never had a port: nothing but `inet_hash_connect` ends so, and connect() has failed for certain.
+    is_certain: bool,
+    is_counted: bool,
+    at: Duration,
+}
+
+/// Sockets whose connect() has not returned.
+#[derive(Default)]
+pub(super) struct GivenUpTable(FxHashMap<SocketId, GivenUp>);
+
+/// As the socket was before the change: it is gone after it.
+#[derive(Clone, Copy)]
+pub(super) struct BeforeGivingUp {
+    key: FailureKey,
+    destination: u32,
+    is_certain: bool,
+}
+
+impl Model {
+    /// What is known of a socket that is about to be given up.
+    pub(super) fn before_giving_up(
+        &mut self,
+        socket: &Identity,
+        own_range: OwnRange,
+        by: Process,
+    ) -> Option<BeforeGivingUp> {
+        let index = self.find(socket)?;
+        let known = *self.sockets.get(index);
+        // The record's port is the last that the socket ever had; the known one is what it had in this connect().
+        let kind = if known.local_port == 0 { FailureKind::PortsExhausted } else { FailureKind::TupleInUse };
+        let is_unbound = kind == FailureKind::PortsExhausted;
+        let key = FailureKey {
+            local: Some(Local { ip: socket.tuple.local_ip, port: known.local_port, device: socket.device }),
+            remote: Some(SocketAddr::new(known.remote_ip, known.remote_port)),
+            own_range: if is_unbound { self.own_range(socket.netns, own_range) } else { None },
+            ..FailureKey::by_call(kind, socket.netns, "connect", by)
+        };
+        let is_certain = is_unbound && socket.tuple.local_port == 0;
+        Some(BeforeGivingUp { key, destination: known.destination, is_certain })
+    }
+
+    /// The socket was given up, and is not counted any more.
+    pub(super) fn note_given_up(&mut self, id: SocketId, before: &BeforeGivingUp) {
+        let BeforeGivingUp { key, destination, is_certain } = *before;
+        let failed = self.failures.is_due(&key, self.now).then(|| self.ports_at_failure(&key, destination));
+        let mut given_up = GivenUp { key, failed, is_certain, is_counted: false, at: self.now };
+        if !self.sees_calls() {
+            // Nobody will tell what connect() returns.
+            if is_certain {
+                self.count_given_up(&mut given_up);
+            }
+            return;
+        }
+        self.given_up.0.insert(id, given_up);
+    }
+
+    /// The socket does something else: a connect() that has not returned by now is no system call.
+    pub(super) fn settle_given_up(&mut self, id: SocketId) {
+        if self.given_up.0.is_empty() {
+            return;
+        }
+        if let Some(mut given_up) = self.given_up.0.remove(&id)
+            && given_up.is_certain
+        {
+            self.count_given_up(&mut given_up);
+        }
+    }
+
+    /// Once a second: calls that will not return any more.
+    pub(super) fn settle_old_given_up(&mut self) {
+        let now = self.now;
+        let mut table = std::mem::take(&mut self.given_up.0);
+        table.retain(|_, given_up| {
+            let age = now.saturating_sub(given_up.at);
+            if age >= RETURNS_WITHIN && given_up.is_certain {
+                self.count_given_up(given_up);
+            }
+            age < RETURNS_WITHIN || given_up.is_counted && age < REMEMBERED
+        });
+        self.given_up.0 = table;
+    }
+
+    fn count_given_up(&mut self, given_up: &mut GivenUp) {
+        if !std::mem::replace(&mut given_up.is_counted, true) {
+            self.count_failure(given_up.key, given_up.failed);
+        }
+    }
+
+    /// `None` for numbers that are not due.
+    fn count_failure(&mut self, key: FailureKey, failed: Option<Failed>) {
+        match failed {
+            None if self.failures.get_mut(&key).is_some() => self.failures.repeat(&key, self.now),
+            failed => self.failures.add(key, 1, self.now, failed.unwrap_or(Failed::Unknown)),
+        }
+    }
+
+    /// A call has returned an errno.
+    pub(super) fn on_call_failed(&mut self, netns: NetnsId, call: &'static str, by: Process, refused: Refused) {
+        let key = |kind| FailureKey::by_call(kind, netns, call, by);
+        match refused {
+            Refused::Descriptor { found } => {
+                let (kind, failed) = descriptor(call, found);
+                self.count_failure(key(kind), Some(failed));
+            }
+            Refused::File => {
+                let failed = self.host.files.map_or(Failed::Unknown, Failed::Files);
+                self.count_failure(key(FailureKind::HostFiles), Some(failed));
+            }
+            Refused::Bind { local, is_in_use: false, no_ipv6, .. } => {
+                let failed = if no_ipv6 { Failed::NoIpv6 } else { Failed::Unknown };
+                let key = FailureKey { local: Some(local), ..key(FailureKind::AddressNotLocal) };
+                self.count_failure(key, Some(failed));
+            }
+            Refused::Bind { socket, local, own_range, .. } => {
+                let kind = if local.port == 0 { FailureKind::BindPorts } else { FailureKind::AddressInUse };
+                let own_range = if local.port == 0 { self.own_range(netns, own_range) } else { None };
+                let key = FailureKey { local: Some(local), own_range, ..key(kind) };
+                let failed = self.failures.is_due(&key, self.now).then(|| self.bound_at_failure(key, local, socket));
+                self.count_failure(key, failed);
+            }
+            Refused::Connect { socket, local, remote, no_ipv6 } => match self.given_up.0.remove(&socket) {
+                // By the state hook, before the call returned.
+                Some(given_up) if given_up.is_counted => {}
+                Some(given_up) => self.count_failure(given_up.key, given_up.failed),
+                None => {
+                    let failed = if no_ipv6 { Failed::NoIpv6 } else { Failed::Unknown };
+                    let key =
+                        FailureKey { local: Some(local), remote: Some(remote), ..key(FailureKind::NoSourceAddress) };
+                    self.count_failure(key, Some(failed));
+                }
+            },
+        }
+    }
+
+    fn sees_calls(&self) -> bool {
+        self.trust.hooks.iter().any(|it| it.hook == Hook::Failures && it.rung.is_some())
+    }
+
+    /// The ports that a socket may get, where these are its own.
+    fn own_range(&self, netns: NetnsId, own: OwnRange) -> Option<PortRange> {
+        own.within(self.namespaces.get(&netns)?.reading.port_range?)
+    }
+
+    fn bound_at_failure(&mut self, key: FailureKey, local: Local, socket: SocketId) -> Failed {
+        if key.kind == FailureKind::AddressInUse {
+            return Failed::Holder(self.ask_for_holder(key, local, socket));
+        }
+        self.ask_later(key, socket);
+        let (taken, usable) = self.taken_ports(&key);
+        Failed::TakenPorts(taken, usable)
+    }
+
+    /// Ports of the range that have a socket, and how many ports that bind() may choose it has.
+    pub(super) fn taken_ports(&self, key: &FailureKey) -> (u32, u32) {
+        let Some(namespace) = self.namespaces.get(&key.netns) else { return (0, 0) };
+        let range = key.own_range.or(namespace.reading.port_range);
+        let device = key.local.map_or(Device::NONE, |local| local.device);
+        let space = namespace.devices.space(device.index());
+        range.map_or((0, 0), |range| namespace.ports.taken_within(range, space))
+    }
+
+    /// The ports towards the destination, now that the socket is not among them.
+    fn ports_at_failure(&mut self, key: &FailureKey, destination: u32) -> Failed {
+        let ports = match (key.kind, key.own_range) {
+            (FailureKind::PortsExhausted, Some(own)) => self.ports_within(own, key),
+            (FailureKind::PortsExhausted, None) => self.ports_of(destination, key.netns),
+            _ => None,
+        };
+        ports.map_or(Failed::Unknown, Failed::Ports)
+    }
+
+    /// As [`Self::ports_of`], of a part of the range: port by port.
+    fn ports_within(&self, range: PortRange, key: &FailureKey) -> Option<PortUse> {
+        let namespace = self.namespaces.get(&key.netns)?;
+        let (local, remote) = (key.local?, key.remote?);
+        let mut counts = PortUse { range: range.size(), blocked: Some(0), ..PortUse::default() };
+        let space = namespace.devices.space(local.device.index());
+        for port in range.low..=range.high {
+            let tuple =
+                FourTuple { local_ip: local.ip, local_port: port, remote_ip: remote.ip(), remote_port: remote.port() };
+            let key = |device| TupleKey { netns: key.netns, tuple, device };
+            let taken = |device| self.sockets.find_tuple(key(device), |socket| key_of(&self.endpoints, socket));
+            let conflicts = || namespace.devices.conflicts(local.device.index());
+            if !namespace.ports.is_usable(port) {
+                counts.reserved += 1;
+            } else if !namespace.ports.may_be_chosen(Place::new(space, port)) {
+                counts.blocked = counts.blocked.map(|blocked| blocked + 1);
+            } else if conflicts().any(|device| taken(device).is_some()) {
+                counts.used += 1;
+            } else if let Some(mini) = conflicts().find_map(|device| self.mini_of(key(device))) {
+                counts.count_mini(mini.counted);
+            }
+        }
+        counts.blocked = self.blocked_ports(namespace, space).and(counts.blocked);
+        Some(counts)
+    }
+}
+
+/// Which limit an EMFILE was, by `alloc_fd`'s own rule: the lowest free descriptor must be below `RLIMIT_NOFILE`.
+fn descriptor(call: &str, found: Option<(u64, u64)>) -> (FailureKind, Failed) {
+    // These ask for nothing else that could run out with EMFILE.
+    let asks_for_descriptors_alone = matches!(
+        call,
+        "socket" | "accept" | "accept4" | "socketpair" | "dup" | "pipe" | "pipe2" | "eventfd" | "eventfd2"
+    );
+    match found {
+        Some((limit, lowest_free)) if lowest_free >= limit => {
+            (FailureKind::ProcessFds, Failed::Descriptors(lowest_free, limit))
+        }
+        _ if asks_for_descriptors_alone => (FailureKind::ProcessFds, Failed::Unknown),
+        Some((limit, lowest_free)) => (FailureKind::OtherFdLimit, Failed::FreeDescriptor(lowest_free, limit)),
+        None => (FailureKind::OtherFdLimit, Failed::Unknown),
+    }
+}
