@@ -1,8 +1,8 @@
 //! Connection tracking of the calling thread's namespace, where this kernel has it.
 
-use std::fs;
+use std::{fs, time::Duration};
 
-use crate::model::namespace::Conntrack;
+use crate::model::namespace::{Conntrack, ConntrackCounters};
 
 /// `None` where the kernel tracks no connections, or nf_conntrack is not loaded.
 #[must_use]
@@ -14,23 +14,25 @@ pub fn read() -> Option<Conntrack> {
     Some(Conntrack {
         count: sysctl("nf_conntrack_count")?,
         max: sysctl("nf_conntrack_max")?,
-        dropped: statistics.and_then(|text| parse_dropped(&text)),
+        closed_timeout: sysctl("nf_conntrack_tcp_timeout_time_wait").map(Duration::from_secs),
+        counters: statistics.and_then(|text| parse(&text)),
     })
 }
 
-/// `drop` and `early_drop` of /proc/net/stat/nf_conntrack: a line with names, then one a CPU, in hexadecimal.
-fn parse_dropped(text: &str) -> Option<u64> {
+/// /proc/net/stat/nf_conntrack: a line with names, then one a CPU, in hexadecimal.
+fn parse(text: &str) -> Option<ConntrackCounters> {
     let mut lines = text.lines();
     let names: Vec<&str> = lines.next()?.split_whitespace().collect();
-    let columns = ["drop", "early_drop"].map(|name| names.iter().position(|other| *other == name));
-    let mut dropped = 0;
+    let columns = ["insert_failed", "drop", "early_drop"].map(|name| names.iter().position(|other| *other == name));
+    let mut sums = [0; 3];
     for line in lines {
         let values: Vec<&str> = line.split_whitespace().collect();
-        for column in columns {
-            dropped += u64::from_str_radix(values.get(column?)?, 16).ok()?;
+        for (sum, column) in sums.iter_mut().zip(columns) {
+            *sum += u64::from_str_radix(values.get(column?)?, 16).ok()?;
         }
     }
-    Some(dropped)
+    let [insert_failed, drop, early_drop] = sums;
+    Some(ConntrackCounters { insert_failed, drop, early_drop })
 }
 
 #[cfg(test)]
@@ -38,14 +40,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_what_all_cpus_dropped() {
+    fn sums_each_counter_over_all_cpus() {
         let text = "entries  clashres found new invalid ignore delete chainlength insert insert_failed drop early_drop \
             icmp_error  expect_new expect_create expect_delete search_restart\n\
-            00000004  00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 0000000a \
+            00000004  00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000002 0000000a \
             00000001 00000000  00000000 00000000 00000000 00000000\n\
             00000004  00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000010 \
             00000000 00000000  00000000 00000000 00000000 00000000\n";
-        assert_eq!(parse_dropped(text), Some(27));
-        assert_eq!(parse_dropped("entries found\n00000004 00000000\n"), None);
+        let counters = parse(text).unwrap();
+        assert_eq!(counters, ConntrackCounters { insert_failed: 2, drop: 26, early_drop: 1 });
+        assert_eq!(counters.dropped_when_full(), 24, "a lost clash counts as a drop too");
+        assert_eq!(parse("entries found\n00000004 00000000\n"), None);
     }
 }

@@ -4,7 +4,7 @@ use std::{fs, io, os::unix::fs::MetadataExt, time::Duration};
 
 use super::{conntrack, mib};
 use crate::model::{
-    namespace::{NamespaceReading, Shared},
+    namespace::{ListenCounters, NamespaceReading, Shared},
     units::{NetnsId, PortRange},
 };
 
@@ -21,6 +21,7 @@ pub fn read() -> NamespaceReading {
     let number = |name: &str| sysctl(name).and_then(|text| text.trim().parse().ok());
     let net = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
     let (sockstat, netstat) = (net("sockstat"), net("netstat"));
+    let tcp_ext = |name: &str| mib::counter(&netstat, "TcpExt", name);
     let narrow = |number: u64| u32::try_from(number).ok();
     let of_sockets = |name: &str| mib::sockstat(&sockstat, "TCP", name);
     NamespaceReading {
@@ -35,8 +36,17 @@ pub fn read() -> NamespaceReading {
         established_or_close_wait: mib::counter(&net("snmp"), "Tcp", "CurrEstab").and_then(narrow),
         somaxconn: fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok()),
         tcp_max_tw_buckets: number("tcp_max_tw_buckets"),
-        time_wait_overflows: mib::counter(&netstat, "TcpExt", "TCPTimeWaitOverflow"),
-        aborts_on_memory: mib::counter(&netstat, "TcpExt", "TCPAbortOnMemory"),
+        time_wait_overflows: tcp_ext("TCPTimeWaitOverflow"),
+        aborts_on_memory: tcp_ext("TCPAbortOnMemory"),
+        tcp_timestamps: number("tcp_timestamps").and_then(|number| u8::try_from(number).ok()),
+        tcp_syncookies: number("tcp_syncookies").and_then(|number| u8::try_from(number).ok()),
+        port_step_width: number("ip_local_port_step_width").and_then(narrow),
+        listen: ListenCounters {
+            overflows: tcp_ext("ListenOverflows"),
+            drops: tcp_ext("ListenDrops"),
+            syn_queue_drops: tcp_ext("TCPReqQFullDrop"),
+            syn_cookies: tcp_ext("TCPReqQFullDoCookies"),
+        },
         conntrack: conntrack::read(),
         shared: Shared {
             orphans: of_sockets("orphan"),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Model,
+    listen_drops::Unsettled,
     minis::Mini,
     ports::Ports,
     socket::Socket,
@@ -38,21 +39,66 @@ pub struct NamespaceReading {
     /// `TCPAbortOnMemory` of /proc/net/netstat: connections that were given up because orphans (`tcp_max_orphans`) or
     /// buffers (`tcp_mem`) were too many.
     pub aborts_on_memory: Option<u64>,
+    /// `net.ipv4.tcp_timestamps`: with 0 connect() never takes a TIME_WAIT over.
+    pub tcp_timestamps: Option<u8>,
+    /// `net.ipv4.tcp_syncookies`
+    pub tcp_syncookies: Option<u8>,
+    /// `net.ipv4.ip_local_port_step_width`; kernels before 7.1 do not have it.
+    pub port_step_width: Option<u32>,
+    /// What all listeners of the namespace dropped.
+    pub listen: ListenCounters,
     /// Connection tracking.
     pub conntrack: Option<Conntrack>,
     /// What every namespace shows of the whole host.
     pub shared: Shared,
 }
 
+/// What the listeners of a namespace dropped since it was made: the counters of /proc/net/netstat, which name no listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenCounters {
+    /// `ListenOverflows`: SYNs and final ACKs that found an accept queue full.
+    pub overflows: Option<u64>,
+    /// `ListenDrops`: SYNs and final ACKs that a listener dropped, for whatever reason.
+    pub drops: Option<u64>,
+    /// `TCPReqQFullDrop`: SYNs that found a SYN queue full while `tcp_syncookies` was 0.
+    pub syn_queue_drops: Option<u64>,
+    /// `TCPReqQFullDoCookies`: SYNs that found a SYN queue full and were answered with a cookie. With `tcp_syncookies` 2
+    /// each SYN counts, whatever the queue (`tcp_conn_request`).
+    pub syn_cookies: Option<u64>,
+}
+
 /// Connection tracking of a namespace (net/netfilter/nf_conntrack_core.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conntrack {
-    /// Connections that are tracked: `net.netfilter.nf_conntrack_count`.
+    /// Connections that are tracked in this namespace: `net.netfilter.nf_conntrack_count`.
     pub count: u64,
-    /// `net.netfilter.nf_conntrack_max`
+    /// `net.netfilter.nf_conntrack_max`: one number for all namespaces, and each is held against it by itself. 0 is no
+    /// limit.
     pub max: u64,
-    /// Packets that found no room, and connections that were dropped to make some, since boot.
-    pub dropped: Option<u64>,
+    /// `net.netfilter.nf_conntrack_tcp_timeout_time_wait`: how long the entry of a closed connection stays.
+    pub closed_timeout: Option<Duration>,
+    /// What went wrong.
+    pub counters: Option<ConntrackCounters>,
+}
+
+/// What connection tracking counts when an entry cannot be made, since boot (/proc/net/stat/nf_conntrack).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConntrackCounters {
+    /// `insert_failed`: entries that clashed with another one. Each lost clash drops its packet and counts in `drop` too
+    /// (`nf_ct_resolve_clash`).
+    pub insert_failed: u64,
+    /// `drop`: packets dropped, for want of room or for a clash.
+    pub drop: u64,
+    /// `early_drop`: old entries evicted from a full table to make room for new ones.
+    pub early_drop: u64,
+}
+
+impl ConntrackCounters {
+    /// Packets that were dropped because the table was full.
+    #[must_use]
+    pub const fn dropped_when_full(self) -> u64 {
+        self.drop.saturating_sub(self.insert_failed)
+    }
 }
 
 /// Numbers of all namespaces together, as one of them shows them; limits are shown by the first namespace alone.
@@ -88,6 +134,39 @@ impl NamespaceReading {
             }
             None => Duration::from_secs(since.as_secs() + 1),
         })
+    }
+}
+
+/// What the kernel has counted in a namespace.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counters {
+    pub(super) listen: ListenCounters,
+    pub(super) conntrack: Option<ConntrackCounters>,
+    pub(super) time_wait_overflows: Option<u64>,
+    pub(super) aborts_on_memory: Option<u64>,
+}
+
+impl Counters {
+    pub(super) fn of(reading: &NamespaceReading) -> Self {
+        let NamespaceReading { listen, time_wait_overflows, aborts_on_memory, .. } = *reading;
+        let conntrack = reading.conntrack.and_then(|conntrack| conntrack.counters);
+        Self { listen, conntrack, time_wait_overflows, aborts_on_memory }
+    }
+
+    /// Each counter of these, or of `other` where it could not be read.
+    fn or(self, other: Self) -> Self {
+        let (a, b) = (self.listen, other.listen);
+        Self {
+            listen: ListenCounters {
+                overflows: a.overflows.or(b.overflows),
+                drops: a.drops.or(b.drops),
+                syn_queue_drops: a.syn_queue_drops.or(b.syn_queue_drops),
+                syn_cookies: a.syn_cookies.or(b.syn_cookies),
+            },
+            conntrack: self.conntrack.or(other.conntrack),
+            time_wait_overflows: self.time_wait_overflows.or(other.time_wait_overflows),
+            aborts_on_memory: self.aborts_on_memory.or(other.aborts_on_memory),
+        }
     }
 }
 
@@ -129,6 +208,14 @@ pub(super) struct Namespace {
     pub(super) ports: Ports,
     /// Its table was scanned: what is found later and not known is drift.
     pub(super) scanned: bool,
+    /// Its counters as they were read first: what happened before observer watched it.
+    pub(super) at_first: Counters,
+    /// Its counters as they were read last, each.
+    at_last: Counters,
+    /// What was dropped at listeners, and no listener answers for yet.
+    pub(super) unsettled: Unsettled,
+    /// TIME_WAIT sockets that it got since observer started, less those that connect() took over.
+    pub(super) time_wait_entered: i64,
 }
 
 impl Namespace {
@@ -147,9 +234,15 @@ impl Model {
         let is_new = matches!(known, Entry::Vacant(_));
         let known = known.or_default();
         let has_same_ports = !is_new && known.has_ports_of(&reading);
-        let before = std::mem::replace(&mut known.reading, reading);
+        let counters = Counters::of(&reading);
+        known.at_first = known.at_first.or(counters);
+        let before = known.at_last;
+        known.at_last = counters.or(before);
+        let cookies_before = known.reading.tcp_syncookies;
+        known.reading = reading;
         if !is_new {
-            self.note_counters(netns, &before);
+            self.note_counters(netns, before, counters);
+            self.note_listen_counters(netns, before.listen, cookies_before);
         }
         if !has_same_ports {
             self.rebuild_ports(netns);

@@ -9,7 +9,7 @@ use crate::{
     input::Input,
     model::{
         Basis,
-        namespace::{Conntrack, NamespaceReading},
+        namespace::{Conntrack, ConntrackCounters, NamespaceReading},
         snapshot::{FileUse, Host, Memory, OwnUse, ProcessFiles},
         trust::{FailedRung, Hook, HookStatus, Losses, Rung, ScanSummary},
         units::{Comm, NetnsId, Pid, PortRange, Process},
@@ -46,7 +46,12 @@ fn inputs() -> [Input<'static>; 13] {
             Box::new(NamespaceReading {
                 name: Some("blue".into()),
                 port_range: Some(PortRange { low: 32_768, high: 60_999 }),
-                conntrack: Some(Conntrack { count: 1, max: 2, dropped: Some(3) }),
+                conntrack: Some(Conntrack {
+                    count: 1,
+                    max: 2,
+                    closed_timeout: Some(Duration::from_mins(2)),
+                    counters: Some(ConntrackCounters { insert_failed: 3, drop: 4, early_drop: 5 }),
+                }),
                 ..NamespaceReading::default()
             }),
         ),
@@ -116,7 +121,7 @@ fn the_encoding_belongs_to_the_format() {
     for input in inputs() {
         encoded.extend(postcard::to_stdvec(&input).unwrap());
     }
-    assert_eq!((FORMAT, format!("{:08x}", crc32fast::hash(&encoded))), (2, "c9a5a7b1".to_owned()));
+    assert_eq!((FORMAT, format!("{:08x}", crc32fast::hash(&encoded))), (3, "6b4a12bc".to_owned()));
 }
 
 #[test]
@@ -125,11 +130,11 @@ fn other_files_are_told_apart() {
     assert_eq!(sentence(b""), "this is not a recording of observer");
     assert_eq!(
         sentence(b"observer of nothing"),
-        "this recording has format 28448, this version of observer reads format 2"
+        "this recording has format 28448, this version of observer reads format 3"
     );
     let mut newer = recording();
     newer[8] = 9;
-    assert_eq!(sentence(&newer), "this recording has format 9, this version of observer reads format 2");
+    assert_eq!(sentence(&newer), "this recording has format 9, this version of observer reads format 3");
     let elsewhere = Header { arch: "m\x1b68k".to_owned(), ..header() };
     let elsewhere = sealed(&[postcard::to_stdvec(&elsewhere).unwrap()]);
     assert_eq!(sentence(&elsewhere), "this was recorded on m\\u{1b}68k, and can be replayed there only");
