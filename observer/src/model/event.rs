@@ -120,7 +120,7 @@ pub struct Queues {
     pub syn: u32,
     /// The limit of either, `Send-Q` of `ss -ltn`: listen()'s backlog, at most `net.core.somaxconn`.
     pub limit: u32,
-    /// SYNs and final acknowledgements that were thrown away since listen().
+    /// Segments that it discarded since listen(), for whatever reason (`sk_drops`).
     pub drops: u32,
 }
 

@@ -32,13 +32,18 @@ pub enum FailureKind {
     ProcessFds,
     /// The host has as many open files as `fs.file-max` allows (ENFILE, `alloc_empty_file`).
     HostFiles,
-    /// A listener threw away a SYN or the end of a handshake, most often because its accept queue was full (`sk_drops`,
-    /// `tcp_listendrop`).
+    /// A SYN or a final ACK was dropped because the accept queue was full (`ListenOverflows`).
     AcceptQueue,
+    /// A SYN was dropped because the SYN queue was full and `tcp_syncookies` is 0 (`TCPReqQFullDrop`).
+    SynQueue,
     /// A socket closed without TIME_WAIT because there were `tcp_max_tw_buckets` already (`TCPTimeWaitOverflow`).
     TimeWait,
-    /// Connection tracking had no room (`drop` and `early_drop` of nf_conntrack).
+    /// Connection tracking had no room, and dropped the first packet of a connection (`drop` of nf_conntrack).
     Conntrack,
+    /// The entry of a new connection clashed with another one, and its packet was dropped (`insert_failed`).
+    ConntrackClash,
+    /// Connection tracking forgot an old connection to make room for a new one, whose packet passed (`early_drop`).
+    ConntrackEvicted,
     /// A connection was given up because of `tcp_mem` or `tcp_max_orphans` (`TCPAbortOnMemory`).
     TcpMemory,
 }
@@ -52,7 +57,13 @@ impl FailureKind {
             Self::AddressInUse => Some("EADDRINUSE"),
             Self::ProcessFds => Some("EMFILE"),
             Self::HostFiles => Some("ENFILE"),
-            Self::AcceptQueue | Self::TimeWait | Self::Conntrack | Self::TcpMemory => None,
+            Self::AcceptQueue
+            | Self::SynQueue
+            | Self::TimeWait
+            | Self::Conntrack
+            | Self::ConntrackClash
+            | Self::ConntrackEvicted
+            | Self::TcpMemory => None,
         }
     }
 
@@ -66,8 +77,11 @@ impl FailureKind {
             Self::ProcessFds => "process_fds",
             Self::HostFiles => "host_files",
             Self::AcceptQueue => "accept_queue",
+            Self::SynQueue => "syn_queue",
             Self::TimeWait => "time_wait",
             Self::Conntrack => "conntrack",
+            Self::ConntrackClash => "conntrack_clash",
+            Self::ConntrackEvicted => "conntrack_evicted",
             Self::TcpMemory => "tcp_memory",
         }
     }
@@ -157,7 +171,9 @@ impl FailureRow {
             _ => match self.key.kind {
                 FailureKind::AcceptQueue => "handshake dropped",
                 FailureKind::TimeWait => "TIME_WAIT left out",
-                FailureKind::Conntrack => "packet dropped",
+                FailureKind::SynQueue => "SYN dropped",
+                FailureKind::Conntrack | FailureKind::ConntrackClash => "packet dropped",
+                FailureKind::ConntrackEvicted => "tracked entry evicted",
                 FailureKind::TcpMemory => "connection aborted",
                 kind => kind.name(),
             }
@@ -169,6 +185,7 @@ impl FailureRow {
     #[must_use]
     pub fn reason(&self) -> String {
         let FailureKey { kind, local, remote, .. } = self.key;
+        let is_unnamed = local.is_none();
         let local = local.map_or_else(String::new, |local| local.to_string());
         let remote = remote.map_or_else(String::new, |remote| remote.to_string());
         match (kind, self.failed) {
@@ -193,9 +210,24 @@ impl FailureRow {
                     grouped(queues.limit.into())
                 )
             }
+            (FailureKind::AcceptQueue, _) if is_unnamed => {
+                "an accept queue was full (ListenOverflows); the counters do not say whose".to_owned()
+            }
             (FailureKind::AcceptQueue, _) => format!("{local}: its accept queue was full"),
+            (FailureKind::SynQueue, _) if is_unnamed => {
+                "a SYN queue was full and tcp_syncookies is 0 (TCPReqQFullDrop); the counters do not say whose"
+                    .to_owned()
+            }
+            (FailureKind::SynQueue, _) => format!("{local}: its SYN queue was full and tcp_syncookies is 0"),
             (FailureKind::TimeWait, _) => "there are tcp_max_tw_buckets TIME_WAITs already".to_owned(),
-            (FailureKind::Conntrack, _) => "nf_conntrack_max connections are tracked already".to_owned(),
+            (FailureKind::Conntrack, _) => "nf_conntrack_max connections are tracked already (drop)".to_owned(),
+            (FailureKind::ConntrackClash, _) => {
+                "its addresses clash with another tracked connection: often NAT without a free port (insert_failed)"
+                    .to_owned()
+            }
+            (FailureKind::ConntrackEvicted, _) => {
+                "nf_conntrack_max was reached: an old entry made room, the new packet passed (early_drop)".to_owned()
+            }
             (FailureKind::TcpMemory, _) => {
                 "too many orphans (tcp_max_orphans), or too much in buffers (tcp_mem)".to_owned()
             }

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use super::{
     Model,
     event::{Identity, Queues},
+    listen_drops::ListenerDrops,
     snapshot::{Direction, EndpointKey},
     units::{NetnsId, Process, SocketId},
 };
@@ -27,6 +28,8 @@ pub(super) struct Listener {
     pub(super) queues: Option<Queues>,
     /// It was there before observer came.
     pub(super) is_older: bool,
+    /// What it discarded, and why.
+    pub(super) drops: ListenerDrops,
 }
 
 impl Listener {
@@ -119,6 +122,7 @@ impl Model {
             chose_port: false,
             queues: None,
             is_older: false,
+            drops: ListenerDrops::default(),
         };
         let endpoint = self.endpoint(listener.key());
         self.endpoints.touch(endpoint, self.now).listeners += 1;
@@ -129,6 +133,7 @@ impl Model {
     pub(super) fn remove_listener(&mut self, id: SocketId) {
         let Some(listener) = self.listeners.remove(id) else { return };
         self.release_port(listener.netns, listener.port);
+        self.note_end_of_listener(listener.netns);
         if let Some(endpoint) = self.endpoints.find(&listener.key()) {
             self.endpoints.touch(endpoint, self.now).listeners -= 1;
         }
