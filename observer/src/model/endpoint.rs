@@ -196,6 +196,10 @@ pub(super) struct Destination {
     pub(super) minis: u32,
     /// Of these, the ones in TIME_WAIT.
     pub(super) time_wait: u32,
+    /// Of these, the ones whose peer sends TCP timestamps: without, connect() never takes them over.
+    pub(super) stamped: u32,
+    /// TIME_WAIT sockets that it got since observer started and that keep their port until they end.
+    pub(super) entered: i64,
     pub(super) ports: PortCounts,
 }
 
@@ -222,7 +226,8 @@ impl DestinationTable {
         let index = *self.by_remote.entry((endpoint, remote.ip(), remote.port())).or_insert_with(|| {
             made = true;
             let ports = PortCounts::default();
-            let row = Destination { endpoint, remote, sockets: 0, minis: 0, time_wait: 0, ports };
+            let row =
+                Destination { endpoint, remote, sockets: 0, minis: 0, time_wait: 0, stamped: 0, entered: 0, ports };
             narrow(rows.insert(row))
         });
         (index, made)

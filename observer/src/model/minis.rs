@@ -44,6 +44,11 @@ pub(super) struct Mini {
 const _: () = assert!(size_of::<Mini>() <= 104);
 
 impl Mini {
+    /// In TIME_WAIT, and its peer sends TCP timestamps.
+    fn is_stamped(&self) -> bool {
+        self.state == TcpState::TimeWait && self.since.is_some()
+    }
+
     pub(super) fn key(&self, endpoints: &EndpointTable) -> TupleKey {
         let key = &endpoints.get(self.endpoint).key;
         TupleKey {
@@ -176,6 +181,7 @@ impl Model {
     fn add_mini(&mut self, mut mini: Mini) {
         mini.counted = Counted::Not;
         let key = mini.key(&self.endpoints);
+        let mut before = None;
         if let Some(index) = self.minis.find(key, &self.endpoints) {
             let known = self.minis.get_mut(index).expect("just found");
             known.generation = mini.generation;
@@ -184,23 +190,47 @@ impl Model {
             if is_same {
                 return;
             }
+            before = Some(known.state);
             self.remove_mini(index);
         }
         *self.endpoints.touch(mini.endpoint, self.now).minis.get_mut(mini.state) += 1;
         if let Some(row) = self.destinations.get_mut(mini.destination) {
             row.minis += 1;
             row.time_wait += u32::from(mini.state == TcpState::TimeWait);
+            row.stamped += u32::from(mini.is_stamped());
         }
         if mini.is_explicit {
             self.hold_port(key.netns, mini.local_port);
         }
         let index = self.minis.insert(mini, &self.endpoints);
         self.use_mini_port(index);
+        self.note_entry(index, before);
+    }
+
+    /// Counts a socket that was not in TIME_WAIT before. What the first scan finds has entered at an unknown time.
+    fn note_entry(&mut self, index: u32, before: Option<TcpState>) {
+        let mini = self.minis.slots[index as usize];
+        let netns = self.endpoints.get(mini.endpoint).key.netns;
+        let Some(namespace) = self.namespaces.get_mut(&netns).filter(|namespace| namespace.scanned) else { return };
+        if before.is_none() && mini.state != TcpState::SynReceived {
+            namespace.time_wait_entered += 1;
+        }
+        let is_entry = mini.state == TcpState::TimeWait && before != Some(TcpState::TimeWait);
+        if is_entry
+            && mini.reusable_from.is_none()
+            && let Some(row) = self.destinations.get_mut(mini.destination)
+        {
+            row.entered += i64::from(mini.counted == Counted::TimeWait);
+        }
     }
 
     /// A full socket has this four-tuple now.
     pub(super) fn take_over_mini(&mut self, key: TupleKey) {
         if let Some(index) = self.minis.find(key, &self.endpoints) {
+            let is_time_wait = self.minis.slots[index as usize].state != TcpState::SynReceived;
+            if let Some(namespace) = self.namespaces.get_mut(&key.netns).filter(|_| is_time_wait) {
+                namespace.time_wait_entered -= 1;
+            }
             self.remove_mini(index);
         }
     }
@@ -213,6 +243,7 @@ impl Model {
         if let Some(row) = self.destinations.get_mut(mini.destination) {
             row.minis -= 1;
             row.time_wait -= u32::from(mini.state == TcpState::TimeWait);
+            row.stamped -= u32::from(mini.is_stamped());
         }
         if mini.is_explicit {
             self.release_port(netns, mini.local_port);

@@ -2,6 +2,8 @@
 //! (`about`) where the maximum comes from, how to raise it, and what that risks.
 
 mod about;
+mod counters;
+mod forecast;
 mod survey;
 mod trend;
 
@@ -14,6 +16,7 @@ use std::{
 
 pub use self::about::About;
 pub(super) use self::trend::Trends;
+pub use self::{counters::Counter, forecast::Turnover};
 use super::{
     snapshot::FileUse,
     units::{NetnsId, Pid, Process, SocketId},
@@ -115,17 +118,22 @@ pub struct Wall {
     pub used: u64,
     /// How much there can be.
     pub maximum: u64,
-    /// How often this wall was hit so far, where the kernel counts that.
+    /// How often this limit was hit, where the kernel counts that: at a listener's queue since observer started, at
+    /// others since the kernel began to count.
     pub hits: Option<u64>,
-    /// How much more is used every second, over the last half minute; `None` until that is known.
+    /// What the kernel counts beside its use.
+    pub counters: Vec<Counter>,
+    /// How much more is used every second, over the last half minute; `None` while that is not known, or is no more than
+    /// noise.
     pub slope: Option<f64>,
+    /// Of what leaves by itself after a known time (TIME_WAIT), how much of it there is and comes.
+    pub turnover: Option<Turnover>,
+    /// Everything counted here leaves by itself after about so long: a rise says nothing of what comes later.
+    pub lifetime: Option<Duration>,
 }
 
 /// A wall that is reached within this time comes before fuller ones that stand still.
 const SOON: Duration = Duration::from_hours(1);
-/// What takes longer to fill than this is not foretold: no slope lasts that long.
-const FORETOLD: Duration = Duration::from_hours(30 * 24);
-
 impl Wall {
     /// The part that is used, 0 to 1 and beyond: some walls are soft.
     #[must_use]
@@ -138,17 +146,6 @@ impl Wall {
     #[must_use]
     pub const fn practical_maximum(&self) -> Option<u64> {
         if self.maximum < FileUse::ASTRONOMICAL { Some(self.maximum) } else { None }
-    }
-
-    /// When it is reached at the current slope: zero if it is; `None` if it is not in sight.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a forecast: 53 bits are plenty")]
-    pub fn time_to_full(&self) -> Option<Duration> {
-        let Some(left) = self.maximum.checked_sub(self.used).filter(|left| *left > 0) else {
-            return Some(Duration::ZERO);
-        };
-        let slope = self.slope.filter(|slope| *slope > 0.0)?;
-        Duration::try_from_secs_f64(left as f64 / slope).ok().filter(|time| *time <= FORETOLD)
     }
 
     /// The most urgent first: what is reached soon by the time that is left, then the fullest.

@@ -1,15 +1,13 @@
 //! The walls of this moment, found among all that the model knows.
 
-use std::net::SocketAddr;
-
-use super::{Subject, Wall, WallKind};
+use super::{Subject, Turnover, Wall, WallKind, counters, forecast};
 use crate::model::{
     Model,
     endpoint::Destination,
     listener::Listener,
-    namespace::Shared,
+    namespace::{Namespace, Shared},
     snapshot::{Memory, ProcessFiles},
-    units::{NetnsId, Process},
+    units::Process,
 };
 
 /// Walls listed of each kind: the fullest.
@@ -24,13 +22,13 @@ impl Model {
         walls.extend(self.namespace_walls());
         walls.extend(self.host_walls());
         for wall in &mut walls {
-            wall.slope = self.trends.slope(wall);
+            self.trends.annotate(wall);
         }
         walls.sort_by(Wall::by_urgency);
         walls
     }
 
-    /// Takes a sample of each wall, by which the time until it is reached is foretold.
+    /// Takes a sample of each limit, by which the time until it is reached is predicted.
     pub(in crate::model) fn sample_walls(&mut self) {
         let walls = self.walls();
         self.trends.sample(&walls, self.now);
@@ -40,7 +38,20 @@ impl Model {
     fn wall(&self, kind: WallKind, subject: Subject, (used, maximum): (u64, u64)) -> Wall {
         let namespace = subject.netns().and_then(|netns| self.namespaces.get(&netns));
         let netns_name = namespace.and_then(|namespace| namespace.reading.name.clone());
-        Wall { kind, subject, netns_name, process: None, used, maximum, hits: None, slope: None }
+        let lifetime = forecast::lifetime(kind, namespace.map(|namespace| &namespace.reading));
+        Wall {
+            kind,
+            subject,
+            netns_name,
+            process: None,
+            used,
+            maximum,
+            hits: None,
+            counters: Vec::new(),
+            slope: None,
+            turnover: None,
+            lifetime,
+        }
     }
 
     fn port_walls(&self) -> Vec<Wall> {
@@ -52,7 +63,8 @@ impl Model {
         let wall = |(numbers, row): (Numbers, &Destination)| {
             let key = &self.endpoints.get(row.endpoint).key;
             let subject = Subject::Destination { netns: key.netns, local_ip: key.local_ip, remote: row.remote };
-            self.wall(WallKind::Ports, subject, numbers)
+            let turnover = Some(Turnover::new(row.ports.time_wait.into(), row.entered));
+            Wall { turnover, ..self.wall(WallKind::Ports, subject, numbers) }
         };
         fullest(candidates).into_iter().map(wall).collect()
     }
@@ -74,39 +86,63 @@ impl Model {
     /// (`sk_acceptq_is_full`, include/net/sock.h): one more than the limit fits.
     fn queue_walls(&self) -> Vec<Wall> {
         let queues = || self.listeners.iter().filter_map(|(id, listener)| Some((id, listener, listener.queues?)));
-        let accept = queues().map(|(id, listener, queues)| {
-            let maximum = u64::from(queues.limit) + 1;
-            ((queues.accept.into(), maximum), (WallKind::AcceptQueue, id, listener, Some(queues.drops.into())))
-        });
+        let accept = || {
+            queues().map(|(id, listener, queues)| {
+                let maximum = u64::from(queues.limit) + 1;
+                ((queues.accept.into(), maximum), (WallKind::AcceptQueue, id, listener, queues))
+            })
+        };
         let syn = queues().map(|(id, listener, queues)| {
             let maximum = u64::from(queues.limit) + 1;
-            ((queues.syn.into(), maximum), (WallKind::SynQueue, id, listener, None))
+            ((queues.syn.into(), maximum), (WallKind::SynQueue, id, listener, queues))
         });
-        let chosen = fullest(accept).into_iter().chain(fullest(syn));
-        let wall = |(numbers, (kind, id, listener, hits)): (_, (_, _, &Listener, _))| {
-            let local = SocketAddr::new(listener.ip, listener.port);
-            let subject = Subject::Listener { netns: listener.netns, local, id };
-            Wall { process: listener.process, hits, ..self.wall(kind, subject, numbers) }
+        // A queue that has overflowed is listed, however empty it is now.
+        let hit = accept().filter(|(_, (_, _, listener, _))| listener.drops.overflows > 0);
+        let mut chosen = fullest(accept());
+        let hit =
+            fullest(hit).into_iter().filter(|(_, (_, id, ..))| chosen.iter().all(|(_, (_, other, ..))| other != id));
+        let hit: Vec<_> = hit.collect();
+        chosen.extend(hit);
+        let chosen = chosen.into_iter().chain(fullest(syn));
+        let wall = |(numbers, (kind, id, listener, queues)): (_, (_, _, &Listener, _))| {
+            let subject = Subject::Listener { netns: listener.netns, local: listener.local(), id };
+            let (process, drops) = (listener.process, &listener.drops);
+            let hits = Some(if kind == WallKind::AcceptQueue { drops.overflows } else { drops.syn_queue_full });
+            let counters = counters::of_queue(kind, drops, queues, self.namespaces.get(&listener.netns));
+            Wall { process, hits, counters, ..self.wall(kind, subject, numbers) }
         };
         chosen.map(wall).collect()
     }
 
     fn namespace_walls(&self) -> Vec<Wall> {
-        let readings = || self.namespaces.iter().map(|(netns, namespace)| (*netns, &namespace.reading));
-        let time_wait = readings().filter_map(|(netns, reading)| {
-            let numbers = (u64::from(reading.time_wait?), reading.tcp_max_tw_buckets?);
-            Some((numbers, (WallKind::TimeWait, netns, reading.time_wait_overflows)))
+        let time_wait = self.namespaces.iter().filter_map(|(netns, namespace)| {
+            let reading = &namespace.reading;
+            Some(((u64::from(reading.time_wait?), reading.tcp_max_tw_buckets?), (*netns, namespace)))
         });
-        let conntrack = readings().filter_map(|(netns, reading)| {
-            let conntrack = reading.conntrack?;
-            Some(((conntrack.count, conntrack.max), (WallKind::Conntrack, netns, conntrack.dropped)))
+        let conntrack = self.namespaces.iter().filter_map(|(netns, namespace)| {
+            let conntrack = namespace.reading.conntrack?;
+            // 0 is no limit (`__nf_conntrack_alloc`).
+            let max = if conntrack.max == 0 { u64::MAX } else { conntrack.max };
+            Some(((conntrack.count, max), (*netns, namespace)))
         });
-        let chosen = fullest(time_wait).into_iter().chain(fullest(conntrack));
-        let wall = |(numbers, (kind, netns, hits)): (Numbers, (WallKind, NetnsId, Option<u64>))| Wall {
-            hits,
-            ..self.wall(kind, Subject::Namespace(netns), numbers)
-        };
-        chosen.map(wall).collect()
+        let time_wait =
+            fullest(time_wait).into_iter().map(|(numbers, (netns, namespace)): (Numbers, (_, &Namespace))| Wall {
+                hits: namespace.reading.time_wait_overflows,
+                counters: counters::of_time_wait(namespace),
+                turnover: Some(Turnover::new(numbers.0, namespace.time_wait_entered)),
+                ..self.wall(WallKind::TimeWait, Subject::Namespace(netns), numbers)
+            });
+        let conntrack =
+            fullest(conntrack).into_iter().map(|(numbers, (netns, namespace)): (Numbers, (_, &Namespace))| {
+                let hits = namespace.reading.conntrack.and_then(|it| it.counters);
+                Wall {
+                    // A clash has nothing to do with the limit.
+                    hits: hits.map(|it| it.dropped_when_full() + it.early_drop),
+                    counters: counters::of_conntrack(namespace),
+                    ..self.wall(WallKind::Conntrack, Subject::Namespace(netns), numbers)
+                }
+            });
+        time_wait.chain(conntrack).collect()
     }
 
     fn host_walls(&self) -> Vec<Wall> {

@@ -4,7 +4,20 @@ use super::WallKind::{Conntrack, HostFiles, Orphans, Ports, TcpMemory, TimeWait}
 use super::*;
 
 fn wall(kind: WallKind, used: u64, maximum: u64, slope: Option<f64>) -> Wall {
-    Wall { kind, subject: Subject::Host, netns_name: None, process: None, used, maximum, hits: None, slope }
+    let (subject, lifetime) = (Subject::Host, super::forecast::lifetime(kind, None));
+    Wall {
+        kind,
+        subject,
+        netns_name: None,
+        process: None,
+        used,
+        maximum,
+        hits: None,
+        counters: Vec::new(),
+        slope,
+        turnover: None,
+        lifetime,
+    }
 }
 
 #[test]
