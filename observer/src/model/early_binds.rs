@@ -2,41 +2,42 @@
 //! it knows the destination, so nobody else's connect() gets it for any destination
 //! (`__inet_hash_connect` skips buckets with `fastreuse >= 0`).
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::{
     Model,
     event::{Binding, Identity},
     snapshot::{Direction, EndpointKey},
-    units::NetnsId,
+    units::{NetnsId, SocketId},
 };
 
 /// As the last scan of each namespace found them.
 #[derive(Default)]
 pub(super) struct EarlyBinds {
-    last: FxHashMap<NetnsId, FxHashMap<EndpointKey, u32>>,
+    /// By outbound endpoint, one of the sockets on each port.
+    last: FxHashMap<NetnsId, FxHashMap<EndpointKey, Vec<SocketId>>>,
     /// Distinct ports, as the running scan has found them so far.
-    running: FxHashSet<(EndpointKey, u16)>,
+    running: FxHashMap<(EndpointKey, u16), SocketId>,
 }
 
 impl EarlyBinds {
-    /// How many ports the clients of an outbound endpoint took that way.
-    pub(super) fn of(&self, endpoint: &EndpointKey) -> u32 {
-        self.last.get(&endpoint.netns).and_then(|ports| ports.get(endpoint)).copied().unwrap_or(0)
+    /// Every outbound endpoint with sockets that took their port that way, one for each port.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&EndpointKey, &[SocketId])> {
+        self.last.values().flatten().map(|(key, sockets)| (key, &sockets[..]))
     }
 
     /// The scan of a namespace is complete.
     pub(super) fn finish(&mut self, netns: NetnsId) {
-        let mut counts: FxHashMap<EndpointKey, u32> = FxHashMap::default();
-        for (endpoint, _) in std::mem::take(&mut self.running) {
-            *counts.entry(endpoint).or_default() += 1;
+        let mut by_endpoint: FxHashMap<EndpointKey, Vec<SocketId>> = FxHashMap::default();
+        for ((endpoint, _), socket) in std::mem::take(&mut self.running) {
+            by_endpoint.entry(endpoint).or_default().push(socket);
         }
-        self.last.insert(netns, counts);
+        self.last.insert(netns, by_endpoint);
     }
 
     /// The running scan will not be completed.
     pub(super) fn abandon(&mut self) {
-        self.running = FxHashSet::default();
+        self.running = FxHashMap::default();
     }
 
     pub(super) fn forget(&mut self, netns: NetnsId) {
@@ -51,12 +52,12 @@ impl Model {
         if binding.port_locked || binding.holds_port() != Some(true) {
             return;
         }
-        let Identity { netns, tuple, .. } = *socket;
+        let Identity { id, netns, tuple } = *socket;
         let key = EndpointKey { netns, direction: Direction::Outbound, local_ip: tuple.local_ip, local_port: None };
         let is_usable = self.namespaces.get(&netns).is_some_and(|it| it.ports.is_usable(tuple.local_port));
         let is_outbound = self.listeners.covering(netns, tuple.local_ip, tuple.local_port).is_none();
         if is_usable && is_outbound && self.endpoints.find(&key).is_some() {
-            self.early_binds.running.insert((key, tuple.local_port));
+            self.early_binds.running.insert((key, tuple.local_port), id);
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod finding;
 pub mod headroom;
 pub mod history;
 mod holders;
+mod listen_drops;
 mod listener;
 mod minis;
 pub mod namespace;
@@ -28,11 +29,12 @@ mod refusals;
 mod report;
 pub mod snapshot;
 mod socket;
+mod stuck;
 pub mod trust;
 pub mod units;
 pub mod wall;
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
@@ -51,10 +53,14 @@ use self::{
     ports::{Counted, Ripening},
     snapshot::{Direction, Host},
     socket::{Acceptance, Socket, SocketTable, TupleKey},
+    stuck::Stuck,
     trust::{HookStatus, Losses, Trust},
     units::{FourTuple, NetnsId, Process, SocketId, TcpState},
     wall::Trends,
 };
+
+/// How long a TIME_WAIT socket stays (`TCP_TIMEWAIT_LEN`).
+pub(crate) const TIME_WAIT_LASTS: Duration = Duration::from_mins(1);
 
 /// What the model has to know of its source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +90,7 @@ pub struct Model {
     /// Ports have become few somewhere.
     wants_scan: bool,
     early_binds: EarlyBinds,
+    stuck: Stuck,
     trends: Trends,
     namespaces: FxHashMap<NetnsId, Namespace>,
     /// Namespaces that events or open files have named and nobody has read yet.
@@ -321,6 +328,7 @@ impl Model {
     /// Adds a socket that is not in the table; whether it counts as opened is the caller's to say.
     fn insert(&mut self, socket: &Identity, state: TcpState, direction: Direction) -> u32 {
         let Identity { id, netns, tuple } = *socket;
+        let now = self.now_in_seconds();
         let (endpoint, destination) = self.place(netns, &tuple, direction);
         let endpoints = &self.endpoints;
         let index = self.sockets.insert(
@@ -335,7 +343,8 @@ impl Model {
                 state,
                 owner: Owner::UNKNOWN,
                 held_in_pass: self.holder_pass.number,
-                born: self.was_scanned(netns).then(|| u32::try_from(self.now.as_secs()).unwrap_or(u32::MAX)),
+                born: NonZeroU32::new(now.saturating_add(1)).filter(|_| self.was_scanned(netns)),
+                state_since: now,
                 acceptance: Acceptance::Settled,
                 is_guess: false,
                 is_explicit: false,
@@ -359,13 +368,14 @@ impl Model {
     }
 
     fn set_state(&mut self, index: u32, state: TcpState) {
-        let generation = self.generation;
+        let (generation, now) = (self.generation, self.now_in_seconds());
         let socket = self.sockets.get_mut(index);
         let before = std::mem::replace(&mut socket.state, state);
         socket.generation = generation;
         if before == state {
             return;
         }
+        socket.state_since = now;
         let (endpoint, has_bound_first) = (socket.endpoint, socket.is_explicit);
         if before == TcpState::SynSent && has_bound_first {
             self.take_over_mini(key_of(&self.endpoints, self.sockets.get(index)));

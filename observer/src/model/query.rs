@@ -152,7 +152,7 @@ impl Model {
             direction: self.endpoints.get(socket.endpoint).key.direction,
             state: socket.state,
             owner: socket.owner,
-            born: socket.born,
+            born: socket.born.map(|born| born.get() - 1),
         });
         let minis = self.minis.iter().map(|(_, mini)| Found {
             key: mini.key(&self.endpoints),

@@ -35,6 +35,7 @@ impl Model {
         self.now = now;
         self.sweep(netns);
         self.early_binds.finish(netns);
+        self.settle_listen_drops(netns);
         if let Some(namespace) = self.namespaces.get_mut(&netns) {
             namespace.scanned = true;
             namespace.ports.end_scan();
@@ -45,6 +46,7 @@ impl Model {
     pub fn end_round(&mut self, summary: ScanSummary) {
         self.trust.scans_total += 1;
         self.trust.last_scan = Some(summary);
+        self.find_stuck();
     }
 
     /// The scan could not be finished: what it found so far stays, what it did not find is not swept.

@@ -55,7 +55,7 @@ impl Model {
                 closed_per_second: self.totals.closed_per_second,
             },
             walls: self.walls(),
-            findings: self.findings(&endpoints, &namespaces),
+            findings: self.findings(&namespaces),
             namespaces,
             endpoints,
             host: self.host.clone(),

@@ -1,6 +1,6 @@
 //! The table of full sockets: by their id, and by their four-tuple to tell which two are one connection.
 
-use std::{hash::BuildHasher as _, net::IpAddr};
+use std::{hash::BuildHasher as _, net::IpAddr, num::NonZeroU32};
 
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
@@ -28,8 +28,10 @@ pub(super) struct Socket {
     pub(super) owner: Owner,
     /// The last pass over open files that saw its owner hold it.
     pub(super) held_in_pass: u8,
-    /// Seconds since start; `None` if it was there before.
-    pub(super) born: Option<u32>,
+    /// Seconds since start, and one; `None` if it was there before. With a niche, for the sake of its size.
+    pub(super) born: Option<NonZeroU32>,
+    /// Since when it is in its state, as far as that was seen: seconds since start.
+    pub(super) state_since: u32,
     /// What is known of its acceptance.
     pub(super) acceptance: Acceptance,
     /// Its birth was lost, and its direction is a guess until a scan shows it.

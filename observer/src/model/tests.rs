@@ -1,6 +1,9 @@
 //! Scenarios: events as text in, rows as text out.
 
+mod findings;
+mod forecast;
 mod headroom;
+mod listen_drops;
 mod losses;
 mod property;
 mod restart;

@@ -16,7 +16,7 @@
 //! scan | end | abandon                            around what a scan found
 //! files | files end                               around what a pass over open files found
 //! tick [SECONDS]                                  time goes on
-//! show [owners|failures|findings]                          print all rows, or who holds their sockets, or what was refused
+//! show [owners|failures|findings|sentences]                      print all rows, or who holds their sockets, or what was refused
 //! tick [SECONDS] | wait MILLISECONDS              time goes on, with or without the work of each second
 //! show [owners|ports]                             print all rows, or who holds their sockets, or their headroom
 //! ```
@@ -90,6 +90,7 @@ impl Stage {
             ["show", "owners"] => self.show_owners(),
             ["show", "failures"] => self.show_failures(),
             ["show", "findings"] => self.show_findings(),
+            ["show", "sentences"] => self.show_sentences(),
             ["show", "ports"] => self.show_ports(),
             [id, ref rest @ ..] => {
                 let event = self.event(id, rest);
@@ -182,6 +183,12 @@ impl Stage {
         let unseen = snapshot.trust.unseen_accepts;
         if unseen > 0 {
             writeln!(self.shown, "unseen accepts {unseen}").unwrap();
+        }
+    }
+
+    fn show_sentences(&mut self) {
+        for finding in self.model.snapshot(SystemTime::UNIX_EPOCH, self.now, 0).findings {
+            writeln!(self.shown, "{}", finding.sentence).unwrap();
         }
     }
 

@@ -1,0 +1,67 @@
+//! Clients that call bind() before connect(), and take ports from every destination.
+
+use std::{cmp::Reverse, net::IpAddr};
+
+use rustc_hash::FxHashMap;
+
+use super::{Finding, FindingKind, is_part, names};
+use crate::model::{
+    Model,
+    units::{NetnsId, Process, SocketId},
+};
+
+/// Ports of the range in percent, from which on they are worth a word.
+const BOUND_PERCENT: u32 = 1;
+
+/// Clients of a local ip whose ports were chosen by bind().
+pub(super) struct BoundClients {
+    pub(super) netns: NetnsId,
+    pub(super) local_ip: IpAddr,
+    /// Those that hold them, the one with the most first.
+    pub(super) processes: Vec<Process>,
+    pub(super) ports: u32,
+    pub(super) usable: u32,
+}
+
+pub(super) fn bind_before_connect(clients: &BoundClients) -> Option<Finding> {
+    let BoundClients { netns, local_ip, ref processes, ports, usable } = *clients;
+    let calls = if processes.len() > 1 { "call" } else { "calls" };
+    is_part(ports, BOUND_PERCENT, usable).then(|| Finding {
+        kind: FindingKind::BindBeforeConnect,
+        netns,
+        subject: None,
+        sentence: format!("{} {calls} bind() before connect() from {local_ip}.", names(processes)),
+        evidence: format!(
+            "{ports} of {usable} ports were taken by bind(): connect() skips these for every destination"
+        ),
+        remedy:
+            "set IP_BIND_ADDRESS_NO_PORT (Linux 4.2) on the socket before bind(), so that connect() chooses the port"
+                .to_owned(),
+    })
+}
+
+impl Model {
+    pub(super) fn early_binders(&self) -> impl Iterator<Item = Finding> {
+        let clients = self.early_binds.iter().filter_map(|(key, sockets)| {
+            let usable = self.namespaces.get(&key.netns)?.ports.usable_count;
+            let ports = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
+            // Who holds them is asked only of those that matter.
+            let processes = if is_part(ports, BOUND_PERCENT, usable) { self.holders_of(sockets) } else { Vec::new() };
+            Some(BoundClients { netns: key.netns, local_ip: key.local_ip, processes, ports, usable })
+        });
+        clients.filter_map(|clients| bind_before_connect(&clients))
+    }
+
+    /// The processes that hold these sockets, the one with the most first; TIME_WAIT sockets have none.
+    fn holders_of(&self, sockets: &[SocketId]) -> Vec<Process> {
+        let mut counts: FxHashMap<Process, u32> = FxHashMap::default();
+        for socket in sockets.iter().filter_map(|id| self.sockets.find(*id)) {
+            if let Some(process) = self.owners.process(self.sockets.get(socket).owner) {
+                *counts.entry(process).or_default() += 1;
+            }
+        }
+        let mut processes: Vec<(Process, u32)> = counts.into_iter().collect();
+        processes.sort_unstable_by_key(|(process, count)| (Reverse(*count), process.pid));
+        processes.into_iter().map(|(process, _)| process).collect()
+    }
+}

@@ -1,0 +1,98 @@
+//! Listeners whose accept queue overflows, and what holds it short.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::{EVIDENCE_LASTS, Finding, FindingKind, age, is_part, name};
+use crate::model::{
+    Model,
+    event::Queues,
+    units::{NetnsId, Process, SocketId},
+    wall::Subject,
+};
+
+/// A listener and the limit of its namespace.
+pub(super) struct Queue {
+    pub(super) netns: NetnsId,
+    pub(super) id: SocketId,
+    pub(super) local: SocketAddr,
+    pub(super) process: Option<Process>,
+    pub(super) queues: Queues,
+    pub(super) somaxconn: u32,
+    /// Overflows since observer started.
+    pub(super) overflows: u64,
+    /// How long ago the last one was.
+    pub(super) overflowed: Option<Duration>,
+}
+
+/// The kernel keeps the smaller of listen()'s backlog and `somaxconn`: below `somaxconn`, the application has chosen.
+/// At `somaxconn` it may have asked for more.
+pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
+    let Queue { netns, id, local, process, queues, somaxconn, overflows, overflowed } = *queue;
+    let Queues { accept, limit, .. } = queues;
+    let overflows_now = accept > limit || overflowed.is_some_and(|time| time <= EVIDENCE_LASTS);
+    let is_capped = limit >= somaxconn;
+    // A queue that the application has made short may be half full at any moment.
+    if !(overflows_now || is_capped && is_part(accept, 50, limit)) {
+        return None;
+    }
+    let process = name(process);
+    let subject = Some(Subject::Listener { netns, local, id });
+    let dropped = match overflowed {
+        Some(time) => format!("{overflows} overflows since observer started, the last {} ago", age(time)),
+        None => format!("{overflows} overflows since observer started"),
+    };
+    Some(if is_capped {
+        Finding {
+            kind: FindingKind::QueueAtSomaxconn,
+            netns,
+            subject,
+            sentence: format!("The accept queue of {process} on {local} cannot be longer than net.core.somaxconn."),
+            evidence: match limit {
+                limit if limit == somaxconn => {
+                    format!("{accept} connections wait, the limit is net.core.somaxconn = {somaxconn}, {dropped}")
+                }
+                _ => format!(
+                    "{accept} connections wait, the limit is {limit} and would be net.core.somaxconn = {somaxconn} after \
+                     the next listen(), {dropped}"
+                ),
+            },
+            remedy:
+                "raise net.core.somaxconn and the backlog of listen(), then start the service anew; or accept() faster"
+                    .to_owned(),
+        }
+    } else {
+        Finding {
+            kind: FindingKind::QueueAtBacklog,
+            netns,
+            subject,
+            sentence: format!(
+                "The accept queue of {process} on {local} is as short as its own listen(fd, {limit}) made it."
+            ),
+            evidence: format!(
+                "{accept} connections wait, the limit is {limit}, net.core.somaxconn = {somaxconn} allows more, {dropped}"
+            ),
+            remedy: format!(
+                "a larger backlog in the configuration of the service: listen(fd, N) with N up to {somaxconn}; or accept() \
+                 faster"
+            ),
+        }
+    })
+}
+
+impl Model {
+    pub(super) fn overflowing_queues(&self) -> impl Iterator<Item = Finding> {
+        let queues = self.listeners.iter().filter_map(|(id, listener)| {
+            Some(Queue {
+                netns: listener.netns,
+                id,
+                local: listener.local(),
+                process: listener.process,
+                queues: listener.queues?,
+                somaxconn: self.namespaces.get(&listener.netns)?.reading.somaxconn?,
+                overflows: listener.drops.overflows,
+                overflowed: listener.drops.overflowed_at.map(|at| self.now.saturating_sub(at)),
+            })
+        });
+        queues.filter_map(|queue| short_queue(&queue))
+    }
+}

@@ -1,0 +1,68 @@
+//! What takes ports out of the ephemeral range by configuration.
+
+use super::{Finding, FindingKind, is_part, name};
+use crate::model::{
+    Model,
+    units::{NetnsId, PortRange, Process},
+};
+
+/// Ports of the range in percent, from which on they are worth a word.
+const RESERVED_PERCENT: u32 = 10;
+
+pub(super) fn listeners_in_range(
+    netns: NetnsId,
+    range: PortRange,
+    mut found: Vec<(u16, Option<Process>)>,
+) -> Option<Finding> {
+    found.sort_unstable_by_key(|(port, _)| *port);
+    found.dedup_by_key(|(port, _)| *port);
+    let first: Vec<String> = found.iter().take(3).map(|(port, process)| format!("{port} {}", name(*process))).collect();
+    let more = found.len().saturating_sub(first.len());
+    (!found.is_empty()).then(|| Finding {
+        kind: FindingKind::ListenerInRange,
+        netns,
+        subject: None,
+        sentence: "A service listens on a port of the ephemeral range: once it stops, a client can take that port."
+            .to_owned(),
+        evidence: format!(
+            "{}{} in {}-{}, not reserved",
+            first.join(", "),
+            if more > 0 { format!(" and {more} more") } else { String::new() },
+            range.low,
+            range.high
+        ),
+        remedy: "add the ports to net.ipv4.ip_local_reserved_ports, or listen outside of the range".to_owned(),
+    })
+}
+
+pub(super) fn reserved_in_range(netns: NetnsId, range: PortRange, reserved: u32) -> Option<Finding> {
+    is_part(reserved, RESERVED_PERCENT, range.size()).then(|| Finding {
+        kind: FindingKind::ReservedInRange,
+        netns,
+        subject: None,
+        sentence: "Much of the ephemeral range is reserved: fewer connections fit to each destination.".to_owned(),
+        evidence: format!(
+            "net.ipv4.ip_local_reserved_ports takes {reserved} of the {} ports {}-{}",
+            range.size(),
+            range.low,
+            range.high
+        ),
+        remedy: "widen net.ipv4.ip_local_port_range, or reserve less".to_owned(),
+    })
+}
+
+impl Model {
+    pub(super) fn range_findings(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for (netns, namespace) in &self.namespaces {
+            let Some(range) = namespace.reading.port_range else { continue };
+            let listening = self.listeners.iter().map(|(_, listener)| listener).filter(|listener| {
+                listener.netns == *netns && listener.chose_port && namespace.ports.is_usable(listener.port)
+            });
+            let listening = listening.map(|listener| (listener.port, listener.process)).collect();
+            findings.extend(listeners_in_range(*netns, range, listening));
+            findings.extend(reserved_in_range(*netns, range, namespace.ports.reserved));
+        }
+        findings
+    }
+}

@@ -1,0 +1,118 @@
+//! Destinations whose ports wait in TIME_WAIT, and what helps there.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Finding, FindingKind, is_part};
+use crate::model::{
+    Model,
+    headroom::PortUse,
+    namespace::NamespaceReading,
+    snapshot::NamespaceRow,
+    units::{NetnsId, PortRange},
+    wall::Subject,
+};
+
+/// Ports of the range in percent, from which on they are worth a word.
+const TIME_WAIT_PERCENT: u32 = 10;
+/// A range with fewer unused numbers around it cannot be widened much.
+const ROOM_TO_WIDEN: u32 = 8_192;
+
+/// A destination, and all TIME_WAIT sockets of its namespace.
+pub(super) struct Closed {
+    pub(super) netns: NetnsId,
+    pub(super) local_ip: IpAddr,
+    pub(super) remote: SocketAddr,
+    pub(super) ports: PortUse,
+    pub(super) time_wait_in_namespace: u32,
+    pub(super) reuse: Reuse,
+    pub(super) range: Option<PortRange>,
+}
+
+/// Whether `net.ipv4.tcp_tw_reuse=1` would let connect() take these ports over (`tcp_twsk_unique`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reuse {
+    /// It would.
+    WouldHelp,
+    /// It is set, or this is loopback under 2, and connect() takes over what it may.
+    IsOn,
+    /// `net.ipv4.tcp_timestamps` is 0 here.
+    NoTimestamps,
+    /// The peer sends no timestamps.
+    NoTimestampsOfPeer,
+    /// The sysctls could not be read.
+    Unknown,
+}
+
+impl Reuse {
+    /// `stamped` of `time_wait` sockets have a peer that sends timestamps.
+    pub(super) fn of(reading: &NamespaceReading, is_loopback: bool, stamped: u32, time_wait: u32) -> Self {
+        match (reading.tcp_tw_reuse, reading.tcp_timestamps) {
+            (Some(1), _) => Self::IsOn,
+            (Some(2), _) if is_loopback => Self::IsOn,
+            (None, _) | (_, None) => Self::Unknown,
+            (_, Some(0)) => Self::NoTimestamps,
+            _ if u64::from(stamped) * 2 < u64::from(time_wait) => Self::NoTimestampsOfPeer,
+            _ => Self::WouldHelp,
+        }
+    }
+}
+
+pub(super) fn time_wait_at_one_destination(closed: &Closed) -> Option<Finding> {
+    let Closed { netns, local_ip, remote, ports, time_wait_in_namespace, reuse, range } = *closed;
+    let many = is_part(ports.time_wait, TIME_WAIT_PERCENT, ports.usable());
+    let most = is_part(ports.time_wait, 50, time_wait_in_namespace);
+    (many && most).then(|| Finding {
+        kind: FindingKind::TimeWaitAtOneDestination,
+        netns,
+        subject: Some(Subject::Destination { netns, local_ip, remote }),
+        sentence: format!("Connections from {local_ip} to {remote} are closed faster than their ports are free again."),
+        evidence: format!(
+            "{} of {} ports are in TIME_WAIT, of {time_wait_in_namespace} such sockets in the namespace{}",
+            ports.time_wait,
+            ports.usable(),
+            match reuse {
+                Reuse::WouldHelp | Reuse::Unknown => "",
+                Reuse::IsOn => "; connect() reuses those that it may (net.ipv4.tcp_tw_reuse) already",
+                Reuse::NoTimestamps => "; net.ipv4.tcp_timestamps is 0, so none can be reused",
+                Reuse::NoTimestampsOfPeer => "; the peer sends no TCP timestamps, so none can be reused",
+            }
+        ),
+        remedy: remedy(reuse, range),
+    })
+}
+
+fn remedy(reuse: Reuse, range: Option<PortRange>) -> String {
+    let also = match reuse {
+        Reuse::WouldHelp => "net.ipv4.tcp_tw_reuse=1 lets connect() take ports whose TIME_WAIT is older than a second",
+        _ if range.is_some_and(|range| range.size() + ROOM_TO_WIDEN < u32::from(u16::MAX)) => {
+            "more source addresses or a wider net.ipv4.ip_local_port_range give more ports"
+        }
+        _ => "more source addresses give more ports",
+    };
+    format!("keep connections open, or let the other side close first; {also}")
+}
+
+impl Model {
+    pub(super) fn time_wait_destinations(&self, namespaces: &[NamespaceRow]) -> impl Iterator<Item = Finding> {
+        let closed = self.destinations.iter().filter(|row| row.ports.time_wait > 0).filter_map(|row| {
+            let key = &self.endpoints.get(row.endpoint).key;
+            let namespace = self.namespaces.get(&key.netns)?;
+            let ports = self.port_use(row, Some(namespace))?;
+            if !is_part(ports.time_wait, TIME_WAIT_PERCENT, ports.usable()) {
+                return None;
+            }
+            let counted = namespaces.iter().find(|counted| counted.netns == key.netns)?;
+            let is_loopback = key.local_ip.is_loopback() || row.remote.ip().is_loopback();
+            Some(Closed {
+                netns: key.netns,
+                local_ip: key.local_ip,
+                remote: row.remote,
+                ports,
+                time_wait_in_namespace: counted.time_wait,
+                reuse: Reuse::of(&namespace.reading, is_loopback, row.stamped, row.time_wait),
+                range: namespace.reading.port_range,
+            })
+        });
+        closed.filter_map(|closed| time_wait_at_one_destination(&closed))
+    }
+}
