@@ -150,7 +150,10 @@ mod tests {
             used,
             maximum: 28_232,
             hits: None,
+            counters: Vec::new(),
             slope: None,
+            turnover: None,
+            lifetime: None,
         }
     }
 

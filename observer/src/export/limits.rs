@@ -144,6 +144,8 @@ const FULL_IN: usize = 8;
 const OWNER: usize = WIDTH - NAME - USED - MAXIMUM - PERCENT - FULL_IN - 5;
 /// Walls of one kind in the table.
 const OF_A_KIND: usize = 4;
+/// Limits whose counters are listed.
+const COUNTED: usize = 8;
 
 fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic) -> String {
     let mut text = format!(
@@ -160,6 +162,7 @@ fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic) -> String 
     }
     // Writing to a String cannot fail.
     let _ = findings(snapshot, &mut text);
+    let _ = counters(&snapshot.walls, &mut text);
     let _ = sources(&snapshot.walls, &mut text);
     let _ = theory(arithmetic, &mut text);
     let _ = practice(arithmetic, &mut text);
@@ -194,7 +197,20 @@ fn findings(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
     for finding in &snapshot.findings {
         entry("", &format::printable(&finding.sentence), text)?;
         entry("  evidence", &format::printable(&finding.evidence), text)?;
-        entry("  remedy", finding.remedy, text)?;
+        entry("  remedy", &finding.remedy, text)?;
+    }
+    Ok(())
+}
+
+/// Of limits at which something was counted.
+fn counters(walls: &[Wall], text: &mut String) -> std::fmt::Result {
+    let has_counted = |wall: &&Wall| wall.counters.iter().any(|counter| counter.total > 0);
+    for (i, wall) in walls.iter().filter(has_counted).take(COUNTED).enumerate() {
+        if i == 0 {
+            writeln!(text, "\nWHAT THE KERNEL COUNTED THERE")?;
+        }
+        entry("", &format::printable(&format!("{} {}", wall.about().name, wall.owner())), text)?;
+        entry("  counted", &wall.counted(), text)?;
     }
     Ok(())
 }
@@ -277,7 +293,7 @@ mod tests {
     use crate::model::{
         Basis, Model,
         units::{PortRange, Process},
-        wall::Subject,
+        wall::{Counter, Subject},
     };
 
     const OWN: NetnsId = NetnsId(1);
@@ -288,7 +304,19 @@ mod tests {
 
     fn wall(kind: WallKind, subject: Subject, used: u64, maximum: u64) -> Wall {
         let process = Some(Process { pid: Pid(1_234_567), comm: "a-long-command-".into() });
-        Wall { kind, subject, netns_name: Some("blue".into()), process, used, maximum, hits: None, slope: None }
+        Wall {
+            kind,
+            subject,
+            netns_name: Some("blue".into()),
+            process,
+            used,
+            maximum,
+            hits: None,
+            counters: Vec::new(),
+            slope: None,
+            turnover: None,
+            lifetime: None,
+        }
     }
 
     #[test]
@@ -300,6 +328,12 @@ mod tests {
             let subject = Subject::Listener { netns: NetnsId(4_026_532_999), local, id };
             snapshot.walls.push(wall(kind, subject, 99_999_999_999, 4_026_532_999));
             snapshot.walls.push(wall(kind, Subject::Host, 1, u64::MAX));
+            let counter = |name, total| Counter { id: "counter", name, total, before: Some(total - 1) };
+            let counters = vec![
+                counter("overflows in the namespace (ListenOverflows)", 12_345_678_901),
+                counter("segments discarded here, for whatever reason (sk_drops)", 98_765_432_109),
+            ];
+            snapshot.walls.push(Wall { counters, ..wall(kind, subject, 1, 2) });
             snapshot.walls.push(Wall { slope: Some(0.5), ..wall(kind, Subject::Host, 1_000, 1_000_000) });
         }
         let row = NamespaceRow {
@@ -323,5 +357,6 @@ mod tests {
             assert!(text.contains(words), "no {words} in\n{text}");
         }
         assert!(text.contains("no limit"), "{text}");
+        assert!(text.contains("  counted   12,345,678,901 overflows in the namespace"), "{text}");
     }
 }

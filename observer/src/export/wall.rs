@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::model::{
     finding::Finding,
-    wall::{Subject, Wall},
+    wall::{Counter, Subject, Wall},
 };
 
 /// A wall. What does not apply to its kind, or is not known, is absent.
@@ -40,6 +40,8 @@ pub(super) struct WallObject {
     seconds_to_full: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hits_total: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    counters: Vec<CounterObject>,
     source: &'static str,
     refusal: &'static str,
     remedy: &'static str,
@@ -74,11 +76,27 @@ impl WallObject {
             slope_per_second: wall.slope,
             seconds_to_full: wall.time_to_full().map(|time| time.as_secs_f64()),
             hits_total: wall.hits,
+            counters: wall.counters.iter().map(CounterObject::new).collect(),
             source: about.source,
             refusal: about.refusal,
             remedy: about.remedy,
             risk: about.risk,
         }
+    }
+}
+
+/// A counter of the kernel beside a limit. `before_start` is the part of it that is older than observer.
+#[derive(Serialize)]
+struct CounterObject {
+    id: &'static str,
+    total: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before_start: Option<u64>,
+}
+
+impl CounterObject {
+    const fn new(counter: &Counter) -> Self {
+        Self { id: counter.id, total: counter.total, before_start: counter.before }
     }
 }
 
@@ -89,12 +107,12 @@ pub(super) struct FindingObject {
     netns: u32,
     sentence: String,
     evidence: String,
-    remedy: &'static str,
+    remedy: String,
 }
 
 impl FindingObject {
     pub(super) fn new(finding: &Finding) -> Self {
-        let Finding { kind, netns, sentence, evidence, remedy } = finding.clone();
+        let Finding { kind, netns, subject: _, sentence, evidence, remedy } = finding.clone();
         Self { kind: kind.id(), netns: netns.0, sentence, evidence, remedy }
     }
 }

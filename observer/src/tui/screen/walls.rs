@@ -60,16 +60,27 @@ impl Source for Walls {
         row.subject.netns()
     }
 
-    fn explain(row: &Wall, _: &Snapshot) -> Vec<Line> {
+    fn explain(row: &Wall, data: &Snapshot) -> Vec<Line> {
         let about = row.about();
         let maximum = row.practical_maximum().map_or_else(|| "no limit in practice".to_owned(), format::count);
-        vec![
-            Line::new("numbers", format!("{} of {maximum} {}", format::count(row.used), about.unit)),
-            Line::new("from", about.source),
-            Line::new("when full", about.refusal),
-            Line::new("raise it", about.remedy),
-            Line::new("risk", about.risk),
+        let counted = Some(row.counted()).filter(|counted| !counted.is_empty());
+        let findings = data.findings.iter().filter(|finding| finding.subject == Some(row.subject));
+        let findings = findings.flat_map(|finding| {
+            let line = |label, text: &str| Line::new(label, format::printable(text));
+            [line("finding", &finding.sentence), line("evidence", &finding.evidence), line("remedy", &finding.remedy)]
+        });
+        [
+            Some(Line::new("numbers", format!("{} of {maximum} {}", format::count(row.used), about.unit))),
+            counted.map(|counted| Line::new("counted", counted)),
+            Some(Line::new("from", about.source)),
+            Some(Line::new("when full", about.refusal)),
+            Some(Line::new("raise it", about.remedy)),
+            Some(Line::new("risk", about.risk)),
         ]
+        .into_iter()
+        .flatten()
+        .chain(findings)
+        .collect()
     }
 }
 

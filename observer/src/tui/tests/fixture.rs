@@ -21,7 +21,7 @@ use crate::{
         },
         trust::{Drift, FailedRung, Hook, HookStatus, Losses, OwnCost, Rung, ScanSummary, Trust},
         units::{FourTuple, NetnsId, Pid, PortRange, Process, SocketId, StateCounts, TcpState},
-        wall::{Subject, Wall, WallKind},
+        wall::{Counter, Subject, Wall, WallKind},
     },
     tui::{
         theme::{Theme, ThemeName},
@@ -301,15 +301,23 @@ fn walls() -> Vec<Wall> {
         used,
         maximum,
         hits: None,
+        counters: Vec::new(),
         slope: None,
+        turnover: None,
+        lifetime: None,
     };
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
     let nginx = Some(process(1_234_567, "nginx"));
     let listener = Subject::Listener { netns: NETNS, local: address("127.0.0.1:8080"), id: SocketId(1) };
+    let counter = |id, name, total, before| Counter { id, name, total, before };
+    let counters = vec![
+        counter("overflows", "overflows here since observer started", 3, None),
+        counter("namespace_overflows", "overflows in the namespace (ListenOverflows)", 17, Some(14)),
+    ];
     let local_ip = [127, 0, 0, 1].into();
     let destination = Subject::Destination { netns: NETNS, local_ip, remote: address("127.0.0.1:8080") };
     vec![
-        Wall { process: nginx, hits: Some(14), ..wall(WallKind::AcceptQueue, listener, 129, 129) },
+        Wall { process: nginx, hits: Some(3), counters, ..wall(WallKind::AcceptQueue, listener, 129, 129) },
         Wall { slope: Some(50.0), ..wall(WallKind::Ports, destination, 22_010, 28_232) },
         Wall { process: nginx, ..wall(WallKind::ProcessFiles, Subject::Process(Pid(1_234_567)), 70_019, 73_000) },
         wall(WallKind::HostFiles, Subject::Host, 94_208, 1_048_576),
@@ -324,9 +332,10 @@ pub(super) fn ailing() -> Snapshot {
     let finding = |kind, sentence: &str| Finding {
         kind,
         netns: NETNS,
+        subject: None,
         sentence: sentence.to_owned(),
         evidence: "numbers".to_owned(),
-        remedy: "what to do",
+        remedy: "what to do".to_owned(),
     };
     data.findings = vec![
         finding(FindingKind::BindBeforeConnect, "load-generator (4242) calls bind() before connect() from 127.0.0.1."),

@@ -163,6 +163,21 @@ fn a_row_is_explained() {
 }
 
 #[test]
+fn a_row_is_explained_with_what_was_found_there() {
+    let mut data = ailing();
+    let (subject, explain) = (data.walls[0].subject, [Message::Show(Screen::Walls), Message::Explain]);
+    let without = shot_after(&explain, data.clone(), LARGE);
+    assert!(!without.contains("remedy"), "{without}");
+    data.findings[0].subject = Some(subject);
+    let with = shot_after(&explain, data, LARGE);
+    for words in
+        ["finding         load-generator (4242) calls", "evidence        numbers", "remedy          what to do"]
+    {
+        assert!(with.contains(words), "no {words:?} in\n{with}");
+    }
+}
+
+#[test]
 fn the_connections_of_a_row_are_entered_and_left() {
     let (mut ui, mut data) = (ui(SMALL.0, SMALL.1), busy());
     update(&mut ui, &arc(data.clone()), Message::Enter);
