@@ -1,8 +1,13 @@
 //! Each finding, provoked for real; and its absence where all is well.
 
 use std::{
-    io::ErrorKind,
+    io::{ErrorKind, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpStream},
+    os::{
+        fd::{FromRawFd as _, OwnedFd},
+        unix::net::UnixStream,
+    },
+    process::{Command, Stdio},
 };
 
 use observer::model::{
@@ -12,6 +17,7 @@ use observer::model::{
 use socket2::{Domain, Socket, Type};
 
 use crate::{
+    processes::start_program,
     sockets::set_option,
     support::{Pairs, eventually, in_private_netns, listen, observe, run, set_sysctl, wait_until},
     walls::start_connecting,
@@ -53,6 +59,46 @@ fn bind_before_connect_takes_ports_from_every_destination() {
         let others: Vec<_> = (0..70).map(|_| TcpStream::connect("127.0.0.1:7001").unwrap()).collect();
         assert_eq!(TcpStream::connect("127.0.0.1:7001").unwrap_err().kind(), ErrorKind::AddrNotAvailable);
         drop((listeners, bound, others));
+    });
+}
+
+const BINDER: &str = "OBSERVER_TEST_BINDER";
+
+/// This test once more, in a process of its own that binds, connects, and holds.
+fn be_the_binder() {
+    let bound: Vec<_> = (0..30).map(|_| bound("127.0.0.1", "127.0.0.1:7000", false)).collect();
+    // SAFETY: the line of the test that started this process is open as long as it runs, and nobody else reads it.
+    let mut line = UnixStream::from(unsafe { OwnedFd::from_raw_fd(0) });
+    line.write_all(b"held").unwrap();
+    // Until the other end is closed.
+    let _ = line.read(&mut [0]);
+    drop(bound);
+}
+
+#[test]
+fn bind_before_connect_accuses_who_binds_and_not_who_connected_last() {
+    const NAME: &str = "findings::bind_before_connect_accuses_who_binds_and_not_who_connected_last";
+    if std::env::var_os(BINDER).is_some() {
+        return be_the_binder();
+    }
+    in_private_netns(|| {
+        set_sysctl("ipv4/ip_local_port_range", "40000 40099");
+        let listener = listen("127.0.0.1:7000", 128);
+        let mut engine = observe();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", NAME, "--nocapture"]).env(BINDER, "1").stdout(Stdio::null());
+        let (mut child, mut line) = start_program(&mut command).unwrap();
+        line.read_exact(&mut [0; 4]).unwrap();
+        // From the same local ip, without a bind, and after the other.
+        let plain: Vec<_> = (0..40).map(|_| TcpStream::connect("127.0.0.1:7000").unwrap()).collect();
+        engine.scan().unwrap();
+        let found = found(&engine.snapshot(1), FindingKind::BindBeforeConnect).expect("a finding").clone();
+        let (binder, own) = (format!("({})", child.id()), format!("({})", std::process::id()));
+        assert!(found.sentence.contains(&binder) && !found.sentence.contains(&own), "{found:?}");
+        assert!(found.evidence.starts_with("30 of 100 ports"), "{found:?}");
+        drop(line);
+        assert!(child.wait().unwrap().success());
+        drop((listener, plain));
     });
 }
 
@@ -114,6 +160,43 @@ fn time_wait_at_one_destination_is_found() {
         let snapshot = observe().snapshot(1);
         let evidence = evidence(&snapshot, FindingKind::TimeWaitAtOneDestination);
         assert!(evidence.starts_with("40 of 100 ports are in TIME_WAIT, of 40 "), "{evidence}");
+        let remedy =
+            |snapshot: &Snapshot| found(snapshot, FindingKind::TimeWaitAtOneDestination).unwrap().remedy.clone();
+        assert!(remedy(&snapshot).contains("tcp_tw_reuse=1"), "{}", remedy(&snapshot));
+        // It does help here: 40 of 100 ports wait, and all 100 connect once these are old enough.
+        set_sysctl("ipv4/tcp_tw_reuse", "1");
+        let mut clients: Vec<TcpStream> = Vec::new();
+        wait_until("all ports, those in TIME_WAIT too", || {
+            clients.extend(TcpStream::connect("127.0.0.1:7000"));
+            clients.len() == 100
+        });
+    });
+}
+
+#[test]
+fn tcp_tw_reuse_is_not_proposed_without_timestamps() {
+    in_private_netns(|| {
+        set_sysctl("ipv4/ip_local_port_range", "40000 40099");
+        set_sysctl("ipv4/tcp_tw_reuse", "0");
+        set_sysctl("ipv4/tcp_timestamps", "0");
+        let mut pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 40);
+        let in_state = |state| run("ss", &["-Htan", "state", state]).lines().count();
+        pairs.clients.clear();
+        wait_until("40 in FIN_WAIT2", || in_state("fin-wait-2") == 40);
+        pairs.accepted.clear();
+        wait_until("40 in TIME_WAIT", || in_state("time-wait") == 40);
+        let remedy =
+            |snapshot: &Snapshot| found(snapshot, FindingKind::TimeWaitAtOneDestination).unwrap().remedy.clone();
+        let words = remedy(&observe().snapshot(1));
+        assert!(!words.contains("tcp_tw_reuse") && words.contains("keep connections open"), "{words}");
+        // Switched on again: these sockets still have none.
+        set_sysctl("ipv4/tcp_timestamps", "1");
+        let words = remedy(&observe().snapshot(1));
+        assert!(!words.contains("tcp_tw_reuse"), "{words}");
+        // On, and it does not help.
+        set_sysctl("ipv4/tcp_tw_reuse", "1");
+        let words = remedy(&observe().snapshot(1));
+        assert!(!words.contains("tcp_tw_reuse"), "{words}");
     });
 }
 
@@ -137,6 +220,10 @@ fn a_queue_that_somaxconn_holds_short_is_found() {
             capped[0].evidence.starts_with("5 connections wait, the limit is net.core.somaxconn = 4"),
             "{capped:?}"
         );
+        // The other is as short as its application made it, and somaxconn would not help.
+        let own = found(&snapshot, FindingKind::QueueAtBacklog).expect("a finding");
+        assert!(own.sentence.contains("127.0.0.1:7001 ") && own.sentence.contains("listen(fd, 2)"), "{own:?}");
+        assert!(own.remedy.contains("listen(fd, N)") && !own.remedy.contains("somaxconn"), "{own:?}");
         drop((short, own_choice, clients));
     });
 }

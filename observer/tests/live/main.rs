@@ -6,8 +6,10 @@
 mod acceptors;
 mod churn;
 mod connections;
+mod drops;
 mod failures;
 mod findings;
+mod forecasts;
 mod headroom;
 mod hostile;
 mod labs;
@@ -22,6 +24,7 @@ mod rungs;
 mod scale;
 mod sockets;
 mod ss;
+mod stuck;
 mod support;
 mod throwaway;
 mod walls;

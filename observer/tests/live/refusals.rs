@@ -204,7 +204,7 @@ pub(crate) fn kernel_counter(name: &str) -> u64 {
 #[test]
 fn handshakes_that_a_full_accept_queue_throws_away_are_told_with_the_listener() {
     in_private_netns(|| {
-        let mut engine = observe();
+        let mut engine = start(observer::engine::Options { scans: observer::engine::Scans::Regularly, ..options() });
         let listener = listen("127.0.0.1:7000", 2);
         let clients: Vec<Socket> = (0..8)
             .map(|_| {
@@ -214,16 +214,10 @@ fn handshakes_that_a_full_accept_queue_throws_away_are_told_with_the_listener() 
                 client
             })
             .collect();
-        let dropped = || {
-            run("ss", &["-Hltnm", "sport", "=", "7000"]).split_once(",d").map_or(0, |(_, rest)| {
-                rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u64>().unwrap()
-            })
-        };
-        wait_until("the kernel drops", || dropped() > 0);
+        wait_until("the kernel drops", || kernel_counter("ListenOverflows") > 0);
         // Retransmitted SYNs are dropped too: no more of them comes from here on.
         drop(clients);
-        engine.scan().unwrap();
-        let row = counted(&mut engine, FailureKind::AcceptQueue, dropped());
+        let row = counted(&mut engine, FailureKind::AcceptQueue, kernel_counter("ListenOverflows"));
         assert_eq!(row.key.local, Some(Local { ip: "127.0.0.1".parse().unwrap(), port: 7000 }));
         assert_eq!(row.key.process.unwrap().pid.0, std::process::id());
         assert_eq!(row.what(), "handshake dropped");

@@ -13,6 +13,7 @@ use observer::{engine::Engine, model::failure::FailureKind};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
+    drops::conntrack_counters,
     labs::borne_out,
     processes::output,
     refusals::{address, counted, errno, kernel_counter, tcp},
@@ -174,15 +175,52 @@ fn packets_that_a_full_connection_tracking_drops_are_told() {
             let row = snapshot.failures.iter().find(|row| row.key.kind == FailureKind::Conntrack)?;
             (row.count == dropped()).then_some(())
         });
+        let clashes = engine.snapshot(0).failures.iter().any(|row| row.key.kind == FailureKind::ConntrackClash);
+        assert!(!clashes, "{:?}", engine.snapshot(0).failures);
         drop((pairs, max));
     });
 }
 
-/// `drop` and `early_drop` of all CPUs.
+#[test]
+fn an_entry_that_a_full_connection_tracking_evicts_is_no_drop() {
+    if !is_for_us(&an_entry_that_a_full_connection_tracking_evicts_is_no_drop) {
+        return;
+    }
+    let max = HostSysctl::open("net/netfilter/nf_conntrack_max");
+    in_private_netns(move || {
+        let rules = "add table ip t; add chain ip t c { type filter hook output priority 0; }; add rule ip t c ct state new accept";
+        let output = output(Command::new("nft").arg(rules)).expect("nft is needed (Debian package nftables)");
+        assert!(output.status.success(), "{output:?}");
+        let mut engine = observe();
+        // As many as there are buckets to look for a victim in: of datagrams that nobody answers each entry is one.
+        let buckets: u64 =
+            fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_buckets").unwrap().trim().parse().unwrap();
+        let limit = (buckets / 8).clamp(512, 8_192);
+        max.set(&limit.to_string());
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut port = 1_024_u16;
+        wait_until("the kernel evicts", || {
+            for _ in 0..512 {
+                port = port.checked_add(1).unwrap_or(1_024);
+                // One that is dropped is an error of send().
+                let _ = socket.send_to(b"x", ("127.0.0.1", port));
+            }
+            conntrack_counters()[2] > 0
+        });
+        let [_, _, evicted] = conntrack_counters();
+        let row = counted(&mut engine, FailureKind::ConntrackEvicted, evicted);
+        assert_eq!(row.what(), "tracked entry evicted");
+        let full = dropped();
+        eventually(&mut engine, "drops by themselves", |snapshot| {
+            let rows = snapshot.failures.iter().filter(|row| row.key.kind == FailureKind::Conntrack);
+            (rows.map(|row| row.count).sum::<u64>() == full).then_some(())
+        });
+        drop(max);
+    });
+}
+
+/// Packets that were dropped because the table was full: clashes count as drops too.
 fn dropped() -> u64 {
-    let text = fs::read_to_string("/proc/thread-self/net/stat/nf_conntrack").unwrap();
-    let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let names = lines.next().unwrap();
-    let columns = ["drop", "early_drop"].map(|name| names.iter().position(|other| *other == name).unwrap());
-    lines.flat_map(|line| columns.map(|column| u64::from_str_radix(line[column], 16).unwrap())).sum()
+    let [clashes, dropped, _] = conntrack_counters();
+    dropped - clashes
 }

@@ -22,8 +22,9 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     processes::{output, start_program},
+    refusals::kernel_counter,
     sockets::{set_option, skip},
-    support::{PATIENCE, eventually, in_private_netns, listen, observe, options, run, set_sysctl, wait_until},
+    support::{eventually, in_private_netns, listen, observe, options, run, set_sysctl, start, wait_until},
 };
 
 /// Starts as many connections as asked for, and waits for none of them.
@@ -63,31 +64,37 @@ fn listener_of_ss() -> [u64; 3] {
 }
 
 #[test]
-fn an_accept_queue_overflows_as_ss_tells() {
+fn an_accept_queue_overflows_as_the_kernel_counts() {
     in_private_netns(|| {
         let listener = listen("127.0.0.1:7000", 4);
         let clients = start_connecting("127.0.0.1:7000", 12);
-        // The kernel takes one more than the backlog, and throws the others' SYNs away.
-        wait_until("a full queue, and drops", || {
-            let [queued, _, drops] = listener_of_ss();
-            queued == 5 && drops > 0
-        });
-        let mut engine = observe();
-        let deadline = Instant::now() + PATIENCE;
-        let (wall, [queued, limit, drops]) = loop {
-            let before = listener_of_ss();
-            engine.scan().unwrap();
-            let wall = of_listener(&engine.snapshot(0), WallKind::AcceptQueue, "127.0.0.1:7000");
-            // Clients try again and again: only what stood still can be compared.
-            if listener_of_ss() == before {
-                break (wall, before);
-            }
-            assert!(Instant::now() < deadline, "the listener did not rest for the length of a scan");
+        // The kernel takes one more than the backlog, and drops the others' SYNs.
+        let overflows = || kernel_counter("ListenOverflows");
+        wait_until("a full queue, and drops", || listener_of_ss()[0] == 5 && overflows() > 0);
+        drop(clients);
+        let before = overflows();
+        let mut engine = start(Options { scans: Scans::Regularly, ..options() });
+        let [queued, limit, discarded] = listener_of_ss();
+        let wall = of_listener(&engine.snapshot(0), WallKind::AcceptQueue, "127.0.0.1:7000");
+        assert_eq!((wall.used, wall.maximum, wall.hits), (queued, limit + 1, Some(0)), "nothing since the start");
+        let counted = |wall: &Wall| {
+            let ids = ["namespace_overflows", "segments_discarded"];
+            ids.map(|id| wall.counters.iter().find(|counter| counter.id == id).copied().unwrap())
         };
-        assert_eq!((wall.used, wall.maximum, wall.hits), (queued, limit + 1, Some(drops)));
+        let [namespace, segments] = counted(&wall);
+        assert_eq!((namespace.total, namespace.before, segments.total), (before, Some(before), discarded));
+        assert_eq!(engine.snapshot(0).failures, [], "what happened before is no current failure");
         assert_eq!(wall.time_to_full(), Some(Duration::ZERO), "{wall:?}");
         assert_eq!(engine.snapshot(0).walls[0].kind, WallKind::AcceptQueue, "what is full comes first");
-        drop((listener, clients));
+        let more = start_connecting("127.0.0.1:7000", 3);
+        wait_until("more drops", || overflows() > before);
+        drop(more);
+        let after = overflows();
+        eventually(&mut engine, "as many hits as overflows since then", |snapshot| {
+            let wall = of_listener(snapshot, WallKind::AcceptQueue, "127.0.0.1:7000");
+            (wall.hits == Some(after - before) && counted(&wall)[0].total == after).then_some(())
+        });
+        drop(listener);
     });
 }
 
