@@ -9,6 +9,7 @@ mod connections;
 mod failures;
 mod findings;
 mod headroom;
+mod hits;
 mod hostile;
 mod labs;
 mod namespaces;
