@@ -13,6 +13,7 @@ mod failures;
 mod findings;
 mod forecasts;
 mod headroom;
+mod hits;
 mod hostile;
 mod labs;
 mod namespaces;
