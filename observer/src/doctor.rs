@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     engine::require_rights,
+    host::clock,
     model::trust::{Hook, HookStatus, Rung},
     probe::{
         attach::{self, Kernel, LoadOptions},
@@ -49,6 +50,13 @@ fn examine(rungs: ForcedRungs, out: &mut impl Write) -> io::Result<Result<(), Pr
         }
     };
     writeln!(out, "btf           {KERNEL_BTF}")?;
+    if clock::kernel().is_none() {
+        let advice = "start observer outside of it, or where /proc is not hidden";
+        writeln!(
+            out,
+            "clock         the kernel's is not known in this time namespace: the age of TIME_WAITs is not; {advice}"
+        )?;
+    }
     print_offsets(out, &kernel)?;
     if rights.is_err() {
         return Ok(rights);

@@ -85,14 +85,17 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
     writeln!(text, "\n{} sockets, {} connections", totals.sockets, totals.connections)?;
     for row in &snapshot.namespaces {
         if let Some(range) = row.port_range {
+            let found = match range.found() {
+                (least, most) if least == most => most.to_string(),
+                (least, most) => format!("{least}-{most}"),
+            };
             writeln!(
                 text,
-                "ephemeral ports of {}: {}-{}, {} for each destination, {} reserved, {} blocked by explicit binds; \
+                "ephemeral ports of {}: {}-{}, {found} for each destination, {} reserved, {} blocked by explicit binds; \
                  {} sockets in TIME_WAIT",
                 namespace(row.name.as_deref(), row.netns),
                 range.low,
                 range.high,
-                range.size(),
                 row.reserved_ports,
                 row.blocked_ports.map_or_else(|| "an unknown number".to_owned(), |blocked| blocked.to_string()),
                 row.time_wait

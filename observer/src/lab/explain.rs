@@ -135,6 +135,8 @@ fn numbers(kind: WallKind) -> Vec<(String, String)> {
                 line(Some(reserved.into()), "ports in ip_local_reserved_ports"),
                 line(ips, "local IPv4 addresses, not counting lo's: each has all these ports"),
             ];
+            let is_odd = range.is_some_and(|range| range.found().0 != range.size());
+            lines.extend(is_odd.then(|| line(range.map(|range| range.found().0.into()), ODD)));
             lines.extend(reading.port_step_width.map(|width| line(Some(width.into()), step_width(width))));
             lines
         }
@@ -187,6 +189,9 @@ fn numbers(kind: WallKind) -> Vec<(String, String)> {
         }
     }
 }
+
+/// What becomes of a range of odd size.
+const ODD: &str = "of these are certain: of an odd number connect() passes over the lowest or the highest, by chance";
 
 /// What `ip_local_port_step_width` does to the search for a port (`__inet_hash_connect`, since 7.2).
 const fn step_width(width: u32) -> &'static str {

@@ -230,6 +230,18 @@ impl PortRange {
         (self.high as u32 + 1).saturating_sub(self.low as u32)
     }
 
+    /// How many ports connect() finds towards a new destination, at least and at most: of an odd number it passes over the
+    /// lowest or the highest one, by chance (`__inet_hash_connect`).
+    #[must_use]
+    pub const fn found(self) -> (u32, u32) {
+        match self.size() {
+            size if size == 1 || size % 2 == 0 => (size, size),
+            // Of three it always passes over the highest one.
+            3 => (2, 2),
+            size => (size - 1, size),
+        }
+    }
+
     /// Whether `port` is one of them.
     #[must_use]
     pub const fn contains(self, port: u16) -> bool {

@@ -1,6 +1,7 @@
 //! Sockets that are bound to a device, VRFs, and ranges of odd size.
 
 use super::scenario::check;
+use crate::model::units::PortRange;
 
 #[test]
 fn two_links_with_the_same_addresses_are_two_destinations() {
@@ -128,6 +129,12 @@ fn in_a_range_of_odd_size_the_last_port_is_left_by_chance() {
     );
     check("40000-40000", &[40_001], "1 range - 0 reserved - 0 blocked - 0 used - 0 time_wait = 1 left, 0 reused");
     check("40000-40003", &[40_001], "4 range - 0 reserved - 0 blocked - 1 used - 0 time_wait = 3 left, 0 reused");
+}
+
+#[test]
+fn of_an_odd_number_of_ports_all_but_one_are_certain() {
+    let found = |size: u16| PortRange { low: 40_000, high: 40_000 + size - 1 }.found();
+    assert_eq!([1, 2, 3, 4, 5, 101].map(found), [(1, 1), (2, 2), (2, 2), (4, 4), (4, 5), (100, 101)]);
 }
 
 #[test]
