@@ -3,6 +3,7 @@
 //! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/syscalls.h>
 
 use aya_ebpf::{
+    EbpfContext as _,
     helpers::bpf_probe_read_user,
     macros::{fexit, tracepoint},
     programs::{FExitContext, TracePointContext},
@@ -73,10 +74,7 @@ fn failures_listen_fexit(ctx: FExitContext) -> i32 {
 /// Attached to `syscalls:sys_enter_bind` and `syscalls:sys_enter_connect`.
 #[tracepoint]
 fn failures_address_sys_enter(ctx: TracePointContext) -> u32 {
-    // SAFETY: the helper checks the address.
-    if let Ok(address) = unsafe { ctx.read_at(ARGUMENT_2) } {
-        note_call(&ctx, address);
-    }
+    note_call(&ctx, argument::<ARGUMENT_2>(&ctx));
     0
 }
 
@@ -151,11 +149,16 @@ pub(super) fn number(ctx: &TracePointContext) -> u32 {
     unsafe { ctx.read_at(SYSCALL_NR) }.unwrap_or(0)
 }
 
+/// An argument of a system call, where its event keeps it.
+#[inline(always)]
+fn argument<const AT: usize>(ctx: &TracePointContext) -> u64 {
+    // SAFETY: the verifier checks loads from the context; a helper would cost more than the rest.
+    unsafe { ctx.as_ptr().add(AT).cast::<u64>().read() }
+}
+
 #[inline(always)]
 fn note_call(ctx: &TracePointContext, address: u64) {
-    // SAFETY: the helper checks the address.
-    let Ok(fd) = (unsafe { ctx.read_at(ARGUMENT_1) }) else { return };
-    let (thread, call) = (current_thread(), Call { fd, address });
+    let (thread, call) = (current_thread(), Call { fd: argument::<ARGUMENT_1>(ctx), address });
     // Every connect() comes here: to write to a slot costs a third of an insertion, and the next call of the thread needs
     // it again.
     if let Some(slot) = CALLS.get_ptr_mut(thread) {

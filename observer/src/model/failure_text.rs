@@ -76,15 +76,16 @@ fn in_use(ports: PortUse, own_range: Option<PortRange>, tuple: &str) -> String {
     let causes = causes.into_iter().filter(|(count, _)| *count > 0);
     let causes = causes.map(|(count, what)| format!(", {} {what}", grouped(count.into())));
     let causes = causes.collect::<Vec<_>>().concat();
-    let (taken, usable) = (grouped(ports.taken().into()), grouped(ports.usable().into()));
-    // The kernel has looked at an even number of ports.
-    let by_chance = if ports.is_left_to_chance() {
-        "; each call passes over the lowest or the highest port of a range of odd size"
+    // `__inet_hash_connect` rounds an odd number of ports down.
+    let passed_over = if ports.left_at_most() == 1 && ports.range % 2 == 1 {
+        ", and the one left was passed over, as one is in a range of odd size"
     } else {
         ""
     };
+    let (taken, usable) = (grouped(ports.taken().into()), grouped(ports.usable().into()));
+    let causes = format!("{causes}{passed_over}");
     match own_range {
-        None => format!("{taken} of {usable} ports {tuple} in use{causes}{by_chance}"),
+        None => format!("{taken} of {usable} ports {tuple} in use{causes}"),
         Some(own) => {
             format!(
                 "{taken} of {usable} ports of the socket's own range {}-{} {tuple} in use{causes}",
@@ -151,6 +152,18 @@ mod tests {
             text("socket", 1_200, 9_223_372_036_854_775_807),
             "not fs.file-max, with 1,200 open files of the host; the kernel had no memory for another socket"
         );
+    }
+
+    #[test]
+    fn a_port_that_is_left_in_an_odd_range_is_accounted_for() {
+        let ports = |range, used| PortUse { range, blocked: Some(0), used, ..PortUse::default() };
+        assert_eq!(in_use(ports(4, 4), None, "a → b"), "4 of 4 ports a → b in use");
+        assert_eq!(
+            in_use(ports(3, 2), Some(PortRange { low: 40_010, high: 40_012 }), "a → b"),
+            "2 of 3 ports of the socket's own range 40010-40012 a → b in use, and the one left was passed over, as one is \
+             in a range of odd size"
+        );
+        assert!(!in_use(ports(4, 3), None, "a → b").contains("passed over"), "an even range has another reason");
     }
 
     #[test]
