@@ -18,6 +18,7 @@ use tokio::{
 
 use crate::{
     engine::{self, Engine},
+    host::descriptors,
     model::units::grouped,
     recording::Tally,
 };
@@ -35,6 +36,7 @@ pub struct Options {
 
 /// Records until SIGINT, SIGTERM or SIGHUP, or for the time that was asked for; then tells on `out` what it did.
 pub fn run(engine: engine::Options, options: &Options, out: &mut impl Write) -> anyhow::Result<()> {
+    descriptors::require_for_event_loop().context("open descriptors for the event loop")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("wait for signals")?;
     let tally = runtime.block_on(record(engine, options))?;
     let Tally { records, bytes, last_at } = tally;

@@ -1,6 +1,7 @@
 //! Snapshots for scripts and pipes.
 
 pub mod check;
+mod gaps;
 mod json;
 pub mod limits;
 mod table;

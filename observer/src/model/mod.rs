@@ -13,11 +13,13 @@ pub mod event;
 pub mod failure;
 pub mod filter;
 pub mod finding;
+pub mod gaps;
 pub mod headroom;
 pub mod history;
 mod holders;
 mod listener;
 mod minis;
+pub mod name;
 pub mod namespace;
 pub mod narration;
 mod owner;
@@ -44,6 +46,7 @@ use self::{
     endpoint::{DestinationTable, EndpointTable, Flow},
     event::{Binding, Event, Identity},
     failure::{Failed, FailureKey, FailureTable},
+    gaps::Gaps,
     listener::ListenerTable,
     minis::MiniTable,
     namespace::Namespace,
@@ -210,6 +213,14 @@ impl Model {
         }
         self.trust.losses = losses;
         is_new
+    }
+
+    /// Takes note of what could not be read, and of rounds that were skipped.
+    pub fn set_gaps(&mut self, gaps: Gaps, now: Duration) {
+        if gaps.skipped.rounds > self.trust.gaps.skipped.rounds {
+            self.trust.last_skip_at = Some(now);
+        }
+        self.trust.gaps = gaps;
     }
 
     /// Events since start.

@@ -9,6 +9,7 @@ use crate::{
     input::Input,
     model::{
         Basis,
+        gaps::{Gap, Gaps, Skipped, Unread},
         namespace::{Conntrack, NamespaceReading},
         snapshot::{FileUse, Host, Memory, OwnUse, ProcessFiles},
         trust::{FailedRung, Hook, HookStatus, Losses, Rung, ScanSummary},
@@ -30,7 +31,7 @@ fn header() -> Header {
 }
 
 /// One of each.
-fn inputs() -> [Input<'static>; 13] {
+fn inputs() -> [Input<'static>; 14] {
     let process = Process { pid: Pid(7), comm: Comm::from("nginx") };
     let files = ProcessFiles { process, open: 3, soft_limit: Some(1024), hard_limit: None };
     [
@@ -60,6 +61,13 @@ fn inputs() -> [Input<'static>; 13] {
             own: Some(OwnUse { cpu: Duration::from_millis(6), resident: 7 }),
         })),
         Input::Losses(Losses { ring_full: 1, missed: Some(2), ..Losses::default() }),
+        Input::Gaps(Box::new({
+            let mut gaps = Gaps::default();
+            gaps.set(Unread::Processes, Gap { count: 1, errno: Some(13) });
+            gaps.skipped =
+                Skipped { rounds: 2, operation: "scan".to_owned(), errno: Some(24), cause: "EMFILE".to_owned() };
+            gaps
+        })),
         Input::Tick,
         Input::RestartTotals,
     ]
@@ -116,7 +124,7 @@ fn the_encoding_belongs_to_the_format() {
     for input in inputs() {
         encoded.extend(postcard::to_stdvec(&input).unwrap());
     }
-    assert_eq!((FORMAT, format!("{:08x}", crc32fast::hash(&encoded))), (2, "c9a5a7b1".to_owned()));
+    assert_eq!((FORMAT, format!("{:08x}", crc32fast::hash(&encoded))), (3, "baf6ddd1".to_owned()));
 }
 
 #[test]
@@ -125,11 +133,11 @@ fn other_files_are_told_apart() {
     assert_eq!(sentence(b""), "this is not a recording of observer");
     assert_eq!(
         sentence(b"observer of nothing"),
-        "this recording has format 28448, this version of observer reads format 2"
+        "this recording has format 28448, this version of observer reads format 3"
     );
     let mut newer = recording();
     newer[8] = 9;
-    assert_eq!(sentence(&newer), "this recording has format 9, this version of observer reads format 2");
+    assert_eq!(sentence(&newer), "this recording has format 9, this version of observer reads format 3");
     let elsewhere = Header { arch: "m\x1b68k".to_owned(), ..header() };
     let elsewhere = sealed(&[postcard::to_stdvec(&elsewhere).unwrap()]);
     assert_eq!(sentence(&elsewhere), "this was recorded on m\\u{1b}68k, and can be replayed there only");

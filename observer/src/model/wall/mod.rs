@@ -8,13 +8,13 @@ mod trend;
 use std::{
     cmp::Ordering,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
 pub use self::about::About;
 pub(super) use self::trend::Trends;
 use super::{
+    name::Name,
     snapshot::FileUse,
     units::{NetnsId, Pid, Process, SocketId},
 };
@@ -108,7 +108,7 @@ pub struct Wall {
     /// Whose it is.
     pub subject: Subject,
     /// The name of its namespace, if it belongs to one and that has a name.
-    pub netns_name: Option<Arc<str>>,
+    pub netns_name: Option<Name>,
     /// The process, of a process or of a listener.
     pub process: Option<Process>,
     /// How much is used, in [`About::unit`].
