@@ -183,7 +183,7 @@ pub struct ReplayArgs {
 }
 
 const CHECK_STATUS: &str = "Exit status, as the Monitoring Plugins Development Guidelines have it: 0 OK, 1 WARNING, \
-    2 CRITICAL, 3 UNKNOWN (also for wrong usage, missing rights, and this help).";
+    2 CRITICAL, 3 UNKNOWN (also for limits that could not be read, wrong usage, missing rights, and this help).";
 
 /// Choices of `observer limits`.
 #[derive(Debug, Args)]

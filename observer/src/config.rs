@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     engine::{Options, Watched},
+    errno,
     probe::plan::ForcedRungs,
     tui::{self, ThemeName},
 };
@@ -96,7 +97,7 @@ impl FromStr for RingBytes {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It is there, and cannot be read; or it was named, and is not there.
-    #[error("read the settings in {}: {error}", .path.display())]
+    #[error("read the settings in {}: {}", .path.display(), errno::describe(.error))]
     Unreadable {
         /// The file.
         path: PathBuf,

@@ -7,8 +7,11 @@ use std::{
 
 use crate::{
     engine::require_rights,
-    host::clock,
-    model::trust::{Hook, HookStatus, Rung},
+    host::{clock, files, handle, memory, namespaces, netns, proc, processes, rights, text::Reads},
+    model::{
+        gaps::{Gap, Gaps, Unread},
+        trust::{Hook, HookStatus, Rung},
+    },
     probe::{
         attach::{self, Kernel, LoadOptions},
         error::{KERNEL_BTF, ProbeError},
@@ -41,6 +44,10 @@ fn examine(rungs: ForcedRungs, out: &mut impl Write) -> io::Result<Result<(), Pr
     match &rights {
         Ok(()) => writeln!(out, "capabilities  enough for BPF (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN)")?,
         Err(error) => writeln!(out, "capabilities  {error}")?,
+    }
+    if let Err(error) = proc::require() {
+        writeln!(out, "proc          {error}")?;
+        return Ok(Err(error.into()));
     }
     let kernel = match Kernel::read() {
         Ok(kernel) => kernel,
@@ -75,11 +82,49 @@ fn examine(rungs: ForcedRungs, out: &mut impl Write) -> io::Result<Result<(), Pr
         None => "not told by this kernel (from 5.12 on): what a hook left out shows only as drift of the next scan",
     };
     writeln!(out, "\nmisses        {misses}")?;
-    print_advice(out, &attached.hooks)?;
+    print_gaps(out, attached.tracefs)?;
+    print_advice(out, &attached.hooks, attached.tracefs.count > 0)?;
     Ok(attached.require_vital_hooks())
 }
 
-fn print_advice(out: &mut impl Write, hooks: &[HookStatus]) -> io::Result<()> {
+/// What this user cannot read here, and what would help.
+fn print_gaps(out: &mut impl Write, tracefs: Gap) -> io::Result<()> {
+    let mut gaps = Gaps::of(rights::effective());
+    gaps.set(Unread::Tracefs, tracefs);
+    let files = Reads::default();
+    match processes::nearest_to_limit(0) {
+        Ok(walk) => gaps.set(Unread::Processes, walk.unread),
+        Err(error) => gaps.set(Unread::Processes, Gap { count: 1, errno: error.raw_os_error() }),
+    }
+    gaps.set(Unread::HiddenProcesses, Gap { count: u32::from(processes::are_hidden()), errno: None });
+    match namespaces::discover() {
+        Ok(found) => {
+            gaps.set(Unread::Memberships, found.unread);
+            let mut closed = Gap::default();
+            for (netns, found) in found.namespaces {
+                match handle::enter(netns, &found.handles, || netns::read(&std::collections::BTreeSet::new())) {
+                    Ok(reading) => gaps.set(Unread::Files, gaps.get(Unread::Files).and(reading.unread)),
+                    Err(error) if handle::is_absence(&error) => {}
+                    Err(error) => closed.add(error.raw_os_error()),
+                }
+            }
+            gaps.set(Unread::Namespaces, closed);
+        }
+        Err(error) => gaps.set(Unread::Namespaces, Gap { count: 1, errno: error.raw_os_error() }),
+    }
+    let _ = (files::read(&files), files::nr_open(&files), memory::available(&files), memory::per_socket(&files));
+    gaps.set(Unread::Files, gaps.get(Unread::Files).and(files.gap()));
+    writeln!(out, "\nreadings      what of the host this user cannot read, and why")?;
+    if gaps.unread().next().is_none() {
+        writeln!(out, "  everything is read")?;
+    }
+    for ((kind, _), words) in gaps.unread().zip(gaps.advice()) {
+        writeln!(out, "  {words}: {}", kind.consequence())?;
+    }
+    Ok(())
+}
+
+fn print_advice(out: &mut impl Write, hooks: &[HookStatus], tracefs_is_closed: bool) -> io::Result<()> {
     writeln!(out, "\nadvice")?;
     let mut nothing = true;
     for status in hooks {
@@ -89,7 +134,7 @@ fn print_advice(out: &mut impl Write, hooks: &[HookStatus]) -> io::Result<()> {
                 format!("{rung} carries it, with the same counts; all system calls of the host take tens of ns longer")
             }
             (Some(rung), false) => format!("nothing to do: {rung} carries it, with the same counts"),
-            (None, _) => format!("without it, {}", loss_of(status.hook)),
+            (None, _) => format!("without it, {}{}", loss_of(status.hook), remedy_of(status.hook, tracefs_is_closed)),
         };
         writeln!(out, "  {:<11} {advice}", status.hook)?;
         nothing = false;
@@ -107,9 +152,18 @@ const fn loss_of(hook: Hook) -> &'static str {
         Hook::Scan => "counts start empty and are never corrected: use a kernel with BPF iterators (5.9 or later)",
         Hook::Destroy => "a close that was lost is found only by the next scan",
         Hook::Connect => "the process of outgoing connections is found only by scans",
-        Hook::Accept => "the process of accepted connections is that of their listener; mount tracefs to have it",
-        Hook::Failures => "calls that get no descriptor, address or port are not reported; mount tracefs to have it",
+        Hook::Accept => "the process of accepted connections is that of their listener",
+        Hook::Failures => "calls that get no descriptor, address or port are not reported",
         Hook::Holders => "the processes of sockets from before the start are not known",
+    }
+}
+
+/// What brings a missing hook back, where that is known.
+const fn remedy_of(hook: Hook, tracefs_is_closed: bool) -> &'static str {
+    match (hook, tracefs_is_closed) {
+        (Hook::Accept | Hook::Failures, true) => "; tracefs is closed to this user, CAP_DAC_READ_SEARCH opens it",
+        (Hook::Accept | Hook::Failures, false) => "; mount tracefs to have it",
+        _ => "",
     }
 }
 

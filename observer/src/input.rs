@@ -12,6 +12,7 @@ use crate::{
     model::{
         Model,
         event::Event,
+        gaps::Gaps,
         namespace::NamespaceReading,
         snapshot::Host,
         trust::{Losses, ScanSummary},
@@ -45,6 +46,8 @@ pub enum Input<'a> {
     Host(Box<Host>),
     /// Losses counted so far.
     Losses(Losses),
+    /// What could not be read so far, and rounds that were skipped.
+    Gaps(Box<Gaps>),
     /// A second has gone by.
     Tick,
     /// Totals and peaks are to begin anew.
@@ -88,6 +91,7 @@ pub fn apply(model: &mut Model, now: Duration, input: Input<'_>) -> Outcome {
                 return Outcome::NewLosses;
             }
         }
+        Input::Gaps(gaps) => model.set_gaps(*gaps, now),
         Input::Tick => model.tick(now),
         Input::RestartTotals => model.restart_totals(now),
     }

@@ -12,17 +12,19 @@
 //! - `tui`, `export`, `doctor`: what people and scripts see.
 //! - `lab`: experiments that put what observer says to the test.
 //! - `outlet`, `new_file`: writes to terminals that may be stopped, and to names from the user.
-//! - `host`: readers of /proc and sysctls. `cli`, `config`: the command line and the settings.
+//! - `host`: readers of /proc and sysctls. `errno`: errors in words. `cli`, `config`: the command line and the settings.
 
 pub mod cli;
 pub mod config;
 pub mod decode;
 pub mod doctor;
 pub mod engine;
+pub mod errno;
 pub mod export;
 pub mod host;
 pub mod input;
 pub mod lab;
+pub mod last_words;
 pub mod logging;
 pub mod model;
 mod new_file;

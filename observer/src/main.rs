@@ -9,9 +9,9 @@ use std::{
 use clap::CommandFactory as _;
 use observer::{
     cli::{self, Cli, Job},
-    doctor,
+    doctor, errno,
     export::{self, check::Status},
-    lab, logging, outlet, record, replay, screen,
+    lab, last_words, logging, outlet, record, replay, screen,
 };
 
 fn main() -> ExitCode {
@@ -24,15 +24,18 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     let is_check = cli.is_check();
+    if is_check {
+        last_words::speak_at_abort();
+    }
     match run(cli) {
         Ok(code) => code,
         Err(error) if is_check => {
-            export::check::unknown(&format!("{error:#}"), &mut io::stdout()).unwrap_or(Status::Unknown).into()
+            export::check::unknown(&errno::sentence(&error), &mut io::stdout()).unwrap_or(Status::Unknown).into()
         }
         // The reader of our output has seen enough: that is no failure of ours.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            outlet::to_stderr(&format!("observer: {error:#}\n"));
+            outlet::to_stderr(&format!("observer: {}\n", errno::sentence(&error)));
             ExitCode::FAILURE
         }
     }

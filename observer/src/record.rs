@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     engine::{self, Engine},
+    host::descriptors,
     model::units::grouped,
     new_file::{NewFile, Replaces},
     recording::Tally,
@@ -44,6 +45,7 @@ pub struct Options {
 
 /// Records until SIGINT, SIGTERM or SIGHUP, or for the time that was asked for; returns a sentence on what it did.
 pub fn run(engine: engine::Options, options: &Options) -> anyhow::Result<String> {
+    descriptors::require_for_event_loop().context("open descriptors for the event loop")?;
     let target = Target::new(&options.file, options.replaces)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("wait for signals")?;
     let tally = runtime.block_on(record(engine, &target, options.length))?;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::{
     engine::{Engine, Options, POLL},
+    host::descriptors,
     model::{Model, query::Query, snapshot::Snapshot},
     tui::{self, Ended, MIN_HEIGHT, MIN_WIDTH, Step, Wish},
 };
@@ -71,6 +72,7 @@ pub(crate) fn require_size(instead: &str) -> anyhow::Result<()> {
 
 /// Shows what `source` knows until the user leaves the screen.
 pub(crate) fn show(mut source: impl Source + 'static, look: tui::Options) -> anyhow::Result<ExitCode> {
+    descriptors::require_for_event_loop().context("open descriptors for the event loop")?;
     let (publish, snapshots) = watch::channel(Arc::new(snapshot(&mut source, None)));
     let (wish, wishes) = mpsc::channel();
     let source = thread::Builder::new()

@@ -90,6 +90,25 @@ fn the_view_changes_nothing_and_asks_nobody() {
 }
 
 #[test]
+fn kernel_text_has_one_reader() {
+    assert_absent(
+        &["observer/src"],
+        &["fs::read_to_string", "fs::read(", "File::open", "BufReader"],
+        &[
+            "observer/src/host/text.rs",
+            // Namespace files are opened, not read.
+            "observer/src/host/handle.rs",
+            // Files of users and the terminal.
+            "observer/src/config.rs",
+            "observer/src/recording",
+            "observer/src/replay.rs",
+            "observer/src/tui/input.rs",
+        ],
+        "/proc and /sys are read by host/text.rs, which reads them whole and keeps the errno",
+    );
+}
+
+#[test]
 fn tests_wait_for_conditions_and_none_is_switched_off() {
     let (sleep, ignore) = (["thread::", "sleep"].concat(), ["#[ig", "nore"].concat());
     assert_absent(&["observer/tests", "observer/src/model/tests"], &[&sleep, &ignore], &[], "no sleep, no switch");

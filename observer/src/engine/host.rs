@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    host::{clock, files, memory, processes},
+    errno::Refusal,
+    host::{clock, files, memory, processes, text::Reads},
     model::{
+        gaps::{Gap, Gaps, Unread},
         snapshot::{Host, Memory, OwnUse},
         units::Pid,
     },
@@ -22,15 +24,22 @@ pub(super) struct HostReader {
     per_socket: Option<u64>,
     nearest: Vec<Pid>,
     next_walk: Instant,
+    /// Files that are read once and were refused.
+    unread_at_start: Gap,
+    unread_processes: Gap,
 }
 
 impl HostReader {
     pub(super) fn new(now: Instant) -> Self {
+        let files = Reads::default();
+        let per_socket = memory::per_socket(&files);
         Self {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-            per_socket: memory::per_socket(),
+            per_socket,
             nearest: Vec::new(),
             next_walk: now,
+            unread_at_start: files.gap(),
+            unread_processes: Gap::default(),
         }
     }
 
@@ -39,26 +48,40 @@ impl HostReader {
         &self.kernel
     }
 
-    /// `conspicuous` processes are asked too, however far they are from their limits.
-    pub(super) fn read(&mut self, now: Instant, conspicuous: &[Pid]) -> Host {
+    /// `conspicuous` processes are asked too, however far they are from their limits. Fails where descriptors or memory
+    /// are short; other refusals are noted in `gaps`, with those of the namespaces' files in `unread_files`.
+    pub(super) fn read(
+        &mut self,
+        now: Instant,
+        conspicuous: &[Pid],
+        gaps: &mut Gaps,
+        unread_files: Gap,
+    ) -> Result<Host, Refusal> {
         if now >= self.next_walk {
+            let walk = processes::nearest_to_limit(LISTED).map_err(|error| Refusal::new("read processes", &error))?;
             self.next_walk = now + WALK;
-            let nearest = processes::nearest_to_limit(LISTED);
-            self.nearest = nearest.iter().map(|files| files.process.pid).collect();
+            self.nearest = walk.nearest.iter().map(|files| files.process.pid).collect();
+            self.unread_processes = walk.unread;
+            let hidden = Gap { count: u32::from(processes::are_hidden()), errno: None };
+            gaps.set(Unread::HiddenProcesses, hidden);
         }
+        gaps.set(Unread::Processes, self.unread_processes);
         let mut asked: Vec<Pid> = self.nearest.iter().chain(conspicuous).copied().collect();
         asked.sort_unstable();
         asked.dedup();
         let processes = processes::read(&asked);
-        Host {
+        let files = Reads::default();
+        let host = Host {
             kernel: self.kernel.clone(),
-            files: files::read(),
-            nr_open: files::nr_open(),
+            files: files::read(&files),
+            nr_open: files::nr_open(&files),
             processes,
-            memory: memory::available()
+            memory: memory::available(&files)
                 .zip(self.per_socket)
                 .map(|(available, per_socket)| Memory { available, per_socket }),
             own: memory::resident().map(|resident| OwnUse { cpu: clock::own_cpu(), resident }),
-        }
+        };
+        gaps.set(Unread::Files, self.unread_at_start.and(files.gap()).and(unread_files));
+        files.scarcity().map_or(Ok(host), Err)
     }
 }

@@ -4,10 +4,10 @@
 mod feed;
 mod host;
 mod namespaces;
+mod rounds;
 mod schedule;
 
 use std::{
-    collections::BTreeSet,
     fs::File,
     thread,
     time::{Duration, Instant, SystemTime},
@@ -16,14 +16,14 @@ use std::{
 pub use self::schedule::Scans;
 use self::{feed::Feed, host::HostReader, namespaces::Namespaces, schedule::Schedule};
 use crate::{
-    host::{clock, netns, rights},
+    host::{clock, netns, proc, rights},
     input::{Input, Outcome},
     model::{
         Basis, Model,
         event::Event,
+        gaps::{Gap, Gaps, Unread},
         snapshot::Snapshot,
-        trust::{Hook, Losses, ScanSummary},
-        units::NetnsId,
+        trust::Losses,
     },
     probe::{
         attach::{self, Kernel, LoadOptions},
@@ -32,7 +32,7 @@ use crate::{
     },
     recording::{Header, Tally, Writer},
     screen::Source,
-    source::{live::Live, scan::Pass},
+    source::live::Live,
 };
 use anyhow::Context as _;
 
@@ -105,6 +105,11 @@ pub struct Engine {
     missed: Option<u64>,
     /// What the model was told last.
     losses: Losses,
+    gaps: Gaps,
+    /// What the model knows of them.
+    published: Gaps,
+    /// Files of namespaces that were refused when these were last read.
+    unread_files: Gap,
     next_host: Instant,
     next_namespaces: Instant,
     next_search: Instant,
@@ -117,14 +122,6 @@ struct Drained {
     records: u32,
     /// Of these, sockets that a scan found.
     found: u32,
-}
-
-/// What came of a pass of an iterator.
-struct Passed {
-    /// Sockets that a scan found.
-    found: u32,
-    /// None of its records was lost.
-    is_complete: bool,
 }
 
 impl Engine {
@@ -144,6 +141,7 @@ impl Engine {
     ) -> anyhow::Result<Self> {
         let wall_clock = SystemTime::now();
         let (started, started_at) = (Instant::now(), clock::kernel());
+        proc::require()?;
         require_rights()?;
         let own = netns::current().context("read /proc/thread-self/ns/net")?;
         let kernel = Kernel::read()?;
@@ -160,6 +158,8 @@ impl Engine {
         attached.require_vital_hooks()?;
         let basis = Basis { started_at, reads_buckets: kernel.reads_buckets(), frees_buckets: kernel.frees_buckets() };
         let host = HostReader::new(started);
+        let mut gaps = Gaps::of(rights::effective());
+        gaps.set(Unread::Tracefs, attached.tracefs);
         let header = Header {
             observer: env!("CARGO_PKG_VERSION").to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
@@ -181,14 +181,17 @@ impl Engine {
             undecodable: 0,
             missed: None,
             losses: Losses::default(),
+            gaps,
+            published: Gaps::default(),
+            unread_files: Gap::default(),
             next_host: started,
             next_namespaces: started,
             next_search: started,
             next_walk: started,
         };
-        engine.read_namespaces()?;
-        engine.scan()?;
-        engine.read_host();
+        // Without a first picture there is nothing to show.
+        engine.look_around().map_err(|because| ProbeError::Refused { because })?;
+        engine.publish_gaps();
         Ok(engine)
     }
 
@@ -213,13 +216,13 @@ impl Engine {
         let is_named = now >= self.next_search && self.feed.model().unread_namespaces().next().is_some();
         let has_new_devices = now >= self.next_search && self.feed.model().has_unread_devices();
         if is_named || has_new_devices || now >= self.next_namespaces {
-            self.read_namespaces()?;
+            self.read_namespaces_or_skip();
         }
         if self.schedule.is_due(now, self.feed.model().events_total()) {
-            self.scan()?;
+            self.scan_or_skip();
         }
         if now >= self.next_host {
-            self.read_host();
+            self.read_host_or_skip();
         }
         self.feed.check()
     }
@@ -241,74 +244,6 @@ impl Engine {
         self.take_losses();
         self.feed.take(Input::Tick);
         self.feed.finish()
-    }
-
-    /// Scans the kernel's tables of every namespace now.
-    pub fn scan(&mut self) -> anyhow::Result<()> {
-        self.drain();
-        self.take_losses();
-        self.schedule.begin(self.feed.model().events_total());
-        let began = Instant::now();
-        let mut found = 0;
-        let mut scanned = self.namespaces.ids();
-        for netns in &scanned {
-            found += self.scan_namespace(*netns)?;
-        }
-        if self.live.has(Hook::Holders) {
-            let pass = self.live.start_pass(Hook::Holders).map_err(anyhow::Error::msg).context("start the iterator")?;
-            self.feed.take(Input::BeginHolders);
-            if self.run_pass(pass, Hook::Holders)?.is_complete {
-                self.feed.take(Input::EndHolders);
-            }
-        }
-        // Open files have shown namespaces that nothing but a socket holds, or sockets have shown devices.
-        if self.feed.model().unread_namespaces().next().is_some() || self.feed.model().has_unread_devices() {
-            self.read_namespaces()?;
-            let before = std::mem::replace(&mut scanned, self.namespaces.ids());
-            for netns in scanned.into_iter().filter(|netns| !before.contains(netns)) {
-                found += self.scan_namespace(netns)?;
-            }
-        }
-        // Counted now, so that a snapshot shows the losses beside the drift that they caused.
-        self.missed = self.live.missed();
-        self.take_losses();
-        let took = began.elapsed();
-        self.feed.take(Input::EndRound(ScanSummary { finished_at: self.started.elapsed(), took, found }));
-        self.schedule.end(Instant::now(), took);
-        Ok(())
-    }
-
-    /// Scans one namespace; one that is gone has no sockets to be found.
-    fn scan_namespace(&mut self, netns: NetnsId) -> anyhow::Result<u32> {
-        let live = &mut self.live;
-        let pass = match self.namespaces.enter(netns, || live.start_pass(Hook::Scan)) {
-            Ok(pass) => pass.map_err(anyhow::Error::msg).context("start the scan iterator")?,
-            Err(error) => {
-                tracing::debug!(netns = netns.0, %error, "the namespace cannot be entered");
-                return Ok(0);
-            }
-        };
-        self.drain();
-        self.feed.take(Input::BeginScan(netns));
-        let passed = self.run_pass(pass, Hook::Scan);
-        if matches!(passed, Ok(Passed { is_complete: true, .. })) {
-            self.feed.take(Input::EndScan);
-        } else {
-            // What was not shown is not known to be gone.
-            self.feed.take(Input::AbandonScan);
-        }
-        Ok(passed?.found)
-    }
-
-    /// One pass of an iterator, drained as it goes.
-    fn run_pass(&mut self, mut pass: Pass, hook: Hook) -> anyhow::Result<Passed> {
-        let lost_before = self.live.losses().scan_ring_full;
-        let mut found = 0;
-        while pass.step().with_context(|| format!("read the {hook} iterator"))? {
-            found += self.drain().found;
-        }
-        found += self.drain().found;
-        Ok(Passed { found, is_complete: self.live.losses().scan_ring_full == lost_before })
     }
 
     /// Applies every record that is in the ring.
@@ -341,48 +276,6 @@ impl Engine {
         {
             self.schedule.ask();
         }
-    }
-
-    /// Looks for namespaces, reads each, and forgets those that are gone.
-    fn read_namespaces(&mut self) -> anyhow::Result<()> {
-        let began = Instant::now();
-        let is_named = self.feed.model().unread_namespaces().next().is_some();
-        if self.watched == Watched::All && (is_named || began >= self.next_walk) {
-            self.next_walk = began + WALK;
-            self.namespaces
-                .refresh(self.feed.model().unread_namespaces(), began)
-                .context("look for network namespaces")?;
-            for netns in self.namespaces.take_gone(began, |netns| self.feed.model().is_empty(netns)) {
-                self.feed.take(Input::ForgetNamespace(netns));
-            }
-        }
-        let devices = self.feed.model().devices_in_use();
-        let none = BTreeSet::new();
-        for netns in self.namespaces.ids() {
-            let reading = self.namespaces.read(netns, devices.get(&netns).unwrap_or(&none));
-            self.drain();
-            if let (Some(established), Some(time_wait)) = (reading.established_or_close_wait, reading.time_wait) {
-                let known = self.feed.model().kernel_totals(netns);
-                let difference =
-                    [i64::from(established) - i64::from(known[0]), i64::from(time_wait) - i64::from(known[1])];
-                self.schedule.compare(netns, difference, self.feed.model().events_total());
-            }
-            self.feed.take(Input::Namespace(netns, Box::new(reading)));
-        }
-        self.next_namespaces = Instant::now() + schedule::pause_after(began.elapsed());
-        self.next_search = Instant::now() + SEARCH;
-        Ok(())
-    }
-
-    fn read_host(&mut self) {
-        self.live.flush_diagnostics();
-        self.missed = self.live.missed();
-        self.take_losses();
-        let now = Instant::now();
-        let host = self.host.read(now, &self.feed.model().conspicuous(CONSPICUOUS));
-        self.feed.take(Input::Host(Box::new(host)));
-        self.feed.take(Input::Tick);
-        self.next_host = now + READ_HOST;
     }
 }
 

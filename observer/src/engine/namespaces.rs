@@ -1,4 +1,4 @@
-//! The network namespaces that are watched: found, entered, read, and forgotten.
+//! The network namespaces that are watched: found, named, entered, read, and forgotten.
 
 use std::{
     collections::BTreeSet,
@@ -10,32 +10,56 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     host::{
-        namespaces::{self, Door, Namespace},
-        netns,
+        handle::{self, Handle},
+        namespaces::{self, Found},
+        netns::{self, Reading},
     },
     model::{
         event::Event,
-        namespace::NamespaceReading,
+        gaps::Gap,
+        name::Name,
         units::{NetnsId, Pid},
     },
 };
 
 /// How long a namespace that cannot be found any more is kept for the sake of the sockets that were seen in it: longer
 /// than the kernel keeps an orphaned one.
-const KEPT_WITHOUT_DOOR: Duration = Duration::from_mins(5);
+const KEPT_WITHOUT_HANDLE: Duration = Duration::from_mins(5);
+/// Processes with sockets that are remembered of a namespace, to name it by one of them.
+const SOCKET_HOLDERS: usize = 4;
+/// The name of the host's own namespace.
+const HOST: &str = "host";
 
 /// The namespaces that are known.
 pub(super) struct Namespaces {
     own: NetnsId,
+    host: Option<NetnsId>,
     known: FxHashMap<NetnsId, Known>,
-    /// Processes that hold a socket in a namespace or acted on one: where to look for its door.
+    /// Processes that hold a socket in a namespace or acted on one: where to look for a handle.
     hints: FxHashMap<NetnsId, Hint>,
+    /// Processes that hold sockets of namespaces that are not named by such a process yet.
+    holders: FxHashMap<NetnsId, Vec<Pid>>,
 }
 
+#[derive(Default)]
 struct Known {
-    name: Option<String>,
-    door: Option<Door>,
+    mount_name: Option<Name>,
+    namer: Option<Namer>,
+    handles: Vec<Handle>,
     missing_since: Option<Instant>,
+}
+
+/// The process that a namespace is named by.
+struct Namer {
+    pid: Pid,
+    comm: Name,
+    holds_sockets: bool,
+}
+
+impl Namer {
+    fn of(pid: Pid, holds_sockets: bool) -> Option<Self> {
+        Some(Self { pid, comm: namespaces::naming_comm(pid)?, holds_sockets })
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -44,11 +68,27 @@ struct Hint {
     fd: Option<u32>,
 }
 
+impl Known {
+    /// A process that holds sockets of it would give it a better name.
+    fn wants_holder(&self) -> bool {
+        self.mount_name.is_none() && self.namer.as_ref().is_none_or(|namer| !namer.holds_sockets)
+    }
+
+    fn name(&self) -> Option<&Name> {
+        self.mount_name.as_ref().or(self.namer.as_ref().map(|namer| &namer.comm))
+    }
+}
+
 impl Namespaces {
     /// Knows the namespace of the calling thread.
     pub(super) fn new(own: NetnsId) -> Self {
-        let here = Known { name: None, door: None, missing_since: None };
-        Self { own, known: [(own, here)].into_iter().collect(), hints: FxHashMap::default() }
+        Self {
+            own,
+            host: namespaces::of_host(),
+            known: [(own, Known::default())].into_iter().collect(),
+            hints: FxHashMap::default(),
+            holders: FxHashMap::default(),
+        }
     }
 
     /// All of them, the own one first.
@@ -57,7 +97,7 @@ impl Namespaces {
         [self.own].into_iter().chain(others).collect()
     }
 
-    /// Remembers where a namespace can be looked for.
+    /// Remembers where a namespace can be looked for, and who may name it.
     pub(super) fn note(&mut self, event: &Event) {
         let (netns, hint) = match *event {
             Event::Held { netns, by, fd, .. } => (netns, Hint { pid: by.pid, fd: Some(fd) }),
@@ -66,71 +106,134 @@ impl Namespaces {
             | Event::Accepted { socket, by, .. } => (socket.netns, Hint { pid: by.pid, fd: None }),
             _ => return,
         };
-        let is_open = self.known.get(&netns).is_some_and(|known| known.missing_since.is_none());
+        let known = self.known.get(&netns);
+        let is_open = known.is_some_and(|known| known.missing_since.is_none());
         if !is_open && (hint.fd.is_some() || !self.hints.contains_key(&netns)) {
             self.hints.insert(netns, hint);
         }
-    }
-
-    /// Looks for all namespaces anew, and for those that were `named` without being found so far.
-    pub(super) fn refresh(&mut self, named: impl Iterator<Item = NetnsId>, now: Instant) -> io::Result<()> {
-        let doors = self.known.iter().filter_map(|(netns, known)| Some((*netns, known.door.as_ref()?)));
-        let mut found = namespaces::discover(doors)?;
-        let hidden: Vec<NetnsId> =
-            named.chain(self.known.keys().copied()).filter(|netns| !found.contains_key(netns)).collect();
-        for netns in hidden {
-            if let Some(namespace) = self.hidden(netns) {
-                found.insert(netns, namespace);
-            } else if netns != self.own {
-                let known = self.known.entry(netns).or_insert(Known { name: None, door: None, missing_since: None });
-                known.missing_since.get_or_insert(now);
+        if hint.fd.is_some() && self.host != Some(netns) && known.is_none_or(Known::wants_holder) {
+            let holders = self.holders.entry(netns).or_default();
+            if holders.len() < SOCKET_HOLDERS && !holders.contains(&hint.pid) {
+                holders.push(hint.pid);
             }
         }
-        for (netns, Namespace { name, door }) in found {
-            self.known.insert(netns, Known { name, door: Some(door), missing_since: None });
+    }
+
+    /// Looks for all namespaces anew, and for those that were `named` without being found so far. Returns the processes
+    /// whose namespace could not be read.
+    pub(super) fn refresh(&mut self, named: impl Iterator<Item = NetnsId>, now: Instant) -> io::Result<Gap> {
+        let found = namespaces::discover()?;
+        let hidden: Vec<NetnsId> =
+            named.chain(self.known.keys().copied()).filter(|netns| !found.namespaces.contains_key(netns)).collect();
+        for netns in hidden {
+            if let Some(handle) = self.hidden(netns) {
+                let of_hint = self.hints.get(&netns).and_then(|hint| Namer::of(hint.pid, true));
+                let known = self.known.entry(netns).or_default();
+                known.namer = of_hint.or(known.namer.take());
+                known.handles = vec![handle];
+                known.missing_since = None;
+            } else if netns != self.own {
+                self.known.entry(netns).or_default().missing_since.get_or_insert(now);
+            }
+        }
+        for (netns, found) in found.namespaces {
+            self.take_found(netns, found);
         }
         self.hints.clear();
-        Ok(())
+        Ok(found.unread)
+    }
+
+    fn take_found(&mut self, netns: NetnsId, found: Found) {
+        let needs_namer = found.mount_name.is_none() && self.host != Some(netns);
+        let namer = if needs_namer { self.choose_namer(netns, &found.processes) } else { None };
+        let Found { handles, mount_name, .. } = found;
+        self.known.insert(netns, Known { mount_name, namer, handles, missing_since: None });
+    }
+
+    /// The process that names a namespace stays the same while it is there: to ask all of them their age each time would
+    /// cost more than all else that is done on an idle host.
+    fn choose_namer(&self, netns: NetnsId, processes: &[Pid]) -> Option<Namer> {
+        let before = self.known.get(&netns).and_then(|known| known.namer.as_ref());
+        let before = before.filter(|namer| processes.contains(&namer.pid));
+        let kept = before.and_then(|namer| Namer::of(namer.pid, namer.holds_sockets));
+        if kept.as_ref().is_some_and(|namer| namer.holds_sockets) {
+            return kept;
+        }
+        let holders: Vec<Pid> = self.holders_among(netns, |pid| processes.contains(&pid));
+        let holder = namespaces::oldest_naming(&holders).map(|(pid, comm)| Namer { pid, comm, holds_sockets: true });
+        holder.or(kept).or_else(|| {
+            namespaces::oldest_naming(processes).map(|(pid, comm)| Namer { pid, comm, holds_sockets: false })
+        })
+    }
+
+    fn holders_among(&self, netns: NetnsId, is_candidate: impl Fn(Pid) -> bool) -> Vec<Pid> {
+        let holders = self.holders.get(&netns).into_iter().flatten().copied();
+        holders.filter(|pid| is_candidate(*pid)).collect()
+    }
+
+    /// Names namespaces by processes that were seen to hold their sockets; returns those that have another name now.
+    pub(super) fn name_by_holders(&mut self) -> Vec<NetnsId> {
+        let mut renamed = Vec::new();
+        for netns in self.holders.keys().copied().collect::<Vec<_>>() {
+            let is_open = |known: &Known| known.missing_since.is_none() && known.wants_holder();
+            if !self.known.get(&netns).is_some_and(is_open) {
+                continue;
+            }
+            let holders = self.holders_among(netns, |pid| namespaces::has_process(netns, pid));
+            if let Some((pid, comm)) = namespaces::oldest_naming(&holders)
+                && let Some(known) = self.known.get_mut(&netns)
+            {
+                known.namer = Some(Namer { pid, comm, holds_sockets: true });
+                renamed.push(netns);
+            }
+        }
+        self.holders.clear();
+        renamed
     }
 
     /// A namespace without a process or mount of its own: held by a thread, or by nothing but a socket.
-    fn hidden(&self, netns: NetnsId) -> Option<Namespace> {
+    fn hidden(&self, netns: NetnsId) -> Option<Handle> {
         if let Some(Hint { pid, fd }) = self.hints.get(&netns) {
-            if let Some(namespace) = namespaces::of_thread(netns, *pid) {
-                return Some(namespace);
+            if let Some(handle) = namespaces::of_thread(netns, *pid) {
+                return Some(handle);
             }
             if let Some(fd) = fd {
-                return Some(namespaces::of_socket(*pid, *fd));
+                return Some(Handle::Socket { pid: *pid, fd: *fd });
             }
         }
-        let known = self.known.get(&netns)?;
-        let door = known.door.clone()?;
-        namespaces::enter(netns, &door, || ()).ok()?;
-        Some(Namespace { name: known.name.clone(), door })
+        let mut handles = self.known.get(&netns)?.handles.iter();
+        handles.find(|handle| handle::enter(netns, std::slice::from_ref(*handle), || ()).is_ok()).cloned()
     }
 
-    /// Runs `work` inside a namespace; fails if it is gone.
+    /// Runs `work` inside a namespace; fails if it is gone or may not be entered.
     pub(super) fn enter<T: Send>(&self, netns: NetnsId, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         if netns == self.own {
             return Ok(work());
         }
-        let door = self.known.get(&netns).and_then(|known| known.door.as_ref());
-        namespaces::enter(netns, door.ok_or(io::ErrorKind::NotFound)?, work)
+        let handles = self.known.get(&netns).map_or(&[][..], |known| &known.handles);
+        handle::enter(netns, handles, work)
     }
 
-    /// What a namespace is now, with the devices of these indexes; of one that cannot be entered only its name.
-    pub(super) fn read(&self, netns: NetnsId, devices: &BTreeSet<u32>) -> NamespaceReading {
-        let name = self.known.get(&netns).and_then(|known| known.name.clone());
-        let reading = self.enter(netns, || netns::read(devices)).unwrap_or_default();
-        // A process names itself: what it is called must not reach into a terminal.
-        let safe = |name: String| name.replace(char::is_control, "?").into();
-        NamespaceReading { name: name.map(safe), ..reading }
+    /// What a namespace is now, with its name and the devices of these indexes.
+    pub(super) fn read(&self, netns: NetnsId, devices: &BTreeSet<u32>) -> io::Result<Reading> {
+        let mut reading = self.enter(netns, || netns::read(devices))?;
+        let is_host = self.host == Some(netns) || reading.namespace.is_initial();
+        reading.namespace.name = if is_host { Some(HOST.into()) } else { self.name(netns) };
+        Ok(reading)
     }
 
-    /// Takes out and returns those that are gone: without a door, and empty by `is_empty` or without a door for long.
+    /// What a namespace is called.
+    pub(super) fn name(&self, netns: NetnsId) -> Option<Name> {
+        if self.host == Some(netns) {
+            return Some(HOST.into());
+        }
+        self.known.get(&netns)?.name().cloned()
+    }
+
+    /// Takes out and returns those that are gone: without a handle, and empty by `is_empty` or without a handle for long.
     pub(super) fn take_gone(&mut self, now: Instant, is_empty: impl Fn(NetnsId) -> bool) -> Vec<NetnsId> {
         let is_gone = |netns: &NetnsId, known: &Known| {
-            known.missing_since.is_some_and(|since| is_empty(*netns) || now - since > KEPT_WITHOUT_DOOR)
+            known.missing_since.is_some_and(|since| is_empty(*netns) || now - since > KEPT_WITHOUT_HANDLE)
         };
         let gone: Vec<NetnsId> =
             self.known.iter().filter(|(netns, known)| is_gone(netns, known)).map(|(netns, _)| *netns).collect();

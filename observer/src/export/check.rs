@@ -8,16 +8,24 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::Context as _;
+
 use super::hits;
 use crate::{
     engine::Options,
+    host::{netns, proc},
     model::{
+        gaps::Gaps,
         units::NetnsId,
         wall::{About, Wall, WallKind},
     },
 };
 
 /// The outcome of a check, the better first.
+///
+/// `Ok` means that everything was read and every limit is far. Where something was not read, what was read still makes a
+/// warning or a critical state; without one the status is `Unknown`, with what was not read and the capability that would
+/// help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
     /// Every wall is far.
@@ -26,7 +34,7 @@ pub enum Status {
     Warning,
     /// A wall is at `--crit` or beyond.
     Critical,
-    /// The walls could not be seen, or the command line was wrong.
+    /// The walls could not be seen, not all of them, or the command line was wrong.
     Unknown,
 }
 
@@ -61,13 +69,15 @@ const NAMED: usize = 4;
 
 /// Attaches, scans, and prints the line.
 pub fn run(options: Options, thresholds: Thresholds, out: &mut impl Write) -> anyhow::Result<Status> {
-    let own = crate::host::netns::current()?;
+    proc::require()?;
+    let own = netns::current().context("read /proc/thread-self/ns/net")?;
     let snapshot = super::take(options, 0)?;
     let (status, line) = judge(&snapshot.walls, thresholds, own);
+    let (status, unread) = with_gaps(status, &snapshot.trust.gaps);
     let lost = snapshot.trust.losses.total();
     let doubt = if lost > 0 { format!(" ({lost} records lost)") } else { String::new() };
     let data = performance(&snapshot.walls, thresholds).chain(hits::performance(&snapshot.hits, own));
-    writeln!(out, "OBSERVER {status} - {line}{doubt} | {}", data.collect::<Vec<_>>().join(" "))?;
+    writeln!(out, "OBSERVER {status} - {line}{unread}{doubt} | {}", data.collect::<Vec<_>>().join(" "))?;
     Ok(status)
 }
 
@@ -76,6 +86,17 @@ pub fn unknown(why: &str, out: &mut impl Write) -> io::Result<Status> {
     let line = why.lines().find(|line| !line.is_empty()).unwrap_or_default().trim_start_matches("error: ");
     writeln!(out, "OBSERVER UNKNOWN - {}", line.replace('|', "?"))?;
     Ok(Status::Unknown)
+}
+
+/// What nobody has looked at is not fine; what is too full stays too full.
+fn with_gaps(status: Status, gaps: &Gaps) -> (Status, String) {
+    let mut words = gaps.advice();
+    words.extend(gaps.skipped.sentence());
+    // The first one is empty, so that each is behind a semicolon.
+    words.insert(0, String::new());
+    let words = if words.len() > 1 { words.join("; ") } else { String::new() };
+    let is_unknown = status == Status::Ok && (gaps.hide_limits() || gaps.skipped.rounds > 0);
+    (if is_unknown { Status::Unknown } else { status }, words.replace('|', "?"))
 }
 
 fn status_of(wall: &Wall, thresholds: Thresholds) -> Status {
@@ -140,6 +161,7 @@ fn performance(walls: &[Wall], thresholds: Thresholds) -> impl Iterator<Item = S
 mod tests {
     use super::*;
     use crate::model::{
+        gaps::{Gap, Unread},
         units::{Pid, Process},
         wall::Subject,
     };
@@ -220,6 +242,23 @@ mod tests {
         );
         let (status, line) = judge(&[endless], Thresholds { warn: 1, crit: 1 }, OWN);
         assert_eq!((status, line.as_str()), (Status::Ok, "fullest is open files host (7, no practical limit)"));
+    }
+
+    #[test]
+    fn what_was_not_read_is_never_ok_and_hides_no_warning() {
+        let none = Gaps::default();
+        assert_eq!(with_gaps(Status::Ok, &none), (Status::Ok, String::new()));
+        let mut gaps = Gaps::default();
+        gaps.set(Unread::Processes, Gap { count: 2, errno: Some(13) });
+        let words = "; 2 processes not read (EACCES); CAP_SYS_PTRACE would help".to_owned();
+        assert_eq!(with_gaps(Status::Ok, &gaps), (Status::Unknown, words.clone()));
+        for status in [Status::Warning, Status::Critical] {
+            assert_eq!(with_gaps(status, &gaps), (status, words.clone()));
+        }
+        let mut closed = Gaps::default();
+        closed.set(Unread::Tracefs, Gap { count: 1, errno: Some(13) });
+        let (status, words) = with_gaps(Status::Ok, &closed);
+        assert!(status == Status::Ok && words.contains("tracefs closed"), "{words}");
     }
 
     #[test]

@@ -10,7 +10,10 @@ use std::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::wall::{FindingObject, HitsObject, WallObject};
+use super::{
+    gaps::{SkipObject, UnreadObject},
+    wall::{FindingObject, HitsObject, WallObject},
+};
 use crate::model::{
     failure::{FailureKey, FailureRow},
     headroom::PortUse,
@@ -204,6 +207,10 @@ struct TrustObject {
     #[serde(skip_serializing_if = "Option::is_none")]
     last_scan_at: Option<String>,
     drift: u64,
+    unread: Vec<UnreadObject>,
+    skipped_rounds_total: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_skip: Option<SkipObject>,
 }
 
 #[derive(Serialize)]
@@ -386,6 +393,9 @@ impl TrustObject {
             scans_total: trust.scans_total,
             last_scan_at: last_scan.map(rfc_3339),
             drift: trust.drift.total(),
+            unread: UnreadObject::all(&trust.gaps),
+            skipped_rounds_total: trust.gaps.skipped.rounds,
+            last_skip: SkipObject::new(&trust.gaps.skipped),
         }
     }
 }

@@ -9,15 +9,20 @@ use std::{
     ops::Not,
 };
 
+use anyhow::Context as _;
 use serde::Serialize;
 
-use super::wall::{FindingObject, HitsObject, WallObject};
+use super::{
+    gaps::UnreadObject,
+    wall::{FindingObject, HitsObject, WallObject},
+};
 use crate::{
     engine::Options,
-    host::{addresses, netns, processes},
+    host::{addresses, netns, proc, processes},
     model::{
         hits::{Hits, Since},
         limit::practical,
+        name::padded,
         snapshot::{FileUse, NamespaceRow, ProcessFiles, Snapshot},
         units::{NetnsId, Pid, grouped_digits},
         wall::{About, Wall, WallKind},
@@ -27,7 +32,8 @@ use crate::{
 
 /// Attaches, scans, and prints the walls and the arithmetic.
 pub fn print(options: Options, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    let own = netns::current()?;
+    proc::require()?;
+    let own = netns::current().context("read /proc/thread-self/ns/net")?;
     let snapshot = super::take(options, if as_json { usize::MAX } else { 1 })?;
     let arithmetic = Arithmetic::new(&snapshot, own)?;
     if as_json {
@@ -46,6 +52,7 @@ struct Document {
     walls: Vec<WallObject>,
     hits: Vec<HitsObject>,
     findings: Vec<FindingObject>,
+    unread: Vec<UnreadObject>,
     arithmetic: Arithmetic,
 }
 
@@ -57,6 +64,7 @@ impl Document {
             walls: snapshot.walls.iter().map(WallObject::new).collect(),
             hits: snapshot.hits.iter().map(HitsObject::new).collect(),
             findings: snapshot.findings.iter().map(FindingObject::new).collect(),
+            unread: UnreadObject::all(&snapshot.trust.gaps),
             arithmetic,
         }
     }
@@ -107,10 +115,11 @@ struct Arithmetic {
 }
 
 impl Arithmetic {
-    fn new(snapshot: &Snapshot, own: NetnsId) -> io::Result<Self> {
+    fn new(snapshot: &Snapshot, own: NetnsId) -> anyhow::Result<Self> {
         let namespace = snapshot.namespaces.iter().find(|row| row.netns == own);
         let files = processes::read(&[Pid(std::process::id())]).pop();
-        Ok(Self::of(snapshot, own, namespace, &addresses::read()?, files))
+        let addresses = addresses::read().context("list the addresses of this namespace")?;
+        Ok(Self::of(snapshot, own, namespace, &addresses, files))
     }
 
     fn of(
@@ -180,6 +189,7 @@ fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic) -> String 
         }
     }
     // Writing to a String cannot fail.
+    let _ = not_read(snapshot, &mut text);
     let _ = findings(snapshot, &mut text);
     let _ = counters(&snapshot.walls, &mut text);
     let _ = hits(snapshot, own, &mut text);
@@ -203,12 +213,24 @@ fn row(wall: &Wall, own: NetnsId) -> String {
         Some(time) => format::forecast(time),
         None => "-".to_owned(),
     };
-    // Padding counts characters, and all of these are one column wide.
+    let owner = padded(&owner, OWNER);
+    // The rest is ASCII: padding by characters is padding by columns.
     format!(
-        "{:<NAME$} {owner:<OWNER$} {:>USED$} {maximum:>MAXIMUM$} {percent:>PERCENT$} {full_in:>FULL_IN$}\n",
+        "{:<NAME$} {owner} {:>USED$} {maximum:>MAXIMUM$} {percent:>PERCENT$} {full_in:>FULL_IN$}\n",
         wall.about().name,
         count(wall.used, USED),
     )
+}
+
+/// A limit that nobody looked at is not in the table: that is said below it.
+fn not_read(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
+    let gaps = &snapshot.trust.gaps;
+    let lines: Vec<String> = gaps.advice().into_iter().chain(gaps.skipped.sentence()).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    writeln!(text, "\nNOT READ")?;
+    lines.iter().try_for_each(|line| entry("", line, text))
 }
 
 fn findings(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {

@@ -1,6 +1,7 @@
 //! Snapshots for scripts and pipes.
 
 pub mod check;
+mod gaps;
 mod hits;
 mod json;
 pub mod limits;

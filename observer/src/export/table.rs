@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::hits;
 use crate::model::{
+    name::{columns, padded, padded_left},
     snapshot::{Direction, EndpointRow, Snapshot},
     units::{NetnsId, TcpState},
 };
@@ -27,10 +28,10 @@ const NUMBERS: std::ops::Range<usize> = 4..7;
 
 fn aligned<const N: usize>(rows: &[[String; N]], text: &mut String) {
     let widths: [usize; N] =
-        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+        std::array::from_fn(|column| rows.iter().map(|row| columns(&row[column])).max().unwrap_or(0));
     for row in rows {
         let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
-            if NUMBERS.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            if NUMBERS.contains(&column) { padded_left(cell, width) } else { padded(cell, width) }
         });
         let line = cells.collect::<Vec<_>>().join("  ");
         text.push_str(line.trim_end());
@@ -123,5 +124,9 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
         Some(rung) => format!("{} by {rung}", status.hook),
         None => format!("{} missing", status.hook),
     });
-    writeln!(text, "{}; {} records lost", hooks.collect::<Vec<_>>().join(", "), trust.losses.total())
+    writeln!(text, "{}; {} records lost", hooks.collect::<Vec<_>>().join(", "), trust.losses.total())?;
+    for words in trust.gaps.advice().into_iter().chain(trust.gaps.skipped.sentence()) {
+        writeln!(text, "{words}")?;
+    }
+    Ok(())
 }

@@ -4,6 +4,8 @@ use std::{fs, io, os::unix::fs::MetadataExt as _, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::text;
+
 /// `PROC_TIME_INIT_INO` of include/linux/proc_ns.h: the initial time namespace, whose clocks are the kernel's own.
 const INITIAL: u64 = 0xEFFF_FFFA;
 const OWN: &str = "/proc/self/ns/time";
@@ -46,7 +48,7 @@ fn offset() -> io::Result<Option<i128>> {
     if namespace(OF_CHILDREN)? != own {
         return Ok(None);
     }
-    Ok(monotonic_offset(&fs::read_to_string("/proc/self/timens_offsets")?))
+    Ok(monotonic_offset(&text::string("/proc/self/timens_offsets")?))
 }
 
 /// "monotonic      100000         0": seconds and nanoseconds. A negative offset has negative seconds alone.
@@ -58,7 +60,7 @@ fn monotonic_offset(offsets: &str) -> Option<i128> {
 
 /// "now at 883798106035 nsecs" of /proc/timer_list, which is for root: `ktime_get()`.
 fn timer_list() -> Option<Duration> {
-    now_at(&fs::read_to_string("/proc/timer_list").ok()?)
+    now_at(&text::string("/proc/timer_list").ok()?)
 }
 
 fn now_at(timer_list: &str) -> Option<Duration> {

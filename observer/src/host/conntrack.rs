@@ -1,16 +1,16 @@
 //! Connection tracking of the calling thread's namespace, where this kernel has it.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
+use super::text::Reads;
 use crate::model::namespace::{Conntrack, ConntrackCounters};
 
 /// `None` where the kernel tracks no connections, or nf_conntrack is not loaded.
 #[must_use]
-pub fn read() -> Option<Conntrack> {
-    let sysctl = |name: &str| -> Option<u64> {
-        fs::read_to_string(format!("/proc/sys/net/netfilter/{name}")).ok()?.trim().parse().ok()
-    };
-    let statistics = fs::read_to_string("/proc/thread-self/net/stat/nf_conntrack").ok();
+pub fn read(files: &Reads) -> Option<Conntrack> {
+    let sysctl =
+        |name: &str| -> Option<u64> { files.optional(format!("/proc/sys/net/netfilter/{name}"))?.trim().parse().ok() };
+    let statistics = files.optional("/proc/thread-self/net/stat/nf_conntrack");
     Some(Conntrack {
         count: sysctl("nf_conntrack_count")?,
         max: sysctl("nf_conntrack_max")?,

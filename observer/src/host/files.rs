@@ -1,19 +1,18 @@
 //! Open files of the host: `fs.file-nr`, `fs.file-max`, `fs.nr_open`.
 
-use std::fs;
-
+use super::text::Reads;
 use crate::model::snapshot::FileUse;
 
 /// Allocated file handles, and how many there may be.
 #[must_use]
-pub fn read() -> Option<FileUse> {
-    parse_file_nr(&fs::read_to_string("/proc/sys/fs/file-nr").ok()?)
+pub fn read(files: &Reads) -> Option<FileUse> {
+    parse_file_nr(&files.required("/proc/sys/fs/file-nr")?)
 }
 
 /// `fs.nr_open`: what no process may raise its `RLIMIT_NOFILE` above.
 #[must_use]
-pub fn nr_open() -> Option<u64> {
-    fs::read_to_string("/proc/sys/fs/nr_open").ok()?.trim().parse().ok()
+pub fn nr_open(files: &Reads) -> Option<u64> {
+    files.required("/proc/sys/fs/nr_open")?.trim().parse().ok()
 }
 
 /// `fs.file-nr`: allocated handles, a number that is always 0, and `fs.file-max`.

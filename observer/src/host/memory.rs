@@ -1,6 +1,6 @@
 //! Memory that is free, what a socket takes of it, and what we take.
 
-use std::fs;
+use super::text::{self, Reads};
 
 /// The slab caches that an idle established socket of a process has one object of each: the socket, its inode, its
 /// file, its directory entry.
@@ -8,21 +8,21 @@ const CACHES: [&str; 4] = ["TCP", "sock_inode_cache", "filp", "dentry"];
 
 /// `MemAvailable` of /proc/meminfo, in bytes.
 #[must_use]
-pub fn available() -> Option<u64> {
-    parse_available(&fs::read_to_string("/proc/meminfo").ok()?)
+pub fn available(files: &Reads) -> Option<u64> {
+    parse_available(&files.required("/proc/meminfo")?)
 }
 
 /// What an idle established IPv4 socket takes of the kernel's memory, in bytes. /proc/slabinfo is for root, and not on
 /// every kernel.
 #[must_use]
-pub fn per_socket() -> Option<u64> {
-    parse_per_socket(&fs::read_to_string("/proc/slabinfo").ok()?)
+pub fn per_socket(files: &Reads) -> Option<u64> {
+    parse_per_socket(&files.optional("/proc/slabinfo")?)
 }
 
 /// Resident memory of this process in bytes: the second number of /proc/self/statm, which counts pages.
 #[must_use]
 pub fn resident() -> Option<u64> {
-    let statm = fs::read_to_string("/proc/self/statm").ok()?;
+    let statm = text::string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * u64::try_from(rustix::param::page_size()).ok()?)
 }

@@ -3,11 +3,16 @@
 pub mod addresses;
 pub mod clock;
 pub mod conntrack;
+pub mod descriptors;
 pub mod devices;
 pub mod files;
+pub mod handle;
 pub mod memory;
 pub(crate) mod mib;
+pub mod mounts;
 pub mod namespaces;
 pub mod netns;
+pub mod proc;
 pub mod processes;
 pub mod rights;
+pub mod text;

@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeSet, fs, io, os::unix::fs::MetadataExt, time::Duration};
 
-use super::{conntrack, devices, mib};
+use super::{conntrack, devices, mib, text::Reads};
+use crate::errno::Refusal;
 use crate::model::{
+    gaps::Gap,
     namespace::{ListenCounters, NamespaceReading, Shared},
     units::{NetnsId, PortRange},
 };
@@ -14,19 +16,37 @@ pub fn current() -> io::Result<NetnsId> {
     u32::try_from(inode).map(NetnsId).map_err(io::Error::other)
 }
 
-/// The calling thread's namespace, with those of its devices that have these indexes; what cannot be read is `None`.
+/// What was read of a namespace, and what was not.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// What was read; without its name.
+    pub namespace: NamespaceReading,
+    /// Files that are there and could not be read.
+    pub unread: Gap,
+    /// Descriptors or memory were short: what is missing says nothing of the namespace.
+    pub scarcity: Option<Refusal>,
+}
+
+/// The calling thread's namespace, with those of its devices that have these indexes; what cannot be read is `None`, and
+/// counted.
 #[must_use]
-pub fn read(device_indexes: &BTreeSet<u32>) -> NamespaceReading {
-    let sysctl = |name: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok();
+pub fn read(device_indexes: &BTreeSet<u32>) -> Reading {
+    let files = Reads::default();
+    let namespace = read_with(&files, device_indexes);
+    Reading { namespace, unread: files.gap(), scarcity: files.scarcity() }
+}
+
+fn read_with(files: &Reads, device_indexes: &BTreeSet<u32>) -> NamespaceReading {
+    let sysctl = |name: &str| files.optional(format!("/proc/sys/net/ipv4/{name}"));
     let number = |name: &str| sysctl(name).and_then(|text| text.trim().parse().ok());
-    let net = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
+    let net = |name: &str| files.required(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
     let (sockstat, netstat) = (net("sockstat"), net("netstat"));
     let tcp_ext = |name: &str| mib::counter(&netstat, "TcpExt", name);
     let narrow = |number: u64| u32::try_from(number).ok();
     let of_sockets = |name: &str| mib::sockstat(&sockstat, "TCP", name);
     NamespaceReading {
         name: None,
-        port_range: sysctl("ip_local_port_range").and_then(|text| parse_range(&text)),
+        port_range: files.required("/proc/sys/net/ipv4/ip_local_port_range").and_then(|text| parse_range(&text)),
         reserved: sysctl("ip_local_reserved_ports").map_or_else(Vec::new, |text| parse_ranges(&text)),
         tcp_tw_reuse: sysctl("tcp_tw_reuse").and_then(|text| text.trim().parse().ok()),
         tcp_tw_reuse_delay: sysctl("tcp_tw_reuse_delay")
@@ -34,7 +54,7 @@ pub fn read(device_indexes: &BTreeSet<u32>) -> NamespaceReading {
             .map(Duration::from_millis),
         time_wait: of_sockets("tw").and_then(narrow),
         established_or_close_wait: mib::counter(&net("snmp"), "Tcp", "CurrEstab").and_then(narrow),
-        somaxconn: fs::read_to_string("/proc/sys/net/core/somaxconn").ok().and_then(|text| text.trim().parse().ok()),
+        somaxconn: files.optional("/proc/sys/net/core/somaxconn").and_then(|text| text.trim().parse().ok()),
         tcp_max_tw_buckets: number("tcp_max_tw_buckets"),
         time_wait_overflows: tcp_ext("TCPTimeWaitOverflow"),
         aborts_on_memory: tcp_ext("TCPAbortOnMemory"),
@@ -46,7 +66,7 @@ pub fn read(device_indexes: &BTreeSet<u32>) -> NamespaceReading {
             syn_queue_drops: tcp_ext("TCPReqQFullDrop"),
             syn_cookies: tcp_ext("TCPReqQFullDoCookies"),
         },
-        conntrack: conntrack::read(),
+        conntrack: conntrack::read(files),
         shared: Shared {
             orphans: of_sockets("orphan"),
             allocated: of_sockets("alloc"),

@@ -2,26 +2,50 @@
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
+use super::{namespaces, proc, text};
 use crate::model::{
+    gaps::Gap,
     snapshot::ProcessFiles,
     units::{Comm, Pid, Process},
 };
 
-/// The `most` processes that are nearest to their soft limit, among all.
-#[must_use]
-pub fn nearest_to_limit(most: usize) -> Vec<ProcessFiles> {
-    // While this listing is open, this process has a descriptor: it must be seen to have one.
-    let Ok(listing) = fs::read_dir("/proc") else { return Vec::new() };
-    let count = Count::by_trying();
-    let pids = listing.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid));
-    named(pids.filter_map(|pid| use_of(pid, count)).collect(), most)
+/// What a walk over all processes found.
+#[derive(Debug)]
+pub struct Walk {
+    /// Those that are nearest to their soft limit.
+    pub nearest: Vec<ProcessFiles>,
+    /// Those that could not be read.
+    pub unread: Gap,
 }
 
-/// The same among these processes; those that are gone are left out.
+/// The `most` processes that are nearest to their soft limit, among all.
+pub fn nearest_to_limit(most: usize) -> io::Result<Walk> {
+    // While this listing is open, this process has a descriptor: it must be seen to have one.
+    let listing = proc::list()?;
+    let count = Count::by_trying();
+    let (mut found, mut unread) = (Vec::new(), Gap::default());
+    for pid in listing {
+        match use_of(pid, count) {
+            Ok(used) => found.extend(used),
+            Err(error) if proc::is_gone(&error) => {}
+            Err(error) if crate::errno::is_scarce(&error) => return Err(error),
+            Err(error) => unread.add(error.raw_os_error()),
+        }
+    }
+    Ok(Walk { nearest: named(found, most), unread })
+}
+
+/// The same among these processes; those that are gone or not ours to ask are left out: a walk counts them.
 #[must_use]
 pub fn read(pids: &[Pid]) -> Vec<ProcessFiles> {
     let count = Count::by_trying();
-    named(pids.iter().filter_map(|pid| use_of(*pid, count)).collect(), pids.len())
+    named(pids.iter().filter_map(|pid| use_of(*pid, count).ok().flatten()).collect(), pids.len())
+}
+
+/// Whether this user sees only processes of its own: the mount option `hidepid`.
+#[must_use]
+pub fn are_hidden() -> bool {
+    proc::require().is_ok() && fs::metadata(proc::of(Pid(1))).is_err_and(|error| proc::is_gone(&error))
 }
 
 /// How open file descriptors are counted.
@@ -58,10 +82,12 @@ struct Use {
     limit: libc::rlimit,
 }
 
-/// `None` for a process that is gone, not ours to ask, or without files, as kernel threads are.
-fn use_of(pid: Pid, count: Count) -> Option<Use> {
-    let open = count.open_files(Path::new(&format!("/proc/{}", pid.0))).ok().filter(|open| *open > 0)?;
-    Some(Use { pid, open, limit: limit(pid)? })
+/// `None` for a process without files, as kernel threads are.
+fn use_of(pid: Pid, count: Count) -> io::Result<Option<Use>> {
+    match count.open_files(&proc::of(pid))? {
+        0 => Ok(None),
+        open => limit(pid).map(|limit| Some(Use { pid, open, limit })),
+    }
 }
 
 /// The `most` that are nearest to their soft limit, of equals those with more files; only these are asked their names.
@@ -72,9 +98,9 @@ fn named(mut found: Vec<Use>, most: usize) -> Vec<ProcessFiles> {
     found.truncate(most);
     let finite = |limit| Some(limit).filter(|limit| *limit != libc::RLIM_INFINITY);
     let named = found.into_iter().map(|Use { pid, open, limit }| {
-        let comm = fs::read_to_string(format!("/proc/{}/comm", pid.0)).unwrap_or_default();
+        let comm = namespaces::comm(&proc::of(pid)).unwrap_or_default();
         ProcessFiles {
-            process: Process { pid, comm: Comm::from(comm.trim_end()) },
+            process: Process { pid, comm: Comm::from(comm.as_slice()) },
             open,
             soft_limit: finite(limit.rlim_cur),
             hard_limit: finite(limit.rlim_max),
@@ -83,13 +109,34 @@ fn named(mut found: Vec<Use>, most: usize) -> Vec<ProcessFiles> {
     named.collect()
 }
 
-/// `RLIMIT_NOFILE` of a process; `None` if it is gone or not ours to ask.
-fn limit(pid: Pid) -> Option<libc::rlimit> {
+/// `RLIMIT_NOFILE` of a process. prlimit() is the faster way, but asks about another user's process only for whom has
+/// CAP_SYS_RESOURCE, and by ids of this pid namespace; /proc/PID/limits answers everybody.
+fn limit(pid: Pid) -> io::Result<libc::rlimit> {
+    let by_call = if proc::root() == Path::new("/proc") { limit_by_call(pid) } else { None };
+    if let Some(limit) = by_call {
+        return Ok(limit);
+    }
+    let text = text::string(proc::file(pid, "limits"))?;
+    // Of a process that is ending the file is empty.
+    parse_limit(&text).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+}
+
+fn limit_by_call(pid: Pid) -> Option<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     let pid = libc::pid_t::try_from(pid.0).ok()?;
     // SAFETY: a null new limit only asks; `limit` is a live rlimit to be written to.
     let status = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit) };
     (status == 0).then_some(limit)
+}
+
+/// "Max open files            1024                 524288               files"
+fn parse_limit(limits: &str) -> Option<libc::rlimit> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let mut numbers = line.split_whitespace().map(|word| match word {
+        "unlimited" => Some(libc::RLIM_INFINITY),
+        number => number.parse().ok(),
+    });
+    Some(libc::rlimit { rlim_cur: numbers.next()??, rlim_max: numbers.next()?? })
 }
 
 #[cfg(test)]
@@ -98,7 +145,7 @@ mod tests {
 
     #[test]
     fn counts_the_files_of_this_process_as_proc_lists_them() {
-        let _held: Vec<_> = (0..50).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+        let _held: Vec<_> = (0..50).map(|_| fs::OpenOptions::new().read(true).open("/dev/null").unwrap()).collect();
         let this = Path::new("/proc/self");
         for count in [Count::by_trying(), Count::ByListing] {
             // The listing has one more: the directory that is being read. Other tests open files too.
@@ -111,14 +158,24 @@ mod tests {
     #[test]
     fn this_process_is_among_all_and_has_its_limits() {
         let pid = Pid(std::process::id());
-        let all = nearest_to_limit(usize::MAX);
-        let found = all.iter().find(|files| files.process.pid == pid).unwrap();
+        let all = nearest_to_limit(usize::MAX).unwrap();
+        let found = all.nearest.iter().find(|files| files.process.pid == pid).unwrap();
         let own = read(&[pid, Pid(u32::MAX)]);
         assert_eq!(own.len(), 1, "the one that is no process is left out");
         assert_eq!((own[0].soft_limit, own[0].hard_limit), (found.soft_limit, found.hard_limit));
-        let limits = fs::read_to_string("/proc/self/limits").unwrap();
-        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-        let numbers: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        assert_eq!(numbers, [own[0].soft_limit.unwrap(), own[0].hard_limit.unwrap()]);
+        let by_call = limit_by_call(pid).unwrap();
+        let by_file = parse_limit(&text::string("/proc/self/limits").unwrap()).unwrap();
+        assert_eq!((by_file.rlim_cur, by_file.rlim_max), (by_call.rlim_cur, by_call.rlim_max));
+        assert_eq!(Some(by_file.rlim_cur), own[0].soft_limit);
+    }
+
+    #[test]
+    fn limits_are_numbers_or_none_at_all() {
+        let limit = |line: &str| parse_limit(line).map(|limit| (limit.rlim_cur, limit.rlim_max));
+        assert_eq!(
+            limit("Max cpu time  1 2 seconds\nMax open files  1024  unlimited  files\n"),
+            Some((1024, u64::MAX))
+        );
+        assert_eq!(limit(""), None);
     }
 }

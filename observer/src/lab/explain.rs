@@ -6,7 +6,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::{LABS, Lab, name, names};
 use crate::{
-    host::{addresses, files, memory, netns},
+    host::{addresses, files, memory, netns, text::Reads},
     model::{
         units::grouped,
         wall::{About, WallKind},
@@ -118,7 +118,7 @@ fn entry(out: &mut impl Write, number: &str, what: &str) -> std::io::Result<()> 
 
 /// This host's numbers of a kind of wall; what cannot be read is told as such.
 fn numbers(kind: WallKind) -> Vec<(String, String)> {
-    let reading = netns::read(&BTreeSet::new());
+    let reading = netns::read(&BTreeSet::new()).namespace;
     let line =
         |number: Option<u64>, what: &str| (number.map_or_else(|| "not known".to_owned(), grouped), what.to_owned());
     match kind {
@@ -145,11 +145,11 @@ fn numbers(kind: WallKind) -> Vec<(String, String)> {
             vec![
                 line(limit.current, "descriptors of a process started here (ulimit -n)"),
                 line(limit.maximum, "what it may raise that to (ulimit -Hn)"),
-                line(files::nr_open(), "what nobody can raise it above (fs.nr_open)"),
+                line(files::nr_open(&Reads::default()), "what nobody can raise it above (fs.nr_open)"),
             ]
         }
         WallKind::HostFiles => {
-            let used = files::read();
+            let used = files::read(&Reads::default());
             vec![
                 line(used.map(|used| used.max), "open files of the whole host (fs.file-max)"),
                 line(used.map(|used| used.allocated), "of these open now"),
@@ -180,7 +180,7 @@ fn numbers(kind: WallKind) -> Vec<(String, String)> {
             line(reading.shared.memory_pages, "pages that they take now"),
         ],
         WallKind::SocketMemory => {
-            let (available, each) = (memory::available(), memory::per_socket());
+            let (available, each) = (memory::available(&Reads::default()), memory::per_socket(&Reads::default()));
             vec![
                 line(each, "bytes of an idle socket (/proc/slabinfo, which is for root)"),
                 line(available.map(|bytes| bytes >> 20), "MiB of memory available (MemAvailable)"),

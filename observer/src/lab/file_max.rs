@@ -17,7 +17,10 @@ use super::{
     stage::{self, LOCALHOST},
 };
 use crate::{
-    host::files,
+    host::{
+        files,
+        text::{self, Reads},
+    },
     model::{failure::FailureKind, units::grouped, wall::WallKind},
 };
 
@@ -70,7 +73,7 @@ impl Drop for Restored {
 fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     let at = SocketAddrV4::new(LOCALHOST, stage::server_ports(1)?[0]);
     let _listener = stage::listen_long(at)?;
-    let before = files::read().context("read /proc/sys/fs/file-nr")?;
+    let before = files::read(&Reads::default()).context("read /proc/sys/fs/file-nr")?;
 
     session.step("fs.file-max is set below what is open already.")?;
     session.theory(format!(
@@ -78,11 +81,15 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
         grouped(before.allocated),
         grouped(before.max)
     ))?;
-    let limit = Restored(fs::read_to_string(FILE_MAX).context("read fs.file-max")?);
+    let limit = Restored(text::string(FILE_MAX).context("read fs.file-max")?);
     fs::write(FILE_MAX, "1").context("set fs.file-max")?;
     let administrator = errno(&TcpStream::connect(at));
     let tries = move || as_nobody(|| (0..TRIES).map(|_| errno(&TcpStream::connect(at))).collect::<Vec<_>>());
-    let refused = thread::spawn(tries).join().map_err(|_| anyhow!("the thread without rights panicked"))?;
+    let refused = thread::Builder::new()
+        .spawn(tries)
+        .context("start a thread without rights")?
+        .join()
+        .map_err(|_| anyhow!("the thread without rights panicked"))?;
     drop(limit);
     let refused = refused.context("become nobody")?;
     session.kernel(format!("The administrator's socket(): {}.", refusal(administrator)))?;
@@ -97,7 +104,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
 
     session.step("fs.file-max is what it was.")?;
     session.theory("Everybody can open files again.")?;
-    let after = files::read().context("read /proc/sys/fs/file-nr")?;
+    let after = files::read(&Reads::default()).context("read /proc/sys/fs/file-nr")?;
     session.kernel(format!("fs.file-max: {}.", grouped(after.max)))?;
     session.check(Check::equal("fs.file-max afterwards", before.max, None, after.max));
     Ok(())

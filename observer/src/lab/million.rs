@@ -1,6 +1,6 @@
 //! As many connections as memory and descriptors allow.
 
-use std::{fs, net::Ipv4Addr, net::SocketAddrV4};
+use std::{net::Ipv4Addr, net::SocketAddrV4};
 
 use anyhow::Context as _;
 
@@ -14,7 +14,10 @@ use super::{
     worker::order::{Bind, Connect},
 };
 use crate::{
-    host::memory,
+    host::{
+        memory,
+        text::{self, Reads},
+    },
     model::{
         units::{PortRange, TcpState, grouped},
         wall::WallKind,
@@ -75,7 +78,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
         orders.len(),
         grouped(range.size().into())
     ))?;
-    let foretold = memory::per_socket();
+    let foretold = memory::per_socket(&Reads::default());
     if let Some(per_socket) = foretold {
         session.theory(format!(
             "Memory is one: {} bytes a socket by the kernel's own books (/proc/slabinfo), two sockets a connection: {}.",
@@ -122,7 +125,7 @@ struct Memory {
 
 impl Memory {
     fn read() -> anyhow::Result<Self> {
-        let text = fs::read_to_string("/proc/meminfo").context("read /proc/meminfo")?;
+        let text = text::string("/proc/meminfo").context("read /proc/meminfo")?;
         let kilobytes = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());

@@ -5,7 +5,7 @@ use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
 use crate::{
-    host::{files, memory},
+    host::{files, memory, text::Reads},
     model::units::grouped,
 };
 
@@ -44,7 +44,7 @@ impl Needs {
     pub(crate) fn of_connections(connections: u32) -> Self {
         let sockets = 2 * u64::from(connections);
         let processes = 2 * connections.div_ceil(room().max(1)).max(1);
-        let per_socket = memory::per_socket().unwrap_or(PER_SOCKET) + MODEL_BYTES;
+        let per_socket = memory::per_socket(&Reads::default()).unwrap_or(PER_SOCKET) + MODEL_BYTES;
         Self {
             namespaces: 1,
             processes,
@@ -61,7 +61,7 @@ impl Needs {
             room >= 256,
             "a process may have {room} sockets here: raise the hard limit of descriptors (ulimit -Hn) to 1,024 or more"
         );
-        if let Some(files) = files::read() {
+        if let Some(files) = files::read(&Reads::default()) {
             let left = files.max.saturating_sub(files.allocated);
             ensure!(
                 left / 10 * 9 > self.files,
@@ -71,7 +71,7 @@ impl Needs {
             );
         }
         // Half of it stays for everybody else.
-        let available = memory::available().context("read MemAvailable of /proc/meminfo")?;
+        let available = memory::available(&Reads::default()).context("read MemAvailable of /proc/meminfo")?;
         ensure!(
             available / 2 > self.memory_bytes,
             "it would take {} of memory, and no more than half of the {} that are available is left to it: choose a \

@@ -12,8 +12,8 @@ use socket2::{Domain, Socket, Type};
 
 use super::link;
 use crate::{
-    engine,
-    host::{mib, netns},
+    engine, errno,
+    host::{mib, netns, text},
     model::{namespace::NamespaceReading, units::PortRange},
 };
 
@@ -26,7 +26,7 @@ pub(super) const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 pub(super) fn enter() -> anyhow::Result<bool> {
     // SAFETY: only namespaces are split off; the file table is not.
     if let Err(error) = unsafe { unshare_unsafe(UnshareFlags::NEWNET) } {
-        ensure!(error == rustix::io::Errno::PERM, "make a network namespace: {error}");
+        ensure!(error == rustix::io::Errno::PERM, "make a network namespace: {}", errno::describe(&error.into()));
         enter_user_namespace().context("make a network namespace as root, or a user namespace as anybody")?;
     }
     link::set_up("lo").context("bring lo up")?;
@@ -36,7 +36,7 @@ pub(super) fn enter() -> anyhow::Result<bool> {
 
 /// What the namespace is now.
 pub(super) fn read() -> NamespaceReading {
-    netns::read(&std::collections::BTreeSet::new())
+    netns::read(&std::collections::BTreeSet::new()).namespace
 }
 
 /// `net.ipv4.ip_local_port_range`
@@ -60,7 +60,7 @@ pub(super) fn set_sysctl(name: &str, value: &str) -> anyhow::Result<()> {
 
 /// A counter of the group `TcpExt` of /proc/net/netstat.
 pub(super) fn counter(name: &str) -> anyhow::Result<u64> {
-    let text = fs::read_to_string("/proc/thread-self/net/netstat").context("read /proc/net/netstat")?;
+    let text = text::string("/proc/thread-self/net/netstat").context("read /proc/net/netstat")?;
     mib::counter(&text, "TcpExt", name).with_context(|| format!("no {name} in /proc/net/netstat"))
 }
 
@@ -95,7 +95,7 @@ fn enter_user_namespace() -> anyhow::Result<()> {
     match unsafe { unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNET) } {
         Ok(()) => {}
         Err(error @ (rustix::io::Errno::PERM | rustix::io::Errno::NOSPC)) => {
-            bail!("this host lets only root make namespaces ({error}): run it as root")
+            bail!("this host lets only root make namespaces ({}): run it as root", errno::describe(&error.into()))
         }
         Err(error) => return Err(error.into()),
     }

@@ -1,11 +1,11 @@
 //! The kernel's own table of TCP sockets over IPv4 (/proc/net/tcp): what labs hold the counts against.
 
 use std::{
-    fs::File,
-    io::{self, BufRead as _, BufReader},
+    io,
     net::{Ipv4Addr, SocketAddrV4},
 };
 
+use crate::host::text;
 use crate::model::units::TcpState;
 
 /// A socket of the table.
@@ -21,12 +21,7 @@ pub(super) struct Row {
 
 /// Shows `look` every socket of the calling thread's namespace.
 pub(super) fn each(mut look: impl FnMut(Row)) -> io::Result<()> {
-    for line in BufReader::with_capacity(1 << 16, File::open("/proc/thread-self/net/tcp")?).lines().skip(1) {
-        if let Some(row) = parse(&line?) {
-            look(row);
-        }
-    }
-    Ok(())
+    text::each_line("/proc/thread-self/net/tcp", |line| parse(line).map_or((), &mut look))
 }
 
 /// How many sockets are in this state and of this local address.

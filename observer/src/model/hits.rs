@@ -1,11 +1,10 @@
 //! How often limits were hit: by the kernel's own counters, which go back to the boot, and where the kernel counts nothing
 //! by what observer has seen since it started.
 
-use std::sync::Arc;
-
 use super::{
     Model,
     failure::FailureKind,
+    name::Name,
     namespace::{ConntrackCounters, NamespaceReading},
     units::NetnsId,
     wall::{Subject, WallKind},
@@ -42,7 +41,7 @@ pub struct Hits {
     /// The network namespace; `None` for all together.
     pub netns: Option<NetnsId>,
     /// Its name.
-    pub netns_name: Option<Arc<str>>,
+    pub netns_name: Option<Name>,
     /// How often. It never falls while the namespace, or observer, lives.
     pub count: u64,
     /// Since when.

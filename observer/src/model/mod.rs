@@ -16,6 +16,7 @@ pub mod failure;
 mod failure_text;
 pub mod filter;
 pub mod finding;
+pub mod gaps;
 pub mod headroom;
 pub mod history;
 pub mod hits;
@@ -24,6 +25,7 @@ pub mod limit;
 mod listen_drops;
 mod listener;
 mod minis;
+pub mod name;
 pub mod namespace;
 pub mod narration;
 mod owner;
@@ -55,6 +57,7 @@ use self::{
     endpoint::{DestinationTable, EndpointTable, Flow},
     event::{Binding, Event, Identity},
     failure::FailureTable,
+    gaps::Gaps,
     listener::ListenerTable,
     minis::MiniTable,
     namespace::Namespace,
@@ -240,6 +243,14 @@ impl Model {
         }
         self.trust.losses = losses;
         is_new
+    }
+
+    /// Takes note of what could not be read, and of rounds that were skipped.
+    pub fn set_gaps(&mut self, gaps: Gaps, now: Duration) {
+        if gaps.skipped.rounds > self.trust.gaps.skipped.rounds {
+            self.trust.last_skip_at = Some(now);
+        }
+        self.trust.gaps = gaps;
     }
 
     /// Events since start.

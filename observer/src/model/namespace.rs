@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet, hash_map::Entry},
     net::IpAddr,
-    sync::Arc,
     time::Duration,
 };
 
@@ -14,6 +13,7 @@ use super::{
     device::{Device, DeviceReading, DeviceRules},
     listen_drops::Unsettled,
     minis::Mini,
+    name::Name,
     port_table::Ports,
     snapshot::EndpointKey,
     socket::Socket,
@@ -23,8 +23,9 @@ use super::{
 /// What was read of a namespace; `None` where it could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceReading {
-    /// Its `ip netns` name, else the command name of its oldest process.
-    pub name: Option<Arc<str>>,
+    /// `host` for that of the host itself; else its `ip netns` name; else the command name of a process in it, of one
+    /// with sockets where there is such a process, and never `pause`.
+    pub name: Option<Name>,
     /// `net.ipv4.ip_local_port_range`
     pub port_range: Option<PortRange>,
     /// `net.ipv4.ip_local_reserved_ports`
@@ -134,6 +135,13 @@ pub struct Shared {
 }
 
 impl NamespaceReading {
+    /// Whether it is the one that the host itself is in: limits of the whole host are shown there alone
+    /// (`ipv4_table` of net/ipv4/sysctl_net_ipv4.c).
+    #[must_use]
+    pub const fn is_initial(&self) -> bool {
+        self.shared.tcp_max_orphans.is_some()
+    }
+
     /// From when on connect() may take over a TIME_WAIT socket, on `CLOCK_MONOTONIC`; `None` for never
     /// (`tcp_twsk_unique` in net/ipv4/tcp_ipv4.c).
     pub(super) fn reusable_from(&self, mini: &Mini, key: &EndpointKey, remote: IpAddr) -> Option<Duration> {

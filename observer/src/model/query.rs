@@ -3,7 +3,6 @@
 use std::{
     cmp::Reverse,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
@@ -12,6 +11,7 @@ use super::{
     device::Device,
     filter::{Filter, Subject},
     key_of,
+    name::Name,
     owner::Owner,
     snapshot::{Direction, EndpointKey},
     socket::TupleKey,
@@ -67,7 +67,7 @@ pub struct ConnectionRow {
     /// Its network namespace.
     pub netns: NetnsId,
     /// The name of that.
-    pub netns_name: Option<Arc<str>>,
+    pub netns_name: Option<Name>,
     /// Its addresses.
     pub tuple: FourTuple,
     /// The device that it is bound to.

@@ -15,6 +15,7 @@ use super::{
     headroom::PortUse,
     history::History,
     hits::Hits,
+    name::Name,
     narration::Narration,
     query::Connections,
     trust::Trust,
@@ -132,7 +133,7 @@ pub struct EndpointRow {
     /// Its identity.
     pub key: EndpointKey,
     /// The name of its namespace, if that is known.
-    pub netns_name: Option<Arc<str>>,
+    pub netns_name: Option<Name>,
     /// A listener is bound to exactly this address.
     pub listening: bool,
     /// Full sockets that are connected or connecting.
@@ -182,7 +183,7 @@ pub struct DestinationRow {
     /// The network namespace.
     pub netns: NetnsId,
     /// Its name.
-    pub netns_name: Option<Arc<str>>,
+    pub netns_name: Option<Name>,
     /// The local ip that it is reached from.
     pub local_ip: IpAddr,
     /// The device that its sockets are bound to.
@@ -202,8 +203,8 @@ pub struct DestinationRow {
 pub struct NamespaceRow {
     /// Its inode number.
     pub netns: NetnsId,
-    /// Its `ip netns` name, else the command name of its oldest process.
-    pub name: Option<Arc<str>>,
+    /// What people call it: see [`NamespaceReading`](super::namespace::NamespaceReading).
+    pub name: Option<Name>,
     /// `net.ipv4.ip_local_port_range`
     pub port_range: Option<PortRange>,
     /// Ports of the range that `net.ipv4.ip_local_reserved_ports` sets apart.

@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::gaps::Gaps;
+
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Hook {
@@ -219,12 +221,26 @@ pub struct Trust {
     pub own: Option<OwnCost>,
     /// Connections that a process had accepted without the accept hook seeing it: a scan of the open files found who.
     pub unseen_accepts: u64,
+    /// What could not be read, and rounds that were skipped.
+    pub gaps: Gaps,
+    /// When a round was last skipped, as time since start.
+    pub last_skip_at: Option<Duration>,
 }
 
 impl Trust {
     /// Hooks that no rung carries.
     pub fn missing(&self) -> impl Iterator<Item = &HookStatus> {
         self.hooks.iter().filter(|status| status.rung.is_none())
+    }
+
+    /// A round was skipped and no scan has finished since: numbers are as old as the last scan.
+    #[must_use]
+    pub fn is_skipping(&self) -> bool {
+        match (self.last_skip_at, self.last_scan) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(skip), Some(scan)) => skip > scan.finished_at,
+        }
     }
 
     /// Records were lost and no scan has finished since: counts may be wrong.

@@ -4,6 +4,8 @@ use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::name::fold;
+
 /// A network namespace, by its inode number (`net->ns.inum`, `stat /proc/PID/ns/net`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NetnsId(pub u32);
@@ -39,23 +41,25 @@ impl Comm {
 
 impl From<&str> for Comm {
     fn from(name: &str) -> Self {
+        Self::from(name.as_bytes())
+    }
+}
+
+impl From<&[u8]> for Comm {
+    fn from(name: &[u8]) -> Self {
         let mut bytes = [0; 16];
-        for (to, from) in bytes.iter_mut().take(15).zip(name.bytes()) {
-            *to = from;
+        for (to, from) in bytes.iter_mut().take(15).zip(name) {
+            *to = *from;
         }
         Self(bytes)
     }
 }
 
-/// Safe to draw: control characters and broken UTF-8 come out as `?`.
+/// Safe to show: see [`fold`].
 impl fmt::Display for Comm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.0.split(|byte| *byte == 0).next().unwrap_or(&[]);
-        let safe: String = String::from_utf8_lossy(bytes)
-            .chars()
-            .map(|c| if c.is_control() || c == char::REPLACEMENT_CHARACTER { '?' } else { c })
-            .collect();
-        f.pad(&safe)
+        f.write_str(&fold(bytes))
     }
 }
 

@@ -12,15 +12,20 @@ use zerocopy::IntoBytes as _;
 
 use super::{
     btf::Btf,
-    error::{KERNEL_BTF, ProbeError, chain, reason},
+    error::{KERNEL_BTF, ProbeError, reason},
     failures, offsets,
     plan::{self, ForcedRungs},
     probe_link::ProbeLink,
-    tracefs::with_tracefs,
+    tracefs::{self, with_tracefs},
 };
-use crate::model::{
-    trust::{Hook, HookStatus, Losses, Rung},
-    units::NetnsId,
+use crate::{
+    errno::Refusal,
+    host::text,
+    model::{
+        gaps::Gap,
+        trust::{Hook, HookStatus, Losses, Rung},
+        units::NetnsId,
+    },
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -42,8 +47,7 @@ pub struct Kernel {
 impl Kernel {
     /// Reads BTF.
     pub fn read() -> Result<Self, ProbeError> {
-        let bytes =
-            std::fs::read(KERNEL_BTF).map_err(|because| ProbeError::NoBtf { path: KERNEL_BTF.into(), because })?;
+        let bytes = text::bytes(KERNEL_BTF).map_err(ProbeError::no_btf)?;
         let for_aya = aya::Btf::parse(&bytes, aya::Endianness::default());
         let btf = Btf::parse(bytes).map_err(ProbeError::BadBtf)?;
         Ok(Self {
@@ -52,7 +56,7 @@ impl Kernel {
             has_typed_files: ["bpf_get_current_task_btf", "bpf_sock_from_file"]
                 .iter()
                 .all(|helper| btf.parameters(helper).is_some()),
-            btf: for_aya.map_err(|error| ProbeError::Load(chain(&error)))?,
+            btf: for_aya.map_err(|error| ProbeError::load(&error))?,
         })
     }
 
@@ -80,6 +84,10 @@ pub struct Attached {
     /// Every record.
     pub events: RingBuf<MapData>,
     losses: PerCpuArray<MapData, u64>,
+    /// tracefs is there but closed to us, and a hook that needs it is missing.
+    pub tracefs: Gap,
+    /// By hook, what its last attempt failed with.
+    refusals: Vec<(Hook, Refusal)>,
     /// Of kprobes and kretprobes: the kernel tells by these what they missed.
     probe_links: Vec<ProbeLink>,
     ebpf: Ebpf,
@@ -118,21 +126,29 @@ pub fn attach(kernel: &Kernel, options: LoadOptions) -> Result<Attached, ProbeEr
         .override_global(aya_log::LEVEL, &log_level, true)
         .map_max_entries("EVENTS", options.ring_bytes)
         .load(OBJECT)
-        .map_err(|error| ProbeError::Load(chain(&error)))?;
-    let mut probe_links = Vec::new();
+        .map_err(|error| ProbeError::load(&error))?;
+    let (mut probe_links, mut refusals) = (Vec::new(), Vec::new());
     let hooks = with_tracefs(|| {
         let mut hooks: Vec<HookStatus> = Vec::new();
         for hook in Hook::ALL {
             let state_runs = hooks.iter().any(|done| done.hook == Hook::State && done.rung.is_some());
             hooks.push(plan::climb(hook, options.rungs.ladder(hook), |rung| {
-                attempt(&mut ebpf, &mut probe_links, kernel, options, hook, rung, state_runs)
+                let attempted = attempt(&mut ebpf, &mut probe_links, kernel, options, hook, rung, state_runs);
+                attempted.map_err(|refusal| {
+                    refusals.push((hook, refusal.clone()));
+                    refusal.to_string()
+                })
             }));
         }
         hooks
     });
+    let needs_tracefs = |status: &HookStatus| matches!(status.hook, Hook::Accept | Hook::Failures);
+    let is_missed = hooks.iter().any(|status| needs_tracefs(status) && status.rung.is_none());
+    let tracefs = tracefs::refusal().filter(|_| is_missed);
+    let tracefs = Gap { count: u32::from(tracefs.is_some()), errno: tracefs };
     let events = take_map(&mut ebpf, "EVENTS")?;
     let losses = take_map(&mut ebpf, "LOSSES")?;
-    Ok(Attached { hooks, events, losses, probe_links, ebpf })
+    Ok(Attached { hooks, events, losses, tracefs, refusals, probe_links, ebpf })
 }
 
 impl Attached {
@@ -140,10 +156,11 @@ impl Attached {
     pub fn require_vital_hooks(&self) -> Result<(), ProbeError> {
         match self.hooks.iter().find(|status| status.hook.is_vital() && status.rung.is_none()) {
             None => Ok(()),
-            Some(status) => Err(ProbeError::MissingHook {
-                hook: status.hook,
-                because: status.failed.last().map_or_else(String::new, |failed| failed.because.clone()),
-            }),
+            Some(status) => {
+                let refusal = self.refusals.iter().rev().find(|(hook, _)| *hook == status.hook);
+                let because = refusal.map_or_else(|| String::new().into(), |(_, refusal)| refusal.clone());
+                Err(ProbeError::MissingHook { hook: status.hook, because })
+            }
         }
     }
 
@@ -172,7 +189,7 @@ impl Attached {
     }
 
     /// A new pass over the kernel's table, of the network namespace of the calling thread.
-    pub fn open_iterator(&mut self, hook: Hook) -> Result<std::fs::File, String> {
+    pub fn open_iterator(&mut self, hook: Hook) -> Result<std::fs::File, Refusal> {
         open_iterator(&mut self.ebpf, iterator_program(hook))
     }
 
@@ -186,7 +203,7 @@ impl Attached {
 /// that is not loaded, and before 5.12.
 fn recursion_misses(program: &aya::programs::Program) -> Option<u64> {
     let fd = program.fd().ok()?.as_fd().as_raw_fd();
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    let info = text::string(format!("/proc/self/fdinfo/{fd}")).ok()?;
     info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }
 
@@ -195,7 +212,7 @@ fn take_map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
     name: &'static str,
 ) -> Result<T, ProbeError> {
     let map = ebpf.take_map(name).ok_or(ProbeError::Object(name))?;
-    T::try_from(map).map_err(|because| ProbeError::Map { name, because })
+    T::try_from(map).map_err(|error| ProbeError::Map { name, because: Refusal::new("", &error) })
 }
 
 /// One rung of one hook, loaded and attached for real; what could not be attached is unloaded.
@@ -207,9 +224,9 @@ fn attempt(
     hook: Hook,
     rung: Rung,
     state_runs: bool,
-) -> Result<(), String> {
+) -> Result<(), Refusal> {
     if rung == Rung::StateHook {
-        return if state_runs { Ok(()) } else { Err("the state hook is missing".to_owned()) };
+        return if state_runs { Ok(()) } else { Err("the state hook is missing".to_owned().into()) };
     }
     if hook == Hook::Failures {
         return match rung {
@@ -244,7 +261,7 @@ pub(super) fn unload(ebpf: &mut Ebpf, name: &str, rung: Rung) {
 }
 
 /// The program of the embedded object for this rung; an error where this kernel cannot have it.
-pub fn program_of(kernel: &Kernel, hook: Hook, rung: Rung) -> Result<&'static str, String> {
+pub fn program_of(kernel: &Kernel, hook: Hook, rung: Rung) -> Result<&'static str, Refusal> {
     Ok(match (hook, rung) {
         (Hook::State, Rung::BtfTracepoint) => "state_tp_btf",
         (Hook::State, Rung::RawTracepoint) => "state_raw_tp",
@@ -255,17 +272,17 @@ pub fn program_of(kernel: &Kernel, hook: Hook, rung: Rung) -> Result<&'static st
         (Hook::Accept, Rung::Fexit) => match kernel.accept_parameters {
             Some(2) => "accept_fexit_2_args",
             Some(4) => "accept_fexit_4_args",
-            Some(other) => return Err(format!("inet_csk_accept has {other} parameters, not 2 or 4")),
-            None => return Err("BTF has no inet_csk_accept".to_owned()),
+            Some(other) => return Err(format!("inet_csk_accept has {other} parameters, not 2 or 4").into()),
+            None => return Err("BTF has no inet_csk_accept".to_owned().into()),
         },
         (Hook::Accept, Rung::Kretprobe) => "accept_kretprobe",
         (Hook::Accept, Rung::SyscallTracepoint) => "accept_sys_exit",
         (Hook::Scan | Hook::Holders, Rung::Iterator) => iterator_program(hook),
-        (hook, rung) => return Err(format!("{hook} has no program for {rung}")),
+        (hook, rung) => return Err(format!("{hook} has no program for {rung}").into()),
     })
 }
 
-fn load_and_attach(ebpf: &mut Ebpf, btf: &aya::Btf, hook: Hook, rung: Rung, name: &str) -> Result<(), String> {
+fn load_and_attach(ebpf: &mut Ebpf, btf: &aya::Btf, hook: Hook, rung: Rung, name: &str) -> Result<(), Refusal> {
     let function = function_of(hook);
     match rung {
         Rung::BtfTracepoint => {
@@ -298,14 +315,21 @@ fn load_and_attach(ebpf: &mut Ebpf, btf: &aya::Btf, hook: Hook, rung: Rung, name
 }
 
 /// Loads a program and attaches it to each of these `syscalls:*` events.
-pub(super) fn attach_to_syscalls(ebpf: &mut Ebpf, name: &str, events: &[String]) -> Result<(), String> {
+pub(super) fn attach_to_syscalls(ebpf: &mut Ebpf, name: &str, events: &[String]) -> Result<(), Refusal> {
+    if let Some(errno) = tracefs::refusal() {
+        return Err(Refusal {
+            operation: "look into tracefs".to_owned(),
+            errno: Some(errno),
+            cause: crate::errno::describe_number(errno),
+        });
+    }
     let program: &mut TracePoint = program(ebpf, name)?;
     done(program.load())?;
     events.iter().try_for_each(|event| done(program.attach("syscalls", event)))
 }
 
 /// The link of a kprobe, where the kernel has links of probes (5.15); before, the program itself keeps it attached.
-fn attach_probe(ebpf: &mut Ebpf, name: &str, function: &str) -> Result<Option<ProbeLink>, String> {
+fn attach_probe(ebpf: &mut Ebpf, name: &str, function: &str) -> Result<Option<ProbeLink>, Refusal> {
     let program: &mut KProbe = program(ebpf, name)?;
     let attached = program.load().and_then(|()| program.attach(function, 0)).and_then(|id| program.take_link(id));
     match FdLink::try_from(attached.map_err(|error| reason(&error))?) {
@@ -332,13 +356,14 @@ const fn iterator_program(hook: Hook) -> &'static str {
     }
 }
 
-fn open_iterator(ebpf: &mut Ebpf, name: &str) -> Result<std::fs::File, String> {
+fn open_iterator(ebpf: &mut Ebpf, name: &str) -> Result<std::fs::File, Refusal> {
     let program: &mut Iter = program(ebpf, name)?;
-    let link = program.attach().and_then(|id| program.take_link(id)).map_err(|error| reason(&error))?;
-    link.into_file().map_err(|error| error.to_string())
+    let link = program.attach().and_then(|id| program.take_link(id));
+    let link = link.map_err(|error| Refusal::new(format!("BPF_LINK_CREATE of {name}"), &error))?;
+    link.into_file().map_err(|error| Refusal::new(format!("BPF_ITER_CREATE of {name}"), &error))
 }
 
-pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, String>
+pub(super) fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, Refusal>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
 {
@@ -346,6 +371,6 @@ where
     program.try_into().map_err(|error: ProgramError| reason(&error))
 }
 
-pub(super) fn done<T>(result: Result<T, ProgramError>) -> Result<(), String> {
+pub(super) fn done<T>(result: Result<T, ProgramError>) -> Result<(), Refusal> {
     result.map(drop).map_err(|error| reason(&error))
 }

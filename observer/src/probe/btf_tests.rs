@@ -118,7 +118,7 @@ fn an_unknown_kind_is_named() {
 
 #[test]
 fn the_running_kernel_describes_its_sockets() {
-    let btf = Btf::parse(std::fs::read("/sys/kernel/btf/vmlinux").expect("a kernel with BTF")).unwrap();
+    let btf = Btf::parse(crate::host::text::bytes("/sys/kernel/btf/vmlinux").expect("a kernel with BTF")).unwrap();
     // These have been the first fields of struct sock since 3.8.
     assert_eq!(btf.member("sock_common", "skc_daddr").map(|m| m.byte_offset), Some(0));
     assert_eq!(btf.member("sock", "__sk_common.skc_rcv_saddr").map(|m| m.byte_offset), Some(4));

@@ -1,10 +1,14 @@
 //! Why the kernel side cannot run, in one sentence each that says what to do.
 
-use std::{io, path::PathBuf};
+use std::io;
 
 use aya::programs::ProgramError;
 
 use super::btf::BtfError;
+use crate::{
+    errno::{self, Refusal},
+    host::{proc, rights},
+};
 
 /// The kernel's description of its types.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -21,13 +25,14 @@ pub enum ProbeError {
     )]
     UserNamespace,
     /// No BTF.
-    #[error("{} cannot be read ({because}): observer needs a kernel built with CONFIG_DEBUG_INFO_BTF=y (5.10 or later)", path.display())]
-    NoBtf {
-        /// What was read.
-        path: PathBuf,
-        /// Why it failed.
-        because: io::Error,
-    },
+    #[error(
+        "read {KERNEL_BTF}: {}: observer needs a kernel built with CONFIG_DEBUG_INFO_BTF=y (5.10 or later), and sysfs mounted on /sys",
+        errno::describe(.0)
+    )]
+    NoBtf(io::Error),
+    /// BTF that is there and cannot be read.
+    #[error("read {KERNEL_BTF}: {}: {}", errno::describe(.0), advice(.0.raw_os_error()))]
+    ClosedBtf(io::Error),
     /// BTF that makes no sense.
     #[error("{KERNEL_BTF} is not usable ({0}): please report this with the output of `uname -r`")]
     BadBtf(BtfError),
@@ -37,61 +42,108 @@ pub enum ProbeError {
     )]
     MissingField(String),
     /// The object was refused as a whole: its maps could not be made.
-    #[error("the kernel refused the BPF object ({0}): check `ulimit -l`, kernel lockdown, and what a container may do")]
-    Load(String),
+    #[error("load the BPF object: {because}: {}", advice(because.errno))]
+    Load {
+        /// The kernel's answer.
+        because: Refusal,
+    },
     /// The hooks without which there is nothing to show.
-    #[error("the kernel refused the {hook} hook ({because}): see `observer doctor` for what was tried")]
+    #[error("attach the {hook} hook: {because}: {}", advice(because.errno))]
     MissingHook {
         /// The hook.
         hook: crate::model::trust::Hook,
         /// The kernel's answer.
-        because: String,
+        because: Refusal,
+    },
+    /// No /proc.
+    #[error(transparent)]
+    NoProc(#[from] proc::NoProc),
+    /// A first look at the host.
+    #[error("{because}: {}", advice(because.errno))]
+    Refused {
+        /// The kernel's answer.
+        because: Refusal,
     },
     /// The embedded object lacks what this version names.
     #[error("the embedded BPF object has no {0}: rebuild it with `cargo xtask ebpf`")]
     Object(&'static str),
     /// A map could not be opened.
-    #[error("open BPF map {name}: {because}")]
+    #[error("open BPF map {name}: {because}: {}", advice(because.errno))]
     Map {
         /// Its name.
         name: &'static str,
         /// Why.
-        because: aya::maps::MapError,
+        because: Refusal,
     },
+}
+
+impl ProbeError {
+    pub(super) fn no_btf(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::NotFound { Self::NoBtf(error) } else { Self::ClosedBtf(error) }
+    }
+
+    pub(super) fn load(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::Load { because: Refusal::new("", error) }
+    }
+}
+
+/// What to do about an error number.
+fn advice(errno: Option<i32>) -> String {
+    match errno {
+        Some(libc::EMFILE) => {
+            "observer may not have so many file descriptors: raise its limit (ulimit -n, LimitNOFILE= of its unit)"
+                .into()
+        }
+        Some(libc::ENFILE) => "the host is out of open files: raise fs.file-max, or close some".into(),
+        Some(libc::ENOMEM) => {
+            "memory is short: free some, raise the limit of its cgroup, or choose a smaller --ring-bytes".into()
+        }
+        Some(libc::EAGAIN) => {
+            "threads are short: raise the limit of processes (ulimit -u, TasksMax= of its unit, pids.max of its cgroup)"
+                .into()
+        }
+        Some(libc::EPERM | libc::EACCES) => permission_advice(),
+        _ => "`observer doctor` shows what was tried".into(),
+    }
+}
+
+fn permission_advice() -> String {
+    let mut causes = rights::obstacles();
+    if charges_locked_memory() {
+        causes.push("before 5.11 BPF counts as locked memory: raise `ulimit -l`".to_owned());
+    }
+    if causes.is_empty() {
+        causes.push(
+            "a security module or a container's profile refuses bpf(), or the capability is not effective".into(),
+        );
+    }
+    causes.join("; ")
+}
+
+/// Whether this kernel counts BPF's memory against `RLIMIT_MEMLOCK`: before 5.11.
+fn charges_locked_memory() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|word| word.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) < (Some(5), Some(11))
 }
 
 /// The kernel's answer in one line: the errno, and the last word of the verifier where there is one.
 #[must_use]
-pub fn reason(error: &ProgramError) -> String {
+pub fn reason(error: &ProgramError) -> Refusal {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             tracing::debug!(%io_error, %log, "program load");
             let last = log.lines().rev().map(str::trim).find(|line| !is_statistics(line));
-            match last {
-                Some(last) => format!("load: {io_error}; verifier: {last}"),
-                None => format!("load: {io_error}"),
-            }
+            let answer = errno::describe(io_error);
+            let cause = last.map_or_else(|| answer.clone(), |last| format!("{answer}; verifier: {last}"));
+            Refusal { operation: "BPF_PROG_LOAD".to_owned(), errno: io_error.raw_os_error(), cause }
         }
-        other => chain(other),
+        other => Refusal::new("", other),
     }
 }
 
 /// What the verifier says after its verdict.
 fn is_statistics(line: &str) -> bool {
     line.is_empty() || ["processed ", "stack depth ", "verification time "].iter().any(|it| line.starts_with(it))
-}
-
-/// An error with all its causes, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text.replace('\n', " ")
 }

@@ -7,9 +7,9 @@ use aya::{Ebpf, programs::FExit, sys::Stats};
 use super::{
     attach::{attach_to_syscalls, done, program, unload},
     calls::{self, Call},
-    error::{chain, reason},
+    error::reason,
 };
-use crate::model::trust::Rung;
+use crate::{errno::Refusal, model::trust::Rung};
 
 /// What the name of a system call's function begins with: <https://docs.kernel.org/process/adding-syscalls.html>.
 #[cfg(target_arch = "x86_64")]
@@ -18,9 +18,9 @@ const PREFIX: &str = "__x64_sys_";
 const PREFIX: &str = "__arm64_sys_";
 
 /// Programs at the return of the functions themselves: other system calls cost what they cost without `observer`.
-pub(super) fn by_functions(ebpf: &mut Ebpf, btf: &aya::Btf, every_fd_call: bool) -> Result<(), String> {
+pub(super) fn by_functions(ebpf: &mut Ebpf, btf: &aya::Btf, every_fd_call: bool) -> Result<(), Refusal> {
     if every_fd_call {
-        return Err("every call that makes descriptors is told by the exits of system calls".to_owned());
+        return Err("every call that makes descriptors is told by the exits of system calls".to_owned().into());
     }
     let attached = calls_by_function().try_for_each(|call| attach(ebpf, btf, call));
     let attached = attached.and_then(|()| require_calls_to_be_seen(ebpf));
@@ -41,28 +41,29 @@ fn name_of(call: Call) -> String {
     format!("failures_{}_fexit", call.name)
 }
 
-fn attach(ebpf: &mut Ebpf, btf: &aya::Btf, call: Call) -> Result<(), String> {
+fn attach(ebpf: &mut Ebpf, btf: &aya::Btf, call: Call) -> Result<(), Refusal> {
     let program: &mut FExit = program(ebpf, &name_of(call))?;
     done(program.load(&format!("{PREFIX}{}", call.name), btf).and_then(|()| program.attach()))
 }
 
 /// A compiler may put a function into its callers (link-time optimisation does): then what is attached to it never runs.
 /// So each is called once, in a way that must fail, and has to be seen.
-fn require_calls_to_be_seen(ebpf: &mut Ebpf) -> Result<(), String> {
-    let _counting: OwnedFd = aya::sys::enable_stats(Stats::RunTime).map_err(|error| chain(&error))?;
+fn require_calls_to_be_seen(ebpf: &mut Ebpf) -> Result<(), Refusal> {
+    let _counting: OwnedFd =
+        aya::sys::enable_stats(Stats::RunTime).map_err(|error| Refusal::new("count the runs of programs", &error))?;
     for call in calls_by_function() {
         call.fail();
         let program: &mut FExit = program(ebpf, &name_of(call))?;
         let seen = program.info().map_err(|error| reason(&error))?.run_count();
         if seen == 0 {
-            return Err(format!("{PREFIX}{} is not what this kernel calls", call.name));
+            return Err(format!("{PREFIX}{} is not what this kernel calls", call.name).into());
         }
     }
     Ok(())
 }
 
 /// Programs at the exits of system calls.
-pub(super) fn by_system_calls(ebpf: &mut Ebpf, every_fd_call: bool) -> Result<(), String> {
+pub(super) fn by_system_calls(ebpf: &mut Ebpf, every_fd_call: bool) -> Result<(), Refusal> {
     let fd_calls = if every_fd_call {
         [calls::OF_SOCKETS, calls::OF_OTHER_FILES, calls::OLDER].concat()
     } else {

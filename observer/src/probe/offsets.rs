@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_running_kernel_has_every_field() {
-        let btf = Btf::parse(std::fs::read("/sys/kernel/btf/vmlinux").expect("a kernel with BTF")).unwrap();
+        let btf = Btf::parse(crate::host::text::bytes("/sys/kernel/btf/vmlinux").expect("a kernel with BTF")).unwrap();
         let offsets = resolve(&btf);
         // What came with 6.3, 6.14 and 6.18; without it the older rules hold.
         let newer = ["local_port_range", "tw_entry_stamp", "tw_connect_bind"];

@@ -10,6 +10,7 @@ use crate::{
     model::{
         Basis,
         device::DeviceReading,
+        gaps::{Gap, Gaps, Skipped, Unread},
         namespace::{Conntrack, ConntrackCounters, NamespaceReading},
         snapshot::{FileUse, Host, Memory, OwnUse, ProcessFiles},
         trust::{FailedRung, Hook, HookStatus, Losses, Rung, ScanSummary},
@@ -31,7 +32,7 @@ fn header() -> Header {
 }
 
 /// One of each.
-fn inputs() -> [Input<'static>; 13] {
+fn inputs() -> [Input<'static>; 14] {
     let process = Process { pid: Pid(7), comm: Comm::from("nginx") };
     let files = ProcessFiles { process, open: 3, soft_limit: Some(1024), hard_limit: None };
     [
@@ -69,6 +70,13 @@ fn inputs() -> [Input<'static>; 13] {
             own: Some(OwnUse { cpu: Duration::from_millis(6), resident: 7 }),
         })),
         Input::Losses(Losses { ring_full: 1, missed: Some(2), ..Losses::default() }),
+        Input::Gaps(Box::new({
+            let mut gaps = Gaps::default();
+            gaps.set(Unread::Processes, Gap { count: 1, errno: Some(13) });
+            gaps.skipped =
+                Skipped { rounds: 2, operation: "scan".to_owned(), errno: Some(24), cause: "EMFILE".to_owned() };
+            gaps
+        })),
         Input::Tick,
         Input::RestartTotals,
     ]

@@ -2,6 +2,7 @@
 
 use super::scan::Pass;
 use crate::{
+    errno::Refusal,
     model::trust::{Hook, Losses},
     probe::attach::Attached,
 };
@@ -46,7 +47,7 @@ impl Live {
     }
 
     /// Starts a pass over the kernel's table, in the network namespace of the calling thread.
-    pub fn start_pass(&mut self, hook: Hook) -> Result<Pass, String> {
+    pub fn start_pass(&mut self, hook: Hook) -> Result<Pass, Refusal> {
         self.attached.open_iterator(hook).map(Pass::new)
     }
 

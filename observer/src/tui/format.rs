@@ -5,10 +5,9 @@ use std::{
     time::Duration,
 };
 
-use ratatui::text::Span;
-
 use crate::model::{
     device::Device,
+    name::{columns as columns_of, fold_text},
     units::{Comm, grouped, grouped_digits},
 };
 
@@ -115,15 +114,14 @@ pub(crate) fn process(comm: &str, pid: u32, width: usize) -> String {
     }
 }
 
-/// Characters that a terminal would obey, or that reorder or hide their neighbours, come out as `?`.
+/// Safe to draw: see [`fold_text`].
 pub(crate) fn printable(text: &str) -> String {
-    let is_invisible = |c| matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    text.chars().map(|c| if c.is_control() || is_invisible(c) { '?' } else { c }).collect()
+    fold_text(text)
 }
 
 /// The columns that a text takes on the screen.
 pub(crate) fn text_width(text: &str) -> usize {
-    Span::raw(text).width()
+    columns_of(text)
 }
 
 /// The text, its end replaced by `…` where it does not fit.

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod fixture;
+mod gaps;
 mod narration;
 mod numbers;
 mod property;

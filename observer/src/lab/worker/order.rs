@@ -177,7 +177,7 @@ mod tests {
     fn orders_travel_with_a_descriptor() {
         let (ours, theirs) = Line::pair().unwrap();
         let theirs = Line::new(theirs);
-        let file = std::fs::File::open("/dev/null").unwrap();
+        let file = std::fs::OpenOptions::new().read(true).open("/dev/null").unwrap();
         ours.send(&Order::Accept { most: 7 }, Some(file.as_fd())).unwrap();
         let (order, fd) = theirs.receive().unwrap().unwrap();
         assert!(matches!(order, Order::Accept { most: 7 }) && fd.is_some());

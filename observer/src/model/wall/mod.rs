@@ -10,7 +10,6 @@ mod trend;
 use std::{
     cmp::Ordering,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
@@ -19,6 +18,7 @@ pub(super) use self::trend::Trends;
 pub use self::{counters::Counter, forecast::Turnover};
 use super::{
     device::Device,
+    name::Name,
     units::{NetnsId, Pid, Process, SocketId},
 };
 
@@ -124,7 +124,7 @@ pub struct Wall {
     /// Whose it is.
     pub subject: Subject,
     /// The name of its namespace, if it belongs to one and that has a name.
-    pub netns_name: Option<Arc<str>>,
+    pub netns_name: Option<Name>,
     /// The process, of a process or of a listener.
     pub process: Option<Process>,
     /// How much is used, in [`About::unit`].

@@ -9,6 +9,7 @@ use ratatui::{
 };
 
 use crate::{
+    errno,
     model::{
         filter::Filter,
         snapshot::Snapshot,
@@ -57,6 +58,11 @@ fn lines(data: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
     let trust = &data.trust;
     let mut out = vec![Line::styled("LOSSES", theme.title)];
     out.extend(losses(trust, theme));
+    let unread = unread(trust, theme);
+    if !unread.is_empty() {
+        out.extend([Line::default(), Line::styled("NOT READ", theme.title)]);
+        out.extend(unread);
+    }
     out.extend([Line::default(), Line::styled("SCANS", theme.title)]);
     out.extend(scans(data, theme));
     out.extend([Line::default(), Line::styled("COST", theme.title)]);
@@ -93,6 +99,20 @@ fn losses(trust: &Trust, theme: &Theme) -> Vec<Line<'static>> {
         line("not decoded", losses.undecodable, "records that made no sense"),
         line("accepts", trust.unseen_accepts, "accept() calls that no hook saw; a scan found their process"),
     ]
+}
+
+/// Nothing where all was read.
+fn unread(trust: &Trust, theme: &Theme) -> Vec<Line<'static>> {
+    let kinds = trust.gaps.unread().map(|(kind, gap)| {
+        let why = gap.errno.map_or_else(|| "hidden".to_owned(), errno::name);
+        let meaning = format!("{} ({why}): {}; {}", kind.id(), kind.consequence(), kind.capability());
+        entry("not read", &format::count(gap.count.into()), theme.warning, &meaning, theme)
+    });
+    let skipped = &trust.gaps.skipped;
+    let meaning = format!("{}: {}", format::printable(&skipped.operation), format::printable(&skipped.cause));
+    let rounds = format::count(skipped.rounds);
+    let skipped = (skipped.rounds > 0).then(|| entry("skipped", &rounds, theme.warning, &meaning, theme));
+    kinds.chain(skipped).collect()
 }
 
 fn scans(data: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {

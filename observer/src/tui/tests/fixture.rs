@@ -14,6 +14,7 @@ use crate::{
         event::Queues,
         failure::{Failed, FailureKey, FailureKind, FailureRow, Local},
         finding::{Finding, FindingKind},
+        gaps::Gaps,
         headroom::PortUse,
         query::{ConnectionRow, Connections, Query},
         snapshot::{
@@ -163,6 +164,8 @@ pub(super) fn empty() -> Snapshot {
             drift: Drift::default(),
             own: Some(OwnCost { cpu: 0.004, ns_per_event: None, resident: 21 << 20 }),
             unseen_accepts: 0,
+            gaps: Gaps::default(),
+            last_skip_at: None,
         },
         processes: Vec::new(),
         connections: None,

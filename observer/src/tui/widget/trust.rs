@@ -10,6 +10,7 @@ use ratatui::{
 use super::parts::{self, Part};
 use crate::{
     model::{
+        gaps::Gaps,
         snapshot::Snapshot,
         trust::{Hook, HookStatus, Losses, Rung},
     },
@@ -33,6 +34,12 @@ pub(crate) fn alarm(data: &Snapshot) -> Option<Alarm> {
         trust.missing().map(|status| Alarm { text: missing(status), is_critical: status.hook.is_vital() }).collect();
     if trust.is_unhealed() {
         alarms.push(Alarm { text: unhealed(&trust.losses), is_critical: true });
+    }
+    if trust.is_skipping()
+        && let Some(skipped) = trust.gaps.skipped.sentence()
+    {
+        let text = format!("{}: numbers are as old as the last scan", format::printable(&skipped));
+        alarms.push(Alarm { text, is_critical: false });
     }
     alarms.sort_by_key(|alarm| !alarm.is_critical);
     let behind = alarms.len().saturating_sub(1);
@@ -114,11 +121,24 @@ fn numbers(data: &Snapshot, theme: &Theme) -> Vec<Part> {
         Part::new(4, vec![Span::styled(format!("drift {}", format::count(drift)), alarming(drift))]),
         Part::new(1, vec![Span::raw(scan)]),
     ];
+    parts.extend(gaps(&trust.gaps, theme));
     if trust.unseen_accepts > 0 {
         let unseen = format!("{} accepts unseen", format::count(trust.unseen_accepts));
         parts.push(Part::new(5, vec![Span::styled(unseen, theme.warning)]));
     }
     parts
+}
+
+/// What was not read, and rounds that were skipped: how many wherever there is room for anything, and which where there is
+/// room for all.
+fn gaps(gaps: &Gaps, theme: &Theme) -> Vec<Part> {
+    let unread: u64 = gaps.unread().map(|(_, gap)| u64::from(gap.count)).sum();
+    let short = [(unread, "not read"), (gaps.skipped.rounds, "rounds skipped")];
+    let short = short.into_iter().filter(|(count, _)| *count > 0);
+    let short = short.map(|(count, what)| (0, format!("{} {what}", format::count(count))));
+    let long = gaps.sentences().into_iter().chain(gaps.skipped.sentence());
+    let long = long.map(|words| (6, format::printable(&words)));
+    short.chain(long).map(|(rank, words)| Part::new(rank, vec![Span::styled(words, theme.warning)])).collect()
 }
 
 /// Every hook with its rung, rung by rung where room is short; else those that are missing.

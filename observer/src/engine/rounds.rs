@@ -1,0 +1,276 @@
+//! The engine's rounds: scans of the kernel's tables, readings of namespaces, readings of the host. A round that the system
+//! refuses (no descriptors, no memory, no thread) is skipped, counted and shown, and the next one is tried.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    time::{Duration, Instant},
+};
+
+use super::{CONSPICUOUS, Engine, READ_HOST, SEARCH, WALK, Watched, schedule};
+use crate::{
+    errno::{self, Refusal},
+    host::{handle, netns::Reading},
+    input::Input,
+    model::{
+        gaps::{Gap, Skipped, Unread},
+        namespace::NamespaceReading,
+        trust::{Hook, ScanSummary},
+        units::NetnsId,
+    },
+    source::scan::Pass,
+};
+
+/// After a reading that was refused.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What came of a pass of an iterator.
+struct Passed {
+    /// Sockets that a scan found.
+    found: u32,
+    /// None of its records was lost.
+    is_complete: bool,
+}
+
+/// What came of a look at a namespace.
+enum Looked {
+    /// It was read, but for these files.
+    Read(Gap),
+    /// It may not be entered.
+    NotEntered(Option<i32>),
+    /// There is no way into it any more.
+    Gone,
+}
+
+impl Engine {
+    /// Scans the kernel's tables of every namespace now.
+    pub fn scan(&mut self) -> anyhow::Result<()> {
+        Ok(self.scan_all()?)
+    }
+
+    /// One round of each kind.
+    pub(super) fn look_around(&mut self) -> Result<(), Refusal> {
+        self.read_namespaces()?;
+        self.scan_all()?;
+        self.read_host()
+    }
+
+    pub(super) fn scan_or_skip(&mut self) {
+        if let Err(refusal) = self.scan_all() {
+            self.skip(refusal);
+            // What asked for this scan asks for the next.
+            self.schedule.ask();
+        }
+    }
+
+    pub(super) fn read_namespaces_or_skip(&mut self) {
+        if let Err(refusal) = self.read_namespaces() {
+            self.skip(refusal);
+            let later = Instant::now() + PAUSE;
+            (self.next_namespaces, self.next_search) = (later, later);
+        }
+        self.publish_gaps();
+    }
+
+    pub(super) fn read_host_or_skip(&mut self) {
+        if let Err(refusal) = self.read_host() {
+            self.skip(refusal);
+        }
+        self.publish_gaps();
+    }
+
+    fn skip(&mut self, refusal: Refusal) {
+        tracing::warn!(%refusal, "round skipped");
+        let Refusal { operation, errno, cause } = refusal;
+        let rounds = self.gaps.skipped.rounds + 1;
+        self.gaps.skipped = Skipped { rounds, operation, errno, cause };
+        self.publish_gaps();
+    }
+
+    /// Reports gaps to the model; no news is no input.
+    pub(super) fn publish_gaps(&mut self) {
+        if self.gaps != self.published {
+            self.published = self.gaps.clone();
+            self.feed.take(Input::Gaps(Box::new(self.gaps.clone())));
+        }
+    }
+
+    /// Scans every namespace and all open files. What one refusal spoils does not keep the rest from being scanned; the
+    /// first one is returned.
+    fn scan_all(&mut self) -> Result<(), Refusal> {
+        self.drain();
+        self.take_losses();
+        self.schedule.begin(self.feed.model().events_total());
+        let began = Instant::now();
+        let scanned = self.scan_tables();
+        // Counted now, so that a snapshot shows the losses beside the drift that they caused.
+        self.read_missed();
+        self.take_losses();
+        let took = began.elapsed();
+        self.schedule.end(Instant::now(), took);
+        let found = scanned?;
+        self.feed.take(Input::EndRound(ScanSummary { finished_at: self.started.elapsed(), took, found }));
+        if self.watched == Watched::All {
+            let renamed = self.namespaces.name_by_holders();
+            let (devices, none) = (self.feed.model().devices_in_use(), BTreeSet::new());
+            for netns in renamed {
+                self.read_namespace(netns, devices.get(&netns).unwrap_or(&none))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn scan_tables(&mut self) -> Result<u32, Refusal> {
+        let (mut found, mut refused) = (0, None);
+        let before = self.namespaces.ids();
+        for netns in &before {
+            note(self.scan_namespace(*netns), &mut found, &mut refused);
+        }
+        if self.live.has(Hook::Holders) {
+            note(self.scan_open_files(), &mut found, &mut refused);
+        }
+        // Open files have shown namespaces that nothing but a socket holds, or sockets have shown devices.
+        if self.feed.model().unread_namespaces().next().is_some() || self.feed.model().has_unread_devices() {
+            note(self.read_namespaces().map(|()| 0), &mut found, &mut refused);
+            for netns in self.namespaces.ids().into_iter().filter(|netns| !before.contains(netns)) {
+                note(self.scan_namespace(netns), &mut found, &mut refused);
+            }
+        }
+        refused.map_or(Ok(found), Err)
+    }
+
+    fn scan_open_files(&mut self) -> Result<u32, Refusal> {
+        let pass = self.live.start_pass(Hook::Holders)?;
+        self.feed.take(Input::BeginHolders);
+        if self.run_pass(pass, Hook::Holders)?.is_complete {
+            self.feed.take(Input::EndHolders);
+        }
+        Ok(0)
+    }
+
+    /// Scans one namespace; one that is gone has no sockets to be found.
+    fn scan_namespace(&mut self, netns: NetnsId) -> Result<u32, Refusal> {
+        let live = &mut self.live;
+        let pass = match self.namespaces.enter(netns, || live.start_pass(Hook::Scan)) {
+            Ok(pass) => pass?,
+            Err(error) if errno::is_scarce(&error) => return Err(refused_entry(netns, &error)),
+            Err(error) => {
+                // Gone, or not to be entered: that is counted when it is read.
+                tracing::debug!(netns = netns.0, %error, "the namespace cannot be entered");
+                return Ok(0);
+            }
+        };
+        self.drain();
+        self.feed.take(Input::BeginScan(netns));
+        let passed = self.run_pass(pass, Hook::Scan);
+        if matches!(passed, Ok(Passed { is_complete: true, .. })) {
+            self.feed.take(Input::EndScan);
+        } else {
+            // What was not shown is not known to be gone.
+            self.feed.take(Input::AbandonScan);
+        }
+        Ok(passed?.found)
+    }
+
+    /// One pass of an iterator, drained as it goes.
+    fn run_pass(&mut self, mut pass: Pass, hook: Hook) -> Result<Passed, Refusal> {
+        let lost_before = self.live.losses().scan_ring_full;
+        let mut found = 0;
+        while pass.step().map_err(|error| Refusal::new(format!("read the {hook} iterator"), &error))? {
+            found += self.drain().found;
+        }
+        found += self.drain().found;
+        Ok(Passed { found, is_complete: self.live.losses().scan_ring_full == lost_before })
+    }
+
+    /// Looks for namespaces, reads each, and forgets those that are gone.
+    fn read_namespaces(&mut self) -> Result<(), Refusal> {
+        let began = Instant::now();
+        let is_named = self.feed.model().unread_namespaces().next().is_some();
+        if self.watched == Watched::All && (is_named || began >= self.next_walk) {
+            self.next_walk = began + WALK;
+            let unread = self
+                .namespaces
+                .refresh(self.feed.model().unread_namespaces(), began)
+                .map_err(|error| Refusal::new("look for network namespaces", &error))?;
+            self.gaps.set(Unread::Memberships, unread);
+            for netns in self.namespaces.take_gone(began, |netns| self.feed.model().is_empty(netns)) {
+                self.feed.take(Input::ForgetNamespace(netns));
+            }
+        }
+        let (devices, none) = (self.feed.model().devices_in_use(), BTreeSet::new());
+        let memberships = self.gaps.get(Unread::Memberships);
+        let (mut unread_files, mut not_entered, mut refused) = (Gap::default(), Gap::default(), None);
+        for netns in self.namespaces.ids() {
+            match self.read_namespace(netns, devices.get(&netns).unwrap_or(&none)) {
+                Ok(Looked::Read(unread)) => unread_files = unread_files.and(unread),
+                Ok(Looked::NotEntered(errno)) => not_entered.add(errno),
+                // Its sockets are there; the way in may be behind a process that is closed to us.
+                Ok(Looked::Gone) if memberships.count > 0 && !self.feed.model().is_empty(netns) => {
+                    not_entered.add(memberships.errno);
+                }
+                Ok(Looked::Gone) => {}
+                Err(refusal) => refused = refused.or(Some(refusal)),
+            }
+        }
+        self.unread_files = unread_files;
+        self.gaps.set(Unread::Namespaces, not_entered);
+        self.next_namespaces = Instant::now() + schedule::pause_after(began.elapsed());
+        self.next_search = Instant::now() + SEARCH;
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Reads one namespace. While descriptors or memory are short the model keeps what it knows of it.
+    fn read_namespace(&mut self, netns: NetnsId, devices: &BTreeSet<u32>) -> Result<Looked, Refusal> {
+        let read = self.namespaces.read(netns, devices);
+        self.drain();
+        let (looked, reading) = match read {
+            Ok(Reading { scarcity: Some(refusal), .. }) => return Err(refusal),
+            Ok(Reading { namespace, unread, .. }) => (Looked::Read(unread), namespace),
+            Err(error) if errno::is_scarce(&error) => return Err(refused_entry(netns, &error)),
+            Err(error) => {
+                let is_gone = handle::is_absence(&error);
+                let looked = if is_gone { Looked::Gone } else { Looked::NotEntered(error.raw_os_error()) };
+                (looked, NamespaceReading { name: self.namespaces.name(netns), ..NamespaceReading::default() })
+            }
+        };
+        if let (Some(established), Some(time_wait)) = (reading.established_or_close_wait, reading.time_wait) {
+            let known = self.feed.model().kernel_totals(netns);
+            let difference = [i64::from(established) - i64::from(known[0]), i64::from(time_wait) - i64::from(known[1])];
+            self.schedule.compare(netns, difference, self.feed.model().events_total());
+        }
+        self.feed.take(Input::Namespace(netns, Box::new(reading)));
+        Ok(looked)
+    }
+
+    fn read_host(&mut self) -> Result<(), Refusal> {
+        self.live.flush_diagnostics();
+        self.read_missed();
+        self.take_losses();
+        let now = Instant::now();
+        let conspicuous = self.feed.model().conspicuous(CONSPICUOUS);
+        let host = self.host.read(now, &conspicuous, &mut self.gaps, self.unread_files);
+        let host = host.map(|host| {
+            self.feed.take(Input::Host(Box::new(host)));
+        });
+        self.feed.take(Input::Tick);
+        self.next_host = now + READ_HOST;
+        host
+    }
+
+    /// While descriptors are short nothing can be read of it, and what was known stays true.
+    fn read_missed(&mut self) {
+        self.missed = self.live.missed().or(self.missed);
+    }
+}
+
+fn note(outcome: Result<u32, Refusal>, found: &mut u32, refused: &mut Option<Refusal>) {
+    match outcome {
+        Ok(more) => *found += more,
+        Err(refusal) => *refused = refused.take().or(Some(refusal)),
+    }
+}
+
+fn refused_entry(netns: NetnsId, error: &io::Error) -> Refusal {
+    Refusal::new(format!("enter network namespace {}", netns.0), error)
+}

@@ -1,0 +1,143 @@
+//! Handles of network namespaces: what opens one. None is kept open between visits, because an observer must not keep
+//! alive what it observes; and a namespace has several, because each of them may go away, be hidden by another mount, or
+//! lead elsewhere by now.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
+    path::{Path, PathBuf},
+    thread,
+};
+
+use rustix::{
+    process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+
+use super::proc;
+use crate::{
+    errno,
+    model::units::{NetnsId, Pid},
+};
+
+/// How a namespace is entered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handle {
+    /// A file: /proc/PID/ns/net, or where the namespace was mounted by `ip netns add` and the like.
+    Path(PathBuf),
+    /// A socket of the namespace that a process holds.
+    Socket {
+        /// The process.
+        pid: Pid,
+        /// Its descriptor.
+        fd: u32,
+    },
+}
+
+impl Handle {
+    /// The namespace of a process.
+    #[must_use]
+    pub fn of_process(pid: Pid) -> Self {
+        Self::Path(proc::file(pid, "ns/net"))
+    }
+
+    /// The namespace file, if the handle still leads to the namespace.
+    fn open(&self, netns: NetnsId) -> io::Result<File> {
+        let file = match self {
+            Self::Path(path) => File::open(path)?,
+            Self::Socket { pid, fd } => namespace_of_socket(*pid, *fd)?,
+        };
+        if file.metadata()?.ino() == u64::from(netns.0) { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    /// Whether the handle is known to lead to this namespace no longer. A refusal says nothing of that.
+    pub(super) fn is_stale(&self, netns: NetnsId) -> bool {
+        match self {
+            Self::Path(path) => match fs::metadata(path) {
+                Ok(found) => found.ino() != u64::from(netns.0),
+                Err(error) => proc::is_gone(&error) || error.kind() == io::ErrorKind::NotADirectory,
+            },
+            Self::Socket { .. } => self.open(netns).is_err_and(|error| !errno::is_scarce(&error)),
+        }
+    }
+}
+
+/// Opens the first handle that leads to the namespace. Of several errors the one is returned that is more than absence.
+fn open_first(netns: NetnsId, handles: &[Handle]) -> io::Result<File> {
+    let mut worst = io::Error::from(io::ErrorKind::NotFound);
+    for handle in handles {
+        match handle.open(netns) {
+            Ok(file) => return Ok(file),
+            Err(error) if errno::is_scarce(&error) => return Err(error),
+            Err(error) if is_absence(&error) => {}
+            Err(error) => worst = error,
+        }
+    }
+    Err(worst)
+}
+
+/// Whether an error says that a namespace is gone, and not that it could not be entered.
+#[must_use]
+pub fn is_absence(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || matches!(
+            error.raw_os_error(),
+            Some(libc::ESRCH | libc::EBADF | libc::ENOTDIR | libc::ENOTSOCK | libc::ENOTTY)
+        )
+}
+
+/// Runs `work` on a helper thread inside the namespace.
+pub fn enter<T: Send>(netns: NetnsId, handles: &[Handle], work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let file = open_first(netns, handles)?;
+    thread::scope(|scope| {
+        let helper = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, move || {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
+            Ok(work())
+        })?;
+        helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// The namespace that a link of /proc or a mount leads to.
+pub(super) fn namespace_of(link: &Path) -> io::Result<NetnsId> {
+    u32::try_from(fs::metadata(link)?.ino()).map(NetnsId).map_err(io::Error::other)
+}
+
+/// The namespace of a socket that another process holds (`SIOCGSKNS`, include/uapi/linux/sockios.h).
+fn namespace_of_socket(pid: Pid, fd: u32) -> io::Result<File> {
+    const SIOCGSKNS: libc::Ioctl = 0x894C;
+    let pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
+    let process = pidfd_open(pid.ok_or(io::ErrorKind::InvalidInput)?, PidfdFlags::empty())?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    let socket = pidfd_getfd(process, fd, PidfdGetfdFlags::empty())?;
+    // SAFETY: SIOCGSKNS takes no argument and returns a new descriptor or -1.
+    let namespace = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
+    if namespace < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us; nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(namespace) }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_handle_is_tried_where_one_leads_nowhere_or_elsewhere() {
+        let own = namespace_of(Path::new("/proc/self/ns/net")).unwrap();
+        let stale = [Handle::Path("/no/such/file".into()), Handle::Path("/proc/self/ns/mnt".into())];
+        assert!(stale.iter().all(|handle| handle.is_stale(own)));
+        let right = Handle::of_process(Pid(std::process::id()));
+        assert!(!right.is_stale(own));
+        let handles = [&stale[..], &[right]].concat();
+        assert_eq!(enter(own, &handles, crate::host::netns::current).unwrap().unwrap(), own);
+        let nowhere = enter(own, &stale, || ()).unwrap_err();
+        assert!(is_absence(&nowhere), "{nowhere}");
+        assert!(is_absence(&enter(NetnsId(1), &handles, || ()).unwrap_err()));
+    }
+}

@@ -1,0 +1,249 @@
+//! What could not be read, and rounds of work that were skipped: a limit that nobody looked at is not fine.
+
+use serde::{Deserialize, Serialize};
+
+use crate::errno;
+
+/// What could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Unread {
+    /// Descriptors and limits of processes.
+    Processes,
+    /// Processes that /proc does not even list (its mount option `hidepid`); their number is not known.
+    HiddenProcesses,
+    /// The network namespaces that processes are in.
+    Memberships,
+    /// Network namespaces that are known and could not be entered.
+    Namespaces,
+    /// Files of /proc/sys, /proc/net and of the whole host.
+    Files,
+    /// tracefs, which is there but closed to this user, while a hook needs it.
+    Tracefs,
+}
+
+impl Unread {
+    /// In the order in which they are shown.
+    pub const ALL: [Self; 6] =
+        [Self::Processes, Self::HiddenProcesses, Self::Memberships, Self::Namespaces, Self::Files, Self::Tracefs];
+
+    /// Its key in JSON.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Processes => "processes",
+            Self::HiddenProcesses => "hidden_processes",
+            Self::Memberships => "process_namespaces",
+            Self::Namespaces => "namespaces",
+            Self::Files => "files",
+            Self::Tracefs => "tracefs",
+        }
+    }
+
+    /// The capability with which it could be read.
+    #[must_use]
+    pub const fn capability(self) -> &'static str {
+        match self {
+            Self::Processes | Self::HiddenProcesses | Self::Memberships => "CAP_SYS_PTRACE",
+            Self::Namespaces => "CAP_SYS_ADMIN and CAP_SYS_PTRACE",
+            Self::Files | Self::Tracefs => "CAP_DAC_READ_SEARCH",
+        }
+    }
+
+    /// The same as bits of include/uapi/linux/capability.h.
+    const fn capability_bits(self) -> u64 {
+        const DAC_READ_SEARCH: u64 = 1 << 2;
+        const SYS_PTRACE: u64 = 1 << 19;
+        const SYS_ADMIN: u64 = 1 << 21;
+        match self {
+            Self::Processes | Self::HiddenProcesses | Self::Memberships => SYS_PTRACE,
+            Self::Namespaces => SYS_ADMIN | SYS_PTRACE,
+            Self::Files | Self::Tracefs => DAC_READ_SEARCH,
+        }
+    }
+
+    /// What is not known without it.
+    #[must_use]
+    pub const fn consequence(self) -> &'static str {
+        match self {
+            Self::Processes => "their file descriptors and limits are not known",
+            Self::HiddenProcesses => "other users' processes, their descriptors and namespaces are not known",
+            Self::Memberships => "a namespace that only they are in is found once it has sockets",
+            Self::Namespaces => "their sockets are known from events alone, their port ranges not at all",
+            Self::Files => "the limits that stand in them are not known",
+            Self::Tracefs => "refused calls and the processes of accepted connections may be missing",
+        }
+    }
+
+    /// Whether a limit may be exhausted without anybody seeing it. Sockets show the namespaces that their processes do
+    /// not: such a namespace is known, and counts as one that could not be entered.
+    #[must_use]
+    pub const fn hides_limits(self) -> bool {
+        !matches!(self, Self::Tracefs | Self::Memberships)
+    }
+
+    fn words(self, count: u32) -> String {
+        let plural = |one: &str, many: &str| format!("{count} {} not read", if count == 1 { one } else { many });
+        match self {
+            Self::Processes => plural("process", "processes"),
+            Self::HiddenProcesses => "processes of other users hidden (hidepid)".to_owned(),
+            Self::Memberships => plural("process's namespace", "processes' namespaces"),
+            Self::Namespaces => format!("{count} {} not entered", if count == 1 { "namespace" } else { "namespaces" }),
+            Self::Files => plural("kernel file", "kernel files"),
+            Self::Tracefs => "tracefs closed".to_owned(),
+        }
+    }
+}
+
+/// How many of a kind could not be read when they were last looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// How many; 0 for none.
+    pub count: u32,
+    /// The last answer of the system.
+    pub errno: Option<i32>,
+}
+
+impl Gap {
+    /// One more.
+    pub const fn add(&mut self, errno: Option<i32>) {
+        self.count = self.count.saturating_add(1);
+        self.errno = errno;
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        let errno = if other.count > 0 { other.errno } else { self.errno };
+        Self { count: self.count.saturating_add(other.count), errno }
+    }
+}
+
+/// Rounds of work (scans, readings of namespaces or of the host) that the system did not let be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// How many since start.
+    pub rounds: u64,
+    /// What was attempted the last time.
+    pub operation: String,
+    /// What the system answered.
+    pub errno: Option<i32>,
+    /// The same in words.
+    pub cause: String,
+}
+
+impl Skipped {
+    /// `3 rounds skipped: EMFILE at BPF_ITER_CREATE`; `None` if there are none.
+    #[must_use]
+    pub fn sentence(&self) -> Option<String> {
+        let rounds = if self.rounds == 1 { "round" } else { "rounds" };
+        let cause = self.errno.map_or_else(|| self.cause.clone(), errno::name);
+        (self.rounds > 0).then(|| format!("{} {rounds} skipped: {cause} at {}", self.rounds, self.operation))
+    }
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gaps {
+    /// The capabilities that this process has (`CapEff` of /proc/self/status).
+    pub capabilities: u64,
+    unread: [Gap; Unread::ALL.len()],
+    /// Rounds that were skipped.
+    pub skipped: Skipped,
+}
+
+impl Gaps {
+    /// Of a process with these capabilities, before it has read anything.
+    #[must_use]
+    pub fn of(capabilities: u64) -> Self {
+        Self { capabilities, ..Self::default() }
+    }
+
+    /// What could not be read of a kind.
+    #[must_use]
+    pub const fn get(&self, kind: Unread) -> Gap {
+        self.unread[kind as usize]
+    }
+
+    /// Takes note of the last look at a kind.
+    pub const fn set(&mut self, kind: Unread, gap: Gap) {
+        self.unread[kind as usize] = gap;
+    }
+
+    /// The kinds of which something could not be read.
+    pub fn unread(&self) -> impl Iterator<Item = (Unread, Gap)> + '_ {
+        Unread::ALL.into_iter().map(|kind| (kind, self.get(kind))).filter(|(_, gap)| gap.count > 0)
+    }
+
+    /// A limit may be exhausted without anybody seeing it.
+    #[must_use]
+    pub fn hide_limits(&self) -> bool {
+        self.unread().any(|(kind, _)| kind.hides_limits())
+    }
+
+    /// `12 processes not read (EACCES)`, one for each kind.
+    #[must_use]
+    pub fn sentences(&self) -> Vec<String> {
+        self.unread().map(|(kind, gap)| sentence(kind, gap)).collect()
+    }
+
+    /// The same with the capabilities that would help.
+    #[must_use]
+    pub fn advice(&self) -> Vec<String> {
+        self.unread().map(|(kind, gap)| format!("{}{}", sentence(kind, gap), self.help(kind, gap))).collect()
+    }
+
+    fn help(&self, kind: Unread, gap: Gap) -> String {
+        let (capability, bits) = (kind.capability(), kind.capability_bits());
+        if gap.errno.is_some_and(|errno| !is_refusal(errno)) {
+            String::new()
+        } else if self.capabilities & bits == bits {
+            format!(", although observer has {capability}: a security module or a namespace refuses")
+        } else {
+            format!("; {capability} would help")
+        }
+    }
+}
+
+fn sentence(kind: Unread, gap: Gap) -> String {
+    let why = gap.errno.map_or_else(String::new, |errno| format!(" ({})", errno::name(errno)));
+    format!("{}{why}", kind.words(gap.count))
+}
+
+/// Whether rights are what is missing: EPERM, EACCES.
+const fn is_refusal(errno: i32) -> bool {
+    matches!(errno, 1 | 13)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_named_with_its_errno_and_the_capability_that_helps() {
+        let mut gaps = Gaps::default();
+        assert!(gaps.sentences().is_empty() && !gaps.hide_limits());
+        gaps.set(Unread::Tracefs, Gap { count: 1, errno: Some(13) });
+        assert!(!gaps.hide_limits(), "no limit comes from tracefs");
+        gaps.set(Unread::Processes, Gap { count: 3, errno: Some(13) });
+        gaps.set(Unread::Files, Gap { count: 1, errno: Some(2) });
+        assert!(gaps.hide_limits());
+        assert_eq!(
+            gaps.advice(),
+            [
+                "3 processes not read (EACCES); CAP_SYS_PTRACE would help",
+                "1 kernel file not read (ENOENT)",
+                "tracefs closed (EACCES); CAP_DAC_READ_SEARCH would help",
+            ]
+        );
+        gaps.capabilities = u64::MAX;
+        assert!(gaps.advice()[0].starts_with("3 processes not read (EACCES), although observer has CAP_SYS_PTRACE:"));
+    }
+
+    #[test]
+    fn skipped_rounds_say_where_and_why() {
+        let skipped =
+            Skipped { rounds: 3, operation: "BPF_ITER_CREATE".to_owned(), errno: Some(24), cause: String::new() };
+        assert_eq!(skipped.sentence().unwrap(), "3 rounds skipped: EMFILE at BPF_ITER_CREATE");
+        assert_eq!(Skipped::default().sentence(), None);
+    }
+}

@@ -1,0 +1,56 @@
+//! What was not read is on the screen, also on a small one.
+
+use super::fixture::{arc, busy, text, ui};
+use crate::{
+    model::{
+        gaps::{Gap, Skipped, Unread},
+        snapshot::Snapshot,
+    },
+    tui::{message::Message, screen::Screen, ui::update},
+};
+
+fn with_gaps() -> Snapshot {
+    let mut data = busy();
+    data.trust.gaps.set(Unread::Processes, Gap { count: 3, errno: Some(13) });
+    data.trust.gaps.set(Unread::Tracefs, Gap { count: 1, errno: Some(13) });
+    data.trust.gaps.skipped = Skipped {
+        rounds: 7,
+        operation: "BPF_ITER_CREATE of scan_tcp".to_owned(),
+        errno: Some(24),
+        cause: "EMFILE (Too many open files)".to_owned(),
+    };
+    data
+}
+
+#[test]
+fn the_quality_line_says_what_was_not_read() {
+    for (width, height) in [(80, 24), (160, 50), (60, 18)] {
+        let text = text(&ui(width, height), &with_gaps());
+        assert!(text.contains("4 not read") && text.contains("7 rounds skipped"), "{text}");
+        assert!(!text.contains("EMFILE at"), "an old skip is no alarm: {text}");
+    }
+    let wide = text(&ui(250, 50), &with_gaps());
+    for words in ["3 processes not read (EACCES)", "tracefs closed (EACCES)", "EMFILE at BPF_ITER_CREATE of scan_tcp"] {
+        assert!(wide.contains(words), "no {words:?} in\n{wide}");
+    }
+    let nothing = text(&ui(250, 50), &busy());
+    assert!(!nothing.contains("not read") && !nothing.contains("skipped"), "{nothing}");
+}
+
+#[test]
+fn a_round_that_is_being_skipped_is_an_alarm_until_the_next_scan() {
+    let mut data = with_gaps();
+    data.trust.last_skip_at = Some(data.uptime);
+    let alarmed = text(&ui(160, 50), &data);
+    assert!(alarmed.contains("! 7 rounds skipped: EMFILE at BPF_ITER_CREATE of scan_tcp"), "{alarmed}");
+}
+
+#[test]
+fn the_panel_says_what_would_help() {
+    let (mut ui, data) = (ui(160, 50), arc(with_gaps()));
+    update(&mut ui, &data, Message::Show(Screen::Trust));
+    let text = text(&ui, &data);
+    for words in ["NOT READ", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "EMFILE (Too many open files)"] {
+        assert!(text.contains(words), "no {words:?} in\n{text}");
+    }
+}
