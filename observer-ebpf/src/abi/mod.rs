@@ -8,7 +8,7 @@ mod settings;
 pub use loss::Loss;
 pub use offsets::Offsets;
 pub use record::{
-    COMM_LEN, CallRecord, HolderRecord, Kind, ListenerRecord, RecordHeader, SocketFlags, SocketRecord, TaskRecord,
-    WAKE_UP_NEVER,
+    COMM_LEN, CallRecord, HolderRecord, InodeRecord, Kind, ListenerRecord, PID_OUTSIDE, RecordHeader, SocketFlags,
+    SocketRecord, TaskRecord, WAKE_UP_NEVER,
 };
 pub use settings::Settings;

@@ -3,7 +3,7 @@
 //! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/syscalls.h>
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_task, bpf_probe_read_user},
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_user},
     macros::{fexit, tracepoint},
     programs::{FExitContext, TracePointContext},
 };
@@ -11,10 +11,11 @@ use observer_ebpf::abi::{CallRecord, Kind, Loss, RecordHeader};
 
 use super::accept::{sock_of_fd, sys_exit_ret};
 use crate::{
-    emit::{count, current_comm, current_tgid, current_thread, emit},
+    emit::{count, emit},
     kernel::{Fields as _, KernelPtr, Typed},
     maps::{BINDS, offset, setting},
     sock::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, Sock, v4_mapped},
+    task::Process,
 };
 
 /// Where the format of every `syscalls:*` event keeps `__syscall_nr`.
@@ -94,7 +95,7 @@ fn failures_bind_sys_enter(ctx: TracePointContext) -> u32 {
 /// Attached to `syscalls:sys_exit_bind`.
 #[tracepoint]
 fn failures_bind_sys_exit(ctx: TracePointContext) -> u32 {
-    let thread = current_thread();
+    let thread = bpf_get_current_pid_tgid();
     if let Some(EADDRINUSE) = errno(sys_exit_ret(&ctx))
         // SAFETY: the entry is this thread's own, and the thread is here.
         && let Some(bind) = unsafe { BINDS.get(thread) }
@@ -163,7 +164,7 @@ fn note_bind(ctx: &TracePointContext) {
     // SAFETY: the helper checks the address.
     let (Ok(fd), Ok(address)) = (unsafe { ctx.read_at(BIND_FD) }, unsafe { ctx.read_at(BIND_ADDRESS) }) else { return };
     let Some(bind) = Bind::read(fd, address) else { return };
-    if BINDS.insert(current_thread(), bind, 0).is_err() {
+    if BINDS.insert(bpf_get_current_pid_tgid(), bind, 0).is_err() {
         count(Loss::ReadFailed);
     }
 }
@@ -186,8 +187,9 @@ fn tell(call: u32, errno: u32, bind: Option<Bind>) {
         }
     };
     let Some(header) = &mut header else { return };
-    header.pid = current_tgid();
-    emit(CallRecord { header: *header, local, comm: current_comm(), call, errno });
+    let Process { pid, comm } = Process::current();
+    header.pid = pid;
+    emit(CallRecord { header: *header, local, comm, call, errno });
 }
 
 /// The TCP socket that a process has bound, MPTCP's included.

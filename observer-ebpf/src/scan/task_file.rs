@@ -4,7 +4,7 @@
 
 use core::ffi::c_void;
 
-use observer_ebpf::abi::{COMM_LEN, HolderRecord, Kind};
+use observer_ebpf::abi::{HolderRecord, Kind};
 
 use super::IterMeta;
 use crate::{
@@ -12,7 +12,8 @@ use crate::{
     hooks::sock_of_file,
     kernel::{Fields, Typed},
     maps::{offset, setting},
-    sock::{IPPROTO_MPTCP, IPPROTO_TCP, Sock, state},
+    sock::{IPPROTO_MPTCP, IPPROTO_TCP, Sock, Subflows, state},
+    task::Process,
 };
 
 /// `struct bpf_iter__task_file`
@@ -65,8 +66,17 @@ impl Holder<'_> {
                 }
             }
             Some(IPPROTO_MPTCP) => {
-                if let Some(subflow) = Sock::first_subflow(sock.untyped()) {
+                let first = Sock::first_subflow(sock.untyped());
+                if let Some(subflow) = first {
                     self.emit(subflow);
+                }
+                let first = first.map_or(0, Sock::address);
+                let mut others = Subflows::of(sock.untyped());
+                for _ in 0..Subflows::MOST {
+                    let Some(subflow) = others.step() else { break };
+                    if let Some(tcp) = Sock::subflow(subflow).filter(|tcp| tcp.address() != first) {
+                        self.emit(tcp);
+                    }
                 }
             }
             _ => {}
@@ -82,9 +92,8 @@ impl Holder<'_> {
             header.local_port = sock.local_port();
             header.flags = sock.untyped().flags();
         }
-        header.pid = self.task.read(offset!(task_tgid)).unwrap_or(0);
-        let leader = self.task.follow(offset!(task_group_leader)).unwrap_or(self.task);
-        let comm = leader.untyped().read(offset!(task_comm)).unwrap_or([0; COMM_LEN]);
+        let Process { pid, comm } = Process::of(self.task);
+        header.pid = pid;
         emit_found(HolderRecord { header, comm, fd: self.fd, padding: 0 });
         // SAFETY: `meta` is that of the running program's context.
         unsafe { self.meta.pace() };
