@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     engine::require_rights,
+    host::{pid_namespace::PidView, proc},
     model::trust::{Hook, HookStatus, Rung},
     probe::{
         attach::{self, Kernel, LoadOptions},
@@ -49,11 +50,23 @@ fn examine(rungs: ForcedRungs, out: &mut impl Write) -> io::Result<Result<(), Pr
         }
     };
     writeln!(out, "btf           {KERNEL_BTF}")?;
+    let processes = PidView::read();
+    match processes.scope().missing() {
+        None => writeln!(out, "processes     all of the host, by {}", proc::root().display())?,
+        Some(missing) => writeln!(out, "processes     not visible: {missing}")?,
+    }
     print_offsets(out, &kernel)?;
     if rights.is_err() {
         return Ok(rights);
     }
-    let options = LoadOptions { ring_bytes: RING_BYTES, netns: None, diagnostics: false, rungs, every_fd_call: false };
+    let options = LoadOptions {
+        ring_bytes: RING_BYTES,
+        netns: None,
+        processes,
+        diagnostics: false,
+        rungs,
+        every_fd_call: false,
+    };
     let attached = match attach::attach(&kernel, options) {
         Ok(attached) => attached,
         Err(error) => return Ok(Err(error)),

@@ -5,6 +5,7 @@ mod feed;
 mod host;
 mod namespaces;
 mod schedule;
+mod walk;
 
 use std::{
     fs::File,
@@ -13,9 +14,10 @@ use std::{
 };
 
 pub use self::schedule::Scans;
-use self::{feed::Feed, host::HostReader, namespaces::Namespaces, schedule::Schedule};
+use self::{feed::Feed, host::HostReader, namespaces::Namespaces, schedule::Schedule, walk::Walk};
 use crate::{
-    host::{clock, netns, rights},
+    decode,
+    host::{clock, netns, pid_namespace::PidView, rights},
     input::{Input, Outcome},
     model::{
         Basis, Model,
@@ -34,6 +36,7 @@ use crate::{
     source::{live::Live, scan::Pass},
 };
 use anyhow::Context as _;
+use zerocopy::IntoBytes as _;
 
 /// Between two looks at the ring, which holds four times what a saturated loopback writes in between. Each look wakes a
 /// processor that might have slept on.
@@ -100,6 +103,8 @@ pub struct Engine {
     started: Instant,
     schedule: Schedule,
     host: HostReader,
+    processes: PidView,
+    walk: Walk,
     undecodable: u64,
     missed: Option<u64>,
     /// What the model was told last.
@@ -146,18 +151,25 @@ impl Engine {
         require_rights()?;
         let own = netns::current().context("read /proc/thread-self/ns/net")?;
         let kernel = Kernel::read()?;
+        let processes = PidView::read();
         let attached = attach::attach(
             &kernel,
             LoadOptions {
                 ring_bytes: options.ring_bytes,
                 netns: (options.watched == Watched::Own).then_some(own),
+                processes,
                 diagnostics: options.diagnostics,
                 rungs: options.rungs,
                 every_fd_call: options.every_fd_call,
             },
         )?;
         attached.require_vital_hooks()?;
-        let basis = Basis { started_at, reads_buckets: kernel.reads_buckets(), frees_buckets: kernel.frees_buckets() };
+        let basis = Basis {
+            started_at,
+            reads_buckets: kernel.reads_buckets(),
+            frees_buckets: kernel.frees_buckets(),
+            processes: processes.scope(),
+        };
         let host = HostReader::new(started);
         let header = Header {
             observer: env!("CARGO_PKG_VERSION").to_owned(),
@@ -177,6 +189,8 @@ impl Engine {
             started,
             schedule: Schedule::new(options.scans),
             host,
+            processes,
+            walk: Walk::default(),
             undecodable: 0,
             missed: None,
             losses: Losses::default(),
@@ -248,6 +262,7 @@ impl Engine {
         self.schedule.begin(self.feed.model().events_total());
         let began = Instant::now();
         let mut found = 0;
+        self.walk.begin();
         let mut scanned = self.namespaces.ids();
         for netns in &scanned {
             found += self.scan_namespace(*netns)?;
@@ -256,6 +271,7 @@ impl Engine {
             let pass = self.live.start_pass(Hook::Holders).map_err(anyhow::Error::msg).context("start the iterator")?;
             self.feed.take(Input::BeginHolders);
             if self.run_pass(pass, Hook::Holders)?.is_complete {
+                self.walk_processes();
                 self.feed.take(Input::EndHolders);
             }
         }
@@ -274,6 +290,17 @@ impl Engine {
         self.feed.take(Input::EndRound(ScanSummary { finished_at: self.started.elapsed(), took, found }));
         self.schedule.end(Instant::now(), took);
         Ok(())
+    }
+
+    /// Owners that the pass could not show.
+    fn walk_processes(&mut self) {
+        if !self.processes.needs_walk() {
+            return;
+        }
+        for (id, netns, by, fd) in self.walk.holders() {
+            let record = decode::holder_record(id, netns, by, fd);
+            self.feed.take(Input::Record(record.as_bytes()));
+        }
     }
 
     /// Scans one namespace; one that is gone has no sockets to be found.
@@ -311,7 +338,7 @@ impl Engine {
 
     /// Applies every record that is in the ring.
     fn drain(&mut self) -> Drained {
-        let Self { live, feed, namespaces, undecodable, started, .. } = self;
+        let Self { live, feed, namespaces, walk, undecodable, started, .. } = self;
         let now = started.elapsed();
         let mut drained = Drained::default();
         live.drain(|record| match feed.take_at(now, Input::Record(record)) {
@@ -319,6 +346,7 @@ impl Engine {
                 drained.records += 1;
                 drained.found += u32::from(matches!(event, Event::Scanned { .. }));
                 namespaces.note(&event);
+                walk.note(&event);
             }
             Outcome::Undecodable(error) => {
                 drained.records += 1;

@@ -65,6 +65,10 @@ impl Namespaces {
             | Event::Accepted { socket, by, .. } => (socket.netns, Hint { pid: by.pid, fd: None }),
             _ => return,
         };
+        // The table has no such process, or another of that number.
+        if hint.pid.is_outside() {
+            return;
+        }
         let is_open = self.known.get(&netns).is_some_and(|known| known.missing_since.is_none());
         if !is_open && (hint.fd.is_some() || !self.hints.contains_key(&netns)) {
             self.hints.insert(netns, hint);

@@ -3,10 +3,13 @@
 pub mod addresses;
 pub mod clock;
 pub mod conntrack;
+pub mod descriptors;
 pub mod files;
 pub mod memory;
 pub(crate) mod mib;
 pub mod namespaces;
 pub mod netns;
+pub mod pid_namespace;
+pub mod proc;
 pub mod processes;
 pub mod rights;

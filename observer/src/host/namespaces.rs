@@ -18,6 +18,7 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
+use super::{pid_namespace::PidView, proc};
 use crate::model::units::{NetnsId, Pid};
 
 /// A namespace that can be entered.
@@ -47,7 +48,7 @@ impl Door {
     /// The process whose namespace this is: its directory in /proc.
     fn process(&self) -> Option<&Path> {
         match self {
-            Self::Path(path) => path.strip_prefix("/proc").ok().and_then(|_| path.ancestors().nth(2)),
+            Self::Path(path) => path.strip_prefix(proc::root()).ok().and_then(|_| path.ancestors().nth(2)),
             Self::Socket { .. } => None,
         }
     }
@@ -103,7 +104,7 @@ fn from_processes<'a>(
         .filter(|(netns, process)| !is_found(*netns) && is_there(*netns, &process.join("ns/net")))
         .map(|(netns, process)| (netns, (SETTLED, process.to_owned())))
         .collect();
-    for entry in fs::read_dir("/proc")?.flatten() {
+    for entry in fs::read_dir(proc::root())?.flatten() {
         if entry.file_name().to_str().is_none_or(|name| !name.starts_with(|first: char| first.is_ascii_digit())) {
             continue;
         }
@@ -134,7 +135,7 @@ fn from_processes<'a>(
 /// The door to a namespace that only a thread of a process is in.
 #[must_use]
 pub fn of_thread(netns: NetnsId, pid: Pid) -> Option<Namespace> {
-    let threads = fs::read_dir(format!("/proc/{}/task", pid.0)).ok()?;
+    let threads = fs::read_dir(proc::file(pid, "task")).ok()?;
     let thread = threads
         .flatten()
         .map(|entry| entry.path())
@@ -146,7 +147,7 @@ pub fn of_thread(netns: NetnsId, pid: Pid) -> Option<Namespace> {
 /// The door to a namespace that only a socket is in.
 #[must_use]
 pub fn of_socket(pid: Pid, fd: u32) -> Namespace {
-    let comm = fs::read_to_string(format!("/proc/{}/comm", pid.0)).ok();
+    let comm = fs::read_to_string(proc::file(pid, "comm")).ok();
     Namespace { name: comm.map(|comm| comm.trim_end().to_owned()), door: Door::Socket { pid, fd } }
 }
 
@@ -176,6 +177,10 @@ fn mounted(mountinfo: &str) -> Vec<(NetnsId, PathBuf)> {
 /// The namespace of a socket that another process holds (`SIOCGSKNS`, include/uapi/linux/sockios.h).
 fn namespace_of_socket(pid: Pid, fd: u32) -> io::Result<File> {
     const SIOCGSKNS: libc::Ioctl = 0x894C;
+    // pidfd_open() knows processes by the numbers of this pid namespace.
+    if !PidView::read().is_own() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
     let process = pidfd_open(pid.ok_or(io::ErrorKind::InvalidInput)?, PidfdFlags::empty())?;
     let fd = i32::try_from(fd).map_err(io::Error::other)?;

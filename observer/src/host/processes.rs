@@ -2,6 +2,7 @@
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
+use super::{pid_namespace::PidView, proc};
 use crate::model::{
     snapshot::ProcessFiles,
     units::{Comm, Pid, Process},
@@ -11,9 +12,8 @@ use crate::model::{
 #[must_use]
 pub fn nearest_to_limit(most: usize) -> Vec<ProcessFiles> {
     // While this listing is open, this process has a descriptor: it must be seen to have one.
-    let Ok(listing) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(pids) = proc::list() else { return Vec::new() };
     let count = Count::by_trying();
-    let pids = listing.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid));
     named(pids.filter_map(|pid| use_of(pid, count)).collect(), most)
 }
 
@@ -60,7 +60,7 @@ struct Use {
 
 /// `None` for a process that is gone, not ours to ask, or without files, as kernel threads are.
 fn use_of(pid: Pid, count: Count) -> Option<Use> {
-    let open = count.open_files(Path::new(&format!("/proc/{}", pid.0))).ok().filter(|open| *open > 0)?;
+    let open = count.open_files(&proc::of(pid)).ok().filter(|open| *open > 0)?;
     Some(Use { pid, open, limit: limit(pid)? })
 }
 
@@ -72,9 +72,9 @@ fn named(mut found: Vec<Use>, most: usize) -> Vec<ProcessFiles> {
     found.truncate(most);
     let finite = |limit| Some(limit).filter(|limit| *limit != libc::RLIM_INFINITY);
     let named = found.into_iter().map(|Use { pid, open, limit }| {
-        let comm = fs::read_to_string(format!("/proc/{}/comm", pid.0)).unwrap_or_default();
+        let comm = proc::comm(pid).unwrap_or_default();
         ProcessFiles {
-            process: Process { pid, comm: Comm::from(comm.trim_end()) },
+            process: Process { pid, comm: Comm::from(comm.as_slice()) },
             open,
             soft_limit: finite(limit.rlim_cur),
             hard_limit: finite(limit.rlim_max),
@@ -85,6 +85,22 @@ fn named(mut found: Vec<Use>, most: usize) -> Vec<ProcessFiles> {
 
 /// `RLIMIT_NOFILE` of a process; `None` if it is gone or not ours to ask.
 fn limit(pid: Pid) -> Option<libc::rlimit> {
+    // prlimit() knows processes by the numbers of this pid namespace.
+    if PidView::read().is_own() { limit_by_call(pid) } else { limit_by_file(pid) }
+}
+
+/// "Max open files            1024                 524288               files"
+fn limit_by_file(pid: Pid) -> Option<libc::rlimit> {
+    let limits = fs::read_to_string(proc::file(pid, "limits")).ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let mut numbers = line.split_whitespace().map(|word| match word {
+        "unlimited" => Some(libc::RLIM_INFINITY),
+        number => number.parse().ok(),
+    });
+    Some(libc::rlimit { rlim_cur: numbers.next()??, rlim_max: numbers.next()?? })
+}
+
+fn limit_by_call(pid: Pid) -> Option<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     let pid = libc::pid_t::try_from(pid.0).ok()?;
     // SAFETY: a null new limit only asks; `limit` is a live rlimit to be written to.

@@ -91,7 +91,7 @@ impl Term {
             Self::Port(port) => subject.addresses.iter().any(|(_, other)| *other == Some(*port)),
             Self::State(state) => (subject.has_state)(*state),
             Self::Comm(part) => subject.processes.iter().any(|process| has(&process.comm.to_string(), part)),
-            Self::Pid(pid) => subject.processes.iter().any(|process| process.pid.0 == *pid),
+            Self::Pid(pid) => subject.processes.iter().any(|process| process.pid.number() == *pid),
             Self::Netns(part) => is_namespace(subject, part),
             Self::Direction(direction) => subject.direction == Some(*direction),
             Self::Network(network) => subject.addresses.iter().any(|(ip, _)| network.contains(ip)),

@@ -208,7 +208,7 @@ fn reserved_in_range(netns: NetnsId, range: PortRange, reserved: u32) -> Option<
 }
 
 fn name(process: Option<Process>) -> String {
-    process.map_or_else(|| "a process".to_owned(), |process| format!("{} ({})", process.comm, process.pid.0))
+    process.map_or_else(|| "a process".to_owned(), |process| process.to_string())
 }
 
 impl Model {

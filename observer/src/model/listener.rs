@@ -12,12 +12,14 @@ use super::{
 };
 
 /// A listening socket.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Listener {
     pub(super) netns: NetnsId,
     pub(super) ip: IpAddr,
     pub(super) port: u16,
     pub(super) process: Option<Process>,
+    /// All that hold it, as the last pass over open files has found them.
+    pub(super) holders: Vec<Process>,
     pub(super) generation: u32,
     /// The last pass over open files that saw its process hold it.
     pub(super) held_in_pass: u8,
@@ -63,6 +65,10 @@ impl ListenerTable {
         self.by_id.values_mut()
     }
 
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = (SocketId, &mut Listener)> {
+        self.by_id.iter_mut().map(|(id, listener)| (*id, listener))
+    }
+
     /// Listeners of a namespace.
     pub(super) fn of_namespace(&self, netns: NetnsId) -> Vec<SocketId> {
         self.by_id.iter().filter(|(_, listener)| listener.netns == netns).map(|(id, _)| *id).collect()
@@ -96,12 +102,27 @@ impl ListenerTable {
     /// bound to every address. An IPv6 listener on every address takes IPv4 too, unless `IPV6_V6ONLY` is set; where an
     /// IPv4 listener exists it wins.
     pub(super) fn covering(&self, netns: NetnsId, ip: IpAddr, port: u16) -> Option<&Listener> {
+        self.by_id.get(self.all_covering(netns, ip, port)?.first()?)
+    }
+
+    /// All who hold a listener that connections to this local address belong to.
+    pub(super) fn holders(&self, netns: NetnsId, ip: IpAddr, port: u16) -> Vec<Process> {
+        let ids = self.all_covering(netns, ip, port).unwrap_or_default();
+        let mut holders: Vec<Process> = Vec::new();
+        for process in ids.iter().filter_map(|id| self.by_id.get(id)).flat_map(|listener| &listener.holders) {
+            if holders.iter().all(|known| known.pid != process.pid) {
+                holders.push(*process);
+            }
+        }
+        holders
+    }
+
+    fn all_covering(&self, netns: NetnsId, ip: IpAddr, port: u16) -> Option<&[SocketId]> {
         const EVERY_V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         const EVERY_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        let bound_to = |bound| self.by_address.get(&(netns, bound, port))?.first();
+        let bound_to = |bound| self.by_address.get(&(netns, bound, port)).map(Vec::as_slice);
         let every_v4 = || if ip.is_ipv4() { bound_to(EVERY_V4) } else { None };
-        let id = bound_to(ip).or_else(every_v4).or_else(|| bound_to(EVERY_V6))?;
-        self.by_id.get(id)
+        bound_to(ip).or_else(every_v4).or_else(|| bound_to(EVERY_V6))
     }
 }
 
@@ -114,6 +135,7 @@ impl Model {
             ip: tuple.local_ip,
             port: tuple.local_port,
             process,
+            holders: process.into_iter().collect(),
             generation: self.generation,
             held_in_pass: self.holder_pass.number,
             chose_port: false,
@@ -122,8 +144,8 @@ impl Model {
         };
         let endpoint = self.endpoint(listener.key());
         self.endpoints.touch(endpoint, self.now).listeners += 1;
-        self.listeners.insert(id, listener);
         self.hold_port(netns, listener.port);
+        self.listeners.insert(id, listener);
     }
 
     pub(super) fn remove_listener(&mut self, id: SocketId) {

@@ -51,7 +51,7 @@ use self::{
     ports::{Counted, Ripening},
     snapshot::{Direction, Host},
     socket::{Acceptance, Socket, SocketTable, TupleKey},
-    trust::{HookStatus, Losses, Trust},
+    trust::{HookStatus, Losses, ProcessScope, Trust},
     units::{FourTuple, NetnsId, Process, SocketId, TcpState},
     wall::Trends,
 };
@@ -63,6 +63,8 @@ pub struct Basis {
     pub started_at: Duration,
     /// The kernel side can read bind buckets: without them it is not known which ports are blocked.
     pub reads_buckets: bool,
+    /// Whose open files the passes show.
+    pub processes: ProcessScope,
     /// A bind bucket is set free with its last explicit socket, as since 6.18; before, with its last socket of any kind.
     pub frees_buckets: bool,
 }
@@ -79,6 +81,8 @@ pub struct Model {
     destinations: DestinationTable,
     owners: OwnerTable,
     holder_pass: HolderPass,
+    /// Of sockets that several processes hold, those beside the owner.
+    shared: FxHashMap<SocketId, Vec<Process>>,
     failures: FailureTable,
     ripening: Ripening,
     /// Ports have become few somewhere.
@@ -109,13 +113,17 @@ impl Model {
     /// Knows nothing yet; `hooks` are those that feed it.
     #[must_use]
     pub fn new(hooks: Vec<HookStatus>, basis: Basis) -> Self {
-        Self { trust: Trust { hooks, ..Trust::default() }, basis, ..Self::default() }
+        let trust = Trust { hooks, processes: basis.processes, ..Trust::default() };
+        Self { trust, basis, ..Self::default() }
     }
 
     /// Takes in one event. `now` is time since start and never goes back.
     pub fn apply(&mut self, event: &Event, now: Duration) {
         self.now = now;
-        let of_scan = matches!(event, Event::Scanned { .. } | Event::Queues { .. } | Event::Held { .. });
+        let of_scan = matches!(
+            event,
+            Event::Scanned { .. } | Event::Queues { .. } | Event::Held { .. } | Event::Inode { .. }
+        );
         self.trust.events_total += u64::from(!of_scan);
         match *event {
             Event::State { socket, at, old, new, by, orphan, unsent, binding, timestamps } => {
@@ -176,6 +184,8 @@ impl Model {
                 let key = FailureKey { local, ..FailureKey::by_call(kind, netns, call, by) };
                 self.failures.add(key, 1, self.now, Failed::Unknown);
             }
+            // For those who look for its holders in /proc.
+            Event::Inode { .. } => {}
             Event::Queues { id, netns, queues } => self.note_queues(id, netns, queues),
             Event::Held { id, netns, by, bound_port, .. } => {
                 self.note_namespace(netns);
@@ -200,6 +210,9 @@ impl Model {
     /// Takes note of what the host was read to be.
     pub fn set_host(&mut self, host: Host) {
         self.host = host;
+        for files in self.host.processes.clone() {
+            self.learn_name(files.process);
+        }
     }
 
     /// Takes note of losses counted so far; they only grow. Returns whether there are new ones.
@@ -395,6 +408,7 @@ impl Model {
             self.release_port(endpoints.get(socket.endpoint).key.netns, socket.local_port);
         }
         self.owners.release(socket.endpoint, socket.owner);
+        self.shared.remove(&id);
         let row = self.endpoints.touch(socket.endpoint, self.now);
         *row.states.get_mut(socket.state) -= 1;
         let opened = socket.state.is_past_handshake();

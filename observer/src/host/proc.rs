@@ -1,0 +1,74 @@
+//! Where /proc is: paths to the files of other processes are made here and nowhere else. Files of this process and of the
+//! kernel itself are those of /proc, whatever was chosen here.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use crate::model::units::Pid;
+
+/// What was chosen in place of /proc.
+static ROOT: OnceLock<PathBuf> = OnceLock::new();
+
+/// Why a folder cannot stand for /proc.
+#[derive(Debug, thiserror::Error)]
+pub enum NotProc {
+    /// It cannot be looked at.
+    #[error("--proc {}: {error}", .path.display())]
+    Unreadable {
+        /// The folder.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// It is no mount of procfs.
+    #[error("--proc {}: no procfs is mounted there; into a container it comes with -v /proc:{}:ro", .0.display(), .0.display())]
+    Other(PathBuf),
+}
+
+/// Reads other processes in this mount of procfs from now on. The first choice stays.
+pub fn set_root(path: &Path) -> Result<(), NotProc> {
+    let unreadable = |error: io::Error| NotProc::Unreadable { path: path.to_owned(), error };
+    // Absolute: the screen must not depend on the folder that it is started in.
+    let absolute = std::path::absolute(path).map_err(unreadable)?;
+    let found = rustix::fs::statfs(&absolute).map_err(|error| unreadable(error.into()))?;
+    if u64::try_from(found.f_type) != Ok(u64::from(rustix::fs::PROC_SUPER_MAGIC.unsigned_abs())) {
+        return Err(NotProc::Other(path.to_owned()));
+    }
+    let _ = ROOT.set(absolute);
+    Ok(())
+}
+
+/// The root of the process table that is read.
+#[must_use]
+pub fn root() -> &'static Path {
+    ROOT.get().map_or(Path::new("/proc"), PathBuf::as_path)
+}
+
+/// The directory of a process. One outside the pid namespace of the table has none.
+#[must_use]
+pub fn of(pid: Pid) -> PathBuf {
+    root().join(pid.to_string())
+}
+
+/// A file of a process.
+#[must_use]
+pub fn file(pid: Pid, name: &str) -> PathBuf {
+    of(pid).join(name)
+}
+
+/// Every process that the table lists. While the listing is open, this process has a descriptor for it.
+pub fn list() -> io::Result<impl Iterator<Item = Pid>> {
+    Ok(fs::read_dir(root())?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid)))
+}
+
+/// What a process is called; `None` if it is gone.
+#[must_use]
+pub fn comm(pid: Pid) -> Option<Vec<u8>> {
+    let mut comm = fs::read(file(pid, "comm")).ok()?;
+    // The kernel adds one line end; any other is the name's own.
+    comm.pop_if(|last| *last == b'\n');
+    Some(comm)
+}
