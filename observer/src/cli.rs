@@ -1,6 +1,11 @@
 //! The command line.
 
-use std::{env, io, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    env, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
@@ -265,7 +270,7 @@ impl Cli {
             _ => {
                 let file = Settings::read(cli.config.as_deref());
                 let file = file.map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")))?;
-                cli.settings = cli.settings.or(file);
+                cli.settings = std::mem::take(&mut cli.settings).or(file);
                 Ok(cli)
             }
         });
@@ -292,6 +297,12 @@ impl Cli {
     #[must_use]
     pub fn options(&self) -> Options {
         self.settings.engine(ForcedRungs::new(self.rungs.iter().copied()))
+    }
+
+    /// Where processes are read, if not in /proc.
+    #[must_use]
+    pub fn proc(&self) -> Option<&Path> {
+        self.settings.proc()
     }
 
     /// How the screen is to look.

@@ -59,14 +59,8 @@ fn examine(rungs: ForcedRungs, out: &mut impl Write) -> io::Result<Result<(), Pr
     if rights.is_err() {
         return Ok(rights);
     }
-    let options = LoadOptions {
-        ring_bytes: RING_BYTES,
-        netns: None,
-        processes,
-        diagnostics: false,
-        rungs,
-        every_fd_call: false,
-    };
+    let options =
+        LoadOptions { ring_bytes: RING_BYTES, netns: None, processes, diagnostics: false, rungs, every_fd_call: false };
     let attached = match attach::attach(&kernel, options) {
         Ok(attached) => attached,
         Err(error) => return Ok(Err(error)),

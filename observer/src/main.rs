@@ -10,7 +10,7 @@ use observer::{
     cli::{Cli, Job},
     doctor,
     export::{self, check::Status},
-    lab, logging, record, replay, screen,
+    host, lab, logging, record, replay, screen,
 };
 
 fn main() -> ExitCode {
@@ -40,6 +40,9 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let mut options = cli.options();
+    if let Some(path) = cli.proc() {
+        host::proc::set_root(path)?;
+    }
     let (log_file, look) = (cli.log_file.clone(), cli.screen_options());
     let job = cli.job(io::stdout().is_terminal());
     options.diagnostics = logging::start(log_file.as_deref())?;

@@ -22,6 +22,7 @@ use crate::{
     model::{
         Basis, Model,
         event::Event,
+        query::{Connections, Query},
         snapshot::Snapshot,
         trust::{Hook, Losses, ScanSummary},
         units::NetnsId,
@@ -209,6 +210,12 @@ impl Engine {
     #[must_use]
     pub fn snapshot(&mut self, destinations: usize) -> Snapshot {
         self.feed.snapshot(SystemTime::now(), self.started.elapsed(), destinations)
+    }
+
+    /// The youngest `most` of the connections that are asked for.
+    #[must_use]
+    pub fn connections(&self, query: &Query, most: usize) -> Connections {
+        self.feed.model().connections(query, self.started.elapsed(), most)
     }
 
     /// Takes in what has come, and does what is due.

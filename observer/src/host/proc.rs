@@ -34,7 +34,7 @@ pub fn set_root(path: &Path) -> Result<(), NotProc> {
     // Absolute: the screen must not depend on the folder that it is started in.
     let absolute = std::path::absolute(path).map_err(unreadable)?;
     let found = rustix::fs::statfs(&absolute).map_err(|error| unreadable(error.into()))?;
-    if u64::try_from(found.f_type) != Ok(u64::from(rustix::fs::PROC_SUPER_MAGIC.unsigned_abs())) {
+    if found.f_type != rustix::fs::PROC_SUPER_MAGIC {
         return Err(NotProc::Other(path.to_owned()));
     }
     let _ = ROOT.set(absolute);

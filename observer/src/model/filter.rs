@@ -155,8 +155,10 @@ fn state(name: &str) -> Option<TcpState> {
     let plain = |name: &str| name.to_lowercase().replace(['-', '_'], "");
     let wanted = plain(name);
     TcpState::ALL.into_iter().find(|state| {
-        let known = plain(state.name());
-        known == wanted || (wanted.len() >= 4 && known.starts_with(&wanted))
+        [state.name(), state.label()].iter().any(|known| {
+            let known = plain(known);
+            known == wanted || (wanted.len() >= 4 && known.starts_with(&wanted))
+        })
     })
 }
 

@@ -114,16 +114,14 @@ impl Model {
     #[must_use]
     pub fn new(hooks: Vec<HookStatus>, basis: Basis) -> Self {
         let trust = Trust { hooks, processes: basis.processes, ..Trust::default() };
-        Self { trust, basis, ..Self::default() }
+        Self { basis, trust, ..Self::default() }
     }
 
     /// Takes in one event. `now` is time since start and never goes back.
     pub fn apply(&mut self, event: &Event, now: Duration) {
         self.now = now;
-        let of_scan = matches!(
-            event,
-            Event::Scanned { .. } | Event::Queues { .. } | Event::Held { .. } | Event::Inode { .. }
-        );
+        let of_scan =
+            matches!(event, Event::Scanned { .. } | Event::Queues { .. } | Event::Held { .. } | Event::Inode { .. });
         self.trust.events_total += u64::from(!of_scan);
         match *event {
             Event::State { socket, at, old, new, by, orphan, unsent, binding, timestamps } => {

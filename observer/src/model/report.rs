@@ -149,9 +149,10 @@ impl Model {
 
     /// The endpoint of each socket that several processes hold, with each of those beside its owner.
     fn shared_sockets(&self) -> impl Iterator<Item = (u32, Process)> + '_ {
-        self.shared.keys().filter_map(|id| Some(self.sockets.get(self.sockets.find(*id)?))).flat_map(|socket| {
-            self.co_holders(socket.id, socket.owner).map(|process| (socket.endpoint, process))
-        })
+        self.shared
+            .keys()
+            .filter_map(|id| Some(self.sockets.get(self.sockets.find(*id)?)))
+            .flat_map(|socket| self.co_holders(socket.id, socket.owner).map(|process| (socket.endpoint, process)))
     }
 
     fn shared_by_process(&self) -> impl Iterator<Item = (Process, u32)> {

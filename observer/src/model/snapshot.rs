@@ -16,7 +16,7 @@ use super::{
     narration::Narration,
     query::Connections,
     trust::Trust,
-    units::{Comm, NetnsId, PortRange, Process, StateCounts},
+    units::{Comm, NetnsId, PortRange, Process, StateCounts, TcpState},
     wall::Wall,
 };
 
@@ -212,6 +212,15 @@ impl EndpointRow {
         }
         let namesakes = holders.iter().filter(|holder| holder.comm == process.comm).count();
         Some(HolderNames { process, namesakes, others: names.len() - 1 })
+    }
+
+    /// Sockets that open or close, in none of the states that have a column of their own: SYN_RECV, FIN_WAIT1, FIN_WAIT2,
+    /// LAST_ACK and CLOSING.
+    #[must_use]
+    pub fn other_states(&self) -> u32 {
+        use TcpState::{CloseWait, Established, SynSent, TimeWait};
+        let shown = [Established, SynSent, CloseWait, TimeWait].map(|state| self.states.get(state));
+        self.states.sum() - shown.iter().sum::<u32>()
     }
 
     /// What its columns of states add up to: all of its sockets, TIME_WAIT and half-open requests included.

@@ -211,6 +211,24 @@ impl TcpState {
         }
     }
 
+    /// The name that the kernel gives it (include/net/tcp_states.h), without `TCP_`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Established => "ESTABLISHED",
+            Self::SynSent => "SYN_SENT",
+            Self::SynReceived => "SYN_RECV",
+            Self::FinWait1 => "FIN_WAIT1",
+            Self::FinWait2 => "FIN_WAIT2",
+            Self::TimeWait => "TIME_WAIT",
+            Self::Closed => "CLOSE",
+            Self::CloseWait => "CLOSE_WAIT",
+            Self::LastAck => "LAST_ACK",
+            Self::Listen => "LISTEN",
+            Self::Closing => "CLOSING",
+        }
+    }
+
     /// The handshake was completed at some time: everything between ESTABLISHED and the end.
     #[must_use]
     pub const fn is_past_handshake(self) -> bool {

@@ -11,7 +11,7 @@ use crate::{
         Basis,
         namespace::{Conntrack, NamespaceReading},
         snapshot::{FileUse, Host, Memory, OwnUse, ProcessFiles},
-        trust::{FailedRung, Hook, HookStatus, Losses, Rung, ScanSummary},
+        trust::{FailedRung, Hook, HookStatus, Losses, ProcessScope, Rung, ScanSummary},
         units::{Comm, NetnsId, Pid, PortRange, Process},
     },
 };
@@ -25,7 +25,12 @@ fn header() -> Header {
         kernel: "6.12.0".to_owned(),
         started_at: Duration::from_secs(1_700_000_000),
         hooks: vec![HookStatus { hook: Hook::Connect, rung: Some(Rung::Kprobe), failed }],
-        basis: Basis { started_at: Duration::from_millis(5_500), reads_buckets: true, frees_buckets: false },
+        basis: Basis {
+            started_at: Duration::from_millis(5_500),
+            reads_buckets: true,
+            processes: ProcessScope::All,
+            frees_buckets: false,
+        },
     }
 }
 
@@ -116,7 +121,7 @@ fn the_encoding_belongs_to_the_format() {
     for input in inputs() {
         encoded.extend(postcard::to_stdvec(&input).unwrap());
     }
-    assert_eq!((FORMAT, format!("{:08x}", crc32fast::hash(&encoded))), (2, "c9a5a7b1".to_owned()));
+    assert_eq!((FORMAT, format!("{:08x}", crc32fast::hash(&encoded))), (3, "e1dee932".to_owned()));
 }
 
 #[test]
@@ -125,11 +130,11 @@ fn other_files_are_told_apart() {
     assert_eq!(sentence(b""), "this is not a recording of observer");
     assert_eq!(
         sentence(b"observer of nothing"),
-        "this recording has format 28448, this version of observer reads format 2"
+        "this recording has format 28448, this version of observer reads format 3"
     );
     let mut newer = recording();
     newer[8] = 9;
-    assert_eq!(sentence(&newer), "this recording has format 9, this version of observer reads format 2");
+    assert_eq!(sentence(&newer), "this recording has format 9, this version of observer reads format 3");
     let elsewhere = Header { arch: "m\x1b68k".to_owned(), ..header() };
     let elsewhere = sealed(&[postcard::to_stdvec(&elsewhere).unwrap()]);
     assert_eq!(sentence(&elsewhere), "this was recorded on m\\u{1b}68k, and can be replayed there only");

@@ -7,7 +7,7 @@ use std::{
 
 use ratatui::text::Span;
 
-use crate::model::units::{Comm, grouped, grouped_digits};
+use crate::model::units::{Comm, Pid, grouped, grouped_digits};
 
 /// `1,234,567`
 pub(crate) fn count(value: u64) -> String {
@@ -96,9 +96,15 @@ pub(crate) fn comm(comm: Comm) -> String {
 }
 
 /// `nginx 1234`, or the name alone where that does not fit.
-pub(crate) fn process(comm: &str, pid: u32, width: usize) -> String {
+pub(crate) fn process(comm: &str, pid: Pid, width: usize) -> String {
     let both = format!("{comm} {pid}");
     if text_width(&both) <= width { both } else { cut_end(comm, width) }
+}
+
+/// `wrk +1`: the name of most, and how many other names there are.
+pub(crate) fn several(comm: &str, others: usize, width: usize) -> String {
+    let more = if others == 0 { String::new() } else { format!(" +{others}") };
+    format!("{}{more}", cut_end(comm, width.saturating_sub(more.len())))
 }
 
 /// Characters that a terminal would obey, or that reorder or hide their neighbours, come out as `?`.

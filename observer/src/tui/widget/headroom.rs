@@ -68,7 +68,7 @@ fn taken(ports: PortUse) -> String {
     let used = format::count(ports.used.into());
     match ports.time_wait {
         0 => format!("{used} used"),
-        time_wait => format!("{used} used, {} TIME-WAIT", format::count(time_wait.into())),
+        time_wait => format!("{used} used, {} TIME_WAIT", format::count(time_wait.into())),
     }
 }
 
@@ -231,7 +231,7 @@ fn process_entry(label: &'static str, data: &Snapshot, room: usize) -> Entry {
     };
     let numbers = descriptors(files, "files");
     let name_room = room.saturating_sub(format::text_width(&numbers) + 2);
-    let name = format::process(&format::comm(files.process.comm), files.process.pid.0, name_room);
+    let name = format::process(&format::comm(files.process.comm), files.process.pid, name_room);
     Entry { label, text: format!("{name}: {numbers}"), fill: files.soft_limit.map(|_| Fill::of_files(files.ratio())) }
 }
 
@@ -293,7 +293,7 @@ fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
     match data.host.fullest_process() {
         None => items.push(text("unknown".to_owned())),
         Some(files) => {
-            items.push(text(format::process(&format::comm(files.process.comm), files.process.pid.0, width)));
+            items.push(text(format::process(&format::comm(files.process.comm), files.process.pid, width)));
             items.push(text(descriptors(files, "open files")));
             items.extend(files.soft_limit.map(|_| text("(its soft limit, ulimit -n)".to_owned())));
             items.extend(files.soft_limit.map(|_| Item::Gauge(Fill::of_files(files.ratio()))));
