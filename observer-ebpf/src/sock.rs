@@ -84,7 +84,7 @@ pub(crate) struct Subflows {
 
 impl Subflows {
     /// As many are shown. Path managers make eight beside the first (`MPTCP_PM_ADDR_MAX`), a process's own may make more.
-    pub(crate) const MOST: u32 = 32;
+    pub(crate) const MOST: u32 = 16;
 
     #[inline(always)]
     pub(crate) fn of(mptcp: KernelPtr) -> Self {

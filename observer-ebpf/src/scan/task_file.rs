@@ -59,32 +59,37 @@ struct Holder<'a> {
 impl Holder<'_> {
     #[inline(always)]
     fn tell<F: Fields>(&self, sock: F) {
-        match sock.read(offset!(sk_protocol)) {
-            Some(IPPROTO_TCP) => {
+        let protocol: u16 = sock.read(offset!(sk_protocol)).unwrap_or(0);
+        if protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP {
+            return;
+        }
+        // Once, and not for each subflow: the verifier walks a loop within a loop step by step.
+        let by = Process::of(self.task);
+        match protocol {
+            IPPROTO_TCP => {
                 if let Some(tcp) = Sock::of_tcp(sock) {
-                    self.emit(tcp);
+                    self.emit(tcp, by);
                 }
             }
-            Some(IPPROTO_MPTCP) => {
+            _ => {
                 let first = Sock::first_subflow(sock.untyped());
                 if let Some(subflow) = first {
-                    self.emit(subflow);
+                    self.emit(subflow, by);
                 }
                 let first = first.map_or(0, Sock::address);
                 let mut others = Subflows::of(sock.untyped());
                 for _ in 0..Subflows::MOST {
                     let Some(subflow) = others.step() else { break };
                     if let Some(tcp) = Sock::subflow(subflow).filter(|tcp| tcp.address() != first) {
-                        self.emit(tcp);
+                        self.emit(tcp, by);
                     }
                 }
             }
-            _ => {}
         }
     }
 
     #[inline(always)]
-    fn emit<F: Fields>(&self, sock: Sock<F>) {
+    fn emit<F: Fields>(&self, sock: Sock<F>, Process { pid, comm }: Process) {
         let mut header = sock.header(Kind::Holder);
         header.new_state = sock.state();
         // Bound and neither connected nor listening: no scan of the socket table shows it.
@@ -92,7 +97,6 @@ impl Holder<'_> {
             header.local_port = sock.local_port();
             header.flags = sock.untyped().flags();
         }
-        let Process { pid, comm } = Process::of(self.task);
         header.pid = pid;
         emit_found(HolderRecord { header, comm, fd: self.fd, padding: 0 });
         // SAFETY: `meta` is that of the running program's context.

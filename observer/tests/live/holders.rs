@@ -124,8 +124,8 @@ fn the_holders_of_every_socket_are_the_users_that_ss_shows() {
         let listener = listen(AT, 128);
         let connect = "exec 3<>/dev/tcp/127.0.0.1/7000";
         let renamed = shell(&format!("{connect}; read; printf renamed-later > /proc/self/comm"));
-        let several = shell(&format!("{connect}; (exec sleep 1000) & (exec sleep 1000) &"));
-        let replaced = shell(&format!("{connect}; exec tail -f /dev/stdin"));
+        let several = shell(&format!("{connect}; (exec sleep 1000) & (exec sleep 1000) & true"));
+        let replaced = shell(&format!("{connect}; exec tail -f /dev/null"));
         let threaded = thread::Builder::new().name("a-thread".to_owned());
         let client = threaded.spawn(|| TcpStream::connect(AT).unwrap()).unwrap().join().unwrap();
         let mut player = Player::start(&the_holders_of_every_socket_are_the_users_that_ss_shows, "hold what is passed");
@@ -232,7 +232,7 @@ fn a_row_names_who_holds_most_of_its_sockets_and_how_many_others() {
         assert_eq!((short.process.pid.0, short.namesakes, short.others), (shells[1].0.id(), 3, 0));
 
         // One more process of another name.
-        let (mut other, _line) = shell(&format!("{connect}; exec tail -f /dev/stdin"));
+        let (mut other, _line) = shell(&format!("{connect}; exec tail -f /dev/null"));
         let more = accepted(&listener, 1);
         wait_until("exec", || comm_of(other.id()) == "tail");
         assert_holders_equal_ss(&mut engine);

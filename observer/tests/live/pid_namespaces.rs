@@ -13,27 +13,29 @@ use serde_json::Value;
 
 use crate::{
     processes::start_program,
-    support::{in_private_netns, listen, run, wait_until},
+    support::{PATIENCE, in_private_netns, listen, run, wait_until},
 };
 
 const OBSERVER: &str = env!("CARGO_BIN_EXE_observer");
 const AT: &str = "127.0.0.1:7000";
 
-/// A shell that is process 1 of a new pid namespace, with a /proc of that; the host's is in `/tmp` of its mounts. Its standard
-/// output is read.
+/// A shell that is process 1 of a new pid namespace, with a /proc of that; the host's is in /run/host of its mounts. What it
+/// prints comes by the line that is its standard input.
 fn contained(script: &str) -> (Child, UnixStream) {
-    let inner = format!("mount -t proc proc /proc; {script}");
+    let inner = format!("mount -t proc proc /proc; exec >&0; {script}");
     let outer = format!(
-        "mount -t tmpfs none /tmp; mkdir /tmp/host; mount --rbind /proc /tmp/host; exec unshare --pid --fork --kill-child bash -c '{inner}'"
+        "mount -t tmpfs none /run; mkdir /run/host; mount --rbind /proc /run/host; \
+         exec unshare --pid --fork --kill-child bash -c '{inner}'"
     );
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "bash", "-c", &outer]);
-    start_program(command.stdout(Stdio::piped())).unwrap()
+    start_program(command.stdout(Stdio::null())).unwrap()
 }
 
 /// The lines of JSON that it prints.
-fn objects(child: &mut Child) -> impl Iterator<Item = Value> + use<> {
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+fn objects(line: UnixStream) -> impl Iterator<Item = Value> {
+    line.set_read_timeout(Some(PATIENCE)).unwrap();
+    let lines = BufReader::new(line).lines();
     lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap())
 }
 
@@ -77,7 +79,7 @@ fn a_process_inside_has_the_number_of_its_namespace_and_one_outside_is_no_other(
         let watch = format!("{OBSERVER} watch --own-netns --interval 0.1 3>&-");
         let (mut child, line) = contained(&format!("exec 3<>/dev/tcp/127.0.0.1/7000; {watch}"));
         let accepted = listener.accept().unwrap().0;
-        let mut objects = objects(&mut child);
+        let mut objects = objects(line);
         let first = objects.next().unwrap();
         // It was there before: nobody inside holds the other end, and who outside does cannot be known.
         assert_eq!(owned(&first), Owned::from([((1, "bash".to_owned(), false), 1)]), "{first:#}");
@@ -97,7 +99,7 @@ fn a_process_inside_has_the_number_of_its_namespace_and_one_outside_is_no_other(
         for wall in last.unwrap()["walls"].as_array().unwrap().iter().filter(|wall| !wall["pid"].is_null()) {
             assert!(wall["pid"].as_u64() != Some(pid), "{wall:#}");
         }
-        drop((client, taken, accepted, line));
+        drop((client, taken, accepted));
         child.kill().unwrap();
         child.wait().unwrap();
     });
@@ -109,10 +111,10 @@ fn with_the_proc_of_the_host_the_owners_are_those_of_ss_outside() {
         let listener = listen(AT, 128);
         let client = TcpStream::connect(AT).unwrap();
         let taken = listener.accept().unwrap().0;
-        let watch = format!("{OBSERVER} --proc /tmp/host watch --own-netns --interval 0.1 3>&-");
+        let watch = format!("{OBSERVER} --proc /run/host watch --own-netns --interval 0.1 3>&-");
         let (mut child, line) = contained(&format!("exec 3<>/dev/tcp/127.0.0.1/7000; {watch}"));
         let accepted = listener.accept().unwrap().0;
-        let mut objects = objects(&mut child);
+        let mut objects = objects(line);
         let first = objects.next().unwrap();
         assert_eq!(owned(&first), truth(), "{first:#}");
         assert_eq!(first["trust"]["processes"], "all");
@@ -124,7 +126,7 @@ fn with_the_proc_of_the_host_the_owners_are_those_of_ss_outside() {
         let later = TcpStream::connect(AT).unwrap();
         let taken_later = listener.accept().unwrap().0;
         wait_until("owners equal to ss outside", || objects.next().is_some_and(|json| owned(&json) == truth()));
-        drop((later, taken_later, client, taken, accepted, line));
+        drop((later, taken_later, client, taken, accepted));
         child.kill().unwrap();
         child.wait().unwrap();
     });
