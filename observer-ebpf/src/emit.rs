@@ -1,9 +1,11 @@
 //! The way out: records to the ring buffer, losses counted where they happen.
 
-use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
-use observer_ebpf::abi::{COMM_LEN, Loss, SocketRecord, TaskRecord, WAKE_UP_NEVER};
+use observer_ebpf::abi::{Loss, SocketRecord, TaskRecord, WAKE_UP_NEVER};
 
-use crate::maps::{EVENTS, LOSSES};
+use crate::{
+    maps::{EVENTS, LOSSES},
+    task::Process,
+};
 
 /// Writes one record of a hook, or counts its loss; whether it was written.
 #[inline(always)]
@@ -31,8 +33,9 @@ fn emit_or_count<T: 'static>(record: T, loss: Loss) -> bool {
 /// Writes `socket` as an act of the current process, as [`emit`] does.
 #[inline(always)]
 pub(crate) fn emit_by_task(mut socket: SocketRecord) -> bool {
-    socket.header.pid = current_tgid();
-    emit(TaskRecord { socket, comm: current_comm() })
+    let Process { pid, comm } = Process::current();
+    socket.header.pid = pid;
+    emit(TaskRecord { socket, comm })
 }
 
 /// Adds one to a loss counter of this CPU. A nested softirq may lose one increment: that the slot is not 0 is exact.
@@ -42,22 +45,4 @@ pub(crate) fn count(loss: Loss) {
         // SAFETY: the map lookup returned this CPU's live slot.
         unsafe { *slot += 1 };
     }
-}
-
-/// The current process.
-#[inline(always)]
-pub(crate) fn current_tgid() -> u32 {
-    (current_thread() >> 32) as u32
-}
-
-/// The current thread, with its process in the upper half.
-#[inline(always)]
-pub(crate) fn current_thread() -> u64 {
-    bpf_get_current_pid_tgid()
-}
-
-/// The current thread's name.
-#[inline(always)]
-pub(crate) fn current_comm() -> [u8; COMM_LEN] {
-    bpf_get_current_comm().unwrap_or([0; COMM_LEN])
 }

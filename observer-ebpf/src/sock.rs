@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_log_ebpf::warn;
-use observer_ebpf::abi::{Kind, ListenerRecord, Loss, Offsets, RecordHeader, SocketFlags, SocketRecord};
+use observer_ebpf::abi::{InodeRecord, Kind, ListenerRecord, Loss, Offsets, RecordHeader, SocketFlags, SocketRecord};
 
 use crate::{
     emit::count,
@@ -65,9 +65,41 @@ impl Sock<KernelPtr> {
     /// The TCP socket behind an MPTCP socket that a process holds: its first subflow, which no file leads to.
     #[inline(always)]
     pub(crate) fn first_subflow(mptcp: KernelPtr) -> Option<Self> {
-        let first = Self::full(mptcp.follow(offset!(mptcp_first))?)?;
-        // The MPTCP socket outlives a subflow that it has closed.
-        (first.orphan_flag() == 0).then_some(first)
+        Self::subflow(mptcp.follow(offset!(mptcp_first))?)
+    }
+
+    /// A subflow, unless it is closed: the MPTCP socket outlives it.
+    #[inline(always)]
+    pub(crate) fn subflow(sock: KernelPtr) -> Option<Self> {
+        Self::full(sock).filter(|subflow| subflow.orphan_flag() == 0)
+    }
+}
+
+/// The subflows of an MPTCP socket, one after the other. The list can change under way: what is read then leads to no
+/// socket that user space knows.
+pub(crate) struct Subflows {
+    head: u64,
+    next: Option<KernelPtr>,
+}
+
+impl Subflows {
+    /// As many are shown. Path managers make eight beside the first (`MPTCP_PM_ADDR_MAX`), a process's own may make more.
+    pub(crate) const MOST: u32 = 16;
+
+    #[inline(always)]
+    pub(crate) fn of(mptcp: KernelPtr) -> Self {
+        let offset = offset!(mptcp_conn_list);
+        // `list_head.next` is at its start; of an empty list it leads to the list itself.
+        Self { head: mptcp.add(u64::from(offset)).address(), next: mptcp.follow(offset) }
+    }
+
+    /// The next one.
+    #[inline(always)]
+    pub(crate) fn step(&mut self) -> Option<KernelPtr> {
+        let node = self.next.filter(|node| node.address() != self.head)?;
+        self.next = node.follow(0);
+        let context = node.address().wrapping_sub(u64::from(offset!(subflow_node)));
+        KernelPtr::new(context)?.follow(offset!(subflow_tcp_sock))
     }
 }
 
@@ -166,6 +198,13 @@ impl<F: Fields> Sock<F> {
             syn_queue: self.fields.read(offset!(icsk_syn_queue))?,
             drops: self.fields.read(offset!(sk_drops))?,
         })
+    }
+
+    /// The inode of a full socket that a process can hold; `None` before accept(), and once it is closed.
+    #[inline(always)]
+    pub(crate) fn inode(self) -> Option<InodeRecord> {
+        let inode = self.fields.follow(offset!(sk_socket))?.read(offset!(socket_inode))?;
+        Some(InodeRecord { header: self.header(Kind::Inode), inode })
     }
 
     /// `inet_sport` in host order: it outlives `skc_num`, which is 0 once the port was given back.

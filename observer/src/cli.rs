@@ -6,7 +6,7 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -295,7 +295,7 @@ impl Cli {
             _ => {
                 let file = Settings::read(cli.config.as_deref());
                 let file = file.map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, format!("{error}\n")))?;
-                cli.settings = cli.settings.or(file);
+                cli.settings = std::mem::take(&mut cli.settings).or(file);
                 Ok(cli)
             }
         });
@@ -323,6 +323,12 @@ impl Cli {
     #[must_use]
     pub fn options(&self) -> Options {
         self.settings.engine(ForcedRungs::new(self.rungs.iter().copied()))
+    }
+
+    /// Where processes are read, if not in /proc.
+    #[must_use]
+    pub fn proc(&self) -> Option<&Path> {
+        self.settings.proc()
     }
 
     /// How the screen is to look.

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What can be set in all three places, under the same names. `None`: not set there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// When the live screen uses colours. What they say, words say too.
@@ -44,6 +44,9 @@ pub struct Settings {
     /// Tell of EMFILE and ENFILE in every system call that makes descriptors, not only in socket and accept.
     #[arg(long, global = true, env = "OBSERVER_EVERY_FD_CALL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     every_fd_call: Option<bool>,
+    /// Read other processes in this mount of procfs instead of /proc: in a container, the host's (-v /proc:/host/proc:ro).
+    #[arg(long, global = true, env = "OBSERVER_PROC", value_name = "PATH")]
+    proc: Option<PathBuf>,
 }
 
 /// When to do something.
@@ -157,7 +160,14 @@ impl Settings {
             own_netns: self.own_netns.or(other.own_netns),
             ring_bytes: self.ring_bytes.or(other.ring_bytes),
             every_fd_call: self.every_fd_call.or(other.every_fd_call),
+            proc: self.proc.or(other.proc),
         }
+    }
+
+    /// Where processes are read, if not in /proc.
+    #[must_use]
+    pub fn proc(&self) -> Option<&Path> {
+        self.proc.as_deref()
     }
 
     /// How the engine is to run; diagnostics are the logger's to switch on.

@@ -6,8 +6,8 @@ use std::{
 };
 
 use observer_ebpf::abi::{
-    BoundRecord, CallFlags, CallRecord, FdCallRecord, HolderRecord, Kind, ListenerRecord, RecordHeader, SocketFlags,
-    SocketRecord, TaskRecord,
+    BoundRecord, CallFlags, CallRecord, FdCallRecord, HolderRecord, InodeRecord, Kind, ListenerRecord, PID_OUTSIDE,
+    RecordHeader, SocketFlags, SocketRecord, TaskRecord,
 };
 use zerocopy::FromBytes;
 
@@ -82,6 +82,10 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
             let ListenerRecord { header, accept_queue, backlog, syn_queue, drops } = read(kind, bytes)?;
             let queues = Queues { accept: accept_queue, syn: syn_queue, limit: backlog, drops };
             Ok(Event::Queues { id: SocketId(header.sock), netns: NetnsId(header.netns), queues })
+        }
+        Kind::Inode => {
+            let InodeRecord { header, inode } = read(kind, bytes)?;
+            Ok(Event::Inode { id: SocketId(header.sock), netns: NetnsId(header.netns), inode })
         }
         Kind::Holder => Ok(held(&read(kind, bytes)?, None)),
         Kind::Bound => {
@@ -206,6 +210,30 @@ fn binding(header: &RecordHeader) -> Binding {
 fn state(raw: u8) -> Result<TcpState, DecodeError> {
     TcpState::from_kernel(raw).ok_or(DecodeError::UnknownState(raw))
 }
+
+/// The record of a process that holds a socket, as the kernel side would write it: for those that /proc shows alone.
+#[must_use]
+pub fn holder_record(id: SocketId, netns: NetnsId, by: Process, fd: u32) -> HolderRecord {
+    HolderRecord {
+        header: RecordHeader {
+            sock: id.0,
+            at_ns: 0,
+            netns: netns.0,
+            pid: by.pid.0,
+            local_port: 0,
+            remote_port: 0,
+            kind: Kind::Holder as u8,
+            flags: 0,
+            old_state: 0,
+            new_state: TcpState::Established as u8,
+        },
+        comm: by.comm.bytes(),
+        fd,
+        device: 0,
+    }
+}
+
+const _: () = assert!(PID_OUTSIDE == Pid::OUTSIDE);
 
 fn process(header: &RecordHeader, comm: [u8; 16]) -> Process {
     Process { pid: Pid(header.pid), comm: Comm::new(comm) }

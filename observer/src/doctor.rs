@@ -7,7 +7,9 @@ use std::{
 
 use crate::{
     engine::require_rights,
-    host::{clock, files, handle, memory, namespaces, netns, proc, processes, rights, text::Reads},
+    host::{
+        clock, files, handle, memory, namespaces, netns, pid_namespace::PidView, proc, processes, rights, text::Reads,
+    },
     model::{
         gaps::{Gap, Gaps, Unread},
         trust::{Hook, HookStatus, Rung},
@@ -64,11 +66,17 @@ fn examine(rungs: ForcedRungs, out: &mut impl Write) -> io::Result<Result<(), Pr
             "clock         the kernel's is not known in this time namespace: the age of TIME_WAITs is not; {advice}"
         )?;
     }
+    let processes = PidView::read();
+    match processes.scope().missing() {
+        None => writeln!(out, "processes     all of the host, by {}", proc::root().display())?,
+        Some(missing) => writeln!(out, "processes     not visible: {missing}")?,
+    }
     print_offsets(out, &kernel)?;
     if rights.is_err() {
         return Ok(rights);
     }
-    let options = LoadOptions { ring_bytes: RING_BYTES, netns: None, diagnostics: false, rungs, every_fd_call: false };
+    let options =
+        LoadOptions { ring_bytes: RING_BYTES, netns: None, processes, diagnostics: false, rungs, every_fd_call: false };
     let attached = match attach::attach(&kernel, options) {
         Ok(attached) => attached,
         Err(error) => return Ok(Err(error)),

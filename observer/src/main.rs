@@ -11,7 +11,7 @@ use observer::{
     cli::{self, Cli, Job},
     doctor, errno,
     export::{self, check::Status},
-    lab, last_words, logging, outlet, record, replay, screen,
+    host, lab, last_words, logging, outlet, record, replay, screen,
 };
 
 fn main() -> ExitCode {
@@ -43,6 +43,9 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let mut options = cli.options();
+    if let Some(path) = cli.proc() {
+        host::proc::set_root(path)?;
+    }
     let (log_file, look) = (cli.log_file.clone(), cli.screen_options());
     let has_screen = cli::can_show_screen(io::stdout().is_terminal(), env::var_os("TERM").as_deref());
     let job = cli.job(has_screen);

@@ -69,6 +69,14 @@ pub struct Offsets {
     pub task_group_leader: u16,
     /// `task_struct.comm`
     pub task_comm: u16,
+    /// `task_struct.thread_pid`
+    pub task_thread_pid: u16,
+    /// `pid.level`: the depth of the innermost pid namespace that the task is in, 0 for the initial one
+    pub pid_level: u16,
+    /// `pid.numbers`: an `upid` for each level
+    pub pid_numbers: u16,
+    /// `pid_namespace.ns.inum`
+    pub pidns_inum: u16,
     /// `files_struct.fdt`
     pub files_fdt: u16,
     /// `fdtable.fd`
@@ -79,8 +87,18 @@ pub struct Offsets {
     pub socket_file: u16,
     /// `socket.sk`
     pub socket_sk: u16,
+    /// `sock.sk_socket`
+    pub sk_socket: u16,
+    /// `socket_alloc.vfs_inode.i_ino`; the `socket` is at the start of `socket_alloc`
+    pub socket_inode: u16,
     /// `mptcp_sock.first`
     pub mptcp_first: u16,
+    /// `mptcp_sock.conn_list`: the list of subflows
+    pub mptcp_conn_list: u16,
+    /// `mptcp_subflow_context.node`: its place in that list
+    pub subflow_node: u16,
+    /// `mptcp_subflow_context.tcp_sock`
+    pub subflow_tcp_sock: u16,
     /// `tcp_sock.segs_out`: segments sent, 0 before the SYN
     pub segs_out: u16,
     /// `task_struct.nsproxy`
@@ -161,12 +179,21 @@ impl Offsets {
         task_tgid: Self::ABSENT,
         task_group_leader: Self::ABSENT,
         task_comm: Self::ABSENT,
+        task_thread_pid: Self::ABSENT,
+        pid_level: Self::ABSENT,
+        pid_numbers: Self::ABSENT,
+        pidns_inum: Self::ABSENT,
         files_fdt: Self::ABSENT,
         fdt_fd: Self::ABSENT,
         file_private_data: Self::ABSENT,
         socket_file: Self::ABSENT,
         socket_sk: Self::ABSENT,
+        sk_socket: Self::ABSENT,
+        socket_inode: Self::ABSENT,
         mptcp_first: Self::ABSENT,
+        mptcp_conn_list: Self::ABSENT,
+        subflow_node: Self::ABSENT,
+        subflow_tcp_sock: Self::ABSENT,
         segs_out: Self::ABSENT,
         task_nsproxy: Self::ABSENT,
         nsproxy_net_ns: Self::ABSENT,
@@ -191,4 +218,4 @@ impl Offsets {
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 57 * 2);
+const _: () = assert!(size_of::<Offsets>() == 66 * 2);

@@ -6,6 +6,10 @@ pub const WAKE_UP_NEVER: u64 = 1;
 /// Bytes of a command name, with its terminating zero (`TASK_COMM_LEN` in include/linux/sched.h).
 pub const COMM_LEN: usize = 16;
 
+/// Set in the id of a process outside the pid namespace in which processes are numbered. `PID_MAX_LIMIT` of
+/// include/linux/threads.h is 2^22: no id has this bit.
+pub const PID_OUTSIDE: u32 = 1 << 31;
+
 /// What a record tells. Each kind has one layout, named beside it.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,9 @@ pub enum Kind {
     FdCallFailed = 10,
     /// As [`Kind::Holder`], of a socket that is bound, and neither connected nor listening: [`BoundRecord`].
     Bound = 11,
+    /// The inode of the socket just shown as [`Kind::Scanned`], where [`Settings::inodes`](super::Settings::inodes) asks for
+    /// it: [`InodeRecord`].
+    Inode = 12,
 }
 
 impl Kind {
@@ -51,6 +58,7 @@ impl Kind {
             9 => Self::CallFailed,
             10 => Self::FdCallFailed,
             11 => Self::Bound,
+            12 => Self::Inode,
             _ => return None,
         })
     }
@@ -96,7 +104,8 @@ pub struct RecordHeader {
     pub at_ns: u64,
     /// Inode number of the network namespace (`net->ns.inum`).
     pub netns: u32,
-    /// Process (thread group) id in the initial pid namespace; 0 where the context is not that of the cause.
+    /// Process (thread group) id in the pid namespace of [`Settings::pidns`](super::Settings::pidns), or, of a process that
+    /// has none there, its id in the initial one with [`PID_OUTSIDE`]; 0 where the context is not that of the cause.
     pub pid: u32,
     /// Local port in host order: `skc_num`, or `inet_sport` once `skc_num` is already 0.
     pub local_port: u16,
@@ -143,7 +152,7 @@ pub struct SocketRecord {
 pub struct TaskRecord {
     /// The socket; its `header.pid` is the process.
     pub socket: SocketRecord,
-    /// Command name of the thread, zero-terminated (`bpf_get_current_comm`).
+    /// Command name of the process's main thread, zero-terminated.
     pub comm: [u8; COMM_LEN],
 }
 
@@ -193,7 +202,7 @@ pub struct CallRecord {
     pub local: [u8; 16],
     /// As [`SocketRecord::remote`]: the address that connect() was asked for; else 0.
     pub remote: [u8; 16],
-    /// Command name of the thread, zero-terminated.
+    /// Command name of the process's main thread, zero-terminated.
     pub comm: [u8; COMM_LEN],
     /// Number of the system call on this architecture.
     pub call: u32,
@@ -267,7 +276,22 @@ pub struct ListenerRecord {
     pub drops: u32,
 }
 
+/// Which inode a socket has: what /proc/PID/fd calls it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    not(target_arch = "bpf"),
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+pub struct InodeRecord {
+    /// Common start.
+    pub header: RecordHeader,
+    /// `inode.i_ino`.
+    pub inode: u64,
+}
+
 const _: () = {
+    assert!(size_of::<InodeRecord>() == 40);
     assert!(size_of::<RecordHeader>() == 32 && align_of::<RecordHeader>() == 8);
     assert!(core::mem::offset_of!(RecordHeader, kind) == 28);
     assert!(size_of::<SocketRecord>() == 72);

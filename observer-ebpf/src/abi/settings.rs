@@ -10,11 +10,15 @@ pub struct Settings {
     /// Other than 0 where `bpf_get_current_task_btf` and `bpf_sock_from_file` exist (since 5.11): what tasks and files lead
     /// to is read by plain loads.
     pub typed_files: u32,
+    /// Inode number of the pid namespace in which processes are numbered (`pid_namespace->ns.inum`); 0 for the initial one.
+    pub pidns: u32,
+    /// Other than 0 where user space looks for the owners of sockets in /proc, and so needs their inodes.
+    pub inodes: u32,
 }
 
 impl Settings {
     /// Report every network namespace.
-    pub const DEFAULT: Self = Self { netns: 0, typed_files: 0 };
+    pub const DEFAULT: Self = Self { netns: 0, typed_files: 0, pidns: 0, inodes: 0 };
 }
 
-const _: () = assert!(size_of::<Settings>() == 8);
+const _: () = assert!(size_of::<Settings>() == 16);

@@ -14,9 +14,10 @@ use super::{
     failures::{errno, number, registers},
 };
 use crate::{
-    emit::{current_comm, current_tgid, emit},
+    emit::emit,
     kernel::{Fields as _, KernelPtr},
     maps::{offset, setting},
+    task::Process,
 };
 
 const ENFILE: u32 = 23;
@@ -72,14 +73,15 @@ fn report(call: u32, errno: u32) {
     // SAFETY: the helper takes no argument and has no failure.
     let Some(task) = KernelPtr::new(unsafe { bpf_get_current_task() }) else { return };
     let Some(mut header) = of_namespace(task) else { return };
-    header.pid = current_tgid();
+    let Process { pid, comm } = Process::current();
+    header.pid = pid;
     let limit = nofile(task);
     // Without the descriptors themselves the limit alone would accuse the wrong one.
     let (limit, (first, open)) = match (limit, free_descriptors(task)) {
         (Some(limit), Some(free)) => (limit, free),
         _ => (FdCallRecord::UNKNOWN_LIMIT, (0, 0)),
     };
-    emit(FdCallRecord { header, comm: current_comm(), call, errno, limit, open, first, padding: 0 });
+    emit(FdCallRecord { header, comm, call, errno, limit, open, first, padding: 0 });
 }
 
 /// The task's soft `RLIMIT_NOFILE`.

@@ -4,7 +4,7 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::bpf_probe_read_user,
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
     macros::{fexit, tracepoint},
     programs::{FExitContext, TracePointContext},
 };
@@ -12,10 +12,11 @@ use observer_ebpf::abi::{CallFlags, CallRecord, Kind, Loss};
 
 use super::accept::{sock_of_fd, sys_exit_ret};
 use crate::{
-    emit::{count, current_comm, current_tgid, current_thread, emit},
+    emit::{count, emit},
     kernel::{Fields as _, KernelPtr, Typed},
     maps::{CALLS, offset},
     sock::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, Sock, v4_mapped},
+    task::Process,
 };
 
 /// Where the format of every `syscalls:*` event keeps `__syscall_nr`.
@@ -111,7 +112,7 @@ enum Request {
 fn on_sys_exit(ctx: &TracePointContext, request: Request) {
     if let Some(errno @ (EADDRINUSE | EADDRNOTAVAIL)) = errno(sys_exit_ret(ctx))
         // SAFETY: the entry is this thread's own, and the thread is here.
-        && let Some(call) = unsafe { CALLS.get(current_thread()) }
+        && let Some(call) = unsafe { CALLS.get(bpf_get_current_pid_tgid()) }
     {
         let request = if call.address == 0 { Request::Listen } else { request };
         report(number(ctx), errno, *call, request);
@@ -158,7 +159,7 @@ fn argument<const AT: usize>(ctx: &TracePointContext) -> u64 {
 
 #[inline(always)]
 fn note_call(ctx: &TracePointContext, address: u64) {
-    let (thread, call) = (current_thread(), Call { fd: argument::<ARGUMENT_1>(ctx), address });
+    let (thread, call) = (bpf_get_current_pid_tgid(), Call { fd: argument::<ARGUMENT_1>(ctx), address });
     // Every connect() comes here: to write to a slot costs a third of an insertion, and the next call of the thread needs
     // it again.
     if let Some(slot) = CALLS.get_ptr_mut(thread) {
@@ -188,17 +189,18 @@ fn report(number: u32, errno: u32, call: Call, request: Request) {
     let Some(sock) = sock_of_fd(call.fd).and_then(tcp) else { return };
     // What the socket is bound to, if it is.
     let Some(bound) = sock.four_tuple(Kind::CallFailed) else { return count(Loss::ReadFailed) };
+    let Process { pid, comm } = Process::current();
     let mut record = CallRecord {
         header: bound.header,
         local: bound.local,
         remote: [0; 16],
-        comm: current_comm(),
+        comm,
         call: number,
         errno,
         own_range: sock.own_range(),
         flags: ipv6_flags(sock),
     };
-    record.header.pid = current_tgid();
+    record.header.pid = pid;
     record.header.remote_port = 0;
     if request != Request::Listen {
         // SAFETY: the helper checks the address.

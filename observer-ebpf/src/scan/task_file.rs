@@ -4,7 +4,7 @@
 
 use core::ffi::c_void;
 
-use observer_ebpf::abi::{BoundRecord, COMM_LEN, HolderRecord, Kind};
+use observer_ebpf::abi::{BoundRecord, HolderRecord, Kind};
 
 use super::IterMeta;
 use crate::{
@@ -12,7 +12,8 @@ use crate::{
     hooks::sock_of_file,
     kernel::{Fields, Typed},
     maps::{offset, setting},
-    sock::{IPPROTO_MPTCP, IPPROTO_TCP, Sock, state},
+    sock::{IPPROTO_MPTCP, IPPROTO_TCP, Sock, Subflows, state},
+    task::Process,
 };
 
 /// `struct bpf_iter__task_file`
@@ -58,23 +59,37 @@ struct Holder<'a> {
 impl Holder<'_> {
     #[inline(always)]
     fn tell<F: Fields>(&self, sock: F) {
-        match sock.read(offset!(sk_protocol)) {
-            Some(IPPROTO_TCP) => {
+        let protocol: u16 = sock.read(offset!(sk_protocol)).unwrap_or(0);
+        if protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP {
+            return;
+        }
+        // Once, and not for each subflow: the verifier walks a loop within a loop step by step.
+        let by = Process::of(self.task);
+        match protocol {
+            IPPROTO_TCP => {
                 if let Some(tcp) = Sock::of_tcp(sock) {
-                    self.emit(tcp);
+                    self.emit(tcp, by);
                 }
             }
-            Some(IPPROTO_MPTCP) => {
-                if let Some(subflow) = Sock::first_subflow(sock.untyped()) {
-                    self.emit(subflow);
+            _ => {
+                let first = Sock::first_subflow(sock.untyped());
+                if let Some(subflow) = first {
+                    self.emit(subflow, by);
+                }
+                let first = first.map_or(0, Sock::address);
+                let mut others = Subflows::of(sock.untyped());
+                for _ in 0..Subflows::MOST {
+                    let Some(subflow) = others.step() else { break };
+                    if let Some(tcp) = Sock::subflow(subflow).filter(|tcp| tcp.address() != first) {
+                        self.emit(tcp, by);
+                    }
                 }
             }
-            _ => {}
         }
     }
 
     #[inline(always)]
-    fn emit<F: Fields>(&self, sock: Sock<F>) {
+    fn emit<F: Fields>(&self, sock: Sock<F>, Process { pid, comm }: Process) {
         let mut header = sock.header(Kind::Holder);
         let mut device = 0;
         header.new_state = sock.state();
@@ -84,9 +99,7 @@ impl Holder<'_> {
             device = sock.device();
             header.flags = sock.untyped().flags();
         }
-        header.pid = self.task.read(offset!(task_tgid)).unwrap_or(0);
-        let leader = self.task.follow(offset!(task_group_leader)).unwrap_or(self.task);
-        let comm = leader.untyped().read(offset!(task_comm)).unwrap_or([0; COMM_LEN]);
+        header.pid = pid;
         let mut holder = HolderRecord { header, comm, fd: self.fd, device };
         let bound = if header.local_port == 0 { None } else { sock.untyped().four_tuple(Kind::Bound) };
         match bound {

@@ -13,6 +13,7 @@ use super::IterMeta;
 use crate::{
     emit::{count, emit_found},
     kernel::{Fields, Typed},
+    maps::setting,
     sock::{Sock, state},
 };
 
@@ -72,6 +73,12 @@ fn on_socket(ctx: &IterContext) {
         && let Some(queues) = sock.untyped().queues()
     {
         emit_found(queues);
+    }
+    if setting!(inodes) != 0
+        && !matches!(record.header.new_state, state::TIME_WAIT | state::NEW_SYN_RECV)
+        && let Some(inode) = sock.untyped().inode()
+    {
+        emit_found(inode);
     }
     // SAFETY: `meta` is that of the running program's context.
     unsafe { meta.pace() };

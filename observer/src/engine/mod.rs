@@ -6,6 +6,7 @@ mod host;
 mod namespaces;
 mod rounds;
 mod schedule;
+mod walk;
 
 use std::{
     fs::File,
@@ -14,14 +15,15 @@ use std::{
 };
 
 pub use self::schedule::Scans;
-use self::{feed::Feed, host::HostReader, namespaces::Namespaces, schedule::Schedule};
+use self::{feed::Feed, host::HostReader, namespaces::Namespaces, schedule::Schedule, walk::Walk};
 use crate::{
-    host::{clock, netns, proc, rights},
+    host::{clock, netns, pid_namespace::PidView, proc, rights},
     input::{Input, Outcome},
     model::{
         Basis, Model,
         event::Event,
         gaps::{Gap, Gaps, Unread},
+        query::{Connections, Query},
         snapshot::Snapshot,
         trust::Losses,
     },
@@ -101,6 +103,8 @@ pub struct Engine {
     started: Instant,
     schedule: Schedule,
     host: HostReader,
+    processes: PidView,
+    walk: Walk,
     undecodable: u64,
     missed: Option<u64>,
     /// What the model was told last.
@@ -145,18 +149,25 @@ impl Engine {
         require_rights()?;
         let own = netns::current().context("read /proc/thread-self/ns/net")?;
         let kernel = Kernel::read()?;
+        let processes = PidView::read();
         let attached = attach::attach(
             &kernel,
             LoadOptions {
                 ring_bytes: options.ring_bytes,
                 netns: (options.watched == Watched::Own).then_some(own),
+                processes,
                 diagnostics: options.diagnostics,
                 rungs: options.rungs,
                 every_fd_call: options.every_fd_call,
             },
         )?;
         attached.require_vital_hooks()?;
-        let basis = Basis { started_at, reads_buckets: kernel.reads_buckets(), frees_buckets: kernel.frees_buckets() };
+        let basis = Basis {
+            started_at,
+            reads_buckets: kernel.reads_buckets(),
+            frees_buckets: kernel.frees_buckets(),
+            processes: processes.scope(),
+        };
         let host = HostReader::new(started);
         let mut gaps = Gaps::of(rights::effective());
         gaps.set(Unread::Tracefs, attached.tracefs);
@@ -178,6 +189,8 @@ impl Engine {
             started,
             schedule: Schedule::new(options.scans),
             host,
+            processes,
+            walk: Walk::default(),
             undecodable: 0,
             missed: None,
             losses: Losses::default(),
@@ -199,6 +212,12 @@ impl Engine {
     #[must_use]
     pub fn snapshot(&mut self, destinations: usize) -> Snapshot {
         self.feed.snapshot(SystemTime::now(), self.started.elapsed(), destinations)
+    }
+
+    /// The youngest `most` of the connections that are asked for.
+    #[must_use]
+    pub fn connections(&self, query: &Query, most: usize) -> Connections {
+        self.feed.model().connections(query, self.started.elapsed(), most)
     }
 
     /// Takes in what has come, and does what is due.
@@ -248,7 +267,7 @@ impl Engine {
 
     /// Applies every record that is in the ring.
     fn drain(&mut self) -> Drained {
-        let Self { live, feed, namespaces, undecodable, started, .. } = self;
+        let Self { live, feed, namespaces, walk, undecodable, started, .. } = self;
         let now = started.elapsed();
         let mut drained = Drained::default();
         live.drain(|record| match feed.take_at(now, Input::Record(record)) {
@@ -256,6 +275,7 @@ impl Engine {
                 drained.records += 1;
                 drained.found += u32::from(matches!(event, Event::Scanned { .. }));
                 namespaces.note(&event);
+                walk.note(&event);
             }
             Outcome::Undecodable(error) => {
                 drained.records += 1;

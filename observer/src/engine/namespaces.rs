@@ -106,6 +106,10 @@ impl Namespaces {
             | Event::Accepted { socket, by, .. } => (socket.netns, Hint { pid: by.pid, fd: None }),
             _ => return,
         };
+        // The table has no such process, or another of that number.
+        if hint.pid.is_outside() {
+            return;
+        }
         let known = self.known.get(&netns);
         let is_open = known.is_some_and(|known| known.missing_since.is_none());
         if !is_open && (hint.fd.is_some() || !self.hints.contains_key(&netns)) {

@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::{CONSPICUOUS, Engine, READ_HOST, SEARCH, WALK, Watched, schedule};
+use zerocopy::IntoBytes as _;
+
 use crate::{
+    decode,
     errno::{self, Refusal},
     host::{handle, netns::Reading},
     input::Input,
@@ -102,6 +105,7 @@ impl Engine {
         self.take_losses();
         self.schedule.begin(self.feed.model().events_total());
         let began = Instant::now();
+        self.walk.begin();
         let scanned = self.scan_tables();
         // Counted now, so that a snapshot shows the losses beside the drift that they caused.
         self.read_missed();
@@ -143,9 +147,21 @@ impl Engine {
         let pass = self.live.start_pass(Hook::Holders)?;
         self.feed.take(Input::BeginHolders);
         if self.run_pass(pass, Hook::Holders)?.is_complete {
+            self.walk_processes();
             self.feed.take(Input::EndHolders);
         }
         Ok(0)
+    }
+
+    /// Owners that the pass could not show.
+    fn walk_processes(&mut self) {
+        if !self.processes.needs_walk() {
+            return;
+        }
+        for (id, netns, by, fd) in self.walk.holders() {
+            let record = decode::holder_record(id, netns, by, fd);
+            self.feed.take(Input::Record(record.as_bytes()));
+        }
     }
 
     /// Scans one namespace; one that is gone has no sockets to be found.

@@ -82,6 +82,8 @@ struct Endpoint {
     process: Option<ProcessObject>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     owners: Vec<OwnerObject>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    listeners: Vec<ProcessObject>,
     orphans: u32,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     destinations: Vec<Destination>,
@@ -92,12 +94,23 @@ struct OwnerObject {
     #[serde(flatten)]
     process: ProcessObject,
     sockets: u32,
+    /// Sockets that it holds, and that count with another of the owners.
+    #[serde(skip_serializing_if = "is_zero")]
+    shared: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 #[derive(Serialize)]
 struct ProcessObject {
     pid: u32,
     comm: String,
+    /// The pid is that of the initial pid namespace: the process is outside of the one that /proc shows.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    outside_pid_namespace: bool,
 }
 
 #[derive(Serialize)]
@@ -211,6 +224,10 @@ struct TrustObject {
     skipped_rounds_total: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_skip: Option<SkipObject>,
+    /// "all", or "pid_namespace" where processes outside of it are not visible.
+    processes: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    processes_missing: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -269,6 +286,7 @@ impl Endpoint {
             failed_total: row.failed_total,
             process: row.process.as_ref().map(ProcessObject::new),
             owners: row.owners.iter().map(OwnerObject::new).collect(),
+            listeners: row.listeners.iter().map(ProcessObject::new).collect(),
             orphans: row.orphans,
             destinations: row.destinations.iter().map(Destination::new).collect(),
         }
@@ -281,13 +299,17 @@ fn states(counts: &StateCounts) -> Map<String, Value> {
 
 impl OwnerObject {
     fn new(row: &OwnerRow) -> Self {
-        Self { process: ProcessObject::new(&row.process), sockets: row.sockets }
+        Self { process: ProcessObject::new(&row.process), sockets: row.sockets, shared: row.shared }
     }
 }
 
 impl ProcessObject {
     fn new(process: &Process) -> Self {
-        Self { pid: process.pid.0, comm: process.comm.to_string() }
+        Self {
+            pid: process.pid.number(),
+            comm: process.comm.to_string(),
+            outside_pid_namespace: process.pid.is_outside(),
+        }
     }
 }
 
@@ -396,6 +418,8 @@ impl TrustObject {
             unread: UnreadObject::all(&trust.gaps),
             skipped_rounds_total: trust.gaps.skipped.rounds,
             last_skip: SkipObject::new(&trust.gaps.skipped),
+            processes: trust.processes.name(),
+            processes_missing: trust.processes.missing(),
         }
     }
 }

@@ -5,15 +5,26 @@ use std::fmt::Write as _;
 use super::hits;
 use crate::model::{
     name::{columns, padded, padded_left},
-    snapshot::{Direction, EndpointRow, Snapshot},
+    snapshot::{Direction, EndpointRow, HolderNames, Snapshot},
     units::{NetnsId, TcpState},
 };
 
 /// Columns, padded to their widest cell, then the headroom and the trust line.
 pub(super) fn render(snapshot: &Snapshot) -> String {
     let mut rows = vec![
-        ["LOCAL ENDPOINT", "DIR", "PROCESS", "NAMESPACE", "ESTABLISHED", "OTHER", "TIME_WAIT", "MOST USED DESTINATION"]
-            .map(str::to_owned),
+        [
+            "LOCAL ENDPOINT",
+            "DIR",
+            "PROCESS",
+            "NAMESPACE",
+            "ESTABLISHED",
+            "SYN_SENT",
+            "CLOSE_WAIT",
+            "TIME_WAIT",
+            "OTHER",
+            "MOST USED DESTINATION",
+        ]
+        .map(str::to_owned),
     ];
     rows.extend(snapshot.endpoints.iter().map(cells));
     let mut text = String::new();
@@ -24,7 +35,7 @@ pub(super) fn render(snapshot: &Snapshot) -> String {
 }
 
 /// Cells from here on are numbers, and stand to the right; the last is text again.
-const NUMBERS: std::ops::Range<usize> = 4..7;
+const NUMBERS: std::ops::Range<usize> = 4..9;
 
 fn aligned<const N: usize>(rows: &[[String; N]], text: &mut String) {
     let widths: [usize; N] =
@@ -39,7 +50,7 @@ fn aligned<const N: usize>(rows: &[[String; N]], text: &mut String) {
     }
 }
 
-fn cells(row: &EndpointRow) -> [String; 8] {
+fn cells(row: &EndpointRow) -> [String; 10] {
     let local = match row.key.local_port {
         Some(port) => row.key.device.endpoint(row.key.local_ip, port),
         None => format!("{} (any port)", row.key.device.scoped(row.key.local_ip)),
@@ -49,8 +60,7 @@ fn cells(row: &EndpointRow) -> [String; 8] {
         (Direction::Inbound, false) => "in",
         (Direction::Outbound, _) => "out",
     };
-    let established = row.states.get(TcpState::Established);
-    let time_wait = row.states.get(TcpState::TimeWait);
+    let count = |state| row.states.get(state).to_string();
     let destination = row.destinations.first().map_or_else(String::new, |most_used| match most_used.ports {
         Some(ports) => format!(
             "{}: {} ports left, {} used, {} in TIME_WAIT",
@@ -67,13 +77,24 @@ fn cells(row: &EndpointRow) -> [String; 8] {
     [
         local,
         direction.to_owned(),
-        row.process.map_or_else(|| "-".to_owned(), |process| format!("{} ({})", process.comm, process.pid.0)),
+        row.holder_names().map_or_else(|| "-".to_owned(), holders),
         namespace(row.netns_name.as_deref(), row.key.netns),
-        established.to_string(),
-        (row.states.sum() - established - time_wait).to_string(),
-        time_wait.to_string(),
+        count(TcpState::Established),
+        count(TcpState::SynSent),
+        count(TcpState::CloseWait),
+        count(TcpState::TimeWait),
+        row.other_states().to_string(),
         destination,
     ]
+}
+
+/// `nginx (812)`, `nginx`, `wrk +1`.
+fn holders(HolderNames { process, namesakes, others }: HolderNames) -> String {
+    match (namesakes, others) {
+        (1, 0) => process.to_string(),
+        (_, 0) => process.comm.to_string(),
+        _ => format!("{} +{others}", process.comm),
+    }
 }
 
 /// A namespace as people know it.
@@ -106,11 +127,7 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
     if let Some(process) = snapshot.host.fullest_process() {
         let limit = snapshot.host.most_descriptors(process);
         let limit = limit.map_or_else(|| "no practical limit".to_owned(), |limit| limit.to_string());
-        writeln!(
-            text,
-            "file descriptors: {} ({}) has {} of {limit}",
-            process.process.comm, process.process.pid.0, process.open
-        )?;
+        writeln!(text, "file descriptors: {} has {} of {limit}", process.process, process.open)?;
     }
     if let Some(files) = snapshot.host.files {
         let max = files.practical_max().map_or_else(|| "no practical limit".to_owned(), |max| max.to_string());
@@ -128,5 +145,8 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
     for words in trust.gaps.advice().into_iter().chain(trust.gaps.skipped.sentence()) {
         writeln!(text, "{words}")?;
     }
-    Ok(())
+    match trust.processes.missing() {
+        None => Ok(()),
+        Some(missing) => writeln!(text, "not visible: {missing}"),
+    }
 }

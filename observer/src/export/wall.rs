@@ -71,7 +71,7 @@ impl WallObject {
             scope,
             netns: wall.subject.netns().map(|netns| netns.0),
             netns_name: wall.netns_name.as_deref().map(str::to_owned),
-            pid: wall.process.map(|process| process.pid.0),
+            pid: wall.process.map(|process| process.pid.number()),
             comm: wall.process.map(|process| process.comm.to_string()),
             local_ip: local.map(|(ip, _)| ip),
             local_port: local.and_then(|(_, port)| port),

@@ -18,7 +18,7 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use super::proc;
+use super::{pid_namespace::PidView, proc};
 use crate::{
     errno,
     model::units::{NetnsId, Pid},
@@ -110,6 +110,10 @@ pub(super) fn namespace_of(link: &Path) -> io::Result<NetnsId> {
 /// The namespace of a socket that another process holds (`SIOCGSKNS`, include/uapi/linux/sockios.h).
 fn namespace_of_socket(pid: Pid, fd: u32) -> io::Result<File> {
     const SIOCGSKNS: libc::Ioctl = 0x894C;
+    // pidfd_open() knows processes by the numbers of this pid namespace.
+    if !PidView::read().is_own() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
     let process = pidfd_open(pid.ok_or(io::ErrorKind::InvalidInput)?, PidfdFlags::empty())?;
     let fd = i32::try_from(fd).map_err(io::Error::other)?;

@@ -12,6 +12,8 @@ pub(crate) mod mib;
 pub mod mounts;
 pub mod namespaces;
 pub mod netns;
+pub mod open_sockets;
+pub mod pid_namespace;
 pub mod proc;
 pub mod processes;
 pub mod rights;

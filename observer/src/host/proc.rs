@@ -1,22 +1,56 @@
-//! Where /proc is: paths to the files of other processes are made here and nowhere else.
+//! Where /proc is: paths to the files of other processes are made here and nowhere else. Files of this process and of the
+//! kernel itself are those of /proc, whatever was chosen here.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use crate::{errno, model::units::Pid};
 
+/// What was chosen in place of /proc.
+static ROOT: OnceLock<PathBuf> = OnceLock::new();
+
+/// Why a folder cannot stand for /proc.
+#[derive(Debug, thiserror::Error)]
+pub enum NotProc {
+    /// It cannot be looked at.
+    #[error("--proc {}: {}", .path.display(), errno::describe(.error))]
+    Unreadable {
+        /// The folder.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// It is no mount of procfs.
+    #[error("--proc {}: no procfs is mounted there; into a container it comes with -v /proc:{}:ro", .0.display(), .0.display())]
+    Other(PathBuf),
+}
+
+/// Reads other processes in this mount of procfs from now on. The first choice stays.
+pub fn set_root(path: &Path) -> Result<(), NotProc> {
+    let unreadable = |error: io::Error| NotProc::Unreadable { path: path.to_owned(), error };
+    // Absolute: the screen must not depend on the folder that it is started in.
+    let absolute = std::path::absolute(path).map_err(unreadable)?;
+    let found = rustix::fs::statfs(&absolute).map_err(|error| unreadable(error.into()))?;
+    if found.f_type != rustix::fs::PROC_SUPER_MAGIC {
+        return Err(NotProc::Other(path.to_owned()));
+    }
+    let _ = ROOT.set(absolute);
+    Ok(())
+}
+
 /// The root of the process table that is read.
 #[must_use]
 pub fn root() -> &'static Path {
-    Path::new("/proc")
+    ROOT.get().map_or(Path::new("/proc"), PathBuf::as_path)
 }
 
-/// The directory of a process.
+/// The directory of a process. One outside the pid namespace of the table has none.
 #[must_use]
 pub fn of(pid: Pid) -> PathBuf {
-    root().join(pid.0.to_string())
+    root().join(pid.to_string())
 }
 
 /// A file of a process.

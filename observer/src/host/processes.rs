@@ -1,8 +1,8 @@
 //! Open file descriptors of processes against their limits (`RLIMIT_NOFILE`).
 
-use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
+use std::{fs, io, os::unix::fs::MetadataExt, path::Path, sync::OnceLock};
 
-use super::{namespaces, proc, text};
+use super::{namespaces, pid_namespace::PidView, proc, text};
 use crate::model::{
     gaps::Gap,
     snapshot::ProcessFiles,
@@ -112,7 +112,9 @@ fn named(mut found: Vec<Use>, most: usize) -> Vec<ProcessFiles> {
 /// `RLIMIT_NOFILE` of a process. prlimit() is the faster way, but asks about another user's process only for whom has
 /// CAP_SYS_RESOURCE, and by ids of this pid namespace; /proc/PID/limits answers everybody.
 fn limit(pid: Pid) -> io::Result<libc::rlimit> {
-    let by_call = if proc::root() == Path::new("/proc") { limit_by_call(pid) } else { None };
+    // The table does not change its numbers while observer runs.
+    static BY_CALL: OnceLock<bool> = OnceLock::new();
+    let by_call = BY_CALL.get_or_init(|| PidView::read().is_own()).then(|| limit_by_call(pid)).flatten();
     if let Some(limit) = by_call {
         return Ok(limit);
     }

@@ -87,6 +87,15 @@ pub enum Event {
         /// The queues.
         queues: Queues,
     },
+    /// The inode of a socket that a scan has just found: what /proc/PID/fd calls it.
+    Inode {
+        /// The socket.
+        id: SocketId,
+        /// Its namespace.
+        netns: NetnsId,
+        /// The inode.
+        inode: u64,
+    },
     /// A scan found a process that holds the socket open.
     Held {
         /// The socket.

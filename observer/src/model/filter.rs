@@ -96,7 +96,7 @@ impl Term {
             Self::Port(port) => subject.addresses.iter().any(|(_, other)| *other == Some(*port)),
             Self::State(state) => (subject.has_state)(*state),
             Self::Comm(part) => subject.processes.iter().any(|process| has(&process.comm.to_string(), part)),
-            Self::Pid(pid) => subject.processes.iter().any(|process| process.pid.0 == *pid),
+            Self::Pid(pid) => subject.processes.iter().any(|process| process.pid.number() == *pid),
             Self::Netns(part) => is_namespace(subject, part),
             Self::Direction(direction) => subject.direction == Some(*direction),
             Self::Network(network) => holds_address(subject, network),
@@ -174,8 +174,10 @@ fn state(name: &str) -> Option<TcpState> {
     let plain = |name: &str| name.to_lowercase().replace(['-', '_'], "");
     let wanted = plain(name);
     TcpState::ALL.into_iter().find(|state| {
-        let known = plain(state.name());
-        known == wanted || (wanted.len() >= 4 && known.starts_with(&wanted))
+        [state.name(), state.label()].iter().any(|known| {
+            let known = plain(known);
+            known == wanted || (wanted.len() >= 4 && known.starts_with(&wanted))
+        })
     })
 }
 

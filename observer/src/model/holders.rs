@@ -5,6 +5,7 @@ use super::{
     Model,
     owner::Owner,
     socket::Acceptance,
+    trust::ProcessScope,
     units::{Process, SocketId},
 };
 
@@ -13,38 +14,48 @@ impl Model {
     pub fn begin_holders(&mut self) {
         self.holder_pass.number = self.holder_pass.number.wrapping_add(1);
         self.holder_pass.candidates.clear();
+        self.holder_pass.others.clear();
     }
 
     /// The pass has shown every open socket. An owner that does not hold its socket any more is replaced by the first
-    /// process that does, or by nobody.
+    /// process that does, or by nobody. Of processes outside the pid namespace that observer sees nothing is shown:
+    /// they keep what events gave them.
     pub fn end_holders(&mut self) {
-        self.sweep_bound();
+        if self.basis.processes == ProcessScope::All {
+            self.sweep_bound();
+        }
         let candidates = std::mem::take(&mut self.holder_pass.candidates);
+        let mut others = std::mem::take(&mut self.holder_pass.others);
         let pass = self.holder_pass.number;
+        for listener in self.listeners.iter_mut().filter(|listener| listener.held_in_pass != pass) {
+            listener.process = listener.process.filter(|process| process.pid.is_outside());
+        }
+        for (id, listener) in self.listeners.all_mut() {
+            listener.holders = others.remove(&id).unwrap_or_default();
+            // It began to listen during the pass, or its process is outside of what the pass shows.
+            if let Some(process) = listener.process.filter(|it| listener.holders.iter().all(|known| known != it)) {
+                listener.holders.insert(0, process);
+            }
+            listener.process = listener.process.or_else(|| listener.holders.first().copied());
+        }
         for (id, process) in candidates {
-            if let Some(listener) = self.listeners.get_mut(id) {
-                if listener.held_in_pass != pass || listener.process.is_none() {
-                    listener.process = Some(process);
-                    listener.held_in_pass = pass;
-                }
-            } else if let Some(index) = self.sockets.find(id) {
-                let socket = self.sockets.get(index);
-                if socket.held_in_pass != pass || socket.owner == Owner::UNKNOWN {
-                    self.set_owner(index, process);
-                    let socket = self.sockets.get_mut(index);
-                    if socket.acceptance == Acceptance::Awaited {
-                        socket.acceptance = Acceptance::Unseen;
-                        self.trust.unseen_accepts += 1;
-                    }
-                }
+            let Some(index) = self.sockets.find(id) else { continue };
+            let socket = self.sockets.get(index);
+            if socket.held_in_pass == pass && socket.owner != Owner::UNKNOWN {
+                others.entry(id).or_default().push(process);
+                continue;
+            }
+            self.set_owner(index, process);
+            let socket = self.sockets.get_mut(index);
+            if socket.acceptance == Acceptance::Awaited {
+                socket.acceptance = Acceptance::Unseen;
+                self.trust.unseen_accepts += 1;
             }
         }
-        for listener in self.listeners.iter_mut().filter(|listener| listener.held_in_pass != pass) {
-            listener.process = None;
-        }
+        self.shared = others;
         let Self { sockets, owners, .. } = self;
         for socket in sockets.iter_mut().filter(|socket| socket.held_in_pass != pass) {
-            if owners.process(socket.owner).is_some() {
+            if owners.process(socket.owner).is_some_and(|process| !process.pid.is_outside()) {
                 owners.release(socket.endpoint, socket.owner);
                 socket.owner = Owner::UNKNOWN;
             }
@@ -55,19 +66,51 @@ impl Model {
         let pass = self.holder_pass.number;
         if let Some(listener) = self.listeners.get_mut(id) {
             if listener.process.is_some_and(|known| known.pid == by.pid) {
+                listener.process = Some(by);
                 listener.held_in_pass = pass;
-                return;
             }
-        } else if let Some(index) = self.sockets.find(id) {
-            let socket = self.sockets.get_mut(index);
-            if self.owners.process(socket.owner).is_some_and(|known| known.pid == by.pid) {
-                socket.held_in_pass = pass;
-                return;
-            }
-        } else {
+            self.holder_pass.add_other(id, by);
             return;
         }
-        self.holder_pass.candidates.entry(id).or_insert(by);
+        let Some(index) = self.sockets.find(id) else { return };
+        let socket = self.sockets.get_mut(index);
+        match self.owners.process(socket.owner) {
+            Some(known) if known.pid == by.pid => {
+                socket.held_in_pass = pass;
+                if known != by {
+                    self.learn_name(by);
+                }
+            }
+            _ => match self.holder_pass.candidates.get(&id) {
+                None => drop(self.holder_pass.candidates.insert(id, by)),
+                Some(first) if first.pid == by.pid => {}
+                Some(_) => self.holder_pass.add_other(id, by),
+            },
+        }
+    }
+
+    /// What a process is called now: the same everywhere.
+    pub(super) fn learn_name(&mut self, process: Process) {
+        if !self.owners.rename(process) {
+            return;
+        }
+        for files in self.host.processes.iter_mut().filter(|files| files.process.pid == process.pid) {
+            files.process = process;
+        }
+        for (_, listener) in self.listeners.all_mut() {
+            for known in listener.process.iter_mut().chain(&mut listener.holders) {
+                if known.pid == process.pid {
+                    *known = process;
+                }
+            }
+        }
+    }
+
+    /// The processes that hold a socket beside its owner, as the last pass over open files has found them.
+    pub(super) fn co_holders(&self, id: SocketId, owner: Owner) -> impl Iterator<Item = Process> + '_ {
+        let owner = self.owners.process(owner).map(|owner| owner.pid);
+        let all = self.shared.get(&id).map_or(&[][..], Vec::as_slice);
+        all.iter().copied().filter(move |process| Some(process.pid) != owner)
     }
 
     /// A hook has told that `process` has the socket from connect() or accept().
@@ -80,6 +123,7 @@ impl Model {
 
     /// The socket belongs to `process` from now on.
     pub(super) fn set_owner(&mut self, index: u32, process: Process) {
+        self.learn_name(process);
         let socket = self.sockets.get_mut(index);
         socket.held_in_pass = self.holder_pass.number;
         let before = socket.owner;

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// A listening socket.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Listener {
     pub(super) netns: NetnsId,
     pub(super) ip: IpAddr,
@@ -22,6 +22,8 @@ pub(super) struct Listener {
     /// The device that it is bound to.
     pub(super) device: Device,
     pub(super) process: Option<Process>,
+    /// All that hold it, as the last pass over open files has found them.
+    pub(super) holders: Vec<Process>,
     pub(super) generation: u32,
     /// The last pass over open files that saw its process hold it.
     pub(super) held_in_pass: u8,
@@ -70,6 +72,10 @@ impl ListenerTable {
         self.by_id.values_mut()
     }
 
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = (SocketId, &mut Listener)> {
+        self.by_id.iter_mut().map(|(id, listener)| (*id, listener))
+    }
+
     /// Listeners of a namespace.
     pub(super) fn of_namespace(&self, netns: NetnsId) -> Vec<SocketId> {
         self.by_id.iter().filter(|(_, listener)| listener.netns == netns).map(|(id, _)| *id).collect()
@@ -103,13 +109,29 @@ impl ListenerTable {
     /// address, else one bound to every address; of each the device's own first. An IPv6 listener on every address takes
     /// IPv4 too, unless `IPV6_V6ONLY` is set; where an IPv4 listener exists it wins.
     pub(super) fn covering(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: &[u32]) -> Option<&Listener> {
+        self.by_id.get(self.all_covering(netns, ip, port, devices)?.first()?)
+    }
+
+    /// All who hold a listener that connections to this local address belong to.
+    pub(super) fn holders(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: &[u32]) -> Vec<Process> {
+        let ids = self.all_covering(netns, ip, port, devices).unwrap_or_default();
+        let mut holders: Vec<Process> = Vec::new();
+        for process in ids.iter().filter_map(|id| self.by_id.get(id)).flat_map(|listener| &listener.holders) {
+            if holders.iter().all(|known| known.pid != process.pid) {
+                holders.push(*process);
+            }
+        }
+        holders
+    }
+
+    fn all_covering(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: &[u32]) -> Option<&[SocketId]> {
         const EVERY_V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         const EVERY_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-        let bound_to =
-            |bound| devices.iter().find_map(|device| self.by_address.get(&(netns, bound, port, *device))?.first());
+        let bound_to = |bound| {
+            devices.iter().find_map(|device| self.by_address.get(&(netns, bound, port, *device)).map(Vec::as_slice))
+        };
         let every_v4 = || if ip.is_ipv4() { bound_to(EVERY_V4) } else { None };
-        let id = bound_to(ip).or_else(every_v4).or_else(|| bound_to(EVERY_V6))?;
-        self.by_id.get(id)
+        bound_to(ip).or_else(every_v4).or_else(|| bound_to(EVERY_V6))
     }
 }
 
@@ -123,11 +145,17 @@ impl Model {
     /// As [`Self::covering`]. The child of a listener that is bound to no device has none, or the one that its link-local
     /// peer is on; that of a listener in a VRF likewise.
     pub(super) fn covering_address(&self, netns: NetnsId, ip: IpAddr, port: u16, device: Device) -> Option<&Listener> {
-        if device.is_none() {
-            return self.listeners.covering(netns, ip, port, &[0]);
-        }
+        self.listeners.covering(netns, ip, port, &self.listener_devices(netns, device))
+    }
+
+    /// All who hold a listener as [`Self::covering_address`] finds it.
+    pub(super) fn holders_of_listener(&self, netns: NetnsId, ip: IpAddr, port: u16, device: Device) -> Vec<Process> {
+        self.listeners.holders(netns, ip, port, &self.listener_devices(netns, device))
+    }
+
+    fn listener_devices(&self, netns: NetnsId, device: Device) -> [u32; 3] {
         let vrf = self.namespaces.get(&netns).map_or(0, |namespace| namespace.devices.vrf(device.index()));
-        self.listeners.covering(netns, ip, port, &[device.index(), vrf, 0])
+        [device.index(), vrf, 0]
     }
 
     pub(super) fn add_listener(&mut self, socket: &Identity, process: Option<Process>) {
@@ -139,6 +167,7 @@ impl Model {
             port: tuple.local_port,
             device,
             process,
+            holders: process.into_iter().collect(),
             generation: self.generation,
             held_in_pass: self.holder_pass.number,
             chose_port: false,
@@ -148,8 +177,8 @@ impl Model {
         };
         let endpoint = self.endpoint(listener.key());
         self.endpoints.touch(endpoint, self.now).listeners += 1;
-        self.listeners.insert(id, listener);
         self.hold_port(netns, device, listener.port);
+        self.listeners.insert(id, listener);
     }
 
     pub(super) fn remove_listener(&mut self, id: SocketId) {

@@ -68,7 +68,7 @@ use self::{
     snapshot::{Direction, EndpointKey, Host},
     socket::{Acceptance, Socket, SocketTable, TupleKey, key_of},
     stuck::Stuck,
-    trust::{HookStatus, Losses, Trust},
+    trust::{HookStatus, Losses, ProcessScope, Trust},
     units::{FourTuple, NetnsId, Process, SocketId, TcpState},
     wall::Trends,
 };
@@ -84,6 +84,8 @@ pub struct Basis {
     pub started_at: Option<Duration>,
     /// The kernel side can read bind buckets: without them it is not known which ports are blocked.
     pub reads_buckets: bool,
+    /// Whose open files the passes show.
+    pub processes: ProcessScope,
     /// A bind bucket is set free with its last explicit socket, as since 6.18; before, with its last socket of any kind.
     pub frees_buckets: bool,
 }
@@ -100,6 +102,8 @@ pub struct Model {
     destinations: DestinationTable,
     owners: OwnerTable,
     holder_pass: HolderPass,
+    /// Of sockets that several processes hold, those beside the owner.
+    shared: FxHashMap<SocketId, Vec<Process>>,
     failures: FailureTable,
     given_up: GivenUpTable,
     questions: Questions,
@@ -137,13 +141,15 @@ impl Model {
     /// Knows nothing yet; `hooks` are those that feed it.
     #[must_use]
     pub fn new(hooks: Vec<HookStatus>, basis: Basis) -> Self {
-        Self { trust: Trust { hooks, ..Trust::default() }, basis, ..Self::default() }
+        let trust = Trust { hooks, processes: basis.processes, ..Trust::default() };
+        Self { basis, trust, ..Self::default() }
     }
 
     /// Takes in one event. `now` is time since start and never goes back.
     pub fn apply(&mut self, event: &Event, now: Duration) {
         self.now = now;
-        let of_scan = matches!(event, Event::Scanned { .. } | Event::Queues { .. } | Event::Held { .. });
+        let of_scan =
+            matches!(event, Event::Scanned { .. } | Event::Queues { .. } | Event::Held { .. } | Event::Inode { .. });
         self.trust.events_total += u64::from(!of_scan);
         match *event {
             Event::State { socket, at, old, new, by, orphan, unsent, own_range, binding, timestamps } => {
@@ -206,6 +212,8 @@ impl Model {
                 self.note_namespace(netns);
                 self.on_call_failed(netns, call, by, refused);
             }
+            // For those who look for its holders in /proc.
+            Event::Inode { .. } => {}
             Event::Queues { id, netns, queues } => self.note_queues(id, netns, queues),
             Event::Held { id, netns, by, bound, .. } => {
                 self.note_namespace(netns);
@@ -233,6 +241,9 @@ impl Model {
             self.failures.note_files(files, self.now);
         }
         self.host = host;
+        for files in self.host.processes.clone() {
+            self.learn_name(files.process);
+        }
     }
 
     /// Takes note of losses counted so far; they only grow. Returns whether there are new ones.
@@ -443,6 +454,7 @@ impl Model {
             self.release_port(netns, device, socket.local_port);
         }
         self.owners.release(socket.endpoint, socket.owner);
+        self.shared.remove(&id);
         let row = self.endpoints.touch(socket.endpoint, self.now);
         *row.states.get_mut(socket.state) -= 1;
         let opened = socket.state.is_past_handshake();

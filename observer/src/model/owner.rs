@@ -49,6 +49,13 @@ impl OwnerTable {
         self.count(endpoint, Owner(row))
     }
 
+    /// Takes note of what a process is called now; whether it was called otherwise.
+    pub(super) fn rename(&mut self, process: Process) -> bool {
+        let Some(row) = self.by_pid.get(&process.pid) else { return false };
+        let known = &mut self.processes[*row as usize].process;
+        std::mem::replace(known, process) != process
+    }
+
     /// One more socket of `endpoint` belongs to nobody any more.
     pub(super) fn take_orphan(&mut self, endpoint: u32) -> Owner {
         self.count(endpoint, Owner::ORPHAN)
@@ -112,6 +119,22 @@ impl OwnerTable {
 pub(super) struct HolderPass {
     /// Number of the pass, wrapped: a socket or listener that was seen held by its owner carries it.
     pub(super) number: u8,
-    /// Holders other than the known owner, the first of each: they count only if the owner is not seen too.
+    /// Holders other than the known owner, the first of each: they become the owner if that is not seen too.
     pub(super) candidates: FxHashMap<SocketId, Process>,
+    /// The holders beside the owner and the first candidate, and all holders of listeners.
+    pub(super) others: FxHashMap<SocketId, Vec<Process>>,
+}
+
+impl HolderPass {
+    /// As many holders of one socket are remembered.
+    const MOST: usize = 64;
+
+    /// One more holder of a socket.
+    pub(super) fn add_other(&mut self, id: SocketId, by: Process) {
+        let others = self.others.entry(id).or_default();
+        // A process may hold a socket by several descriptors.
+        if others.len() < Self::MOST && others.iter().all(|known| known.pid != by.pid) {
+            others.push(by);
+        }
+    }
 }

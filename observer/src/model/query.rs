@@ -15,7 +15,7 @@ use super::{
     owner::Owner,
     snapshot::{Direction, EndpointKey},
     socket::TupleKey,
-    units::{FourTuple, NetnsId, Pid, Process, TcpState},
+    units::{FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
 };
 
 /// Whose connections.
@@ -78,6 +78,8 @@ pub struct ConnectionRow {
     pub state: TcpState,
     /// The process that holds it.
     pub owner: Option<Process>,
+    /// The processes that hold it too.
+    pub co_holders: Vec<Process>,
     /// Its last descriptor was closed.
     pub is_orphan: bool,
     /// Since its birth; `None` of what was there before, and of what is left without a full socket.
@@ -90,6 +92,8 @@ struct Found {
     direction: Direction,
     state: TcpState,
     owner: Owner,
+    /// Of a full socket.
+    id: Option<SocketId>,
     /// Seconds since start.
     born: Option<u32>,
 }
@@ -157,6 +161,7 @@ impl Model {
             direction: self.endpoints.get(socket.endpoint).key.direction,
             state: socket.state,
             owner: socket.owner,
+            id: Some(socket.id),
             born: socket.born.map(|born| born.get() - 1),
         });
         let minis = self.minis.iter().map(|(_, mini)| Found {
@@ -164,6 +169,7 @@ impl Model {
             direction: self.endpoints.get(mini.endpoint).key.direction,
             state: mini.state,
             owner: Owner::UNKNOWN,
+            id: None,
             born: None,
         });
         full.chain(minis).filter(move |it| {
@@ -179,9 +185,15 @@ impl Model {
                     let same = (wanted, local_ip, bound_to.index()) == (netns, tuple.local_ip, device);
                     same && (remote.ip(), remote.port()) == (tuple.remote_ip, tuple.remote_port)
                 }
-                Of::Process(pid) => self.owners.process(it.owner).is_some_and(|owner| owner.pid == pid),
+                Of::Process(pid) => self.holders_of(it).iter().any(|holder| holder.pid == pid),
             }
         })
+    }
+
+    /// The owner first.
+    fn holders_of(&self, it: &Found) -> Vec<Process> {
+        let co_holders = it.id.into_iter().flat_map(|id| self.co_holders(id, it.owner));
+        self.owners.process(it.owner).into_iter().chain(co_holders).collect()
     }
 
     fn passes(&self, it: &Found, filter: &Filter) -> bool {
@@ -192,7 +204,7 @@ impl Model {
         let name = self.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.as_deref());
         filter.lets_through(&Subject {
             addresses: &[(tuple.local_ip, Some(tuple.local_port)), (tuple.remote_ip, Some(tuple.remote_port))],
-            processes: self.owners.process(it.owner).as_slice(),
+            processes: &self.holders_of(it),
             netns: Some(netns),
             netns_name: name,
             direction: Some(it.direction),
@@ -212,6 +224,7 @@ impl Model {
             direction: it.direction,
             state: it.state,
             owner: self.owners.process(it.owner),
+            co_holders: it.id.into_iter().flat_map(|id| self.co_holders(id, it.owner)).collect(),
             is_orphan: it.owner == Owner::ORPHAN,
             age: it.born.map(|born| now.saturating_sub(Duration::from_secs(born.into()))),
         }

@@ -37,7 +37,7 @@ impl Model {
                 self.endpoint_row(row, all, destinations, owners.remove(&index).unwrap_or_default())
             })
             .collect();
-        endpoints.sort_unstable_by_key(|row| (Reverse(row.sockets), row.key));
+        endpoints.sort_unstable_by_key(|row| (Reverse(row.all_sockets()), row.key));
         let namespaces = self.namespace_rows(&endpoints);
         Snapshot {
             taken_at,
@@ -75,6 +75,9 @@ impl Model {
         for (process, sockets) in self.owners.processes() {
             rows.entry(process.pid).or_insert_with(|| new(process)).sockets = sockets;
         }
+        for (process, shared) in self.shared_by_process() {
+            rows.entry(process.pid).or_insert_with(|| new(process)).sockets += shared;
+        }
         for files in &self.host.processes {
             rows.entry(files.process.pid).or_insert_with(|| new(files.process)).files = Some(*files);
         }
@@ -91,7 +94,9 @@ impl Model {
         let mut holders: Vec<(u32, Pid)> = self.owners.processes().map(|(it, sockets)| (sockets, it.pid)).collect();
         holders.sort_unstable_by_key(|holder| Reverse(*holder));
         let refused = self.failures.newest(most).into_iter().filter_map(|row| Some(row.key.process?.pid));
-        holders.into_iter().take(most).map(|(_, pid)| pid).chain(refused).collect()
+        let pids = holders.into_iter().take(most).map(|(_, pid)| pid).chain(refused);
+        // /proc has nothing of the others, and may have another process of the same number.
+        pids.filter(|pid| !pid.is_outside()).collect()
     }
 
     /// The newest failures. What their calls found stays; what could not be read then is shown as it is now.
@@ -130,14 +135,37 @@ impl Model {
         for (endpoint, process, sockets) in self.owners.iter() {
             let owners = by_endpoint.entry(endpoint).or_default();
             match process {
-                Some(process) => owners.processes.push(OwnerRow { process, sockets }),
+                Some(process) => owners.processes.push(OwnerRow { process, sockets, shared: 0 }),
                 None => owners.orphans += sockets,
             }
         }
+        for (endpoint, process) in self.shared_sockets() {
+            let processes = &mut by_endpoint.entry(endpoint).or_default().processes;
+            match processes.iter_mut().find(|row| row.process.pid == process.pid) {
+                Some(row) => row.shared += 1,
+                None => processes.push(OwnerRow { process, sockets: 0, shared: 1 }),
+            }
+        }
         for owners in by_endpoint.values_mut() {
-            owners.processes.sort_unstable_by_key(|row| (Reverse(row.sockets), row.process.pid));
+            owners.processes.sort_unstable_by_key(|row| (Reverse((row.sockets, row.shared)), row.process.pid));
         }
         by_endpoint
+    }
+
+    /// The endpoint of each socket that several processes hold, with each of those beside its owner.
+    fn shared_sockets(&self) -> impl Iterator<Item = (u32, Process)> + '_ {
+        self.shared
+            .keys()
+            .filter_map(|id| Some(self.sockets.get(self.sockets.find(*id)?)))
+            .flat_map(|socket| self.co_holders(socket.id, socket.owner).map(|process| (socket.endpoint, process)))
+    }
+
+    fn shared_by_process(&self) -> impl Iterator<Item = (Process, u32)> {
+        let mut shared: FxHashMap<Pid, (Process, u32)> = FxHashMap::default();
+        for (_, process) in self.shared_sockets() {
+            shared.entry(process.pid).or_insert((process, 0)).1 += 1;
+        }
+        shared.into_values()
     }
 
     fn endpoint_row(&self, row: &Endpoint, mut all: Vec<&Destination>, most: usize, owners: Owners) -> EndpointRow {
@@ -149,6 +177,7 @@ impl Model {
         all.truncate(most);
         all.sort_unstable_by_key(rank);
         let namespace = self.namespaces.get(&row.key.netns);
+        let listeners = self.listener_holders(row.key);
         EndpointRow {
             key: EndpointKey { device: self.named(row.key.netns, row.key.device), ..row.key },
             netns_name: namespace.and_then(|namespace| namespace.reading.name.clone()),
@@ -162,8 +191,9 @@ impl Model {
             failed_total: row.flow.failed,
             opened_per_second: row.flow.opened_per_second,
             closed_per_second: row.flow.closed_per_second,
-            process: self.process_of(row, &owners),
+            process: owners.processes.first().map(|row| row.process).or(listeners.first().copied()).or(row.process),
             owners: owners.processes,
+            listeners,
             orphans: owners.orphans,
             history: row.history.clone(),
             destination_count,
@@ -171,15 +201,12 @@ impl Model {
         }
     }
 
-    /// Inbound: the process that listens stands for connections not yet accepted too.
-    fn process_of(&self, row: &Endpoint, owners: &Owners) -> Option<Process> {
-        let listener = match (row.key.direction, row.key.local_port) {
-            (Direction::Inbound, Some(port)) => {
-                self.covering_address(row.key.netns, row.key.local_ip, port, row.key.device).and_then(|it| it.process)
-            }
-            _ => None,
-        };
-        listener.or_else(|| owners.processes.first().map(|row| row.process)).or(row.process)
+    /// Who holds the listener of an inbound row: they stand for connections not yet accepted too.
+    fn listener_holders(&self, key: EndpointKey) -> Vec<Process> {
+        match (key.direction, key.local_port) {
+            (Direction::Inbound, Some(port)) => self.holders_of_listener(key.netns, key.local_ip, port, key.device),
+            _ => Vec::new(),
+        }
     }
 
     fn destination_row(&self, row: &Destination, key: EndpointKey, namespace: Option<&Namespace>) -> DestinationRow {

@@ -19,7 +19,7 @@ use super::{
     narration::Narration,
     query::Connections,
     trust::Trust,
-    units::{NetnsId, PortRange, Process, StateCounts},
+    units::{Comm, NetnsId, PortRange, Process, StateCounts, TcpState},
     wall::Wall,
 };
 
@@ -154,10 +154,13 @@ pub struct EndpointRow {
     pub opened_per_second: f64,
     /// Connections ended per second, over the last second.
     pub closed_per_second: f64,
-    /// The process that listens, else the one that holds most of the sockets.
+    /// The process that holds most of the sockets; where no process holds any, one that holds the listener, else the one
+    /// that last connected or accepted here.
     pub process: Option<Process>,
-    /// Processes by how many of the sockets they hold, those with the most first.
+    /// Every process that holds some of the sockets, those with the most first.
     pub owners: Vec<OwnerRow>,
+    /// Every process that holds a listener of this address.
+    pub listeners: Vec<Process>,
     /// Sockets whose last descriptor was closed: the kernel finishes them alone.
     pub orphans: u32,
     /// `sockets`, one value a second, the newest last.
@@ -173,8 +176,66 @@ pub struct EndpointRow {
 pub struct OwnerRow {
     /// The process.
     pub process: Process,
-    /// How many it holds.
+    /// How many it holds. A socket that several processes hold counts with one of them,
     pub sockets: u32,
+    /// and here with the others.
+    pub shared: u32,
+}
+
+/// Who holds the sockets of a row, in short: processes of one name are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HolderNames {
+    /// The process that holds the most.
+    pub process: Process,
+    /// How many processes have its name.
+    pub namesakes: usize,
+    /// How many other names there are.
+    pub others: usize,
+}
+
+impl EndpointRow {
+    /// Every process that holds one of the sockets, those with the most first; where no process holds any, those that
+    /// hold the listener, else the one that last connected or accepted here.
+    #[must_use]
+    pub fn holders(&self) -> Vec<Process> {
+        if !self.owners.is_empty() {
+            self.owners.iter().map(|owner| owner.process).collect()
+        } else if !self.listeners.is_empty() {
+            self.listeners.clone()
+        } else {
+            self.process.into_iter().collect()
+        }
+    }
+
+    /// The same in short.
+    #[must_use]
+    pub fn holder_names(&self) -> Option<HolderNames> {
+        let holders = self.holders();
+        let process = *holders.first()?;
+        let mut names: Vec<Comm> = Vec::new();
+        for holder in &holders {
+            if !names.contains(&holder.comm) {
+                names.push(holder.comm);
+            }
+        }
+        let namesakes = holders.iter().filter(|holder| holder.comm == process.comm).count();
+        Some(HolderNames { process, namesakes, others: names.len() - 1 })
+    }
+
+    /// Sockets that open or close, in none of the states that have a column of their own: SYN_RECV, FIN_WAIT1, FIN_WAIT2,
+    /// LAST_ACK and CLOSING.
+    #[must_use]
+    pub fn other_states(&self) -> u32 {
+        use TcpState::{CloseWait, Established, SynSent, TimeWait};
+        let shown = [Established, SynSent, CloseWait, TimeWait].map(|state| self.states.get(state));
+        self.states.sum() - shown.iter().sum::<u32>()
+    }
+
+    /// What its columns of states add up to: all of its sockets, TIME_WAIT and half-open requests included.
+    #[must_use]
+    pub fn all_sockets(&self) -> u32 {
+        self.states.sum()
+    }
 }
 
 /// One remote address as seen from one local ip: where port headroom lives.

@@ -36,10 +36,10 @@ fn a_connection_from_birth_to_end_on_both_sides() {
            127.0.0.1:80 sockets 1 ports 1+0 of 28232
          in 0.0.0.0:80 listening sockets 0 opened 0 closed 0 failed 0 nginx/9
          2 sockets 1 connections opened 2 closed 0 failed 0 drift 0+0-0
-         in 0.0.0.0:80 listening sockets 0 opened 0 closed 0 failed 0 nginx/9
-         in 127.0.0.1:80 sockets 0 opened 1 closed 1 failed 0 nginx/9
          out 127.0.0.1 sockets 0 (time_wait 1) opened 1 closed 1 failed 0 curl/7
            127.0.0.1:80 sockets 0 ports 0+1 of 28232
+         in 0.0.0.0:80 listening sockets 0 opened 0 closed 0 failed 0 nginx/9
+         in 127.0.0.1:80 sockets 0 opened 1 closed 1 failed 0 nginx/9
          0 sockets 0 connections opened 2 closed 2 failed 0 drift 0+0-0",
     );
 }
@@ -215,9 +215,9 @@ fn time_wait_and_requests_are_counted_apart_and_hold_ports() {
          l 10.0.0.5:80>0.0.0.0:0 found listen
          end
          show",
-        "in 10.0.0.5:80 listening sockets 0 (syn_received 1) opened 0 closed 0 failed 0
-         out 10.0.0.5 sockets 0 (fin_wait_2 1 time_wait 3) opened 0 closed 0 failed 0
+        "out 10.0.0.5 sockets 0 (fin_wait_2 1 time_wait 3) opened 0 closed 0 failed 0
            10.0.0.9:81 sockets 0 ports 1+2 of 28222
+         in 10.0.0.5:80 listening sockets 0 (syn_received 1) opened 0 closed 0 failed 0
          0 sockets 0 connections opened 0 closed 0 failed 0 drift 0+0-0
          in 10.0.0.5:80 listening sockets 0 opened 0 closed 0 failed 0
          out 10.0.0.5 sockets 0 opened 0 closed 0 failed 0
@@ -323,11 +323,11 @@ fn owners_come_from_connect_and_accept_and_the_listener_stands_for_what_is_not_a
          show owners
          c syn_sent>closed
          show owners",
-        "10.0.0.9:80 shown nginx/3 orphans 0
+        "10.0.0.9:80 shown nginx/3 listens nginx/3 orphans 0
          10.0.0.9 app/7:1 orphans 0
-         10.0.0.9:80 worker/4:1 shown nginx/3 orphans 0
+         10.0.0.9:80 worker/4:1 listens nginx/3 orphans 0
          10.0.0.9 app/7:1 orphans 0
-         10.0.0.9:80 worker/4:1 shown nginx/3 orphans 0
+         10.0.0.9:80 worker/4:1 listens nginx/3 orphans 0
          10.0.0.9 shown app/7 orphans 0",
     );
 }
@@ -349,8 +349,55 @@ fn a_pass_over_open_files_gives_sockets_to_who_holds_them() {
          f held by 8 child
          files end
          show owners",
-        // c: the parent still holds it. d: the first that holds it. e: nobody does. f: was not known.
-        "10.0.0.9 child/8:2 parent/7:1 orphans 0",
+        // c: the parent still holds it, the child too. d: the first that holds it, and another. e: nobody does. f: was not
+        // known.
+        "10.0.0.9 child/8:2+1 parent/7:1 other/9:0+1 orphans 0",
+    );
+}
+
+#[test]
+fn a_pass_over_open_files_learns_new_names_and_all_who_hold_a_listener() {
+    check(
+        "scan
+         end
+         l 10.0.0.9:80>0.0.0.0:0 closed>listen by 3 nginx
+         a 10.0.0.9:80>10.0.0.5:1 syn_received>established
+         a accepted established by 4 worker
+         c 10.0.0.9:1>10.0.0.7:1 closed>syn_sent by 7 app
+         files
+         l held by 3 master
+         l held by 4 worker
+         l held by 4 worker
+         a held by 4 worker
+         c held by 7 renamed
+         c held by 7 renamed
+         files end
+         show owners
+         files
+         l held by 4 worker
+         a held by 4 worker
+         c held by 7 renamed
+         files end
+         show owners",
+        "10.0.0.9:80 worker/4:1 listens master/3 listens worker/4 orphans 0
+         10.0.0.9 renamed/7:1 orphans 0
+         10.0.0.9:80 worker/4:1 listens worker/4 orphans 0
+         10.0.0.9 renamed/7:1 orphans 0",
+    );
+}
+
+#[test]
+fn a_process_outside_keeps_what_events_gave_it_for_no_pass_shows_it() {
+    check(
+        "c 10.0.0.9:1>10.0.0.7:1 closed>syn_sent by 2147483655 outside
+         d 10.0.0.9:2>10.0.0.7:1 closed>syn_sent by 7 inside
+         l 10.0.0.9:80>0.0.0.0:0 closed>listen by 2147483656 server
+         files
+         files end
+         show owners",
+        // Two processes with the number 7 are two.
+        "10.0.0.9 outside/host:7:1 orphans 0
+         10.0.0.9:80 shown server/host:8 listens server/host:8 orphans 0",
     );
 }
 
@@ -399,8 +446,8 @@ fn an_accept_that_no_hook_saw_is_counted_when_a_pass_finds_its_process() {
          b accepted established by 5 child
          show owners",
         // a: seen, then passed on. b: told later than found. c: still in the accept queue.
-        "10.0.0.9:80 child/5:2 shown nginx/3 orphans 0
+        "10.0.0.9:80 child/5:2 listens nginx/3 orphans 0
          unseen accepts 1
-         10.0.0.9:80 child/5:2 shown nginx/3 orphans 0",
+         10.0.0.9:80 child/5:2 listens nginx/3 orphans 0",
     );
 }

@@ -198,6 +198,39 @@ pub struct OwnCost {
     pub resident: u64,
 }
 
+/// Whose open files the passes show, and so whose sockets have an owner beyond what events say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProcessScope {
+    /// Every process of the host.
+    #[default]
+    All,
+    /// Those of the pid namespace in which observer runs. Of processes outside only what they do is known.
+    PidNamespace,
+}
+
+impl ProcessScope {
+    /// In JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::PidNamespace => "pid_namespace",
+        }
+    }
+
+    /// What is missing, and what helps.
+    #[must_use]
+    pub const fn missing(self) -> Option<&'static str> {
+        match self {
+            Self::All => None,
+            Self::PidNamespace => Some(
+                "processes outside this pid namespace: their descriptors and limits, and who holds sockets from before \
+                 the start, are not visible. Mount the host's /proc and give --proc PATH",
+            ),
+        }
+    }
+}
+
 /// The trust line.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trust {
@@ -219,6 +252,8 @@ pub struct Trust {
     pub drift: Drift,
     /// What `observer` itself took over the last second.
     pub own: Option<OwnCost>,
+    /// Whose open files the passes show.
+    pub processes: ProcessScope,
     /// Connections that a process had accepted without the accept hook seeing it: a scan of the open files found who.
     pub unseen_accepts: u64,
     /// What could not be read, and rounds that were skipped.

@@ -10,9 +10,36 @@ use super::name::fold;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NetnsId(pub u32);
 
-/// A process (thread group) id in the initial pid namespace.
+/// A process (thread group) id, as the /proc that observer reads has it: in the initial pid namespace, or in that of a
+/// container in which observer runs. A process outside of that has its id of the initial one, and [`Pid::OUTSIDE`]: it is
+/// never taken for another with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Pid(pub u32);
+
+impl Pid {
+    /// Set in the id of a process outside the pid namespace that /proc shows.
+    pub const OUTSIDE: u32 = 1 << 31;
+
+    /// Whether /proc does not show the process.
+    #[must_use]
+    pub const fn is_outside(self) -> bool {
+        self.0 & Self::OUTSIDE != 0
+    }
+
+    /// The number alone.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0 & !Self::OUTSIDE
+    }
+}
+
+/// `1234`; `host:1234` for a process outside the pid namespace that /proc shows.
+impl fmt::Display for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = if self.is_outside() { "host:" } else { "" };
+        f.pad(&format!("{prefix}{}", self.number()))
+    }
+}
 
 /// A socket, by the address of its `struct sock`: unique among living sockets, reused after destruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,11 +54,24 @@ pub struct Process {
     pub comm: Comm,
 }
 
+/// `nginx (1234)`
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.comm, self.pid)
+    }
+}
+
 /// A command name: at most 15 bytes (`TASK_COMM_LEN` less its zero), chosen by the process itself.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Comm([u8; 16]);
 
 impl Comm {
+    /// All of them, zeros at the end.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     /// Takes the bytes up to the first zero.
     #[must_use]
     pub const fn new(bytes: [u8; 16]) -> Self {
@@ -166,6 +206,24 @@ impl TcpState {
             Self::LastAck => "last_ack",
             Self::Listen => "listen",
             Self::Closing => "closing",
+        }
+    }
+
+    /// The name that the kernel gives it (include/net/tcp_states.h), without `TCP_`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Established => "ESTABLISHED",
+            Self::SynSent => "SYN_SENT",
+            Self::SynReceived => "SYN_RECV",
+            Self::FinWait1 => "FIN_WAIT1",
+            Self::FinWait2 => "FIN_WAIT2",
+            Self::TimeWait => "TIME_WAIT",
+            Self::Closed => "CLOSE",
+            Self::CloseWait => "CLOSE_WAIT",
+            Self::LastAck => "LAST_ACK",
+            Self::Listen => "LISTEN",
+            Self::Closing => "CLOSING",
         }
     }
 

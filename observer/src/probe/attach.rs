@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     errno::Refusal,
-    host::text,
+    host::{pid_namespace::PidView, text},
     model::{
         gaps::Gap,
         trust::{Hook, HookStatus, Losses, Rung},
@@ -100,6 +100,8 @@ pub struct LoadOptions {
     pub ring_bytes: u32,
     /// Report only the sockets of this network namespace; `None` reports all.
     pub netns: Option<NetnsId>,
+    /// How processes are numbered.
+    pub processes: PidView,
     /// Whether the kernel side sends its diagnostics.
     pub diagnostics: bool,
     /// Rungs that were asked for.
@@ -117,6 +119,8 @@ pub fn attach(kernel: &Kernel, options: LoadOptions) -> Result<Attached, ProbeEr
     let settings = Settings {
         netns: options.netns.map_or(Settings::DEFAULT.netns, |netns| netns.0),
         typed_files: u32::from(kernel.has_typed_files),
+        pidns: options.processes.numbering().unwrap_or(Settings::DEFAULT.pidns),
+        inodes: u32::from(options.processes.needs_walk()),
     };
     let log_level: u8 = if options.diagnostics { aya_log::Level::Debug as u8 } else { 0 };
     let mut ebpf = EbpfLoader::new()

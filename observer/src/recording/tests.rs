@@ -13,7 +13,7 @@ use crate::{
         gaps::{Gap, Gaps, Skipped, Unread},
         namespace::{Conntrack, ConntrackCounters, NamespaceReading},
         snapshot::{FileUse, Host, Memory, OwnUse, ProcessFiles},
-        trust::{FailedRung, Hook, HookStatus, Losses, Rung, ScanSummary},
+        trust::{FailedRung, Hook, HookStatus, Losses, ProcessScope, Rung, ScanSummary},
         units::{Comm, NetnsId, Pid, PortRange, Process},
     },
 };
@@ -27,7 +27,12 @@ fn header() -> Header {
         kernel: "6.12.0".to_owned(),
         started_at: Duration::from_secs(1_700_000_000),
         hooks: vec![HookStatus { hook: Hook::Connect, rung: Some(Rung::Kprobe), failed }],
-        basis: Basis { started_at: Some(Duration::from_millis(5_500)), reads_buckets: true, frees_buckets: false },
+        basis: Basis {
+            started_at: Some(Duration::from_millis(5_500)),
+            reads_buckets: true,
+            processes: ProcessScope::All,
+            frees_buckets: false,
+        },
     }
 }
 

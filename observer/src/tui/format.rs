@@ -8,7 +8,7 @@ use std::{
 use crate::model::{
     device::Device,
     name::{columns as columns_of, fold_text},
-    units::{Comm, grouped, grouped_digits},
+    units::{Comm, Pid, grouped, grouped_digits},
 };
 
 /// `1,234,567`
@@ -85,12 +85,12 @@ pub(crate) fn address(ip: IpAddr, port: Option<u16>, device: Device) -> String {
 
 /// `10.0.0.5 → 10.0.0.9:5432`, or as much of it as fits: the remote end, and of that the port.
 pub(crate) fn towards(local: IpAddr, device: Device, remote: SocketAddr, width: usize) -> String {
-    let both = format!("{} â {remote}", scoped(local, device));
-    let marked = format!("â¦ â {remote}");
+    let both = format!("{} → {remote}", scoped(local, device));
+    let marked = format!("… → {remote}");
     match width {
         room if text_width(&both) <= room => both,
         room if text_width(&marked) <= room => marked,
-        _ => cut_middle(&format!("â {remote}"), width),
+        _ => cut_middle(&format!("→ {remote}"), width),
     }
 }
 
@@ -104,14 +104,20 @@ pub(crate) fn comm(comm: Comm) -> String {
     printable(&comm.to_string())
 }
 
-/// `nginx 1234`, or as much of the name as fits: a part of a pid would be another one.
-pub(crate) fn process(comm: &str, pid: u32, width: usize) -> String {
+/// `nginx 1234`, or the name alone where that does not fit.
+pub(crate) fn process(comm: &str, pid: Pid, width: usize) -> String {
     let both = format!("{comm} {pid}");
     match width {
         room if text_width(&both) <= room => both,
         room if text_width(comm) < room => format!("{comm}…"),
         _ => cut_end(comm, width),
     }
+}
+
+/// `wrk +1`: the name of most, and how many other names there are.
+pub(crate) fn several(comm: &str, others: usize, width: usize) -> String {
+    let more = if others == 0 { String::new() } else { format!(" +{others}") };
+    format!("{}{more}", cut_end(comm, width.saturating_sub(more.len())))
 }
 
 /// Safe to draw: see [`fold_text`].

@@ -38,7 +38,7 @@ fn state(name: &str) -> TcpState {
 }
 
 /// "127.0.0.1:80", "[::1]:80", "[::ffff:127.0.0.1]:80", "*:80" (every IPv4 and IPv6 address), "127.0.0.1%lo:80".
-fn address(text: &str) -> SocketAddr {
+pub(crate) fn address(text: &str) -> SocketAddr {
     let (ip, port) = text.rsplit_once(':').unwrap();
     let ip = ip.trim_matches(['[', ']']).split('%').next().unwrap();
     let ip: IpAddr = if ip == "*" { "::".parse().unwrap() } else { ip.parse().unwrap() };

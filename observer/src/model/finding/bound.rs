@@ -48,7 +48,7 @@ impl Model {
             let usable = self.namespaces.get(&key.netns)?.ports.usable_count;
             let ports = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
             // Who holds them is asked only of those that matter.
-            let processes = if is_part(ports, BOUND_PERCENT, usable) { self.holders_of(sockets) } else { Vec::new() };
+            let processes = if is_part(ports, BOUND_PERCENT, usable) { self.owners_of(sockets) } else { Vec::new() };
             let device = self.named(key.netns, key.device);
             Some(BoundClients { netns: key.netns, local_ip: key.local_ip, device, processes, ports, usable })
         });
@@ -56,7 +56,7 @@ impl Model {
     }
 
     /// The processes that hold these sockets, the one with the most first; TIME_WAIT sockets have none.
-    fn holders_of(&self, sockets: &[SocketId]) -> Vec<Process> {
+    fn owners_of(&self, sockets: &[SocketId]) -> Vec<Process> {
         let mut counts: FxHashMap<Process, u32> = FxHashMap::default();
         for socket in sockets.iter().filter_map(|id| self.sockets.find(*id)) {
             if let Some(process) = self.owners.process(self.sockets.get(socket).owner) {

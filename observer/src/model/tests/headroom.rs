@@ -34,8 +34,8 @@ fn explicit_binds_block_their_ports_for_everybody_while_they_last() {
          s established>closed
          b 10.0.0.6:0>10.0.0.9:82 established>closed
          show ports",
-        "10.0.0.5>10.0.0.9:81 10 range - 1 reserved - 3 blocked - 1 used - 0 time_wait = 5 left, 0 reused
-         10.0.0.6>10.0.0.9:82 10 range - 1 reserved - 3 blocked - 0 used - 0 time_wait = 6 left, 0 reused
+        "10.0.0.6>10.0.0.9:82 10 range - 1 reserved - 3 blocked - 0 used - 0 time_wait = 6 left, 0 reused
+         10.0.0.5>10.0.0.9:81 10 range - 1 reserved - 3 blocked - 1 used - 0 time_wait = 5 left, 0 reused
          10.0.0.5>10.0.0.9:81 10 range - 1 reserved - 1 blocked - 1 used - 0 time_wait = 7 left, 0 reused
          10.0.0.6>10.0.0.9:82 10 range - 1 reserved - 1 blocked - 0 used - 0 time_wait = 8 left, 0 reused",
     );

@@ -62,7 +62,10 @@ pub(super) fn check(scenario: &str, expected: &str) {
 /// A model that is told all there is to tell.
 pub(super) fn model(frees_buckets: bool) -> Model {
     let hooks = [Hook::Scan, Hook::Holders].map(|hook| HookStatus { hook, rung: Some(Rung::Iterator), failed: vec![] });
-    Model::new(hooks.into(), Basis { started_at: Some(Duration::ZERO), reads_buckets: true, frees_buckets })
+    Model::new(
+        hooks.into(),
+        Basis { started_at: Some(Duration::ZERO), reads_buckets: true, frees_buckets, ..Basis::default() },
+    )
 }
 
 #[derive(Default)]
@@ -217,11 +220,17 @@ impl Stage {
             let local = row.key.local_port.map_or_else(String::new, |port| format!(":{port}"));
             write!(self.shown, "{}{local}", row.key.device.scoped(row.key.local_ip)).unwrap();
             for owner in &row.owners {
-                write!(self.shown, " {}/{}:{}", owner.process.comm, owner.process.pid.0, owner.sockets).unwrap();
+                write!(self.shown, " {}/{}:{}", owner.process.comm, owner.process.pid, owner.sockets).unwrap();
+                if owner.shared > 0 {
+                    write!(self.shown, "+{}", owner.shared).unwrap();
+                }
             }
             let listener = row.process.filter(|process| row.owners.iter().all(|owner| owner.process != *process));
             if let Some(process) = listener {
-                write!(self.shown, " shown {}/{}", process.comm, process.pid.0).unwrap();
+                write!(self.shown, " shown {}/{}", process.comm, process.pid).unwrap();
+            }
+            for process in &row.listeners {
+                write!(self.shown, " listens {}/{}", process.comm, process.pid).unwrap();
             }
             writeln!(self.shown, " orphans {}", row.orphans).unwrap();
         }

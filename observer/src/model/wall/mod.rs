@@ -167,7 +167,7 @@ impl Wall {
     /// Whose wall it is, in words.
     #[must_use]
     pub fn owner(&self) -> String {
-        let process = self.process.map(|process| format!("{} ({})", process.comm, process.pid.0));
+        let process = self.process.map(|process| process.to_string());
         match self.subject {
             Subject::Host => "host".to_owned(),
             Subject::Namespace(netns) => {

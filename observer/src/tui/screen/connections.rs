@@ -35,7 +35,7 @@ impl Source for Connections {
         let FourTuple { local_ip, local_port, remote_ip, remote_port } = row.tuple;
         filter.lets_through(&Subject {
             addresses: &[(local_ip, Some(local_port)), (remote_ip, Some(remote_port))],
-            processes: row.owner.as_slice(),
+            processes: &row.owner.into_iter().chain(row.co_holders.iter().copied()).collect::<Vec<_>>(),
             netns: Some(row.netns),
             netns_name: row.netns_name.as_deref(),
             direction: Some(row.direction),
@@ -69,7 +69,7 @@ const FIELDS: &[Column] = &[
     })
     .width(22, 24, 48)
     .rank(1),
-    Column::text(&["STATE"], "Its TCP state.", |row, _| Value::Text(row.state.name().to_uppercase().replace('_', "-")))
+    Column::text(&["STATE"], "Its TCP state.", |row, _| Value::Text(row.state.label().to_owned()))
         .width(13, 14, 14)
         .rank(2),
     Column::text(&["PROCESS"], "The process that holds it.", |row, _| {
@@ -79,7 +79,7 @@ const FIELDS: &[Column] = &[
     .rank(3),
     Column::time(
         &["AGE"],
-        "Since its birth; – where observer has not seen it, and for TIME-WAIT and half-open requests.",
+        "Since its birth; – where observer has not seen it, and for TIME_WAIT and half-open requests.",
         |row, _| Value::Time(row.age),
     )
     .width(8, 12, 12)

@@ -125,7 +125,7 @@ const FIELDS: &[Column] =
         })
         .width(8, 8, 10)
         .rank(3),
-        Column::number(&["TIME-WAIT"], "Ports that wait out the 60 s after their connection.", |row, _| {
+        Column::number(&["TIME_WAIT"], "Ports that wait out the 60 s after their connection.", |row, _| {
             of_ports(row, |ports| ports.time_wait)
         })
         .rank(4),

@@ -3,7 +3,7 @@
 use crate::{
     model::{
         filter::{Filter, Subject},
-        snapshot::{EndpointKey, EndpointRow, Snapshot},
+        snapshot::{EndpointKey, EndpointRow, OwnerRow, Snapshot},
         units::{NetnsId, Process, TcpState},
     },
     tui::{
@@ -21,7 +21,7 @@ impl Source for Endpoints {
     type Key = EndpointKey;
 
     const NAME: &'static str = "Endpoints";
-    const SORT: usize = SOCKETS;
+    const SORT: usize = ALL;
     const FIELDS: &'static [Column] = FIELDS;
 
     fn rows(data: &Snapshot) -> Vec<&EndpointRow> {
@@ -35,8 +35,8 @@ impl Source for Endpoints {
     fn passes(row: &EndpointRow, filter: &Filter, _: &Snapshot) -> bool {
         let mut addresses = vec![(row.key.local_ip, row.key.local_port)];
         addresses.extend(row.destinations.iter().map(|it| (it.remote.ip(), Some(it.remote.port()))));
-        let owners = row.owners.iter().map(|owner| owner.process);
-        let processes: Vec<Process> = owners.chain(row.process).collect();
+        // Who holds the listener too: it is asked for by its own name, whoever took the connections.
+        let processes: Vec<Process> = row.holders().into_iter().chain(row.listeners.iter().copied()).collect();
         filter.lets_through(&Subject {
             addresses: &addresses,
             processes: &processes,
@@ -58,13 +58,28 @@ impl Source for Endpoints {
     }
 
     fn explain(row: &EndpointRow, data: &Snapshot) -> Vec<Line> {
-        let Some(at) = row.beyond_port_numbers else { return Vec::new() };
-        let ago = format::duration(data.uptime.saturating_sub(at));
-        let passed = format!(
-            "passed {ago} ago: more sockets than there are port numbers. They share this one local address and differ in \
-             their remote address and port: a connection is a four-tuple, and no port is used up by being connected to"
-        );
-        vec![Line::new("65,536", passed)]
+        let mut lines = Vec::new();
+        if row.all_sockets() > 0 {
+            let states =
+                row.states.iter().map(|(state, count)| format!("{} {}", state.label(), format::count(count.into())));
+            lines.push(Line::new("STATES", states.collect::<Vec<_>>().join(", ")));
+        }
+        if !row.owners.is_empty() {
+            lines.push(Line::new("HELD BY", listed(row.owners.iter().map(held_by))));
+        }
+        if !row.listeners.is_empty() {
+            lines.push(Line::new("LISTENER OF", listed(row.listeners.iter().map(Process::to_string))));
+        }
+        if let Some(at) = row.beyond_port_numbers {
+            let ago = format::duration(data.uptime.saturating_sub(at));
+            let passed = format!(
+                "passed {ago} ago: more sockets than there are port numbers. They share this one local address and differ \
+                 in their remote address and port: a connection is a four-tuple, and no port is used up by being \
+                 connected to"
+            );
+            lines.push(Line::new("65,536", passed));
+        }
+        lines
     }
 
     fn netns(row: &EndpointRow) -> Option<NetnsId> {
@@ -73,7 +88,7 @@ impl Source for Endpoints {
 }
 
 /// Its place in the list.
-const SOCKETS: usize = 4;
+const ALL: usize = 4;
 
 type Column = Field<EndpointRow>;
 
@@ -84,83 +99,110 @@ const FIELDS: &[Column] = &[
          where they go.",
         |row, _| Value::Endpoint(row),
     )
-    .width(18, 24, 48),
-    Column::text(&["PROCESS"], "The process that listens, or that last connected or accepted here, and its pid.", process)
-        .width(9, 15, 24)
-        .rank(3),
+    .width(17, 24, 48),
+    Column::text(
+        &["PROCESS"],
+        "The process that holds most of the sockets, and +N for N other names; processes of one name are one. Where no \
+         process holds any: who holds the listener, or last connected or accepted here.",
+        process,
+    )
+    .width(9, 15, 24)
+    .rank(2),
     Column::text(&["DIRECTION", "DIR"], "in: the other end connected to us. out: we connected.", |row, _| {
         Value::Direction(row.key.direction)
     })
     .width(4, 4, 10)
-    .rank(7),
-    Column::text(&[NAMESPACE], NAMESPACE_HELP, |row, _| Value::Namespace(row.netns_name.as_deref(), row.key.netns))
-        .width(11, 11, 16)
-        .rank(4)
-        .from(60),
+    .rank(9),
+    Column::text(&[NAMESPACE, "NETNS"], NAMESPACE_HELP, |row, _| {
+        Value::Namespace(row.netns_name.as_deref(), row.key.netns)
+    })
+    .width(9, 11, 16)
+    .rank(5)
+    .from(60),
+    Column::number(
+        &["ALL SOCKETS", "ALL"],
+        "All sockets of the row: the sum of its states. The table begins in this order.",
+        |row, _| Value::Count(row.all_sockets().into()),
+    )
+    .width(9, 9, 12)
+    .rank(12)
+    .from(92),
     Column::number(
         &["SOCKETS"],
-        "Sockets that are connected or connecting: ESTABLISHED and other states, without TIME-WAIT and without half-open \
-         requests.",
+        "Full sockets that are connected or connecting: without TIME_WAIT, and without requests in SYN_RECV.",
         |row, _| Value::Count(row.sockets.into()),
     )
-    .rank(10)
-    .from(92),
+    .rank(13)
+    .from(128),
     Column::number(
         &["ESTABLISHED", "ESTAB"],
         "Sockets in ESTABLISHED; LISTEN for a listener that has no sockets.",
         established,
     )
-    .width(8, 8, 12)
+    .width(7, 8, 12)
     .rank(1),
     Column::number(
-        &["OTHER STATES", "OTHER"],
-        "Sockets that open or close: SYN-SENT, SYN-RECEIVED, FIN-WAIT, CLOSE-WAIT, LAST-ACK, CLOSING.",
-        |row, _| Value::Count(other(row).into()),
+        &["SYN_SENT", "SYN_S"],
+        "connect() sent a SYN and has no answer yet: many of them wait for a destination that does not answer.",
+        |row, _| Value::Count(row.states.get(TcpState::SynSent).into()),
     )
-    .width(6, 6, 13)
-    .rank(8),
+    .width(9, 9, 10)
+    .tight(6)
+    .rank(6),
     Column::number(
-        &["TIME-WAIT"],
+        &["CLOSE_WAIT", "CLOSE_W"],
+        "The other end closed, the process here has not: many of them that stay are sockets that it forgot to close.",
+        |row, _| Value::Count(row.states.get(TcpState::CloseWait).into()),
+    )
+    .width(11, 11, 12)
+    .tight(8)
+    .rank(3),
+    Column::number(
+        &["TIME_WAIT", "TIME_W"],
         "Closed here first; the kernel keeps the addresses for 60 s. Counted at each scan.",
         |row, _| Value::Count(row.states.get(TcpState::TimeWait).into()),
     )
-    .rank(5),
+    .width(10, 10, 11)
+    .tight(7)
+    .rank(4),
+    Column::number(
+        &["OTHER STATES", "OTHER"],
+        "The rest: SYN_RECV, FIN_WAIT1, FIN_WAIT2, LAST_ACK and CLOSING, sockets that open or close.",
+        |row, _| Value::Count(row.other_states().into()),
+    )
+    .width(6, 6, 13)
+    .tight(6)
+    .rank(7),
     Column::number(&["OPENED/s", "OPEN/s"], "Handshakes completed over the last second.", |row, _| {
         Value::Rate(row.opened_per_second)
     })
     .width(7, 7, 9)
-    .rank(2),
+    .rank(8),
     Column::number(&["CLOSED/s", "CLOSE/s"], "Connections ended over the last second.", |row, _| {
         Value::Rate(row.closed_per_second)
     })
     .width(8, 8, 9)
-    .rank(6),
+    .rank(10),
     Column::number(&["PEAK"], "The most sockets that were seen at once.", |row, _| Value::Count(row.peak.into()))
         .width(9, 9, 10)
-        .rank(11)
-        .from(116),
+        .rank(14)
+        .from(138),
     Column::number(
         &["FAILED"],
         "Connections that ended before their handshake was complete, since observer started.",
         |row, _| Value::Count(row.failed_total),
     )
     .width(8, 8, 10)
-    .rank(12)
-    .from(120),
+    .rank(15)
+    .from(148),
     Column::picture(
         &["LAST MINUTE", "1 MIN"],
         "Sockets over the last minute, against the row's own highest; now is at the right.",
         |row, _| Value::Minute(&row.history),
     )
     .width(8, 16, 61)
-    .rank(9),
+    .rank(11),
 ];
-
-/// Everything that is neither ESTABLISHED nor `TIME_WAIT`.
-fn other(row: &EndpointRow) -> u32 {
-    let known = row.states.get(TcpState::Established) + row.states.get(TcpState::TimeWait);
-    row.states.sum().saturating_sub(known)
-}
 
 fn established<'a>(row: &'a EndpointRow, _: &'a Snapshot) -> Value<'a> {
     if row.listening && row.states.sum() == 0 {
@@ -171,5 +213,28 @@ fn established<'a>(row: &'a EndpointRow, _: &'a Snapshot) -> Value<'a> {
 }
 
 fn process<'a>(row: &'a EndpointRow, _: &'a Snapshot) -> Value<'a> {
-    if row.sockets > 0 && row.orphans == row.sockets { Value::Orphans } else { Value::process(row.process) }
+    if row.sockets > 0 && row.orphans == row.sockets { Value::Orphans } else { Value::holders(row.holder_names()) }
+}
+
+/// As many processes are listed.
+const LISTED: usize = 8;
+
+fn listed(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = names.len().saturating_sub(LISTED);
+    let text = names.take(LISTED).collect::<Vec<_>>().join(", ");
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format::printable(&format!("{text}{more}"))
+}
+
+fn held_by(owner: &OwnerRow) -> String {
+    let OwnerRow { process, sockets, shared } = owner;
+    match (sockets, shared) {
+        (_, 0) => format!("{process} {}", format::count((*sockets).into())),
+        (0, _) => format!("{process} {} with others", format::count((*shared).into())),
+        _ => format!(
+            "{process} {} and {} with others",
+            format::count((*sockets).into()),
+            format::count((*shared).into())
+        ),
+    }
 }

@@ -65,6 +65,10 @@ fn lines(data: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
     }
     out.extend([Line::default(), Line::styled("SCANS", theme.title)]);
     out.extend(scans(data, theme));
+    if let Some(missing) = trust.processes.missing() {
+        out.extend([Line::default(), Line::styled("NOT VISIBLE", theme.title)]);
+        out.extend(format::wrapped(missing, 76).into_iter().map(|line| Line::styled(line, theme.warning)));
+    }
     out.extend([Line::default(), Line::styled("COST", theme.title)]);
     out.extend(cost(trust, theme));
     out.extend([Line::default(), Line::styled("HOOKS", theme.title)]);
@@ -130,7 +134,7 @@ fn scans(data: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
     vec![
         plain("age", &age, "since the last scan, which made every count exact"),
         plain("took", &took, "the last scan; they take 2 % of a CPU at most"),
-        plain("found", &found, "sockets in the kernel's tables, TIME-WAIT included"),
+        plain("found", &found, "sockets in the kernel's tables, TIME_WAIT included"),
         plain("scans", &format::count(trust.scans_total), "since start"),
         plain(
             "drift",

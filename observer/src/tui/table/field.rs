@@ -32,6 +32,8 @@ pub(crate) struct Field<R: 'static> {
     pub(crate) help: &'static str,
     pub(crate) kind: Kind,
     pub(crate) min: u16,
+    /// As narrow as it may become before it is left out: below its `min` where a shorter title says the same.
+    pub(crate) tight: Option<u16>,
     /// Spare room makes every column this wide,
     pub(crate) comfort: u16,
     /// and then this wide.
@@ -46,26 +48,30 @@ pub(crate) struct Field<R: 'static> {
 impl<R> Field<R> {
     /// A column of words.
     pub(crate) const fn text(titles: &'static [&'static str], help: &'static str, get: Get<R>) -> Self {
-        Self { titles, help, kind: Kind::Text, min: 10, comfort: 10, max: 10, from: 0, rank: 0, get }
+        Self { titles, help, kind: Kind::Text, min: 10, tight: None, comfort: 10, max: 10, from: 0, rank: 0, get }
     }
 
     /// A column of numbers, ten wide.
     pub(crate) const fn number(titles: &'static [&'static str], help: &'static str, get: Get<R>) -> Self {
-        Self { titles, help, kind: Kind::Number, min: 10, comfort: 10, max: 10, from: 0, rank: 0, get }
+        Self { titles, help, kind: Kind::Number, min: 10, tight: None, comfort: 10, max: 10, from: 0, rank: 0, get }
     }
 
     /// A column of times.
     pub(crate) const fn time(titles: &'static [&'static str], help: &'static str, get: Get<R>) -> Self {
-        Self { titles, help, kind: Kind::Time, min: 10, comfort: 10, max: 10, from: 0, rank: 0, get }
+        Self { titles, help, kind: Kind::Time, min: 10, tight: None, comfort: 10, max: 10, from: 0, rank: 0, get }
     }
 
     /// A column of pictures.
     pub(crate) const fn picture(titles: &'static [&'static str], help: &'static str, get: Get<R>) -> Self {
-        Self { titles, help, kind: Kind::Picture, min: 10, comfort: 10, max: 10, from: 0, rank: 0, get }
+        Self { titles, help, kind: Kind::Picture, min: 10, tight: None, comfort: 10, max: 10, from: 0, rank: 0, get }
     }
 
     pub(crate) const fn width(self, min: u16, comfort: u16, max: u16) -> Self {
         Self { min, comfort, max, ..self }
+    }
+
+    pub(crate) const fn tight(self, tight: u16) -> Self {
+        Self { tight: Some(tight), ..self }
     }
 
     pub(crate) const fn rank(self, rank: u8) -> Self {
@@ -95,7 +101,19 @@ pub(crate) fn columns<S: Source>(width: u16, data: &Snapshot) -> Vec<(usize, u16
     let total = |columns: &[(usize, u16)]| columns.iter().map(|(_, width)| width).sum::<u16>();
     while total(&columns) > width && columns.len() > 1 {
         let worst = columns.iter().map(|(index, _)| S::FIELDS[*index].rank).max();
-        columns.retain(|(index, _)| Some(S::FIELDS[*index].rank) != worst);
+        // Before one of those that can be narrower goes, all of them become so.
+        let is_tight = columns.iter().all(|(index, width)| S::FIELDS[*index].tight.is_none_or(|tight| tight >= *width));
+        let can_tighten = columns.iter().any(|(index, _)| {
+            let field = &S::FIELDS[*index];
+            field.tight.is_some() && Some(field.rank) == worst
+        });
+        if can_tighten && !is_tight {
+            for (index, width) in &mut columns {
+                *width = S::FIELDS[*index].tight.unwrap_or(*width);
+            }
+        } else {
+            columns.retain(|(index, _)| Some(S::FIELDS[*index].rank) != worst);
+        }
     }
     for goal in [|field: &Field<S::Row>| field.comfort, |field: &Field<S::Row>| field.max] {
         for i in 0..columns.len() {

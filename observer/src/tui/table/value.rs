@@ -12,11 +12,20 @@ use crate::{
         device::Device,
         headroom::{Level, PortUse},
         history::History,
-        snapshot::{Direction, EndpointKey, EndpointRow},
-        units::{NetnsId, Process},
+        snapshot::{Direction, EndpointKey, EndpointRow, HolderNames},
+        units::{NetnsId, Pid, Process},
     },
     tui::{format, widget::sparkline::sparkline},
 };
+
+/// One process, or one for several.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Named {
+    comm: String,
+    pid: Pid,
+    namesakes: usize,
+    others: usize,
+}
 
 /// What stands in a cell.
 #[derive(Clone, Debug)]
@@ -28,8 +37,8 @@ pub(crate) enum Value<'a> {
     Address(IpAddr, u16, Device),
     /// How many ports are left.
     Left(PortUse),
-    /// Command name and pid.
-    Process(Option<(String, u32)>),
+    /// Command name and pid, with how many processes have that name and how many other names there are.
+    Process(Option<Named>),
     /// Sockets that only the kernel still holds.
     Orphans,
     Direction(Direction),
@@ -53,7 +62,17 @@ pub(crate) enum Value<'a> {
 impl Value<'_> {
     /// A process, or that it is not known.
     pub(crate) fn process(process: Option<Process>) -> Self {
-        Self::Process(process.map(|process| (format::comm(process.comm), process.pid.0)))
+        Self::holders(process.map(|process| HolderNames { process, namesakes: 1, others: 0 }))
+    }
+
+    /// Several processes, or that they are not known.
+    pub(crate) fn holders(names: Option<HolderNames>) -> Self {
+        Self::Process(names.map(|HolderNames { process, namesakes, others }| Named {
+            comm: format::comm(process.comm),
+            pid: process.pid,
+            namesakes,
+            others,
+        }))
     }
 
     /// As it is drawn in so many columns.
@@ -68,7 +87,8 @@ impl Value<'_> {
             Self::Towards(local, device, remote) => format::towards(*local, *device, *remote, width),
             Self::Address(ip, port, device) => format::cut_middle(&format::address(*ip, Some(*port), *device), width),
             Self::Left(ports) => left(*ports, width),
-            Self::Process(Some((comm, pid))) => format::process(comm, *pid, width),
+            Self::Process(Some(Named { comm, pid, namesakes: 1, others: 0 })) => format::process(comm, *pid, width),
+            Self::Process(Some(Named { comm, others, .. })) => format::several(comm, *others, width),
             Self::Process(None) | Self::Unknown => "?".to_owned(),
             Self::Orphans => "(closed)".to_owned(),
             Self::Direction(Direction::Inbound) => "in".to_owned(),

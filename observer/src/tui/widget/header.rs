@@ -41,7 +41,7 @@ fn present(data: &Snapshot, theme: &Theme, width: u16) -> Line<'static> {
         Part::new(0, vec![number(totals.sockets), Span::raw(" sockets")]),
         Part::new(3, vec![Span::raw("peak "), number(totals.peak_sockets)]),
         Part::new(1, vec![number(totals.connections), Span::raw(" connections")]),
-        Part::new(2, vec![number(time_wait), Span::raw(" in TIME-WAIT")]),
+        Part::new(2, vec![number(time_wait), Span::raw(" in TIME_WAIT")]),
     ];
     parts::fit(parts, "   ", width)
 }

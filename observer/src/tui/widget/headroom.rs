@@ -69,7 +69,7 @@ fn taken(ports: PortUse) -> String {
     let used = format::count(ports.used.into());
     match ports.time_wait {
         0 => format!("{used} used"),
-        time_wait => format!("{used} used, {} TIME-WAIT", format::count(time_wait.into())),
+        time_wait => format!("{used} used, {} TIME_WAIT", format::count(time_wait.into())),
     }
 }
 
@@ -220,7 +220,7 @@ fn process_entry(label: &'static str, data: &Snapshot, room: usize) -> Entry {
     };
     let numbers = descriptors(data, files, "files");
     let name_room = room.saturating_sub(format::text_width(&numbers) + 2);
-    let name = format::process(&format::comm(files.process.comm), files.process.pid.0, name_room);
+    let name = format::process(&format::comm(files.process.comm), files.process.pid, name_room);
     Entry { label, text: format!("{name}: {numbers}"), fill: Fill::of_process(data, files) }
 }
 
@@ -289,7 +289,7 @@ fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
     match data.host.fullest_process() {
         None => items.push(text("unknown".to_owned())),
         Some(files) => {
-            items.push(text(format::process(&format::comm(files.process.comm), files.process.pid.0, width)));
+            items.push(text(format::process(&format::comm(files.process.comm), files.process.pid, width)));
             items.push(text(descriptors(data, files, "open files")));
             if let Some(fill) = Fill::of_process(data, files) {
                 let is_own = data.host.most_descriptors(files) == files.soft_limit;

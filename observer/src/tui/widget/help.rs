@@ -26,7 +26,7 @@ const WORDS: &[(&str, &str)] = &[
     (
         "N left",
         "How many connect()s towards that destination still get a port: those of the range that are not reserved, \
-                  blocked, used or in TIME-WAIT. From half of the range on each of them is slow to find one.",
+                  blocked, used or in TIME_WAIT. From half of the range on each of them is slow to find one.",
     ),
     (
         "blocked",

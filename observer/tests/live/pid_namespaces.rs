@@ -1,0 +1,143 @@
+//! In a pid namespace of its own, as in a container: the kernel side numbers processes otherwise than /proc, and a process
+//! must neither be two nor be taken for another with the same number. The truth is `ss -p`, run outside.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader},
+    net::TcpStream,
+    os::unix::net::UnixStream,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::{
+    processes::start_program,
+    support::{PATIENCE, in_private_netns, listen, run, wait_until},
+};
+
+const OBSERVER: &str = env!("CARGO_BIN_EXE_observer");
+const AT: &str = "127.0.0.1:7000";
+
+/// A shell that is process 1 of a new pid namespace, with a /proc of that; the host's is in /run/host of its mounts. What it
+/// prints comes by the line that is its standard input.
+fn contained(script: &str) -> (Child, UnixStream) {
+    let inner = format!("mount -t proc proc /proc; exec >&0; {script}");
+    let outer = format!(
+        "mount -t tmpfs none /run; mkdir /run/host; mount --rbind /proc /run/host; \
+         exec unshare --pid --fork --kill-child bash -c '{inner}'"
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "bash", "-c", &outer]);
+    start_program(command.stdout(Stdio::null())).unwrap()
+}
+
+/// The lines of JSON that it prints.
+fn objects(line: UnixStream) -> impl Iterator<Item = Value> {
+    line.set_read_timeout(Some(PATIENCE)).unwrap();
+    let lines = BufReader::new(line).lines();
+    lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+}
+
+/// Sockets by process: id, name, and whether it is outside of the pid namespace.
+type Owned = BTreeMap<(u64, String, bool), u64>;
+
+fn owned(json: &Value) -> Owned {
+    let mut owned = Owned::new();
+    for owner in json["endpoints"].as_array().unwrap().iter().filter_map(|row| row["owners"].as_array()).flatten() {
+        let is_outside = owner["outside_pid_namespace"].as_bool().unwrap_or(false);
+        let process = (owner["pid"].as_u64().unwrap(), owner["comm"].as_str().unwrap().to_owned(), is_outside);
+        *owned.entry(process).or_default() += owner["sockets"].as_u64().unwrap();
+    }
+    owned
+}
+
+/// By `ss` outside, which sees all by their numbers there. Each socket has one user here.
+fn truth() -> Owned {
+    let mut owned = Owned::new();
+    for line in run("ss", &["-Htnp"]).lines() {
+        let Some((_, list)) = line.split_once("users:((") else { continue };
+        assert_eq!(list.matches("pid=").count(), 1, "{line}");
+        let mut parts = list.split(',');
+        let comm = parts.next().unwrap().trim_matches('"').to_owned();
+        let pid = parts.next().unwrap().strip_prefix("pid=").unwrap().parse().unwrap();
+        *owned.entry((pid, comm, false)).or_default() += 1;
+    }
+    owned
+}
+
+fn this() -> (u64, String) {
+    let pid = std::process::id();
+    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+    (pid.into(), comm.trim_end().to_owned())
+}
+
+#[test]
+fn a_process_inside_has_the_number_of_its_namespace_and_one_outside_is_no_other() {
+    in_private_netns(|| {
+        let listener = listen(AT, 128);
+        let watch = format!("{OBSERVER} watch --own-netns --interval 0.1 3>&-");
+        let (mut child, line) = contained(&format!("exec 3<>/dev/tcp/127.0.0.1/7000; {watch}"));
+        let accepted = listener.accept().unwrap().0;
+        let mut objects = objects(line);
+        let first = objects.next().unwrap();
+        // It was there before: nobody inside holds the other end, and who outside does cannot be known.
+        assert_eq!(owned(&first), Owned::from([((1, "bash".to_owned(), false), 1)]), "{first:#}");
+        assert_eq!(first["trust"]["processes"], "pid_namespace");
+        assert!(first["trust"]["processes_missing"].as_str().unwrap().contains("--proc"), "{first:#}");
+
+        // What happens outside is told by the kernel side, and outlives passes that do not show it.
+        let client = TcpStream::connect(AT).unwrap();
+        let taken = listener.accept().unwrap().0;
+        let (pid, comm) = this();
+        let wanted = Owned::from([((1, "bash".to_owned(), false), 1), ((pid, comm, true), 2)]);
+        let since = first["trust"]["scans_total"].as_u64().unwrap();
+        let passed = |json: &Value| json["trust"]["scans_total"].as_u64().unwrap() >= since + 3;
+        let last = objects.by_ref().find(|json| passed(json) && owned(json) == wanted);
+        assert!(last.is_some(), "the stream ended before both were there");
+        // No limit of descriptors is told of a process by the number of another.
+        for wall in last.unwrap()["walls"].as_array().unwrap().iter().filter(|wall| !wall["pid"].is_null()) {
+            assert!(wall["pid"].as_u64() != Some(pid), "{wall:#}");
+        }
+        drop((client, taken, accepted));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+}
+
+#[test]
+fn with_the_proc_of_the_host_the_owners_are_those_of_ss_outside() {
+    in_private_netns(|| {
+        let listener = listen(AT, 128);
+        let client = TcpStream::connect(AT).unwrap();
+        let taken = listener.accept().unwrap().0;
+        let watch = format!("{OBSERVER} --proc /run/host watch --own-netns --interval 0.1 3>&-");
+        let (mut child, line) = contained(&format!("exec 3<>/dev/tcp/127.0.0.1/7000; {watch}"));
+        let accepted = listener.accept().unwrap().0;
+        let mut objects = objects(line);
+        let first = objects.next().unwrap();
+        assert_eq!(owned(&first), truth(), "{first:#}");
+        assert_eq!(first["trust"]["processes"], "all");
+        assert!(first["trust"]["processes_missing"].is_null());
+        let row = first["endpoints"].as_array().unwrap().iter().find(|row| row["listening"] == true).unwrap();
+        assert_eq!(row["listeners"][0]["pid"], this().0, "{first:#}");
+
+        // What is passed over later is found too.
+        let later = TcpStream::connect(AT).unwrap();
+        let taken_later = listener.accept().unwrap().0;
+        wait_until("owners equal to ss outside", || objects.next().is_some_and(|json| owned(&json) == truth()));
+        drop((later, taken_later, client, taken, accepted));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+}
+
+#[test]
+fn what_is_no_procfs_is_refused() {
+    in_private_netns(|| {
+        let output = Command::new(OBSERVER).args(["--proc", "/sys", "snapshot"]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("--proc /sys: no procfs is mounted there"), "{stderr}");
+    });
+}
