@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    gaps::{SkipObject, UnreadObject},
+    trust::TrustObject,
     wall::{FindingObject, HitsObject, WallObject},
 };
 use crate::model::{
@@ -19,7 +19,6 @@ use crate::model::{
     headroom::PortUse,
     port_holder::PortHolder,
     snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, OwnerRow, Snapshot},
-    trust::{HookStatus, Trust},
     units::{Process, StateCounts},
 };
 
@@ -209,36 +208,6 @@ struct Limit {
     ratio: Option<f64>,
 }
 
-#[derive(Serialize)]
-struct TrustObject {
-    hooks: Vec<HookObject>,
-    events_total: u64,
-    lost_total: u64,
-    missed_total: Option<u64>,
-    unseen_accepts_total: u64,
-    scans_total: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_scan_at: Option<String>,
-    drift: u64,
-    unread: Vec<UnreadObject>,
-    skipped_rounds_total: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_skip: Option<SkipObject>,
-    /// "all", or "pid_namespace" where processes outside of it are not visible.
-    processes: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    processes_missing: Option<&'static str>,
-}
-
-#[derive(Serialize)]
-struct HookObject {
-    hook: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rung: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    missing: Option<String>,
-}
-
 impl Document {
     fn new(snapshot: &Snapshot) -> Self {
         let totals = &snapshot.totals;
@@ -403,39 +372,7 @@ fn limits(snapshot: &Snapshot) -> Vec<Limit> {
     host.into_iter().chain(process).collect()
 }
 
-impl TrustObject {
-    fn new(trust: &Trust, taken_at: SystemTime, uptime: Duration) -> Self {
-        let last_scan = trust.last_scan.map(|scan| taken_at - uptime.saturating_sub(scan.finished_at));
-        Self {
-            hooks: trust.hooks.iter().map(HookObject::new).collect(),
-            events_total: trust.events_total,
-            lost_total: trust.losses.total() - trust.losses.missed_if_told(),
-            missed_total: trust.losses.missed,
-            unseen_accepts_total: trust.unseen_accepts,
-            scans_total: trust.scans_total,
-            last_scan_at: last_scan.map(rfc_3339),
-            drift: trust.drift.total(),
-            unread: UnreadObject::all(&trust.gaps),
-            skipped_rounds_total: trust.gaps.skipped.rounds,
-            last_skip: SkipObject::new(&trust.gaps.skipped),
-            processes: trust.processes.name(),
-            processes_missing: trust.processes.missing(),
-        }
-    }
-}
-
-impl HookObject {
-    fn new(status: &HookStatus) -> Self {
-        let failed = status.failed.iter().map(|failed| format!("{}: {}", failed.rung, failed.because));
-        Self {
-            hook: status.hook.to_string(),
-            rung: status.rung.map(|rung| rung.to_string()),
-            missing: status.rung.is_none().then(|| failed.collect::<Vec<_>>().join("; ")),
-        }
-    }
-}
-
-fn rfc_3339(time: SystemTime) -> String {
+pub(super) fn rfc_3339(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).map_or_else(|_| String::new(), |time| format!("{time:.3}"))
 }
 

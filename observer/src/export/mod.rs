@@ -6,6 +6,7 @@ mod hits;
 mod json;
 pub mod limits;
 mod table;
+mod trust;
 mod wall;
 pub mod watch;
 

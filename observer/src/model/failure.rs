@@ -320,6 +320,7 @@ impl FailureTable {
     pub(super) fn repeat(&mut self, key: &FailureKey, now: Duration) {
         if let Some(row) = self.groups.get_mut(key) {
             self.total += 1;
+            *self.by_kind.entry(key.kind).or_default() += 1;
             row.count += 1;
             row.last_at = now;
         }

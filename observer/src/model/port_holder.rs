@@ -10,14 +10,12 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
-    Model,
+    Model, TIME_WAIT_LASTS,
     failure::{Failed, FailureKey, FailureKind, Local},
     namespace::PortSet,
     units::{NetnsId, PortRange, Process, SocketId, TcpState},
 };
 
-/// `TCP_TIMEWAIT_LEN` of include/net/tcp.h.
-const TIME_WAIT_LENGTH: Duration = Duration::from_mins(1);
 /// Ports that are asked for at once at most: whoever tries one after the other is told of the first ones.
 const QUESTIONS: usize = 1024;
 /// Scans that may still show a holder that was not known.
@@ -99,7 +97,7 @@ impl fmt::Display for PortHolder {
                 match left {
                     Some(Duration::ZERO) => write!(f, "a connection in {state}, over by now"),
                     Some(left) => write!(f, "a connection in {state} for {} s more", left.as_secs().max(1)),
-                    None => write!(f, "a connection in {state} for at most {} s more", TIME_WAIT_LENGTH.as_secs()),
+                    None => write!(f, "a connection in {state} for at most {} s more", TIME_WAIT_LASTS.as_secs()),
                 }
             }
             Self::Unseen => f.write_str("no socket on it was seen"),
@@ -268,7 +266,7 @@ impl Model {
             let key = &self.endpoints.get(mini.endpoint).key;
             for index in by_port.get(&(key.netns, mini.local_port)).into_iter().flatten() {
                 let ends_at = mini.began().zip(self.basis.started_at);
-                let ends_at = ends_at.map(|(began, started)| (began + TIME_WAIT_LENGTH).saturating_sub(started));
+                let ends_at = ends_at.map(|(began, started)| (began + TIME_WAIT_LASTS).saturating_sub(started));
                 let waiting = PortHolder::Waiting { state: mini.state, ends_at, left: None };
                 searches[*index].1.consider(key.local_ip, WAITING, || waiting);
             }

@@ -13,7 +13,11 @@ use std::{
 
 use observer::{
     engine::Engine,
-    model::{query::Query, snapshot::Snapshot, units::Process},
+    model::{
+        query::Query,
+        snapshot::{EndpointRow, Snapshot},
+        units::Process,
+    },
 };
 use socket2::Socket;
 
@@ -225,7 +229,7 @@ fn a_row_names_who_holds_most_of_its_sockets_and_how_many_others() {
         let connect = "exec 3<>/dev/tcp/127.0.0.1/7000";
         let shells = [shell(connect), shell(&format!("{connect} 4<>/dev/tcp/127.0.0.1/7000")), shell(connect)];
         let held = accepted(&listener, 4);
-        let row = |snapshot: &Snapshot| outbound(snapshot, "127.0.0.1").and_then(|row| row.holder_names()).unwrap();
+        let row = |snapshot: &Snapshot| outbound(snapshot, "127.0.0.1").and_then(EndpointRow::holder_names).unwrap();
         engine.scan().unwrap();
         let short = row(&engine.snapshot(0));
         // Three shells are one name, that with the most sockets first.

@@ -42,8 +42,8 @@ fn a_device_shares_four_tuples_with_sockets_that_are_bound_to_none() {
          a established>closed
          wait 1500
          show ports",
-        "10.0.0.5%eth0>10.0.0.9:80 10 range - 0 reserved - 1 blocked - 2 used - 1 time_wait = 6 left, 0 reused
-         10.0.0.5>10.0.0.9:80 10 range - 0 reserved - 1 blocked - 1 used - 1 time_wait = 7 left, 0 reused
+        "10.0.0.5>10.0.0.9:80 10 range - 0 reserved - 1 blocked - 1 used - 1 time_wait = 7 left, 0 reused
+         10.0.0.5%eth0>10.0.0.9:80 10 range - 0 reserved - 1 blocked - 2 used - 1 time_wait = 6 left, 0 reused
          10.0.0.5%eth0>10.0.0.9:80 10 range - 0 reserved - 1 blocked - 2 used - 0 time_wait = 7 left, 1 reused
          10.0.0.5>10.0.0.9:80 10 range - 0 reserved - 1 blocked - 0 used - 0 time_wait = 9 left, 1 reused",
     );
