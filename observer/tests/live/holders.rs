@@ -105,7 +105,10 @@ fn assert_one_name_for_each_process(snapshot: &Snapshot) {
 
 /// A shell that does as `script` says and then waits for its standard input to end.
 fn shell(script: &str) -> (Child, UnixStream) {
-    start_program(Command::new("bash").args(["-c", &format!("{script}; read")]).stderr(Stdio::null())).unwrap()
+    start_program(
+        Command::new("bash").args(["-c", &format!("{script}; read")]).stdout(Stdio::null()).stderr(Stdio::null()),
+    )
+    .unwrap()
 }
 
 fn accepted(listener: &TcpListener, count: usize) -> Vec<TcpStream> {
@@ -128,7 +131,7 @@ fn the_holders_of_every_socket_are_the_users_that_ss_shows() {
         let listener = listen(AT, 128);
         let connect = "exec 3<>/dev/tcp/127.0.0.1/7000";
         let renamed = shell(&format!("{connect}; read; printf renamed-later > /proc/self/comm"));
-        let several = shell(&format!("{connect}; (exec sleep 1000) & (exec sleep 1000) & true"));
+        let several = shell(&format!("exec 5<&0; {connect}; (exec cat <&5) & (exec cat <&5) & true"));
         let replaced = shell(&format!("{connect}; exec tail -f /dev/null"));
         let threaded = thread::Builder::new().name("a-thread".to_owned());
         let client = threaded.spawn(|| TcpStream::connect(AT).unwrap()).unwrap().join().unwrap();
@@ -139,7 +142,7 @@ fn the_holders_of_every_socket_are_the_users_that_ss_shows() {
         drop(passed);
         let held = accepted(&listener, 5);
         wait_until("all have their names", || comm_of(replaced.0.id()) == "tail");
-        wait_until("all have what they inherit", || run("ss", &["-Htnp"]).matches("\"sleep\"").count() == 2);
+        wait_until("all have what they inherit", || run("ss", &["-Htnp"]).matches("\"cat\"").count() == 2);
         assert_holders_equal_ss(&mut engine);
         // Found by a scan as by events.
         assert_holders_equal_ss(&mut observe());
