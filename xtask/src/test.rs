@@ -16,6 +16,9 @@ use crate::{ebpf, finish, process, tools, vm, workspace};
 /// libtest knows no such outcome, and hides what a passing test prints.
 const SKIPPED_TESTS: &str = "OBSERVER_SKIPPED_TESTS";
 
+/// Tests of what the CI machine's kernel is built without (VRFs). They run in the guests, on every kernel.
+const LEFT_TO_GUESTS: [&str; 1] = ["devices::a_vrf_has_its_ports_for_itself_unless_they_are_joined"];
+
 /// Runs every step.
 pub(crate) fn run() -> ExitCode {
     summing(steps)
@@ -93,7 +96,8 @@ fn tests(sum: &mut Tally) -> Result<()> {
     outcome?;
     ensure!(tally.ignored == 0, "tests are marked #[ignore]: a test that cannot run says so, and is counted");
     let in_ci = env::var_os("CI").is_some_and(|value| !value.is_empty());
-    ensure!(!in_ci || skipped.is_empty(), "tests were skipped: in CI every test must run");
+    let is_left = |line: &str| LEFT_TO_GUESTS.iter().any(|test| line.starts_with(&format!("SKIPPED {test}: ")));
+    ensure!(!in_ci || skipped.iter().all(|line| is_left(line)), "tests were skipped: in CI every test must run");
     Ok(())
 }
 

@@ -39,8 +39,10 @@ pub(crate) const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.3"];
 
 /// Tests that cannot run on a kernel, and say so. Every other test must run there, and these must not: a test that finds
 /// too little by mistake is told from a kernel that has too little.
-const LACKING: [(&str, &str); 1] =
-    [("5.10", "hostile::protocols::multipath_connections_are_counted_by_their_subflows")];
+const LACKING: [(&str, &str); 2] = [
+    ("5.10", "holders::every_subflow_of_a_multipath_connection_is_its_process_s"),
+    ("5.10", "hostile::protocols::multipath_connections_are_counted_by_their_subflows"),
+];
 
 /// Far above what a kernel takes, and still above it where the machine is shared with as much work again.
 const LIMITS: Limits = Limits { total: Duration::from_mins(30), silence: Duration::from_mins(8) };
