@@ -307,9 +307,7 @@ impl<F: Fields> Sock<F> {
     /// [`SocketFlags::ORPHAN`], if no process holds the full socket any more.
     #[inline(always)]
     pub(crate) fn orphan_flag(self) -> u8 {
-        // The lowest byte of an unsigned long: both machines are little-endian.
-        let flags: u8 = self.fields.read(offset!(sk_flags)).unwrap_or(0);
-        if flags & SOCK_DEAD != 0 { SocketFlags::ORPHAN } else { 0 }
+        if is_dead(self.fields) { SocketFlags::ORPHAN } else { 0 }
     }
 
     /// A bucket that connect() made carries -1 in both fields (net/ipv4/inet_hashtables.c).
@@ -326,6 +324,14 @@ impl<F: Fields> Sock<F> {
             Some(_) => SocketFlags::BUCKET_KNOWN,
         }
     }
+}
+
+/// No process holds the full socket any more.
+#[inline(always)]
+pub(crate) fn is_dead<F: Fields>(sock: F) -> bool {
+    // The lowest byte of an unsigned long: both machines are little-endian.
+    let flags: u8 = sock.read(offset!(sk_flags)).unwrap_or(0);
+    flags & SOCK_DEAD != 0
 }
 
 #[inline(always)]

@@ -4,15 +4,15 @@
 
 use core::ffi::c_void;
 
-use observer_ebpf::abi::{BoundRecord, HolderRecord, Kind};
+use observer_ebpf::abi::{BoundRecord, HolderRecord, Kind, RecordHeader};
 
 use super::IterMeta;
 use crate::{
     emit::emit_found,
     hooks::sock_of_file,
-    kernel::{Fields, Typed},
+    kernel::{Fields, KernelPtr, Typed},
     maps::{offset, setting},
-    sock::{IPPROTO_MPTCP, IPPROTO_TCP, Sock, Subflows, state},
+    sock::{IPPROTO_MPTCP, IPPROTO_TCP, Sock, Subflows, is_dead, state},
     task::Process,
 };
 
@@ -65,25 +65,30 @@ impl Holder<'_> {
         }
         // Once, and not for each subflow: the verifier walks a loop within a loop step by step.
         let by = Process::of(self.task);
-        match protocol {
-            IPPROTO_TCP => {
-                if let Some(tcp) = Sock::of_tcp(sock) {
-                    self.emit(tcp, by);
-                }
-            }
-            _ => {
-                let first = Sock::first_subflow(sock.untyped());
-                if let Some(subflow) = first {
-                    self.emit(subflow, by);
-                }
-                let first = first.map_or(0, Sock::address);
-                let mut others = Subflows::of(sock.untyped());
-                for _ in 0..Subflows::MOST {
-                    let Some(subflow) = others.step() else { break };
-                    if let Some(tcp) = Sock::subflow(subflow).filter(|tcp| tcp.address() != first) {
-                        self.emit(tcp, by);
-                    }
-                }
+        let Some(held) = Sock::of_tcp(sock) else { return };
+        if protocol == IPPROTO_TCP {
+            self.emit(held, by);
+            return;
+        }
+        let first = Sock::first_subflow(sock.untyped());
+        if let Some(subflow) = first {
+            self.emit(subflow, by);
+        }
+        self.emit_others(sock.untyped(), held.header(Kind::Holder), first.map_or(0, Sock::address), by);
+    }
+
+    /// The subflows of an MPTCP socket beside the first. The loop reads and writes as little as possible: the verifier walks
+    /// through it step by step, with each branch in it.
+    #[inline(always)]
+    fn emit_others(&self, mptcp: KernelPtr, mut header: RecordHeader, first: u64, Process { pid, comm }: Process) {
+        header.pid = pid;
+        let mut others = Subflows::of(mptcp);
+        for _ in 0..Subflows::MOST {
+            let Some(subflow) = others.step() else { break };
+            // The MPTCP socket outlives a subflow that it has closed.
+            if subflow.address() != first && !is_dead(subflow) {
+                header.sock = subflow.address();
+                emit_found(HolderRecord { header, comm, fd: self.fd, device: 0 });
             }
         }
     }
