@@ -59,11 +59,12 @@ fn children(parent: u32) -> Vec<u32> {
 }
 
 /// What labs set in their own namespace or could reach from it, as it is outside; and all mounts.
-fn outside() -> Vec<String> {
+fn outside() -> Vec<Vec<u8>> {
     let sysctls = ["net/ipv4/ip_local_port_range", "net/ipv4/tcp_tw_reuse", "net/core/somaxconn", "fs/file-max"];
     let mut files: Vec<String> = sysctls.map(|name| format!("/proc/sys/{name}")).into();
     files.push("/proc/self/mountinfo".to_owned());
-    files.iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+    // Names of mounts are bytes, and other processes make mounts too.
+    files.iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
 /// A lab in the midst of its work: its process and its namespace.
