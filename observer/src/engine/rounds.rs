@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{CONSPICUOUS, Engine, READ_HOST, SEARCH, WALK, Watched, schedule};
+use super::{
+    CONSPICUOUS, Engine, READ_HOST, SEARCH, WALK, Watched,
+    schedule::{self, Stopwatch},
+};
 use zerocopy::IntoBytes as _;
 
 use crate::{
@@ -104,14 +107,14 @@ impl Engine {
         self.drain();
         self.take_losses();
         self.schedule.begin(self.feed.model().events_total());
-        let began = Instant::now();
+        let round = Stopwatch::start();
         self.walk.begin();
         let scanned = self.scan_tables();
         // Counted now, so that a snapshot shows the losses beside the drift that they caused.
         self.read_missed();
         self.take_losses();
-        let took = began.elapsed();
-        self.schedule.end(Instant::now(), took);
+        let took = round.elapsed();
+        self.schedule.end(Instant::now(), round.cpu());
         let found = scanned?;
         self.feed.take(Input::EndRound(ScanSummary { finished_at: self.started.elapsed(), took, found }));
         if self.watched == Watched::All {
@@ -201,7 +204,7 @@ impl Engine {
 
     /// Looks for namespaces, reads each, and forgets those that are gone.
     fn read_namespaces(&mut self) -> Result<(), Refusal> {
-        let began = Instant::now();
+        let (round, began) = (Stopwatch::start(), Instant::now());
         let is_named = self.feed.model().unread_namespaces().next().is_some();
         if self.watched == Watched::All && (is_named || began >= self.next_walk) {
             self.next_walk = began + WALK;
@@ -231,7 +234,7 @@ impl Engine {
         }
         self.unread_files = unread_files;
         self.gaps.set(Unread::Namespaces, not_entered);
-        self.next_namespaces = Instant::now() + schedule::pause_after(began.elapsed());
+        self.next_namespaces = Instant::now() + schedule::pause_after(round.cpu());
         self.next_search = Instant::now() + SEARCH;
         refused.map_or(Ok(()), Err)
     }

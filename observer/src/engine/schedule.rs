@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use crate::model::units::NetnsId;
+use crate::{host::clock, model::units::NetnsId};
 
 /// The shortest time between two scans that nothing has asked for.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
@@ -17,15 +17,38 @@ const IN_A_HURRY: Duration = Duration::from_millis(200);
 /// Work that is repeated may take this part of one CPU's time: 2 %.
 const BUDGET: u32 = 50;
 
-/// How long to wait after regular work that took so long.
-pub(super) fn pause_after(took: Duration) -> Duration {
-    AT_MOST_EVERY.max(took * BUDGET)
+/// Measures a round of work.
+pub(super) struct Stopwatch {
+    began: Instant,
+    cpu: Duration,
+}
+
+impl Stopwatch {
+    pub(super) fn start() -> Self {
+        Self { began: Instant::now(), cpu: clock::work_cpu() }
+    }
+
+    /// How long it took: what people wait for.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// What it took of a CPU: what the budget is about. On a busy host a round waits for a CPU many times longer than it
+    /// has one, and such a wait takes nothing from others.
+    pub(super) fn cpu(&self) -> Duration {
+        clock::work_cpu() - self.cpu
+    }
+}
+
+/// How long to wait after regular work that took so much of a CPU.
+pub(super) fn pause_after(cpu: Duration) -> Duration {
+    AT_MOST_EVERY.max(cpu * BUDGET)
 }
 
 /// How long to wait before a scan that was asked for. A loss is to be healed within two seconds: one until it is seen,
 /// one for this. While losses go on, a scan that takes longer than that still leaves half of the time to others.
-fn pause_when_asked(took: Duration) -> Duration {
-    (took * BUDGET).min(Duration::from_secs(1)).max(took)
+fn pause_when_asked(cpu: Duration) -> Duration {
+    (cpu * BUDGET).min(Duration::from_secs(1)).max(cpu)
 }
 
 /// When the kernel's tables are scanned.
@@ -41,7 +64,8 @@ pub enum Scans {
 pub(super) struct Schedule {
     scans: Scans,
     ended_at: Option<Instant>,
-    took: Duration,
+    /// What the last scan took of a CPU.
+    cpu: Duration,
     /// Something was lost or found to differ since the last scan began.
     asked_for: bool,
     /// Since the last scan began ports have become few somewhere.
@@ -57,7 +81,7 @@ impl Schedule {
         Self {
             scans,
             ended_at: None,
-            took: Duration::ZERO,
+            cpu: Duration::ZERO,
             asked_for: true,
             hurried: false,
             events_before: 0,
@@ -92,10 +116,10 @@ impl Schedule {
         }
         let Some(ended_at) = self.ended_at else { return true };
         let pause = match (self.asked_for, self.hurried) {
-            (true, _) => pause_when_asked(self.took),
-            (false, true) => IN_A_HURRY.max(self.took * BUDGET),
-            (false, false) if events == self.events_before => pause_after(self.took).max(WHEN_QUIET),
-            (false, false) => pause_after(self.took),
+            (true, _) => pause_when_asked(self.cpu),
+            (false, true) => IN_A_HURRY.max(self.cpu * BUDGET),
+            (false, false) if events == self.events_before => pause_after(self.cpu).max(WHEN_QUIET),
+            (false, false) => pause_after(self.cpu),
         };
         now - ended_at >= pause
     }
@@ -106,9 +130,9 @@ impl Schedule {
         self.hurried = false;
     }
 
-    pub(super) fn end(&mut self, now: Instant, took: Duration) {
+    pub(super) fn end(&mut self, now: Instant, cpu: Duration) {
         self.ended_at = Some(now);
-        self.took = took;
+        self.cpu = cpu;
         self.suspects.clear();
     }
 }
@@ -117,11 +141,11 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    fn scanned(took: Duration) -> (Schedule, Instant) {
+    fn scanned(cpu: Duration) -> (Schedule, Instant) {
         let mut schedule = Schedule::new(Scans::Regularly);
         let now = Instant::now();
         schedule.begin(7);
-        schedule.end(now, took);
+        schedule.end(now, cpu);
         (schedule, now)
     }
 
@@ -132,6 +156,21 @@ mod tests {
             let due_after = |millis| schedule.is_due(now + Duration::from_millis(millis), events);
             assert!(!due_after(pause - 1) && due_after(pause), "after a scan of {took} ms and {events} events");
         }
+    }
+
+    #[test]
+    fn waiting_for_a_cpu_takes_nothing_of_the_budget() {
+        let (stopwatch, (_sender, receiver)) = (Stopwatch::start(), std::sync::mpsc::channel::<()>());
+        receiver.recv_timeout(Duration::from_millis(200)).unwrap_err();
+        let (took, cpu) = (stopwatch.elapsed(), stopwatch.cpu());
+        assert!(took >= Duration::from_millis(200) && cpu < Duration::from_millis(20), "{took:?}, {cpu:?} of a CPU");
+        // At 2 % of 200 ms it would be ten seconds.
+        let mut schedule = Schedule::new(Scans::Regularly);
+        let now = Instant::now();
+        schedule.end(now, cpu);
+        assert!(pause_after(cpu) <= Duration::from_secs(1) && schedule.is_due(now + WHEN_QUIET, 8));
+        while stopwatch.cpu() < Duration::from_millis(30) {}
+        assert!(pause_after(stopwatch.cpu()) >= Duration::from_millis(1_500), "work takes of it");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The clocks that the kernel keeps: that of its records, and that of our own work.
 
-use std::{fs, io, os::unix::fs::MetadataExt as _, time::Duration};
+use std::{cell::Cell, fs, io, os::unix::fs::MetadataExt as _, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -77,6 +77,28 @@ fn shifted(time: Duration, by: i128) -> Option<Duration> {
 #[must_use]
 pub fn own_cpu() -> Duration {
     read(ClockId::ProcessCPUTime)
+}
+
+thread_local! {
+    /// What helper threads that have ended took of CPUs for this thread.
+    static HELPERS: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// `CLOCK_THREAD_CPUTIME_ID`: what this thread has taken of CPUs.
+#[must_use]
+pub fn thread_cpu() -> Duration {
+    read(ClockId::ThreadCPUTime)
+}
+
+/// The same with what its helpers took: the work of this thread, however long it had to wait for a CPU.
+#[must_use]
+pub fn work_cpu() -> Duration {
+    thread_cpu() + HELPERS.get()
+}
+
+/// Adds what a helper took, as the helper read it from [`thread_cpu`] at its end.
+pub(super) fn add_helper(cpu: Duration) {
+    HELPERS.set(HELPERS.get() + cpu);
 }
 
 fn read(clock: ClockId) -> Duration {

@@ -18,7 +18,7 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use super::{pid_namespace::PidView, proc};
+use super::{clock, pid_namespace::PidView, proc};
 use crate::{
     errno,
     model::units::{NetnsId, Pid},
@@ -95,10 +95,13 @@ pub fn enter<T: Send>(netns: NetnsId, handles: &[Handle], work: impl FnOnce() ->
     let file = open_first(netns, handles)?;
     thread::scope(|scope| {
         let helper = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, move || {
-            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?;
-            Ok(work())
+            let entered = move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
+            let done = entered.map(|()| work());
+            (done, clock::thread_cpu())
         })?;
-        helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let (done, cpu) = helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        clock::add_helper(cpu);
+        Ok(done?)
     })
 }
 
@@ -129,7 +132,19 @@ fn namespace_of_socket(pid: Pid, fd: u32) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn work_inside_a_namespace_is_work_of_the_thread_that_entered_it() {
+        let own = namespace_of(Path::new("/proc/self/ns/net")).unwrap();
+        let work = || while clock::thread_cpu() < Duration::from_millis(20) {};
+        let before = clock::work_cpu();
+        enter(own, &[Handle::of_process(Pid(std::process::id()))], work).unwrap();
+        let took = clock::work_cpu() - before;
+        assert!(took >= Duration::from_millis(20), "{took:?}");
+    }
 
     #[test]
     fn the_next_handle_is_tried_where_one_leads_nowhere_or_elsewhere() {
