@@ -12,7 +12,7 @@ use crate::{
     },
     model::{
         gaps::{Gap, Gaps, Unread},
-        trust::{Hook, HookStatus, Rung},
+        trust::{Hook, HookStatus, ProcessScope, Rung},
     },
     probe::{
         attach::{self, Kernel, LoadOptions},
@@ -90,14 +90,14 @@ fn examine(rungs: ForcedRungs, out: &mut impl Write) -> io::Result<Result<(), Pr
         None => "not told by this kernel (from 5.12 on): what a hook left out shows only as drift of the next scan",
     };
     writeln!(out, "\nmisses        {misses}")?;
-    print_gaps(out, attached.tracefs)?;
+    print_gaps(out, processes.scope(), attached.tracefs)?;
     print_advice(out, &attached.hooks, attached.tracefs.count > 0)?;
     Ok(attached.require_vital_hooks())
 }
 
 /// What this user cannot read here, and what would help.
-fn print_gaps(out: &mut impl Write, tracefs: Gap) -> io::Result<()> {
-    let mut gaps = Gaps::of(rights::effective());
+fn print_gaps(out: &mut impl Write, scope: ProcessScope, tracefs: Gap) -> io::Result<()> {
+    let mut gaps = Gaps::of(rights::effective()).within(scope);
     gaps.set(Unread::Tracefs, tracefs);
     let files = Reads::default();
     match processes::nearest_to_limit(0) {

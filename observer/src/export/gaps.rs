@@ -14,8 +14,11 @@ pub(super) struct UnreadObject {
     count: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     errno: Option<String>,
-    /// With which it could be read.
-    capability: &'static str,
+    /// With which it could be read; absent where none helps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capability: Option<&'static str>,
+    /// What would help.
+    remedy: &'static str,
     consequence: &'static str,
 }
 
@@ -26,6 +29,7 @@ impl UnreadObject {
             count: gap.count,
             errno: gap.errno.map(errno::name),
             capability: kind.capability(),
+            remedy: kind.remedy(),
             consequence: kind.consequence(),
         };
         gaps.unread().map(object).collect()

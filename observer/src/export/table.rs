@@ -145,8 +145,5 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
     for words in trust.gaps.advice().into_iter().chain(trust.gaps.skipped.sentence()) {
         writeln!(text, "{words}")?;
     }
-    match trust.processes.missing() {
-        None => Ok(()),
-        Some(missing) => writeln!(text, "not visible: {missing}"),
-    }
+    Ok(())
 }

@@ -52,7 +52,8 @@ impl PidView {
     /// Whose open files are found.
     #[must_use]
     pub fn scope(self) -> ProcessScope {
-        if self.own == INITIAL || self.table == INITIAL { ProcessScope::All } else { ProcessScope::PidNamespace }
+        // A table shows the processes of its pid namespace and of those inside it, whoever reads it.
+        if self.table == INITIAL { ProcessScope::All } else { ProcessScope::PidNamespace }
     }
 }
 
@@ -82,6 +83,8 @@ mod tests {
         assert_eq!(view(CONTAINER, CONTAINER), (Some(CONTAINER), false, true, ProcessScope::PidNamespace));
         // The host's /proc, mounted in a container.
         assert_eq!(view(CONTAINER, INITIAL), (None, true, false, ProcessScope::All));
+        // The /proc of a container, read outside of it.
+        assert_eq!(view(INITIAL, CONTAINER), (Some(CONTAINER), false, false, ProcessScope::PidNamespace));
     }
 
     #[test]

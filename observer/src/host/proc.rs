@@ -26,6 +26,9 @@ pub enum NotProc {
     /// It is no mount of procfs.
     #[error("--proc {}: no procfs is mounted there; into a container it comes with -v /proc:{}:ro", .0.display(), .0.display())]
     Other(PathBuf),
+    /// It is a directory inside procfs.
+    #[error("--proc {}: this is a directory inside procfs; give the one at which procfs is mounted", .0.display())]
+    Inside(PathBuf),
 }
 
 /// Reads other processes in this mount of procfs from now on. The first choice stays.
@@ -36,6 +39,10 @@ pub fn set_root(path: &Path) -> Result<(), NotProc> {
     let found = rustix::fs::statfs(&absolute).map_err(|error| unreadable(error.into()))?;
     if found.f_type != rustix::fs::PROC_SUPER_MAGIC {
         return Err(NotProc::Other(path.to_owned()));
+    }
+    // The link is in the root alone, also where it leads nowhere: in the procfs of another pid namespace.
+    if fs::symlink_metadata(absolute.join("self")).is_err() {
+        return Err(NotProc::Inside(path.to_owned()));
     }
     let _ = ROOT.set(absolute);
     Ok(())

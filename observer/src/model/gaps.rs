@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::trust::ProcessScope;
 use crate::errno;
 
 /// What could not be read.
@@ -19,12 +20,24 @@ pub enum Unread {
     Files,
     /// tracefs, which is there but closed to this user, while a hook needs it.
     Tracefs,
+    /// Processes outside the pid namespace whose process table is read; their number is not known.
+    OutsideProcesses,
 }
+
+/// Kinds that are counted when they are looked at. What else is not read follows from which process table it is.
+const COUNTED: usize = Unread::ALL.len() - 1;
 
 impl Unread {
     /// In the order in which they are shown.
-    pub const ALL: [Self; 6] =
-        [Self::Processes, Self::HiddenProcesses, Self::Memberships, Self::Namespaces, Self::Files, Self::Tracefs];
+    pub const ALL: [Self; 7] = [
+        Self::Processes,
+        Self::HiddenProcesses,
+        Self::Memberships,
+        Self::Namespaces,
+        Self::Files,
+        Self::Tracefs,
+        Self::OutsideProcesses,
+    ];
 
     /// Its key in JSON.
     #[must_use]
@@ -36,16 +49,27 @@ impl Unread {
             Self::Namespaces => "namespaces",
             Self::Files => "files",
             Self::Tracefs => "tracefs",
+            Self::OutsideProcesses => "outside_processes",
         }
     }
 
-    /// The capability with which it could be read.
+    /// The capability with which it could be read; `None` where none helps.
     #[must_use]
-    pub const fn capability(self) -> &'static str {
+    pub const fn capability(self) -> Option<&'static str> {
         match self {
-            Self::Processes | Self::HiddenProcesses | Self::Memberships => "CAP_SYS_PTRACE",
-            Self::Namespaces => "CAP_SYS_ADMIN and CAP_SYS_PTRACE",
-            Self::Files | Self::Tracefs => "CAP_DAC_READ_SEARCH",
+            Self::Processes | Self::HiddenProcesses | Self::Memberships => Some("CAP_SYS_PTRACE"),
+            Self::Namespaces => Some("CAP_SYS_ADMIN and CAP_SYS_PTRACE"),
+            Self::Files | Self::Tracefs => Some("CAP_DAC_READ_SEARCH"),
+            Self::OutsideProcesses => None,
+        }
+    }
+
+    /// What would help, in a word or two.
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
+        match self.capability() {
+            Some(capability) => capability,
+            None => "mount the host's /proc and give --proc PATH",
         }
     }
 
@@ -58,6 +82,7 @@ impl Unread {
             Self::Processes | Self::HiddenProcesses | Self::Memberships => SYS_PTRACE,
             Self::Namespaces => SYS_ADMIN | SYS_PTRACE,
             Self::Files | Self::Tracefs => DAC_READ_SEARCH,
+            Self::OutsideProcesses => 0,
         }
     }
 
@@ -71,6 +96,9 @@ impl Unread {
             Self::Namespaces => "their sockets are known from events alone, their port ranges not at all",
             Self::Files => "the limits that stand in them are not known",
             Self::Tracefs => "refused calls and the processes of accepted connections may be missing",
+            Self::OutsideProcesses => {
+                "their descriptors, limits and namespaces, and who holds sockets from before the start, are not known"
+            }
         }
     }
 
@@ -90,6 +118,7 @@ impl Unread {
             Self::Namespaces => format!("{count} {} not entered", if count == 1 { "namespace" } else { "namespaces" }),
             Self::Files => plural("kernel file", "kernel files"),
             Self::Tracefs => "tracefs closed".to_owned(),
+            Self::OutsideProcesses => "processes outside this pid namespace not visible".to_owned(),
         }
     }
 }
@@ -146,7 +175,10 @@ impl Skipped {
 pub struct Gaps {
     /// The capabilities that this process has (`CapEff` of /proc/self/status).
     pub capabilities: u64,
-    unread: [Gap; Unread::ALL.len()],
+    unread: [Gap; COUNTED],
+    /// Whose processes are read. A recording has it in its header.
+    #[serde(skip)]
+    processes: ProcessScope,
     /// Rounds that were skipped.
     pub skipped: Skipped,
 }
@@ -158,15 +190,27 @@ impl Gaps {
         Self { capabilities, ..Self::default() }
     }
 
+    /// The same where the processes of this scope are read.
+    #[must_use]
+    pub fn within(self, processes: ProcessScope) -> Self {
+        Self { processes, ..self }
+    }
+
     /// What could not be read of a kind.
     #[must_use]
     pub const fn get(&self, kind: Unread) -> Gap {
-        self.unread[kind as usize]
+        match (kind, self.processes) {
+            (Unread::OutsideProcesses, ProcessScope::All) => Gap { count: 0, errno: None },
+            (Unread::OutsideProcesses, ProcessScope::PidNamespace) => Gap { count: 1, errno: None },
+            _ => self.unread[kind as usize],
+        }
     }
 
-    /// Takes note of the last look at a kind.
-    pub const fn set(&mut self, kind: Unread, gap: Gap) {
-        self.unread[kind as usize] = gap;
+    /// Takes note of the last look at a kind. Processes outside are no matter of looking: see [`Self::within`].
+    pub fn set(&mut self, kind: Unread, gap: Gap) {
+        if let Some(known) = self.unread.get_mut(kind as usize) {
+            *known = gap;
+        }
     }
 
     /// The kinds of which something could not be read.
@@ -193,7 +237,8 @@ impl Gaps {
     }
 
     fn help(&self, kind: Unread, gap: Gap) -> String {
-        let (capability, bits) = (kind.capability(), kind.capability_bits());
+        let Some(capability) = kind.capability() else { return format!("; {}", kind.remedy()) };
+        let bits = kind.capability_bits();
         if gap.errno.is_some_and(|errno| !is_refusal(errno)) {
             String::new()
         } else if self.capabilities & bits == bits {
@@ -237,6 +282,18 @@ mod tests {
         );
         gaps.capabilities = u64::MAX;
         assert!(gaps.advice()[0].starts_with("3 processes not read (EACCES), although observer has CAP_SYS_PTRACE:"));
+    }
+
+    #[test]
+    fn processes_outside_the_pid_namespace_are_a_gap_that_another_proc_fills() {
+        let gaps = Gaps::of(u64::MAX).within(ProcessScope::PidNamespace);
+        assert!(gaps.hide_limits());
+        assert_eq!(
+            gaps.advice(),
+            ["processes outside this pid namespace not visible; mount the host's /proc and give --proc PATH"]
+        );
+        assert!(gaps.unread().all(|(kind, _)| kind == Unread::OutsideProcesses && kind.capability().is_none()));
+        assert_eq!(Gaps::of(0).within(ProcessScope::All), Gaps::of(0));
     }
 
     #[test]

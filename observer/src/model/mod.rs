@@ -141,7 +141,8 @@ impl Model {
     /// Knows nothing yet; `hooks` are those that feed it.
     #[must_use]
     pub fn new(hooks: Vec<HookStatus>, basis: Basis) -> Self {
-        let trust = Trust { hooks, processes: basis.processes, ..Trust::default() };
+        let gaps = Gaps::default().within(basis.processes);
+        let trust = Trust { hooks, processes: basis.processes, gaps, ..Trust::default() };
         Self { basis, trust, ..Self::default() }
     }
 
@@ -261,7 +262,7 @@ impl Model {
         if gaps.skipped.rounds > self.trust.gaps.skipped.rounds {
             self.trust.last_skip_at = Some(now);
         }
-        self.trust.gaps = gaps;
+        self.trust.gaps = gaps.within(self.basis.processes);
     }
 
     /// Events since start.

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _},
     net::TcpStream,
     os::unix::net::UnixStream,
     process::{Child, Command, Stdio},
@@ -129,6 +129,71 @@ fn with_the_proc_of_the_host_the_owners_are_those_of_ss_outside() {
         drop((later, taken_later, client, taken, accepted));
         child.kill().unwrap();
         child.wait().unwrap();
+    });
+}
+
+#[test]
+fn limits_outside_that_nobody_sees_are_not_fine() {
+    in_private_netns(|| {
+        let scripts = "check --warn 100 --crit 100|limits|limits --json|doctor";
+        let runs: Vec<String> =
+            scripts.split('|').map(|words| format!("{OBSERVER} --own-netns {words}; echo status $?")).collect();
+        let said = |mut line: UnixStream| {
+            let mut text = String::new();
+            line.set_read_timeout(Some(PATIENCE)).unwrap();
+            line.read_to_string(&mut text).unwrap();
+            text
+        };
+        let (mut child, line) = contained(&runs.join("; "));
+        let text = said(line);
+        child.wait().unwrap();
+        let parts: Vec<&str> = text.split("status ").collect();
+        let gap = "processes outside this pid namespace not visible; mount the host's /proc and give --proc PATH";
+        assert!(parts[0].starts_with("OBSERVER UNKNOWN - ") && parts[0].contains(gap), "{text}");
+        let one_line = parts[1].split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(one_line.starts_with("3 ") && one_line.contains(&format!("NOT READ {gap}")), "{text}");
+        assert!(parts[2].contains("\"kind\": \"outside_processes\""), "{text}");
+        assert!(parts[3].contains(gap) && !parts[3].contains("everything is read"), "{text}");
+
+        // With the host's /proc nothing of that is missing.
+        let (mut child, line) = contained(&format!("{OBSERVER} --proc /run/host --own-netns limits"));
+        let text = said(line);
+        child.wait().unwrap();
+        assert!(text.contains("THE ARITHMETIC") && !text.contains("outside this pid namespace"), "{text}");
+    });
+}
+
+#[test]
+fn the_proc_of_a_container_is_not_taken_for_that_of_the_host() {
+    in_private_netns(|| {
+        let (mut child, line) = contained("echo up; read end");
+        BufReader::new(&line).read_line(&mut String::new()).unwrap();
+        let inner = run("pgrep", &["-P", &child.id().to_string()]);
+        let table = format!("/proc/{}/root/proc", inner.trim());
+        let output =
+            Command::new(OBSERVER).args(["--proc", &table, "--own-netns", "snapshot", "--json"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(json["trust"]["processes"], "pid_namespace", "{json:#}");
+        assert_eq!(
+            json["trust"]["unread"].as_array().unwrap().last().unwrap()["kind"],
+            "outside_processes",
+            "{json:#}"
+        );
+        drop(line);
+        child.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_directory_inside_procfs_is_refused() {
+    in_private_netns(|| {
+        for inside in ["/proc/self", "/proc/1", "/proc/self/task", "/proc/sys", "/proc/net/"] {
+            let output = Command::new(OBSERVER).args(["--proc", inside, "snapshot"]).output().unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{stderr}");
+            assert!(stderr.contains(&format!("--proc {inside}: this is a directory inside procfs")), "{stderr}");
+        }
     });
 }
 

@@ -109,7 +109,7 @@ fn losses(trust: &Trust, theme: &Theme) -> Vec<Line<'static>> {
 fn unread(trust: &Trust, theme: &Theme) -> Vec<Line<'static>> {
     let kinds = trust.gaps.unread().map(|(kind, gap)| {
         let why = gap.errno.map_or_else(|| "hidden".to_owned(), errno::name);
-        let meaning = format!("{} ({why}): {}; {}", kind.id(), kind.consequence(), kind.capability());
+        let meaning = format!("{} ({why}): {}; {}", kind.id(), kind.consequence(), kind.remedy());
         entry("not read", &format::count(gap.count.into()), theme.warning, &meaning, theme)
     });
     let skipped = &trust.gaps.skipped;

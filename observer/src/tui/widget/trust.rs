@@ -12,7 +12,7 @@ use crate::{
     model::{
         gaps::Gaps,
         snapshot::Snapshot,
-        trust::{Hook, HookStatus, Losses, ProcessScope, Rung},
+        trust::{Hook, HookStatus, Losses, Rung},
     },
     tui::{format, text, theme::Theme},
 };
@@ -122,10 +122,6 @@ fn numbers(data: &Snapshot, theme: &Theme) -> Vec<Part> {
         Part::new(1, vec![Span::raw(scan)]),
     ];
     parts.extend(gaps(&trust.gaps, theme));
-    if trust.processes != ProcessScope::All {
-        let text = "processes outside this pid namespace not visible: give --proc".to_owned();
-        parts.push(Part::new(2, vec![Span::styled(text, theme.warning)]));
-    }
     if trust.unseen_accepts > 0 {
         let unseen = format!("{} accepts unseen", format::count(trust.unseen_accepts));
         parts.push(Part::new(5, vec![Span::styled(unseen, theme.warning)]));
