@@ -81,7 +81,11 @@ impl HostReader {
                 .map(|(available, per_socket)| Memory { available, per_socket }),
             own: memory::resident().map(|resident| OwnUse { cpu: clock::own_cpu(), resident }),
         };
-        gaps.set(Unread::Files, self.unread_at_start.and(files.gap()).and(unread_files));
-        files.scarcity().map_or(Ok(host), Err)
+        let unread = self.unread_at_start.and(files.gap()).and(unread_files);
+        let scarcity = files.scarcity();
+        // What this round did not reach is as unread as it was.
+        let known = if scarcity.is_some() { gaps.get(Unread::Files) } else { Gap::default() };
+        gaps.set(Unread::Files, known.or_larger(unread));
+        scarcity.map_or(Ok(host), Err)
     }
 }

@@ -9,6 +9,7 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use crate::{
+    errno,
     host::{
         handle::{self, Handle},
         namespaces::{self, Found},
@@ -29,6 +30,11 @@ const KEPT_WITHOUT_HANDLE: Duration = Duration::from_mins(5);
 const SOCKET_HOLDERS: usize = 4;
 /// The name of the host's own namespace.
 const HOST: &str = "host";
+
+/// A name that others chose, told apart from that of the host's own namespace.
+fn unlike_host(name: &Name, netns: NetnsId) -> Name {
+    if name.trim() == HOST { Name::from(format!("{HOST} ({})", netns.0).as_str()) } else { name.clone() }
+}
 
 /// The namespaces that are known.
 pub(super) struct Namespaces {
@@ -147,6 +153,22 @@ impl Namespaces {
         Ok(found.unread)
     }
 
+    /// Looks for what the own one is called, where no other is watched.
+    pub(super) fn refresh_own(&mut self) -> io::Result<()> {
+        match namespaces::discover() {
+            Ok(mut found) => {
+                if let Some(found) = found.namespaces.remove(&self.own) {
+                    self.take_found(self.own, found);
+                }
+                self.hints.clear();
+            }
+            Err(error) if errno::is_scarce(&error) => return Err(error),
+            // It is watched all the same, and its name is its number.
+            Err(error) => tracing::debug!(%error, "the name of the namespace is not known"),
+        }
+        Ok(())
+    }
+
     fn take_found(&mut self, netns: NetnsId, found: Found) {
         let needs_namer = found.mount_name.is_none() && self.host != Some(netns);
         let namer = if needs_namer { self.choose_namer(netns, &found.processes) } else { None };
@@ -231,7 +253,7 @@ impl Namespaces {
         if self.host == Some(netns) {
             return Some(HOST.into());
         }
-        self.known.get(&netns)?.name().cloned()
+        self.known.get(&netns)?.name().map(|name| unlike_host(name, netns))
     }
 
     /// Takes out and returns those that are gone: without a handle, and empty by `is_empty` or without a handle for long.
@@ -245,5 +267,23 @@ impl Namespaces {
             self.known.remove(netns);
         }
         gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_namespace_of_the_host_is_called_host() {
+        let (host, other, own) = (NetnsId(1), NetnsId(4_026_532_248), NetnsId(3));
+        let called = |name: &str| Known { mount_name: Some(name.into()), ..Known::default() };
+        let mut namespaces = Namespaces::new(own);
+        namespaces.host = Some(host);
+        namespaces.known.extend([(host, called("blue")), (other, called("host"))]);
+        let name = |netns| namespaces.name(netns).unwrap().shown().to_string();
+        assert_eq!((name(host), name(other)), ("host".to_owned(), "host (4026532248)".to_owned()));
+        assert_eq!(&*unlike_host(&"host ".into(), other), "host (4026532248)", "blanks do not tell them apart");
+        assert_eq!(&*unlike_host(&"hosts".into(), other), "hosts");
     }
 }

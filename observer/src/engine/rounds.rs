@@ -117,12 +117,10 @@ impl Engine {
         self.schedule.end(Instant::now(), round.cpu());
         let found = scanned?;
         self.feed.take(Input::EndRound(ScanSummary { finished_at: self.started.elapsed(), took, found }));
-        if self.watched == Watched::All {
-            let renamed = self.namespaces.name_by_holders();
-            let (devices, none) = (self.feed.model().devices_in_use(), BTreeSet::new());
-            for netns in renamed {
-                self.read_namespace(netns, devices.get(&netns).unwrap_or(&none))?;
-            }
+        let renamed = self.namespaces.name_by_holders();
+        let (devices, none) = (self.feed.model().devices_in_use(), BTreeSet::new());
+        for netns in renamed {
+            self.read_namespace(netns, devices.get(&netns).unwrap_or(&none))?;
         }
         Ok(())
     }
@@ -206,16 +204,10 @@ impl Engine {
     fn read_namespaces(&mut self) -> Result<(), Refusal> {
         let (round, began) = (Stopwatch::start(), Instant::now());
         let is_named = self.feed.model().unread_namespaces().next().is_some();
-        if self.watched == Watched::All && (is_named || began >= self.next_walk) {
+        let walks = began >= self.next_walk || (is_named && self.watched == Watched::All);
+        if walks {
             self.next_walk = began + WALK;
-            let unread = self
-                .namespaces
-                .refresh(self.feed.model().unread_namespaces(), began)
-                .map_err(|error| Refusal::new("look for network namespaces", &error))?;
-            self.gaps.set(Unread::Memberships, unread);
-            for netns in self.namespaces.take_gone(began, |netns| self.feed.model().is_empty(netns)) {
-                self.feed.take(Input::ForgetNamespace(netns));
-            }
+            self.find_namespaces(began)?;
         }
         let (devices, none) = (self.feed.model().devices_in_use(), BTreeSet::new());
         let memberships = self.gaps.get(Unread::Memberships);
@@ -232,11 +224,31 @@ impl Engine {
                 Err(refusal) => refused = refused.or(Some(refusal)),
             }
         }
-        self.unread_files = unread_files;
-        self.gaps.set(Unread::Namespaces, not_entered);
+        if refused.is_some() {
+            // What this round did not reach is as unread as it was.
+            self.unread_files = self.unread_files.or_larger(unread_files);
+            self.gaps.set(Unread::Namespaces, self.gaps.get(Unread::Namespaces).or_larger(not_entered));
+        } else {
+            self.unread_files = unread_files;
+            self.gaps.set(Unread::Namespaces, not_entered);
+        }
         self.next_namespaces = Instant::now() + schedule::pause_after(round.cpu());
         self.next_search = Instant::now() + SEARCH;
         refused.map_or(Ok(()), Err)
+    }
+
+    /// Looks for namespaces and their names, and forgets those that are gone.
+    fn find_namespaces(&mut self, now: Instant) -> Result<(), Refusal> {
+        let refusal = |error| Refusal::new("look for network namespaces", &error);
+        if self.watched == Watched::Own {
+            return self.namespaces.refresh_own().map_err(refusal);
+        }
+        let unread = self.namespaces.refresh(self.feed.model().unread_namespaces(), now).map_err(refusal)?;
+        self.gaps.set(Unread::Memberships, unread);
+        for netns in self.namespaces.take_gone(now, |netns| self.feed.model().is_empty(netns)) {
+            self.feed.take(Input::ForgetNamespace(netns));
+        }
+        Ok(())
     }
 
     /// Reads one namespace. While descriptors or memory are short the model keeps what it knows of it.

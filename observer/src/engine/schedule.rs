@@ -36,7 +36,7 @@ impl Stopwatch {
     /// What it took of a CPU: what the budget is about. On a busy host a round waits for a CPU many times longer than it
     /// has one, and such a wait takes nothing from others.
     pub(super) fn cpu(&self) -> Duration {
-        clock::work_cpu() - self.cpu
+        clock::work_cpu().saturating_sub(self.cpu)
     }
 }
 

@@ -131,17 +131,11 @@ fn judge(walls: &[Wall], thresholds: Thresholds, own: NetnsId) -> (Status, Strin
 
 /// `ports 10.0.0.5 → 10.0.0.9:5432 81 % (22868/28232)`
 fn describe(wall: &Wall, own: NetnsId) -> String {
-    let elsewhere = match (wall.subject.netns(), wall.netns_name.as_deref()) {
-        (Some(netns), name) if netns != own => {
-            format!(" in {}", name.map_or_else(|| netns.0.to_string(), str::to_owned))
-        }
-        _ => String::new(),
-    };
     let of = match wall.practical_maximum() {
         Some(maximum) => format!("{} % ({}/{maximum})", (wall.ratio() * 100.0).floor(), wall.used),
         None => format!("({}, no practical limit)", wall.used),
     };
-    format!("{} {}{elsewhere} {of}", wall.about().name, wall.owner())
+    format!("{} {} {of}", wall.about().name, wall.owner_beside(own))
 }
 
 /// The fullest wall of each kind: labels that stay the same from check to check. What has no limit in practice has neither

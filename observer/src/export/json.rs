@@ -229,7 +229,7 @@ impl Document {
             failures_total: snapshot.failures_total,
             walls: snapshot.walls.iter().map(WallObject::new).collect(),
             hits: snapshot.hits.iter().map(HitsObject::new).collect(),
-            findings: snapshot.findings.iter().map(FindingObject::new).collect(),
+            findings: snapshot.findings.iter().map(|finding| FindingObject::new(finding, snapshot)).collect(),
             trust: TrustObject::new(&snapshot.trust, snapshot.taken_at, snapshot.uptime),
         }
     }

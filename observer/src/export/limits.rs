@@ -63,7 +63,7 @@ impl Document {
             kernel: snapshot.host.kernel.clone(),
             walls: snapshot.walls.iter().map(WallObject::new).collect(),
             hits: snapshot.hits.iter().map(HitsObject::new).collect(),
-            findings: snapshot.findings.iter().map(FindingObject::new).collect(),
+            findings: snapshot.findings.iter().map(|finding| FindingObject::new(finding, snapshot)).collect(),
             unread: UnreadObject::all(&snapshot.trust.gaps),
             arithmetic,
         }
@@ -190,8 +190,8 @@ fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic) -> String 
     }
     // Writing to a String cannot fail.
     let _ = not_read(snapshot, &mut text);
-    let _ = findings(snapshot, &mut text);
-    let _ = counters(&snapshot.walls, &mut text);
+    let _ = findings(snapshot, own, &mut text);
+    let _ = counters(&snapshot.walls, own, &mut text);
     let _ = hits(snapshot, own, &mut text);
     let _ = sources(&snapshot.walls, &mut text);
     let _ = theory(arithmetic, &mut text);
@@ -201,9 +201,7 @@ fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic) -> String 
 
 fn row(wall: &Wall, own: NetnsId) -> String {
     let count = |number: u64, room| format::count_within(number, room);
-    let elsewhere = wall.subject.netns().filter(|netns| *netns != own).map(|netns| netns.0.to_string());
-    let elsewhere = elsewhere.map(|id| format!(" in {}", wall.netns_name.as_deref().unwrap_or(&id)));
-    let owner = format::cut_middle(&format::printable(&(wall.owner() + &elsewhere.unwrap_or_default())), OWNER);
+    let owner = format::cut_middle(&format::printable(&wall.owner_beside(own)), OWNER);
     let (maximum, percent) = match wall.practical_maximum() {
         Some(maximum) => (count(maximum, MAXIMUM), (wall.ratio() * 100.0).floor().min(999.0).to_string()),
         None => ("no limit".to_owned(), "-".to_owned()),
@@ -233,13 +231,13 @@ fn not_read(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
     lines.iter().try_for_each(|line| entry("", line, text))
 }
 
-fn findings(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
+fn findings(snapshot: &Snapshot, own: NetnsId, text: &mut String) -> std::fmt::Result {
     if snapshot.findings.is_empty() {
         return Ok(());
     }
     writeln!(text, "\nFINDINGS")?;
     for finding in &snapshot.findings {
-        entry("", &format::printable(&finding.sentence), text)?;
+        entry("", &format::printable(&snapshot.sentence_beside(finding, own)), text)?;
         entry("  evidence", &format::printable(&finding.evidence), text)?;
         entry("  remedy", &finding.remedy, text)?;
     }
@@ -247,13 +245,13 @@ fn findings(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
 }
 
 /// Of limits at which something was counted.
-fn counters(walls: &[Wall], text: &mut String) -> std::fmt::Result {
+fn counters(walls: &[Wall], own: NetnsId, text: &mut String) -> std::fmt::Result {
     let has_counted = |wall: &&Wall| wall.counters.iter().any(|counter| counter.total > 0);
     for (i, wall) in walls.iter().filter(has_counted).take(COUNTED).enumerate() {
         if i == 0 {
             writeln!(text, "\nWHAT THE KERNEL COUNTED THERE")?;
         }
-        entry("", &format::printable(&format!("{} {}", wall.about().name, wall.owner())), text)?;
+        entry("", &format::printable(&format!("{} {}", wall.about().name, wall.owner_beside(own))), text)?;
         entry("  counted", &wall.counted(), text)?;
     }
     Ok(())
@@ -355,82 +353,4 @@ fn practice(arithmetic: &Arithmetic, text: &mut String) -> std::fmt::Result {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, SystemTime};
-
-    use super::*;
-    use crate::model::{
-        Basis, Model,
-        units::{PortRange, Process},
-        wall::{Counter, Subject},
-    };
-
-    const OWN: NetnsId = NetnsId(1);
-
-    fn snapshot() -> Snapshot {
-        Model::new(Vec::new(), Basis::default()).snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 0)
-    }
-
-    fn wall(kind: WallKind, subject: Subject, used: u64, maximum: u64) -> Wall {
-        let process = Some(Process { pid: Pid(1_234_567), comm: "a-long-command-".into() });
-        Wall {
-            kind,
-            subject,
-            netns_name: Some("blue".into()),
-            process,
-            used,
-            maximum,
-            hits: None,
-            counters: Vec::new(),
-            slope: None,
-            turnover: None,
-            lifetime: None,
-        }
-    }
-
-    #[test]
-    fn everything_fits_80_columns() {
-        let mut snapshot = snapshot();
-        let local = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap();
-        let id = crate::model::units::SocketId(1);
-        for kind in WallKind::ALL {
-            let subject = Subject::Listener {
-                netns: NetnsId(4_026_532_999),
-                local,
-                device: crate::model::device::Device::NONE,
-                id,
-            };
-            snapshot.walls.push(wall(kind, subject, 99_999_999_999, 4_026_532_999));
-            snapshot.walls.push(wall(kind, Subject::Host, 1, u64::MAX));
-            let counter = |name, total| Counter { id: "counter", name, total, before: Some(total - 1) };
-            let counters = vec![
-                counter("overflows in the namespace (ListenOverflows)", 12_345_678_901),
-                counter("segments discarded here, for whatever reason (sk_drops)", 98_765_432_109),
-            ];
-            snapshot.walls.push(Wall { counters, ..wall(kind, subject, 1, 2) });
-            snapshot.walls.push(Wall { slope: Some(0.5), ..wall(kind, Subject::Host, 1_000, 1_000_000) });
-        }
-        let row = NamespaceRow {
-            netns: OWN,
-            name: None,
-            port_range: Some(PortRange { low: 1, high: 65_535 }),
-            reserved_ports: 60_000,
-            blocked_ports: Some(0),
-            tcp_tw_reuse: None,
-            established: 0,
-            time_wait: 0,
-        };
-        let addresses = ["10.0.0.1", "10.0.0.2", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into();
-        let arithmetic = Arithmetic::of(&snapshot, OWN, Some(&row), &addresses, None);
-        assert_eq!(arithmetic.connections_to_an_ipv4_destination, Some(2 * 5_535));
-        let text = render(&snapshot, OWN, &arithmetic);
-        for line in text.lines() {
-            assert!(line.chars().count() <= WIDTH, "{} columns: {line}", line.chars().count());
-        }
-        for words in ["79,228,162,514,264,337,593,543,950,336", "18,446,744,073,709,551,616", "281,474,976,710,656"] {
-            assert!(text.contains(words), "no {words} in\n{text}");
-        }
-        assert!(text.contains("no limit"), "{text}");
-        assert!(text.contains("  counted   12,345,678,901 overflows in the namespace"), "{text}");
-    }
-}
+mod tests;

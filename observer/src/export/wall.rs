@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::model::{
     finding::Finding,
     hits::Hits,
+    snapshot::Snapshot,
     wall::{About, Counter, Subject, Wall},
 };
 
@@ -115,15 +116,18 @@ impl CounterObject {
 pub(super) struct FindingObject {
     kind: &'static str,
     netns: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns_name: Option<String>,
     sentence: String,
     evidence: String,
     remedy: String,
 }
 
 impl FindingObject {
-    pub(super) fn new(finding: &Finding) -> Self {
+    pub(super) fn new(finding: &Finding, snapshot: &Snapshot) -> Self {
         let Finding { kind, netns, subject: _, sentence, evidence, remedy } = finding.clone();
-        Self { kind: kind.id(), netns: netns.0, sentence, evidence, remedy }
+        let netns_name = snapshot.name_of(netns).map(str::to_owned);
+        Self { kind: kind.id(), netns: netns.0, netns_name, sentence, evidence, remedy }
     }
 }
 

@@ -139,6 +139,12 @@ impl Gap {
         self.errno = errno;
     }
 
+    /// This one, or `other` if that has more: of two looks of which the second was cut short.
+    #[must_use]
+    pub const fn or_larger(self, other: Self) -> Self {
+        if other.count > self.count { other } else { self }
+    }
+
     /// Those of both.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
@@ -294,6 +300,14 @@ mod tests {
         );
         assert!(gaps.unread().all(|(kind, _)| kind == Unread::OutsideProcesses && kind.capability().is_none()));
         assert_eq!(Gaps::of(0).within(ProcessScope::All), Gaps::of(0));
+    }
+
+    #[test]
+    fn a_look_that_was_cut_short_takes_nothing_off_a_gap() {
+        let gap = |count, errno| Gap { count, errno: Some(errno) };
+        assert_eq!(gap(3, 1).or_larger(Gap::default()), gap(3, 1));
+        assert_eq!(gap(3, 1).or_larger(gap(2, 13)), gap(3, 1));
+        assert_eq!(gap(3, 1).or_larger(gap(4, 13)), gap(4, 13));
     }
 
     #[test]

@@ -93,6 +93,35 @@ fn a_namespace_is_named_by_who_holds_its_sockets_and_never_by_who_pauses() {
 }
 
 #[test]
+fn a_process_called_host_does_not_make_its_namespace_the_host() {
+    in_private_netns(|| {
+        let (own, dir) = (netns::current().unwrap(), tempfile::tempdir().unwrap());
+        let _named = Named::start(dir.path(), b"host", "read end");
+        let called = Some(Name::from(format!("host ({})", own.0).as_str()));
+        for watched in [Watched::All, Watched::Own] {
+            let snapshot = start(Options { watched, ..options() }).snapshot(0);
+            assert_eq!(name(&snapshot, own), called, "{watched:?}");
+        }
+    });
+}
+
+#[test]
+fn a_namespace_has_its_name_also_where_no_other_is_watched() {
+    let mounted = Mounted::add(b"-alone");
+    let name = std::str::from_utf8(&mounted.0).unwrap();
+    for words in ["--own-netns snapshot --json", "snapshot --json"] {
+        let observer = env!("CARGO_BIN_EXE_observer");
+        let mut command = Command::new("ip");
+        let output = output(command.args(["netns", "exec", name, observer]).args(words.split(' '))).unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let rows = json["namespaces"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["netns"] == mounted.netns().0).unwrap();
+        assert_eq!(row["name"], name, "{words}");
+    }
+}
+
+#[test]
 fn a_comm_that_is_not_utf_8_names_its_namespace_and_hides_nothing() {
     in_private_netns(|| {
         let (own, dir) = (netns::current().unwrap(), tempfile::tempdir().unwrap());

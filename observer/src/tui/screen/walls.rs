@@ -68,7 +68,11 @@ impl Source for Walls {
         let findings = data.findings.iter().filter(|finding| finding.subject == Some(row.subject));
         let findings = findings.flat_map(|finding| {
             let line = |label, text: &str| Line::new(label, format::printable(text));
-            [line("finding", &finding.sentence), line("evidence", &finding.evidence), line("remedy", &finding.remedy)]
+            [
+                line("finding", &data.sentence_on_screen(finding)),
+                line("evidence", &finding.evidence),
+                line("remedy", &finding.remedy),
+            ]
         });
         [
             Some(Line::new("numbers", format!("{} of {maximum} {}", format::count(row.used), about.unit))),

@@ -131,7 +131,7 @@ fn host_files(files: Option<FileUse>, noun: &str) -> String {
 }
 
 const NO_DESTINATION: &str = "no outgoing connections";
-const NO_RANGE: &str = "port range not known yet";
+const NO_RANGE: &str = "port range not known";
 
 /// A line of the short form: words, and a gauge at the right if there is one.
 struct Entry {
@@ -170,7 +170,7 @@ pub(crate) fn compact(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buff
 fn long_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
     let fullest = fullest_first(data).into_iter().next();
     let range = range(namespace(data, fullest.as_ref())).map_or_else(
-        || NO_RANGE.to_owned(),
+        || "range not known".to_owned(),
         |Range { ends, size, kept }| format!("{size} in this namespace ({ends}), {kept}"),
     );
     let (towards, ports, fill) = match fullest {

@@ -10,7 +10,6 @@ use ratatui::{
 use super::gauge;
 use crate::{
     model::{
-        finding::Finding,
         headroom::Level,
         snapshot::Snapshot,
         wall::{Subject, Wall},
@@ -54,7 +53,7 @@ fn list(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
         if area.width >= WIDE_FROM { wide(wall, theme, row, buf) } else { narrow(wall, theme, row, buf) }
     }
     for row in area.rows().skip(walls.height.into()) {
-        text::put(Line::styled(finding(&data.findings, row.width), theme.warning), row, buf);
+        text::put(Line::styled(finding(data, row.width), theme.warning), row, buf);
     }
 }
 
@@ -115,9 +114,10 @@ fn when(wall: &Wall) -> Option<String> {
     Some(format!("in {}", format::forecast(time)))
 }
 
-fn finding(findings: &[Finding], width: u16) -> String {
-    let more = findings.len().saturating_sub(1);
+fn finding(data: &Snapshot, width: u16) -> String {
+    let more = data.findings.len().saturating_sub(1);
     let more = if more > 0 { format!(" (+{more})") } else { String::new() };
-    let first = findings.first().map_or_else(String::new, |finding| format::printable(&finding.sentence));
+    let first = data.findings.first();
+    let first = first.map_or_else(String::new, |finding| format::printable(&data.sentence_on_screen(finding)));
     format::cut_end(&format!("! {first}"), usize::from(width).saturating_sub(more.len())) + &more
 }

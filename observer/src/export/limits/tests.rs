@@ -1,0 +1,113 @@
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::model::{
+    Basis, Model,
+    finding::{Finding, FindingKind},
+    units::{PortRange, Process},
+    wall::{Counter, Subject},
+};
+
+const OWN: NetnsId = NetnsId(1);
+
+fn snapshot() -> Snapshot {
+    Model::new(Vec::new(), Basis::default()).snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 0)
+}
+
+fn wall(kind: WallKind, subject: Subject, used: u64, maximum: u64) -> Wall {
+    let process = Some(Process { pid: Pid(1_234_567), comm: "a-long-command-".into() });
+    Wall {
+        kind,
+        subject,
+        netns_name: Some("blue".into()),
+        process,
+        used,
+        maximum,
+        hits: None,
+        counters: Vec::new(),
+        slope: None,
+        turnover: None,
+        lifetime: None,
+    }
+}
+
+#[test]
+fn what_belongs_to_another_namespace_says_to_which_and_says_it_once() {
+    let (mut snapshot, other) = (snapshot(), NetnsId(2));
+    let row = |netns, name: &str| NamespaceRow {
+        netns,
+        name: Some(name.into()),
+        port_range: None,
+        reserved_ports: 0,
+        blocked_ports: None,
+        tcp_tw_reuse: None,
+        established: 0,
+        time_wait: 0,
+    };
+    snapshot.namespaces = vec![row(OWN, "host"), row(other, "blue")];
+    let finding = |netns| Finding {
+        kind: FindingKind::ReservedInRange,
+        netns,
+        subject: None,
+        sentence: "Much is reserved.".to_owned(),
+        evidence: String::new(),
+        remedy: String::new(),
+    };
+    snapshot.findings = [OWN, other, NetnsId(7)].map(finding).into();
+    snapshot.walls = vec![wall(WallKind::TimeWait, Subject::Namespace(other), 1, 2)];
+    let arithmetic = Arithmetic::of(&snapshot, OWN, None, &BTreeSet::new(), None);
+    let text = render(&snapshot, OWN, &arithmetic);
+    for line in ["Much is reserved.", "Much is reserved (in blue).", "Much is reserved (in 7)."] {
+        assert_eq!(text.lines().filter(|found| *found == line).count(), 1, "{line} in\n{text}");
+    }
+    assert!(text.contains("namespace blue ") && !text.contains("namespace blue in blue"), "{text}");
+    let json = serde_json::to_value(Document::new(&snapshot, arithmetic)).unwrap();
+    assert_eq!(json["findings"][1]["netns_name"], "blue");
+    // The screen does not know where observer was started: it names all but the host's.
+    let shown: Vec<String> = snapshot.findings.iter().map(|finding| snapshot.sentence_on_screen(finding)).collect();
+    assert_eq!(shown, ["Much is reserved.", "Much is reserved (in blue).", "Much is reserved (in 7)."]);
+    snapshot.namespaces.remove(0);
+    assert_eq!(snapshot.sentence_on_screen(&snapshot.findings[1]), "Much is reserved.", "there is no other");
+}
+
+#[test]
+fn everything_fits_80_columns() {
+    let mut snapshot = snapshot();
+    let local = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap();
+    let id = crate::model::units::SocketId(1);
+    for kind in WallKind::ALL {
+        let subject =
+            Subject::Listener { netns: NetnsId(4_026_532_999), local, device: crate::model::device::Device::NONE, id };
+        snapshot.walls.push(wall(kind, subject, 99_999_999_999, 4_026_532_999));
+        snapshot.walls.push(wall(kind, Subject::Host, 1, u64::MAX));
+        let counter = |name, total| Counter { id: "counter", name, total, before: Some(total - 1) };
+        let counters = vec![
+            counter("overflows in the namespace (ListenOverflows)", 12_345_678_901),
+            counter("segments discarded here, for whatever reason (sk_drops)", 98_765_432_109),
+        ];
+        snapshot.walls.push(Wall { counters, ..wall(kind, subject, 1, 2) });
+        snapshot.walls.push(Wall { slope: Some(0.5), ..wall(kind, Subject::Host, 1_000, 1_000_000) });
+    }
+    let row = NamespaceRow {
+        netns: OWN,
+        name: None,
+        port_range: Some(PortRange { low: 1, high: 65_535 }),
+        reserved_ports: 60_000,
+        blocked_ports: Some(0),
+        tcp_tw_reuse: None,
+        established: 0,
+        time_wait: 0,
+    };
+    let addresses = ["10.0.0.1", "10.0.0.2", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into();
+    let arithmetic = Arithmetic::of(&snapshot, OWN, Some(&row), &addresses, None);
+    assert_eq!(arithmetic.connections_to_an_ipv4_destination, Some(2 * 5_535));
+    let text = render(&snapshot, OWN, &arithmetic);
+    for line in text.lines() {
+        assert!(line.chars().count() <= WIDTH, "{} columns: {line}", line.chars().count());
+    }
+    for words in ["79,228,162,514,264,337,593,543,950,336", "18,446,744,073,709,551,616", "281,474,976,710,656"] {
+        assert!(text.contains(words), "no {words} in\n{text}");
+    }
+    assert!(text.contains("no limit"), "{text}");
+    assert!(text.contains("  counted   12,345,678,901 overflows in the namespace"), "{text}");
+}
