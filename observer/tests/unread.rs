@@ -203,3 +203,88 @@ fn a_name_is_the_same_in_every_output() {
     full.wait().unwrap();
     ip(&["del".as_ref(), name]);
 }
+
+/// A process of a user who has no other, with as few more processes as fit its limit.
+struct Alone {
+    child: Child,
+    fillers: Vec<Child>,
+    _dir: tempfile::TempDir,
+}
+
+impl Alone {
+    const USER: [&str; 3] = ["--reuid=61234", "--regid=61234", "--clear-groups"];
+    /// Threads of `observer watch`, and that which enters namespaces.
+    const THREADS: usize = 6;
+
+    fn watch() -> Self {
+        let (dir, copy) = copy_for_everyone();
+        let only = "-all,+bpf,+perfmon,+dac_read_search";
+        let capabilities = ["--inh-caps", "--ambient-caps", "--bounding-set"].map(|set| format!("{set}={only}"));
+        let child = Command::new("prlimit")
+            .arg(format!("--nproc={0}:{0}", Self::THREADS))
+            .arg("setpriv")
+            .args(Self::USER)
+            .args(capabilities)
+            .arg(copy)
+            .args(["watch", "--interval", "0.2"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self { child, fillers: Vec::new(), _dir: dir }
+    }
+
+    /// From now on it gets no thread.
+    fn fill(&mut self) {
+        let filler = || Command::new("setpriv").args(Self::USER).args(["sleep", "60"]).spawn().unwrap();
+        self.fillers.extend((0..Self::THREADS).map(|_| filler()));
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        for child in [&mut self.child].into_iter().chain(&mut self.fillers) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+/// A namespace with a name, removed when dropped.
+struct Closed(String);
+
+impl Closed {
+    fn add() -> Self {
+        let closed = Self(format!("observer-x-{}", std::process::id()));
+        assert!(Command::new("ip").args(["netns", "add", &closed.0]).status().unwrap().success());
+        closed
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        assert!(Command::new("ip").args(["netns", "del", &self.0]).status().unwrap().success());
+    }
+}
+
+#[test]
+fn what_was_not_entered_stays_a_gap_while_no_thread_is_to_be_had() {
+    let _closed = Closed::add();
+    let mut alone = Alone::watch();
+    let lines = BufReader::new(alone.child.stdout.take().unwrap()).lines();
+    let mut trusts = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()["trust"].clone());
+    let not_entered = |trust: &Value| trust["unread"].as_array().unwrap().iter().any(|gap| gap["kind"] == "namespaces");
+    let first = trusts.next().unwrap();
+    assert!(not_entered(&first) && first["skipped_rounds_total"] == 0, "{first:#}");
+    alone.fill();
+    let mut seen = 0;
+    for trust in trusts.take(200) {
+        assert!(not_entered(&trust), "{trust:#}");
+        let refused = trust["skipped_rounds_total"].as_u64().unwrap() >= 2;
+        seen += u32::from(refused && trust["last_skip"]["errno"] == "EAGAIN");
+        if seen >= 5 {
+            return;
+        }
+    }
+    panic!("no thread was refused");
+}
