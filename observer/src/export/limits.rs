@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::{
     gaps::UnreadObject,
+    owner,
     wall::{FindingObject, HitsObject, WallObject},
 };
 use crate::{
@@ -203,7 +204,7 @@ fn row(wall: &Wall, own: NetnsId) -> String {
     let count = |number: u64, room| format::count_within(number, room);
     let elsewhere = wall.subject.netns().filter(|netns| *netns != own).map(|netns| netns.0.to_string());
     let elsewhere = elsewhere.map(|id| format!(" in {}", wall.netns_name.as_deref().unwrap_or(&id)));
-    let owner = format::cut_middle(&format::printable(&(wall.owner() + &elsewhere.unwrap_or_default())), OWNER);
+    let owner = owner::fitted(wall, &format::printable(&elsewhere.unwrap_or_default()), OWNER);
     let (maximum, percent) = match wall.practical_maximum() {
         Some(maximum) => (count(maximum, MAXIMUM), (wall.ratio() * 100.0).floor().min(999.0).to_string()),
         None => ("no limit".to_owned(), "-".to_owned()),

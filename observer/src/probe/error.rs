@@ -55,6 +55,14 @@ pub enum ProbeError {
         /// The kernel's answer.
         because: Refusal,
     },
+    /// Hooks that would be there if something had not run short.
+    #[error("attach the hooks {hooks}: {because}: {}", advice(because.errno))]
+    ScarceHooks {
+        /// Their names.
+        hooks: String,
+        /// The kernel's answer to the last of them.
+        because: Refusal,
+    },
     /// No /proc.
     #[error(transparent)]
     NoProc(#[from] proc::NoProc),
@@ -88,7 +96,7 @@ impl ProbeError {
 }
 
 /// What to do about an error number.
-fn advice(errno: Option<i32>) -> String {
+pub fn advice(errno: Option<i32>) -> String {
     match errno {
         Some(libc::EMFILE) => {
             "observer may not have so many file descriptors: raise its limit (ulimit -n, LimitNOFILE= of its unit)"
