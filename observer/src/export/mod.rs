@@ -5,7 +5,7 @@ mod gaps;
 mod hits;
 mod json;
 pub mod limits;
-mod owner;
+pub(crate) mod owner;
 mod table;
 mod trust;
 mod wall;

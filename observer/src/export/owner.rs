@@ -6,22 +6,22 @@ use crate::{
 };
 
 /// Whose limit it is, and where. What does not fit is cut: addresses before ports, and of a namespace's name the end.
-pub(super) fn fitted(wall: &Wall, elsewhere: &str, width: usize) -> String {
+pub(crate) fn fitted(wall: &Wall, elsewhere: &str, width: usize) -> String {
     const PLACE: usize = 16;
     let whole = format::printable(&wall.owner());
     if format::text_width(&whole) + format::text_width(elsewhere) <= width {
         return whole + elsewhere;
     }
-    let elsewhere = format::cut_end(elsewhere, PLACE);
+    let elsewhere = format::cut_end(elsewhere, PLACE.min(width));
     let room = width - format::text_width(&elsewhere);
-    let whose = match wall.subject {
+    let owner = match wall.subject {
         Subject::Destination { local_ip, device, remote, .. } => format::towards(local_ip, device, remote, room),
         Subject::Listener { local, device, .. } if format::text_width(&whole) > room => {
             format::cut_middle(&format::address(local.ip(), Some(local.port()), device), room)
         }
         _ => format::cut_end(&whole, room),
     };
-    whose + &elsewhere
+    owner + &elsewhere
 }
 
 #[cfg(test)]

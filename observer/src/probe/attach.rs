@@ -173,7 +173,8 @@ impl Attached {
         let scarce = missing.filter_map(|status| Some((status.hook, self.refusal(status.hook)?)));
         let scarce: Vec<_> = scarce.filter(|(_, refusal)| refusal.is_scarcity()).collect();
         let Some((_, because)) = scarce.last() else { return Ok(()) };
-        let hooks = scarce.iter().map(|(hook, _)| hook.to_string()).collect::<Vec<_>>().join(", ");
+        let names = scarce.iter().map(|(hook, _)| hook.to_string()).collect::<Vec<_>>().join(", ");
+        let hooks = if scarce.len() == 1 { format!("the {names} hook") } else { format!("the hooks {names}") };
         Err(ProbeError::ScarceHooks { hooks, because: (*because).clone() })
     }
 

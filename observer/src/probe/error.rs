@@ -56,9 +56,9 @@ pub enum ProbeError {
         because: Refusal,
     },
     /// Hooks that would be there if something had not run short.
-    #[error("attach the hooks {hooks}: {because}: {}", advice(because.errno))]
+    #[error("attach {hooks}: {because}: {}", advice(because.errno))]
     ScarceHooks {
-        /// Their names.
+        /// Their names, in words.
         hooks: String,
         /// The kernel's answer to the last of them.
         because: Refusal,
@@ -96,6 +96,7 @@ impl ProbeError {
 }
 
 /// What to do about an error number.
+#[must_use]
 pub fn advice(errno: Option<i32>) -> String {
     match errno {
         Some(libc::EMFILE) => {
