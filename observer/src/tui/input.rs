@@ -5,7 +5,8 @@
 //! never answers (it reads in a loop and swallows the error), and after half an escape sequence it waits for the rest.
 
 use std::{
-    io,
+    fs::File,
+    io::{self, IsTerminal as _},
     os::fd::{AsFd, OwnedFd},
     sync::mpsc as blocking,
     thread,
@@ -23,7 +24,6 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::terminal;
 use crate::host::descriptors;
 
 /// Enough for a fast typist; when it is full the rest waits in the terminal.
@@ -42,7 +42,7 @@ impl Input {
     pub(crate) fn start() -> io::Result<Self> {
         let (sender, events) = mpsc::channel(QUEUE);
         let (thread_lives, ended) = blocking::channel();
-        let tty = terminal::tty()?;
+        let tty = tty()?;
         // Whatever is opened on the way is opened while nothing of it can fail: later there may be no descriptor left.
         descriptors::require_for_event_loop()?;
         thread::Builder::new().name("terminal-input".to_owned()).spawn(move || {
@@ -66,6 +66,12 @@ impl Drop for Input {
         self.events.close();
         let _ = self.ended.recv_timeout(PATIENCE);
     }
+}
+
+/// The terminal that keys come from: crossterm reads from the same one.
+pub(crate) fn tty() -> io::Result<OwnedFd> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() { stdin.as_fd().try_clone_to_owned() } else { Ok(File::open("/dev/tty")?.into()) }
 }
 
 /// Asks crossterm only when there is something to read, so that nothing is taken from the terminal afterwards.

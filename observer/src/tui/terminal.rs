@@ -1,9 +1,8 @@
 //! The terminal is entered once and left on every way out: return, panic of any thread, signal, suspension.
 
 use std::{
-    fs::File,
-    io::{self, IsTerminal as _, Write},
-    os::fd::{AsFd as _, OwnedFd},
+    io::{self, Write},
+    os::fd::OwnedFd,
     panic,
     sync::{Mutex, MutexGuard, Once, PoisonError},
     time::Duration,
@@ -27,6 +26,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::input;
 use crate::outlet::Outlet;
 
 /// How long a frame may be waited for: a terminal that is read takes it much sooner.
@@ -74,7 +74,7 @@ impl Taken {
     fn set_raw_mode(&mut self) -> io::Result<()> {
         let tty = match self.tty.take() {
             Some(tty) => tty,
-            None => tty()?,
+            None => input::tty()?,
         };
         let tty = self.tty.insert(tty);
         let before = tcgetattr(&*tty)?;
@@ -198,12 +198,6 @@ pub(crate) enum StopScope {
 
 fn leads_session() -> bool {
     process::getsid(None).is_ok_and(|session| session == process::getpid())
-}
-
-/// The terminal that keys come from: crossterm reads from the same one.
-pub(crate) fn tty() -> io::Result<OwnedFd> {
-    let stdin = io::stdin();
-    if stdin.is_terminal() { stdin.as_fd().try_clone_to_owned() } else { Ok(File::open("/dev/tty")?.into()) }
 }
 
 fn enter() -> io::Result<()> {
