@@ -100,7 +100,7 @@ impl FromStr for RingBytes {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It is there, and cannot be read; or it was named, and is not there.
-    #[error("read the settings in {}: {}", .path.display(), errno::describe(.error))]
+    #[error("read the settings in {}: {}", errno::printable(.path), errno::describe(.error))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -108,7 +108,7 @@ pub enum Error {
         error: io::Error,
     },
     /// It is no TOML, or has a setting that there is not.
-    #[error("the settings in {}: {}", .path.display(), first_line(.error))]
+    #[error("the settings in {}: {}", errno::printable(.path), first_line(.error))]
     Wrong {
         /// The file.
         path: PathBuf,

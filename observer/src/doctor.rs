@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     engine::require_rights,
+    errno,
     host::{
         clock, files, handle, memory, namespaces, netns, pid_namespace::PidView, proc, processes, rights, text::Reads,
     },
@@ -15,8 +16,8 @@ use crate::{
         trust::{Hook, HookStatus, ProcessScope, Rung},
     },
     probe::{
-        attach::{self, Kernel, LoadOptions},
-        error::{KERNEL_BTF, ProbeError},
+        attach::{self, Attached, Kernel, LoadOptions},
+        error::{self, KERNEL_BTF, ProbeError},
         offsets,
         plan::ForcedRungs,
     },
@@ -68,7 +69,7 @@ fn examine(rungs: ForcedRungs, out: &mut impl Write) -> io::Result<Result<(), Pr
     }
     let processes = PidView::read();
     match processes.scope().missing() {
-        None => writeln!(out, "processes     all of the host, by {}", proc::root().display())?,
+        None => writeln!(out, "processes     all of the host, by {}", errno::printable(proc::root()))?,
         Some(missing) => writeln!(out, "processes     not visible: {missing}")?,
     }
     print_offsets(out, &kernel)?;
@@ -91,8 +92,8 @@ fn examine(rungs: ForcedRungs, out: &mut impl Write) -> io::Result<Result<(), Pr
     };
     writeln!(out, "\nmisses        {misses}")?;
     print_gaps(out, processes.scope(), attached.tracefs)?;
-    print_advice(out, &attached.hooks, attached.tracefs.count > 0)?;
-    Ok(attached.require_vital_hooks())
+    print_advice(out, &attached)?;
+    Ok(attached.require_vital_hooks().and_then(|()| attached.require_no_scarcity()))
 }
 
 /// What this user cannot read here, and what would help.
@@ -132,17 +133,17 @@ fn print_gaps(out: &mut impl Write, scope: ProcessScope, tracefs: Gap) -> io::Re
     Ok(())
 }
 
-fn print_advice(out: &mut impl Write, hooks: &[HookStatus], tracefs_is_closed: bool) -> io::Result<()> {
+fn print_advice(out: &mut impl Write, attached: &Attached) -> io::Result<()> {
     writeln!(out, "\nadvice")?;
     let mut nothing = true;
-    for status in hooks {
+    for status in &attached.hooks {
         let advice = match (status.rung, status.failed.is_empty()) {
             (Some(_), true) => continue,
             (Some(rung @ Rung::SyscallTracepoint), false) => {
                 format!("{rung} carries it, with the same counts; all system calls of the host take tens of ns longer")
             }
             (Some(rung), false) => format!("nothing to do: {rung} carries it, with the same counts"),
-            (None, _) => format!("without it, {}{}", loss_of(status.hook), remedy_of(status.hook, tracefs_is_closed)),
+            (None, _) => format!("without it, {}{}", loss_of(status.hook), remedy_of(status.hook, attached)),
         };
         writeln!(out, "  {:<11} {advice}", status.hook)?;
         nothing = false;
@@ -167,11 +168,15 @@ const fn loss_of(hook: Hook) -> &'static str {
 }
 
 /// What brings a missing hook back, where that is known.
-const fn remedy_of(hook: Hook, tracefs_is_closed: bool) -> &'static str {
-    match (hook, tracefs_is_closed) {
-        (Hook::Accept | Hook::Failures, true) => "; tracefs is closed to this user, CAP_DAC_READ_SEARCH opens it",
-        (Hook::Accept | Hook::Failures, false) => "; mount tracefs to have it",
-        _ => "",
+fn remedy_of(hook: Hook, attached: &Attached) -> String {
+    let scarcity = attached.refusal(hook).filter(|refusal| refusal.is_scarcity());
+    match (hook, scarcity) {
+        (_, Some(refusal)) => format!("; {}", error::advice(refusal.errno)),
+        (Hook::Accept | Hook::Failures, None) if attached.tracefs.count > 0 => {
+            "; tracefs is closed to this user, CAP_DAC_READ_SEARCH opens it".to_owned()
+        }
+        (Hook::Accept | Hook::Failures, None) => "; mount tracefs to have it".to_owned(),
+        _ => String::new(),
     }
 }
 

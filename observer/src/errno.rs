@@ -1,9 +1,11 @@
 //! Errors of the system in the words of the manual pages: `EMFILE (Too many open files)`. Every error that a person
 //! reads goes through this module, and every decision about an error goes by its number, never by its text.
 
-use std::{error::Error, fmt, io};
+use std::{error::Error, fmt, io, path::Path};
 
 use nix::errno::Errno;
+
+use crate::model::name::fold_text;
 
 /// What the system refused: the operation with its object, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +130,14 @@ fn joined<'a>(errors: impl Iterator<Item = &'a (dyn Error + 'static)>) -> String
             text = format!("{text}: {next}");
         }
     }
-    text.replace('\n', " ")
+    // Names from outside are in it, of files and of whatever the kernel quotes.
+    fold_text(&text.replace('\n', " "))
+}
+
+/// The name of a file as it is safe to print.
+#[must_use]
+pub fn printable(path: &Path) -> String {
+    fold_text(&path.display().to_string())
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 
 use std::{
     env,
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
 };
 
+use anyhow::Context as _;
 use clap::CommandFactory as _;
 use observer::{
     cli::{self, Cli, Job},
@@ -70,11 +71,23 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Job::Explain(topic) => lab::explain::print(topic, &mut io::stdout().lock())?,
         Job::Doctor => return doctor::run(options.rungs, &mut io::stdout().lock()),
         Job::Completions(shell) => {
-            clap_complete::generate(shell, &mut Cli::command(), "observer", &mut io::stdout().lock());
+            // clap_complete panics where its writer fails.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "observer", &mut script);
+            print(&script)?;
         }
-        Job::Man => clap_mangen::Man::new(Cli::command()).render(&mut io::stdout().lock())?,
+        Job::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            print(&page)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).context("write to standard output")
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -44,12 +44,6 @@ pub(crate) struct NewFile {
     replaces: Replaces,
 }
 
-/// The kernel's error alone: the temporary name says nothing to the user.
-fn without_temporary_name(error: io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(|error| error.source()?.downcast_ref::<io::Error>()?.raw_os_error());
-    inner.map_or(error, io::Error::from_raw_os_error)
-}
-
 /// What becomes of a regular file that has the name already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Replaces {
@@ -75,12 +69,16 @@ impl NewFile {
     pub(crate) fn create(path: &Path, replaces: Replaces) -> anyhow::Result<Self> {
         Self::check(path, replaces)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // The kernel's error alone: the temporary name, which tempfile puts around it, says nothing to the user.
+        let mut refused = None;
         // O_EXCL: it follows no link.
-        let temporary = tempfile::Builder::new()
-            .prefix(".observer-")
-            .suffix(".part")
-            .tempfile_in(folder)
-            .map_err(without_temporary_name)
+        let open = |path: &Path| {
+            let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+            opened.inspect_err(|error| refused = error.raw_os_error())
+        };
+        let made = tempfile::Builder::new().prefix(".observer-").suffix(".part").make_in(folder, open);
+        let temporary = made
+            .map_err(|error| refused.map_or(error, io::Error::from_raw_os_error))
             .with_context(|| format!("open {}", path.display()))?;
         Ok(Self { temporary, path: path.to_owned(), replaces })
     }
@@ -172,6 +170,18 @@ mod tests {
         assert!(error.to_string().contains("--force replaces it"), "{error}");
         let error = NewFile::create(&path, Replaces::Nothing).unwrap_err();
         assert!(!error.to_string().contains("--force"), "{error}");
+    }
+
+    #[test]
+    fn an_error_names_the_file_that_was_asked_for_and_the_errno() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("missing").join("x");
+        let error = NewFile::create(&path, Replaces::NothingButMay).unwrap_err();
+        let expected = format!("open {}: ENOENT (No such file or directory)", path.display());
+        assert_eq!(crate::errno::sentence(&error), expected);
+        let error = NewFile::create(&folder.path().join("new\nline\x1b[31m\u{202e}/x"), Replaces::Nothing).unwrap_err();
+        let sentence = crate::errno::sentence(&error);
+        assert!(!sentence.contains(['\n', '\x1b', '\u{202e}']) && sentence.contains("ENOENT"), "{sentence:?}");
     }
 
     #[test]

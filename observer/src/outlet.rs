@@ -3,9 +3,9 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, ErrorKind, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
     os::{
-        fd::{AsFd, AsRawFd as _},
+        fd::{AsFd, AsRawFd as _, BorrowedFd},
         unix::fs::OpenOptionsExt as _,
     },
     time::{Duration, Instant},
@@ -45,48 +45,12 @@ impl Outlet {
                 return Ok(Self { file, at_once: usize::MAX, is_nonblocking: true });
             }
         }
-        // A terminal of another user (`su`) cannot be opened anew: it says only that there is room for something. A pipe
-        // has room for PIPE_BUF bytes.
-        let at_once = if fd.is_terminal() { 1 } else { 4096 };
-        Ok(Self { file: fd.try_clone_to_owned()?.into(), at_once, is_nonblocking: false })
+        Ok(Self { file: fd.try_clone_to_owned()?.into(), at_once: room(fd), is_nonblocking: false })
     }
 
     /// Writes until all is taken or the time is over; returns how many bytes were taken.
     pub(crate) fn write_within(&self, bytes: &[u8], time: Duration) -> io::Result<usize> {
-        let deadline = Instant::now() + time;
-        let mut written = 0;
-        while written < bytes.len() {
-            let end = written.saturating_add(self.at_once).min(bytes.len());
-            if !self.is_nonblocking && !self.has_room_by(deadline)? {
-                break;
-            }
-            match (&self.file).write(&bytes[written..end]) {
-                Ok(0) => break,
-                Ok(taken) => written += taken,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if !self.has_room_by(deadline)? {
-                        break;
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(written)
-    }
-
-    fn has_room_by(&self, deadline: Instant) -> io::Result<bool> {
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let left = Timespec { tv_sec: 0, tv_nsec: i64::from(left.min(Duration::from_millis(999)).subsec_nanos()) };
-            match poll(&mut [PollFd::new(&self.file, PollFlags::OUT)], Some(&left)) {
-                Ok(0) if Instant::now() < deadline => {}
-                // An error or a hang-up is for write(2) to report.
-                Ok(ready) => return Ok(ready > 0),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        write_within(self.file.as_fd(), bytes, time, self.at_once, self.is_nonblocking)
     }
 
     /// Writes the rest of a frame, and then what gives the terminal back. Output that is stopped is started again; where
@@ -108,15 +72,70 @@ impl Outlet {
     }
 }
 
+/// What a blocking write(2) takes without waiting, once poll(2) says that there is room.
+fn room(fd: BorrowedFd<'_>) -> usize {
+    // A terminal of another user (`su`) cannot be opened anew: it says only that there is room for something. A pipe has
+    // room for PIPE_BUF bytes.
+    if fd.is_terminal() { 1 } else { 4096 }
+}
+
+fn write_within(
+    fd: BorrowedFd<'_>,
+    bytes: &[u8],
+    time: Duration,
+    at_once: usize,
+    is_nonblocking: bool,
+) -> io::Result<usize> {
+    let deadline = Instant::now() + time;
+    let mut written = 0;
+    while written < bytes.len() {
+        let end = written.saturating_add(at_once).min(bytes.len());
+        if !is_nonblocking && !has_room_by(fd, deadline)? {
+            break;
+        }
+        match rustix::io::write(fd, &bytes[written..end]) {
+            Ok(0) => break,
+            Ok(taken) => written += taken,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                if !has_room_by(fd, deadline)? {
+                    break;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(written)
+}
+
+fn has_room_by(fd: BorrowedFd<'_>, deadline: Instant) -> io::Result<bool> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec { tv_sec: 0, tv_nsec: i64::from(left.min(Duration::from_millis(999)).subsec_nanos()) };
+        match poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&left)) {
+            Ok(0) if Instant::now() < deadline => {}
+            // An error or a hang-up is for write(2) to report.
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// A message for whoever started us; it is dropped where nobody takes it.
 pub fn to_stderr(message: &str) {
+    let (stderr, bytes) = (io::stderr(), message.as_bytes());
     // Nothing is left to be done where even standard error is gone.
-    let _ = Outlet::new(io::stderr()).and_then(|outlet| outlet.write_within(message.as_bytes(), MESSAGE));
+    let _ = match Outlet::new(&stderr) {
+        Ok(outlet) => outlet.write_within(bytes, MESSAGE),
+        // No descriptor is left for one of our own: this may be the very message.
+        Err(_) => write_within(stderr.as_fd(), bytes, MESSAGE, room(stderr.as_fd()), false),
+    };
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
+    use std::io::{ErrorKind, Read as _};
 
     use super::*;
 

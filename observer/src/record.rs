@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     engine::{self, Engine},
+    errno,
     host::descriptors,
     model::units::grouped,
     new_file::{NewFile, Replaces},
@@ -82,7 +83,7 @@ impl Target {
     fn name(&self) -> String {
         match self {
             Self::StandardOutput => "standard output".to_owned(),
-            Self::File(path, _) => path.display().to_string(),
+            Self::File(path, _) => errno::printable(path),
         }
     }
 

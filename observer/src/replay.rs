@@ -13,7 +13,7 @@ use anyhow::{Context as _, ensure};
 use ratatui::buffer::Buffer;
 
 use crate::{
-    export,
+    errno, export,
     input::{self, Input},
     model::{
         Model,
@@ -65,7 +65,7 @@ impl Recording {
 
     fn name(&self) -> String {
         match self {
-            Self::File(path) => path.display().to_string(),
+            Self::File(path) => errno::printable(path),
             Self::Spooled(_) => STANDARD_INPUT.to_owned(),
         }
     }

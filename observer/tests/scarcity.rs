@@ -73,6 +73,42 @@ fn a_check_says_its_line_however_little_memory_there_is() {
 }
 
 #[test]
+fn a_doctor_without_descriptors_for_every_hook_says_which_and_asks_for_descriptors() {
+    let mut seen = 0;
+    for limit in 20..40 {
+        let doctor = shell(&format!("ulimit -n {limit}; exec \"$0\" doctor"));
+        let text = String::from_utf8(doctor.stdout.clone()).unwrap();
+        if !text.contains("MISSING") {
+            continue;
+        }
+        seen += 1;
+        assert_eq!(doctor.status.code(), Some(1), "{limit}: {text}");
+        let verdict = text.lines().last().unwrap();
+        assert_says(verdict, &["attach the", "EMFILE (Too many open files)", "ulimit -n"], &["can do its job"]);
+        assert_says(&text, &[], &["mount tracefs"]);
+    }
+    assert!(seen > 0, "no limit left a hook out");
+}
+
+#[test]
+fn a_check_names_the_hooks_that_it_lacks() {
+    let lines =
+        (20..40).map(|limit| line_of_check(&shell(&format!("ulimit -n {limit}; exec \"$0\" check --own-netns"))));
+    let lines: Vec<String> = lines.collect();
+    assert!(lines.iter().any(|line| line.contains("missing: ") && line.contains("failures")), "{lines:#?}");
+}
+
+#[test]
+fn generated_text_ends_without_a_panic_where_nothing_takes_it() {
+    for command in ["completions bash", "completions zsh", "man"] {
+        let full = sentence(&shell(&format!("\"$0\" {command} >/dev/full")));
+        assert_says(&full, &["write to standard output: ENOSPC (No space left on device)"], &["panicked"]);
+        let gone = shell(&format!("\"$0\" {command} | true"));
+        assert_says(&String::from_utf8(gone.stderr).unwrap(), &[], &["panicked"]);
+    }
+}
+
+#[test]
 fn too_few_descriptors_are_blamed_on_descriptors() {
     for command in ["snapshot", "limits", "watch -n 1"] {
         let output = shell(&format!("ulimit -n 12; exec \"$0\" {command}"));

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+#[path = "screen/scarce.rs"]
+mod scarce;
 #[path = "screen/stopped.rs"]
 mod stopped;
 #[path = "screen/terminal.rs"]

@@ -16,6 +16,7 @@ use crate::{
     host::{netns, proc},
     model::{
         gaps::Gaps,
+        trust::Trust,
         units::NetnsId,
         wall::{About, Wall, WallKind},
     },
@@ -74,10 +75,11 @@ pub fn run(options: Options, thresholds: Thresholds, out: &mut impl Write) -> an
     let snapshot = super::take(options, 0)?;
     let (status, line) = judge(&snapshot.walls, thresholds, own);
     let (status, unread) = with_gaps(status, &snapshot.trust.gaps);
+    let missing = missing_hooks(&snapshot.trust);
     let lost = snapshot.trust.losses.total();
     let doubt = if lost > 0 { format!(" ({lost} records lost)") } else { String::new() };
     let data = performance(&snapshot.walls, thresholds).chain(hits::performance(&snapshot.hits, own));
-    writeln!(out, "OBSERVER {status} - {line}{unread}{doubt} | {}", data.collect::<Vec<_>>().join(" "))?;
+    writeln!(out, "OBSERVER {status} - {line}{unread}{missing}{doubt} | {}", data.collect::<Vec<_>>().join(" "))?;
     Ok(status)
 }
 
@@ -97,6 +99,13 @@ fn with_gaps(status: Status, gaps: &Gaps) -> (Status, String) {
     let words = if words.len() > 1 { words.join("; ") } else { String::new() };
     let is_unknown = status == Status::Ok && (gaps.hide_limits() || gaps.skipped.rounds > 0);
     (if is_unknown { Status::Unknown } else { status }, words.replace('|', "?"))
+}
+
+/// Limits are read without them; what they would have reported is not in the line.
+fn missing_hooks(trust: &Trust) -> String {
+    let names: Vec<String> = trust.missing().map(|status| status.hook.to_string()).collect();
+    let plural = if names.len() == 1 { "" } else { "s" };
+    if names.is_empty() { String::new() } else { format!("; hook{plural} missing: {}", names.join(", ")) }
 }
 
 fn status_of(wall: &Wall, thresholds: Thresholds) -> Status {

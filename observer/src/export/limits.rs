@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::{
     gaps::UnreadObject,
+    owner,
     wall::{FindingObject, HitsObject, WallObject},
 };
 use crate::{
@@ -201,7 +202,7 @@ fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic) -> String 
 
 fn row(wall: &Wall, own: NetnsId) -> String {
     let count = |number: u64, room| format::count_within(number, room);
-    let owner = format::cut_middle(&format::printable(&wall.owner_beside(own)), OWNER);
+    let owner = owner::fitted(wall, &format::printable(&wall.elsewhere(own)), OWNER);
     let (maximum, percent) = match wall.practical_maximum() {
         Some(maximum) => (count(maximum, MAXIMUM), (wall.ratio() * 100.0).floor().min(999.0).to_string()),
         None => ("no limit".to_owned(), "-".to_owned()),

@@ -5,6 +5,7 @@ mod gaps;
 mod hits;
 mod json;
 pub mod limits;
+pub(crate) mod owner;
 mod table;
 mod trust;
 mod wall;

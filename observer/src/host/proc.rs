@@ -16,7 +16,7 @@ static ROOT: OnceLock<PathBuf> = OnceLock::new();
 #[derive(Debug, thiserror::Error)]
 pub enum NotProc {
     /// It cannot be looked at.
-    #[error("--proc {}: {}", .path.display(), errno::describe(.error))]
+    #[error("--proc {}: {}", errno::printable(.path), errno::describe(.error))]
     Unreadable {
         /// The folder.
         path: PathBuf,
@@ -24,7 +24,7 @@ pub enum NotProc {
         error: io::Error,
     },
     /// It is no mount of procfs.
-    #[error("--proc {}: no procfs is mounted there; into a container it comes with -v /proc:{}:ro", .0.display(), .0.display())]
+    #[error("--proc {}: no procfs is mounted there; into a container it comes with -v /proc:{}:ro", errno::printable(.0), errno::printable(.0))]
     Other(PathBuf),
     /// It is a directory inside procfs.
     #[error("--proc {}: this is a directory inside procfs; give the one at which procfs is mounted", .0.display())]

@@ -161,11 +161,27 @@ impl Attached {
         match self.hooks.iter().find(|status| status.hook.is_vital() && status.rung.is_none()) {
             None => Ok(()),
             Some(status) => {
-                let refusal = self.refusals.iter().rev().find(|(hook, _)| *hook == status.hook);
-                let because = refusal.map_or_else(|| String::new().into(), |(_, refusal)| refusal.clone());
+                let because = self.refusal(status.hook).cloned().unwrap_or_else(|| String::new().into());
                 Err(ProbeError::MissingHook { hook: status.hook, because })
             }
         }
+    }
+
+    /// Fails if a hook is missing because something ran short: it would be there otherwise.
+    pub fn require_no_scarcity(&self) -> Result<(), ProbeError> {
+        let missing = self.hooks.iter().filter(|status| status.rung.is_none());
+        let scarce = missing.filter_map(|status| Some((status.hook, self.refusal(status.hook)?)));
+        let scarce: Vec<_> = scarce.filter(|(_, refusal)| refusal.is_scarcity()).collect();
+        let Some((_, because)) = scarce.last() else { return Ok(()) };
+        let names = scarce.iter().map(|(hook, _)| hook.to_string()).collect::<Vec<_>>().join(", ");
+        let hooks = if scarce.len() == 1 { format!("the {names} hook") } else { format!("the hooks {names}") };
+        Err(ProbeError::ScarceHooks { hooks, because: (*because).clone() })
+    }
+
+    /// The kernel's last answer to an attempt to have this hook.
+    #[must_use]
+    pub fn refusal(&self, hook: Hook) -> Option<&Refusal> {
+        self.refusals.iter().rev().find(|(refused, _)| *refused == hook).map(|(_, refusal)| refusal)
     }
 
     /// Records that the kernel side lost since load. A counter that cannot be read counts as 0.

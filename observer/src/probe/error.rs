@@ -55,6 +55,14 @@ pub enum ProbeError {
         /// The kernel's answer.
         because: Refusal,
     },
+    /// Hooks that would be there if something had not run short.
+    #[error("attach {hooks}: {because}: {}", advice(because.errno))]
+    ScarceHooks {
+        /// Their names, in words.
+        hooks: String,
+        /// The kernel's answer to the last of them.
+        because: Refusal,
+    },
     /// No /proc.
     #[error(transparent)]
     NoProc(#[from] proc::NoProc),
@@ -88,7 +96,8 @@ impl ProbeError {
 }
 
 /// What to do about an error number.
-fn advice(errno: Option<i32>) -> String {
+#[must_use]
+pub fn advice(errno: Option<i32>) -> String {
     match errno {
         Some(libc::EMFILE) => {
             "observer may not have so many file descriptors: raise its limit (ulimit -n, LimitNOFILE= of its unit)"

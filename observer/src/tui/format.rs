@@ -83,12 +83,17 @@ pub(crate) fn address(ip: IpAddr, port: Option<u16>, device: Device) -> String {
     printable(&device.endpoint(ip, port))
 }
 
-/// `10.0.0.5 → 10.0.0.9:5432`, or as much of it as fits: the remote end, and of that the port.
+/// `10.0.0.5 → 10.0.0.9:5432`, or as much of it as fits: the remote end, and of that the port; then the end of the local
+/// address, by which rows differ.
 pub(crate) fn towards(local: IpAddr, device: Device, remote: SocketAddr, width: usize) -> String {
-    let both = format!("{} → {remote}", scoped(local, device));
+    const LEAST: usize = 4;
+    let local = scoped(local, device);
+    let both = format!("{local} → {remote}");
+    let left = width.saturating_sub(text_width(&format!(" → {remote}")));
     let marked = format!("… → {remote}");
     match width {
         room if text_width(&both) <= room => both,
+        _ if left >= LEAST => format!("{} → {remote}", cut_start(&local, left)),
         room if text_width(&marked) <= room => marked,
         _ => cut_middle(&format!("→ {remote}"), width),
     }
@@ -104,9 +109,9 @@ pub(crate) fn comm(comm: Comm) -> String {
     printable(&comm.to_string())
 }
 
-/// `nginx 1234`, or the name alone where that does not fit.
+/// `nginx (1234)`, or the name alone where that does not fit.
 pub(crate) fn process(comm: &str, pid: Pid, width: usize) -> String {
-    let both = format!("{comm} {pid}");
+    let both = format!("{comm} ({pid})");
     match width {
         room if text_width(&both) <= room => both,
         room if text_width(comm) < room => format!("{comm}…"),

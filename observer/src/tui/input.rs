@@ -7,19 +7,24 @@
 use std::{
     fs::File,
     io::{self, IsTerminal as _},
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     sync::mpsc as blocking,
     thread,
     time::Duration,
 };
 
 use crossterm::event::{self, Event};
-use rustix::io::Errno;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     runtime,
     sync::mpsc,
 };
+
+use crate::host::descriptors;
 
 /// Enough for a fast typist; when it is full the rest waits in the terminal.
 const QUEUE: usize = 64;
@@ -38,6 +43,8 @@ impl Input {
         let (sender, events) = mpsc::channel(QUEUE);
         let (thread_lives, ended) = blocking::channel();
         let tty = tty()?;
+        // Whatever is opened on the way is opened while nothing of it can fail: later there may be no descriptor left.
+        descriptors::require_for_event_loop()?;
         thread::Builder::new().name("terminal-input".to_owned()).spawn(move || {
             // Nobody listens to an error any more once the screen is closed.
             if let Err(error) = forward(tty, &sender) {
@@ -61,8 +68,8 @@ impl Drop for Input {
     }
 }
 
-/// The terminal that crossterm reads from.
-fn tty() -> io::Result<OwnedFd> {
+/// The terminal that keys come from: crossterm reads from the same one.
+pub(crate) fn tty() -> io::Result<OwnedFd> {
     let stdin = io::stdin();
     if stdin.is_terminal() { stdin.as_fd().try_clone_to_owned() } else { Ok(File::open("/dev/tty")?.into()) }
 }
@@ -76,6 +83,10 @@ fn forward(tty: OwnedFd, events: &mpsc::Sender<io::Result<Event>>) -> io::Result
             reason = "unsound only for types whose descriptor changes; an OwnedFd's does not, and the successor is unsafe"
         )]
         let tty = AsyncFd::with_interest(tty, Interest::READABLE)?;
+        // Its first question makes crossterm open what it reads from: where it cannot, it never can again.
+        if has_hung_up(&tty)? || !send_all(events).await? {
+            return Ok(());
+        }
         loop {
             let mut readable = tokio::select! {
                 biased;
@@ -85,12 +96,27 @@ fn forward(tty: OwnedFd, events: &mpsc::Sender<io::Result<Event>>) -> io::Result
             if readable.ready().is_read_closed() {
                 return Err(Errno::IO.into());
             }
-            while event::poll(Duration::ZERO)? {
-                if events.send(Ok(event::read()?)).await.is_err() {
-                    return Ok(());
-                }
+            if !send_all(events).await? {
+                return Ok(());
             }
             readable.clear_ready();
         }
     })
+}
+
+/// Sends what the terminal has. `false` where nobody listens any more.
+async fn send_all(events: &mpsc::Sender<io::Result<Event>>) -> io::Result<bool> {
+    while event::poll(Duration::ZERO)? {
+        if events.send(Ok(event::read()?)).await.is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the other end of the terminal is closed: then crossterm would read for ever.
+fn has_hung_up(tty: &impl AsFd) -> io::Result<bool> {
+    let mut asked = [PollFd::new(tty, PollFlags::IN)];
+    poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    Ok(asked[0].revents().contains(PollFlags::HUP))
 }

@@ -71,7 +71,9 @@ impl Areas {
         let below = if tall { 6 } else { 3 };
         let walls_beside = beside && area.height >= WALLS_BESIDE_FROM;
         let walls_below = match area.height {
-            _ if walls_beside || !tall || !is_main => 0,
+            _ if walls_beside || !is_main => 0,
+            // A finding is worth a row of the table.
+            _ if !tall => u16::from(findings),
             WALLS_BELOW_FROM.. if !beside => 5 + u16::from(findings),
             _ => 1 + u16::from(findings),
         };

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    os::fd::OwnedFd,
     panic,
     sync::{Mutex, MutexGuard, Once, PoisonError},
     time::Duration,
@@ -11,16 +12,21 @@ use crossterm::{
     cursor::{Hide, Show},
     event::{DisableBracketedPaste, DisableMouseCapture, EnableBracketedPaste, EnableMouseCapture},
     queue,
-    terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
+    terminal::{EnterAlternateScreen, LeaveAlternateScreen},
 };
 use ratatui::{Terminal, backend::CrosstermBackend, buffer::Buffer, layout::Rect};
-use rustix::{io::Errno, process};
+use rustix::{
+    io::Errno,
+    process,
+    termios::{OptionalActions, Termios, tcgetattr, tcsetattr},
+};
 use tokio::{
     signal::unix::{self, SignalKind},
     sync::Notify,
     time::timeout,
 };
 
+use super::input;
 use crate::outlet::Outlet;
 
 /// How long a frame may be waited for: a terminal that is read takes it much sooner.
@@ -30,8 +36,14 @@ pub(crate) const RETRY: Duration = Duration::from_millis(20);
 
 /// What of the terminal is ours.
 struct Taken {
-    /// Where frames go, while the screen is ours.
+    /// Frames may be written.
+    is_ours: bool,
+    /// Where frames go. Opened once: after a stop there may be no descriptor for another.
     outlet: Option<Outlet>,
+    /// The terminal that keys come from. Opened once, too: without it the terminal could not leave raw mode.
+    tty: Option<OwnedFd>,
+    /// The terminal's mode before ours, while it is in ours.
+    mode_before: Option<Termios>,
     /// What the terminal has not taken yet.
     rest: Vec<u8>,
     /// Whether the mouse is to be ours, whenever the screen is.
@@ -40,7 +52,8 @@ struct Taken {
 
 /// Held while a frame is written, so that the panic hook never cuts one in half, and no frame lands on top of a panic's
 /// message. Never for long: no write waits for the terminal.
-static TAKEN: Mutex<Taken> = Mutex::new(Taken { outlet: None, rest: Vec::new(), mouse: false });
+static TAKEN: Mutex<Taken> =
+    Mutex::new(Taken { is_ours: false, outlet: None, tty: None, mode_before: None, rest: Vec::new(), mouse: false });
 
 static PANICKED: Notify = Notify::const_new();
 
@@ -51,10 +64,32 @@ fn taken() -> MutexGuard<'static, Taken> {
 impl Taken {
     /// Writes as much of the rest as the terminal takes by then.
     fn push(&mut self, time: Duration) -> io::Result<()> {
-        let Some(outlet) = &self.outlet else { return Ok(()) };
+        let Some(outlet) = self.outlet.as_ref().filter(|_| self.is_ours) else { return Ok(()) };
         let written = outlet.write_within(&self.rest, time)?;
         self.rest.drain(..written);
         Ok(())
+    }
+
+    /// Raw mode. Not crossterm's, which opens the terminal anew each time where standard input is another one.
+    fn set_raw_mode(&mut self) -> io::Result<()> {
+        let tty = match self.tty.take() {
+            Some(tty) => tty,
+            None => input::tty()?,
+        };
+        let tty = self.tty.insert(tty);
+        let before = tcgetattr(&*tty)?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(&*tty, OptionalActions::Now, &raw)?;
+        self.mode_before = Some(before);
+        Ok(())
+    }
+
+    fn restore_mode(&mut self) {
+        if let (Some(tty), Some(before)) = (&self.tty, self.mode_before.take()) {
+            // The terminal may be gone, and there is nobody to tell.
+            let _ = tcsetattr(tty, OptionalActions::Now, &before);
+        }
     }
 
     /// Adds the sequences that take or give up the mouse.
@@ -168,8 +203,12 @@ fn leads_session() -> bool {
 fn enter() -> io::Result<()> {
     let mut taken = taken();
     // First, since it stops us until we are in the foreground.
-    enable_raw_mode()?;
-    taken.outlet = Some(Outlet::new(io::stdout())?);
+    taken.set_raw_mode()?;
+    // From here on there is something to leave.
+    taken.is_ours = true;
+    if taken.outlet.is_none() {
+        taken.outlet = Some(Outlet::new(io::stdout())?);
+    }
     queue!(taken.rest, EnterAlternateScreen, EnableBracketedPaste, Hide)?;
     if taken.mouse {
         taken.queue_mouse(true)?;
@@ -179,16 +218,20 @@ fn enter() -> io::Result<()> {
 
 fn leave() {
     let mut taken = taken();
-    let Some(outlet) = taken.outlet.take() else { return };
-    // The terminal may be gone, and there is nobody to tell.
+    if !std::mem::take(&mut taken.is_ours) {
+        return;
+    }
     let rest = std::mem::take(&mut taken.rest);
     let mut farewell = Vec::new();
     if taken.mouse {
         let _ = queue!(farewell, DisableMouseCapture);
     }
     let _ = queue!(farewell, DisableBracketedPaste, Show, LeaveAlternateScreen);
-    let _ = outlet.part(&rest, &farewell);
-    let _ = disable_raw_mode();
+    if let Some(outlet) = &taken.outlet {
+        // The terminal may be gone, and there is nobody to tell.
+        let _ = outlet.part(&rest, &farewell);
+    }
+    taken.restore_mode();
 }
 
 /// The message of a panic is to be read on the restored terminal, whichever thread it comes from.
@@ -227,7 +270,7 @@ impl Write for Frame {
     fn flush(&mut self) -> io::Result<()> {
         let mut taken = taken();
         let frame = std::mem::take(&mut self.0);
-        if taken.outlet.is_none() {
+        if !taken.is_ours {
             return Ok(());
         }
         taken.rest.extend(frame);

@@ -199,7 +199,13 @@ fn passed_port_numbers(data: &Snapshot) -> Option<String> {
 
 fn footer(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let is_held = ui.paused.is_some() || latest.playback.is_some_and(|playback| playback.is_stopped);
-    let taught = keymap::KEYMAP.iter().filter_map(|binding| {
+    let shown = ui.screens.shown;
+    let does_nothing = |message| match message {
+        Message::Enter => !matches!(shown, Screen::Endpoints | Screen::Destinations | Screen::Processes),
+        Message::Explain | Message::Filter | Message::NextSort | Message::ReverseSort => shown == Screen::Trust,
+        _ => false,
+    };
+    let taught = keymap::KEYMAP.iter().filter(|binding| !does_nothing(binding.message)).filter_map(|binding| {
         let word = match binding.message {
             Message::TogglePause if is_held => Some("resume"),
             _ => binding.footer,

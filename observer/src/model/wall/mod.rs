@@ -185,12 +185,18 @@ impl Wall {
     /// The same with its namespace, where that is not `own` and not all that it belongs to.
     #[must_use]
     pub fn owner_beside(&self, own: NetnsId) -> String {
+        self.owner() + &self.elsewhere(own)
+    }
+
+    /// What `owner_beside` appends: empty where there is nothing to say.
+    #[must_use]
+    pub fn elsewhere(&self, own: NetnsId) -> String {
         match self.subject {
             Subject::Destination { netns, .. } | Subject::Listener { netns, .. } if netns != own => {
                 let number = netns.0.to_string();
-                format!("{} in {}", self.owner(), self.netns_name.as_deref().unwrap_or(&number))
+                format!(" in {}", self.netns_name.as_deref().unwrap_or(&number))
             }
-            _ => self.owner(),
+            _ => String::new(),
         }
     }
 }

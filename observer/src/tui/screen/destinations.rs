@@ -103,10 +103,10 @@ const FIELDS: &[Column] =
             "The local address, and the remote address and port that it is connected to.",
             |row, _| Value::Towards(row.local_ip, row.device, row.remote),
         )
-        .width(22, 40, 60),
+        .width(29, 40, 60),
         Column::text(&[NAMESPACE], NAMESPACE_HELP, |row, _| Value::Namespace(row.netns_name.as_deref(), row.netns))
             .width(11, 11, 16)
-            .rank(6),
+            .rank(3),
         Column::number(&["TAKEN"], "The part of the ports that connect() cannot choose any more.", |row, _| {
             row.ports.map_or(Value::Unknown, |ports| Value::Part(ports.ratio(), ports.level()))
         })
@@ -124,11 +124,11 @@ const FIELDS: &[Column] =
             of_ports(row, |ports| ports.used)
         })
         .width(8, 8, 10)
-        .rank(3),
+        .rank(4),
         Column::number(&["TIME_WAIT"], "Ports that wait out the 60 s after their connection.", |row, _| {
             of_ports(row, |ports| ports.time_wait)
         })
-        .rank(4),
+        .rank(5),
         Column::number(
             &["BLOCKED"],
             "Ports that a socket holds by bind() or listen(): no destination gets them.",
@@ -151,7 +151,7 @@ const FIELDS: &[Column] =
             Value::Count(row.sockets.into())
         })
         .width(9, 9, 10)
-        .rank(5),
+        .rank(6),
     ];
 
 /// Why what is left is no single number; empty where it is one.

@@ -106,8 +106,9 @@ const FIELDS: &[Column] = &[
          process holds any: who holds the listener, or last connected or accepted here.",
         process,
     )
-    .width(9, 15, 24)
-    .rank(2),
+    .width(9, 16, 24)
+    .tight(9)
+    .rank(7),
     Column::text(&["DIRECTION", "DIR"], "in: the other end connected to us. out: we connected.", |row, _| {
         Value::Direction(row.key.direction)
     })
@@ -117,7 +118,7 @@ const FIELDS: &[Column] = &[
         Value::Namespace(row.netns_name.as_deref(), row.key.netns)
     })
     .width(9, 11, 16)
-    .rank(5)
+    .rank(6)
     .from(60),
     Column::number(
         &["ALL SOCKETS", "ALL"],
@@ -148,7 +149,7 @@ const FIELDS: &[Column] = &[
     )
     .width(9, 9, 10)
     .tight(6)
-    .rank(6),
+    .rank(2),
     Column::number(
         &["CLOSE_WAIT", "CLOSE_W"],
         "The other end closed, the process here has not: many of them that stay are sockets that it forgot to close.",
@@ -172,7 +173,7 @@ const FIELDS: &[Column] = &[
     )
     .width(6, 6, 13)
     .tight(6)
-    .rank(7),
+    .rank(5),
     Column::number(&["OPENED/s", "OPEN/s"], "Handshakes completed over the last second.", |row, _| {
         Value::Rate(row.opened_per_second)
     })

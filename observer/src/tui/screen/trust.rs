@@ -31,12 +31,14 @@ pub(crate) struct State {
 }
 
 const LABEL: usize = 14;
+const VALUE: usize = 12;
+const BEFORE_MEANING: usize = LABEL + VALUE + 3;
 
 impl Pane for State {
     fn update(&mut self, data: &Snapshot, _: &Filter, area: Rect, message: Message) {
         if let Message::Move(to) = message {
             let page = usize::from(area.height.saturating_sub(1));
-            let lines = lines(data, &Theme::new(ThemeName::Mono)).len();
+            let lines = lines(data, &Theme::new(ThemeName::Mono), area.width).len();
             self.top = to.apply(self.top, page, lines.saturating_sub(page) + 1);
         }
     }
@@ -46,7 +48,7 @@ impl Pane for State {
         let block = block.title(Line::styled(" Trust: what these numbers rest on ", theme.title));
         let inner = block.inner(area);
         block.render(area, buf);
-        let lines = lines(data, theme);
+        let lines = lines(data, theme, inner.width);
         let top = self.top.min(lines.len().saturating_sub(inner.height.into()));
         for (line, row) in lines.into_iter().skip(top).zip(inner.rows()) {
             text::put(line, row, buf);
@@ -54,11 +56,11 @@ impl Pane for State {
     }
 }
 
-fn lines(data: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
+fn lines(data: &Snapshot, theme: &Theme, width: u16) -> Vec<Line<'static>> {
     let trust = &data.trust;
     let mut out = vec![Line::styled("LOSSES", theme.title)];
     out.extend(losses(trust, theme));
-    let unread = unread(trust, theme);
+    let unread = unread(trust, theme, width);
     if !unread.is_empty() {
         out.extend([Line::default(), Line::styled("NOT READ", theme.title)]);
         out.extend(unread);
@@ -67,13 +69,13 @@ fn lines(data: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
     out.extend(scans(data, theme));
     if let Some(missing) = trust.processes.missing() {
         out.extend([Line::default(), Line::styled("NOT VISIBLE", theme.title)]);
-        out.extend(format::wrapped(missing, 76).into_iter().map(|line| Line::styled(line, theme.warning)));
+        out.extend(format::wrapped(missing, width.into()).into_iter().map(|line| Line::styled(line, theme.warning)));
     }
     out.extend([Line::default(), Line::styled("COST", theme.title)]);
     out.extend(cost(trust, theme));
     out.extend([Line::default(), Line::styled("HOOKS", theme.title)]);
     for status in &trust.hooks {
-        out.extend(hook(status, theme));
+        out.extend(hook(status, theme, width));
     }
     out
 }
@@ -81,9 +83,18 @@ fn lines(data: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
 fn entry(label: &str, value: &str, style: Style, meaning: &str, theme: &Theme) -> Line<'static> {
     Line::from(vec![
         Span::raw(format!("{label:<LABEL$}")),
-        Span::styled(format!("{value:>12}"), style),
+        Span::styled(format!("{value:>VALUE$}"), style),
         Span::styled(format!("   {meaning}"), theme.dim),
     ])
+}
+
+/// As [`entry`], with all of a meaning that needs several lines.
+fn long_entry(label: &str, value: &str, style: Style, meaning: &str, theme: &Theme, width: u16) -> Vec<Line<'static>> {
+    let room = usize::from(width).saturating_sub(BEFORE_MEANING).max(1);
+    let mut parts = format::wrapped(meaning, room).into_iter();
+    let first = parts.next().unwrap_or_default();
+    let rest = parts.map(|part| Line::styled(format!("{:BEFORE_MEANING$}{part}", ""), theme.dim));
+    [entry(label, value, style, &first, theme)].into_iter().chain(rest).collect()
 }
 
 fn losses(trust: &Trust, theme: &Theme) -> Vec<Line<'static>> {
@@ -106,17 +117,17 @@ fn losses(trust: &Trust, theme: &Theme) -> Vec<Line<'static>> {
 }
 
 /// Nothing where all was read.
-fn unread(trust: &Trust, theme: &Theme) -> Vec<Line<'static>> {
-    let kinds = trust.gaps.unread().map(|(kind, gap)| {
+fn unread(trust: &Trust, theme: &Theme, width: u16) -> Vec<Line<'static>> {
+    let kinds = trust.gaps.unread().flat_map(|(kind, gap)| {
         let why = gap.errno.map_or_else(|| "hidden".to_owned(), errno::name);
         let meaning = format!("{} ({why}): {}; {}", kind.id(), kind.consequence(), kind.remedy());
-        entry("not read", &format::count(gap.count.into()), theme.warning, &meaning, theme)
+        long_entry("not read", &format::count(gap.count.into()), theme.warning, &meaning, theme, width)
     });
     let skipped = &trust.gaps.skipped;
     let meaning = format!("{}: {}", format::printable(&skipped.operation), format::printable(&skipped.cause));
     let rounds = format::count(skipped.rounds);
-    let skipped = (skipped.rounds > 0).then(|| entry("skipped", &rounds, theme.warning, &meaning, theme));
-    kinds.chain(skipped).collect()
+    let skipped = (skipped.rounds > 0).then(|| long_entry("skipped", &rounds, theme.warning, &meaning, theme, width));
+    kinds.chain(skipped.into_iter().flatten()).collect()
 }
 
 fn scans(data: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
@@ -161,15 +172,16 @@ fn cost(trust: &Trust, theme: &Theme) -> Vec<Line<'static>> {
     ]
 }
 
-fn hook(status: &HookStatus, theme: &Theme) -> Vec<Line<'static>> {
+fn hook(status: &HookStatus, theme: &Theme, width: u16) -> Vec<Line<'static>> {
     let (rung, style) = match status.rung {
         Some(rung) => (rung.to_string(), Style::new()),
         None => ("MISSING".to_owned(), theme.warning),
     };
     let mut out = vec![entry(&status.hook.to_string(), &rung, style, status.hook.tells(), theme)];
     for failed in &status.failed {
-        let because = format::printable(&failed.because);
-        out.push(Line::styled(format!("{:LABEL$}not {}: {because}", "", failed.rung), theme.dim));
+        let words = format::printable(&format!("not {}: {}", failed.rung, failed.because));
+        let parts = format::wrapped(&words, usize::from(width).saturating_sub(LABEL).max(1));
+        out.extend(parts.into_iter().map(|part| Line::styled(format!("{:LABEL$}{part}", ""), theme.dim)));
     }
     out
 }

@@ -102,7 +102,7 @@ const FIELDS: &[Column] = &[
     Column::text(
         &["OF"],
         "Whose it is: of the host, a namespace, a process, a listener, or towards a destination.",
-        |row, _| Value::Text(format::printable(&row.owner())),
+        |row, _| Value::Whose(row),
     )
     .width(18, 40, 60)
     .rank(1),

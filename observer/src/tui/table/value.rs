@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    export::owner,
     model::{
         PORT_NUMBERS,
         device::Device,
@@ -14,6 +15,7 @@ use crate::{
         history::History,
         snapshot::{Direction, EndpointKey, EndpointRow, HolderNames},
         units::{NetnsId, Pid, Process},
+        wall::Wall,
     },
     tui::{format, widget::sparkline::sparkline},
 };
@@ -44,6 +46,8 @@ pub(crate) enum Value<'a> {
     Direction(Direction),
     Namespace(Option<&'a str>, NetnsId),
     Text(String),
+    /// Whose limit it is.
+    Whose(&'a Wall),
     Count(u64),
     /// A number that is not known.
     Unknown,
@@ -96,6 +100,7 @@ impl Value<'_> {
             Self::Namespace(Some(name), _) => format::printable(name),
             Self::Namespace(None, netns) => netns.0.to_string(),
             Self::Text(text) => text.clone(),
+            Self::Whose(wall) => owner::fitted(wall, "", width),
             Self::Count(count) => format::count_within(*count, width),
             Self::Rank(place) => (place + 1).to_string(),
             Self::Rate(rate) => format::rate(*rate),
@@ -126,6 +131,7 @@ impl Value<'_> {
             | Self::Direction(_)
             | Self::Namespace(..)
             | Self::Text(_)
+            | Self::Whose(_)
             | Self::Rank(_)
             | Self::Part(..)
             | Self::Minute(_) => false,
@@ -158,6 +164,7 @@ impl Value<'_> {
             (Self::Direction(a), Self::Direction(b)) => a.cmp(b),
             (Self::Namespace(a, a_id), Self::Namespace(b, b_id)) => (a, a_id).cmp(&(b, b_id)),
             (Self::Text(a), Self::Text(b)) => a.cmp(b),
+            (Self::Whose(a), Self::Whose(b)) => a.owner().cmp(&b.owner()),
             (Self::Rank(a), Self::Rank(b)) => b.cmp(a),
             (Self::Rate(a), Self::Rate(b)) | (Self::Part(a, _), Self::Part(b, _)) => a.total_cmp(b),
             // What is not in sight is farther than anything that is.

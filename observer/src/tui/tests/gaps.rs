@@ -6,7 +6,11 @@ use crate::{
         gaps::{Gap, Skipped, Unread},
         snapshot::Snapshot,
     },
-    tui::{message::Message, screen::Screen, ui::update},
+    tui::{
+        message::{Message, Move},
+        screen::Screen,
+        ui::update,
+    },
 };
 
 fn with_gaps() -> Snapshot {
@@ -47,10 +51,26 @@ fn a_round_that_is_being_skipped_is_an_alarm_until_the_next_scan() {
 
 #[test]
 fn the_panel_says_what_would_help() {
+    for (width, height) in [(160, 50), (80, 35), (80, 24), (60, 35)] {
+        let (mut ui, data) = (ui(width, height), arc(with_gaps()));
+        update(&mut ui, &data, Message::Show(Screen::Trust));
+        let first = text(&ui, &data);
+        update(&mut ui, &data, Message::Move(Move::PageDown));
+        let second = text(&ui, &data);
+        // The lines of the screen itself: a sentence may be in several of them, and on both pages.
+        let is_title = |line: &&str| line.contains("what these numbers rest on");
+        let pages = [&first, &second].into_iter().flat_map(|page| {
+            let below_title = page.lines().skip_while(move |line| !is_title(line)).skip(1);
+            below_title.take_while(|line| !line.contains('│'))
+        });
+        let seen = pages.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
+        for words in ["NOT READ", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "EMFILE (Too many open files)"] {
+            assert!(seen.contains(words), "no {words:?} in\n{seen}");
+        }
+    }
     let (mut ui, data) = (ui(160, 50), arc(with_gaps()));
     update(&mut ui, &data, Message::Show(Screen::Trust));
     let text = text(&ui, &data);
-    for words in ["NOT READ", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "EMFILE (Too many open files)"] {
-        assert!(text.contains(words), "no {words:?} in\n{text}");
-    }
+    let footer = text.lines().last().unwrap();
+    assert!(!footer.contains("Enter") && !footer.contains("explain"), "{footer}");
 }

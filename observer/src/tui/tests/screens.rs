@@ -128,6 +128,10 @@ fn several_namespaces() {
     data.endpoints[0].key.netns = other.netns;
     data.namespaces.push(other);
     assert_snapshot!("namespaces_160x50", shot(&data, LARGE));
+    let small = shot(&data, (60, 16));
+    for column in ["NETNS", "ESTAB", "SYN_S", "CLOSE_W", "TIME_W", "OTHER"] {
+        assert!(small.contains(column), "no {column} in\n{small}");
+    }
 }
 
 #[test]

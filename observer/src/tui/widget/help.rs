@@ -42,6 +42,11 @@ const WORDS: &[(&str, &str)] = &[
         "Half of the ports towards a destination are in use: connect() is slow. Of any limit, warning is 80 % in use, \
                   critical 95 %, exhausted all of it.",
     ),
+    (
+        "! finding",
+        "What looks wrong, and (+N) for N more: `i` on a row of Walls shows those of that row with their evidence and \
+                  remedy, `observer limits` shows all.",
+    ),
     ("lost", "Records of the kernel that did not arrive. The next scan puts the counts right."),
     ("drift", "What scans found that no event had told."),
     ("scan", "A look at the kernel's whole socket table."),

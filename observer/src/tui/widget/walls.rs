@@ -45,9 +45,9 @@ fn title(theme: &Theme) -> Line<'static> {
     Line::styled(" Walls, the most urgent first ", theme.title)
 }
 
-/// The findings have the last line; if there are more, it says so.
+/// The findings have the last line, or the only one; if there are more, it says so.
 fn list(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
-    let findings = u16::from(!data.findings.is_empty()).min(area.height.saturating_sub(1));
+    let findings = u16::from(!data.findings.is_empty()).min(area.height);
     let walls = Rect { height: area.height - findings, ..area };
     for (wall, row) in data.walls.iter().zip(walls.rows()) {
         if area.width >= WIDE_FROM { wide(wall, theme, row, buf) } else { narrow(wall, theme, row, buf) }

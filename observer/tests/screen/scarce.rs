@@ -1,0 +1,46 @@
+//! A screen whose descriptors run out while it is shown: it goes on, and takes and leaves the terminal without new ones.
+
+use rustix::process::{Resource, Rlimit, Signal, kill_process, prlimit};
+
+use crate::terminal::{MAIN_SCREEN, Terminal};
+
+/// No descriptor at all from now on.
+fn take_descriptors(terminal: &Terminal) {
+    let limit = Rlimit { current: Some(0), maximum: Some(20_000) };
+    prlimit(Some(terminal.pid()), Resource::Nofile, limit).unwrap();
+}
+
+#[test]
+fn the_first_key_comes_through_without_a_descriptor_left() {
+    let mut terminal = Terminal::observer(80, 24);
+    terminal.wait_for_words(&MAIN_SCREEN);
+    take_descriptors(&terminal);
+    terminal.press("?");
+    terminal.wait_for_words(&["KEYS"]);
+    terminal.press("q");
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0, "{}", terminal.screen());
+    terminal.is_restored();
+}
+
+#[test]
+fn a_screen_that_was_stopped_comes_back_without_a_descriptor_left() {
+    let mut terminal = Terminal::observer(80, 24);
+    terminal.wait_for_words(&MAIN_SCREEN);
+    take_descriptors(&terminal);
+    // A stop, and what `fg` sends: the terminal is left and taken again.
+    let entered =
+        |terminal: &Terminal| String::from_utf8_lossy(&terminal.raw.lock().unwrap()).matches("\x1b[?1049h").count();
+    let before = entered(&terminal);
+    kill_process(terminal.pid(), Signal::TSTP).unwrap();
+    terminal.wait_for("the terminal given back", |_| !terminal.parser.lock().unwrap().screen().alternate_screen());
+    // A SIGCONT that comes before the stop would be spent.
+    let stat = format!("/proc/{}/stat", terminal.pid().as_raw_nonzero());
+    terminal.wait_for("the stop", |_| std::fs::read_to_string(&stat).unwrap().contains(") T "));
+    kill_process(terminal.pid(), Signal::CONT).unwrap();
+    terminal.wait_for("the screen again", |_| entered(&terminal) > before);
+    terminal.wait_for_words(&MAIN_SCREEN);
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0, "{}", terminal.screen());
+    terminal.is_restored();
+}
