@@ -33,7 +33,7 @@ pub(super) fn bind_before_connect(clients: &BoundClients) -> Option<Finding> {
         subject: None,
         // Who called bind() is not known: the socket may have come from another process, by fork() or SCM_RIGHTS.
         sentence: format!(
-            "Sockets of {} from {} were bound before connect().",
+            "Sockets of {} were bound before connect() from {}.",
             names(processes),
             device.scoped(local_ip)
         ),

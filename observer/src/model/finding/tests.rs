@@ -67,7 +67,7 @@ fn a_bound_port_here_and_there_is_nothing() {
     assert_eq!(bind_before_connect(&clients(0)), None);
     assert_eq!(bind_before_connect(&clients(9)), None);
     let found = bind_before_connect(&clients(10)).unwrap();
-    assert_eq!(found.sentence, "Sockets of a process from 10.0.0.5 were bound before connect().");
+    assert_eq!(found.sentence, "Sockets of a process were bound before connect() from 10.0.0.5.");
     assert!(found.remedy.contains("IP_BIND_ADDRESS_NO_PORT"));
     assert_eq!(bind_before_connect(&BoundClients { usable: 0, ..clients(0) }), None, "no ports, none taken");
 }
@@ -167,6 +167,9 @@ fn a_short_queue_is_found_where_it_matters_with_who_made_it_short() {
         let (kind, remedy) = found(accept, 128, overflowed).unwrap();
         assert!(kind == capped && remedy.contains("raise net.core.somaxconn"), "{remedy}");
     }
+    assert_eq!(found(128, 64, None), None, "somaxconn was lowered: the backlog decided, and one more fits");
+    let (kind, remedy) = found(129, 64, None).unwrap();
+    assert!(kind == own && remedy.contains("above 128"), "{remedy}");
     assert_eq!(found(64, 4_096, None), None, "half of what the application chose");
     assert_eq!(found(128, 4_096, None), None, "one more fits");
     for (accept, overflowed) in [(129, None), (0, Some(60))] {
