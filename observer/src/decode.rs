@@ -125,7 +125,7 @@ fn state_change(record: &SocketRecord, by: Option<Process>) -> Result<Event, Dec
 }
 
 fn call_failed(record: &CallRecord) -> Result<Event, DecodeError> {
-    let CallRecord { header, local, remote, comm, call, errno, own_range, flags } = record;
+    let CallRecord { header, local, remote, comm, call, errno, own_range, flags, device, padding: _ } = record;
     let (socket, by) = (SocketId(header.sock), process(header, *comm));
     let name = calls::name(*call).ok_or(DecodeError::UnknownCall(*call))?;
     let is_in_use = match i32::try_from(*errno).unwrap_or(0) {
@@ -133,7 +133,7 @@ fn call_failed(record: &CallRecord) -> Result<Event, DecodeError> {
         libc::EADDRNOTAVAIL => false,
         _ => return Err(DecodeError::UnknownErrno(*errno)),
     };
-    let local = Local { ip: ip(*local), port: header.local_port, device: Device::NONE };
+    let local = Local { ip: ip(*local), port: header.local_port, device: Device::new(*device) };
     let no_ipv6 = |ip: IpAddr| {
         let on_loopback = ip.is_loopback() && flags & CallFlags::IPV6_DISABLED_ON_LOOPBACK != 0;
         ip.is_ipv6() && (on_loopback || flags & CallFlags::IPV6_DISABLED != 0)

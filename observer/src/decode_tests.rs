@@ -127,6 +127,8 @@ fn failed_call(call: libc::c_long, errno: libc::c_int) -> CallRecord {
         errno: errno.cast_unsigned(),
         own_range: 0,
         flags: CallFlags::IPV6_DISABLED,
+        device: 3,
+        padding: 0,
     }
 }
 
@@ -141,7 +143,7 @@ fn a_failed_call_names_what_it_did_not_get() {
         Err(error) => Err(error),
     };
     let Identity { id, tuple, .. } = expected();
-    let local = Local { ip: tuple.local_ip, port: 40_000, device: Device::NONE };
+    let local = Local { ip: tuple.local_ip, port: 40_000, device: Device::new(3) };
     let remote = SocketAddr::new(tuple.remote_ip, 443);
     let connect = Refused::Connect { socket: id, local, remote, no_ipv6: false };
     assert_eq!(refused(failed_call(libc::SYS_connect, libc::EADDRNOTAVAIL)), Ok(connect));

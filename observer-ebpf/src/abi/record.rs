@@ -213,6 +213,10 @@ pub struct CallRecord {
     pub own_range: u32,
     /// Bits of [`CallFlags`].
     pub flags: u32,
+    /// As [`SocketRecord::device`].
+    pub device: u32,
+    /// Always 0.
+    pub padding: u32,
 }
 
 /// Bits of [`CallRecord::flags`].
@@ -298,7 +302,7 @@ const _: () = {
     assert!(size_of::<TaskRecord>() == 88);
     assert!(size_of::<HolderRecord>() == 56);
     assert!(size_of::<BoundRecord>() == 72);
-    assert!(size_of::<CallRecord>() == 96);
+    assert!(size_of::<CallRecord>() == 104);
     assert!(size_of::<FdCallRecord>() == 80);
     assert!(size_of::<ListenerRecord>() == 48);
 };

@@ -199,6 +199,8 @@ fn report(number: u32, errno: u32, call: Call, request: Request) {
         errno,
         own_range: sock.own_range(),
         flags: ipv6_flags(sock),
+        device: sock.device(),
+        padding: 0,
     };
     record.header.pid = pid;
     record.header.remote_port = 0;

@@ -60,6 +60,7 @@ fn read_with(files: &Reads, device_indexes: &BTreeSet<u32>) -> NamespaceReading 
         aborts_on_memory: tcp_ext("TCPAbortOnMemory"),
         tcp_timestamps: number("tcp_timestamps").and_then(|number| u8::try_from(number).ok()),
         tcp_syncookies: number("tcp_syncookies").and_then(|number| u8::try_from(number).ok()),
+        tcp_max_syn_backlog: number("tcp_max_syn_backlog").and_then(narrow),
         listen: ListenCounters {
             overflows: tcp_ext("ListenOverflows"),
             drops: tcp_ext("ListenDrops"),

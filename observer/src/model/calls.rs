@@ -13,6 +13,7 @@ use super::{
     failure::{Failed, FailureKey, FailureKind, Local},
     headroom::PortUse,
     port_table::Place,
+    snapshot::{Direction, EndpointKey},
     socket::{TupleKey, key_of},
     trust::Hook,
     units::{FourTuple, NetnsId, PortRange, Process, SocketId},
@@ -22,6 +23,9 @@ use super::{
 const RETURNS_WITHIN: Duration = Duration::from_secs(1);
 /// How long one that was counted without its call is remembered, should the call return after all.
 const REMEMBERED: Duration = Duration::from_mins(1);
+
+/// No socket has this address.
+const NO_SOCKET: SocketId = SocketId(0);
 
 /// A socket that went from SYN_SENT to CLOSE before it had sent anything.
 #[derive(Clone, Copy)]
@@ -122,13 +126,24 @@ impl Model {
     fn count_failure(&mut self, key: FailureKey, failed: Option<Failed>) {
         match failed {
             None if self.failures.get_mut(&key).is_some() => self.failures.repeat(&key, self.now),
-            failed => self.failures.add(key, 1, self.now, failed.unwrap_or(Failed::Unknown)),
+            failed => {
+                self.failures.add(key, 1, self.now, failed.unwrap_or(Failed::Unknown));
+                if let (FailureKind::PortsExhausted, Some(Failed::Ports(ports))) = (key.kind, failed)
+                    && !ports.explains_refusal()
+                {
+                    // Something holds the ports that no scan has shown yet.
+                    self.ask_later(key, NO_SOCKET);
+                }
+            }
         }
     }
 
     /// A call has returned an errno.
     pub(super) fn on_call_failed(&mut self, netns: NetnsId, call: &'static str, by: Process, refused: Refused) {
         let key = |kind| FailureKey::by_call(kind, netns, call, by);
+        if let Refused::Bind { local, .. } | Refused::Connect { local, .. } = refused {
+            self.note_device(netns, local.device);
+        }
         match refused {
             Refused::Descriptor { found } => {
                 let (kind, failed) = descriptor(call, found);
@@ -199,6 +214,23 @@ impl Model {
             _ => None,
         };
         ports.map_or(Failed::Unknown, Failed::Ports)
+    }
+
+    /// The numbers of a group that found no port, as they are known by now.
+    pub(super) fn ports_by_now(&mut self, key: &FailureKey) -> Option<PortUse> {
+        if let Some(own) = key.own_range {
+            return self.ports_within(own, key);
+        }
+        let local = key.local?;
+        let endpoint = self.endpoints.find(&EndpointKey {
+            netns: key.netns,
+            direction: Direction::Outbound,
+            local_ip: local.ip,
+            local_port: None,
+            device: local.device,
+        })?;
+        let destination = self.destinations.find(endpoint, key.remote?)?;
+        self.ports_of(destination, key.netns)
     }
 
     /// As [`Self::ports_of`], of a part of the range: port by port.

@@ -164,6 +164,11 @@ impl DeviceRules {
         [Some(index), of_vrf, unbound].into_iter().flatten()
     }
 
+    /// Whether bind() finds sockets of these two devices in each other's way (`inet_bind_conflict`, within a bind bucket).
+    pub(super) fn share_ports(&self, one: u32, other: u32) -> bool {
+        self.space(one) == self.space(other) && (one == 0 || other == 0 || one == other)
+    }
+
     /// Sockets share ports and four-tuples by the same rules.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let vrfs = |rules: &Self| {
@@ -205,6 +210,15 @@ mod tests {
     fn each_vrf_has_ports_of_its_own_unless_they_are_joined() {
         assert_eq!([0, 2, 3, 9, 77].map(|index| rules(false).space(index)), [0, 0, 9, 9, 0]);
         assert_eq!([0, 2, 3, 9].map(|index| rules(true).space(index)), [0; 4]);
+    }
+
+    #[test]
+    fn bind_is_refused_by_the_same_device_and_by_none_within_a_vrf() {
+        let share = |l3mdev_accept, one, other| rules(l3mdev_accept).share_ports(one, other);
+        assert!(share(false, 0, 0) && share(false, 2, 2) && share(false, 0, 2) && share(false, 2, 0));
+        assert!(!share(false, 2, 77), "two devices");
+        assert!(!share(false, 0, 9) && !share(false, 0, 3) && !share(false, 3, 9), "of a VRF");
+        assert!(share(true, 0, 9) && !share(true, 3, 9));
     }
 
     #[test]

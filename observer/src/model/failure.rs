@@ -50,7 +50,8 @@ pub enum FailureKind {
     HostFiles,
     /// A SYN or a final ACK was dropped because the accept queue was full (`ListenOverflows`).
     AcceptQueue,
-    /// A SYN was dropped because the SYN queue was full and `tcp_syncookies` is 0 (`TCPReqQFullDrop`).
+    /// A SYN was dropped because the SYN queue was full and `tcp_syncookies` is 0 (`TCPReqQFullDrop`), or because the queue
+    /// was at what `tcp_max_syn_backlog` allows then (`ListenDrops` alone).
     SynQueue,
     /// A socket closed without TIME_WAIT because there were `tcp_max_tw_buckets` already (`TCPTimeWaitOverflow`).
     TimeWait,
@@ -358,6 +359,11 @@ impl FailureTable {
     /// Groups that found no port, each with how many a second.
     pub(super) fn exhausted(&self) -> impl Iterator<Item = (&FailureRow, f64)> {
         self.exhausted.iter().filter_map(|(key, (_, per_second))| Some((self.groups.get(key)?, *per_second)))
+    }
+
+    /// The devices of the sockets that were refused, by namespace.
+    pub(super) fn devices(&self) -> impl Iterator<Item = (NetnsId, Device)> + '_ {
+        self.groups.keys().filter_map(|key| Some((key.netns, key.local?.device)))
     }
 
     /// How often each group refused a process.

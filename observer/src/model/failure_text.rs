@@ -38,10 +38,10 @@ pub(super) fn of_call(row: &FailureRow) -> Option<String> {
             format!("{local} is no address of this host, or still tentative (duplicate address detection)")
         }
         (FailureKind::AddressNotLocal, _) => format!("{local} is no address of this host"),
-        (FailureKind::ProcessFds, Failed::Descriptors(open, limit)) => {
-            format!("{} of {} descriptors open (ulimit -n)", grouped(open), grouped(limit))
+        (FailureKind::ProcessFds, Failed::Descriptors(_, limit)) => {
+            format!("no descriptor below the limit {} is free (ulimit -n)", grouped(limit))
         }
-        (FailureKind::ProcessFds, _) => "the process has as many descriptors as `ulimit -n` allows".to_owned(),
+        (FailureKind::ProcessFds, _) => "no descriptor below the limit of the process is free (ulimit -n)".to_owned(),
         (FailureKind::OtherFdLimit, Failed::FreeDescriptor(free, limit)) => format!(
             "not RLIMIT_NOFILE: descriptor {} of {} was free (ulimit -n); {}",
             grouped(free),
@@ -82,6 +82,9 @@ fn in_use(ports: PortUse, own_range: Option<PortRange>, tuple: &str) -> String {
     } else {
         ""
     };
+    if ports.range > 0 && ports.range == ports.reserved {
+        return all_reserved(ports.range, own_range);
+    }
     let (taken, usable) = (grouped(ports.taken().into()), grouped(ports.usable().into()));
     let causes = format!("{causes}{passed_over}");
     match own_range {
@@ -95,12 +98,32 @@ fn in_use(ports: PortUse, own_range: Option<PortRange>, tuple: &str) -> String {
     }
 }
 
+fn all_reserved(size: u32, own_range: Option<PortRange>) -> String {
+    let count = if size == 1 { "the only port".to_owned() } else { format!("all {} ports", grouped(size.into())) };
+    let range = own_range.map_or_else(
+        || "of net.ipv4.ip_local_port_range".to_owned(),
+        |own| format!("of the socket's own range {}-{}", own.low, own.high),
+    );
+    let verb = if size == 1 { "is" } else { "are" };
+    format!("{count} {range} {verb} reserved (net.ipv4.ip_local_reserved_ports)")
+}
+
 fn no_port_to_bind(call: &str, local: &str, failed: Failed, own_range: Option<PortRange>) -> String {
     let range = own_range.map_or_else(
         || "ip_local_port_range".to_owned(),
         |own| format!("the socket's own range {}-{}", own.low, own.high),
     );
+    let size = own_range.map_or(0, PortRange::size);
     let taken = match failed {
+        Failed::TakenPorts(_, 0) if size > 0 => {
+            format!("{}, and {call}() chooses none of these", all_reserved(size, own_range))
+        }
+        // `inet_csk_find_open_port` rounds an odd number of ports down, too.
+        Failed::TakenPorts(taken, usable) if taken + 1 == usable && size % 2 == 1 => format!(
+            "{} of {} ports of {range} have a socket, and the one left was passed over, as one is in a range of odd size",
+            grouped(taken.into()),
+            grouped(usable.into())
+        ),
         Failed::TakenPorts(taken, usable) => {
             format!("{} of {} ports of {range} have a socket", grouped(taken.into()), grouped(usable.into()))
         }
@@ -164,6 +187,28 @@ mod tests {
              in a range of odd size"
         );
         assert!(!in_use(ports(4, 3), None, "a → b").contains("passed over"), "an even range has another reason");
+    }
+
+    #[test]
+    fn a_range_that_is_all_reserved_says_so() {
+        let own = Some(PortRange { low: 40_010, high: 40_012 });
+        let reserved =
+            "all 3 ports of the socket's own range 40010-40012 are reserved (net.ipv4.ip_local_reserved_ports)";
+        let ports = PortUse { range: 3, reserved: 3, blocked: Some(0), ..PortUse::default() };
+        assert_eq!(in_use(ports, own, "a → b"), reserved);
+        assert!(no_port_to_bind("bind", "a", Failed::TakenPorts(0, 0), own).contains(reserved));
+    }
+
+    #[test]
+    fn bind_passes_over_one_port_of_an_odd_range() {
+        let text = |taken, usable, high| {
+            let own = Some(PortRange { low: 40_010, high });
+            no_port_to_bind("bind", "a", Failed::TakenPorts(taken, usable), own)
+        };
+        assert!(text(2, 3, 40_012).contains("2 of 3 ports"));
+        assert!(text(2, 3, 40_012).contains("the one left was passed over"));
+        assert!(!text(3, 3, 40_012).contains("passed over"), "none is left");
+        assert!(!text(3, 4, 40_013).contains("passed over"), "an even range has another reason");
     }
 
     #[test]

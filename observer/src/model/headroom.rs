@@ -87,6 +87,12 @@ impl PortUse {
         self.usable() - self.left_at_most()
     }
 
+    /// Whether so many are taken that connect() finds no port, as far as these numbers go.
+    #[must_use]
+    pub const fn explains_refusal(self) -> bool {
+        self.left_at_most() == 0 || self.left_at_most() == 1 && self.range % 2 == 1
+    }
+
     /// The part that is taken, 0 to 1.
     #[must_use]
     pub fn ratio(self) -> f64 {

@@ -40,6 +40,8 @@ struct Seen {
     accept_full: bool,
     /// Its SYN queue was at its limit.
     syn_full: bool,
+    /// Its SYN queue was at what `tcp_max_syn_backlog` allows without cookies, and not at its own limit.
+    syn_capped: bool,
 }
 
 impl Seen {
@@ -47,6 +49,7 @@ impl Seen {
         self.discarded += other.discarded;
         self.accept_full |= other.accept_full;
         self.syn_full |= other.syn_full;
+        self.syn_capped |= other.syn_capped;
     }
 }
 
@@ -65,11 +68,12 @@ impl ListenerDrops {
     }
 
     /// Takes note of what a scan has found, given what the one before had found.
-    fn note(&mut self, queues: Queues, discarded: u64) {
+    fn note(&mut self, queues: Queues, discarded: u64, most_unproven: Option<u64>) {
         // The kernel asks whether the accept queue is above its limit (`sk_acceptq_is_full`); the SYN queue is full at its
         // limit, and above it since 6.13 (`inet_csk_reqsk_queue_is_full`).
         let (accept_full, syn_full) = (queues.accept > queues.limit, queues.syn >= queues.limit);
-        self.recent.add(Seen { discarded, accept_full, syn_full });
+        let syn_capped = !syn_full && most_unproven.is_some_and(|most| u64::from(queues.syn) >= most);
+        self.recent.add(Seen { discarded, accept_full, syn_full, syn_capped });
     }
 }
 
@@ -78,12 +82,25 @@ impl ListenerDrops {
 pub(super) struct Unsettled {
     overflows: u64,
     syn_queue_drops: u64,
+    /// Without cookies: segments dropped of which only `ListenDrops` tells.
+    other_drops: u64,
     syn_cookies: u64,
     /// It was read since the last settlement.
     is_read: bool,
     /// A listener ended since the reading before the last one, and what it discarded is not known.
     ended_recently: bool,
     ended_earlier: bool,
+}
+
+/// What a listener dropped segments for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// `ListenOverflows`
+    AcceptQueue,
+    /// `TCPReqQFullDrop`
+    SynQueue,
+    /// `tcp_max_syn_backlog`, without cookies: the rest of `ListenDrops`.
+    SynBacklog,
 }
 
 /// One of those that may be the cause.
@@ -127,6 +144,7 @@ fn grown(before: Option<u64>, after: Option<u64>) -> u64 {
 impl Model {
     /// What a scan has found of a listener's queues.
     pub(super) fn note_queues(&mut self, id: SocketId, netns: NetnsId, queues: Queues) {
+        let most_unproven = self.namespaces.get(&netns).and_then(|it| it.reading.most_unproven_requests());
         let Some(listener) = self.listeners.get_mut(id).filter(|listener| listener.netns == netns) else { return };
         let known = match listener.queues.replace(queues) {
             Some(before) => before.drops,
@@ -134,7 +152,7 @@ impl Model {
             None if listener.is_older => queues.drops,
             None => 0,
         };
-        listener.drops.note(queues, queues.drops.wrapping_sub(known).into());
+        listener.drops.note(queues, queues.drops.wrapping_sub(known).into(), most_unproven);
     }
 
     /// What the kernel has counted at the listeners of a namespace since the reading before this one.
@@ -143,15 +161,22 @@ impl Model {
         let new = namespace.reading.listen;
         // With tcp_syncookies 2 every SYN is answered with a cookie: that says nothing of a queue.
         let cookies_tell = namespace.reading.tcp_syncookies != Some(2) && cookies_before != Some(2);
+        let has_no_cookies = cookies_before == Some(0) && namespace.reading.most_unproven_requests().is_some();
         let unsettled = &mut namespace.unsettled;
-        unsettled.overflows += grown(old.overflows, new.overflows);
-        unsettled.syn_queue_drops += grown(old.syn_queue_drops, new.syn_queue_drops);
+        let overflows = grown(old.overflows, new.overflows);
+        let syn_queue_drops = grown(old.syn_queue_drops, new.syn_queue_drops);
+        unsettled.overflows += overflows;
+        unsettled.syn_queue_drops += syn_queue_drops;
+        if has_no_cookies {
+            unsettled.other_drops += grown(old.drops, new.drops).saturating_sub(overflows + syn_queue_drops);
+        }
         if cookies_tell {
             unsettled.syn_cookies += grown(old.syn_cookies, new.syn_cookies);
         }
         unsettled.is_read = true;
         unsettled.ended_earlier |= std::mem::take(&mut unsettled.ended_recently);
-        let is_open = unsettled.overflows + unsettled.syn_queue_drops + unsettled.syn_cookies > 0;
+        let is_open = unsettled.overflows + unsettled.syn_queue_drops + unsettled.other_drops + unsettled.syn_cookies;
+        let is_open = is_open > 0;
         self.wants_scan |= is_open;
         for listener in self.listeners.iter_mut().filter(|listener| listener.netns == netns) {
             let recent = std::mem::take(&mut listener.drops.recent);
@@ -172,31 +197,40 @@ impl Model {
         if !namespace.unsettled.is_read {
             return;
         }
-        let Unsettled { overflows, syn_queue_drops, syn_cookies, ended_recently, ended_earlier, .. } =
+        let Unsettled { overflows, syn_queue_drops, other_drops, syn_cookies, ended_recently, ended_earlier, .. } =
             namespace.unsettled;
         namespace.unsettled = Unsettled { ended_recently, ..Unsettled::default() };
         let others = ended_recently || ended_earlier;
-        self.settle_kind(netns, overflows, others, FailureKind::AcceptQueue);
-        self.settle_kind(netns, syn_queue_drops, others, FailureKind::SynQueue);
+        self.settle_kind(netns, overflows, Cause::AcceptQueue, others);
+        self.settle_kind(netns, syn_queue_drops, Cause::SynQueue, others);
+        self.settle_kind(netns, other_drops, Cause::SynBacklog, others);
         self.settle_cookies(netns, syn_cookies, others);
         for listener in self.listeners.iter_mut().filter(|listener| listener.netns == netns) {
             listener.drops.earlier = Seen::default();
         }
     }
 
-    fn settle_kind(&mut self, netns: NetnsId, counted: u64, others: bool, kind: FailureKind) {
+    fn settle_kind(&mut self, netns: NetnsId, counted: u64, cause: Cause, others: bool) {
         if counted == 0 {
             return;
         }
         let Self { listeners, failures, now, .. } = self;
         let mut all: Vec<&mut Listener> = listeners.iter_mut().filter(|listener| listener.netns == netns).collect();
-        let is_accept = kind == FailureKind::AcceptQueue;
+        let is_accept = cause == Cause::AcceptQueue;
+        let kind = if is_accept { FailureKind::AcceptQueue } else { FailureKind::SynQueue };
+        // A listener drops segments for many reasons: without a full queue these are no news.
+        let is_vague = cause == Cause::SynBacklog;
         let suspect = |listener: &&mut Listener| {
-            let Seen { discarded, accept_full, syn_full } = listener.drops.seen();
-            Suspect { discarded, was_full: if is_accept { accept_full } else { syn_full } }
+            let Seen { discarded, accept_full, syn_full, syn_capped } = listener.drops.seen();
+            let was_full = match cause {
+                Cause::AcceptQueue => accept_full,
+                Cause::SynQueue => syn_full,
+                Cause::SynBacklog => syn_capped,
+            };
+            Suspect { discarded, was_full }
         };
         let suspects: Vec<Suspect> = all.iter().map(suspect).collect();
-        let shares = share(counted, &suspects, others);
+        let shares = share(counted, &suspects, others || is_vague);
         for (listener, share) in all.iter_mut().zip(&shares).filter(|(_, share)| **share > 0) {
             listener.drops.settle(*share);
             if is_accept {
@@ -212,7 +246,7 @@ impl Model {
             };
             failures.add(key, *share, *now, listener.queues.map_or(Failed::Unknown, Failed::Queues));
         }
-        let rest = counted - shares.iter().sum::<u64>();
+        let rest = if is_vague { 0 } else { counted - shares.iter().sum::<u64>() };
         failures.add(FailureKey::by_kernel(kind, netns), rest, *now, Failed::Unknown);
     }
 

@@ -51,6 +51,8 @@ pub struct NamespaceReading {
     pub tcp_timestamps: Option<u8>,
     /// `net.ipv4.tcp_syncookies`
     pub tcp_syncookies: Option<u8>,
+    /// `net.ipv4.tcp_max_syn_backlog`: bounds SYN queues while `tcp_syncookies` is 0.
+    pub tcp_max_syn_backlog: Option<u32>,
     /// What all listeners of the namespace dropped.
     pub listen: ListenCounters,
     /// Connection tracking.
@@ -140,6 +142,14 @@ impl NamespaceReading {
     #[must_use]
     pub const fn is_initial(&self) -> bool {
         self.shared.tcp_max_orphans.is_some()
+    }
+
+    /// How many requests a SYN queue gets without cookies before it drops those of peers that it has no proof of
+    /// (`tcp_conn_request`: the last quarter of `tcp_max_syn_backlog` is kept for the others); `None` with cookies.
+    #[must_use]
+    pub fn most_unproven_requests(&self) -> Option<u64> {
+        let most = self.tcp_max_syn_backlog.filter(|_| self.tcp_syncookies == Some(0))?;
+        Some(u64::from(most - (most >> 2)) + 1)
     }
 
     /// From when on connect() may take over a TIME_WAIT socket, on `CLOCK_MONOTONIC`; `None` for never
@@ -295,7 +305,8 @@ impl Model {
         let mut devices: BTreeMap<NetnsId, BTreeSet<u32>> = BTreeMap::new();
         let of_rows = self.endpoints.iter().map(|(_, row)| (row.key.netns, row.key.device));
         let of_bound = self.bound.iter().map(|(_, bound)| (bound.netns, bound.local.device));
-        for (netns, device) in of_rows.chain(of_bound).filter(|(_, device)| !device.is_none()) {
+        let of_refused = self.failures.devices();
+        for (netns, device) in of_rows.chain(of_bound).chain(of_refused).filter(|(_, device)| !device.is_none()) {
             devices.entry(netns).or_default().insert(device.index());
         }
         devices

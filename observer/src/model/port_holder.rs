@@ -2,6 +2,7 @@
 //! connections and TIME_WAITs are many, and are looked through once for all that was asked, by the next tick or snapshot.
 
 use std::{
+    cmp::Reverse,
     fmt,
     net::{IpAddr, Ipv6Addr},
     time::Duration,
@@ -11,8 +12,10 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Model, TIME_WAIT_LASTS,
+    device::Device,
     failure::{Failed, FailureKey, FailureKind, Local},
     namespace::PortSet,
+    owner::Owner,
     units::{NetnsId, PortRange, Process, SocketId, TcpState},
 };
 
@@ -28,8 +31,10 @@ pub enum PortHolder {
     Listener(Option<Process>),
     /// A socket that is bound and nothing more.
     Bound(Option<Process>),
-    /// A connection in this state; without a process it is an orphan, or not known whose.
+    /// A connection in this state, and its process where that is known.
     Connection(TcpState, Option<Process>),
+    /// A connection in this state that no process holds any more.
+    Orphan(TcpState),
     /// A socket that only waits, in TIME_WAIT, or in FIN_WAIT2 for its peer.
     Waiting {
         /// Which of both.
@@ -49,7 +54,7 @@ impl PortHolder {
     pub const fn process(self) -> Option<Process> {
         match self {
             Self::Listener(process) | Self::Bound(process) | Self::Connection(_, process) => process,
-            Self::Waiting { .. } | Self::Unseen => None,
+            Self::Orphan(_) | Self::Waiting { .. } | Self::Unseen => None,
         }
     }
 
@@ -60,6 +65,7 @@ impl PortHolder {
             Self::Listener(_) => "listener",
             Self::Bound(_) => "bound",
             Self::Connection(..) => "connection",
+            Self::Orphan(_) => "orphan",
             Self::Waiting { state, .. } => state.name(),
             Self::Unseen => "unseen",
         }
@@ -75,9 +81,17 @@ impl PortHolder {
         }
     }
 
+    /// When its wait is over at the latest, as time since start; what does not end by itself is all the same.
+    fn ends_at(self) -> Duration {
+        match self {
+            Self::Waiting { ends_at, .. } => ends_at.unwrap_or(Duration::MAX),
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Nothing more is to be found out.
     const fn is_settled(self) -> bool {
-        matches!(self, Self::Waiting { .. }) || self.process().is_some()
+        matches!(self, Self::Waiting { .. } | Self::Orphan(_)) || self.process().is_some()
     }
 }
 
@@ -91,6 +105,9 @@ impl fmt::Display for PortHolder {
             Self::Bound(process) => write!(f, "{} has bound a socket to it", by(process)),
             Self::Connection(state, process) => {
                 write!(f, "{} has a connection on it ({})", by(process), state.name().to_uppercase())
+            }
+            Self::Orphan(state) => {
+                write!(f, "an orphaned connection in {}, finished by the kernel", state.name().to_uppercase())
             }
             Self::Waiting { state, left, .. } => {
                 let state = state.name().to_uppercase();
@@ -123,16 +140,25 @@ struct Search {
     local: Local,
     /// Does not stand in its own way.
     socket: SocketId,
-    best: Option<(u8, PortHolder)>,
+    best: Option<(Rank, PortHolder)>,
 }
 
+/// What makes an answer better than another: the lower, the better.
+type Rank = (u8, Reverse<Duration>);
+
 impl Search {
-    /// Sockets of a lower class are the better answer: a listener shares its port with its connections.
+    /// Sockets of a lower class are the better answer: a listener shares its port with its connections. Of those that
+    /// only wait it is the one that waits longest, which has the port to itself in the end.
     fn consider(&mut self, ip: IpAddr, class: u8, holder: impl FnOnce() -> PortHolder) {
         let Some(overlap) = overlap(self.local.ip, ip) else { return };
-        let rank = overlap * CLASSES + class;
+        let class = overlap * CLASSES + class;
+        if self.best.is_some_and(|((best, _), _)| best < class) {
+            return;
+        }
+        let holder = holder();
+        let rank = (class, Reverse(holder.ends_at()));
         if self.best.is_none_or(|(best, _)| rank < best) {
-            self.best = Some((rank, holder()));
+            self.best = Some((rank, holder));
         }
     }
 }
@@ -187,6 +213,11 @@ impl Model {
         if due.is_empty() {
             return;
         }
+        let (of_connects, due): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|(key, _)| key.kind == FailureKind::PortsExhausted);
+        for (key, _) in of_connects {
+            self.count_ports_again(&key, scans);
+        }
         let (of_ranges, of_ports): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|(key, _)| key.kind == FailureKind::BindPorts);
         for (key, _) in of_ranges {
@@ -213,6 +244,21 @@ impl Model {
         }
     }
 
+    /// A connect() that was refused with ports left, as far as was known: the scan since may have shown what holds them.
+    fn count_ports_again(&mut self, key: &FailureKey, scans: u64) {
+        let now = self.ports_by_now(key);
+        let mut is_settled = false;
+        if let (Some(now), Some(row)) = (now, self.failures.get_mut(key))
+            && let Failed::Ports(known) = &mut row.failed
+        {
+            if known.taken() < now.taken() || known.blocked.is_none() {
+                *known = now;
+            }
+            is_settled = known.explains_refusal();
+        }
+        self.note_try(key, scans, is_settled);
+    }
+
     fn note_try(&mut self, key: &FailureKey, scans: u64, is_settled: bool) {
         let Some(question) = self.questions.0.get_mut(key) else { return };
         question.tried_after = Some(scans);
@@ -222,15 +268,21 @@ impl Model {
         }
     }
 
+    /// Whether a socket of this device can keep the port from the one that wanted it.
+    fn is_in_way(&self, netns: NetnsId, asked: Device, held: Device) -> bool {
+        let rules = self.namespaces.get(&netns).map(|namespace| &namespace.devices);
+        rules.is_none_or(|rules| rules.share_ports(asked.index(), held.index()))
+    }
+
     fn search_few(&self, search: &mut Search) {
-        let Search { netns, local: Local { port, .. }, socket, .. } = *search;
+        let Search { netns, local: Local { port, device, .. }, socket, .. } = *search;
         let listeners = self.listeners.iter().filter(|(id, it)| *id != socket && (it.netns, it.port) == (netns, port));
-        for (_, listener) in listeners {
+        for (_, listener) in listeners.filter(|(_, it)| self.is_in_way(netns, device, it.device)) {
             search.consider(listener.ip, LISTENER, || PortHolder::Listener(listener.process));
         }
         let bound = self.bound.iter();
         let bound = bound.filter(|(id, it)| **id != socket && (it.netns, it.local.port) == (netns, port));
-        for (_, bound) in bound {
+        for (_, bound) in bound.filter(|(_, it)| self.is_in_way(netns, device, it.local.device)) {
             search.consider(bound.local.ip, BOUND, || PortHolder::Bound(bound.process));
         }
     }
@@ -252,9 +304,13 @@ impl Model {
             let key = &self.endpoints.get(socket.endpoint).key;
             for index in by_port.get(&(key.netns, socket.local_port)).into_iter().flatten() {
                 let search = &mut searches[*index].1;
-                if socket.id != search.socket {
+                if socket.id != search.socket && self.is_in_way(search.netns, search.local.device, key.device) {
                     let process = self.owners.process(socket.owner);
-                    search.consider(key.local_ip, CONNECTION, || PortHolder::Connection(socket.state, process));
+                    let holder = || match socket.owner {
+                        Owner::ORPHAN => PortHolder::Orphan(socket.state),
+                        _ => PortHolder::Connection(socket.state, process),
+                    };
+                    search.consider(key.local_ip, CONNECTION, holder);
                 }
             }
         }
@@ -268,7 +324,10 @@ impl Model {
                 let ends_at = mini.began().zip(self.basis.started_at);
                 let ends_at = ends_at.map(|(began, started)| (began + TIME_WAIT_LASTS).saturating_sub(started));
                 let waiting = PortHolder::Waiting { state: mini.state, ends_at, left: None };
-                searches[*index].1.consider(key.local_ip, WAITING, || waiting);
+                let search = &mut searches[*index].1;
+                if self.is_in_way(search.netns, search.local.device, key.device) {
+                    search.consider(key.local_ip, WAITING, || waiting);
+                }
             }
         }
     }

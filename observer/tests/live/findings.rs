@@ -53,7 +53,7 @@ fn bind_before_connect_takes_ports_from_every_destination() {
         let bound: Vec<_> = (0..30).map(|_| bound("127.0.0.2", "127.0.0.1:7000", false)).collect();
         let snapshot = observe().snapshot(1);
         let found = found(&snapshot, FindingKind::BindBeforeConnect).expect("a finding");
-        assert!(found.sentence.ends_with("calls bind() before connect() from 127.0.0.2."), "{found:?}");
+        assert!(found.sentence.ends_with("were bound before connect() from 127.0.0.2."), "{found:?}");
         assert!(found.evidence.starts_with("30 of 100 ports"), "{found:?}");
         // That is so: another local ip gets 70 ports towards another destination.
         let others: Vec<_> = (0..70).map(|_| TcpStream::connect("127.0.0.1:7001").unwrap()).collect();

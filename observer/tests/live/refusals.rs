@@ -169,7 +169,7 @@ fn a_process_at_its_limit_of_descriptors_is_told_by_socket_and_accept() {
         // What open() was refused is told on request only.
         assert_eq!(counts, [("socket", 3), ("accept4", 1)].into());
         for row in &rows {
-            assert_eq!(row.reason(), "128 of 128 descriptors open (ulimit -n)");
+            assert_eq!(row.reason(), "no descriptor below the limit 128 is free (ulimit -n)");
         }
     });
 }
@@ -195,7 +195,7 @@ fn on_request_every_call_that_makes_descriptors_is_told() {
         let counts: BTreeMap<&str, u64> = rows.iter().map(|row| (row.key.call.unwrap(), row.count)).collect();
         assert_eq!(counts, [("openat", 2), ("fcntl", 1), ("dup", 1)].into());
         for row in &rows {
-            assert_eq!(row.reason(), "128 of 128 descriptors open (ulimit -n)");
+            assert_eq!(row.reason(), "no descriptor below the limit 128 is free (ulimit -n)");
         }
     });
 }

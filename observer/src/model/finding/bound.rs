@@ -27,12 +27,16 @@ pub(super) struct BoundClients {
 
 pub(super) fn bind_before_connect(clients: &BoundClients) -> Option<Finding> {
     let BoundClients { netns, local_ip, device, ref processes, ports, usable } = *clients;
-    let calls = if processes.len() > 1 { "call" } else { "calls" };
     is_part(ports, BOUND_PERCENT, usable).then(|| Finding {
         kind: FindingKind::BindBeforeConnect,
         netns,
         subject: None,
-        sentence: format!("{} {calls} bind() before connect() from {}.", names(processes), device.scoped(local_ip)),
+        // Who called bind() is not known: the socket may have come from another process, by fork() or SCM_RIGHTS.
+        sentence: format!(
+            "Sockets of {} were bound before connect() from {}.",
+            names(processes),
+            device.scoped(local_ip)
+        ),
         evidence: format!(
             "{ports} of {usable} ports were taken by bind(): connect() skips these for every destination"
         ),

@@ -32,7 +32,8 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
     let Queue { netns, id, local, device, process, queues, somaxconn, overflows, overflowed } = *queue;
     let Queues { accept, limit, .. } = queues;
     let overflows_now = accept > limit || overflowed.is_some_and(|time| time <= EVIDENCE_LASTS);
-    let is_capped = limit >= somaxconn;
+    // A limit above somaxconn was set before somaxconn was lowered: until the next listen() the backlog decides.
+    let is_capped = limit == somaxconn;
     // A queue that the application has made short may be half full at any moment.
     if !(overflows_now || is_capped && is_part(accept, 50, limit)) {
         return None;
@@ -49,16 +50,8 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
             kind: FindingKind::QueueAtSomaxconn,
             netns,
             subject,
-            sentence: format!("The accept queue of {process} on {address} cannot be longer than net.core.somaxconn."),
-            evidence: match limit {
-                limit if limit == somaxconn => {
-                    format!("{accept} connections wait, the limit is net.core.somaxconn = {somaxconn}, {dropped}")
-                }
-                _ => format!(
-                    "{accept} connections wait, the limit is {limit} and would be net.core.somaxconn = {somaxconn} after \
-                     the next listen(), {dropped}"
-                ),
-            },
+            sentence: format!("The accept queue of {process} on {address} may be held short by net.core.somaxconn."),
+            evidence: format!("{accept} connections wait, the limit is net.core.somaxconn = {somaxconn}, {dropped}"),
             remedy:
                 "raise net.core.somaxconn and the backlog of listen(), then start the service anew; or accept() faster"
                     .to_owned(),
@@ -71,13 +64,28 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
             sentence: format!(
                 "The accept queue of {process} on {address} is as short as its own listen(fd, {limit}) made it."
             ),
-            evidence: format!(
-                "{accept} connections wait, the limit is {limit}, net.core.somaxconn = {somaxconn} allows more, {dropped}"
-            ),
-            remedy: format!(
-                "a larger backlog in the configuration of the service: listen(fd, N) with N up to {somaxconn}; or accept() \
-                 faster"
-            ),
+            evidence: if limit < somaxconn {
+                format!(
+                    "{accept} connections wait, the limit is {limit}, net.core.somaxconn = {somaxconn} allows more, \
+                     {dropped}"
+                )
+            } else {
+                format!(
+                    "{accept} connections wait, the limit is {limit} until the next listen(), which \
+                     net.core.somaxconn = {somaxconn} will cap, {dropped}"
+                )
+            },
+            remedy: if limit < somaxconn {
+                format!(
+                    "a larger backlog in the configuration of the service: listen(fd, N) with N up to {somaxconn}; or \
+                     accept() faster"
+                )
+            } else {
+                format!(
+                    "raise net.core.somaxconn above {limit} and the backlog of listen(), then start the service anew; or \
+                     accept() faster"
+                )
+            },
         }
     })
 }

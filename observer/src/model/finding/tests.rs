@@ -22,6 +22,7 @@ use crate::model::{
 };
 
 const NETNS: NetnsId = NetnsId(7);
+const SECOND: Duration = Duration::from_secs(1);
 const RANGE: PortRange = PortRange { low: 40_000, high: 40_999 };
 
 fn process() -> Process {
@@ -66,7 +67,7 @@ fn a_bound_port_here_and_there_is_nothing() {
     assert_eq!(bind_before_connect(&clients(0)), None);
     assert_eq!(bind_before_connect(&clients(9)), None);
     let found = bind_before_connect(&clients(10)).unwrap();
-    assert_eq!(found.sentence, "a process calls bind() before connect() from 10.0.0.5.");
+    assert_eq!(found.sentence, "Sockets of a process were bound before connect() from 10.0.0.5.");
     assert!(found.remedy.contains("IP_BIND_ADDRESS_NO_PORT"));
     assert_eq!(bind_before_connect(&BoundClients { usable: 0, ..clients(0) }), None, "no ports, none taken");
 }
@@ -81,7 +82,7 @@ fn time_wait_counts_where_it_is_much_and_most_of_all() {
             remote: remote(),
             ports: ports(5, time_wait),
             time_wait_in_namespace: all,
-            reuse: Reuse::WouldHelp,
+            reuse: Reuse::WouldHelp(SECOND),
             range: Some(RANGE),
         })
     };
@@ -96,13 +97,26 @@ fn tcp_tw_reuse_is_proposed_only_where_it_would_help() {
         let reading = NamespaceReading { tcp_tw_reuse, tcp_timestamps, ..NamespaceReading::default() };
         Reuse::of(&reading, is_loopback, stamped, 100)
     };
-    assert_eq!(reuse(Some(0), Some(1), false, 100), Reuse::WouldHelp);
-    assert_eq!(reuse(Some(2), Some(1), false, 100), Reuse::WouldHelp);
+    assert_eq!(reuse(Some(0), Some(1), false, 100), Reuse::WouldHelp(SECOND));
+    assert_eq!(reuse(Some(2), Some(1), false, 100), Reuse::WouldHelp(SECOND));
     assert_eq!(reuse(Some(2), Some(1), true, 100), Reuse::IsOn, "loopback under 2");
     assert_eq!(reuse(Some(1), Some(1), false, 100), Reuse::IsOn);
     assert_eq!(reuse(Some(0), Some(0), false, 0), Reuse::NoTimestamps);
     assert_eq!(reuse(Some(0), Some(1), false, 10), Reuse::NoTimestampsOfPeer);
     assert_eq!(reuse(None, Some(1), false, 100), Reuse::Unknown);
+    assert_eq!(reuse(Some(1), Some(0), false, 0), Reuse::NoTimestamps, "on, and in vain");
+    assert_eq!(reuse(Some(1), Some(1), false, 10), Reuse::NoTimestampsOfPeer, "on, and in vain");
+    let delayed = |tcp_tw_reuse, seconds| {
+        let delay = Some(Duration::from_secs(seconds));
+        let (tcp_tw_reuse, tcp_timestamps) = (Some(tcp_tw_reuse), Some(1));
+        let reading =
+            NamespaceReading { tcp_tw_reuse, tcp_timestamps, tcp_tw_reuse_delay: delay, ..NamespaceReading::default() };
+        Reuse::of(&reading, false, 100, 100)
+    };
+    assert_eq!(delayed(0, 5), Reuse::WouldHelp(Duration::from_secs(5)));
+    for on in [0, 1] {
+        assert_eq!(delayed(on, 59), Reuse::TooLate(Duration::from_secs(59)));
+    }
     let remedy = |reuse, range| {
         let found = time_wait_at_one_destination(&Closed {
             netns: NETNS,
@@ -116,8 +130,11 @@ fn tcp_tw_reuse_is_proposed_only_where_it_would_help() {
         });
         found.unwrap().remedy
     };
-    assert!(remedy(Reuse::WouldHelp, RANGE).contains("tcp_tw_reuse=1"));
-    for reuse in [Reuse::IsOn, Reuse::NoTimestamps, Reuse::NoTimestampsOfPeer, Reuse::Unknown] {
+    assert!(remedy(Reuse::WouldHelp(SECOND), RANGE).contains("tcp_tw_reuse=1"));
+    assert!(remedy(Reuse::WouldHelp(5 * SECOND), RANGE).contains("older than 5000 ms"));
+    for reuse in
+        [Reuse::IsOn, Reuse::TooLate(59 * SECOND), Reuse::NoTimestamps, Reuse::NoTimestampsOfPeer, Reuse::Unknown]
+    {
         let words = remedy(reuse, RANGE);
         assert!(!words.contains("tcp_tw_reuse") && words.contains("wider"), "{words}");
     }
@@ -150,6 +167,9 @@ fn a_short_queue_is_found_where_it_matters_with_who_made_it_short() {
         let (kind, remedy) = found(accept, 128, overflowed).unwrap();
         assert!(kind == capped && remedy.contains("raise net.core.somaxconn"), "{remedy}");
     }
+    assert_eq!(found(128, 64, None), None, "somaxconn was lowered: the backlog decided, and one more fits");
+    let (kind, remedy) = found(129, 64, None).unwrap();
+    assert!(kind == own && remedy.contains("above 128"), "{remedy}");
     assert_eq!(found(64, 4_096, None), None, "half of what the application chose");
     assert_eq!(found(128, 4_096, None), None, "one more fits");
     for (accept, overflowed) in [(129, None), (0, Some(60))] {

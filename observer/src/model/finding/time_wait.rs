@@ -1,6 +1,9 @@
 //! Destinations whose ports wait in TIME_WAIT, and what helps there.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use super::{Finding, FindingKind, is_part};
 use crate::model::{
@@ -15,6 +18,8 @@ use crate::model::{
 
 /// Ports of the range in percent, from which on they are worth a word.
 const TIME_WAIT_PERCENT: u32 = 10;
+/// A TIME_WAIT lasts 60 s: a delay of more than half of that frees a port hardly sooner.
+const DELAY_THAT_HELPS: Duration = Duration::from_secs(30);
 /// A range with fewer unused numbers around it cannot be widened much.
 const ROOM_TO_WIDEN: u32 = 8_192;
 
@@ -33,14 +38,16 @@ pub(super) struct Closed {
 /// Whether `net.ipv4.tcp_tw_reuse=1` would let connect() take these ports over (`tcp_twsk_unique`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reuse {
-    /// It would.
-    WouldHelp,
+    /// It would, from this age of a TIME_WAIT on (`net.ipv4.tcp_tw_reuse_delay`; a second before 6.14).
+    WouldHelp(Duration),
     /// It is set, or this is loopback under 2, and connect() takes over what it may.
     IsOn,
     /// `net.ipv4.tcp_timestamps` is 0 here.
     NoTimestamps,
     /// The peer sends no timestamps.
     NoTimestampsOfPeer,
+    /// `net.ipv4.tcp_tw_reuse_delay` is about as long as TIME_WAIT itself.
+    TooLate(Duration),
     /// The sysctls could not be read.
     Unknown,
 }
@@ -48,13 +55,15 @@ pub(super) enum Reuse {
 impl Reuse {
     /// `stamped` of `time_wait` sockets have a peer that sends timestamps.
     pub(super) fn of(reading: &NamespaceReading, is_loopback: bool, stamped: u32, time_wait: u32) -> Self {
+        let delay = reading.tcp_tw_reuse_delay.unwrap_or(Duration::from_secs(1));
         match (reading.tcp_tw_reuse, reading.tcp_timestamps) {
-            (Some(1), _) => Self::IsOn,
-            (Some(2), _) if is_loopback => Self::IsOn,
             (None, _) | (_, None) => Self::Unknown,
             (_, Some(0)) => Self::NoTimestamps,
             _ if u64::from(stamped) * 2 < u64::from(time_wait) => Self::NoTimestampsOfPeer,
-            _ => Self::WouldHelp,
+            _ if delay > DELAY_THAT_HELPS => Self::TooLate(delay),
+            (Some(1), _) => Self::IsOn,
+            (Some(2), _) if is_loopback => Self::IsOn,
+            _ => Self::WouldHelp(delay),
         }
     }
 }
@@ -76,10 +85,14 @@ pub(super) fn time_wait_at_one_destination(closed: &Closed) -> Option<Finding> {
             ports.time_wait,
             ports.usable(),
             match reuse {
-                Reuse::WouldHelp | Reuse::Unknown => "",
-                Reuse::IsOn => "; connect() reuses those that it may (net.ipv4.tcp_tw_reuse) already",
-                Reuse::NoTimestamps => "; net.ipv4.tcp_timestamps is 0, so none can be reused",
-                Reuse::NoTimestampsOfPeer => "; the peer sends no TCP timestamps, so none can be reused",
+                Reuse::WouldHelp(_) | Reuse::Unknown => String::new(),
+                Reuse::IsOn => "; connect() reuses those that it may (net.ipv4.tcp_tw_reuse) already".to_owned(),
+                Reuse::NoTimestamps => "; net.ipv4.tcp_timestamps is 0, so none can be reused".to_owned(),
+                Reuse::NoTimestampsOfPeer => "; the peer sends no TCP timestamps, so none can be reused".to_owned(),
+                Reuse::TooLate(delay) => format!(
+                    "; net.ipv4.tcp_tw_reuse_delay is {} ms, so reuse comes too late to help",
+                    delay.as_millis()
+                ),
             }
         ),
         remedy: remedy(reuse, range),
@@ -88,7 +101,14 @@ pub(super) fn time_wait_at_one_destination(closed: &Closed) -> Option<Finding> {
 
 fn remedy(reuse: Reuse, range: Option<PortRange>) -> String {
     let also = match reuse {
-        Reuse::WouldHelp => "net.ipv4.tcp_tw_reuse=1 lets connect() take ports whose TIME_WAIT is older than a second",
+        Reuse::WouldHelp(delay) => &format!(
+            "net.ipv4.tcp_tw_reuse=1 lets connect() take ports whose TIME_WAIT is older than {}",
+            if delay.as_secs() == 1 && delay.subsec_millis() == 0 {
+                "a second".to_owned()
+            } else {
+                format!("{} ms (net.ipv4.tcp_tw_reuse_delay)", delay.as_millis())
+            }
+        ),
         _ if range.is_some_and(|range| range.size() + ROOM_TO_WIDEN < u32::from(u16::MAX)) => {
             "more source addresses or a wider net.ipv4.ip_local_port_range give more ports"
         }

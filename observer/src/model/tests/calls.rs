@@ -163,3 +163,95 @@ fn a_time_wait_holds_its_port_until_its_minute_is_over() {
          address_in_use third/7 1 0.0.0.0:40001: a connection in TIME_WAIT, over by now",
     );
 }
+
+#[test]
+fn of_several_that_wait_on_a_port_the_last_one_to_end_is_the_answer() {
+    check(
+        "calls
+         range 40000-40099
+         scan
+         end
+         tick 10
+         a 10.0.0.9:40001>10.0.0.7:1 closed>syn_sent by 11 client
+         a syn_sent>established
+         a established>fin_wait_1
+         a fin_wait_1>fin_wait_2
+         a fin_wait_2>closed
+         a destroyed
+         tick 10
+         c 10.0.0.9:40001>10.0.0.7:2 closed>syn_sent by 11 client
+         c syn_sent>established
+         c established>fin_wait_1
+         c fin_wait_1>fin_wait_2
+         c fin_wait_2>closed
+         c destroyed
+         tick 3
+         o refused bind 10.0.0.9:40001 by 7 third
+         tick
+         show failures",
+        "address_in_use third/7 1 10.0.0.9:40001: a connection in TIME_WAIT for 56 s more",
+    );
+}
+
+#[test]
+fn a_socket_on_another_device_does_not_hold_the_port() {
+    check(
+        "calls
+         device 2 veth0
+         device 3 veth1
+         range 40000-40099
+         scan
+         end
+         l 0.0.0.0:8080>0.0.0.0:0 closed>listen by 9 nginx on 2
+         n refused bind 0.0.0.0:8080 by 7 second on 3
+         tick
+         o refused bind 0.0.0.0:8080 by 7 second on 2
+         tick
+         p refused bind 0.0.0.0:8080 by 7 second
+         show failures",
+        "address_in_use second/7 1 0.0.0.0:8080: nginx (9) listens on it
+         address_in_use second/7 1 0.0.0.0%veth0:8080: nginx (9) listens on it
+         address_in_use second/7 1 0.0.0.0%veth1:8080: no socket on it was seen",
+    );
+}
+
+#[test]
+fn an_orphan_that_holds_a_port_is_called_one() {
+    check(
+        "calls
+         range 40000-40099
+         scan
+         end
+         c 10.0.0.9:0>10.0.0.7:1 closed>syn_sent by 11 client
+         c 10.0.0.9:40001>10.0.0.7:1 syn_sent>established
+         c established>fin_wait_1 orphan
+         o refused bind 10.0.0.9:40001 by 7 third
+         tick
+         show failures",
+        "address_in_use third/7 1 10.0.0.9:40001: an orphaned connection in FIN_WAIT_1, finished by the kernel",
+    );
+}
+
+#[test]
+fn ports_that_bound_sockets_hold_are_counted_once_a_scan_has_shown_them() {
+    check(
+        "calls
+         range 40000-40001
+         scan
+         end
+         x 10.0.0.9:0>10.0.0.7:1 closed>syn_sent by 7 app
+         x 10.0.0.9:0>10.0.0.7:1 syn_sent>closed by 7 app unsent
+         x refused connect by 7 app
+         show failures
+         files
+         a held by 12 holder bound 40000
+         b held by 12 holder bound 40001
+         files end
+         scan
+         end
+         tick
+         show failures",
+        "ports_exhausted app/7 1 10.0.0.9>10.0.0.7:1: 0 of 2
+         ports_exhausted app/7 1 10.0.0.9>10.0.0.7:1: 2 of 2",
+    );
+}

@@ -20,7 +20,7 @@ fn bind_before_connect_is_attributed_to_who_binds() {
          t 10.0.0.5:40003>10.0.0.9:82 found tw:time_wait explicit
          end
          show sentences",
-        "binder (7) and other (8) call bind() before connect() from 10.0.0.5.",
+        "Sockets of binder (7) and other (8) were bound before connect() from 10.0.0.5.",
     );
 }
 

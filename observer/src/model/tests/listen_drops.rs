@@ -210,6 +210,40 @@ fn a_full_syn_queue_is_its_own_reason() {
 }
 
 #[test]
+fn without_cookies_a_syn_queue_ends_at_tcp_max_syn_backlog() {
+    let mut stage = Stage::new(&[80, 81]);
+    for (_, queues) in &mut stage.listeners {
+        queues.limit = 128;
+    }
+    stage.reading.tcp_syncookies = Some(0);
+    stage.reading.tcp_max_syn_backlog = Some(16);
+    stage.read();
+    stage.scan();
+    // 16 - 4 and one more fit: the rest is dropped, and only ListenDrops tells.
+    let drop_all = |stage: &mut Stage, count: u32| {
+        stage.queues(80).drops += count;
+        *stage.reading.listen.drops.as_mut().unwrap() += u64::from(count);
+        stage.read();
+        stage.scan();
+    };
+    stage.queues(80).syn = 5;
+    drop_all(&mut stage, 3);
+    assert_eq!(stage.failures(FailureKind::SynQueue), [], "dropped for another reason");
+    stage.queues(80).syn = 13;
+    drop_all(&mut stage, 7);
+    assert_eq!((stage.overflows(), stage.failures(FailureKind::SynQueue)), (vec![], vec![(80, 7)]));
+    let snapshot = stage.snapshot();
+    let wall = snapshot.walls.iter().find(|wall| wall.kind == WallKind::SynQueue).unwrap();
+    assert_eq!((wall.used, wall.maximum, wall.hits), (13, 13, Some(7)));
+    // With cookies there is no such limit.
+    stage.reading.tcp_syncookies = Some(1);
+    stage.read();
+    stage.scan();
+    drop_all(&mut stage, 2);
+    assert_eq!(stage.failures(FailureKind::SynQueue), [(80, 7)]);
+}
+
+#[test]
 fn a_queue_that_has_overflowed_is_listed_among_many() {
     let ports: Vec<u16> = (80..120).collect();
     let mut stage = Stage::new(&ports);

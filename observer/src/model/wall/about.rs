@@ -78,7 +78,7 @@ const ABOUT: [About; WallKind::ALL.len()] = [
         name: "SYN queue",
         unit: "handshakes",
         source: "icsk_accept_queue.qlen of sk_max_ack_backlog + 1; with tcp_syncookies=0 also tcp_max_syn_backlog",
-        refusal: "tcp_conn_request(): SYN cookies (TCPReqQFullDoCookies), with tcp_syncookies=0 dropped SYNs (TCPReqQFullDrop)",
+        refusal: "tcp_conn_request(): SYN cookies (TCPReqQFullDoCookies), with tcp_syncookies=0 dropped SYNs (TCPReqQFullDrop, ListenDrops)",
         remedy: "as the accept queue; keep net.ipv4.tcp_syncookies=1",
         risk: "a SYN flood takes more memory (some 300 bytes a request) before cookies stop it",
     },

@@ -92,7 +92,9 @@ impl Model {
             })
         };
         let syn = queues().map(|(id, listener, queues)| {
-            let maximum = u64::from(queues.limit) + 1;
+            let namespace = self.namespaces.get(&listener.netns);
+            let most = namespace.and_then(|namespace| namespace.reading.most_unproven_requests());
+            let maximum = most.unwrap_or(u64::MAX).min(u64::from(queues.limit) + 1);
             ((queues.syn.into(), maximum), (WallKind::SynQueue, id, listener, queues))
         });
         // A queue that has overflowed is listed, however empty it is now.

@@ -189,8 +189,8 @@ const FIELDS: &[Column] = &[
         .rank(14)
         .from(138),
     Column::number(
-        &["FAILED"],
-        "Connections that ended before their handshake was complete, since observer started.",
+        &["UNOPENED", "UNOPEN"],
+        "Ended before their handshake was complete, since observer started: refused, timed out, or given up by the application.",
         |row, _| Value::Count(row.failed_total),
     )
     .width(8, 8, 10)

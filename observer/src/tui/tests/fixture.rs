@@ -362,7 +362,10 @@ pub(super) fn ailing() -> Snapshot {
         remedy: "what to do".to_owned(),
     };
     data.findings = vec![
-        finding(FindingKind::BindBeforeConnect, "load-generator (4242) calls bind() before connect() from 127.0.0.1."),
+        finding(
+            FindingKind::BindBeforeConnect,
+            "Sockets of load-generator (4242) were bound before connect() from 127.0.0.1.",
+        ),
         finding(FindingKind::ReservedInRange, "Much of the ephemeral range is reserved."),
     ];
     data

@@ -175,7 +175,7 @@ fn a_row_is_explained_with_what_was_found_there() {
     data.findings[0].subject = Some(subject);
     let with = shot_after(&explain, data, LARGE);
     for words in
-        ["finding         load-generator (4242) calls", "evidence        numbers", "remedy          what to do"]
+        ["finding         Sockets of load-generator (4242)", "evidence        numbers", "remedy          what to do"]
     {
         assert!(with.contains(words), "no {words:?} in\n{with}");
     }

@@ -55,14 +55,14 @@ fn past(data: &Snapshot, theme: &Theme, width: u16) -> Line<'static> {
         format!("in {}", format::duration(data.uptime.saturating_sub(totals.counted_since)))
     };
     let total = |n: u64| Span::raw(format!(" ({} {so_far})", format::count(n)));
-    let failed = Span::styled(format::count(totals.failed_total), theme.strong);
+    let unopened = Span::styled(format::count(totals.failed_total), theme.strong);
     let opened = |total| vec![Span::raw("opened "), rate(totals.opened_per_second), total];
     let closed = |total| vec![Span::raw("closed "), rate(totals.closed_per_second), total];
     let line = |total: &dyn Fn(u64) -> Span<'static>| {
         vec![
             Part::new(0, opened(total(totals.opened_total))),
             Part::new(1, closed(total(totals.closed_total))),
-            Part::new(2, vec![failed.clone(), Span::raw(" failed")]),
+            Part::new(2, vec![unopened.clone(), Span::raw(" unopened")]),
         ]
     };
     let long = line(&total);
