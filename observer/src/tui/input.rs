@@ -104,9 +104,12 @@ fn forward(tty: OwnedFd, events: &mpsc::Sender<io::Result<Event>>) -> io::Result
     })
 }
 
+/// How long crossterm is asked to wait for more: with nothing at all it would not even look.
+const LOOK: Duration = Duration::from_millis(1);
+
 /// Sends what the terminal has. `false` where nobody listens any more.
 async fn send_all(events: &mpsc::Sender<io::Result<Event>>) -> io::Result<bool> {
-    while event::poll(Duration::ZERO)? {
+    while event::poll(LOOK)? {
         if events.send(Ok(event::read()?)).await.is_err() {
             return Ok(false);
         }

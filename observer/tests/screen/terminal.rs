@@ -125,15 +125,20 @@ impl Terminal {
         code
     }
 
-    /// Whether the program could not write another byte: nobody reads, or its output is stopped.
+    /// Whether the program could not write another byte: nobody reads, or its output is stopped. While a write is under
+    /// way the terminal seems full too, hence more than one look.
     pub(crate) fn is_full(&self) -> bool {
+        const LOOKS: usize = 200;
         let slave = std::fs::OpenOptions::new()
             .write(true)
             .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
             .open(format!("/proc/{}/fd/1", self.pid().as_raw_nonzero()))
             .unwrap();
         let mut asked = [PollFd::new(&slave, PollFlags::OUT)];
-        poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 0
+        (0..LOOKS).all(|_| {
+            thread::yield_now();
+            poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 0
+        })
     }
 
     /// Presses `key` until the terminal, which is not read any more, is full of what that draws.
