@@ -72,9 +72,19 @@ impl Comm {
         self.0
     }
 
-    /// Takes the bytes up to the first zero.
+    /// Takes the bytes up to the first zero: what a longer name has left behind that (older kernels do not clear it,
+    /// `__set_task_comm`) is no part of the name.
     #[must_use]
-    pub const fn new(bytes: [u8; 16]) -> Self {
+    pub const fn new(mut bytes: [u8; 16]) -> Self {
+        let mut ended = false;
+        let mut at = 0;
+        while at < bytes.len() {
+            ended |= bytes[at] == 0;
+            if ended {
+                bytes[at] = 0;
+            }
+            at += 1;
+        }
         Self(bytes)
     }
 }
@@ -328,4 +338,15 @@ pub fn grouped_digits(digits: &str) -> String {
         out.push(digit);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_name_left_behind_is_no_part_of_a_name() {
+        assert_eq!(Comm::new(*b"live\0worker-12\0"), Comm::from("live"));
+        assert_eq!(Comm::new(*b"exactly-15-long\0"), Comm::from("exactly-15-long"));
+    }
 }

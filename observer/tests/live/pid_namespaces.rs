@@ -32,6 +32,21 @@ fn contained(script: &str) -> (Child, UnixStream) {
     start_program(command.stdout(Stdio::null())).unwrap()
 }
 
+/// The process that this one waits for.
+fn only_child(pid: u32) -> u32 {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    children.trim().parse().unwrap()
+}
+
+/// Ends the observer that the shell inside runs, and with it the shell. Not the shell first: it would wait for observer,
+/// and observer, while its programs are detached, for every task that is exiting (up to 6.8, `exit_tasks_rcu_start`).
+fn end(child: &mut Child) {
+    let observer = only_child(only_child(child.id()));
+    let pid = rustix::process::Pid::from_raw(observer.cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    child.wait().unwrap();
+}
+
 /// The lines of JSON that it prints.
 fn objects(line: UnixStream) -> impl Iterator<Item = Value> {
     line.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -100,8 +115,7 @@ fn a_process_inside_has_the_number_of_its_namespace_and_one_outside_is_no_other(
             assert!(wall["pid"].as_u64() != Some(pid), "{wall:#}");
         }
         drop((client, taken, accepted));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        end(&mut child);
     });
 }
 
@@ -127,8 +141,7 @@ fn with_the_proc_of_the_host_the_owners_are_those_of_ss_outside() {
         let taken_later = listener.accept().unwrap().0;
         wait_until("owners equal to ss outside", || objects.next().is_some_and(|json| owned(&json) == truth()));
         drop((later, taken_later, client, taken, accepted));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        end(&mut child);
     });
 }
 
@@ -168,8 +181,7 @@ fn the_proc_of_a_container_is_not_taken_for_that_of_the_host() {
     in_private_netns(|| {
         let (mut child, line) = contained("echo up; read end");
         BufReader::new(&line).read_line(&mut String::new()).unwrap();
-        let inner = run("pgrep", &["-P", &child.id().to_string()]);
-        let table = format!("/proc/{}/root/proc", inner.trim());
+        let table = format!("/proc/{}/root/proc", only_child(child.id()));
         let output =
             Command::new(OBSERVER).args(["--proc", &table, "--own-netns", "snapshot", "--json"]).output().unwrap();
         assert!(output.status.success(), "{output:?}");
