@@ -39,7 +39,7 @@ fn only_child(pid: u32) -> u32 {
 }
 
 /// Ends the observer that the shell inside runs, and with it the shell. Not the shell first: it would wait for observer,
-/// and observer, while its programs are detached, for every task that is exiting (up to 6.8, `exit_tasks_rcu_start`).
+/// and observer, while its programs are detached, for every task that is exiting (`exit_tasks_rcu_start`; seen on 6.1).
 fn end(child: &mut Child) {
     let observer = only_child(only_child(child.id()));
     let pid = rustix::process::Pid::from_raw(observer.cast_signed()).unwrap();
