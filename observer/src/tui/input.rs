@@ -76,7 +76,7 @@ pub(crate) fn tty() -> io::Result<OwnedFd> {
 
 /// Asks crossterm only when there is something to read, so that nothing is taken from the terminal afterwards.
 fn forward(tty: OwnedFd, events: &mpsc::Sender<io::Result<Event>>) -> io::Result<()> {
-    let runtime = runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         #[expect(
             deprecated,
@@ -107,14 +107,30 @@ fn forward(tty: OwnedFd, events: &mpsc::Sender<io::Result<Event>>) -> io::Result
 /// How long crossterm is asked to wait for more: with nothing at all it would not even look.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// How often it is tried again where poll() refuses.
+const RETRY: Duration = Duration::from_millis(100);
+
 /// Sends what the terminal has. `false` where nobody listens any more.
 async fn send_all(events: &mpsc::Sender<io::Result<Event>>) -> io::Result<bool> {
-    while event::poll(LOOK)? {
-        if events.send(Ok(event::read()?)).await.is_err() {
-            return Ok(false);
+    loop {
+        match event::poll(LOOK) {
+            Ok(true) => {
+                if events.send(Ok(event::read()?)).await.is_err() {
+                    return Ok(false);
+                }
+            }
+            Ok(false) => return Ok(true),
+            // poll() asks about no more descriptors than RLIMIT_NOFILE: below two of them the keys wait in the terminal.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
+                tokio::select! {
+                    biased;
+                    () = events.closed() => return Ok(false),
+                    () = tokio::time::sleep(RETRY) => {}
+                }
+            }
+            Err(error) => return Err(error),
         }
     }
-    Ok(true)
 }
 
 /// Whether the other end of the terminal is closed: then crossterm would read for ever.

@@ -4,9 +4,9 @@ use rustix::process::{Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::terminal::{MAIN_SCREEN, Terminal};
 
-/// No descriptor at all from now on.
-fn take_descriptors(terminal: &Terminal) {
-    let limit = Rlimit { current: Some(0), maximum: Some(20_000) };
+/// No descriptor but those below `limit` from now on: up to three, none, since these are the standard ones.
+fn limit_descriptors(terminal: &Terminal, limit: u64) {
+    let limit = Rlimit { current: Some(limit), maximum: Some(20_000) };
     prlimit(Some(terminal.pid()), Resource::Nofile, limit).unwrap();
 }
 
@@ -14,7 +14,7 @@ fn take_descriptors(terminal: &Terminal) {
 fn the_first_key_comes_through_without_a_descriptor_left() {
     let mut terminal = Terminal::observer(80, 24);
     terminal.wait_for_words(&MAIN_SCREEN);
-    take_descriptors(&terminal);
+    limit_descriptors(&terminal, 2);
     terminal.press("?");
     terminal.wait_for_words(&["KEYS"]);
     terminal.press("q");
@@ -27,7 +27,7 @@ fn the_first_key_comes_through_without_a_descriptor_left() {
 fn a_screen_that_was_stopped_comes_back_without_a_descriptor_left() {
     let mut terminal = Terminal::observer(80, 24);
     terminal.wait_for_words(&MAIN_SCREEN);
-    take_descriptors(&terminal);
+    limit_descriptors(&terminal, 2);
     // A stop, and what `fg` sends: the terminal is left and taken again.
     let entered =
         |terminal: &Terminal| String::from_utf8_lossy(&terminal.raw.lock().unwrap()).matches("\x1b[?1049h").count();
@@ -41,6 +41,22 @@ fn a_screen_that_was_stopped_comes_back_without_a_descriptor_left() {
     terminal.wait_for("the screen again", |_| entered(&terminal) > before);
     terminal.wait_for_words(&MAIN_SCREEN);
     terminal.press("q");
+    assert_eq!(terminal.ends(), 0, "{}", terminal.screen());
+    terminal.is_restored();
+}
+
+/// Then poll() itself is refused (EINVAL), and with it the keyboard.
+#[test]
+fn keys_wait_while_the_limit_of_descriptors_is_zero() {
+    let mut terminal = Terminal::observer(80, 24);
+    terminal.wait_for_words(&MAIN_SCREEN);
+    limit_descriptors(&terminal, 0);
+    terminal.press("?");
+    terminal.wait_for_words(&["skipped"]);
+    assert!(!terminal.screen().contains("KEYS"), "{}", terminal.screen());
+    limit_descriptors(&terminal, 1_000);
+    terminal.wait_for_words(&["KEYS"]);
+    terminal.press("qq");
     assert_eq!(terminal.ends(), 0, "{}", terminal.screen());
     terminal.is_restored();
 }
