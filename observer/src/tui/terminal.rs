@@ -155,7 +155,7 @@ impl Screen {
         let mut taken = taken();
         taken.mouse = on;
         taken.queue_mouse(on)?;
-        taken.push(AT_ONCE)
+        taken.push(Duration::ZERO)
     }
 
     /// Takes the terminal again after somebody else may have used it.

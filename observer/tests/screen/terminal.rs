@@ -152,9 +152,14 @@ impl Terminal {
         }
     }
 
+    /// Nobody reads.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.is_held.load(Ordering::Relaxed)
+    }
+
     /// Nobody reads, and there is no room.
     pub(crate) fn is_filled(&self) -> bool {
-        self.is_held.load(Ordering::Relaxed) && self.is_full()
+        self.is_unread() && self.is_full()
     }
 
     /// Raw mode is off, the alternate screen is left, the cursor is there.
