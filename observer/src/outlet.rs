@@ -117,6 +117,8 @@ fn has_room_by(fd: BorrowedFd<'_>, deadline: Instant) -> io::Result<bool> {
             // An error or a hang-up is for write(2) to report.
             Ok(ready) => return Ok(ready > 0),
             Err(Errno::INTR) => {}
+            // poll() asks about no more descriptors than RLIMIT_NOFILE, which has become zero: tried again later.
+            Err(Errno::INVAL) => return Ok(false),
             Err(error) => return Err(error.into()),
         }
     }

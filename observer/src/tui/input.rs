@@ -29,7 +29,7 @@ use crate::host::descriptors;
 /// Enough for a fast typist; when it is full the rest waits in the terminal.
 const QUEUE: usize = 64;
 
-/// How long the thread may take to end. It is only late when it waits for the rest of an escape sequence.
+/// How long the thread may take to begin and to end. It is only late when it waits for the rest of an escape sequence.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The keyboard, until it is dropped.
@@ -42,16 +42,19 @@ impl Input {
     pub(crate) fn start() -> io::Result<Self> {
         let (sender, events) = mpsc::channel(QUEUE);
         let (thread_lives, ended) = blocking::channel();
+        let (prepared, is_prepared) = blocking::sync_channel(1);
         let tty = tty()?;
         // Whatever is opened on the way is opened while nothing of it can fail: later there may be no descriptor left.
         descriptors::require_for_event_loop()?;
         thread::Builder::new().name("terminal-input".to_owned()).spawn(move || {
             // Nobody listens to an error any more once the screen is closed.
-            if let Err(error) = forward(tty, &sender) {
+            if let Err(error) = forward(tty, &sender, prepared) {
                 let _ = sender.blocking_send(Err(error));
             }
             drop(thread_lives);
         })?;
+        // An error comes as the first event.
+        let _ = is_prepared.recv_timeout(PATIENCE);
         Ok(Self { events, ended })
     }
 
@@ -75,7 +78,11 @@ pub(crate) fn tty() -> io::Result<OwnedFd> {
 }
 
 /// Asks crossterm only when there is something to read, so that nothing is taken from the terminal afterwards.
-fn forward(tty: OwnedFd, events: &mpsc::Sender<io::Result<Event>>) -> io::Result<()> {
+fn forward(
+    tty: OwnedFd,
+    events: &mpsc::Sender<io::Result<Event>>,
+    prepared: blocking::SyncSender<()>,
+) -> io::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         #[expect(
@@ -83,8 +90,13 @@ fn forward(tty: OwnedFd, events: &mpsc::Sender<io::Result<Event>>) -> io::Result
             reason = "unsound only for types whose descriptor changes; an OwnedFd's does not, and the successor is unsafe"
         )]
         let tty = AsyncFd::with_interest(tty, Interest::READABLE)?;
+        if has_hung_up(&tty)? {
+            return Ok(());
+        }
         // Its first question makes crossterm open what it reads from: where it cannot, it never can again.
-        if has_hung_up(&tty)? || !send_all(events).await? {
+        event::poll(LOOK)?;
+        drop(prepared);
+        if !send_all(events).await? {
             return Ok(());
         }
         loop {
