@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn what_an_older_name_left_behind_is_no_part_of_a_name() {
-        assert_eq!(Comm::new(*b"live\0worker-12\0"), Comm::from("live"));
+        assert_eq!(Comm::new(*b"live\0worker-123\0"), Comm::from("live"));
         assert_eq!(Comm::new(*b"exactly-15-long\0"), Comm::from("exactly-15-long"));
     }
 }

@@ -40,7 +40,7 @@ mod widget;
 mod tests;
 
 use std::{
-    io, mem,
+    io,
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -152,7 +152,6 @@ async fn converse(
     let mut drawn_at = heard_at;
     let mut frame_at = heard_at;
     let mut dirty = true;
-    let mut in_full = false;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut retry = interval(terminal::RETRY);
@@ -184,9 +183,6 @@ async fn converse(
                 if snapshots.has_changed().unwrap_or(false) {
                     latest = snapshots.borrow_and_update().clone();
                     heard_at = Instant::now();
-                }
-                if mem::take(&mut in_full) {
-                    screen.redraw()?;
                 }
                 screen.draw(|area, buf| {
                     view::view(&ui, &latest, &theme, area, buf);
@@ -237,8 +233,7 @@ async fn converse(
             Effect::Ask(wish) => drop(wishes.send(wish)),
             Effect::Mouse(on) => screen.set_mouse(on)?,
             Effect::Quit => return Ok(Ended::Quit),
-            // Not at once: keys that come while the terminal takes nothing must not wait for it one by one.
-            Effect::Redraw => in_full = true,
+            Effect::Redraw => screen.redraw(),
             Effect::Suspend => {
                 screen.suspend(StopScope::ProcessGroup, &mut signals).await?;
                 heard_at = Instant::now();

@@ -104,6 +104,7 @@ pub(crate) struct Screen {
     // would print its failure, which panics.
     _guard: Guard,
     terminal: Terminal<CrosstermBackend<Frame>>,
+    in_full: bool,
 }
 
 struct Guard;
@@ -120,7 +121,7 @@ impl Screen {
         // What was begun is undone.
         let guard = Guard;
         enter()?;
-        Ok(Self { _guard: guard, terminal: Terminal::new(CrosstermBackend::new(Frame(Vec::new())))? })
+        Ok(Self { _guard: guard, terminal: Terminal::new(CrosstermBackend::new(Frame(Vec::new())))?, in_full: false })
     }
 
     pub(crate) fn area(&self) -> io::Result<Rect> {
@@ -128,6 +129,11 @@ impl Screen {
     }
 
     pub(crate) fn draw(&mut self, view: impl FnOnce(Rect, &mut Buffer)) -> io::Result<()> {
+        if std::mem::take(&mut self.in_full) {
+            // Not `Terminal::clear`: it asks the terminal where the cursor is, and waits.
+            let area = self.area()?;
+            self.terminal.resize(area)?;
+        }
         self.terminal.draw(|frame| view(frame.area(), frame.buffer_mut())).map(|_| ())
     }
 
@@ -143,10 +149,10 @@ impl Screen {
         taken().push(Duration::ZERO)
     }
 
-    /// The next frame is drawn in full. Not `Terminal::clear`: it asks the terminal where the cursor is, and waits.
-    pub(crate) fn redraw(&mut self) -> io::Result<()> {
-        let area = self.area()?;
-        self.terminal.resize(area)
+    /// The next frame is drawn in full. Not at once: keys that come while the terminal takes nothing must not wait for it
+    /// one by one.
+    pub(crate) const fn redraw(&mut self) {
+        self.in_full = true;
     }
 
     /// Lets the mouse speak to us, or to the terminal as usual.
@@ -162,7 +168,8 @@ impl Screen {
     pub(crate) fn reenter(&mut self) -> io::Result<()> {
         leave();
         enter()?;
-        self.redraw()
+        self.redraw();
+        Ok(())
     }
 
     /// Gives the terminal back and stops, until a SIGCONT.
