@@ -17,8 +17,8 @@ use super::userland::Userland;
 /// The first process: it runs the jobs, and tells how they ended.
 const INIT: &str = include_str!("init");
 
-/// What each guest loads: sockets by netlink for `ss`, links for namespaces, VRFs, connection tracking.
-const MODULES: [&str; 11] = [
+/// What each guest loads: sockets by netlink for `ss`, links for namespaces, VRFs, connection tracking, NAT.
+const MODULES: [&str; 13] = [
     "inet_diag",
     "tcp_diag",
     "veth",
@@ -29,6 +29,8 @@ const MODULES: [&str; 11] = [
     "nf_defrag_ipv6",
     "nf_tables",
     "nft_ct",
+    "nft_chain_nat",
+    "nft_nat",
     "sch_netem",
 ];
 
