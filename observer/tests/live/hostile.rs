@@ -31,7 +31,7 @@ use crate::{
         Player, accept, deaf_listener, deafen, disconnect, fast_open, fast_open_listener, hold, is_server_port, local,
         multipath, part, pass, reset, self_connected, set_option, simultaneous_open, skip, socket, start_connect, take,
     },
-    ss::ss,
+    ss::{full_sockets, ss},
     support::{
         Counts, PATIENCE, Pairs, Row, counted, eventually, in_private_netns, inbound, listen, observe, outbound, run,
         set_sysctl, truth, wait_until,
@@ -56,6 +56,10 @@ fn any_port(text: &str) -> SocketAddr {
 /// holds a copy of every socket until its exec().
 #[track_caller]
 fn settle(engine: &mut Engine, wanted: (u32, (u64, u64, u64))) -> Snapshot {
+    // A scan takes each socket's lock. Where that keeps the ACK of a FIN waiting, the kernel lets the closed socket stay in
+    // FIN_WAIT2 for tcp_fin_timeout instead of replacing it by an inet_timewait_sock (tcp_rcv_state_process()).
+    let sockets = usize::try_from(wanted.0).unwrap();
+    wait_until(&format!("{sockets} full sockets"), || full_sockets() == sockets);
     let deadline = Instant::now() + PATIENCE;
     loop {
         engine.scan().expect("scan");

@@ -11,6 +11,17 @@ pub(crate) fn ss() -> Vec<(TcpState, SocketAddr)> {
     parse(&run("ss", &["-Htan"]))
 }
 
+/// How many connections of those have a full `struct sock`. A TIME_WAIT and most FIN_WAIT2 have an
+/// `inet_timewait_sock`, which has a timer of its own; a SYN_RECV without an inode is a `request_sock`.
+pub(crate) fn full_sockets() -> usize {
+    let full = |line: &&str| match line.split(' ').next() {
+        Some("LISTEN") => false,
+        Some("SYN-RECV") => !line.contains(" ino:0 "),
+        _ => !line.contains("timer:(timewait,"),
+    };
+    run("ss", &["-Htanoe"]).lines().filter(full).count()
+}
+
 /// The same of what `ss -Htan` has printed elsewhere.
 pub(crate) fn parse(text: &str) -> Vec<(TcpState, SocketAddr)> {
     let line = |line: &str| {
