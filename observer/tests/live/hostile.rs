@@ -57,7 +57,7 @@ fn any_port(text: &str) -> SocketAddr {
 #[track_caller]
 fn settle(engine: &mut Engine, wanted: (u32, (u64, u64, u64))) -> Snapshot {
     // A scan takes each socket's lock. Where that keeps the ACK of a FIN waiting, the kernel lets the closed socket stay in
-    // FIN_WAIT2 for tcp_fin_timeout instead of replacing it by an inet_timewait_sock (tcp_rcv_state_process()).
+    // FIN_WAIT2 for up to tcp_fin_timeout instead of replacing it by an inet_timewait_sock (tcp_rcv_state_process()).
     let sockets = usize::try_from(wanted.0).unwrap();
     wait_until(&format!("{sockets} full sockets"), || full_sockets() == sockets);
     let deadline = Instant::now() + PATIENCE;
