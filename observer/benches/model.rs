@@ -195,7 +195,7 @@ fn frame(c: &mut Criterion) {
     for (host, mut model) in [("50000 destinations", holding(1_000_000)), ("50000 endpoints", many_endpoints())] {
         let latest = Arc::new(model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 1_000));
         for (screen, keys) in
-            [("endpoints", ""), ("destinations", "2"), ("walls", "5"), ("endpoints filtered", "/10.0\n")]
+            [("endpoints", ""), ("destinations", "2"), ("limits", "5"), ("endpoints filtered", "/10.0\n")]
         {
             group.bench_function(format!("1000000 sockets, {host}, {screen}"), |b| {
                 b.iter(|| shot(|_| Arc::clone(&latest), black_box(keys), size, Options::default()));

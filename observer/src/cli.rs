@@ -22,7 +22,7 @@ use crate::{
         watch::Schedule,
     },
     lab::{self, Lab, explain::Topic},
-    probe::plan::{ForcedRung, ForcedRungs},
+    probe::plan::{ForcedMethod, ForcedMethods},
     record, replay, tui,
 };
 
@@ -42,10 +42,10 @@ pub struct Cli {
     /// Write a log, with the diagnostics of the kernel side, to the end of this regular file.
     #[arg(long, global = true, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
-    /// Attach a hook by this rung and no other, to find out what a kernel can do: connect=fentry|kprobe|state_hook,
+    /// Attach a hook by this attach method and no other, to find out what a kernel can do: connect=fentry|kprobe|state_hook,
     /// accept=fexit|kretprobe|syscall_tp, failures=fexit|syscall_tp. Can be given once for each hook.
-    #[arg(long = "rung", global = true, value_name = "HOOK=RUNG")]
-    rungs: Vec<ForcedRung>,
+    #[arg(long = "attach", global = true, value_name = "HOOK=METHOD")]
+    methods: Vec<ForcedMethod>,
     /// Settings, in place of `observer/config.toml` in `$XDG_CONFIG_HOME` or `~/.config`.
     #[arg(long, global = true, value_name = "FILE", env = "OBSERVER_CONFIG")]
     config: Option<PathBuf>,
@@ -95,10 +95,10 @@ pub enum Command {
     /// Print everything that can run out, the most urgent first; where each limit comes from, how to raise it and what
     /// that risks; and how many connections there can be.
     Limits(LimitsArgs),
-    /// Check all walls as a monitoring plugin does: one line with performance data, and an exit status.
+    /// Check all limits as a monitoring plugin does: one line with performance data, and an exit status.
     ///
-    /// Attaches, scans once, and prints one line: the status, the walls that are as full as the thresholds (or else the
-    /// fullest one), and behind a `|` the fullest wall of each kind as label=used;warn;crit;min;max. A threshold there
+    /// Attaches, scans once, and prints one line: the status, the limits that are as full as the thresholds (or else the
+    /// fullest one), and behind a `|` the fullest limit of each kind as label=used;warn;crit;min;max. A threshold there
     /// is the highest number that is not yet one percent too much. Where there is no limit in practice the thresholds and the
     /// maximum are empty.
     ///
@@ -119,7 +119,7 @@ pub enum Command {
     Lab(LabArgs),
     /// Explain what a lab shows or what can run out, with this host's numbers; without a topic, list them.
     Explain {
-        /// The name of a lab or of a wall: `observer explain` names them.
+        /// The name of a lab or of a limit: `observer explain` names them.
         #[arg(value_parser = Topic::parse)]
         topic: Option<Topic>,
     },
@@ -137,7 +137,7 @@ pub enum Command {
 /// Choices of `observer snapshot`.
 #[derive(Debug, Default, Args)]
 pub struct SnapshotArgs {
-    /// Print one JSON object (schema 1) instead of a table.
+    /// Print one JSON object (schema 2) instead of a table.
     #[arg(long)]
     pub json: bool,
 }
@@ -188,7 +188,7 @@ const CHECK_STATUS: &str = "Exit status, as the Monitoring Plugins Development G
 /// Choices of `observer limits`.
 #[derive(Debug, Args)]
 pub struct LimitsArgs {
-    /// Print one JSON object (schema 1) instead of text.
+    /// Print one JSON object (schema 2) instead of text.
     #[arg(long)]
     pub json: bool,
 }
@@ -196,10 +196,10 @@ pub struct LimitsArgs {
 /// Choices of `observer check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Warn of a wall that is as full as this.
+    /// Warn of a limit that is as full as this.
     #[arg(long, short, value_name = "PERCENT", default_value = "80", value_parser = percent)]
     warn: u8,
-    /// A wall that is as full as this is critical.
+    /// A limit that is as full as this is critical.
     #[arg(long, short, value_name = "PERCENT", default_value = "95", value_parser = percent)]
     crit: u8,
 }
@@ -216,7 +216,7 @@ pub struct LabArgs {
     /// Tell it line by line, without the live screen beside it; so it is where standard output is no terminal.
     #[arg(long, requires = "name", conflicts_with = "json")]
     plain: bool,
-    /// Print the verdict alone, as one JSON object (schema 1).
+    /// Print the verdict alone, as one JSON object (schema 2).
     #[arg(long, requires = "name")]
     json: bool,
     /// Wait for a key before each step: `n` on the screen, Enter without it.
@@ -266,7 +266,7 @@ pub enum Job {
     ReplayScreen(replay::Options),
     /// One print, from a recording.
     ReplayPrint(replay::Options, SnapshotArgs),
-    /// The walls and the arithmetic.
+    /// The limits and the arithmetic.
     Limits(LimitsArgs),
     /// A monitoring plugin's line.
     Check(Thresholds),
@@ -322,7 +322,7 @@ impl Cli {
     /// How the engine is to run; diagnostics are the logger's to switch on.
     #[must_use]
     pub fn options(&self) -> Options {
-        self.settings.engine(ForcedRungs::new(self.rungs.iter().copied()))
+        self.settings.engine(ForcedMethods::new(self.methods.iter().copied()))
     }
 
     /// Where processes are read, if not in /proc.

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::{
     engine::{Options, Watched},
     errno,
-    probe::plan::ForcedRungs,
+    probe::plan::ForcedMethods,
     tui::{self, ThemeName},
 };
 
@@ -42,8 +42,8 @@ pub struct Settings {
     #[arg(long, global = true, env = "OBSERVER_RING_BYTES", value_name = "BYTES")]
     ring_bytes: Option<RingBytes>,
     /// Tell of EMFILE and ENFILE in every system call that makes descriptors, not only in socket and accept.
-    #[arg(long, global = true, env = "OBSERVER_EVERY_FD_CALL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    every_fd_call: Option<bool>,
+    #[arg(long, global = true, env = "OBSERVER_TRACE_ALL_FD_SYSCALLS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    trace_all_fd_syscalls: Option<bool>,
     /// Read other processes in this mount of procfs instead of /proc: in a container, the host's (-v /proc:/host/proc:ro).
     #[arg(long, global = true, env = "OBSERVER_PROC", value_name = "PATH")]
     proc: Option<PathBuf>,
@@ -159,7 +159,7 @@ impl Settings {
             mouse: self.mouse.or(other.mouse),
             own_netns: self.own_netns.or(other.own_netns),
             ring_bytes: self.ring_bytes.or(other.ring_bytes),
-            every_fd_call: self.every_fd_call.or(other.every_fd_call),
+            trace_all_fd_syscalls: self.trace_all_fd_syscalls.or(other.trace_all_fd_syscalls),
             proc: self.proc.or(other.proc),
         }
     }
@@ -172,13 +172,13 @@ impl Settings {
 
     /// How the engine is to run; diagnostics are the logger's to switch on.
     #[must_use]
-    pub fn engine(&self, rungs: ForcedRungs) -> Options {
+    pub fn engine(&self, methods: ForcedMethods) -> Options {
         let default = Options::default();
         Options {
             watched: if self.own_netns.unwrap_or(false) { Watched::Own } else { Watched::All },
             ring_bytes: self.ring_bytes.map_or(default.ring_bytes, |bytes| bytes.0),
-            rungs,
-            every_fd_call: self.every_fd_call.unwrap_or(default.every_fd_call),
+            methods,
+            trace_all_fd_syscalls: self.trace_all_fd_syscalls.unwrap_or(default.trace_all_fd_syscalls),
             ..default
         }
     }
@@ -218,7 +218,7 @@ mod tests {
         let file = settings("theme = 'mono'\nmouse = true\nown_netns = true\nring_bytes = 4096");
         let both = flags.or(file);
         assert_eq!(both, settings("theme = 'light'\nmouse = false\nown_netns = true\nring_bytes = 4096"));
-        let options = both.engine(ForcedRungs::default());
+        let options = both.engine(ForcedMethods::default());
         assert_eq!((options.watched, options.ring_bytes), (Watched::Own, 4096));
     }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use observer_ebpf::abi::{
-    BoundRecord, CallFlags, CallRecord, FdCallRecord, HolderRecord, InodeRecord, Kind, ListenerRecord, PID_OUTSIDE,
+    BoundRecord, CallFlags, CallRecord, FdCallRecord, FdOwnerRecord, InodeRecord, Kind, ListenerRecord, PID_OUTSIDE,
     RecordHeader, SocketFlags, SocketRecord, TaskRecord,
 };
 use zerocopy::FromBytes;
@@ -87,18 +87,18 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
             let InodeRecord { header, inode } = read(kind, bytes)?;
             Ok(Event::Inode { id: SocketId(header.sock), netns: NetnsId(header.netns), inode })
         }
-        Kind::Holder => Ok(held(&read(kind, bytes)?, None)),
+        Kind::FdOwner => Ok(held(&read(kind, bytes)?, None)),
         Kind::Bound => {
-            let BoundRecord { holder, local } = read(kind, bytes)?;
-            let is_bound = holder.header.local_port != 0 && binding(&holder.header).explicit_bucket == Some(true);
-            let local = Local { ip: ip(local), port: holder.header.local_port, device: Device::new(holder.device) };
-            Ok(held(&holder, is_bound.then_some(local)))
+            let BoundRecord { fd_owner, local } = read(kind, bytes)?;
+            let is_bound = fd_owner.header.local_port != 0 && binding(&fd_owner.header).explicit_bucket == Some(true);
+            let local = Local { ip: ip(local), port: fd_owner.header.local_port, device: Device::new(fd_owner.device) };
+            Ok(held(&fd_owner, is_bound.then_some(local)))
         }
     }
 }
 
-fn held(record: &HolderRecord, bound: Option<Local>) -> Event {
-    let HolderRecord { header, comm, fd, device: _ } = record;
+fn held(record: &FdOwnerRecord, bound: Option<Local>) -> Event {
+    let FdOwnerRecord { header, comm, fd, device: _ } = record;
     Event::Held { id: SocketId(header.sock), netns: NetnsId(header.netns), by: process(header, *comm), fd: *fd, bound }
 }
 
@@ -213,8 +213,8 @@ fn state(raw: u8) -> Result<TcpState, DecodeError> {
 
 /// The record of a process that holds a socket, as the kernel side would write it: for those that /proc shows alone.
 #[must_use]
-pub fn holder_record(id: SocketId, netns: NetnsId, by: Process, fd: u32) -> HolderRecord {
-    HolderRecord {
+pub fn fd_owner_record(id: SocketId, netns: NetnsId, by: Process, fd: u32) -> FdOwnerRecord {
+    FdOwnerRecord {
         header: RecordHeader {
             sock: id.0,
             at_ns: 0,
@@ -222,7 +222,7 @@ pub fn holder_record(id: SocketId, netns: NetnsId, by: Process, fd: u32) -> Hold
             pid: by.pid.0,
             local_port: 0,
             remote_port: 0,
-            kind: Kind::Holder as u8,
+            kind: Kind::FdOwner as u8,
             flags: 0,
             old_state: 0,
             new_state: TcpState::Established as u8,

@@ -80,9 +80,9 @@ fn records_of_a_task_name_its_process() {
         event(by_task(Kind::Accept).as_bytes()),
         Ok(Event::Accepted { socket: expected(), state: TcpState::Established, by: curl() })
     );
-    let holder = HolderRecord { header: header(Kind::Holder), comm: by_task(Kind::Holder).comm, fd: 9, device: 4 };
+    let fd_owner = FdOwnerRecord { header: header(Kind::FdOwner), comm: by_task(Kind::FdOwner).comm, fd: 9, device: 4 };
     assert_eq!(
-        event(holder.as_bytes()),
+        event(fd_owner.as_bytes()),
         Ok(Event::Held { id: expected().id, netns: expected().netns, by: curl(), fd: 9, bound: None })
     );
 }
@@ -91,8 +91,8 @@ fn records_of_a_task_name_its_process() {
 fn a_held_socket_on_an_explicit_bucket_is_bound_to_its_address() {
     let bound = |flags: u8, local_port: u16| {
         let header = RecordHeader { flags, local_port, ..header(Kind::Bound) };
-        let holder = HolderRecord { header, comm: [0; 16], fd: 9, device: 4 };
-        let record = BoundRecord { holder, local: socket(Kind::Bound).local };
+        let fd_owner = FdOwnerRecord { header, comm: [0; 16], fd: 9, device: 4 };
+        let record = BoundRecord { fd_owner, local: socket(Kind::Bound).local };
         match event(record.as_bytes()) {
             Ok(Event::Held { bound, .. }) => bound,
             other => panic!("{other:?}"),

@@ -13,19 +13,19 @@ use crate::{
     },
     model::{
         gaps::{Gap, Gaps, Unread},
-        trust::{Hook, HookStatus, ProcessScope, Rung},
+        quality::{AttachMethod, Hook, HookStatus, ProcessScope},
     },
     probe::{
         attach::{self, Attached, Kernel, LoadOptions},
         error::{self, KERNEL_BTF, ProbeError},
         offsets,
-        plan::ForcedRungs,
+        plan::ForcedMethods,
     },
 };
 
 /// Tries everything for real, tells how it went, and lets go of it again.
-pub fn run(rungs: ForcedRungs, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    match examine(rungs, out)? {
+pub fn run(methods: ForcedMethods, out: &mut impl Write) -> anyhow::Result<ExitCode> {
+    match examine(methods, out)? {
         Ok(()) => {
             writeln!(out, "\nverdict       observer can do its job here")?;
             Ok(ExitCode::SUCCESS)
@@ -40,7 +40,7 @@ pub fn run(rungs: ForcedRungs, out: &mut impl Write) -> anyhow::Result<ExitCode>
 /// The smallest ring there can be: nothing is read from it.
 const RING_BYTES: u32 = 64 << 10;
 
-fn examine(rungs: ForcedRungs, out: &mut impl Write) -> io::Result<Result<(), ProbeError>> {
+fn examine(methods: ForcedMethods, out: &mut impl Write) -> io::Result<Result<(), ProbeError>> {
     let kernel = rustix::system::uname();
     writeln!(out, "kernel        {} {}", kernel.release().to_string_lossy(), kernel.machine().to_string_lossy())?;
     let rights = require_rights();
@@ -76,8 +76,14 @@ fn examine(rungs: ForcedRungs, out: &mut impl Write) -> io::Result<Result<(), Pr
     if rights.is_err() {
         return Ok(rights);
     }
-    let options =
-        LoadOptions { ring_bytes: RING_BYTES, netns: None, processes, diagnostics: false, rungs, every_fd_call: false };
+    let options = LoadOptions {
+        ring_bytes: RING_BYTES,
+        netns: None,
+        processes,
+        diagnostics: false,
+        methods,
+        trace_all_fd_syscalls: false,
+    };
     let attached = match attach::attach(&kernel, options) {
         Ok(attached) => attached,
         Err(error) => return Ok(Err(error)),
@@ -137,19 +143,21 @@ fn print_advice(out: &mut impl Write, attached: &Attached) -> io::Result<()> {
     writeln!(out, "\nadvice")?;
     let mut nothing = true;
     for status in &attached.hooks {
-        let advice = match (status.rung, status.failed.is_empty()) {
+        let advice = match (status.method, status.failed.is_empty()) {
             (Some(_), true) => continue,
-            (Some(rung @ Rung::SyscallTracepoint), false) => {
-                format!("{rung} carries it, with the same counts; all system calls of the host take tens of ns longer")
+            (Some(method @ AttachMethod::SyscallTracepoint), false) => {
+                format!(
+                    "{method} carries it, with the same counts; all system calls of the host take tens of ns longer"
+                )
             }
-            (Some(rung), false) => format!("nothing to do: {rung} carries it, with the same counts"),
+            (Some(method), false) => format!("nothing to do: {method} carries it, with the same counts"),
             (None, _) => format!("without it, {}{}", loss_of(status.hook), remedy_of(status.hook, attached)),
         };
         writeln!(out, "  {:<11} {advice}", status.hook)?;
         nothing = false;
     }
     if nothing {
-        writeln!(out, "  nothing to do: every hook is on its best rung")?;
+        writeln!(out, "  nothing to do: every hook is on its best attach method")?;
     }
     Ok(())
 }
@@ -163,7 +171,7 @@ const fn loss_of(hook: Hook) -> &'static str {
         Hook::Connect => "the process of outgoing connections is found only by scans",
         Hook::Accept => "the process of accepted connections is that of their listener",
         Hook::Failures => "calls that get no descriptor, address or port are not reported",
-        Hook::Holders => "the processes of sockets from before the start are not known",
+        Hook::FdOwners => "the processes of sockets from before the start are not known",
     }
 }
 
@@ -181,12 +189,12 @@ fn remedy_of(hook: Hook, attached: &Attached) -> String {
 }
 
 fn print_hook(out: &mut impl Write, status: &HookStatus) -> io::Result<()> {
-    match status.rung {
-        Some(rung) => writeln!(out, "  {:<11} {rung}", status.hook)?,
+    match status.method {
+        Some(method) => writeln!(out, "  {:<11} {method}", status.hook)?,
         None => writeln!(out, "  {:<11} MISSING", status.hook)?,
     }
     for failed in &status.failed {
-        writeln!(out, "  {:<11}   not {}: {}", "", failed.rung, failed.because)?;
+        writeln!(out, "  {:<11}   not {}: {}", "", failed.method, failed.because)?;
     }
     Ok(())
 }

@@ -14,8 +14,8 @@ use crate::{
         event::Event,
         gaps::Gaps,
         namespace::NamespaceReading,
+        quality::{Losses, ScanSummary},
         snapshot::Host,
-        trust::{Losses, ScanSummary},
         units::NetnsId,
     },
 };
@@ -35,9 +35,9 @@ pub enum Input<'a> {
     /// Every namespace was scanned.
     EndRound(ScanSummary),
     /// A pass over all open files begins.
-    BeginHolders,
+    BeginFdScan,
     /// The pass has shown all of them.
-    EndHolders,
+    EndFdScan,
     /// A namespace was read.
     Namespace(NetnsId, Box<NamespaceReading>),
     /// A namespace is gone.
@@ -81,8 +81,8 @@ pub fn apply(model: &mut Model, now: Duration, input: Input<'_>) -> Outcome {
         Input::EndScan => model.end_scan(now),
         Input::AbandonScan => model.abandon_scan(),
         Input::EndRound(summary) => model.end_round(summary),
-        Input::BeginHolders => model.begin_holders(),
-        Input::EndHolders => model.end_holders(),
+        Input::BeginFdScan => model.begin_fd_scan(),
+        Input::EndFdScan => model.end_fd_scan(),
         Input::Namespace(netns, reading) => model.set_namespace(netns, *reading),
         Input::ForgetNamespace(netns) => model.forget_namespace(netns),
         Input::Host(host) => model.set_host(*host),

@@ -69,7 +69,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             return lab::run(*lab, look, io::stdout());
         }
         Job::Explain(topic) => lab::explain::print(topic, &mut io::stdout().lock())?,
-        Job::Doctor => return doctor::run(options.rungs, &mut io::stdout().lock()),
+        Job::Doctor => return doctor::run(options.methods, &mut io::stdout().lock()),
         Job::Completions(shell) => {
             // clap_complete panics where its writer fails.
             let mut script = Vec::new();

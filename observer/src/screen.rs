@@ -14,7 +14,7 @@ use crate::{
     engine::{Engine, Options, POLL},
     host::descriptors,
     model::{Model, query::Query, snapshot::Snapshot},
-    tui::{self, Ended, MIN_HEIGHT, MIN_WIDTH, Step, Wish},
+    tui::{self, Ended, MIN_HEIGHT, MIN_WIDTH, Request, Step},
 };
 
 /// Between two snapshots,
@@ -74,16 +74,16 @@ pub(crate) fn require_size(instead: &str) -> anyhow::Result<()> {
 pub(crate) fn show(mut source: impl Source + 'static, look: tui::Options) -> anyhow::Result<ExitCode> {
     descriptors::require_for_event_loop().context("open descriptors for the event loop")?;
     let (publish, snapshots) = watch::channel(Arc::new(snapshot(&mut source, None)));
-    let (wish, wishes) = mpsc::channel();
+    let (request, requests) = mpsc::channel();
     let source = thread::Builder::new()
         .name("engine".to_owned())
-        .spawn(move || publish_until_unheard(source, &publish, &wishes))
+        .spawn(move || publish_until_unheard(source, &publish, &requests))
         .context("start the engine's thread")?;
     let ended = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the screen")?
-        .block_on(tui::run(snapshots, wish, look));
+        .block_on(tui::run(snapshots, request, look));
     // The screen let go of its receiver: the source ends at its next look. Its own error says more than the screen's.
     source.join().map_err(|_| anyhow!("the engine panicked: please report this"))??;
     Ok(match ended? {
@@ -96,7 +96,7 @@ pub(crate) fn show(mut source: impl Source + 'static, look: tui::Options) -> any
 fn publish_until_unheard(
     mut source: impl Source,
     publish: &watch::Sender<Arc<Snapshot>>,
-    wishes: &mpsc::Receiver<Wish>,
+    requests: &mpsc::Receiver<Request>,
 ) -> anyhow::Result<()> {
     let (mut published_at, mut pulse_before) = (None::<Instant>, 0);
     let (mut query, mut asked_for) = (None, None);
@@ -104,12 +104,12 @@ fn publish_until_unheard(
         source.advance()?;
         // Whoever asks waits for the answer.
         let is_asked = asked_for.is_some();
-        for wish in asked_for.take().into_iter().chain(wishes.try_iter()) {
-            match wish {
-                Wish::Connections(asked) => query = asked,
-                Wish::RestartTotals => source.restart_totals(),
-                Wish::Playback(step) => source.step(step)?,
-                Wish::NextStep => source.next_step(),
+        for request in asked_for.take().into_iter().chain(requests.try_iter()) {
+            match request {
+                Request::Connections(asked) => query = asked,
+                Request::RestartTotals => source.restart_totals(),
+                Request::Playback(step) => source.step(step)?,
+                Request::NextStep => source.next_step(),
             }
         }
         let pulse = source.pulse();
@@ -118,8 +118,8 @@ fn publish_until_unheard(
             publish.send_replace(Arc::new(snapshot(&mut source, query.as_ref())));
             (published_at, pulse_before) = (Some(Instant::now()), pulse);
         }
-        asked_for = match wishes.recv_timeout(POLL) {
-            Ok(wish) => Some(wish),
+        asked_for = match requests.recv_timeout(POLL) {
+            Ok(request) => Some(request),
             Err(mpsc::RecvTimeoutError::Timeout) => None,
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         };

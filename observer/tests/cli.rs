@@ -64,12 +64,12 @@ fn snapshot_json_has_the_fields_of_schema_1() {
     let range: Vec<u64> = range.split_whitespace().map(|port| port.parse().unwrap()).collect();
     assert_eq!(json["namespaces"][0]["port_range"], Value::from(range));
     assert_eq!(json["limits"][0]["id"], "fs.file-max");
-    assert_eq!(json["trust"]["scans_total"], 1);
+    assert_eq!(json["quality"]["scans_total"], 1);
     let hooks: Vec<&str> =
-        json["trust"]["hooks"].as_array().unwrap().iter().map(|hook| hook["hook"].as_str().unwrap()).collect();
-    assert_eq!(hooks, ["state", "destroy", "connect", "accept", "failures", "scan", "holders"]);
+        json["quality"]["hooks"].as_array().unwrap().iter().map(|hook| hook["hook"].as_str().unwrap()).collect();
+    assert_eq!(hooks, ["state", "destroy", "connect", "accept", "failures", "scan", "owners"]);
     let taken_at: jiff::Timestamp = json["taken_at"].as_str().unwrap().parse().unwrap();
-    let scanned_at: jiff::Timestamp = json["trust"]["last_scan_at"].as_str().unwrap().parse().unwrap();
+    let scanned_at: jiff::Timestamp = json["quality"]["last_scan_at"].as_str().unwrap().parse().unwrap();
     assert!(scanned_at <= taken_at);
 }
 
@@ -219,7 +219,7 @@ fn a_recording_is_replayed_without_any_right() {
     let json: Value = serde_json::from_slice(&replay(&["--json"]).stdout).unwrap();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     assert_eq!((json["schema"].as_u64(), json["kernel"].as_str()), (Some(1), Some(kernel.trim())));
-    assert!(json["trust"]["scans_total"].as_u64().unwrap() >= 1, "{json}");
+    assert!(json["quality"]["scans_total"].as_u64().unwrap() >= 1, "{json}");
     assert!(String::from_utf8(replay(&[]).stdout).unwrap().contains("state by tp_btf"));
 }
 

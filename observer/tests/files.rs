@@ -55,7 +55,7 @@ fn names(folder: &Path) -> Vec<String> {
 fn scans(path: &str) -> u64 {
     let output = observer(&["replay", "--json", path]);
     let json: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
-    json["trust"]["scans_total"].as_u64().unwrap()
+    json["quality"]["scans_total"].as_u64().unwrap()
 }
 
 /// One of each kind that is no regular file, with the word for it.
@@ -181,7 +181,7 @@ fn a_recording_goes_through_standard_output_and_standard_input() {
     replay.stdin.take().unwrap().write_all(&recorded.stdout).unwrap();
     let output = replay.wait_with_output().unwrap();
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert!(json["trust"]["scans_total"].as_u64().unwrap() >= 1, "{json}");
+    assert!(json["quality"]["scans_total"].as_u64().unwrap() >= 1, "{json}");
     fails_with(&observer(&["replay", "-"]), &["standard input", "not a recording"]);
 }
 

@@ -247,8 +247,8 @@ fn a_recording_goes_on_without_descriptors_and_keeps_what_was_skipped() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let replayed = Command::new(OBSERVER).args(["replay", "--json", path]).output().unwrap();
     let json: Value = serde_json::from_slice(&replayed.stdout).unwrap();
-    assert!(json["trust"]["skipped_rounds_total"].as_u64().unwrap() > 0, "{json:#}");
-    assert_eq!(json["trust"]["last_skip"]["errno"], "EMFILE");
+    assert!(json["quality"]["skipped_rounds_total"].as_u64().unwrap() > 0, "{json:#}");
+    assert_eq!(json["quality"]["last_skip"]["errno"], "EMFILE");
 }
 
 #[test]
@@ -392,29 +392,29 @@ fn goes_on(args: &[&str]) {
     let before = pairs(5);
     let mut watch = Watch::start(args);
     let first = watch.until("10 sockets", |json| established(&in_own(json)) == 10);
-    assert_eq!(first["trust"]["skipped_rounds_total"], 0);
+    assert_eq!(first["quality"]["skipped_rounds_total"], 0);
     let range = |json: &Value| {
         let rows = json["namespaces"].as_array().unwrap();
         rows.iter().find(|row| row["netns"] == own).map(|row| row["port_range"].clone())
     };
     let limit = limit_files(watch.pid(), 3);
-    let skipped = |json: &Value| json["trust"]["skipped_rounds_total"].as_u64().unwrap();
+    let skipped = |json: &Value| json["quality"]["skipped_rounds_total"].as_u64().unwrap();
     let starved = watch.until("rounds that are skipped", |json| skipped(json) >= 4);
-    assert_eq!(starved["trust"]["last_skip"]["errno"], "EMFILE", "{starved:#}");
+    assert_eq!(starved["quality"]["last_skip"]["errno"], "EMFILE", "{starved:#}");
     assert_eq!(range(&starved), range(&first), "what was known of the namespace stays known");
     assert_eq!(starved["limits"].as_array().unwrap().len(), first["limits"].as_array().unwrap().len());
     // Hooks need no descriptors: what happens meanwhile is seen.
     let meanwhile = pairs(3);
     watch.until("16 sockets", |json| established(&in_own(json)) == 16);
-    let scans = starved["trust"]["scans_total"].as_u64().unwrap();
+    let scans = starved["quality"]["scans_total"].as_u64().unwrap();
     limit_files(watch.pid(), limit.current.unwrap());
-    let after = watch.until("two more scans", |json| json["trust"]["scans_total"].as_u64().unwrap() >= scans + 2);
+    let after = watch.until("two more scans", |json| json["quality"]["scans_total"].as_u64().unwrap() >= scans + 2);
     assert_eq!(established(&in_own(&after)), 16);
     let ss = Command::new("ss").args(["-Htn", "state", "established"]).output().unwrap();
     assert_eq!(String::from_utf8(ss.stdout).unwrap().lines().count(), 16);
     let stays = skipped(&after);
-    let scans = after["trust"]["scans_total"].as_u64().unwrap();
-    let later = watch.until("another scan", |json| json["trust"]["scans_total"].as_u64().unwrap() > scans);
+    let scans = after["quality"]["scans_total"].as_u64().unwrap();
+    let later = watch.until("another scan", |json| json["quality"]["scans_total"].as_u64().unwrap() > scans);
     assert_eq!(skipped(&later), stays, "nothing is skipped any more");
     drop((before, meanwhile));
 }

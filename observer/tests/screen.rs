@@ -280,7 +280,7 @@ fn every_screen_is_reached_by_its_digit_and_left_by_another() {
         ("2", [">2 Destinations", "Destinations"]),
         ("3", [">3 Processes", "DESCRIPTORS"]),
         ("4", [">4 Connections", "Connections"]),
-        ("5", [">5 Walls", "open files"]),
+        ("5", [">5 Limits", "open files"]),
         ("6", [">6 Failures", "Failures"]),
         ("7", [">7 Trust", "HOOKS"]),
         ("\t", [">1 Endpoints", "ESTAB"]),

@@ -66,9 +66,9 @@ fn another_users_process_over_its_limit_is_critical() {
     let words = format!("({}) {} % ({}/100)", over.child.id(), over.open, over.open);
     assert!(line.contains(&words), "no {words:?} in {line}");
     let json: Value = serde_json::from_slice(&observer(&["snapshot", "--json"]).stdout).unwrap();
-    let walls = json["walls"].as_array().unwrap();
-    let wall = walls.iter().find(|wall| wall["pid"] == over.child.id()).expect("its wall");
-    assert_eq!((wall["used"].as_u64(), wall["maximum"].as_u64()), (Some(over.open as u64), Some(100)));
+    let limits = json["limits"].as_array().unwrap();
+    let limit = limits.iter().find(|limit| limit["pid"] == over.child.id()).expect("its limit");
+    assert_eq!((limit["used"].as_u64(), limit["maximum"].as_u64()), (Some(over.open as u64), Some(100)));
 }
 
 /// The program where every user may run it.
@@ -103,12 +103,12 @@ fn what_root_reads_whole_has_no_gaps() {
         is_process && looked.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
     });
     let closed = closed.count() as u64;
-    let unread = json["trust"]["unread"].as_array().unwrap();
+    let unread = json["quality"]["unread"].as_array().unwrap();
     let counts: Vec<_> =
         unread.iter().map(|entry| (entry["kind"].as_str().unwrap(), entry["count"].as_u64())).collect();
     let expected = if closed > 0 { vec![("process_namespaces", Some(closed))] } else { Vec::new() };
     assert_eq!(counts, expected, "nothing else is withheld from root");
-    assert_eq!(json["trust"]["skipped_rounds_total"], 0);
+    assert_eq!(json["quality"]["skipped_rounds_total"], 0);
     let doctor = stdout(&observer(&["doctor"]));
     assert_eq!(doctor.contains("everything is read"), closed == 0, "{doctor}");
     assert!(!doctor.contains("would help"), "root has what would help: {doctor}");
@@ -122,13 +122,13 @@ fn what_a_user_with_two_capabilities_cannot_read_is_said_in_every_output() {
     let tracefs = "mount -t tracefs none /sys/kernel/tracing";
     let with_two_capabilities = |command: &str| with_two_capabilities(tracefs, command);
     let json: Value = serde_json::from_slice(&with_two_capabilities("snapshot --json").stdout).unwrap();
-    let unread = json["trust"]["unread"].as_array().unwrap();
+    let unread = json["quality"]["unread"].as_array().unwrap();
     let kind = |id: &str| unread.iter().find(|entry| entry["kind"] == id);
     let memberships = kind("process_namespaces").expect("namespaces of other users' processes are closed");
     assert_eq!((&memberships["errno"], &memberships["capability"]), (&"EACCES".into(), &"CAP_SYS_PTRACE".into()));
     assert!(memberships["count"].as_u64().unwrap() >= 1);
-    let hooks = json["trust"]["hooks"].as_array().unwrap();
-    let is_missing = |name: &str| hooks.iter().any(|hook| hook["hook"] == name && hook["rung"].is_null());
+    let hooks = json["quality"]["hooks"].as_array().unwrap();
+    let is_missing = |name: &str| hooks.iter().any(|hook| hook["hook"] == name && hook["method"].is_null());
     let needs_tracefs = is_missing("accept") || is_missing("failures");
     assert_eq!(kind("tracefs").is_some(), needs_tracefs, "{json:#}");
 
@@ -272,16 +272,17 @@ fn what_was_not_entered_stays_a_gap_while_no_thread_is_to_be_had() {
     let _closed = Closed::add();
     let mut alone = Alone::watch();
     let lines = BufReader::new(alone.child.stdout.take().unwrap()).lines();
-    let mut trusts = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()["trust"].clone());
-    let not_entered = |trust: &Value| trust["unread"].as_array().unwrap().iter().any(|gap| gap["kind"] == "namespaces");
-    let first = trusts.next().unwrap();
+    let mut qualities = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()["quality"].clone());
+    let not_entered =
+        |quality: &Value| quality["unread"].as_array().unwrap().iter().any(|gap| gap["kind"] == "namespaces");
+    let first = qualities.next().unwrap();
     assert!(not_entered(&first) && first["skipped_rounds_total"] == 0, "{first:#}");
     alone.fill();
     let mut seen = 0;
-    for trust in trusts.take(200) {
-        assert!(not_entered(&trust), "{trust:#}");
-        let refused = trust["skipped_rounds_total"].as_u64().unwrap() >= 2;
-        seen += u32::from(refused && trust["last_skip"]["errno"] == "EAGAIN");
+    for quality in qualities.take(200) {
+        assert!(not_entered(&quality), "{quality:#}");
+        let refused = quality["skipped_rounds_total"].as_u64().unwrap() >= 2;
+        seen += u32::from(refused && quality["last_skip"]["errno"] == "EAGAIN");
         if seen >= 5 {
             return;
         }

@@ -8,7 +8,7 @@ mod settings;
 pub use loss::Loss;
 pub use offsets::Offsets;
 pub use record::{
-    BoundRecord, COMM_LEN, CallFlags, CallRecord, FdCallRecord, HolderRecord, InodeRecord, Kind, ListenerRecord,
+    BoundRecord, COMM_LEN, CallFlags, CallRecord, FdCallRecord, FdOwnerRecord, InodeRecord, Kind, ListenerRecord,
     PID_OUTSIDE, RecordHeader, SocketFlags, SocketRecord, TaskRecord, WAKE_UP_NEVER,
 };
 pub use settings::Settings;

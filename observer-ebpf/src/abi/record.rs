@@ -26,8 +26,8 @@ pub enum Kind {
     Destroy = 5,
     /// A scan of the kernel's tables (`iter/tcp`) found this socket: [`SocketRecord`].
     Scanned = 6,
-    /// A scan of the open files (`iter/task_file`) found a process that holds this socket: [`HolderRecord`].
-    Holder = 7,
+    /// A scan of the open files (`iter/task_file`) found a process that holds this socket: [`FdOwnerRecord`].
+    FdOwner = 7,
     /// A scan of the kernel's tables found this listener, just shown as [`Kind::Scanned`]: [`ListenerRecord`].
     Listener = 8,
     /// A bind(), connect() or listen() of the current task failed because no address or port was available:
@@ -35,7 +35,7 @@ pub enum Kind {
     CallFailed = 9,
     /// A system call of the current task failed because no descriptor or file was available: [`FdCallRecord`].
     FdCallFailed = 10,
-    /// As [`Kind::Holder`], of a socket that is bound, and neither connected nor listening: [`BoundRecord`].
+    /// As [`Kind::FdOwner`], of a socket that is bound, and neither connected nor listening: [`BoundRecord`].
     Bound = 11,
     /// The inode of the socket just shown as [`Kind::Scanned`], where [`Settings::inodes`](super::Settings::inodes) asks for
     /// it: [`InodeRecord`].
@@ -53,7 +53,7 @@ impl Kind {
             4 => Self::Accept,
             5 => Self::Destroy,
             6 => Self::Scanned,
-            7 => Self::Holder,
+            7 => Self::FdOwner,
             8 => Self::Listener,
             9 => Self::CallFailed,
             10 => Self::FdCallFailed,
@@ -163,7 +163,7 @@ pub struct TaskRecord {
     not(target_arch = "bpf"),
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
 )]
-pub struct HolderRecord {
+pub struct FdOwnerRecord {
     /// Common start; `header.pid` is the process.
     pub header: RecordHeader,
     /// Command name of the process's main thread, zero-terminated.
@@ -183,7 +183,7 @@ pub struct HolderRecord {
 )]
 pub struct BoundRecord {
     /// Who holds it; the port is in its `header.local_port`.
-    pub holder: HolderRecord,
+    pub fd_owner: FdOwnerRecord,
     /// The address, as [`SocketRecord::local`].
     pub local: [u8; 16],
 }
@@ -300,7 +300,7 @@ const _: () = {
     assert!(core::mem::offset_of!(RecordHeader, kind) == 28);
     assert!(size_of::<SocketRecord>() == 72);
     assert!(size_of::<TaskRecord>() == 88);
-    assert!(size_of::<HolderRecord>() == 56);
+    assert!(size_of::<FdOwnerRecord>() == 56);
     assert!(size_of::<BoundRecord>() == 72);
     assert!(size_of::<CallRecord>() == 104);
     assert!(size_of::<FdCallRecord>() == 80);

@@ -1,4 +1,4 @@
-//! One file a hook. Entries decide how arguments arrive; the body is shared by all rungs.
+//! One file a hook. Entries decide how arguments arrive; the body is shared by all attach methods.
 
 mod accept;
 mod connect;

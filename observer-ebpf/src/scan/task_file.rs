@@ -4,7 +4,7 @@
 
 use core::ffi::c_void;
 
-use observer_ebpf::abi::{BoundRecord, HolderRecord, Kind, RecordHeader};
+use observer_ebpf::abi::{BoundRecord, FdOwnerRecord, Kind, RecordHeader};
 
 use super::IterMeta;
 use crate::{
@@ -39,24 +39,24 @@ fn on_file(ctx: *mut IterTaskFile) {
     let (meta, task, fd, file) =
         unsafe { (&*(*ctx).meta, Typed::given((*ctx).task as u64), (*ctx).fd, Typed::given((*ctx).file as u64)) };
     let (Some(task), Some(file)) = (task, file) else { return };
-    let holder = Holder { meta, task, fd };
+    let fd_owner = FdOwner { meta, task, fd };
     if setting!(typed_files) == 0 {
         if let Some(sock) = sock_of_file(file.untyped()) {
-            holder.tell(sock);
+            fd_owner.tell(sock);
         }
     } else if let Some(sock) = file.socket().and_then(|socket| socket.follow(offset!(socket_sk))) {
-        holder.tell(sock);
+        fd_owner.tell(sock);
     }
 }
 
 /// Who holds a file that is a socket.
-struct Holder<'a> {
+struct FdOwner<'a> {
     meta: &'a IterMeta,
     task: Typed,
     fd: u32,
 }
 
-impl Holder<'_> {
+impl FdOwner<'_> {
     #[inline(always)]
     fn tell<F: Fields>(&self, sock: F) {
         let protocol: u16 = sock.read(offset!(sk_protocol)).unwrap_or(0);
@@ -74,7 +74,7 @@ impl Holder<'_> {
         if let Some(subflow) = first {
             self.emit(subflow, by);
         }
-        self.emit_others(sock.untyped(), held.header(Kind::Holder), first.map_or(0, Sock::address), by);
+        self.emit_others(sock.untyped(), held.header(Kind::FdOwner), first.map_or(0, Sock::address), by);
     }
 
     /// The subflows of an MPTCP socket beside the first. The loop reads and writes as little as possible: the verifier walks
@@ -88,14 +88,14 @@ impl Holder<'_> {
             // The MPTCP socket outlives a subflow that it has closed.
             if subflow.address() != first && !is_dead(subflow) {
                 header.sock = subflow.address();
-                emit_found(HolderRecord { header, comm, fd: self.fd, device: 0 });
+                emit_found(FdOwnerRecord { header, comm, fd: self.fd, device: 0 });
             }
         }
     }
 
     #[inline(always)]
     fn emit<F: Fields>(&self, sock: Sock<F>, Process { pid, comm }: Process) {
-        let mut header = sock.header(Kind::Holder);
+        let mut header = sock.header(Kind::FdOwner);
         let mut device = 0;
         header.new_state = sock.state();
         // Bound and neither connected nor listening: no scan of the socket table shows it.
@@ -105,13 +105,13 @@ impl Holder<'_> {
             header.flags = sock.untyped().flags();
         }
         header.pid = pid;
-        let mut holder = HolderRecord { header, comm, fd: self.fd, device };
+        let mut fd_owner = FdOwnerRecord { header, comm, fd: self.fd, device };
         let bound = if header.local_port == 0 { None } else { sock.untyped().four_tuple(Kind::Bound) };
         match bound {
-            None => emit_found(holder),
+            None => emit_found(fd_owner),
             Some(bound) => {
-                holder.header.kind = Kind::Bound as u8;
-                emit_found(BoundRecord { holder, local: bound.local });
+                fd_owner.header.kind = Kind::Bound as u8;
+                emit_found(BoundRecord { fd_owner, local: bound.local });
             }
         }
         // SAFETY: `meta` is that of the running program's context.

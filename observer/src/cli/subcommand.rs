@@ -50,7 +50,7 @@ mod tests {
             ("--log-file check snapshot --bogus", Some("snapshot")),
             ("--log-file=check check --bogus", Some("check")),
             ("--config check check", Some("check")),
-            ("--rung check", None),
+            ("--attach check", None),
             ("--own-netns check --warn 0", Some("check")),
             ("--mouse=false --theme pink check", Some("check")),
             ("--bogus check", Some("check")),

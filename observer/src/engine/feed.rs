@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 use crate::{
     input::{self, Input, Outcome},
-    model::{Basis, Model, snapshot::Snapshot, trust::HookStatus},
+    model::{Basis, Model, quality::HookStatus, snapshot::Snapshot},
     recording::{Tally, Writer},
 };
 
@@ -50,9 +50,9 @@ impl Feed {
         &self.model
     }
 
-    /// As [`Model::take_wish_for_scan`].
-    pub(super) fn take_wish_for_scan(&mut self) -> bool {
-        self.model.take_wish_for_scan()
+    /// As [`Model::take_scan_request`].
+    pub(super) fn take_scan_request(&mut self) -> bool {
+        self.model.take_scan_request()
     }
 
     /// As [`Model::snapshot`].

@@ -23,14 +23,14 @@ use crate::{
         Basis, Model,
         event::Event,
         gaps::{Gap, Gaps, Unread},
+        quality::Losses,
         query::{Connections, Query},
         snapshot::Snapshot,
-        trust::Losses,
     },
     probe::{
         attach::{self, Kernel, LoadOptions},
         error::ProbeError,
-        plan::ForcedRungs,
+        plan::ForcedMethods,
     },
     recording::{Header, Tally, Writer},
     screen::Source,
@@ -70,10 +70,10 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Whether the kernel side sends its diagnostics.
     pub diagnostics: bool,
-    /// Rungs that were asked for in place of the best that works.
-    pub rungs: ForcedRungs,
+    /// Attach methods that were asked for in place of the best that works.
+    pub methods: ForcedMethods,
     /// Whether EMFILE and ENFILE are told of every call that makes descriptors, not of sockets' alone.
-    pub every_fd_call: bool,
+    pub trace_all_fd_syscalls: bool,
 }
 
 impl Options {
@@ -88,8 +88,8 @@ impl Default for Options {
             watched: Watched::All,
             ring_bytes: Self::RING_BYTES,
             diagnostics: false,
-            rungs: ForcedRungs::default(),
-            every_fd_call: false,
+            methods: ForcedMethods::default(),
+            trace_all_fd_syscalls: false,
         }
     }
 }
@@ -157,8 +157,8 @@ impl Engine {
                 netns: (options.watched == Watched::Own).then_some(own),
                 processes,
                 diagnostics: options.diagnostics,
-                rungs: options.rungs,
-                every_fd_call: options.every_fd_call,
+                methods: options.methods,
+                trace_all_fd_syscalls: options.trace_all_fd_syscalls,
             },
         )?;
         attached.require_vital_hooks()?;
@@ -228,7 +228,7 @@ impl Engine {
         if drained.records > 0 {
             self.take_losses();
         }
-        if self.feed.take_wish_for_scan() {
+        if self.feed.take_scan_request() {
             self.schedule.hurry();
         }
         let now = Instant::now();

@@ -27,7 +27,7 @@ use crate::{
 /// than the kernel keeps an orphaned one.
 const KEPT_WITHOUT_HANDLE: Duration = Duration::from_mins(5);
 /// Processes with sockets that are remembered of a namespace, to name it by one of them.
-const SOCKET_HOLDERS: usize = 4;
+const SOCKET_OWNERS: usize = 4;
 /// The name of the host's own namespace.
 const HOST: &str = "host";
 
@@ -44,7 +44,7 @@ pub(super) struct Namespaces {
     /// Processes that hold a socket in a namespace or acted on one: where to look for a handle.
     hints: FxHashMap<NetnsId, Hint>,
     /// Processes that hold sockets of namespaces that are not named by such a process yet.
-    holders: FxHashMap<NetnsId, Vec<Pid>>,
+    fd_owners: FxHashMap<NetnsId, Vec<Pid>>,
 }
 
 #[derive(Default)]
@@ -76,7 +76,7 @@ struct Hint {
 
 impl Known {
     /// A process that holds sockets of it would give it a better name.
-    fn wants_holder(&self) -> bool {
+    fn wants_fd_owner(&self) -> bool {
         self.mount_name.is_none() && self.namer.as_ref().is_none_or(|namer| !namer.holds_sockets)
     }
 
@@ -93,7 +93,7 @@ impl Namespaces {
             host: namespaces::of_host(),
             known: [(own, Known::default())].into_iter().collect(),
             hints: FxHashMap::default(),
-            holders: FxHashMap::default(),
+            fd_owners: FxHashMap::default(),
         }
     }
 
@@ -121,10 +121,10 @@ impl Namespaces {
         if !is_open && (hint.fd.is_some() || !self.hints.contains_key(&netns)) {
             self.hints.insert(netns, hint);
         }
-        if hint.fd.is_some() && self.host != Some(netns) && known.is_none_or(Known::wants_holder) {
-            let holders = self.holders.entry(netns).or_default();
-            if holders.len() < SOCKET_HOLDERS && !holders.contains(&hint.pid) {
-                holders.push(hint.pid);
+        if hint.fd.is_some() && self.host != Some(netns) && known.is_none_or(Known::wants_fd_owner) {
+            let fd_owners = self.fd_owners.entry(netns).or_default();
+            if fd_owners.len() < SOCKET_OWNERS && !fd_owners.contains(&hint.pid) {
+                fd_owners.push(hint.pid);
             }
         }
     }
@@ -185,35 +185,36 @@ impl Namespaces {
         if kept.as_ref().is_some_and(|namer| namer.holds_sockets) {
             return kept;
         }
-        let holders: Vec<Pid> = self.holders_among(netns, |pid| processes.contains(&pid));
-        let holder = namespaces::oldest_naming(&holders).map(|(pid, comm)| Namer { pid, comm, holds_sockets: true });
-        holder.or(kept).or_else(|| {
+        let fd_owners: Vec<Pid> = self.fd_owners_among(netns, |pid| processes.contains(&pid));
+        let fd_owner =
+            namespaces::oldest_naming(&fd_owners).map(|(pid, comm)| Namer { pid, comm, holds_sockets: true });
+        fd_owner.or(kept).or_else(|| {
             namespaces::oldest_naming(processes).map(|(pid, comm)| Namer { pid, comm, holds_sockets: false })
         })
     }
 
-    fn holders_among(&self, netns: NetnsId, is_candidate: impl Fn(Pid) -> bool) -> Vec<Pid> {
-        let holders = self.holders.get(&netns).into_iter().flatten().copied();
-        holders.filter(|pid| is_candidate(*pid)).collect()
+    fn fd_owners_among(&self, netns: NetnsId, is_candidate: impl Fn(Pid) -> bool) -> Vec<Pid> {
+        let fd_owners = self.fd_owners.get(&netns).into_iter().flatten().copied();
+        fd_owners.filter(|pid| is_candidate(*pid)).collect()
     }
 
     /// Names namespaces by processes that were seen to hold their sockets; returns those that have another name now.
-    pub(super) fn name_by_holders(&mut self) -> Vec<NetnsId> {
+    pub(super) fn name_by_fd_owners(&mut self) -> Vec<NetnsId> {
         let mut renamed = Vec::new();
-        for netns in self.holders.keys().copied().collect::<Vec<_>>() {
-            let is_open = |known: &Known| known.missing_since.is_none() && known.wants_holder();
+        for netns in self.fd_owners.keys().copied().collect::<Vec<_>>() {
+            let is_open = |known: &Known| known.missing_since.is_none() && known.wants_fd_owner();
             if !self.known.get(&netns).is_some_and(is_open) {
                 continue;
             }
-            let holders = self.holders_among(netns, |pid| namespaces::has_process(netns, pid));
-            if let Some((pid, comm)) = namespaces::oldest_naming(&holders)
+            let fd_owners = self.fd_owners_among(netns, |pid| namespaces::has_process(netns, pid));
+            if let Some((pid, comm)) = namespaces::oldest_naming(&fd_owners)
                 && let Some(known) = self.known.get_mut(&netns)
             {
                 known.namer = Some(Namer { pid, comm, holds_sockets: true });
                 renamed.push(netns);
             }
         }
-        self.holders.clear();
+        self.fd_owners.clear();
         renamed
     }
 

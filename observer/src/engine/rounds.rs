@@ -21,7 +21,7 @@ use crate::{
     model::{
         gaps::{Gap, Skipped, Unread},
         namespace::NamespaceReading,
-        trust::{Hook, ScanSummary},
+        quality::{Hook, ScanSummary},
         units::NetnsId,
     },
     source::scan::Pass,
@@ -117,7 +117,7 @@ impl Engine {
         self.schedule.end(Instant::now(), round.cpu());
         let found = scanned?;
         self.feed.take(Input::EndRound(ScanSummary { finished_at: self.started.elapsed(), took, found }));
-        let renamed = self.namespaces.name_by_holders();
+        let renamed = self.namespaces.name_by_fd_owners();
         let (devices, none) = (self.feed.model().devices_in_use(), BTreeSet::new());
         for netns in renamed {
             self.read_namespace(netns, devices.get(&netns).unwrap_or(&none))?;
@@ -131,7 +131,7 @@ impl Engine {
         for netns in &before {
             note(self.scan_namespace(*netns), &mut found, &mut refused);
         }
-        if self.live.has(Hook::Holders) {
+        if self.live.has(Hook::FdOwners) {
             note(self.scan_open_files(), &mut found, &mut refused);
         }
         // Open files have shown namespaces that nothing but a socket holds, or sockets have shown devices.
@@ -145,11 +145,11 @@ impl Engine {
     }
 
     fn scan_open_files(&mut self) -> Result<u32, Refusal> {
-        let pass = self.live.start_pass(Hook::Holders)?;
-        self.feed.take(Input::BeginHolders);
-        if self.run_pass(pass, Hook::Holders)?.is_complete {
+        let pass = self.live.start_pass(Hook::FdOwners)?;
+        self.feed.take(Input::BeginFdScan);
+        if self.run_pass(pass, Hook::FdOwners)?.is_complete {
             self.walk_processes();
-            self.feed.take(Input::EndHolders);
+            self.feed.take(Input::EndFdScan);
         }
         Ok(0)
     }
@@ -159,8 +159,8 @@ impl Engine {
         if !self.processes.needs_walk() {
             return;
         }
-        for (id, netns, by, fd) in self.walk.holders() {
-            let record = decode::holder_record(id, netns, by, fd);
+        for (id, netns, by, fd) in self.walk.fd_owners() {
+            let record = decode::fd_owner_record(id, netns, by, fd);
             self.feed.take(Input::Record(record.as_bytes()));
         }
     }

@@ -31,7 +31,7 @@ impl Walk {
     }
 
     /// Everybody who holds one of the sockets.
-    pub(super) fn holders(&self) -> Vec<(SocketId, NetnsId, Process, u32)> {
+    pub(super) fn fd_owners(&self) -> Vec<(SocketId, NetnsId, Process, u32)> {
         let mut found = Vec::new();
         open_sockets::sockets(|open| {
             let sockets = self.by_inode.get(&open.inode).into_iter().flatten();

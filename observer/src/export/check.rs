@@ -1,4 +1,4 @@
-//! `observer check`: the walls as a plugin for monitoring systems sees them. One line, then exit status 0 (OK),
+//! `observer check`: the limits as a plugin for monitoring systems sees them. One line, then exit status 0 (OK),
 //! 1 (WARNING), 2 (CRITICAL) or 3 (UNKNOWN).
 //! <https://www.monitoring-plugins.org/doc/guidelines.html>
 
@@ -16,9 +16,9 @@ use crate::{
     host::{netns, proc},
     model::{
         gaps::Gaps,
-        trust::Trust,
+        limit::{About, Limit, LimitKind},
+        quality::Quality,
         units::NetnsId,
-        wall::{About, Wall, WallKind},
     },
 };
 
@@ -29,13 +29,13 @@ use crate::{
 /// help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
-    /// Every wall is far.
+    /// Every limit is far.
     Ok = 0,
-    /// A wall is at `--warn` or beyond.
+    /// A limit is at `--warn` or beyond.
     Warning,
-    /// A wall is at `--crit` or beyond.
+    /// A limit is at `--crit` or beyond.
     Critical,
-    /// The walls could not be seen, not all of them, or the command line was wrong.
+    /// The limits could not be seen, not all of them, or the command line was wrong.
     Unknown,
 }
 
@@ -56,7 +56,7 @@ impl From<Status> for ExitCode {
     }
 }
 
-/// How full a wall may be, in percent.
+/// How full a limit may be, in percent.
 #[derive(Clone, Copy, Debug)]
 pub struct Thresholds {
     /// From here on it is a warning.
@@ -65,7 +65,7 @@ pub struct Thresholds {
     pub crit: u8,
 }
 
-/// Walls that are named in the line, the fullest first.
+/// Limits that are named in the line, the fullest first.
 const NAMED: usize = 4;
 
 /// Attaches, scans, and prints the line.
@@ -73,12 +73,12 @@ pub fn run(options: Options, thresholds: Thresholds, out: &mut impl Write) -> an
     proc::require()?;
     let own = netns::current().context("read /proc/thread-self/ns/net")?;
     let snapshot = super::take(options, 0)?;
-    let (status, line) = judge(&snapshot.walls, thresholds, own);
-    let (status, unread) = with_gaps(status, &snapshot.trust.gaps);
-    let missing = missing_hooks(&snapshot.trust);
-    let lost = snapshot.trust.losses.total();
+    let (status, line) = judge(&snapshot.limits, thresholds, own);
+    let (status, unread) = with_gaps(status, &snapshot.quality.gaps);
+    let missing = missing_hooks(&snapshot.quality);
+    let lost = snapshot.quality.losses.total();
     let doubt = if lost > 0 { format!(" ({lost} records lost)") } else { String::new() };
-    let data = performance(&snapshot.walls, thresholds).chain(hits::performance(&snapshot.hits, own));
+    let data = performance(&snapshot.limits, thresholds).chain(hits::performance(&snapshot.hits, own));
     writeln!(out, "OBSERVER {status} - {line}{unread}{missing}{doubt} | {}", data.collect::<Vec<_>>().join(" "))?;
     Ok(status)
 }
@@ -102,14 +102,14 @@ fn with_gaps(status: Status, gaps: &Gaps) -> (Status, String) {
 }
 
 /// Limits are read without them; what they would have reported is not in the line.
-fn missing_hooks(trust: &Trust) -> String {
-    let names: Vec<String> = trust.missing().map(|status| status.hook.to_string()).collect();
+fn missing_hooks(quality: &Quality) -> String {
+    let names: Vec<String> = quality.missing().map(|status| status.hook.to_string()).collect();
     let plural = if names.len() == 1 { "" } else { "s" };
     if names.is_empty() { String::new() } else { format!("; hook{plural} missing: {}", names.join(", ")) }
 }
 
-fn status_of(wall: &Wall, thresholds: Thresholds) -> Status {
-    match (wall.used, wall.practical_maximum()) {
+fn status_of(limit: &Limit, thresholds: Thresholds) -> Status {
+    match (limit.used, limit.practical_maximum()) {
         (used, Some(maximum)) if used > highest_below(maximum, thresholds.crit) => Status::Critical,
         (used, Some(maximum)) if used > highest_below(maximum, thresholds.warn) => Status::Warning,
         _ => Status::Ok,
@@ -122,14 +122,14 @@ fn highest_below(maximum: u64, percent: u8) -> u64 {
     u64::try_from(reached.saturating_sub(1)).unwrap_or(u64::MAX)
 }
 
-/// The worst status, and the walls that make it; where all is well, the fullest.
-fn judge(walls: &[Wall], thresholds: Thresholds, own: NetnsId) -> (Status, String) {
-    let mut walls: Vec<&Wall> = walls.iter().collect();
-    walls.sort_by(|a, b| b.ratio().total_cmp(&a.ratio()));
-    let status = walls.iter().map(|wall| status_of(wall, thresholds)).max().unwrap_or(Status::Ok);
-    let is_full = |wall: &&&Wall| status_of(wall, thresholds) > Status::Ok;
-    let full = walls.iter().filter(is_full).count();
-    let mut words: Vec<String> = walls.iter().take(full.clamp(1, NAMED)).map(|wall| describe(wall, own)).collect();
+/// The worst status, and the limits that make it; where all is well, the fullest.
+fn judge(limits: &[Limit], thresholds: Thresholds, own: NetnsId) -> (Status, String) {
+    let mut limits: Vec<&Limit> = limits.iter().collect();
+    limits.sort_by(|a, b| b.ratio().total_cmp(&a.ratio()));
+    let status = limits.iter().map(|limit| status_of(limit, thresholds)).max().unwrap_or(Status::Ok);
+    let is_full = |limit: &&&Limit| status_of(limit, thresholds) > Status::Ok;
+    let full = limits.iter().filter(is_full).count();
+    let mut words: Vec<String> = limits.iter().take(full.clamp(1, NAMED)).map(|limit| describe(limit, own)).collect();
     if full > NAMED {
         words.push(format!("{} more", full - NAMED));
     }
@@ -139,22 +139,22 @@ fn judge(walls: &[Wall], thresholds: Thresholds, own: NetnsId) -> (Status, Strin
 }
 
 /// `ports 10.0.0.5 → 10.0.0.9:5432 81 % (22868/28232)`
-fn describe(wall: &Wall, own: NetnsId) -> String {
-    let of = match wall.practical_maximum() {
-        Some(maximum) => format!("{} % ({}/{maximum})", (wall.ratio() * 100.0).floor(), wall.used),
-        None => format!("({}, no practical limit)", wall.used),
+fn describe(limit: &Limit, own: NetnsId) -> String {
+    let of = match limit.practical_maximum() {
+        Some(maximum) => format!("{} % ({}/{maximum})", (limit.ratio() * 100.0).floor(), limit.used),
+        None => format!("({}, no practical limit)", limit.used),
     };
-    format!("{} {} {of}", wall.about().name, wall.owner_beside(own))
+    format!("{} {} {of}", limit.about().name, limit.owner_beside(own))
 }
 
-/// The fullest wall of each kind: labels that stay the same from check to check. What has no limit in practice has neither
+/// The fullest limit of each kind: labels that stay the same from check to check. What has no limit in practice has neither
 /// maximum nor thresholds.
-fn performance(walls: &[Wall], thresholds: Thresholds) -> impl Iterator<Item = String> {
-    WallKind::ALL.into_iter().filter_map(move |kind| {
-        let of_kind = walls.iter().filter(|wall| wall.kind == kind);
-        let wall = of_kind.max_by(|a, b| a.ratio().total_cmp(&b.ratio()))?;
-        let (id, used) = (About::of(kind).id, wall.used);
-        let Some(maximum) = wall.practical_maximum() else { return Some(format!("'{id}'={used};;;0;")) };
+fn performance(limits: &[Limit], thresholds: Thresholds) -> impl Iterator<Item = String> {
+    LimitKind::ALL.into_iter().filter_map(move |kind| {
+        let of_kind = limits.iter().filter(|limit| limit.kind == kind);
+        let limit = of_kind.max_by(|a, b| a.ratio().total_cmp(&b.ratio()))?;
+        let (id, used) = (About::of(kind).id, limit.used);
+        let Some(maximum) = limit.practical_maximum() else { return Some(format!("'{id}'={used};;;0;")) };
         let [warn, crit] = [thresholds.warn, thresholds.crit].map(|percent| highest_below(maximum, percent));
         Some(format!("'{id}'={used};{warn};{crit};0;{maximum}"))
     })
@@ -165,18 +165,18 @@ mod tests {
     use super::*;
     use crate::model::{
         gaps::{Gap, Unread},
+        limit::Scope,
         units::{Pid, Process},
-        wall::Subject,
     };
 
     const THRESHOLDS: Thresholds = Thresholds { warn: 80, crit: 95 };
     const OWN: NetnsId = NetnsId(1);
 
-    fn ports(netns: u32, used: u64) -> Wall {
+    fn ports(netns: u32, used: u64) -> Limit {
         let (local_ip, remote) = ("10.0.0.5".parse().unwrap(), "10.0.0.9:5432".parse().unwrap());
-        Wall {
-            kind: WallKind::Ports,
-            subject: Subject::Destination {
+        Limit {
+            kind: LimitKind::Ports,
+            scope: Scope::Destination {
                 netns: NetnsId(netns),
                 local_ip,
                 device: crate::model::device::Device::NONE,
@@ -194,10 +194,10 @@ mod tests {
         }
     }
 
-    fn files(comm: &str) -> Wall {
-        Wall {
-            kind: WallKind::ProcessFiles,
-            subject: Subject::Process(Pid(7)),
+    fn files(comm: &str) -> Limit {
+        Limit {
+            kind: LimitKind::ProcessFiles,
+            scope: Scope::Process(Pid(7)),
             process: Some(Process { pid: Pid(7), comm: comm.into() }),
             netns_name: None,
             maximum: 1_024,
@@ -223,12 +223,12 @@ mod tests {
         );
         assert!(judge(&[ports(2, 28_232)], THRESHOLDS, OWN).1.contains(":5432 in blue 100 % (28232/28232)"));
         assert_eq!(judge(&[files("x")], THRESHOLDS, OWN).1, "fullest is file descriptors x (7) 9 % (100/1024)");
-        let six: Vec<Wall> = (0..6).map(|_| ports(1, 28_232)).collect();
+        let six: Vec<Limit> = (0..6).map(|_| ports(1, 28_232)).collect();
         assert!(judge(&six, THRESHOLDS, OWN).1.ends_with(", 2 more"));
     }
 
     #[test]
-    fn performance_data_has_a_fullest_wall_of_each_kind_and_its_thresholds() {
+    fn performance_data_has_a_fullest_limit_of_each_kind_and_its_thresholds() {
         assert_eq!(
             performance(&[ports(1, 5), ports(2, 9), files("x")], THRESHOLDS).collect::<Vec<_>>(),
             ["'ports'=9;22585;26820;0;28232", "'process_files'=100;819;972;0;1024"]
@@ -238,7 +238,7 @@ mod tests {
     #[test]
     fn what_has_no_practical_limit_is_never_full() {
         let endless =
-            Wall { kind: WallKind::HostFiles, subject: Subject::Host, used: 7, maximum: u64::MAX, ..files("x") };
+            Limit { kind: LimitKind::HostFiles, scope: Scope::Host, used: 7, maximum: u64::MAX, ..files("x") };
         assert_eq!(
             performance(std::slice::from_ref(&endless), THRESHOLDS).collect::<Vec<_>>(),
             ["'host_files'=7;;;0;"]

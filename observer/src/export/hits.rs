@@ -2,9 +2,9 @@
 
 use crate::model::{
     hits::{Hits, Since},
+    limit::About,
     snapshot::Snapshot,
     units::NetnsId,
-    wall::About,
 };
 
 /// A line for each network namespace, and one for what observer has counted itself.

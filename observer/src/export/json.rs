@@ -1,9 +1,8 @@
-//! Schema 1 of `observer snapshot --json` and `observer watch`. Fields that are not known are absent, never a guess.
+//! Schema 2 of `observer snapshot --json` and `observer watch`. Fields that are not known are absent, never a guess.
 
 use std::{
     io::{self, Write},
     net::IpAddr,
-    ops::Not,
     time::{Duration, SystemTime},
 };
 
@@ -11,13 +10,13 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    trust::TrustObject,
-    wall::{FindingObject, HitsObject, WallObject},
+    limit::{FindingObject, HitsObject, LimitObject},
+    quality::QualityObject,
 };
 use crate::model::{
     failure::{FailureKey, FailureRow},
     headroom::PortUse,
-    port_holder::PortHolder,
+    port_owner::PortOwner,
     snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, OwnerRow, Snapshot},
     units::{Process, StateCounts},
 };
@@ -42,13 +41,12 @@ struct Document {
     totals: Totals,
     endpoints: Vec<Endpoint>,
     namespaces: Vec<Namespace>,
-    limits: Vec<Limit>,
     failures: Vec<Failure>,
     failures_total: u64,
-    walls: Vec<WallObject>,
+    limits: Vec<LimitObject>,
     hits: Vec<HitsObject>,
     findings: Vec<FindingObject>,
-    trust: TrustObject,
+    quality: QualityObject,
 }
 
 #[derive(Serialize)]
@@ -178,7 +176,7 @@ struct Failure {
     #[serde(skip_serializing_if = "Option::is_none")]
     own_port_range: Option<[u16; 2]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    holder: Option<HolderObject>,
+    port_owner: Option<PortOwnerObject>,
     count: u64,
     first_at: String,
     last_at: String,
@@ -187,7 +185,7 @@ struct Failure {
 
 /// Who holds the port that bind() did not get.
 #[derive(Serialize)]
-struct HolderObject {
+struct PortOwnerObject {
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<ProcessObject>,
@@ -195,24 +193,11 @@ struct HolderObject {
     seconds_left: Option<u64>,
 }
 
-#[derive(Serialize)]
-struct Limit {
-    id: &'static str,
-    scope: String,
-    used: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    max: Option<u64>,
-    #[serde(skip_serializing_if = "Not::not")]
-    unlimited: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ratio: Option<f64>,
-}
-
 impl Document {
     fn new(snapshot: &Snapshot) -> Self {
         let totals = &snapshot.totals;
         Self {
-            schema: 1,
+            schema: 2,
             taken_at: rfc_3339(snapshot.taken_at),
             kernel: snapshot.host.kernel.clone(),
             totals: Totals {
@@ -224,13 +209,12 @@ impl Document {
             },
             endpoints: snapshot.endpoints.iter().map(Endpoint::new).collect(),
             namespaces: snapshot.namespaces.iter().map(Namespace::new).collect(),
-            limits: limits(snapshot),
             failures: snapshot.failures.iter().map(|row| Failure::new(row, snapshot)).collect(),
             failures_total: snapshot.failures_total,
-            walls: snapshot.walls.iter().map(WallObject::new).collect(),
+            limits: snapshot.limits.iter().map(LimitObject::new).collect(),
             hits: snapshot.hits.iter().map(HitsObject::new).collect(),
             findings: snapshot.findings.iter().map(|finding| FindingObject::new(finding, snapshot)).collect(),
-            trust: TrustObject::new(&snapshot.trust, snapshot.taken_at, snapshot.uptime),
+            quality: QualityObject::new(&snapshot.quality, snapshot.taken_at, snapshot.uptime),
         }
     }
 }
@@ -333,7 +317,7 @@ impl Failure {
             remote_ip: remote.map(|remote| remote.ip()),
             remote_port: remote.map(|remote| remote.port()),
             own_port_range: own_range.map(|range| [range.low, range.high]),
-            holder: row.holder().map(HolderObject::new),
+            port_owner: row.port_owner().map(PortOwnerObject::new),
             count: row.count,
             first_at: at(row.first_at),
             last_at: at(row.last_at),
@@ -342,34 +326,14 @@ impl Failure {
     }
 }
 
-impl HolderObject {
-    fn new(holder: PortHolder) -> Self {
-        let seconds_left = match holder {
-            PortHolder::Waiting { left, .. } => left.map(|left| left.as_secs()),
+impl PortOwnerObject {
+    fn new(port_owner: PortOwner) -> Self {
+        let seconds_left = match port_owner {
+            PortOwner::Waiting { left, .. } => left.map(|left| left.as_secs()),
             _ => None,
         };
-        Self { kind: holder.name(), process: holder.process().as_ref().map(ProcessObject::new), seconds_left }
+        Self { kind: port_owner.name(), process: port_owner.process().as_ref().map(ProcessObject::new), seconds_left }
     }
-}
-
-fn limits(snapshot: &Snapshot) -> Vec<Limit> {
-    let host = snapshot.host.files.map(|files| Limit {
-        id: "fs.file-max",
-        scope: "host".to_owned(),
-        used: files.allocated,
-        max: files.practical_max(),
-        unlimited: files.practical_max().is_none(),
-        ratio: files.ratio(),
-    });
-    let process = snapshot.host.fullest_process().map(|files| Limit {
-        id: "rlimit.nofile",
-        scope: format!("pid:{}", files.process.pid.0),
-        used: files.open,
-        max: snapshot.host.most_descriptors(files),
-        unlimited: snapshot.host.most_descriptors(files).is_none(),
-        ratio: snapshot.host.descriptor_ratio(files),
-    });
-    host.into_iter().chain(process).collect()
 }
 
 pub(super) fn rfc_3339(time: SystemTime) -> String {
@@ -382,16 +346,16 @@ mod tests {
     use crate::model::units::{Comm, Pid, TcpState};
 
     #[test]
-    fn a_holder_is_a_process_or_the_seconds_that_are_left() {
-        let object = |holder| serde_json::to_value(HolderObject::new(holder)).unwrap();
+    fn a_port_owner_is_a_process_or_the_seconds_that_are_left() {
+        let object = |port_owner| serde_json::to_value(PortOwnerObject::new(port_owner)).unwrap();
         let nginx = Process { pid: Pid(812), comm: Comm::from("nginx") };
         assert_eq!(
-            object(PortHolder::Listener(Some(nginx))),
+            object(PortOwner::Listener(Some(nginx))),
             serde_json::json!({ "kind": "listener", "process": { "pid": 812, "comm": "nginx" } })
         );
         let left = Some(Duration::from_millis(42_900));
-        let waiting = PortHolder::Waiting { state: TcpState::TimeWait, ends_at: None, left };
+        let waiting = PortOwner::Waiting { state: TcpState::TimeWait, ends_at: None, left };
         assert_eq!(object(waiting), serde_json::json!({ "kind": "time_wait", "seconds_left": 42 }));
-        assert_eq!(object(PortHolder::Unseen), serde_json::json!({ "kind": "unseen" }));
+        assert_eq!(object(PortOwner::Unseen), serde_json::json!({ "kind": "unseen" }));
     }
 }

@@ -1,4 +1,4 @@
-//! `observer limits`: every wall of this host, where each comes from, and the arithmetic behind the myth of 65,536
+//! `observer limits`: every limit of this host, where each comes from, and the arithmetic behind the myth of 65,536
 //! connections with this host's own numbers.
 
 use std::{
@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use super::{
     gaps::UnreadObject,
+    limit::{FindingObject, HitsObject, LimitObject},
     owner,
-    wall::{FindingObject, HitsObject, WallObject},
 };
 use crate::{
     engine::Options,
@@ -23,15 +23,15 @@ use crate::{
     model::{
         hits::{Hits, Since},
         limit::practical,
+        limit::{About, Limit, LimitKind},
         name::padded,
         snapshot::{FileUse, NamespaceRow, ProcessFiles, Snapshot},
         units::{NetnsId, Pid, grouped_digits},
-        wall::{About, Wall, WallKind},
     },
     tui::format,
 };
 
-/// Attaches, scans, and prints the walls and the arithmetic.
+/// Attaches, scans, and prints the limits and the arithmetic.
 pub fn print(options: Options, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
     proc::require()?;
     let own = netns::current().context("read /proc/thread-self/ns/net")?;
@@ -50,7 +50,7 @@ pub fn print(options: Options, as_json: bool, out: &mut impl Write) -> anyhow::R
 struct Document {
     schema: u32,
     kernel: String,
-    walls: Vec<WallObject>,
+    limits: Vec<LimitObject>,
     hits: Vec<HitsObject>,
     findings: Vec<FindingObject>,
     unread: Vec<UnreadObject>,
@@ -60,12 +60,12 @@ struct Document {
 impl Document {
     fn new(snapshot: &Snapshot, arithmetic: Arithmetic) -> Self {
         Self {
-            schema: 1,
+            schema: 2,
             kernel: snapshot.host.kernel.clone(),
-            walls: snapshot.walls.iter().map(WallObject::new).collect(),
+            limits: snapshot.limits.iter().map(LimitObject::new).collect(),
             hits: snapshot.hits.iter().map(HitsObject::new).collect(),
             findings: snapshot.findings.iter().map(|finding| FindingObject::new(finding, snapshot)).collect(),
-            unread: UnreadObject::all(&snapshot.trust.gaps),
+            unread: UnreadObject::all(&snapshot.quality.gaps),
             arithmetic,
         }
     }
@@ -164,14 +164,14 @@ impl Arithmetic {
 
 /// Columns of the whole.
 const WIDTH: usize = 80;
-/// Columns of each part of the table of walls; two spaces between them.
+/// Columns of each part of the table of limits; two spaces between them.
 const NAME: usize = 16;
 const USED: usize = 9;
 const MAXIMUM: usize = 9;
 const PERCENT: usize = 5;
 const FULL_IN: usize = 8;
 const OWNER: usize = WIDTH - NAME - USED - MAXIMUM - PERCENT - FULL_IN - 5;
-/// Walls of one kind in the table.
+/// Limits of one kind in the table.
 const OF_A_KIND: usize = 4;
 /// Limits whose counters are listed.
 const COUNTED: usize = 8;
@@ -179,35 +179,35 @@ const COUNTED: usize = 8;
 fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic) -> String {
     let mut text = format!(
         "{:<NAME$} {:<OWNER$} {:>USED$} {:>MAXIMUM$} {:>PERCENT$} {:>FULL_IN$}\n",
-        "WALL", "OF", "USED", "MAXIMUM", "%", "FULL IN"
+        "LIMIT", "OF", "USED", "MAXIMUM", "%", "FULL IN"
     );
-    let mut listed = [0; WallKind::ALL.len()];
-    for wall in &snapshot.walls {
-        let of_kind = &mut listed[wall.kind as usize];
+    let mut listed = [0; LimitKind::ALL.len()];
+    for limit in &snapshot.limits {
+        let of_kind = &mut listed[limit.kind as usize];
         *of_kind += 1;
         if *of_kind <= OF_A_KIND {
-            text.push_str(&row(wall, own));
+            text.push_str(&row(limit, own));
         }
     }
     // Writing to a String cannot fail.
     let _ = not_read(snapshot, &mut text);
     let _ = findings(snapshot, own, &mut text);
-    let _ = counters(&snapshot.walls, own, &mut text);
+    let _ = counters(&snapshot.limits, own, &mut text);
     let _ = hits(snapshot, own, &mut text);
-    let _ = sources(&snapshot.walls, &mut text);
+    let _ = sources(&snapshot.limits, &mut text);
     let _ = theory(arithmetic, &mut text);
     let _ = practice(arithmetic, &mut text);
     text
 }
 
-fn row(wall: &Wall, own: NetnsId) -> String {
+fn row(limit: &Limit, own: NetnsId) -> String {
     let count = |number: u64, room| format::count_within(number, room);
-    let owner = owner::fitted(wall, &format::printable(&wall.elsewhere(own)), OWNER);
-    let (maximum, percent) = match wall.practical_maximum() {
-        Some(maximum) => (count(maximum, MAXIMUM), (wall.ratio() * 100.0).floor().min(999.0).to_string()),
+    let owner = owner::fitted(limit, &format::printable(&limit.elsewhere(own)), OWNER);
+    let (maximum, percent) = match limit.practical_maximum() {
+        Some(maximum) => (count(maximum, MAXIMUM), (limit.ratio() * 100.0).floor().min(999.0).to_string()),
         None => ("no limit".to_owned(), "-".to_owned()),
     };
-    let full_in = match wall.time_to_full() {
+    let full_in = match limit.time_to_full() {
         Some(time) if time.is_zero() => "full".to_owned(),
         Some(time) => format::forecast(time),
         None => "-".to_owned(),
@@ -216,14 +216,14 @@ fn row(wall: &Wall, own: NetnsId) -> String {
     // The rest is ASCII: padding by characters is padding by columns.
     format!(
         "{:<NAME$} {owner} {:>USED$} {maximum:>MAXIMUM$} {percent:>PERCENT$} {full_in:>FULL_IN$}\n",
-        wall.about().name,
-        count(wall.used, USED),
+        limit.about().name,
+        count(limit.used, USED),
     )
 }
 
 /// A limit that nobody looked at is not in the table: that is said below it.
 fn not_read(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
-    let gaps = &snapshot.trust.gaps;
+    let gaps = &snapshot.quality.gaps;
     let lines: Vec<String> = gaps.advice().into_iter().chain(gaps.skipped.sentence()).collect();
     if lines.is_empty() {
         return Ok(());
@@ -246,14 +246,14 @@ fn findings(snapshot: &Snapshot, own: NetnsId, text: &mut String) -> std::fmt::R
 }
 
 /// Of limits at which something was counted.
-fn counters(walls: &[Wall], own: NetnsId, text: &mut String) -> std::fmt::Result {
-    let has_counted = |wall: &&Wall| wall.counters.iter().any(|counter| counter.total > 0);
-    for (i, wall) in walls.iter().filter(has_counted).take(COUNTED).enumerate() {
+fn counters(limits: &[Limit], own: NetnsId, text: &mut String) -> std::fmt::Result {
+    let has_counted = |limit: &&Limit| limit.counters.iter().any(|counter| counter.total > 0);
+    for (i, limit) in limits.iter().filter(has_counted).take(COUNTED).enumerate() {
         if i == 0 {
             writeln!(text, "\nWHAT THE KERNEL COUNTED THERE")?;
         }
-        entry("", &format::printable(&format!("{} {}", wall.about().name, wall.owner_beside(own))), text)?;
-        entry("  counted", &wall.counted(), text)?;
+        entry("", &format::printable(&format!("{} {}", limit.about().name, limit.owner_beside(own))), text)?;
+        entry("  counted", &limit.counted(), text)?;
     }
     Ok(())
 }
@@ -283,9 +283,9 @@ fn hits(snapshot: &Snapshot, own: NetnsId, text: &mut String) -> std::fmt::Resul
     Ok(())
 }
 
-fn sources(walls: &[Wall], text: &mut String) -> std::fmt::Result {
+fn sources(limits: &[Limit], text: &mut String) -> std::fmt::Result {
     writeln!(text, "\nWHERE EACH COMES FROM, HOW TO RAISE IT, AND WHAT THAT RISKS")?;
-    for kind in WallKind::ALL.into_iter().filter(|kind| walls.iter().any(|wall| wall.kind == *kind)) {
+    for kind in LimitKind::ALL.into_iter().filter(|kind| limits.iter().any(|limit| limit.kind == *kind)) {
         let About { name, source, refusal, remedy, risk, .. } = About::of(kind);
         writeln!(text, "{name}")?;
         for (label, words) in [("  from", source), ("  when full", refusal), ("  raise", remedy), ("  risk", risk)] {

@@ -4,11 +4,11 @@ pub mod check;
 mod gaps;
 mod hits;
 mod json;
+mod limit;
 pub mod limits;
 pub(crate) mod owner;
+mod quality;
 mod table;
-mod trust;
-mod wall;
 pub mod watch;
 
 use std::io::{self, Write};

@@ -1,22 +1,22 @@
 //! Whose limit it is, in a column.
 
 use crate::{
-    model::wall::{Subject, Wall},
+    model::limit::{Limit, Scope},
     tui::format,
 };
 
 /// Whose limit it is, and where. What does not fit is cut: addresses before ports, and of a namespace's name the end.
-pub(crate) fn fitted(wall: &Wall, elsewhere: &str, width: usize) -> String {
+pub(crate) fn fitted(limit: &Limit, elsewhere: &str, width: usize) -> String {
     const PLACE: usize = 16;
-    let whole = format::printable(&wall.owner());
+    let whole = format::printable(&limit.owner());
     if format::text_width(&whole) + format::text_width(elsewhere) <= width {
         return whole + elsewhere;
     }
     let elsewhere = format::cut_end(elsewhere, PLACE.min(width));
     let room = width - format::text_width(&elsewhere);
-    let owner = match wall.subject {
-        Subject::Destination { local_ip, device, remote, .. } => format::towards(local_ip, device, remote, room),
-        Subject::Listener { local, device, .. } if format::text_width(&whole) > room => {
+    let owner = match limit.scope {
+        Scope::Destination { local_ip, device, remote, .. } => format::towards(local_ip, device, remote, room),
+        Scope::Listener { local, device, .. } if format::text_width(&whole) > room => {
             format::cut_middle(&format::address(local.ip(), Some(local.port()), device), room)
         }
         _ => format::cut_end(&whole, room),
@@ -27,16 +27,16 @@ pub(crate) fn fitted(wall: &Wall, elsewhere: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{device::Device, units::NetnsId, wall::WallKind};
+    use crate::model::{device::Device, limit::LimitKind, units::NetnsId};
 
     #[test]
     fn addresses_are_cut_before_ports_and_a_namespace_last() {
         let remote = "10.9.0.2:5432".parse().unwrap();
         let local_ip = "10.9.0.1".parse().unwrap();
-        let subject = Subject::Destination { netns: NetnsId(1), local_ip, device: Device::NONE, remote };
-        let wall = Wall {
-            kind: WallKind::Ports,
-            subject,
+        let scope = Scope::Destination { netns: NetnsId(1), local_ip, device: Device::NONE, remote };
+        let limit = Limit {
+            kind: LimitKind::Ports,
+            scope,
             netns_name: None,
             process: None,
             used: 1,
@@ -52,7 +52,7 @@ mod tests {
             (31, "….9.0.1 → 10.9.0.2:5432 in t2-a"),
             (25, "… → 10.9.0.2:5432 in t2-a"),
         ] {
-            assert_eq!(fitted(&wall, " in t2-a", width), expected, "{width}");
+            assert_eq!(fitted(&limit, " in t2-a", width), expected, "{width}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::hits;
 use crate::model::{
     name::{columns, padded, padded_left},
-    snapshot::{Direction, EndpointRow, HolderNames, Snapshot},
+    snapshot::{Direction, EndpointRow, OwnerNames, Snapshot},
     units::{NetnsId, TcpState},
 };
 
@@ -77,7 +77,7 @@ fn cells(row: &EndpointRow) -> [String; 10] {
     [
         local,
         direction.to_owned(),
-        row.holder_names().map_or_else(|| "-".to_owned(), holders),
+        row.owner_names().map_or_else(|| "-".to_owned(), fd_owners),
         namespace(row.netns_name.as_deref(), row.key.netns),
         count(TcpState::Established),
         count(TcpState::SynSent),
@@ -89,7 +89,7 @@ fn cells(row: &EndpointRow) -> [String; 10] {
 }
 
 /// `nginx (812)`, `nginx`, `wrk +1`.
-fn holders(HolderNames { process, namesakes, others }: HolderNames) -> String {
+fn fd_owners(OwnerNames { process, namesakes, others }: OwnerNames) -> String {
     match (namesakes, others) {
         (1, 0) => process.to_string(),
         (_, 0) => process.comm.to_string(),
@@ -136,13 +136,13 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
     for line in hits::lines(snapshot) {
         writeln!(text, "{line}")?;
     }
-    let trust = &snapshot.trust;
-    let hooks = trust.hooks.iter().map(|status| match status.rung {
-        Some(rung) => format!("{} by {rung}", status.hook),
+    let quality = &snapshot.quality;
+    let hooks = quality.hooks.iter().map(|status| match status.method {
+        Some(method) => format!("{} by {method}", status.hook),
         None => format!("{} missing", status.hook),
     });
-    writeln!(text, "{}; {} records lost", hooks.collect::<Vec<_>>().join(", "), trust.losses.total())?;
-    for words in trust.gaps.advice().into_iter().chain(trust.gaps.skipped.sentence()) {
+    writeln!(text, "{}; {} records lost", hooks.collect::<Vec<_>>().join(", "), quality.losses.total())?;
+    for words in quality.gaps.advice().into_iter().chain(quality.gaps.skipped.sentence()) {
         writeln!(text, "{words}")?;
     }
     Ok(())

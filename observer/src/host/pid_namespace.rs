@@ -5,7 +5,7 @@
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use super::{proc, text};
-use crate::model::trust::ProcessScope;
+use crate::model::quality::ProcessScope;
 
 /// `PROC_PID_INIT_INO` of include/linux/proc_ns.h: the same on every kernel.
 const INITIAL: u32 = 0xEFFF_FFFC;

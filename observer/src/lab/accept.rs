@@ -14,8 +14,8 @@ use super::{
     worker::order::{Bind, Connect},
 };
 use crate::model::{
+    limit::LimitKind,
     units::{TcpState, grouped},
-    wall::WallKind,
 };
 
 pub(super) static LAB: Lab = Lab {
@@ -28,7 +28,7 @@ pub(super) static LAB: Lab = Lab {
          none of them, however many clients it has. Each accepted connection takes a file descriptor and memory.",
         "A proxy is both: it accepts from its users without a port, and connects to its backends with one each.",
     ],
-    walls: &[WallKind::ProcessFiles, WallKind::AcceptQueue],
+    limits: &[LimitKind::ProcessFiles, LimitKind::AcceptQueue],
     scale: Scale { least: 10, usual: 1_000, most: 10_000, shrinks: false },
     needs: |scale| Ok(Needs::of_connections(scale)),
     may_run: anywhere,

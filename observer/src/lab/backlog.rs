@@ -17,9 +17,9 @@ use super::{
     table,
 };
 use crate::model::{
+    limit::LimitKind,
     snapshot::{Direction, Snapshot},
     units::TcpState,
-    wall::WallKind,
 };
 
 /// What listen() is given.
@@ -38,7 +38,7 @@ pub(super) static LAB: Lab = Lab {
         "So a slow server is seen by its clients as a slow network. The remedy is to call accept() faster; a longer queue \
          only helps against bursts.",
     ],
-    walls: &[WallKind::AcceptQueue, WallKind::SynQueue],
+    limits: &[LimitKind::AcceptQueue, LimitKind::SynQueue],
     scale: Scale { least: 8, usual: 12, most: 100, shrinks: false },
     needs: |scale| Ok(Needs { processes: 0, ..Needs::of_connections(scale) }),
     may_run: anywhere,

@@ -45,10 +45,10 @@ pub(super) fn require_size(lab: &Lab) -> anyhow::Result<()> {
 pub(super) fn run(options: Options, scale: u32, needs: Needs, look: tui::Options) -> anyhow::Result<ExitCode> {
     let (watcher, mut watch) = watcher::start(options.engine, options.record.as_ref())?;
     let told = Arc::new(Mutex::new(Narration { title: options.lab.name.to_owned(), ..Narration::default() }));
-    let (next, wishes) = mpsc::channel();
+    let (next, requests) = mpsc::channel();
     watch.tell_beside(Arc::clone(&told), next);
     let (ended, end) = mpsc::channel();
-    let mut narrator = Beside { told, wishes, waits: options.waits };
+    let mut narrator = Beside { told, requests, waits: options.waits };
     // Not joined: when the screen is left early, this process ends, and all that the lab has made with it.
     thread::Builder::new()
         .name("lab".to_owned())
@@ -77,7 +77,7 @@ pub(super) fn run(options: Options, scale: u32, needs: Needs, look: tui::Options
 /// Narration for the screen.
 struct Beside {
     told: Arc<Mutex<Narration>>,
-    wishes: Receiver<()>,
+    requests: Receiver<()>,
     waits: bool,
 }
 
@@ -92,7 +92,7 @@ impl Beside {
 
     /// Waits until the screen is left.
     fn hold(&self) {
-        while self.wishes.recv().is_ok() {}
+        while self.requests.recv().is_ok() {}
     }
 
     fn fail(&self, error: &anyhow::Error) {
@@ -145,9 +145,9 @@ impl Narrator for Beside {
     fn wait(&mut self) -> anyhow::Result<()> {
         self.narration().is_waiting = true;
         let asked = if self.waits {
-            self.wishes.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            self.requests.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
-            self.wishes.recv_timeout(READING)
+            self.requests.recv_timeout(READING)
         };
         self.narration().is_waiting = false;
         match asked {

@@ -10,7 +10,7 @@ use super::{
     stage::{self, LOCALHOST},
     worker::order::{Bind, Connect},
 };
-use crate::model::{units::grouped, wall::WallKind};
+use crate::model::{limit::LimitKind, units::grouped};
 
 pub(super) static LAB: Lab = Lab {
     name: "client-ceiling",
@@ -24,7 +24,7 @@ pub(super) static LAB: Lab = Lab {
         "The bound is for each destination on its own. Another destination port, another destination ip or another client \
          ip changes one of the fixed numbers, and all ports can be used once more.",
     ],
-    walls: &[WallKind::Ports],
+    limits: &[LimitKind::Ports],
     scale: Scale { least: 100, usual: 28_232, most: 64_000, shrinks: false },
     needs: |scale| Ok(Needs::of_connections(3 * scale)),
     may_run: anywhere,

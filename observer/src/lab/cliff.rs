@@ -10,7 +10,7 @@ use super::{
     stage::{self, LOCALHOST},
     worker::order::{Bind, Connect},
 };
-use crate::model::{units::grouped, wall::WallKind};
+use crate::model::{limit::LimitKind, units::grouped};
 
 /// Into so many parts the range is divided: each is a point of the curve.
 const PARTS: u32 = 20;
@@ -30,7 +30,7 @@ pub(super) static LAB: Lab = Lab {
         "So the warning belongs at 50 %, not at 90 %. And a program that retries at a full range burns a processor: a \
          connect() that fails has walked both halves.",
     ],
-    walls: &[WallKind::Ports],
+    limits: &[LimitKind::Ports],
     scale: Scale { least: 4_000, usual: 28_232, most: 64_000, shrinks: false },
     needs: |scale| Ok(Needs::of_connections(scale)),
     may_run: anywhere,

@@ -1,4 +1,4 @@
-//! `observer explain`: the theory of each lab and of each wall, with this host's numbers.
+//! `observer explain`: the theory of each lab and of each limit, with this host's numbers.
 
 use std::{collections::BTreeSet, io::Write};
 
@@ -8,8 +8,8 @@ use super::{LABS, Lab, name, names};
 use crate::{
     host::{addresses, files, memory, netns, text::Reads},
     model::{
+        limit::{About, LimitKind},
         units::grouped,
-        wall::{About, WallKind},
     },
     tui::format,
 };
@@ -27,19 +27,19 @@ pub enum Topic {
     /// What a lab shows.
     Lab(&'static Lab),
     /// What can run out.
-    Wall(&'static About),
+    Limit(&'static About),
 }
 
 impl Topic {
-    /// A lab and its wall may have the same name: the lab comes first, and tells of both.
+    /// A lab and its limit may have the same name: the lab comes first, and tells of both.
     fn all() -> impl Iterator<Item = Self> {
-        LABS.into_iter().map(Self::Lab).chain(WallKind::ALL.map(|kind| Self::Wall(About::of(kind))))
+        LABS.into_iter().map(Self::Lab).chain(LimitKind::ALL.map(|kind| Self::Limit(About::of(kind))))
     }
 
     fn name(self) -> String {
         match self {
             Self::Lab(lab) => lab.name.to_owned(),
-            Self::Wall(about) => about.id.replace('_', "-"),
+            Self::Limit(about) => about.id.replace('_', "-"),
         }
     }
 
@@ -61,16 +61,16 @@ pub fn print(topic: Option<Topic>, out: &mut impl Write) -> anyhow::Result<()> {
                 writeln!(out)?;
                 paragraph(out, words)?;
             }
-            for kind in lab.walls {
+            for kind in lab.limits {
                 writeln!(out)?;
-                wall(About::of(*kind), out)?;
+                limit(About::of(*kind), out)?;
             }
             writeln!(out, "\nSee it happen: observer lab {}", lab.name)?;
             Ok(())
         }
-        Some(Topic::Wall(about)) => {
-            wall(about, out)?;
-            let labs = LABS.into_iter().filter(|lab| lab.walls.contains(&about.kind)).map(|lab| lab.name);
+        Some(Topic::Limit(about)) => {
+            limit(about, out)?;
+            let labs = LABS.into_iter().filter(|lab| lab.limits.contains(&about.kind)).map(|lab| lab.name);
             let labs = labs.collect::<Vec<_>>().join(", ");
             writeln!(out)?;
             paragraph(out, &format!("Labs that meet it: {}", if labs.is_empty() { "none" } else { &labs }))?;
@@ -79,9 +79,9 @@ pub fn print(topic: Option<Topic>, out: &mut impl Write) -> anyhow::Result<()> {
     }
 }
 
-/// Where a wall comes from, how to raise it, and this host's numbers.
-fn wall(about: &About, out: &mut impl Write) -> std::io::Result<()> {
-    writeln!(out, "The wall: {}", about.name)?;
+/// Where a limit comes from, how to raise it, and this host's numbers.
+fn limit(about: &About, out: &mut impl Write) -> std::io::Result<()> {
+    writeln!(out, "The limit: {}", about.name)?;
     for (label, words) in
         [("from", about.source), ("when full", about.refusal), ("raise", about.remedy), ("risk", about.risk)]
     {
@@ -96,9 +96,9 @@ fn list(out: &mut impl Write) -> anyhow::Result<()> {
     writeln!(out, "Labs: each puts one claim to the test.")?;
     names(out)?;
     writeln!(out, "\nWalls: what can run out.")?;
-    // The lab of the same name tells of the wall, too.
+    // The lab of the same name tells of the limit, too.
     for topic in Topic::all().filter(|topic| Lab::named(&topic.name()).is_none()) {
-        let Topic::Wall(about) = topic else { continue };
+        let Topic::Limit(about) = topic else { continue };
         name(&topic.name(), about.source, out)?;
     }
     writeln!(out, "\nobserver explain TOPIC tells its theory with this host's numbers.")?;
@@ -116,13 +116,13 @@ fn entry(out: &mut impl Write, number: &str, what: &str) -> std::io::Result<()> 
     Ok(())
 }
 
-/// This host's numbers of a kind of wall; what cannot be read is told as such.
-fn numbers(kind: WallKind) -> Vec<(String, String)> {
+/// This host's numbers of a kind of limit; what cannot be read is told as such.
+fn numbers(kind: LimitKind) -> Vec<(String, String)> {
     let reading = netns::read(&BTreeSet::new()).namespace;
     let line =
         |number: Option<u64>, what: &str| (number.map_or_else(|| "not known".to_owned(), grouped), what.to_owned());
     match kind {
-        WallKind::Ports => {
+        LimitKind::Ports => {
             let range = reading.port_range;
             let reserved: u32 = reading.reserved.iter().map(|ports| ports.size()).sum();
             let named = range.map_or_else(String::new, |range| format!(" {}-{}", range.low, range.high));
@@ -140,7 +140,7 @@ fn numbers(kind: WallKind) -> Vec<(String, String)> {
             lines.extend(reading.port_step_width.map(|width| line(Some(width.into()), step_width(width))));
             lines
         }
-        WallKind::ProcessFiles => {
+        LimitKind::ProcessFiles => {
             let limit = getrlimit(Resource::Nofile);
             vec![
                 line(limit.current, "descriptors of a process started here (ulimit -n)"),
@@ -148,22 +148,22 @@ fn numbers(kind: WallKind) -> Vec<(String, String)> {
                 line(files::nr_open(&Reads::default()), "what nobody can raise it above (fs.nr_open)"),
             ]
         }
-        WallKind::HostFiles => {
+        LimitKind::HostFiles => {
             let used = files::read(&Reads::default());
             vec![
                 line(used.map(|used| used.max), "open files of the whole host (fs.file-max)"),
                 line(used.map(|used| used.allocated), "of these open now"),
             ]
         }
-        WallKind::AcceptQueue | WallKind::SynQueue => vec![line(
+        LimitKind::AcceptQueue | LimitKind::SynQueue => vec![line(
             reading.somaxconn.map(Into::into),
             "the longest backlog that listen() is given (net.core.somaxconn); the queue holds one more",
         )],
-        WallKind::Conntrack => vec![
+        LimitKind::Conntrack => vec![
             line(reading.conntrack.map(|conntrack| conntrack.max), "connections that netfilter can track"),
             line(reading.conntrack.map(|conntrack| conntrack.count), "of these tracked now"),
         ],
-        WallKind::TimeWait => vec![
+        LimitKind::TimeWait => vec![
             line(reading.tcp_max_tw_buckets, "TIME_WAITs that there can be (tcp_max_tw_buckets)"),
             line(reading.time_wait.map(Into::into), "TIME_WAITs now"),
             line(
@@ -171,15 +171,15 @@ fn numbers(kind: WallKind) -> Vec<(String, String)> {
                 "tcp_tw_reuse: 0 connect() never takes a TIME_WAIT over, 1 it does, 2 on loopback only",
             ),
         ],
-        WallKind::Orphans => vec![
+        LimitKind::Orphans => vec![
             line(reading.shared.tcp_max_orphans, "orphans that there can be (tcp_max_orphans)"),
             line(reading.shared.orphans, "orphans now"),
         ],
-        WallKind::TcpMemory => vec![
+        LimitKind::TcpMemory => vec![
             line(reading.shared.tcp_mem_max_pages, "pages that TCP's buffers can take (the third number of tcp_mem)"),
             line(reading.shared.memory_pages, "pages that they take now"),
         ],
-        WallKind::SocketMemory => {
+        LimitKind::SocketMemory => {
             let (available, each) = (memory::available(&Reads::default()), memory::per_socket(&Reads::default()));
             vec![
                 line(each, "bytes of an idle socket (/proc/slabinfo, which is for root)"),

@@ -16,9 +16,9 @@ use super::{
 };
 use crate::model::{
     failure::FailureKind,
+    limit::{Limit, LimitKind, Scope},
     snapshot::Snapshot,
     units::{Pid, TcpState},
-    wall::{Subject, Wall, WallKind},
 };
 
 pub(super) static LAB: Lab = Lab {
@@ -32,7 +32,7 @@ pub(super) static LAB: Lab = Lab {
         "The limit belongs to one process, and can be raised while it runs (prlimit), up to its hard limit. Other \
          processes have limits of their own. All together are bounded by fs.file-max (see file-max).",
     ],
-    walls: &[WallKind::ProcessFiles, WallKind::HostFiles],
+    limits: &[LimitKind::ProcessFiles, LimitKind::HostFiles],
     scale: Scale { least: 32, usual: 64, most: 1_000, shrinks: false },
     needs: |scale| Ok(Needs::of_connections(2 * scale)),
     may_run: anywhere,
@@ -52,7 +52,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
         .theory(format!("It has {open} descriptors open already: {limit} - {open} = {} connections.", limit - open))?;
     let clients = session.crew.connect(Connect { to: at, most: 2 * limit, bind: Bind::Nothing })?;
     session.kernel(format!("{} connections, then socket(): {}.", clients.opened, refusal(clients.errno())))?;
-    let full = session.observed(|it| full_wall(it, client).map(|wall| wall.used))?;
+    let full = session.observed(|it| full_limit(it, client).map(|limit| limit.used))?;
     let told = session.observed(|it| refused(it, client, "socket"))?;
     if let Some(used) = full {
         session.observer(format!("process {client} has {used} of {limit} descriptors, and was refused a socket."))?;
@@ -104,10 +104,10 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The wall of a process, once it is reached: descriptors are looked at every second.
-fn full_wall(snapshot: &Snapshot, pid: u32) -> Option<&Wall> {
-    let is_its = |wall: &&Wall| (wall.kind, wall.subject) == (WallKind::ProcessFiles, Subject::Process(Pid(pid)));
-    snapshot.walls.iter().find(is_its).filter(|wall| wall.used >= wall.maximum)
+/// The limit of a process, once it is reached: descriptors are looked at every second.
+fn full_limit(snapshot: &Snapshot, pid: u32) -> Option<&Limit> {
+    let is_its = |limit: &&Limit| (limit.kind, limit.scope) == (LimitKind::ProcessFiles, Scope::Process(Pid(pid)));
+    snapshot.limits.iter().find(is_its).filter(|limit| limit.used >= limit.maximum)
 }
 
 /// The error that a process was told to have got from this call.

@@ -21,7 +21,7 @@ use crate::{
         files,
         text::{self, Reads},
     },
-    model::{failure::FailureKind, units::grouped, wall::WallKind},
+    model::{failure::FailureKind, limit::LimitKind, units::grouped},
 };
 
 /// Said by whoever knows that nobody else uses this kernel; `cargo xtask vm` says it in its guests.
@@ -43,7 +43,7 @@ pub(super) static LAB: Lab = Lab {
         "Today's kernels set it by the size of memory, or systemd to 2^63-1, so memory ends first. It is a limit of the \
          host: no namespace has its own, and a lab that lowers it stops every program on the machine.",
     ],
-    walls: &[WallKind::HostFiles],
+    limits: &[LimitKind::HostFiles],
     scale: Scale { least: 1, usual: 1, most: 1, shrinks: false },
     needs: |scale| Ok(Needs { processes: 0, ..Needs::of_connections(scale) }),
     may_run,

@@ -12,8 +12,8 @@ use super::{
     stage::{self, LOCALHOST},
 };
 use crate::model::{
+    limit::LimitKind,
     units::{TcpState, grouped, grouped_digits},
-    wall::WallKind,
 };
 
 pub(super) static LAB: Lab = Lab {
@@ -28,7 +28,7 @@ pub(super) static LAB: Lab = Lab {
         "There is a fifth number: the protocol. TCP and UDP have tables of their own, so the same four numbers can be used \
          by both at the same time.",
     ],
-    walls: &[WallKind::Ports],
+    limits: &[LimitKind::Ports],
     scale: Scale { least: 5, usual: 5, most: 5, shrinks: false },
     needs: |scale| Ok(Needs { processes: 0, ..Needs::of_connections(scale) }),
     may_run: anywhere,

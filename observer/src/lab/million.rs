@@ -19,8 +19,8 @@ use crate::{
         text::{self, Reads},
     },
     model::{
+        limit::LimitKind,
         units::{PortRange, TcpState, grouped},
-        wall::WallKind,
     },
 };
 
@@ -36,7 +36,7 @@ pub(super) static LAB: Lab = Lab {
         "Each end also costs a file descriptor of its process: `ulimit -n` bounds each process, fs.file-max all of them \
          together. More processes hold more.",
     ],
-    walls: &[WallKind::SocketMemory, WallKind::ProcessFiles, WallKind::HostFiles],
+    limits: &[LimitKind::SocketMemory, LimitKind::ProcessFiles, LimitKind::HostFiles],
     scale: Scale { least: 1_000, usual: 1_000_000, most: 1_000_000, shrinks: true },
     needs,
     may_run: anywhere,

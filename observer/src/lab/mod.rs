@@ -55,7 +55,7 @@ use self::{
 };
 use crate::{
     engine,
-    model::{units::grouped, wall::WallKind},
+    model::{limit::LimitKind, units::grouped},
     new_file::{NewFile, Replaces},
     record::STANDARD,
     tui::{self, format},
@@ -70,8 +70,8 @@ pub struct Lab {
     pub claim: &'static str,
     /// The theory, a paragraph each.
     pub theory: &'static [&'static str],
-    /// The walls that it meets.
-    pub walls: &'static [WallKind],
+    /// The limits that it meets.
+    pub limits: &'static [LimitKind],
     scale: Scale,
     needs: fn(u32) -> anyhow::Result<Needs>,
     /// Fails with a sentence where it may not run at all.
@@ -86,7 +86,7 @@ struct Scale {
     least: u32,
     usual: u32,
     most: u32,
-    /// Whether the usual number is a wish, of which as much is taken as the host has room for.
+    /// Whether the usual number is a request, of which as much is taken as the host has room for.
     shrinks: bool,
 }
 

@@ -12,8 +12,8 @@ use super::{
     table,
 };
 use crate::model::{
+    limit::LimitKind,
     units::{TcpState, grouped},
-    wall::WallKind,
 };
 
 /// As many as a port number has values.
@@ -30,7 +30,7 @@ pub(super) static LAB: Lab = Lab {
         "65,536 bounds something else: the connections from ONE client address to ONE server address, where only the \
          client's port is left to differ. Linux gives a client fewer than that (see client-ceiling).",
     ],
-    walls: &[WallKind::Ports, WallKind::ProcessFiles],
+    limits: &[LimitKind::Ports, LimitKind::ProcessFiles],
     scale: Scale { least: MYTH + 1, usual: 100_000, most: 500_000, shrinks: false },
     needs: million::needs,
     may_run: anywhere,

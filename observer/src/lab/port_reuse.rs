@@ -15,8 +15,8 @@ use super::{
     worker::order::{Bind, Connect, Goodbye},
 };
 use crate::model::{
+    limit::LimitKind,
     units::{TcpState, grouped},
-    wall::WallKind,
 };
 
 pub(super) static LAB: Lab = Lab {
@@ -33,7 +33,7 @@ pub(super) static LAB: Lab = Lab {
         "To use a port by its number for two destinations, both sockets need SO_REUSEADDR before bind(). Even so no two \
          connections may have all four numbers the same.",
     ],
-    walls: &[WallKind::Ports],
+    limits: &[LimitKind::Ports],
     scale: Scale { least: 100, usual: 1_000, most: 5_000, shrinks: false },
     needs: |scale| Ok(Needs::of_connections(3 * scale)),
     may_run: anywhere,

@@ -18,10 +18,10 @@ use super::{
 };
 use crate::model::{
     headroom::PortUse,
+    limit::{LimitKind, Scope},
     narration::Voice,
     snapshot::{Direction, EndpointRow, Snapshot},
     units::TcpState,
-    wall::{Subject, WallKind},
 };
 
 /// No lab goes on for longer.
@@ -122,7 +122,7 @@ impl<'a> Session<'a> {
             let snapshot = watcher.snapshot(scanned, TIME_LIMIT)?;
             if scanned
                 && knows_sysctls(&snapshot)
-                && !snapshot.trust.is_unhealed()
+                && !snapshot.quality.is_unhealed()
                 && let Some(found) = wanted(&snapshot)
             {
                 return Ok(Some(found));
@@ -215,9 +215,9 @@ pub(super) fn ports(snapshot: &Snapshot, from: Ipv4Addr, to: SocketAddrV4) -> Op
 
 /// How many connections wait at a listener.
 pub(super) fn queue(snapshot: &Snapshot, at: SocketAddrV4) -> Option<u64> {
-    let wall = snapshot.walls.iter().find(|wall| {
-        let is_at = matches!(wall.subject, Subject::Listener { local, .. } if local == at.into());
-        wall.kind == WallKind::AcceptQueue && is_at
+    let limit = snapshot.limits.iter().find(|limit| {
+        let is_at = matches!(limit.scope, Scope::Listener { local, .. } if local == at.into());
+        limit.kind == LimitKind::AcceptQueue && is_at
     })?;
-    Some(wall.used)
+    Some(limit.used)
 }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     host::clock::monotonic,
-    model::{units::grouped, wall::WallKind},
+    model::{limit::LimitKind, units::grouped},
 };
 
 /// An address that is not one of loopback's, though `lo` carries it here.
@@ -36,7 +36,7 @@ pub(super) static LAB: Lab = Lab {
         "It is for connect() alone. It neither shortens TIME_WAIT nor helps a server, where the client's next connection \
          comes from another port anyway.",
     ],
-    walls: &[WallKind::TimeWait, WallKind::Ports],
+    limits: &[LimitKind::TimeWait, LimitKind::Ports],
     scale: Scale { least: 40, usual: 1_000, most: 10_000, shrinks: false },
     needs: |scale| Ok(Needs::of_connections(scale)),
     may_run: anywhere,

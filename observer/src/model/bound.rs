@@ -35,7 +35,7 @@ impl Model {
     /// The socket is bound to `local` and nothing more.
     pub(super) fn bind(&mut self, id: SocketId, netns: NetnsId, local: Local, process: Option<Process>) {
         self.note_device(netns, local.device);
-        let held_in_pass = self.holder_pass.number;
+        let held_in_pass = self.fd_scan.number;
         let before = self.bound.0.get(&id).copied();
         let place = |local: Local| (local.device, local.port);
         let is_same = before.is_some_and(|it| (it.netns, place(it.local)) == (netns, place(local)));
@@ -67,7 +67,7 @@ impl Model {
 
     /// A pass over all open files has shown every bound socket.
     pub(super) fn sweep_bound(&mut self) {
-        let pass = self.holder_pass.number;
+        let pass = self.fd_scan.number;
         self.unbind_all(|bound| bound.held_in_pass != pass);
     }
 

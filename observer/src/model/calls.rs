@@ -13,9 +13,9 @@ use super::{
     failure::{Failed, FailureKey, FailureKind, Local},
     headroom::PortUse,
     port_table::Place,
+    quality::Hook,
     snapshot::{Direction, EndpointKey},
     socket::{TupleKey, key_of},
-    trust::Hook,
     units::{FourTuple, NetnsId, PortRange, Process, SocketId},
 };
 
@@ -180,7 +180,7 @@ impl Model {
     }
 
     fn sees_calls(&self) -> bool {
-        self.trust.hooks.iter().any(|it| it.hook == Hook::Failures && it.rung.is_some())
+        self.quality.hooks.iter().any(|it| it.hook == Hook::Failures && it.method.is_some())
     }
 
     /// The ports that a socket may get, where these are its own.
@@ -190,7 +190,7 @@ impl Model {
 
     fn bound_at_failure(&mut self, key: FailureKey, local: Local, socket: SocketId) -> Failed {
         if key.kind == FailureKind::AddressInUse {
-            return Failed::Holder(self.ask_for_holder(key, local, socket));
+            return Failed::PortOwner(self.ask_for_port_owner(key, local, socket));
         }
         self.ask_later(key, socket);
         let (taken, usable) = self.taken_ports(&key);
@@ -251,8 +251,8 @@ impl Model {
                 counts.blocked = counts.blocked.map(|blocked| blocked + 1);
             } else if conflicts().any(|device| taken(device).is_some()) {
                 counts.used += 1;
-            } else if let Some(mini) = conflicts().find_map(|device| self.mini_of(key(device))) {
-                counts.count_mini(mini.counted);
+            } else if let Some(minisock) = conflicts().find_map(|device| self.minisock_of(key(device))) {
+                counts.count_minisock(minisock.counted);
             }
         }
         counts.blocked = self.blocked_ports(namespace, space).and(counts.blocked);

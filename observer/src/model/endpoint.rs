@@ -33,7 +33,7 @@ pub(super) struct Endpoint {
     /// Full sockets by state.
     pub(super) states: StateCounts,
     /// TIME_WAIT and request sockets by state.
-    pub(super) minis: StateCounts,
+    pub(super) minisocks: StateCounts,
     pub(super) peak: u32,
     /// When it first had more sockets than there are port numbers.
     pub(super) beyond_port_numbers: Option<Duration>,
@@ -46,7 +46,7 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     pub(super) fn is_empty(&self) -> bool {
-        self.listeners == 0 && self.states.sum() == 0 && self.minis.sum() == 0
+        self.listeners == 0 && self.states.sum() == 0 && self.minisocks.sum() == 0
     }
 
     /// Takes note of how many sockets there are.
@@ -130,7 +130,7 @@ impl EndpointTable {
                 key,
                 listeners: 0,
                 states: StateCounts::default(),
-                minis: StateCounts::default(),
+                minisocks: StateCounts::default(),
                 peak: 0,
                 beyond_port_numbers: None,
                 flow: Flow::default(),
@@ -194,7 +194,7 @@ pub(super) struct Destination {
     /// Full sockets.
     pub(super) sockets: u32,
     /// TIME_WAIT sockets, and those in FIN_WAIT2 that have lost their full socket.
-    pub(super) minis: u32,
+    pub(super) minisocks: u32,
     /// Of these, the ones in TIME_WAIT.
     pub(super) time_wait: u32,
     /// Of these, the ones whose peer sends TCP timestamps: without, connect() never takes them over.
@@ -235,7 +235,7 @@ impl DestinationTable {
                 endpoint,
                 remote,
                 sockets: 0,
-                minis: 0,
+                minisocks: 0,
                 time_wait: 0,
                 stamped: 0,
                 entered: 0,
@@ -267,7 +267,7 @@ impl DestinationTable {
     /// Drops rows without sockets; `gone` is told the endpoint of each.
     pub(super) fn evict(&mut self, mut gone: impl FnMut(u32)) {
         self.retain(|row| {
-            let keep = row.sockets + row.minis > 0;
+            let keep = row.sockets + row.minisocks > 0;
             if !keep {
                 gone(row.endpoint);
             }

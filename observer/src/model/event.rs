@@ -213,7 +213,7 @@ pub enum Found {
 
 impl Found {
     /// The state that `ss` shows for a socket without a `struct sock` of its own.
-    pub(super) const fn mini_state(self) -> Option<TcpState> {
+    pub(super) const fn minisock_state(self) -> Option<TcpState> {
         match self {
             Self::TimeWait { substate, .. } => Some(substate),
             Self::Request => Some(TcpState::SynReceived),

@@ -15,7 +15,7 @@ use super::{
     event::Queues,
     failure_text,
     headroom::PortUse,
-    port_holder::PortHolder,
+    port_owner::PortOwner,
     snapshot::FileUse,
     units::{NetnsId, PortRange, Process, grouped},
 };
@@ -159,7 +159,7 @@ pub enum Failed {
     /// Ports of the range that have a socket, and how many there are.
     TakenPorts(u32, u32),
     /// Who holds the port.
-    Holder(PortHolder),
+    PortOwner(PortOwner),
     /// IPv6 is disabled there.
     NoIpv6,
 }
@@ -220,9 +220,9 @@ impl FailureRow {
 
     /// Who or what holds the port that bind() or listen() did not get.
     #[must_use]
-    pub const fn holder(&self) -> Option<PortHolder> {
+    pub const fn port_owner(&self) -> Option<PortOwner> {
         match self.failed {
-            Failed::Holder(holder) => Some(holder),
+            Failed::PortOwner(port_owner) => Some(port_owner),
             _ => None,
         }
     }

@@ -28,7 +28,7 @@ pub(super) fn of_call(row: &FailureRow) -> Option<String> {
                 "no source address towards {remote}: this host has none of that family and scope; ports are not the cause"
             )
         }
-        (FailureKind::AddressInUse, Failed::Holder(holder)) => format!("{local} is in use: {holder}"),
+        (FailureKind::AddressInUse, Failed::PortOwner(port_owner)) => format!("{local} is in use: {port_owner}"),
         (FailureKind::AddressInUse, _) => format!("{local} is in use"),
         (FailureKind::BindPorts, failed) => no_port_to_bind(call, &local, failed, own_range),
         (FailureKind::AddressNotLocal, Failed::NoIpv6) => {

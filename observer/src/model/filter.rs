@@ -57,7 +57,7 @@ pub enum FilterError {
 
 /// What a row has to say to a filter.
 #[derive(Clone, Copy)]
-pub struct Subject<'a> {
+pub struct Scope<'a> {
     /// Addresses of both ends; a port that is not one's own is `None`.
     pub addresses: &'a [(IpAddr, Option<u16>)],
     /// Processes.
@@ -85,42 +85,41 @@ impl Filter {
 
     /// Whether all words hold.
     #[must_use]
-    pub fn lets_through(&self, subject: &Subject<'_>) -> bool {
-        self.0.iter().all(|term| term.holds(subject))
+    pub fn lets_through(&self, scope: &Scope<'_>) -> bool {
+        self.0.iter().all(|term| term.holds(scope))
     }
 }
 
 impl Term {
-    fn holds(&self, subject: &Subject<'_>) -> bool {
+    fn holds(&self, scope: &Scope<'_>) -> bool {
         match self {
-            Self::Port(port) => subject.addresses.iter().any(|(_, other)| *other == Some(*port)),
-            Self::State(state) => (subject.has_state)(*state),
-            Self::Comm(part) => subject.processes.iter().any(|process| has(&process.comm.to_string(), part)),
-            Self::Pid(pid) => subject.processes.iter().any(|process| process.pid.number() == *pid),
-            Self::Netns(part) => is_namespace(subject, part),
-            Self::Direction(direction) => subject.direction == Some(*direction),
-            Self::Network(network) => holds_address(subject, network),
+            Self::Port(port) => scope.addresses.iter().any(|(_, other)| *other == Some(*port)),
+            Self::State(state) => (scope.has_state)(*state),
+            Self::Comm(part) => scope.processes.iter().any(|process| has(&process.comm.to_string(), part)),
+            Self::Pid(pid) => scope.processes.iter().any(|process| process.pid.number() == *pid),
+            Self::Netns(part) => is_namespace(scope, part),
+            Self::Direction(direction) => scope.direction == Some(*direction),
+            Self::Network(network) => holds_address(scope, network),
             Self::OnDevice(network, device) => {
-                let label = subject.device.label();
-                label.is_some_and(|label| label.to_lowercase() == *device) && holds_address(subject, network)
+                let label = scope.device.label();
+                label.is_some_and(|label| label.to_lowercase() == *device) && holds_address(scope, network)
             }
             Self::Text(part) => {
-                has(subject.text, part)
-                    || has(&subject.device.to_string(), part)
-                    || subject.netns_name.is_some_and(|name| has(name, part))
-                    || subject.processes.iter().any(|process| has(&process.comm.to_string(), part))
+                has(scope.text, part)
+                    || has(&scope.device.to_string(), part)
+                    || scope.netns_name.is_some_and(|name| has(name, part))
+                    || scope.processes.iter().any(|process| has(&process.comm.to_string(), part))
             }
         }
     }
 }
 
-fn holds_address(subject: &Subject<'_>, network: &IpNet) -> bool {
-    subject.addresses.iter().any(|(ip, _)| network.contains(ip))
+fn holds_address(scope: &Scope<'_>, network: &IpNet) -> bool {
+    scope.addresses.iter().any(|(ip, _)| network.contains(ip))
 }
 
-fn is_namespace(subject: &Subject<'_>, part: &str) -> bool {
-    subject.netns_name.is_some_and(|name| has(name, part))
-        || subject.netns.is_some_and(|netns| netns.0.to_string() == part)
+fn is_namespace(scope: &Scope<'_>, part: &str) -> bool {
+    scope.netns_name.is_some_and(|name| has(name, part)) || scope.netns.is_some_and(|netns| netns.0.to_string() == part)
 }
 
 /// Whether `part`, which is in lower case, is in `text`.
@@ -181,7 +180,7 @@ fn state(name: &str) -> Option<TcpState> {
     })
 }
 
-impl fmt::Debug for Subject<'_> {
+impl fmt::Debug for Scope<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subject").field("addresses", &self.addresses).field("text", &self.text).finish_non_exhaustive()
     }
@@ -199,7 +198,7 @@ mod tests {
             let address: std::net::SocketAddr = text.parse().unwrap();
             (address.ip(), Some(address.port()))
         });
-        let subject = Subject {
+        let scope = Scope {
             addresses: &addresses,
             processes: &[Process { pid: Pid(812), comm: Comm::from("Nginx") }],
             netns: Some(NetnsId(4_026_531_840)),
@@ -209,7 +208,7 @@ mod tests {
             has_state: &|state| state == TcpState::TimeWait,
             text: "connect() EADDRNOTAVAIL",
         };
-        filter.parse::<Filter>().unwrap().lets_through(&subject)
+        filter.parse::<Filter>().unwrap().lets_through(&scope)
     }
 
     #[test]

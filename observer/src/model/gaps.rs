@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::trust::ProcessScope;
+use super::quality::ProcessScope;
 use crate::errno;
 
 /// What could not be read.

@@ -73,7 +73,7 @@ impl PortUse {
     }
 
     /// One more port with a socket that has lost its full form.
-    pub(super) const fn count_mini(&mut self, counted: Counted) {
+    pub(super) const fn count_minisock(&mut self, counted: Counted) {
         match counted {
             Counted::Not | Counted::Used => self.used += 1,
             Counted::TimeWait => self.time_wait += 1,
@@ -113,16 +113,16 @@ impl PortUse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Less than half.
-    Calm,
+    Ok,
     /// Half or more. Of ports: connect() looks first at every second port of the range, and once these are taken it
     /// walks all of them in vain, which makes each call many times dearer.
-    Half,
+    Notice,
     /// 80 % or more.
-    High,
+    Warning,
     /// 95 % or more.
     Critical,
     /// Nothing is left.
-    Full,
+    Exhausted,
 }
 
 impl Level {
@@ -130,11 +130,11 @@ impl Level {
     #[must_use]
     pub fn of_ratio(ratio: f64) -> Self {
         match ratio {
-            full if full >= 1.0 => Self::Full,
+            full if full >= 1.0 => Self::Exhausted,
             critical if critical >= 0.95 => Self::Critical,
-            high if high >= 0.8 => Self::High,
-            half if half >= 0.5 => Self::Half,
-            _ => Self::Calm,
+            high if high >= 0.8 => Self::Warning,
+            half if half >= 0.5 => Self::Notice,
+            _ => Self::Ok,
         }
     }
 
@@ -142,11 +142,11 @@ impl Level {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Calm => "ok",
-            Self::Half => "notice",
-            Self::High => "warning",
+            Self::Ok => "ok",
+            Self::Notice => "notice",
+            Self::Warning => "warning",
             Self::Critical => "critical",
-            Self::Full => "exhausted",
+            Self::Exhausted => "exhausted",
         }
     }
 }
@@ -157,20 +157,20 @@ mod tests {
 
     #[test]
     fn levels_begin_at_half_80_and_95_percent_and_when_nothing_is_left() {
-        use Level::{Calm, Critical, Full, Half, High};
+        use Level::{Critical, Exhausted, Notice, Ok, Warning};
         let level = |used| {
             let (reserved, blocked) = (0, Some(0));
             PortUse { range: 100, reserved, blocked, used, ..PortUse::default() }.level()
         };
         let levels = [0, 49, 50, 79, 80, 94, 95, 99, 100].map(level);
-        assert_eq!(levels, [Calm, Calm, Half, Half, High, High, Critical, Critical, Full]);
+        assert_eq!(levels, [Ok, Ok, Notice, Notice, Warning, Warning, Critical, Critical, Exhausted]);
     }
 
     #[test]
     fn the_parts_of_a_range_add_up() {
         let ports =
             PortUse { range: 100, reserved: 10, blocked: Some(20), used: 30, time_wait: 5, ..PortUse::default() };
-        assert_eq!((ports.usable(), ports.left(), ports.level()), (90, Some(35), Level::Half));
+        assert_eq!((ports.usable(), ports.left(), ports.level()), (90, Some(35), Level::Notice));
         let unknown = PortUse { blocked: None, ..ports };
         assert_eq!((unknown.left(), unknown.left_at_most()), (None, 55));
     }
@@ -187,6 +187,6 @@ mod tests {
         let last = PortUse { used: 100, ..by_chance };
         assert_eq!((last.left(), text(last), last.level()), (Some(0), "0-1".to_owned(), Level::Critical));
         let three = PortUse { range: 3, passed_over: 1, used: 2, uncertain: 0, ..ports };
-        assert_eq!((three.left(), three.level()), (Some(0), Level::Full));
+        assert_eq!((three.left(), three.level()), (Some(0), Level::Exhausted));
     }
 }

@@ -4,10 +4,10 @@
 use super::{
     Model,
     failure::FailureKind,
+    limit::{LimitKind, Scope},
     name::Name,
     namespace::{ConntrackCounters, NamespaceReading},
     units::NetnsId,
-    wall::{Subject, WallKind},
 };
 
 /// From when on hits are counted.
@@ -37,7 +37,7 @@ impl Since {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hits {
     /// The limit.
-    pub kind: WallKind,
+    pub kind: LimitKind,
     /// The network namespace; `None` for all together.
     pub netns: Option<NetnsId>,
     /// Its name.
@@ -51,30 +51,30 @@ pub struct Hits {
 }
 
 /// What the kernel counts of a namespace; kinds whose counter this kernel does not show are left out.
-fn of_kernel(reading: &NamespaceReading) -> impl Iterator<Item = (WallKind, u64, &'static str)> {
+fn of_kernel(reading: &NamespaceReading) -> impl Iterator<Item = (LimitKind, u64, &'static str)> {
     let listen = reading.listen;
     // Each is counted, whether cookies are allowed or not.
     let syn_queue = listen.syn_queue_drops.zip(listen.syn_cookies).map(|(drops, cookies)| drops + cookies);
     [
-        (WallKind::AcceptQueue, listen.overflows, "ListenOverflows"),
-        (WallKind::SynQueue, syn_queue, "TCPReqQFullDrop, TCPReqQFullDoCookies (every SYN with tcp_syncookies=2)"),
+        (LimitKind::AcceptQueue, listen.overflows, "ListenOverflows"),
+        (LimitKind::SynQueue, syn_queue, "TCPReqQFullDrop, TCPReqQFullDoCookies (every SYN with tcp_syncookies=2)"),
         (
-            WallKind::Conntrack,
+            LimitKind::Conntrack,
             reading.conntrack.and_then(|it| it.counters).map(ConntrackCounters::hits),
             "drop - insert_failed + early_drop of nf_conntrack",
         ),
-        (WallKind::TimeWait, reading.time_wait_overflows, "TCPTimeWaitOverflow"),
-        (WallKind::TcpMemory, reading.aborts_on_memory, "TCPAbortOnMemory, which counts orphans too"),
+        (LimitKind::TimeWait, reading.time_wait_overflows, "TCPTimeWaitOverflow"),
+        (LimitKind::TcpMemory, reading.aborts_on_memory, "TCPAbortOnMemory, which counts orphans too"),
     ]
     .into_iter()
     .filter_map(|(kind, count, counter)| Some((kind, count?, counter)))
 }
 
 /// Limits whose hits nobody but observer counts, the errno that says so, and the failure that it is known by.
-const OF_OBSERVER: [(WallKind, &str, FailureKind); 3] = [
-    (WallKind::Ports, "EADDRNOTAVAIL of connect()", FailureKind::PortsExhausted),
-    (WallKind::ProcessFiles, "EMFILE", FailureKind::ProcessFds),
-    (WallKind::HostFiles, "ENFILE", FailureKind::HostFiles),
+const OF_OBSERVER: [(LimitKind, &str, FailureKind); 3] = [
+    (LimitKind::Ports, "EADDRNOTAVAIL of connect()", FailureKind::PortsExhausted),
+    (LimitKind::ProcessFiles, "EMFILE", FailureKind::ProcessFds),
+    (LimitKind::HostFiles, "ENFILE", FailureKind::HostFiles),
 ];
 
 impl Model {
@@ -108,18 +108,18 @@ impl Model {
     }
 
     /// How often observer has seen that a limit was hit, of the groups of failures that it still knows.
-    pub(super) fn own_hits(&self, kind: WallKind, subject: Subject) -> Option<u64> {
+    pub(super) fn own_hits(&self, kind: LimitKind, scope: Scope) -> Option<u64> {
         let (_, _, failure) = OF_OBSERVER.into_iter().find(|(of, ..)| *of == kind)?;
-        Some(match subject {
-            Subject::Host => self.failures.of_kind(failure),
-            Subject::Process(pid) => {
+        Some(match scope {
+            Scope::Host => self.failures.of_kind(failure),
+            Scope::Process(pid) => {
                 self.failures.count(|key| key.kind == failure && key.process.is_some_and(|it| it.pid == pid))
             }
-            Subject::Destination { netns, local_ip, device, remote } => self.failures.count(|key| {
+            Scope::Destination { netns, local_ip, device, remote } => self.failures.count(|key| {
                 (key.kind, key.netns, key.remote) == (failure, netns, Some(remote))
                     && key.local.is_some_and(|local| (local.ip, local.device) == (local_ip, device))
             }),
-            Subject::Namespace(_) | Subject::Listener { .. } => return None,
+            Scope::Namespace(_) | Scope::Listener { .. } => return None,
         })
     }
 }

@@ -72,7 +72,7 @@ impl Model {
                 remote_ip: tuple.remote_ip,
                 state,
                 owner: Owner::UNKNOWN,
-                held_in_pass: self.holder_pass.number,
+                held_in_pass: self.fd_scan.number,
                 born: NonZeroU32::new(now.saturating_add(1)).filter(|_| self.was_scanned(netns)),
                 state_since: now,
                 acceptance: Acceptance::Settled,
@@ -90,7 +90,7 @@ impl Model {
         }
         // A connect() from a port that was bound before may still find its four-tuple taken.
         if state != TcpState::SynSent {
-            self.take_over_mini(TupleKey { netns, device: device.index(), tuple });
+            self.take_over_minisock(TupleKey { netns, device: device.index(), tuple });
         }
         self.use_port(index);
         self.peak_sockets = self.peak_sockets.max(self.len());
@@ -108,7 +108,7 @@ impl Model {
         socket.state_since = now;
         let (endpoint, has_bound_first) = (socket.endpoint, socket.is_explicit);
         if before == TcpState::SynSent && has_bound_first {
-            self.take_over_mini(key_of(&self.endpoints, self.sockets.get(index)));
+            self.take_over_minisock(key_of(&self.endpoints, self.sockets.get(index)));
         }
         // While its port is not known, its state tells whether it has one.
         if self.sockets.get(index).local_port == 0 {

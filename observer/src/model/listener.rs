@@ -23,7 +23,7 @@ pub(super) struct Listener {
     pub(super) device: Device,
     pub(super) process: Option<Process>,
     /// All that hold it, as the last pass over open files has found them.
-    pub(super) holders: Vec<Process>,
+    pub(super) fd_owners: Vec<Process>,
     pub(super) generation: u32,
     /// The last pass over open files that saw its process hold it.
     pub(super) held_in_pass: u8,
@@ -113,15 +113,15 @@ impl ListenerTable {
     }
 
     /// All who hold a listener that connections to this local address belong to.
-    pub(super) fn holders(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: &[u32]) -> Vec<Process> {
+    pub(super) fn fd_owners(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: &[u32]) -> Vec<Process> {
         let ids = self.all_covering(netns, ip, port, devices).unwrap_or_default();
-        let mut holders: Vec<Process> = Vec::new();
-        for process in ids.iter().filter_map(|id| self.by_id.get(id)).flat_map(|listener| &listener.holders) {
-            if holders.iter().all(|known| known.pid != process.pid) {
-                holders.push(*process);
+        let mut fd_owners: Vec<Process> = Vec::new();
+        for process in ids.iter().filter_map(|id| self.by_id.get(id)).flat_map(|listener| &listener.fd_owners) {
+            if fd_owners.iter().all(|known| known.pid != process.pid) {
+                fd_owners.push(*process);
             }
         }
-        holders
+        fd_owners
     }
 
     fn all_covering(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: &[u32]) -> Option<&[SocketId]> {
@@ -149,8 +149,8 @@ impl Model {
     }
 
     /// All who hold a listener as [`Self::covering_address`] finds it.
-    pub(super) fn holders_of_listener(&self, netns: NetnsId, ip: IpAddr, port: u16, device: Device) -> Vec<Process> {
-        self.listeners.holders(netns, ip, port, &self.listener_devices(netns, device))
+    pub(super) fn fd_owners_of_listener(&self, netns: NetnsId, ip: IpAddr, port: u16, device: Device) -> Vec<Process> {
+        self.listeners.fd_owners(netns, ip, port, &self.listener_devices(netns, device))
     }
 
     fn listener_devices(&self, netns: NetnsId, device: Device) -> [u32; 3] {
@@ -167,9 +167,9 @@ impl Model {
             port: tuple.local_port,
             device,
             process,
-            holders: process.into_iter().collect(),
+            fd_owners: process.into_iter().collect(),
             generation: self.generation,
-            held_in_pass: self.holder_pass.number,
+            held_in_pass: self.fd_scan.number,
             chose_port: false,
             queues: None,
             is_older: false,

@@ -14,26 +14,27 @@ mod endpoint;
 pub mod event;
 pub mod failure;
 mod failure_text;
+mod fd_scan;
 pub mod filter;
 pub mod finding;
 pub mod gaps;
 pub mod headroom;
 pub mod history;
 pub mod hits;
-mod holders;
 mod life;
 pub mod limit;
 mod listen_drops;
 mod listener;
-mod minis;
+mod minisocks;
 pub mod name;
 pub mod namespace;
 pub mod narration;
 mod owner;
-pub mod port_holder;
+pub mod port_owner;
 mod port_table;
 mod port_use;
 mod ports;
+pub mod quality;
 pub mod query;
 mod reconcile;
 mod refusals;
@@ -41,9 +42,7 @@ mod report;
 pub mod snapshot;
 mod socket;
 mod stuck;
-pub mod trust;
 pub mod units;
-pub mod wall;
 
 use std::time::Duration;
 
@@ -59,18 +58,18 @@ use self::{
     event::{Binding, Event, Identity},
     failure::FailureTable,
     gaps::Gaps,
+    limit::Trends,
     listener::ListenerTable,
-    minis::MiniTable,
+    minisocks::MinisockTable,
     namespace::Namespace,
-    owner::{HolderPass, OwnerTable},
-    port_holder::Questions,
+    owner::{FdScan, OwnerTable},
+    port_owner::Questions,
     ports::Ripening,
+    quality::{HookStatus, Losses, ProcessScope, Quality},
     snapshot::{Direction, Host},
     socket::{Acceptance, SocketTable, key_of},
     stuck::Stuck,
-    trust::{HookStatus, Losses, ProcessScope, Trust},
     units::{NetnsId, Process, SocketId, TcpState},
-    wall::Trends,
 };
 
 /// How long a TIME_WAIT socket stays (`TCP_TIMEWAIT_LEN`).
@@ -95,13 +94,13 @@ pub struct Basis {
 pub struct Model {
     basis: Basis,
     sockets: SocketTable,
-    minis: MiniTable,
+    minisocks: MinisockTable,
     listeners: ListenerTable,
     bound: BoundTable,
     endpoints: EndpointTable,
     destinations: DestinationTable,
     owners: OwnerTable,
-    holder_pass: HolderPass,
+    fd_scan: FdScan,
     /// Of sockets that several processes hold, those beside the owner.
     shared: FxHashMap<SocketId, Vec<Process>>,
     failures: FailureTable,
@@ -121,7 +120,7 @@ pub struct Model {
     /// Devices that sockets are bound to and nobody has read yet.
     unread_devices: FxHashSet<(NetnsId, u32)>,
     host: Host,
-    trust: Trust,
+    quality: Quality,
     totals: Flow,
     peak_sockets: u32,
     /// When totals and peaks began.
@@ -142,8 +141,8 @@ impl Model {
     #[must_use]
     pub fn new(hooks: Vec<HookStatus>, basis: Basis) -> Self {
         let gaps = Gaps::default().within(basis.processes);
-        let trust = Trust { hooks, processes: basis.processes, gaps, ..Trust::default() };
-        Self { basis, trust, ..Self::default() }
+        let quality = Quality { hooks, processes: basis.processes, gaps, ..Quality::default() };
+        Self { basis, quality, ..Self::default() }
     }
 
     /// Takes in one event. `now` is time since start and never goes back.
@@ -151,7 +150,7 @@ impl Model {
         self.now = now;
         let of_scan =
             matches!(event, Event::Scanned { .. } | Event::Queues { .. } | Event::Held { .. } | Event::Inode { .. });
-        self.trust.events_total += u64::from(!of_scan);
+        self.quality.events_total += u64::from(!of_scan);
         match *event {
             Event::State { socket, at, old, new, by, orphan, unsent, own_range, binding, timestamps } => {
                 self.settle_given_up(socket.id);
@@ -165,7 +164,7 @@ impl Model {
                 }
                 match (old, new) {
                     (TcpState::FinWait2 | TcpState::Closing, TcpState::Closed) => {
-                        self.leave_mini(socket.id, at, timestamps);
+                        self.leave_minisock(socket.id, at, timestamps);
                     }
                     (TcpState::LastAck, TcpState::Closed) => self.end_peers_wait(socket.id, at),
                     _ => {}
@@ -213,7 +212,7 @@ impl Model {
                 self.note_namespace(netns);
                 self.on_call_failed(netns, call, by, refused);
             }
-            // For those who look for its holders in /proc.
+            // For those who look for its owners in /proc.
             Event::Inode { .. } => {}
             Event::Queues { id, netns, queues } => self.note_queues(id, netns, queues),
             Event::Held { id, netns, by, bound, .. } => {
@@ -249,26 +248,26 @@ impl Model {
 
     /// Takes note of losses counted so far; they only grow. Returns whether there are new ones.
     pub fn set_losses(&mut self, losses: Losses, now: Duration) -> bool {
-        let is_new = losses.total() > self.trust.losses.total();
+        let is_new = losses.total() > self.quality.losses.total();
         if is_new {
-            self.trust.last_loss_at = Some(now);
+            self.quality.last_loss_at = Some(now);
         }
-        self.trust.losses = losses;
+        self.quality.losses = losses;
         is_new
     }
 
     /// Takes note of what could not be read, and of rounds that were skipped.
     pub fn set_gaps(&mut self, gaps: Gaps, now: Duration) {
-        if gaps.skipped.rounds > self.trust.gaps.skipped.rounds {
-            self.trust.last_skip_at = Some(now);
+        if gaps.skipped.rounds > self.quality.gaps.skipped.rounds {
+            self.quality.last_skip_at = Some(now);
         }
-        self.trust.gaps = gaps.within(self.basis.processes);
+        self.quality.gaps = gaps.within(self.basis.processes);
     }
 
     /// Events since start.
     #[must_use]
     pub const fn events_total(&self) -> u64 {
-        self.trust.events_total
+        self.quality.events_total
     }
 
     /// Whether no socket of the namespace is known that would keep it alive: TIME_WAIT and request sockets do not.
@@ -285,7 +284,7 @@ impl Model {
         let mut totals = [0, 0];
         for (_, row) in self.endpoints.iter().filter(|(_, row)| row.key.netns == netns) {
             totals[0] += row.states.get(TcpState::Established) + row.states.get(TcpState::CloseWait);
-            totals[1] += row.minis.get(TcpState::TimeWait) + row.minis.get(TcpState::FinWait2);
+            totals[1] += row.minisocks.get(TcpState::TimeWait) + row.minisocks.get(TcpState::FinWait2);
         }
         totals
     }

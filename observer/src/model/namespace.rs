@@ -12,7 +12,7 @@ use super::{
     Model,
     device::{Device, DeviceReading, DeviceRules},
     listen_drops::Unsettled,
-    minis::Mini,
+    minisocks::Minisock,
     name::Name,
     port_table::Ports,
     snapshot::EndpointKey,
@@ -154,13 +154,13 @@ impl NamespaceReading {
 
     /// From when on connect() may take over a TIME_WAIT socket, on `CLOCK_MONOTONIC`; `None` for never
     /// (`tcp_twsk_unique` in net/ipv4/tcp_ipv4.c).
-    pub(super) fn reusable_from(&self, mini: &Mini, key: &EndpointKey, remote: IpAddr) -> Option<Duration> {
+    pub(super) fn reusable_from(&self, minisock: &Minisock, key: &EndpointKey, remote: IpAddr) -> Option<Duration> {
         let is_allowed = match self.tcp_tw_reuse {
             Some(1) => true,
             Some(2) => key.local_ip.is_loopback() || remote.is_loopback() || key.device.index() == Device::LOOPBACK,
             _ => false,
         };
-        let since = mini.since.filter(|_| is_allowed && mini.state == TcpState::TimeWait)?;
+        let since = minisock.since.filter(|_| is_allowed && minisock.state == TcpState::TimeWait)?;
         // Its age is told in whole milliseconds, or seconds before 6.14, and must be more than the delay.
         Some(match self.tcp_tw_reuse_delay {
             Some(delay) => {
@@ -336,7 +336,7 @@ impl Model {
         for id in self.listeners.of_namespace(netns) {
             self.remove_listener(id);
         }
-        self.remove_minis(netns, |_| true);
+        self.remove_minisocks(netns, |_| true);
         self.unbind_all(|bound| bound.netns == netns);
         self.destinations.retain(|row| self.endpoints.get(row.endpoint).key.netns != netns);
         self.endpoints.retain(|row| row.key.netns != netns);

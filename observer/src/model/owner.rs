@@ -116,20 +116,20 @@ impl OwnerTable {
 
 /// What a running pass over all open files has found so far.
 #[derive(Default)]
-pub(super) struct HolderPass {
+pub(super) struct FdScan {
     /// Number of the pass, wrapped: a socket or listener that was seen held by its owner carries it.
     pub(super) number: u8,
-    /// Holders other than the known owner, the first of each: they become the owner if that is not seen too.
+    /// Owners other than the known owner, the first of each: they become the owner if that is not seen too.
     pub(super) candidates: FxHashMap<SocketId, Process>,
-    /// The holders beside the owner and the first candidate, and all holders of listeners.
+    /// The owners beside the owner and the first candidate, and all owners of listeners.
     pub(super) others: FxHashMap<SocketId, Vec<Process>>,
 }
 
-impl HolderPass {
-    /// As many holders of one socket are remembered.
+impl FdScan {
+    /// As many owners of one socket are remembered.
     const MOST: usize = 64;
 
-    /// One more holder of a socket.
+    /// One more owner of a socket.
     pub(super) fn add_other(&mut self, id: SocketId, by: Process) {
         let others = self.others.entry(id).or_default();
         // A process may hold a socket by several descriptors.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::{
-    minis::Mini,
+    minisocks::Minisock,
     namespace::{NamespaceReading, PortSet},
     units::{PortRange, TcpState},
 };
@@ -93,7 +93,7 @@ impl std::ops::Sub for PortCounts {
 #[derive(Clone, Copy, Debug, Default)]
 struct Port {
     /// Sockets that are on it by an explicit bind, of any address: while there is one, connect() passes it over.
-    holders: u32,
+    binders: u32,
     /// Four-tuples of clients that have it.
     clients: u32,
     /// Nobody holds it any more, but its bucket lives on with its clients, and stays explicit before 6.18.
@@ -102,7 +102,7 @@ struct Port {
 
 impl Port {
     const fn is_blocked(self) -> bool {
-        self.holders > 0 || self.stays_explicit
+        self.binders > 0 || self.stays_explicit
     }
 }
 
@@ -198,13 +198,13 @@ impl Ports {
     }
 
     pub(super) fn hold(&mut self, place: Place) {
-        self.change(place, |it| it.holders += 1);
+        self.change(place, |it| it.binders += 1);
     }
 
     pub(super) fn release(&mut self, place: Place, frees_bucket: bool) {
         self.change(place, |it| {
-            it.holders -= 1;
-            it.stays_explicit = it.holders == 0 && it.clients > 0 && !frees_bucket;
+            it.binders -= 1;
+            it.stays_explicit = it.binders == 0 && it.clients > 0 && !frees_bucket;
         });
     }
 
@@ -233,7 +233,7 @@ impl Ports {
         let before = *known;
         change(known);
         let after = *known;
-        if after.holders + after.clients == 0 {
+        if after.binders + after.clients == 0 {
             self.by_number.remove(&place);
         }
         if before.is_blocked() != after.is_blocked() && self.usable.contains(place.port) {
@@ -252,10 +252,10 @@ impl Ports {
         if is_chosen_unseen || self.may_be_chosen(place) { Counted::Used } else { Counted::Not }
     }
 
-    pub(super) fn of_mini(&self, space: u32, mini: &Mini, now: Duration) -> Counted {
-        match mini.state {
-            _ if !self.may_be_chosen(Place::new(space, mini.local_port)) => Counted::Not,
-            TcpState::TimeWait if mini.reusable_from.is_some_and(|from| from <= now) => Counted::Reusable,
+    pub(super) fn of_minisock(&self, space: u32, minisock: &Minisock, now: Duration) -> Counted {
+        match minisock.state {
+            _ if !self.may_be_chosen(Place::new(space, minisock.local_port)) => Counted::Not,
+            TcpState::TimeWait if minisock.reusable_from.is_some_and(|from| from <= now) => Counted::Reusable,
             TcpState::TimeWait => Counted::TimeWait,
             _ => Counted::Used,
         }

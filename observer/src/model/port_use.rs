@@ -11,9 +11,9 @@ use super::{
     headroom::PortUse,
     namespace::Namespace,
     port_table::{Counted, PortCounts},
+    quality::Hook,
     snapshot::EndpointKey,
     socket::TupleKey,
-    trust::Hook,
     units::{FourTuple, NetnsId},
 };
 
@@ -65,14 +65,14 @@ impl Model {
             let of_socket = self.sockets.find_tuple(key, |socket| super::key_of(&self.endpoints, socket));
             let of_socket = of_socket.map(|index| self.sockets.get(index).counted);
             of_socket.is_some_and(Counted::is_taken)
-                || self.minis.find(key, &self.endpoints).is_some_and(|mini| mini.counted.is_taken())
+                || self.minisocks.find(key, &self.endpoints).is_some_and(|minisock| minisock.counted.is_taken())
         })
     }
 
     /// Ports of a space that explicit binds block: known only where the kernel shows bind buckets and bound sockets, and
     /// once it has.
     pub(super) fn blocked_ports(&self, namespace: &Namespace, space: u32) -> Option<u32> {
-        let sees_bound = self.trust.hooks.iter().any(|it| it.hook == Hook::Holders && it.rung.is_some());
+        let sees_bound = self.quality.hooks.iter().any(|it| it.hook == Hook::FdOwners && it.method.is_some());
         (namespace.scanned && self.basis.reads_buckets && sees_bound).then(|| namespace.ports.blocked(space))
     }
 
@@ -94,8 +94,8 @@ impl Model {
             }
         }
         let of_sockets = self.sockets.iter().map(|it| (it.destination, it.local_port, it.counted));
-        let of_minis = self.minis.iter().map(|(_, it)| (it.destination, it.local_port, it.counted));
-        for (destination, port, counted) in of_sockets.chain(of_minis).filter(|(.., it)| *it != Counted::Not) {
+        let of_minisocks = self.minisocks.iter().map(|(_, it)| (it.destination, it.local_port, it.counted));
+        for (destination, port, counted) in of_sockets.chain(of_minisocks).filter(|(.., it)| *it != Counted::Not) {
             if let Some(taken) = taken.get_mut(&destination) {
                 taken.add(port, counted);
             }

@@ -35,7 +35,7 @@ impl Model {
         self.give_up_socket_port(index);
         let endpoints = &self.endpoints;
         self.sockets.set_local_port(index, port, |socket| key_of(endpoints, socket));
-        self.take_over_mini(key_of(&self.endpoints, self.sockets.get(index)));
+        self.take_over_minisock(key_of(&self.endpoints, self.sockets.get(index)));
         self.use_port(index);
     }
 
@@ -112,25 +112,25 @@ impl Model {
     }
 
     /// Counts a TIME_WAIT socket against its destination's ports.
-    pub(super) fn use_mini_port(&mut self, index: u32) {
+    pub(super) fn use_minisock_port(&mut self, index: u32) {
         let now = self.monotonic(self.now);
-        let Self { minis, endpoints, destinations, namespaces, ripening, .. } = self;
-        let Some(mini) = minis.get_mut(index) else { return };
-        let Some(row) = destinations.get_mut(mini.destination) else { return };
-        let key = &endpoints.get(mini.endpoint).key;
+        let Self { minisocks, endpoints, destinations, namespaces, ripening, .. } = self;
+        let Some(minisock) = minisocks.get_mut(index) else { return };
+        let Some(row) = destinations.get_mut(minisock.destination) else { return };
+        let key = &endpoints.get(minisock.endpoint).key;
         let Some(namespace) = namespaces.get_mut(&key.netns) else { return };
         let space = namespace.devices.space(key.device.index());
-        namespace.ports.join(Place::new(space, mini.local_port));
-        mini.reusable_from = namespace.reading.reusable_from(mini, key, row.remote.ip());
-        ripening.0.extend(mini.reusable_from.filter(|from| *from > now).map(|from| Reverse((from, index))));
-        mini.counted = namespace.ports.of_mini(space, mini, now);
-        row.ports.change(Counted::Not, mini.counted);
+        namespace.ports.join(Place::new(space, minisock.local_port));
+        minisock.reusable_from = namespace.reading.reusable_from(minisock, key, row.remote.ip());
+        ripening.0.extend(minisock.reusable_from.filter(|from| *from > now).map(|from| Reverse((from, index))));
+        minisock.counted = namespace.ports.of_minisock(space, minisock, now);
+        row.ports.change(Counted::Not, minisock.counted);
     }
 
     /// The range of a namespace changed, or the rule of reuse: who is on which port is found anew.
     pub(super) fn rebuild_ports(&mut self, netns: NetnsId) {
         let now = self.monotonic(self.now);
-        let Self { sockets, listeners, bound, minis, endpoints, destinations, namespaces, ripening, .. } = self;
+        let Self { sockets, listeners, bound, minisocks, endpoints, destinations, namespaces, ripening, .. } = self;
         let Some(Namespace { reading, devices, ports, .. }) = namespaces.get_mut(&netns) else { return };
         ports.reset(reading);
         let place = |device: Device, port| Place::new(devices.space(device.index()), port);
@@ -155,19 +155,19 @@ impl Model {
                 ports.join(place);
             }
         }
-        for (index, mini) in minis.iter_mut() {
-            let key = &endpoints.get(mini.endpoint).key;
+        for (index, minisock) in minisocks.iter_mut() {
+            let key = &endpoints.get(minisock.endpoint).key;
             if key.netns != netns {
                 continue;
             }
-            let place = place(key.device, mini.local_port);
-            if mini.is_explicit {
+            let place = place(key.device, minisock.local_port);
+            if minisock.is_explicit {
                 ports.hold(place);
             }
-            if let Some(row) = destinations.get_mut(mini.destination) {
+            if let Some(row) = destinations.get_mut(minisock.destination) {
                 ports.join(place);
-                mini.reusable_from = reading.reusable_from(mini, key, row.remote.ip());
-                ripening.0.extend(mini.reusable_from.filter(|from| *from > now).map(|from| Reverse((from, index))));
+                minisock.reusable_from = reading.reusable_from(minisock, key, row.remote.ip());
+                ripening.0.extend(minisock.reusable_from.filter(|from| *from > now).map(|from| Reverse((from, index))));
             }
         }
         self.recount_ports(netns);
@@ -176,7 +176,7 @@ impl Model {
     /// How each client of a namespace counts is found anew.
     fn recount_ports(&mut self, netns: NetnsId) {
         let now = self.monotonic(self.now);
-        let Self { sockets, minis, endpoints, destinations, namespaces, .. } = self;
+        let Self { sockets, minisocks, endpoints, destinations, namespaces, .. } = self;
         let Some(Namespace { devices, ports, .. }) = namespaces.get_mut(&netns) else { return };
         ports.is_stale = false;
         let space = |endpoint| {
@@ -191,11 +191,11 @@ impl Model {
                 row.ports.change(before, socket.counted);
             }
         }
-        for (_, mini) in minis.iter_mut() {
-            let Some(space) = space(mini.endpoint) else { continue };
-            if let Some(row) = destinations.get_mut(mini.destination) {
-                let counted = ports.of_mini(space, mini, now);
-                row.ports.change(std::mem::replace(&mut mini.counted, counted), counted);
+        for (_, minisock) in minisocks.iter_mut() {
+            let Some(space) = space(minisock.endpoint) else { continue };
+            if let Some(row) = destinations.get_mut(minisock.destination) {
+                let counted = ports.of_minisock(space, minisock, now);
+                row.ports.change(std::mem::replace(&mut minisock.counted, counted), counted);
             }
         }
     }
@@ -205,14 +205,15 @@ impl Model {
         self.now = self.now.max(now);
         let now = self.monotonic(self.now);
         while let Some((from, index)) = self.ripening.next(now) {
-            let Some(mini) = self.minis.get_mut(index).filter(|mini| mini.reusable_from == Some(from)) else {
+            let Some(minisock) = self.minisocks.get_mut(index).filter(|minisock| minisock.reusable_from == Some(from))
+            else {
                 continue;
             };
-            if let Some(row) = self.destinations.get_mut(mini.destination)
-                && mini.counted == Counted::TimeWait
+            if let Some(row) = self.destinations.get_mut(minisock.destination)
+                && minisock.counted == Counted::TimeWait
             {
-                row.ports.change(mini.counted, Counted::Reusable);
-                mini.counted = Counted::Reusable;
+                row.ports.change(minisock.counted, Counted::Reusable);
+                minisock.counted = Counted::Reusable;
             }
         }
         let stale: Vec<NetnsId> =
@@ -230,7 +231,7 @@ impl Model {
     }
 
     /// Whether ports have become so few somewhere since the last call that a scan should tell them exactly.
-    pub fn take_wish_for_scan(&mut self) -> bool {
+    pub fn take_scan_request(&mut self) -> bool {
         std::mem::take(&mut self.wants_scan)
     }
 }

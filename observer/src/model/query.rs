@@ -9,7 +9,7 @@ use std::{
 use super::{
     Model,
     device::Device,
-    filter::{Filter, Subject},
+    filter::{Filter, Scope},
     key_of,
     name::Name,
     owner::Owner,
@@ -79,7 +79,7 @@ pub struct ConnectionRow {
     /// The process that holds it.
     pub owner: Option<Process>,
     /// The processes that hold it too.
-    pub co_holders: Vec<Process>,
+    pub co_fd_owners: Vec<Process>,
     /// Its last descriptor was closed.
     pub is_orphan: bool,
     /// Since its birth; `None` of what was there before, and of what is left without a full socket.
@@ -164,15 +164,15 @@ impl Model {
             id: Some(socket.id),
             born: socket.born.map(|born| born.get() - 1),
         });
-        let minis = self.minis.iter().map(|(_, mini)| Found {
-            key: mini.key(&self.endpoints),
-            direction: self.endpoints.get(mini.endpoint).key.direction,
-            state: mini.state,
+        let minisocks = self.minisocks.iter().map(|(_, minisock)| Found {
+            key: minisock.key(&self.endpoints),
+            direction: self.endpoints.get(minisock.endpoint).key.direction,
+            state: minisock.state,
             owner: Owner::UNKNOWN,
             id: None,
             born: None,
         });
-        full.chain(minis).filter(move |it| {
+        full.chain(minisocks).filter(move |it| {
             let TupleKey { netns, device, tuple } = it.key;
             match of {
                 Of::All => true,
@@ -185,15 +185,15 @@ impl Model {
                     let same = (wanted, local_ip, bound_to.index()) == (netns, tuple.local_ip, device);
                     same && (remote.ip(), remote.port()) == (tuple.remote_ip, tuple.remote_port)
                 }
-                Of::Process(pid) => self.holders_of(it).iter().any(|holder| holder.pid == pid),
+                Of::Process(pid) => self.fd_owners_of(it).iter().any(|fd_owner| fd_owner.pid == pid),
             }
         })
     }
 
     /// The owner first.
-    fn holders_of(&self, it: &Found) -> Vec<Process> {
-        let co_holders = it.id.into_iter().flat_map(|id| self.co_holders(id, it.owner));
-        self.owners.process(it.owner).into_iter().chain(co_holders).collect()
+    fn fd_owners_of(&self, it: &Found) -> Vec<Process> {
+        let co_fd_owners = it.id.into_iter().flat_map(|id| self.co_fd_owners(id, it.owner));
+        self.owners.process(it.owner).into_iter().chain(co_fd_owners).collect()
     }
 
     fn passes(&self, it: &Found, filter: &Filter) -> bool {
@@ -202,9 +202,9 @@ impl Model {
         }
         let TupleKey { netns, device, tuple } = it.key;
         let name = self.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.as_deref());
-        filter.lets_through(&Subject {
+        filter.lets_through(&Scope {
             addresses: &[(tuple.local_ip, Some(tuple.local_port)), (tuple.remote_ip, Some(tuple.remote_port))],
-            processes: &self.holders_of(it),
+            processes: &self.fd_owners_of(it),
             netns: Some(netns),
             netns_name: name,
             direction: Some(it.direction),
@@ -224,7 +224,7 @@ impl Model {
             direction: it.direction,
             state: it.state,
             owner: self.owners.process(it.owner),
-            co_holders: it.id.into_iter().flat_map(|id| self.co_holders(id, it.owner)).collect(),
+            co_fd_owners: it.id.into_iter().flat_map(|id| self.co_fd_owners(id, it.owner)).collect(),
             is_orphan: it.owner == Owner::ORPHAN,
             age: it.born.map(|born| now.saturating_sub(Duration::from_secs(born.into()))),
         }

@@ -7,8 +7,8 @@ use super::{
     Model,
     event::{Binding, Found, Identity},
     key_of,
+    quality::{OwnCost, ScanSummary},
     snapshot::Direction,
-    trust::{OwnCost, ScanSummary},
     units::{NetnsId, SocketId, TcpState},
 };
 
@@ -44,8 +44,8 @@ impl Model {
 
     /// Every namespace was scanned.
     pub fn end_round(&mut self, summary: ScanSummary) {
-        self.trust.scans_total += 1;
-        self.trust.last_scan = Some(summary);
+        self.quality.scans_total += 1;
+        self.quality.last_scan = Some(summary);
         self.find_stuck();
     }
 
@@ -65,7 +65,7 @@ impl Model {
                 self.note_early_bind(socket, binding);
             }
             Found::TimeWait { .. } | Found::Request => {
-                self.on_scanned_mini(socket, found, binding);
+                self.on_scanned_minisock(socket, found, binding);
                 self.note_early_bind(socket, binding);
             }
         }
@@ -87,7 +87,7 @@ impl Model {
             listener.chose_port = binding.port_locked;
             listener.is_older = is_older;
         }
-        self.trust.drift.added += u64::from(self.was_scanned(socket.netns));
+        self.quality.drift.added += u64::from(self.was_scanned(socket.netns));
     }
 
     fn on_scanned_socket(&mut self, socket: &Identity, state: TcpState, binding: Binding) {
@@ -99,7 +99,7 @@ impl Model {
             let before = self.sockets.get(index).state;
             self.learn_port(index, socket.tuple.local_port);
             self.set_state(index, state);
-            self.trust.drift.changed += u64::from(before != state);
+            self.quality.drift.changed += u64::from(before != state);
             if let Some(is_explicit) = binding.holds_port() {
                 self.set_explicit(index, is_explicit);
             }
@@ -109,7 +109,7 @@ impl Model {
         let index = self.insert(socket, state, direction);
         self.set_explicit(index, binding.holds_port().unwrap_or(direction == Direction::Inbound));
         if self.was_scanned(socket.netns) {
-            self.trust.drift.added += 1;
+            self.quality.drift.added += 1;
             if state.is_past_handshake() {
                 self.count_opened(index);
             }
@@ -121,14 +121,14 @@ impl Model {
         let gone: Vec<SocketId> =
             self.sockets_of(netns).filter(|socket| socket.generation != generation).map(|socket| socket.id).collect();
         let gone_listeners = self.listeners.older_than(netns, generation);
-        self.trust.drift.removed += (gone.len() + gone_listeners.len()) as u64;
+        self.quality.drift.removed += (gone.len() + gone_listeners.len()) as u64;
         for id in gone {
             self.remove_socket(id);
         }
         for id in gone_listeners {
             self.remove_listener(id);
         }
-        self.remove_minis(netns, |mini| mini.generation != generation);
+        self.remove_minisocks(netns, |minisock| minisock.generation != generation);
     }
 
     /// The first scan of a namespace finds what was there before the hooks: that is no drift.
@@ -149,14 +149,14 @@ impl Model {
             row.flow.tick(elapsed);
             row.history.push(row.states.sum());
         }
-        let events = self.trust.events_total - self.events_before;
-        self.events_before = self.trust.events_total;
-        self.trust.events_per_second = super::endpoint::rate(events, elapsed);
-        self.trust.own = self.own_cost(events, elapsed);
+        let events = self.quality.events_total - self.events_before;
+        self.events_before = self.quality.events_total;
+        self.quality.events_per_second = super::endpoint::rate(events, elapsed);
+        self.quality.own = self.own_cost(events, elapsed);
         let endpoints = &mut self.endpoints;
         self.destinations.evict(|endpoint| endpoints.forget_destination(endpoint));
         self.endpoints.evict(now);
-        self.sample_walls();
+        self.sample_limits();
     }
 
     /// What `observer` took between the last two readings of the host, which come with the ticks.

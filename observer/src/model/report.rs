@@ -53,12 +53,12 @@ impl Model {
                 opened_per_second: self.totals.opened_per_second,
                 closed_per_second: self.totals.closed_per_second,
             },
-            walls: self.walls(),
+            limits: self.limits(),
             findings: self.findings(&namespaces),
             namespaces,
             endpoints,
             host: self.host.clone(),
-            trust: self.trust.clone(),
+            quality: self.quality.clone(),
             processes: self.process_rows(),
             connections: None,
             playback: None,
@@ -91,10 +91,10 @@ impl Model {
     /// were refused something last.
     #[must_use]
     pub fn conspicuous(&self, most: usize) -> Vec<Pid> {
-        let mut holders: Vec<(u32, Pid)> = self.owners.processes().map(|(it, sockets)| (sockets, it.pid)).collect();
-        holders.sort_unstable_by_key(|holder| Reverse(*holder));
+        let mut busiest: Vec<(u32, Pid)> = self.owners.processes().map(|(it, sockets)| (sockets, it.pid)).collect();
+        busiest.sort_unstable_by_key(|it| Reverse(*it));
         let refused = self.failures.newest(most).into_iter().filter_map(|row| Some(row.key.process?.pid));
-        let pids = holders.into_iter().take(most).map(|(_, pid)| pid).chain(refused);
+        let pids = busiest.into_iter().take(most).map(|(_, pid)| pid).chain(refused);
         // /proc has nothing of the others, and may have another process of the same number.
         pids.filter(|pid| !pid.is_outside()).collect()
     }
@@ -115,7 +115,7 @@ impl Model {
                         row.failed = Failed::Descriptors(open, limit);
                     }
                 }
-                (_, Failed::Holder(holder)) => row.failed = Failed::Holder(holder.at(self.now)),
+                (_, Failed::PortOwner(owner)) => row.failed = Failed::PortOwner(owner.at(self.now)),
                 _ => {}
             }
         }
@@ -157,7 +157,7 @@ impl Model {
         self.shared
             .keys()
             .filter_map(|id| Some(self.sockets.get(self.sockets.find(*id)?)))
-            .flat_map(|socket| self.co_holders(socket.id, socket.owner).map(|process| (socket.endpoint, process)))
+            .flat_map(|socket| self.co_fd_owners(socket.id, socket.owner).map(|process| (socket.endpoint, process)))
     }
 
     fn shared_by_process(&self) -> impl Iterator<Item = (Process, u32)> {
@@ -177,7 +177,7 @@ impl Model {
         all.truncate(most);
         all.sort_unstable_by_key(rank);
         let namespace = self.namespaces.get(&row.key.netns);
-        let listeners = self.listener_holders(row.key);
+        let listeners = self.listener_fd_owners(row.key);
         EndpointRow {
             key: EndpointKey { device: self.named(row.key.netns, row.key.device), ..row.key },
             netns_name: namespace.and_then(|namespace| namespace.reading.name.clone()),
@@ -185,7 +185,7 @@ impl Model {
             sockets: row.states.sum(),
             peak: row.peak,
             beyond_port_numbers: row.beyond_port_numbers,
-            states: row.states + row.minis,
+            states: row.states + row.minisocks,
             opened_total: row.flow.opened,
             closed_total: row.flow.closed,
             failed_total: row.flow.failed,
@@ -202,9 +202,9 @@ impl Model {
     }
 
     /// Who holds the listener of an inbound row: they stand for connections not yet accepted too.
-    fn listener_holders(&self, key: EndpointKey) -> Vec<Process> {
+    fn listener_fd_owners(&self, key: EndpointKey) -> Vec<Process> {
         match (key.direction, key.local_port) {
-            (Direction::Inbound, Some(port)) => self.holders_of_listener(key.netns, key.local_ip, port, key.device),
+            (Direction::Inbound, Some(port)) => self.fd_owners_of_listener(key.netns, key.local_ip, port, key.device),
             _ => Vec::new(),
         }
     }

@@ -15,18 +15,18 @@ use super::{
     headroom::PortUse,
     history::History,
     hits::Hits,
+    limit::Limit,
     name::Name,
     narration::Narration,
+    quality::Quality,
     query::Connections,
-    trust::Trust,
     units::{Comm, NetnsId, PortRange, Process, StateCounts, TcpState},
-    wall::Wall,
 };
 
 /// The state of the host at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Wall-clock time.
+    /// Limit-clock time.
     pub taken_at: SystemTime,
     /// Time since `observer` started.
     pub uptime: Duration,
@@ -47,11 +47,11 @@ pub struct Snapshot {
     /// What a lab tells, if one is run.
     pub narration: Option<Arc<Narration>>,
     /// What can run out, the most urgent first.
-    pub walls: Vec<Wall>,
+    pub limits: Vec<Limit>,
     /// What is likely to be wrong, and what to do about it.
     pub findings: Vec<Finding>,
     /// How far the numbers can be trusted.
-    pub trust: Trust,
+    pub quality: Quality,
     /// What the kernel refused, the newest first; older groups are left out.
     pub failures: Vec<FailureRow>,
     /// All that it refused since start.
@@ -203,7 +203,7 @@ pub struct OwnerRow {
 
 /// Who holds the sockets of a row, in short: processes of one name are one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HolderNames {
+pub struct OwnerNames {
     /// The process that holds the most.
     pub process: Process,
     /// How many processes have its name.
@@ -216,7 +216,7 @@ impl EndpointRow {
     /// Every process that holds one of the sockets, those with the most first; where no process holds any, those that
     /// hold the listener, else the one that last connected or accepted here.
     #[must_use]
-    pub fn holders(&self) -> Vec<Process> {
+    pub fn fd_owners(&self) -> Vec<Process> {
         if !self.owners.is_empty() {
             self.owners.iter().map(|owner| owner.process).collect()
         } else if !self.listeners.is_empty() {
@@ -228,17 +228,17 @@ impl EndpointRow {
 
     /// The same in short.
     #[must_use]
-    pub fn holder_names(&self) -> Option<HolderNames> {
-        let holders = self.holders();
-        let process = *holders.first()?;
+    pub fn owner_names(&self) -> Option<OwnerNames> {
+        let fd_owners = self.fd_owners();
+        let process = *fd_owners.first()?;
         let mut names: Vec<Comm> = Vec::new();
-        for holder in &holders {
-            if !names.contains(&holder.comm) {
-                names.push(holder.comm);
+        for fd_owner in &fd_owners {
+            if !names.contains(&fd_owner.comm) {
+                names.push(fd_owner.comm);
             }
         }
-        let namesakes = holders.iter().filter(|holder| holder.comm == process.comm).count();
-        Some(HolderNames { process, namesakes, others: names.len() - 1 })
+        let namesakes = fd_owners.iter().filter(|fd_owner| fd_owner.comm == process.comm).count();
+        Some(OwnerNames { process, namesakes, others: names.len() - 1 })
     }
 
     /// Sockets that open or close, in none of the states that have a column of their own: SYN_RECV, FIN_WAIT1, FIN_WAIT2,

@@ -14,7 +14,7 @@ use super::{
     btf::Btf,
     error::{KERNEL_BTF, ProbeError, reason},
     failures, offsets,
-    plan::{self, ForcedRungs},
+    plan::{self, ForcedMethods},
     probe_link::ProbeLink,
     tracefs::{self, with_tracefs},
 };
@@ -23,7 +23,7 @@ use crate::{
     host::{pid_namespace::PidView, text},
     model::{
         gaps::Gap,
-        trust::{Hook, HookStatus, Losses, Rung},
+        quality::{AttachMethod, Hook, HookStatus, Losses},
         units::NetnsId,
     },
 };
@@ -104,13 +104,13 @@ pub struct LoadOptions {
     pub processes: PidView,
     /// Whether the kernel side sends its diagnostics.
     pub diagnostics: bool,
-    /// Rungs that were asked for.
-    pub rungs: ForcedRungs,
+    /// Attach methods that were asked for.
+    pub methods: ForcedMethods,
     /// Whether EMFILE and ENFILE are told of every call that makes descriptors, not of sockets' alone.
-    pub every_fd_call: bool,
+    pub trace_all_fd_syscalls: bool,
 }
 
-/// Loads the object and attaches each hook by the best rung that works. A missing hook is data; only when the maps
+/// Loads the object and attaches each hook by the best attach method that works. A missing hook is data; only when the maps
 /// are refused is there nothing to return.
 pub fn attach(kernel: &Kernel, options: LoadOptions) -> Result<Attached, ProbeError> {
     if let Some(wanted) = offsets::missing_vital(kernel.offsets).next() {
@@ -135,9 +135,9 @@ pub fn attach(kernel: &Kernel, options: LoadOptions) -> Result<Attached, ProbeEr
     let hooks = with_tracefs(|| {
         let mut hooks: Vec<HookStatus> = Vec::new();
         for hook in Hook::ALL {
-            let state_runs = hooks.iter().any(|done| done.hook == Hook::State && done.rung.is_some());
-            hooks.push(plan::climb(hook, options.rungs.ladder(hook), |rung| {
-                let attempted = attempt(&mut ebpf, &mut probe_links, kernel, options, hook, rung, state_runs);
+            let state_runs = hooks.iter().any(|done| done.hook == Hook::State && done.method.is_some());
+            hooks.push(plan::try_methods(hook, options.methods.methods(hook), |method| {
+                let attempted = attempt(&mut ebpf, &mut probe_links, kernel, options, hook, method, state_runs);
                 attempted.map_err(|refusal| {
                     refusals.push((hook, refusal.clone()));
                     refusal.to_string()
@@ -147,7 +147,7 @@ pub fn attach(kernel: &Kernel, options: LoadOptions) -> Result<Attached, ProbeEr
         hooks
     });
     let needs_tracefs = |status: &HookStatus| matches!(status.hook, Hook::Accept | Hook::Failures);
-    let is_missed = hooks.iter().any(|status| needs_tracefs(status) && status.rung.is_none());
+    let is_missed = hooks.iter().any(|status| needs_tracefs(status) && status.method.is_none());
     let tracefs = tracefs::refusal().filter(|_| is_missed);
     let tracefs = Gap { count: u32::from(tracefs.is_some()), errno: tracefs };
     let events = take_map(&mut ebpf, "EVENTS")?;
@@ -158,7 +158,7 @@ pub fn attach(kernel: &Kernel, options: LoadOptions) -> Result<Attached, ProbeEr
 impl Attached {
     /// Fails if a hook is missing without which there is nothing to show.
     pub fn require_vital_hooks(&self) -> Result<(), ProbeError> {
-        match self.hooks.iter().find(|status| status.hook.is_vital() && status.rung.is_none()) {
+        match self.hooks.iter().find(|status| status.hook.is_vital() && status.method.is_none()) {
             None => Ok(()),
             Some(status) => {
                 let because = self.refusal(status.hook).cloned().unwrap_or_else(|| String::new().into());
@@ -169,7 +169,7 @@ impl Attached {
 
     /// Fails if a hook is missing because something ran short: it would be there otherwise.
     pub fn require_no_scarcity(&self) -> Result<(), ProbeError> {
-        let missing = self.hooks.iter().filter(|status| status.rung.is_none());
+        let missing = self.hooks.iter().filter(|status| status.method.is_none());
         let scarce = missing.filter_map(|status| Some((status.hook, self.refusal(status.hook)?)));
         let scarce: Vec<_> = scarce.filter(|(_, refusal)| refusal.is_scarcity()).collect();
         let Some((_, because)) = scarce.last() else { return Ok(()) };
@@ -235,102 +235,108 @@ fn take_map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
     T::try_from(map).map_err(|error| ProbeError::Map { name, because: Refusal::new("", &error) })
 }
 
-/// One rung of one hook, loaded and attached for real; what could not be attached is unloaded.
+/// One attach method of one hook, loaded and attached for real; what could not be attached is unloaded.
 fn attempt(
     ebpf: &mut Ebpf,
     probe_links: &mut Vec<ProbeLink>,
     kernel: &Kernel,
     options: LoadOptions,
     hook: Hook,
-    rung: Rung,
+    method: AttachMethod,
     state_runs: bool,
 ) -> Result<(), Refusal> {
-    if rung == Rung::StateHook {
+    if method == AttachMethod::StateHook {
         return if state_runs { Ok(()) } else { Err("the state hook is missing".to_owned().into()) };
     }
     if hook == Hook::Failures {
-        return match rung {
-            Rung::Fexit => failures::by_functions(ebpf, &kernel.btf, options.every_fd_call),
-            _ => failures::by_system_calls(ebpf, options.every_fd_call),
+        return match method {
+            AttachMethod::Fexit => failures::by_functions(ebpf, &kernel.btf, options.trace_all_fd_syscalls),
+            _ => failures::by_system_calls(ebpf, options.trace_all_fd_syscalls),
         };
     }
-    let name = program_of(kernel, hook, rung)?;
-    let attached = match rung {
-        Rung::Kprobe | Rung::Kretprobe => {
+    let name = program_of(kernel, hook, method)?;
+    let attached = match method {
+        AttachMethod::Kprobe | AttachMethod::Kretprobe => {
             attach_probe(ebpf, name, function_of(hook)).map(|link| probe_links.extend(link))
         }
-        _ => load_and_attach(ebpf, &kernel.btf, hook, rung, name),
+        _ => load_and_attach(ebpf, &kernel.btf, hook, method, name),
     };
     if attached.is_err() {
-        unload(ebpf, name, rung);
+        unload(ebpf, name, method);
     }
     attached
 }
 
 /// A program that was loaded and could not be attached would stay in the kernel for nothing. Where the load itself
 /// failed there is nothing to unload, which is what the ignored errors say.
-pub(super) fn unload(ebpf: &mut Ebpf, name: &str, rung: Rung) {
-    match rung {
-        Rung::BtfTracepoint => drop(program::<BtfTracePoint>(ebpf, name).map(BtfTracePoint::unload)),
-        Rung::Fentry => drop(program::<FEntry>(ebpf, name).map(FEntry::unload)),
-        Rung::Fexit => drop(program::<FExit>(ebpf, name).map(FExit::unload)),
-        Rung::Kprobe | Rung::Kretprobe => drop(program::<KProbe>(ebpf, name).map(KProbe::unload)),
-        Rung::SyscallTracepoint => drop(program::<TracePoint>(ebpf, name).map(TracePoint::unload)),
-        Rung::RawTracepoint | Rung::Iterator | Rung::StateHook => {}
+pub(super) fn unload(ebpf: &mut Ebpf, name: &str, method: AttachMethod) {
+    match method {
+        AttachMethod::BtfTracepoint => drop(program::<BtfTracePoint>(ebpf, name).map(BtfTracePoint::unload)),
+        AttachMethod::Fentry => drop(program::<FEntry>(ebpf, name).map(FEntry::unload)),
+        AttachMethod::Fexit => drop(program::<FExit>(ebpf, name).map(FExit::unload)),
+        AttachMethod::Kprobe | AttachMethod::Kretprobe => drop(program::<KProbe>(ebpf, name).map(KProbe::unload)),
+        AttachMethod::SyscallTracepoint => drop(program::<TracePoint>(ebpf, name).map(TracePoint::unload)),
+        AttachMethod::RawTracepoint | AttachMethod::Iterator | AttachMethod::StateHook => {}
     }
 }
 
-/// The program of the embedded object for this rung; an error where this kernel cannot have it.
-pub fn program_of(kernel: &Kernel, hook: Hook, rung: Rung) -> Result<&'static str, Refusal> {
-    Ok(match (hook, rung) {
-        (Hook::State, Rung::BtfTracepoint) => "state_tp_btf",
-        (Hook::State, Rung::RawTracepoint) => "state_raw_tp",
-        (Hook::Destroy, Rung::BtfTracepoint) => "destroy_tp_btf",
-        (Hook::Destroy, Rung::RawTracepoint) => "destroy_raw_tp",
-        (Hook::Connect, Rung::Fentry) => "connect_fentry",
-        (Hook::Connect, Rung::Kprobe) => "connect_kprobe",
-        (Hook::Accept, Rung::Fexit) => match kernel.accept_parameters {
+/// The program of the embedded object for this attach method; an error where this kernel cannot have it.
+pub fn program_of(kernel: &Kernel, hook: Hook, method: AttachMethod) -> Result<&'static str, Refusal> {
+    Ok(match (hook, method) {
+        (Hook::State, AttachMethod::BtfTracepoint) => "state_tp_btf",
+        (Hook::State, AttachMethod::RawTracepoint) => "state_raw_tp",
+        (Hook::Destroy, AttachMethod::BtfTracepoint) => "destroy_tp_btf",
+        (Hook::Destroy, AttachMethod::RawTracepoint) => "destroy_raw_tp",
+        (Hook::Connect, AttachMethod::Fentry) => "connect_fentry",
+        (Hook::Connect, AttachMethod::Kprobe) => "connect_kprobe",
+        (Hook::Accept, AttachMethod::Fexit) => match kernel.accept_parameters {
             Some(2) => "accept_fexit_2_args",
             Some(4) => "accept_fexit_4_args",
             Some(other) => return Err(format!("inet_csk_accept has {other} parameters, not 2 or 4").into()),
             None => return Err("BTF has no inet_csk_accept".to_owned().into()),
         },
-        (Hook::Accept, Rung::Kretprobe) => "accept_kretprobe",
-        (Hook::Accept, Rung::SyscallTracepoint) => "accept_sys_exit",
-        (Hook::Scan | Hook::Holders, Rung::Iterator) => iterator_program(hook),
-        (hook, rung) => return Err(format!("{hook} has no program for {rung}").into()),
+        (Hook::Accept, AttachMethod::Kretprobe) => "accept_kretprobe",
+        (Hook::Accept, AttachMethod::SyscallTracepoint) => "accept_sys_exit",
+        (Hook::Scan | Hook::FdOwners, AttachMethod::Iterator) => iterator_program(hook),
+        (hook, method) => return Err(format!("{hook} has no program for {method}").into()),
     })
 }
 
-fn load_and_attach(ebpf: &mut Ebpf, btf: &aya::Btf, hook: Hook, rung: Rung, name: &str) -> Result<(), Refusal> {
+fn load_and_attach(
+    ebpf: &mut Ebpf,
+    btf: &aya::Btf,
+    hook: Hook,
+    method: AttachMethod,
+    name: &str,
+) -> Result<(), Refusal> {
     let function = function_of(hook);
-    match rung {
-        Rung::BtfTracepoint => {
+    match method {
+        AttachMethod::BtfTracepoint => {
             let program: &mut BtfTracePoint = program(ebpf, name)?;
             done(program.load(function, btf).and_then(|()| program.attach()))
         }
-        Rung::RawTracepoint => {
+        AttachMethod::RawTracepoint => {
             let program: &mut RawTracePoint = program(ebpf, name)?;
             done(program.load().and_then(|()| program.attach(function)))
         }
-        Rung::Fentry => {
+        AttachMethod::Fentry => {
             let program: &mut FEntry = program(ebpf, name)?;
             done(program.load(function, btf).and_then(|()| program.attach()))
         }
-        Rung::Fexit => {
+        AttachMethod::Fexit => {
             let program: &mut FExit = program(ebpf, name)?;
             done(program.load(function, btf).and_then(|()| program.attach()))
         }
-        Rung::SyscallTracepoint => {
+        AttachMethod::SyscallTracepoint => {
             attach_to_syscalls(ebpf, name, &["sys_exit_accept".to_owned(), "sys_exit_accept4".to_owned()])
         }
-        Rung::Iterator => {
+        AttachMethod::Iterator => {
             let target = if hook == Hook::Scan { "tcp" } else { "task_file" };
             let program: &mut Iter = program(ebpf, name)?;
             done(program.load(target, btf))?;
             open_iterator(ebpf, name).map(drop)
         }
-        Rung::Kprobe | Rung::Kretprobe | Rung::StateHook => Ok(()),
+        AttachMethod::Kprobe | AttachMethod::Kretprobe | AttachMethod::StateHook => Ok(()),
     }
 }
 
@@ -371,7 +377,7 @@ const fn function_of(hook: Hook) -> &'static str {
 
 const fn iterator_program(hook: Hook) -> &'static str {
     match hook {
-        Hook::Holders => "scan_task_file",
+        Hook::FdOwners => "scan_task_file",
         _ => "scan_tcp",
     }
 }

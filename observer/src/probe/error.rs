@@ -51,7 +51,7 @@ pub enum ProbeError {
     #[error("attach the {hook} hook: {because}: {}", advice(because.errno))]
     MissingHook {
         /// The hook.
-        hook: crate::model::trust::Hook,
+        hook: crate::model::quality::Hook,
         /// The kernel's answer.
         because: Refusal,
     },

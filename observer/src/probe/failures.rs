@@ -9,7 +9,7 @@ use super::{
     calls::{self, Call},
     error::reason,
 };
-use crate::{errno::Refusal, model::trust::Rung};
+use crate::{errno::Refusal, model::quality::AttachMethod};
 
 /// What the name of a system call's function begins with: <https://docs.kernel.org/process/adding-syscalls.html>.
 #[cfg(target_arch = "x86_64")]
@@ -18,15 +18,15 @@ const PREFIX: &str = "__x64_sys_";
 const PREFIX: &str = "__arm64_sys_";
 
 /// Programs at the return of the functions themselves: other system calls cost what they cost without `observer`.
-pub(super) fn by_functions(ebpf: &mut Ebpf, btf: &aya::Btf, every_fd_call: bool) -> Result<(), Refusal> {
-    if every_fd_call {
+pub(super) fn by_functions(ebpf: &mut Ebpf, btf: &aya::Btf, trace_all_fd_syscalls: bool) -> Result<(), Refusal> {
+    if trace_all_fd_syscalls {
         return Err("every call that makes descriptors is told by the exits of system calls".to_owned().into());
     }
     let attached = calls_by_function().try_for_each(|call| attach(ebpf, btf, call));
     let attached = attached.and_then(|()| require_calls_to_be_seen(ebpf));
     if attached.is_err() {
         for call in calls_by_function() {
-            unload(ebpf, &name_of(call), Rung::Fexit);
+            unload(ebpf, &name_of(call), AttachMethod::Fexit);
         }
     }
     attached
@@ -63,8 +63,8 @@ fn require_calls_to_be_seen(ebpf: &mut Ebpf) -> Result<(), Refusal> {
 }
 
 /// Programs at the exits of system calls.
-pub(super) fn by_system_calls(ebpf: &mut Ebpf, every_fd_call: bool) -> Result<(), Refusal> {
-    let fd_calls = if every_fd_call {
+pub(super) fn by_system_calls(ebpf: &mut Ebpf, trace_all_fd_syscalls: bool) -> Result<(), Refusal> {
+    let fd_calls = if trace_all_fd_syscalls {
         [calls::OF_SOCKETS, calls::OF_OTHER_FILES, calls::OLDER].concat()
     } else {
         calls::OF_SOCKETS.to_vec()
@@ -80,7 +80,7 @@ pub(super) fn by_system_calls(ebpf: &mut Ebpf, every_fd_call: bool) -> Result<()
     let attached = programs.iter().try_for_each(|(name, events)| attach_to_syscalls(ebpf, name, events));
     if attached.is_err() {
         for (name, _) in programs {
-            unload(ebpf, name, Rung::SyscallTracepoint);
+            unload(ebpf, name, AttachMethod::SyscallTracepoint);
         }
     }
     attached

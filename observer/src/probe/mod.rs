@@ -1,4 +1,4 @@
-//! What this kernel can do: its field offsets, the rung of each hook, and the programs attached by that plan.
+//! What this kernel can do: its field offsets, the attach method of each hook, and the programs attached by that plan.
 
 pub mod attach;
 pub mod btf;

@@ -27,7 +27,7 @@ pub use self::{
 };
 use crate::{
     input::Input,
-    model::{Basis, trust::HookStatus},
+    model::{Basis, quality::HookStatus},
 };
 
 const MAGIC: [u8; 8] = *b"observer";
@@ -49,7 +49,7 @@ pub struct Header {
     pub arch: String,
     /// Kernel release (`uname -r`).
     pub kernel: String,
-    /// Wall-clock time at the time that is 0 for the entries, since the Unix epoch.
+    /// Limit-clock time at the time that is 0 for the entries, since the Unix epoch.
     pub started_at: Duration,
     /// Hooks that fed the model.
     pub hooks: Vec<HookStatus>,

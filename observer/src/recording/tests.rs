@@ -12,21 +12,21 @@ use crate::{
         device::DeviceReading,
         gaps::{Gap, Gaps, Skipped, Unread},
         namespace::{Conntrack, ConntrackCounters, NamespaceReading},
+        quality::{AttachMethod, FailedMethod, Hook, HookStatus, Losses, ProcessScope, ScanSummary},
         snapshot::{FileUse, Host, Memory, OwnUse, ProcessFiles},
-        trust::{FailedRung, Hook, HookStatus, Losses, ProcessScope, Rung, ScanSummary},
         units::{Comm, NetnsId, Pid, PortRange, Process},
     },
 };
 
 fn header() -> Header {
     let because = "no such function".to_owned();
-    let failed = vec![FailedRung { rung: Rung::Fentry, because }];
+    let failed = vec![FailedMethod { method: AttachMethod::Fentry, because }];
     Header {
         observer: "0.1.0".to_owned(),
         arch: std::env::consts::ARCH.to_owned(),
         kernel: "6.12.0".to_owned(),
         started_at: Duration::from_secs(1_700_000_000),
-        hooks: vec![HookStatus { hook: Hook::Connect, rung: Some(Rung::Kprobe), failed }],
+        hooks: vec![HookStatus { hook: Hook::Connect, method: Some(AttachMethod::Kprobe), failed }],
         basis: Basis {
             started_at: Some(Duration::from_millis(5_500)),
             reads_buckets: true,
@@ -46,8 +46,8 @@ fn inputs() -> [Input<'static>; 14] {
         Input::EndScan,
         Input::AbandonScan,
         Input::EndRound(ScanSummary { finished_at: Duration::from_secs(2), took: Duration::from_millis(3), found: 4 }),
-        Input::BeginHolders,
-        Input::EndHolders,
+        Input::BeginFdScan,
+        Input::EndFdScan,
         Input::Namespace(
             NetnsId(1),
             Box::new(NamespaceReading {

@@ -3,7 +3,7 @@
 use super::scan::Pass;
 use crate::{
     errno::Refusal,
-    model::trust::{Hook, Losses},
+    model::quality::{Hook, Losses},
     probe::attach::Attached,
 };
 
@@ -51,9 +51,9 @@ impl Live {
         self.attached.open_iterator(hook).map(Pass::new)
     }
 
-    /// Whether a rung carries this hook.
+    /// Whether a attach method carries this hook.
     #[must_use]
     pub fn has(&self, hook: Hook) -> bool {
-        self.attached.hooks.iter().any(|status| status.hook == hook && status.rung.is_some())
+        self.attached.hooks.iter().any(|status| status.hook == hook && status.method.is_some())
     }
 }

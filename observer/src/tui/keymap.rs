@@ -83,9 +83,9 @@ pub(crate) const KEYMAP: &[Binding] = &[
     binding(&[char('2')], Message::Show(Screen::Destinations), "Destinations: ports that are left to each.", None),
     binding(&[char('3')], Message::Show(Screen::Processes), "Processes: who holds sockets and descriptors.", None),
     binding(&[char('4')], Message::Show(Screen::Connections), "Connections: single four-tuples.", None),
-    binding(&[char('5')], Message::Show(Screen::Walls), "Walls: everything that can run out.", None),
+    binding(&[char('5')], Message::Show(Screen::Limits), "Limits: everything that can run out.", None),
     binding(&[char('6')], Message::Show(Screen::Failures), "Failures: what the kernel refused, and to whom.", None),
-    binding(&[char('7')], Message::Show(Screen::Trust), "Trust: losses, scans and hooks.", None),
+    binding(&[char('7')], Message::Show(Screen::Quality), "Data quality: losses, scans and hooks.", None),
     binding(&[key(KeyCode::Enter)], Message::Enter, "The connections of the row; Esc goes back.", Some("connections")),
     binding(
         &[char('i')],

@@ -17,11 +17,11 @@ const PANEL_WIDTH: u16 = 38;
 /// From here on there is room for a third header line, a second trust line and the longer headroom.
 const TALL_FROM: u16 = 20;
 
-/// From here on the panel has room for the walls below the headroom.
-const WALLS_BESIDE_FROM: u16 = 44;
-const WALLS_PANEL: u16 = 12;
-/// From here on there is room for more than one wall below the table.
-const WALLS_BELOW_FROM: u16 = 30;
+/// From here on the panel has room for the limits below the headroom.
+const LIMITS_BESIDE_FROM: u16 = 44;
+const LIMITS_PANEL: u16 = 12;
+/// From here on there is room for more than one limit below the table.
+const LIMITS_BELOW_FROM: u16 = 30;
 
 /// The parts of the screen; those that are left out have no height.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub(crate) struct Areas {
     pub(crate) tabs: Rect,
     pub(crate) screen: Rect,
     pub(crate) headroom: Headroom,
-    pub(crate) walls: Walls,
-    pub(crate) trust: Rect,
+    pub(crate) limits: Limits,
+    pub(crate) quality: Rect,
     pub(crate) footer: Rect,
 }
 
@@ -45,9 +45,9 @@ pub(crate) enum Headroom {
     Below(Rect),
 }
 
-/// Where the walls stand.
+/// Where the limits stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Walls {
+pub(crate) enum Limits {
     Panel(Rect),
     Strip(Rect),
 }
@@ -69,39 +69,39 @@ impl Areas {
         let is_main = shown == Screen::Endpoints;
         let beside = tall && area.width >= BESIDE_FROM;
         let below = if tall { 6 } else { 3 };
-        let walls_beside = beside && area.height >= WALLS_BESIDE_FROM;
-        let walls_below = match area.height {
-            _ if walls_beside || !is_main => 0,
+        let limits_beside = beside && area.height >= LIMITS_BESIDE_FROM;
+        let limits_below = match area.height {
+            _ if limits_beside || !is_main => 0,
             // A finding is worth a row of the table.
             _ if !tall => u16::from(findings),
-            WALLS_BELOW_FROM.. if !beside => 5 + u16::from(findings),
+            LIMITS_BELOW_FROM.. if !beside => 5 + u16::from(findings),
             _ => 1 + u16::from(findings),
         };
-        let [header, banner, tabs, middle, low, strip, trust, footer] = Layout::vertical([
+        let [header, banner, tabs, middle, low, strip, quality, footer] = Layout::vertical([
             Constraint::Length(if tall { 3 } else { 2 }),
             Constraint::Length(u16::from(banner)),
             Constraint::Length(1),
             Constraint::Fill(1),
             Constraint::Length(if beside || !is_main { 0 } else { below }),
-            Constraint::Length(walls_below),
+            Constraint::Length(limits_below),
             Constraint::Length(if tall { 2 } else { 1 }),
             Constraint::Length(1),
         ])
         .areas(area);
-        let (screen, headroom, walls) = if !is_main {
-            (middle, Headroom::None, Walls::Strip(strip))
+        let (screen, headroom, limits) = if !is_main {
+            (middle, Headroom::None, Limits::Strip(strip))
         } else if beside {
             let [screen, panel] =
                 Layout::horizontal([Constraint::Fill(1), Constraint::Length(PANEL_WIDTH)]).spacing(1).areas(middle);
-            let walls_panel = if walls_beside { WALLS_PANEL } else { 0 };
-            let [headroom, walls] =
-                Layout::vertical([Constraint::Fill(1), Constraint::Length(walls_panel)]).areas(panel);
-            let walls = if walls_beside { Walls::Panel(walls) } else { Walls::Strip(strip) };
-            (screen, Headroom::Beside(headroom), walls)
+            let limits_panel = if limits_beside { LIMITS_PANEL } else { 0 };
+            let [headroom, limits] =
+                Layout::vertical([Constraint::Fill(1), Constraint::Length(limits_panel)]).areas(panel);
+            let limits = if limits_beside { Limits::Panel(limits) } else { Limits::Strip(strip) };
+            (screen, Headroom::Beside(headroom), limits)
         } else {
-            (middle, Headroom::Below(low), Walls::Strip(strip))
+            (middle, Headroom::Below(low), Limits::Strip(strip))
         };
-        Self { header, banner, tabs, screen, headroom, walls, trust, footer }
+        Self { header, banner, tabs, screen, headroom, limits, quality, footer }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{prompt::Typed, screen::Screen};
 use crate::model::query::Query;
 
-/// A wish of the user, or news of the world.
+/// A request of the user, or news of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
     Quit,
@@ -94,12 +94,12 @@ pub(crate) enum Effect {
     Redraw,
     /// The mouse is to be listened to, or no longer.
     Mouse(bool),
-    Ask(Wish),
+    Ask(Request),
 }
 
 /// What the screen asks of the source of its snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum Request {
     /// These single connections in every snapshot from now on.
     Connections(Option<Query>),
     /// Totals and peaks are to begin anew.

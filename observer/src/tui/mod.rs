@@ -62,7 +62,7 @@ use self::{
 };
 pub use self::{
     layout::{MIN_HEIGHT, MIN_WIDTH},
-    message::{Step, Wish},
+    message::{Request, Step},
     theme::ThemeName,
 };
 use crate::model::{query::Query, snapshot::Snapshot};
@@ -120,13 +120,13 @@ pub enum Error {
 /// A terminal that does not read loses frames: nothing waits for it.
 pub async fn run(
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    wishes: mpsc::Sender<Wish>,
+    requests: mpsc::Sender<Request>,
     options: Options,
 ) -> Result<Ended, Error> {
     // Before the terminal is touched: from here on no signal ends the program behind our back.
     let signals = Signals::new()?;
     let screen = Screen::enter()?;
-    match converse(snapshots, wishes, options, signals, screen).await {
+    match converse(snapshots, requests, options, signals, screen).await {
         Err(Error::Terminal(error)) if terminal::is_gone(&error) => Ok(Ended::TerminalGone),
         ended => ended,
     }
@@ -134,7 +134,7 @@ pub async fn run(
 
 async fn converse(
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
-    wishes: mpsc::Sender<Wish>,
+    requests: mpsc::Sender<Request>,
     options: Options,
     mut signals: Signals,
     mut screen: Screen,
@@ -226,11 +226,11 @@ async fn converse(
         if query != asked {
             asked.clone_from(&query);
             // A source that ended has closed its snapshots, too: that is seen there.
-            let _ = wishes.send(Wish::Connections(query));
+            let _ = requests.send(Request::Connections(query));
         }
         match effect {
             Effect::None => {}
-            Effect::Ask(wish) => drop(wishes.send(wish)),
+            Effect::Ask(request) => drop(requests.send(request)),
             Effect::Mouse(on) => screen.set_mouse(on)?,
             Effect::Quit => return Ok(Ended::Quit),
             Effect::Redraw => screen.redraw(),

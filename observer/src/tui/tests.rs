@@ -6,6 +6,6 @@ mod gaps;
 mod narration;
 mod numbers;
 mod property;
+mod requests;
 mod screens;
 mod styles;
-mod wishes;

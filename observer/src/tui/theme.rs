@@ -86,9 +86,9 @@ impl Theme {
     /// The style of something that is as full as this.
     pub(crate) const fn level(&self, level: Level) -> Style {
         match level {
-            Level::Calm => self.calm,
-            Level::Half | Level::High => self.warning,
-            Level::Critical | Level::Full => self.critical,
+            Level::Ok => self.calm,
+            Level::Notice | Level::Warning => self.warning,
+            Level::Critical | Level::Exhausted => self.critical,
         }
     }
 }

@@ -6,11 +6,11 @@ use ratatui::layout::{Position, Rect};
 
 use super::{
     layout::{self, Areas},
-    message::{Effect, Message, Move, Step, Wish},
+    message::{Effect, Message, Move, Request, Step},
     prompt::{Prompt, Typed},
     screen::{Screen, Screens},
     view,
-    widget::{explain::Explanation, help, narration, trust},
+    widget::{explain::Explanation, help, narration, quality},
 };
 use crate::model::{
     query::{Of, Query},
@@ -58,7 +58,7 @@ impl Ui {
 
     /// Where things stand while this is shown.
     pub(crate) fn areas(&self, data: &Snapshot) -> Areas {
-        let has_alarm = trust::alarm(data).is_some();
+        let has_alarm = quality::alarm(data).is_some();
         let (area, _) = narration::split(self.area, data.narration.as_deref());
         Areas::of(layout::usable(area), has_alarm, !data.findings.is_empty(), self.screens.shown)
     }
@@ -119,11 +119,11 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         Message::Resize { width, height } => ui.area = Rect::new(0, 0, width, height),
         Message::Silence(silence) => ui.silence = silence,
         // What is counted on while the picture is held is the recording: it is the one to be stopped.
-        Message::TogglePause if latest.playback.is_some() => return Effect::Ask(Wish::Playback(Step::Stop)),
-        Message::Playback(step) if latest.playback.is_some() => return Effect::Ask(Wish::Playback(step)),
-        Message::NextStep if latest.narration.is_some() => return Effect::Ask(Wish::NextStep),
+        Message::TogglePause if latest.playback.is_some() => return Effect::Ask(Request::Playback(Step::Stop)),
+        Message::Playback(step) if latest.playback.is_some() => return Effect::Ask(Request::Playback(step)),
+        Message::NextStep if latest.narration.is_some() => return Effect::Ask(Request::NextStep),
         Message::Playback(_) | Message::NextStep => {}
-        Message::RestartTotals => return Effect::Ask(Wish::RestartTotals),
+        Message::RestartTotals => return Effect::Ask(Request::RestartTotals),
         Message::ToggleMouse => {
             ui.mouse = !ui.mouse;
             return Effect::Mouse(ui.mouse);

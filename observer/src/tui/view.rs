@@ -11,7 +11,7 @@ use ratatui::{
 
 use super::{
     SILENCE, format, keymap,
-    layout::{self, Areas, Headroom, MIN_HEIGHT, MIN_WIDTH, Walls},
+    layout::{self, Areas, Headroom, Limits, MIN_HEIGHT, MIN_WIDTH},
     message::Message,
     prompt::Prompt,
     screen::Screen,
@@ -19,9 +19,9 @@ use super::{
     theme::{Theme, ThemeName},
     ui::Ui,
     widget::{
-        explain, header, headroom, help, narration,
+        explain, header, headroom, help, limits, narration,
         parts::{self, Part},
-        trust, walls,
+        quality,
     },
 };
 use crate::model::{
@@ -43,7 +43,7 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
         return too_small(theme, area, buf);
     }
     let data = ui.shown(latest);
-    let alarm = trust::alarm(data);
+    let alarm = quality::alarm(data);
     let areas = Areas::of(area, alarm.is_some(), !data.findings.is_empty(), ui.screens.shown);
 
     let badge = badge(ui, latest, theme);
@@ -54,10 +54,10 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
         text::put(badge, Rect { x, width: badge_width.min(areas.header.width), height: 1, ..areas.header }, buf);
     }
     if let Some(alarm) = alarm {
-        trust::banner(&alarm, theme, areas.banner, buf);
+        quality::banner(&alarm, theme, areas.banner, buf);
     }
     if has_subject(ui) {
-        subject(ui, data, theme, areas.tabs, buf);
+        scope(ui, data, theme, areas.tabs, buf);
     } else {
         text::put(tabs(ui.screens.shown, theme, areas.tabs.width), areas.tabs, buf);
     }
@@ -71,11 +71,11 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
         Headroom::Beside(area) => headroom::panel(data, theme, area, buf),
         Headroom::Below(area) => headroom::compact(data, theme, area, buf),
     }
-    match areas.walls {
-        Walls::Panel(area) => walls::panel(data, theme, area, buf),
-        Walls::Strip(area) => walls::strip(data, theme, area, buf),
+    match areas.limits {
+        Limits::Panel(area) => limits::panel(data, theme, area, buf),
+        Limits::Strip(area) => limits::strip(data, theme, area, buf),
     }
-    trust::view(data, theme, areas.trust, buf);
+    quality::view(data, theme, areas.quality, buf);
     if ui.prompt.is_open || !ui.prompt.text.is_empty() {
         prompt(&ui.prompt, theme, areas.footer, buf);
     } else {
@@ -91,7 +91,7 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
 }
 
 /// Whose connections are shown, and how many there are, in place of the other screens' names.
-fn subject(ui: &Ui, data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+fn scope(ui: &Ui, data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let screens = &ui.screens;
     let whose = match screens.of {
         Of::All => "of everybody".to_owned(),
@@ -202,7 +202,7 @@ fn footer(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffe
     let shown = ui.screens.shown;
     let does_nothing = |message| match message {
         Message::Enter => !matches!(shown, Screen::Endpoints | Screen::Destinations | Screen::Processes),
-        Message::Explain | Message::Filter | Message::NextSort | Message::ReverseSort => shown == Screen::Trust,
+        Message::Explain | Message::Filter | Message::NextSort | Message::ReverseSort => shown == Screen::Quality,
         _ => false,
     };
     let taught = keymap::KEYMAP.iter().filter(|binding| !does_nothing(binding.message)).filter_map(|binding| {

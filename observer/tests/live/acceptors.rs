@@ -9,12 +9,12 @@ use std::{
 };
 
 use observer::model::{
+    quality::{AttachMethod, Hook},
     snapshot::Snapshot,
-    trust::{Hook, Rung},
 };
 
 use crate::{
-    rungs::tell,
+    attach_methods::tell,
     support::{assert_equals_ss, eventually, in_private_netns, inbound, listen, observe, wait_until},
 };
 
@@ -72,7 +72,7 @@ fn blocked(listener: &TcpListener, count: usize) -> Vec<Acceptor> {
 }
 
 /// Processes that hold connections of the listener.
-fn holders(snapshot: &Snapshot) -> BTreeSet<u32> {
+fn fd_owners(snapshot: &Snapshot) -> BTreeSet<u32> {
     inbound(snapshot, "127.0.0.1:7000").unwrap().owners.iter().map(|owner| owner.process.pid.0).collect()
 }
 
@@ -80,8 +80,8 @@ fn pids(acceptors: &[Acceptor]) -> BTreeSet<u32> {
     acceptors.iter().map(|acceptor| acceptor.0.cast_unsigned()).collect()
 }
 
-fn rung_of_accept(snapshot: &Snapshot) -> Rung {
-    snapshot.trust.hooks.iter().find(|status| status.hook == Hook::Accept).unwrap().rung.unwrap()
+fn method_of_accept(snapshot: &Snapshot) -> AttachMethod {
+    snapshot.quality.hooks.iter().find(|status| status.hook == Hook::Accept).unwrap().method.unwrap()
 }
 
 fn connect(count: usize) -> Vec<TcpStream> {
@@ -100,13 +100,13 @@ fn acceptors_that_were_blocked_before_observer_came_are_found() {
         });
         wait_until("all are accepted", || acceptors.iter().all(Acceptor::has_accepted));
         engine.poll().unwrap();
-        let seen = holders(&engine.snapshot(0)).len() as u64;
+        let seen = fd_owners(&engine.snapshot(0)).len() as u64;
         assert_equals_ss(&mut engine);
         let snapshot = engine.snapshot(0);
-        assert_eq!(holders(&snapshot), pids(&acceptors));
-        assert_eq!(snapshot.trust.unseen_accepts, 4 - seen);
+        assert_eq!(fd_owners(&snapshot), pids(&acceptors));
+        assert_eq!(snapshot.quality.unseen_accepts, 4 - seen);
         // A return address can only be replaced at the entry; the exit of a system call is looked at when it comes.
-        let expected = if rung_of_accept(&snapshot) == Rung::SyscallTracepoint { 4 } else { 0 };
+        let expected = if method_of_accept(&snapshot) == AttachMethod::SyscallTracepoint { 4 } else { 0 };
         assert_eq!(seen, expected);
         drop(clients);
     });
@@ -126,22 +126,25 @@ fn of_sixty_four_blocked_acceptors_none_is_lost_unseen() {
         });
         wait_until("all are accepted", || acceptors.iter().all(Acceptor::has_accepted));
         engine.poll().unwrap();
-        let seen = holders(&engine.snapshot(0)).len();
+        let seen = fd_owners(&engine.snapshot(0)).len();
         assert_equals_ss(&mut engine);
         let snapshot = engine.snapshot(0);
-        assert_eq!(holders(&snapshot), pids(&acceptors));
-        let unseen = usize::try_from(snapshot.trust.unseen_accepts).unwrap();
+        assert_eq!(fd_owners(&snapshot), pids(&acceptors));
+        let unseen = usize::try_from(snapshot.quality.unseen_accepts).unwrap();
         assert_eq!(seen + unseen, ACCEPTORS);
-        let missed = usize::try_from(snapshot.trust.losses.missed_if_told()).unwrap();
-        if rung_of_accept(&snapshot) == Rung::Kretprobe {
+        let missed = usize::try_from(snapshot.quality.losses.missed_if_told()).unwrap();
+        if method_of_accept(&snapshot) == AttachMethod::Kretprobe {
             // It holds as many pending returns as there are CPUs, or twice that and at least ten (register_kretprobe).
             assert!(unseen > 0 && seen > 0, "{seen} seen, {unseen} unseen");
             assert!(missed == 0 || missed >= unseen, "{missed} missed, {unseen} unseen");
             let told = if missed == 0 { "missing reason=links tell of missed probes from 6.7 on" } else { "works" };
-            tell(&format!("hook=misses rung=nmissed program=bpf_link_info result={told}"));
+            tell(&format!("hook=misses method=nmissed program=bpf_link_info result={told}"));
         } else {
             // While a map is read on that CPU no tracepoint runs (bpf_prog_active); any program can interrupt itself.
-            assert!(unseen <= missed || rung_of_accept(&snapshot) == Rung::SyscallTracepoint && unseen < ACCEPTORS / 2);
+            assert!(
+                unseen <= missed
+                    || method_of_accept(&snapshot) == AttachMethod::SyscallTracepoint && unseen < ACCEPTORS / 2
+            );
         }
         drop(clients);
     });

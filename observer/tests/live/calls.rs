@@ -322,7 +322,7 @@ fn a_user_at_its_limit_of_inotify_instances_is_told_from_a_process_without_descr
         return take_inotify_instances(instances.parse().unwrap());
     }
     in_private_netns(move || {
-        let mut engine = start(observer::engine::Options { every_fd_call: true, ..options() });
+        let mut engine = start(observer::engine::Options { trace_all_fd_syscalls: true, ..options() });
         // A user namespace has a limit of its own: that of the host is everybody's.
         let script = format!(
             "echo 2 > /proc/sys/user/max_inotify_instances && exec {} --exact {test} --nocapture",

@@ -17,7 +17,7 @@ use std::{
 
 use observer::{
     engine::{Engine, Options, Watched},
-    model::{snapshot::Snapshot, trust::Losses},
+    model::{quality::Losses, snapshot::Snapshot},
 };
 
 use self::{
@@ -26,7 +26,7 @@ use self::{
 };
 use crate::{
     sockets::{Player, part},
-    support::{Pairs, forced_rungs, in_private_netns, scaled, set_sysctl, start},
+    support::{Pairs, forced_methods, in_private_netns, scaled, set_sysctl, start},
 };
 
 /// Ring buffer of the program itself.
@@ -89,9 +89,9 @@ fn counts_are_exact_after_churn() {
         polls: Polls::Often,
     }
     .run(counts_are_exact_after_churn);
-    let trust = &outcome.at_end.trust;
-    assert!(trust.events_total >= scaled(100_000).into(), "too little happened: {} events", trust.events_total);
-    assert_eq!(without_missed(trust.losses), Losses::default());
+    let quality = &outcome.at_end.quality;
+    assert!(quality.events_total >= scaled(100_000).into(), "too little happened: {} events", quality.events_total);
+    assert_eq!(without_missed(quality.losses), Losses::default());
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn counts_are_exact_after_a_start_in_the_middle_of_churn() {
         polls: Polls::Often,
     }
     .run(counts_are_exact_after_a_start_in_the_middle_of_churn);
-    assert_eq!(without_missed(outcome.at_end.trust.losses), Losses::default());
+    assert_eq!(without_missed(outcome.at_end.quality.losses), Losses::default());
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn counts_are_exact_in_several_namespaces_at_once() {
         polls: Polls::Often,
     }
     .run(counts_are_exact_in_several_namespaces_at_once);
-    let events = outcome.at_end.trust.events_total;
+    let events = outcome.at_end.quality.events_total;
     assert!(events >= scaled(100_000).into(), "too little happened: {events} events");
 }
 
@@ -152,8 +152,8 @@ fn counts_are_exact_after_records_were_lost() {
         polls: Polls::AfterSteps(500),
     }
     .run(counts_are_exact_after_records_were_lost);
-    let trust = &outcome.at_end.trust;
-    assert!(trust.losses.ring_full > 0, "the ring was never full: {:?}", trust.losses);
+    let quality = &outcome.at_end.quality;
+    assert!(quality.losses.ring_full > 0, "the ring was never full: {:?}", quality.losses);
 }
 
 impl Churn {
@@ -217,7 +217,7 @@ impl Churn {
     fn start_engine(self) -> Engine {
         let watched = if self.watched > 1 { Watched::All } else { Watched::Own };
         let ring_bytes = self.ring_bytes;
-        start(Options { watched, ring_bytes, rungs: forced_rungs(), ..Options::default() })
+        start(Options { watched, ring_bytes, methods: forced_methods(), ..Options::default() })
     }
 
     fn start_workers(self, namespaces: &[Namespace], test: impl Fn() + Copy + Send, seed: u64) -> Progress {

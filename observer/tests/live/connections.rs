@@ -17,7 +17,7 @@ fn connections_from_before_the_start_are_in_the_first_snapshot() {
         let snapshot = engine.snapshot(usize::MAX);
         assert_eq!(counted(&snapshot), truth());
         assert_eq!((snapshot.totals.sockets, snapshot.totals.connections), (140, 70));
-        assert_eq!((snapshot.totals.opened_total, snapshot.trust.drift.total()), (0, 0));
+        assert_eq!((snapshot.totals.opened_total, snapshot.quality.drift.total()), (0, 0));
         for row in &snapshot.endpoints {
             assert_eq!(row.process.map(|process| process.pid.0), Some(process::id()), "{:?}", row.key);
         }

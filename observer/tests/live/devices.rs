@@ -158,7 +158,7 @@ fn two_links_with_the_same_addresses_are_told_apart() {
         });
         assert_eq!((left(&mut engine, "fe80::1%a0"), left(&mut engine, "fe80::1%b0")), (70, 90));
         let snapshot = engine.snapshot(usize::MAX);
-        assert_eq!((snapshot.totals.connections, snapshot.trust.drift.total()), (40, 0));
+        assert_eq!((snapshot.totals.connections, snapshot.quality.drift.total()), (40, 0));
         assert_shown();
         let all_of_a = exhaust(None, to("a0"));
         assert_eq!(all_of_a.len(), 70);
@@ -182,7 +182,7 @@ fn assert_shown() {
         rows.filter_map(|row| row["device"].as_str().map(str::to_owned)).collect()
     };
     assert_eq!(devices("endpoints"), ["a0", "a1", "b0", "b1"].map(str::to_owned).into());
-    assert_eq!(devices("walls"), ["a0", "b0"].map(str::to_owned).into());
+    assert_eq!(devices("limits"), ["a0", "b0"].map(str::to_owned).into());
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn a_socket_that_is_bound_late_changes_its_row_and_is_no_new_connection() {
         assert_eq!(outbound(&snapshot, OWN).unwrap().sockets, 0);
         assert_eq!(outbound(&snapshot, &format!("{OWN}%d0")).unwrap().sockets, 1);
         assert_eq!((snapshot.totals.failed_total, snapshot.totals.closed_total), (0, 0));
-        assert_eq!(snapshot.trust.drift.total(), 0);
+        assert_eq!(snapshot.quality.drift.total(), 0);
         run("ip", &["link", "set", "d0", "down"]);
         run("ip", &["link", "set", "d0", "name", "uplink"]);
         eventually(&mut engine, "the new name", |it| outbound(it, &format!("{OWN}%uplink")).map(drop));

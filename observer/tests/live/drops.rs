@@ -12,18 +12,18 @@ use observer::{
     model::{
         device::Device,
         failure::{FailureKind, FailureRow, Local},
+        limit::{Limit, LimitKind, Scope},
         snapshot::Snapshot,
-        wall::{Subject, Wall, WallKind},
     },
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
+    limits::start_connecting,
     processes::output,
     refusals::{counted, kernel_counter},
     sockets::{set_option, skip},
     support::{eventually, in_private_netns, listen, options, run, set_sysctl, start, wait_until},
-    walls::start_connecting,
 };
 
 /// The engine with regular scans: a failure at a listener waits for the scan that shows whose it is.
@@ -31,14 +31,14 @@ fn scanning() -> Engine {
     start(Options { scans: Scans::Regularly, ..options() })
 }
 
-fn wall(snapshot: &Snapshot, kind: WallKind, at: &str) -> Option<Wall> {
+fn limit(snapshot: &Snapshot, kind: LimitKind, at: &str) -> Option<Limit> {
     let at: SocketAddr = at.parse().unwrap();
-    let is_at = |wall: &&Wall| matches!(wall.subject, Subject::Listener { local, .. } if local == at);
-    snapshot.walls.iter().filter(|wall| wall.kind == kind).find(is_at).cloned()
+    let is_at = |limit: &&Limit| matches!(limit.scope, Scope::Listener { local, .. } if local == at);
+    snapshot.limits.iter().filter(|limit| limit.kind == kind).find(is_at).cloned()
 }
 
-fn counter(wall: &Wall, id: &str) -> u64 {
-    wall.counters.iter().find(|counter| counter.id == id).unwrap_or_else(|| panic!("no {id}: {wall:?}")).total
+fn counter(limit: &Limit, id: &str) -> u64 {
+    limit.counters.iter().find(|counter| counter.id == id).unwrap_or_else(|| panic!("no {id}: {limit:?}")).total
 }
 
 /// The drops (`d` of skmem) of a listener, as `ss` shows them.
@@ -86,15 +86,15 @@ fn a_port_scan_is_no_overflow() {
         wait_until("the listener discards segments", || discarded(7_000) >= 20);
         let discarded = discarded(7_000);
         assert_eq!((kernel_counter("ListenOverflows"), kernel_counter("ListenDrops")), (0, 0));
-        let wall = eventually(&mut engine, "the number of discarded segments", |snapshot| {
-            wall(snapshot, WallKind::AcceptQueue, "127.0.0.1:7000")
-                .filter(|wall| counter(wall, "segments_discarded") == discarded)
+        let limit = eventually(&mut engine, "the number of discarded segments", |snapshot| {
+            limit(snapshot, LimitKind::AcceptQueue, "127.0.0.1:7000")
+                .filter(|limit| counter(limit, "segments_discarded") == discarded)
         });
-        assert_eq!((wall.hits, counter(&wall, "overflows"), counter(&wall, "namespace_overflows")), (Some(0), 0, 0));
+        assert_eq!((limit.hits, counter(&limit, "overflows"), counter(&limit, "namespace_overflows")), (Some(0), 0, 0));
         // Whatever is read or scanned after it: the counters of the namespace have been read twice, and scanned.
-        let scans = engine.snapshot(0).trust.scans_total;
+        let scans = engine.snapshot(0).quality.scans_total;
         let snapshot = eventually(&mut engine, "three more scans", |snapshot| {
-            (snapshot.trust.scans_total >= scans + 3).then(|| snapshot.clone())
+            (snapshot.quality.scans_total >= scans + 3).then(|| snapshot.clone())
         });
         assert_eq!((snapshot.failures, snapshot.findings), (vec![], vec![]));
         drop(listener);
@@ -116,7 +116,7 @@ fn an_overflow_is_the_full_listeners_own_and_not_of_one_that_is_scanned() {
         assert_eq!(row.key.local, Some(Local { ip: Ipv4Addr::LOCALHOST.into(), port: 7_000, device: Device::NONE }));
         let snapshot = engine.snapshot(0);
         assert_eq!(failures(&snapshot, FailureKind::AcceptQueue).len(), 1, "{:?}", snapshot.failures);
-        let hits = |at| wall(&snapshot, WallKind::AcceptQueue, at).unwrap().hits;
+        let hits = |at| limit(&snapshot, LimitKind::AcceptQueue, at).unwrap().hits;
         assert_eq!(
             (hits("127.0.0.1:7000"), hits("127.0.0.1:7001")),
             (Some(kernel_counter("ListenOverflows")), Some(0))
@@ -140,15 +140,15 @@ fn a_full_syn_queue_is_not_an_accept_queue() {
         // client that closes would complete its handshake, and fill the accept queue.
         let row = eventually(&mut engine, "as many failures as the kernel counts", |snapshot| {
             let row = failures(snapshot, FailureKind::SynQueue).into_iter().next()?.clone();
-            let wall = wall(snapshot, WallKind::SynQueue, "127.0.0.1:7000")?;
+            let limit = limit(snapshot, LimitKind::SynQueue, "127.0.0.1:7000")?;
             let dropped = kernel_counter("TCPReqQFullDrop");
-            (row.count == dropped && wall.hits == Some(dropped)).then_some(row)
+            (row.count == dropped && limit.hits == Some(dropped)).then_some(row)
         });
         assert_eq!((row.key.local.map(|local| local.port), row.what().as_str()), (Some(7_000), "SYN dropped"));
         let snapshot = engine.snapshot(0);
         assert_eq!(kernel_counter("ListenOverflows"), 0);
         assert_eq!(failures(&snapshot, FailureKind::AcceptQueue), Vec::<&FailureRow>::new());
-        assert_eq!(wall(&snapshot, WallKind::AcceptQueue, "127.0.0.1:7000").unwrap().hits, Some(0));
+        assert_eq!(limit(&snapshot, LimitKind::AcceptQueue, "127.0.0.1:7000").unwrap().hits, Some(0));
         drop((listener, clients));
     });
 }
@@ -163,8 +163,8 @@ fn syn_cookies_refuse_nobody_and_are_hits_of_the_syn_queue() {
         let clients = start_connecting("127.0.0.1:7000", 5);
         wait_until("the kernel sends cookies", || kernel_counter("TCPReqQFullDoCookies") > 0);
         eventually(&mut engine, "as many hits as cookies", |snapshot| {
-            let wall = wall(snapshot, WallKind::SynQueue, "127.0.0.1:7000")?;
-            (wall.hits == Some(kernel_counter("TCPReqQFullDoCookies"))).then_some(())
+            let limit = limit(snapshot, LimitKind::SynQueue, "127.0.0.1:7000")?;
+            (limit.hits == Some(kernel_counter("TCPReqQFullDoCookies"))).then_some(())
         });
         assert_eq!(failures(&engine.snapshot(0), FailureKind::SynQueue), Vec::<&FailureRow>::new());
         drop((listener, clients));
@@ -224,9 +224,9 @@ fn a_nat_port_clash_is_no_full_table() {
         for other in [FailureKind::Conntrack, FailureKind::ConntrackEvicted] {
             assert_eq!(failures(&snapshot, other), Vec::<&FailureRow>::new());
         }
-        let wall = snapshot.walls.iter().find(|wall| wall.kind == WallKind::Conntrack).unwrap();
-        assert_eq!(wall.hits, Some(0), "a clash is no hit of nf_conntrack_max");
-        let counted = ["insert_failed", "drop", "early_drop"].map(|id| counter(wall, id));
+        let limit = snapshot.limits.iter().find(|limit| limit.kind == LimitKind::Conntrack).unwrap();
+        assert_eq!(limit.hits, Some(0), "a clash is no hit of nf_conntrack_max");
+        let counted = ["insert_failed", "drop", "early_drop"].map(|id| counter(limit, id));
         assert_eq!(counted, [clashes, 0, 0]);
         drop(listener);
     });

@@ -17,10 +17,10 @@ use observer::model::{
 use socket2::{Domain, Socket, Type};
 
 use crate::{
+    limits::start_connecting,
     processes::start_program,
     sockets::set_option,
     support::{Pairs, eventually, in_private_netns, listen, observe, run, set_sysctl, wait_until},
-    walls::start_connecting,
 };
 
 fn found(snapshot: &Snapshot, kind: FindingKind) -> Option<&Finding> {

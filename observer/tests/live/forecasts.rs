@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use observer::{engine::Engine, model::wall::WallKind};
+use observer::{engine::Engine, model::limit::LimitKind};
 
 use crate::support::{in_private_netns, listen, options, run, set_sysctl};
 
@@ -29,16 +29,16 @@ fn a_steady_rate_of_closes_that_levels_off_has_no_forecast() {
                 closed += 1;
             }
             let snapshot = engine.snapshot(1);
-            for wall in snapshot.walls.iter().filter(|wall| wall.kind == WallKind::Ports) {
-                assert_eq!(wall.time_to_full(), None, "{wall:?}");
-                has_rate |= wall.turnover.is_some_and(|turnover| (10.0..14.0).contains(&turnover.entering));
+            for limit in snapshot.limits.iter().filter(|limit| limit.kind == LimitKind::Ports) {
+                assert_eq!(limit.time_to_full(), None, "{limit:?}");
+                has_rate |= limit.turnover.is_some_and(|turnover| (10.0..14.0).contains(&turnover.entering));
             }
             std::thread::yield_now();
         }
-        assert!(has_rate, "the rate of closes was not seen: {:?}", engine.snapshot(1).walls);
+        assert!(has_rate, "the rate of closes was not seen: {:?}", engine.snapshot(1).limits);
         // The kernel has them all, and so has the model.
         let in_kernel = run("ss", &["-Htan", "state", "time-wait"]).lines().count() as u64;
-        let wall = engine.snapshot(1).walls.into_iter().find(|wall| wall.kind == WallKind::Ports).unwrap();
-        assert!(wall.used.abs_diff(in_kernel) <= 24, "{in_kernel} TIME_WAITs, {wall:?}");
+        let limit = engine.snapshot(1).limits.into_iter().find(|limit| limit.kind == LimitKind::Ports).unwrap();
+        assert!(limit.used.abs_diff(in_kernel) <= 24, "{in_kernel} TIME_WAITs, {limit:?}");
     });
 }

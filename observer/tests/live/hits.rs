@@ -4,8 +4,8 @@ use std::net::TcpStream;
 
 use observer::model::{
     hits::Since,
+    limit::{LimitKind, Scope},
     snapshot::Snapshot,
-    wall::{Subject, WallKind},
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Hits that observer has counted itself.
-fn own(snapshot: &Snapshot, kind: WallKind) -> u64 {
+fn own(snapshot: &Snapshot, kind: LimitKind) -> u64 {
     let hits = snapshot.hits.iter().find(|hits| hits.kind == kind && hits.since == Since::Observer);
     hits.expect("each kind is listed").count
 }
@@ -28,21 +28,21 @@ fn ports_that_ran_out_are_counted_from_the_start_of_observer() {
         // Nobody has seen this one.
         assert_eq!(errno(TcpStream::connect("127.0.0.1:7000")), libc::EADDRNOTAVAIL);
         let mut engine = observe();
-        assert_eq!(own(&engine.snapshot(0), WallKind::Ports), 0);
+        assert_eq!(own(&engine.snapshot(0), LimitKind::Ports), 0);
         for _ in 0..4 {
             assert_eq!(errno(TcpStream::connect("127.0.0.1:7000")), libc::EADDRNOTAVAIL);
         }
         // Others have room, and a refusal by the peer is no limit.
         let other = TcpStream::connect("127.0.0.1:7001").unwrap();
         assert_eq!(errno(TcpStream::connect("127.0.0.1:7002")), libc::ECONNREFUSED);
-        eventually(&mut engine, "four hits", |snapshot| (own(snapshot, WallKind::Ports) == 4).then_some(()));
+        eventually(&mut engine, "four hits", |snapshot| (own(snapshot, LimitKind::Ports) == 4).then_some(()));
         let snapshot = engine.snapshot(usize::MAX);
         for (port, hits) in [(7_000, 4), (7_001, 0)] {
-            let is_its = |subject| matches!(subject, Subject::Destination { remote, .. } if remote.port() == port);
-            let wall = snapshot.walls.iter().find(|wall| is_its(wall.subject)).unwrap();
-            assert_eq!(wall.hits, Some(hits), "{wall:?}");
+            let is_its = |scope| matches!(scope, Scope::Destination { remote, .. } if remote.port() == port);
+            let limit = snapshot.limits.iter().find(|limit| is_its(limit.scope)).unwrap();
+            assert_eq!(limit.hits, Some(hits), "{limit:?}");
         }
-        assert_eq!([WallKind::ProcessFiles, WallKind::HostFiles].map(|kind| own(&snapshot, kind)), [0, 0]);
+        assert_eq!([LimitKind::ProcessFiles, LimitKind::HostFiles].map(|kind| own(&snapshot, kind)), [0, 0]);
         drop((listeners, full, other));
     });
 }

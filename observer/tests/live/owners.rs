@@ -33,7 +33,7 @@ fn owned(snapshot: &Snapshot) -> Owned {
     owned
 }
 
-/// The same by `ss -p`, of the connected sockets. Here each has one holder.
+/// The same by `ss -p`, of the connected sockets. Here each has one owner.
 fn truth() -> Owned {
     let mut owned = Owned::new();
     for line in run("ss", &["-Htnp"]).lines() {
@@ -189,7 +189,7 @@ fn accept_by_io_uring(listener: &TcpListener) -> TcpStream {
     let mut ring = io_uring::IoUring::new(2).expect("io_uring");
     let fd = io_uring::types::Fd(listener.as_raw_fd());
     let accept = io_uring::opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut());
-    // Or ss itself would inherit it, and name itself as its holder.
+    // Or ss itself would inherit it, and name itself as its owner.
     let accept = accept.flags(libc::SOCK_CLOEXEC).build();
     // SAFETY: the entry asks for no address, so it points to nothing that could go away.
     unsafe { ring.submission().push(&accept).unwrap() };

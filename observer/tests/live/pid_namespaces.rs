@@ -98,21 +98,21 @@ fn a_process_inside_has_the_number_of_its_namespace_and_one_outside_is_no_other(
         let first = objects.next().unwrap();
         // It was there before: nobody inside holds the other end, and who outside does cannot be known.
         assert_eq!(owned(&first), Owned::from([((1, "bash".to_owned(), false), 1)]), "{first:#}");
-        assert_eq!(first["trust"]["processes"], "pid_namespace");
-        assert!(first["trust"]["processes_missing"].as_str().unwrap().contains("--proc"), "{first:#}");
+        assert_eq!(first["quality"]["processes"], "pid_namespace");
+        assert!(first["quality"]["processes_missing"].as_str().unwrap().contains("--proc"), "{first:#}");
 
         // What happens outside is told by the kernel side, and outlives passes that do not show it.
         let client = TcpStream::connect(AT).unwrap();
         let taken = listener.accept().unwrap().0;
         let (pid, comm) = this();
         let wanted = Owned::from([((1, "bash".to_owned(), false), 1), ((pid, comm, true), 2)]);
-        let since = first["trust"]["scans_total"].as_u64().unwrap();
-        let passed = |json: &Value| json["trust"]["scans_total"].as_u64().unwrap() >= since + 3;
+        let since = first["quality"]["scans_total"].as_u64().unwrap();
+        let passed = |json: &Value| json["quality"]["scans_total"].as_u64().unwrap() >= since + 3;
         let last = objects.by_ref().find(|json| passed(json) && owned(json) == wanted);
         assert!(last.is_some(), "the stream ended before both were there");
         // No limit of descriptors is told of a process by the number of another.
-        for wall in last.unwrap()["walls"].as_array().unwrap().iter().filter(|wall| !wall["pid"].is_null()) {
-            assert!(wall["pid"].as_u64() != Some(pid), "{wall:#}");
+        for limit in last.unwrap()["limits"].as_array().unwrap().iter().filter(|limit| !limit["pid"].is_null()) {
+            assert!(limit["pid"].as_u64() != Some(pid), "{limit:#}");
         }
         drop((client, taken, accepted));
         end(&mut child);
@@ -131,8 +131,8 @@ fn with_the_proc_of_the_host_the_owners_are_those_of_ss_outside() {
         let mut objects = objects(line);
         let first = objects.next().unwrap();
         assert_eq!(owned(&first), truth(), "{first:#}");
-        assert_eq!(first["trust"]["processes"], "all");
-        assert!(first["trust"]["processes_missing"].is_null());
+        assert_eq!(first["quality"]["processes"], "all");
+        assert!(first["quality"]["processes_missing"].is_null());
         let row = first["endpoints"].as_array().unwrap().iter().find(|row| row["listening"] == true).unwrap();
         assert_eq!(row["listeners"][0]["pid"], this().0, "{first:#}");
 
@@ -186,9 +186,9 @@ fn the_proc_of_a_container_is_not_taken_for_that_of_the_host() {
             Command::new(OBSERVER).args(["--proc", &table, "--own-netns", "snapshot", "--json"]).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(json["trust"]["processes"], "pid_namespace", "{json:#}");
+        assert_eq!(json["quality"]["processes"], "pid_namespace", "{json:#}");
         assert_eq!(
-            json["trust"]["unread"].as_array().unwrap().last().unwrap()["kind"],
+            json["quality"]["unread"].as_array().unwrap().last().unwrap()["kind"],
             "outside_processes",
             "{json:#}"
         );

@@ -14,8 +14,8 @@ use observer::{
     model::{
         device::Device,
         failure::{FailureKind, FailureRow, Local},
+        quality::Losses,
         snapshot::Snapshot,
-        trust::Losses,
     },
 };
 use socket2::{Domain, Socket, Type};
@@ -50,7 +50,7 @@ pub(crate) fn refused(engine: &mut Engine, kind: FailureKind, count: u64) -> Vec
     engine.poll().unwrap();
     let snapshot = engine.snapshot(0);
     assert_eq!(of_kind(&snapshot), rows, "each is told once");
-    assert_eq!(Losses { missed: None, ..snapshot.trust.losses }, Losses::default());
+    assert_eq!(Losses { missed: None, ..snapshot.quality.losses }, Losses::default());
     for row in &rows {
         assert_eq!(row.key.process.unwrap().pid.0, std::process::id());
     }
@@ -180,7 +180,7 @@ fn on_request_every_call_that_makes_descriptors_is_told() {
         return with_few_descriptors("refusals::on_request_every_call_that_makes_descriptors_is_told");
     }
     in_private_netns(|| {
-        let mut engine = start(observer::engine::Options { every_fd_call: true, ..options() });
+        let mut engine = start(observer::engine::Options { trace_all_fd_syscalls: true, ..options() });
         let mut files = take_all_descriptors();
         assert_eq!(errno(files[0].try_clone()), libc::EMFILE);
         // SAFETY: asks for a copy of a descriptor that is open.

@@ -16,8 +16,8 @@ use observer::{
 };
 
 use crate::{
+    limits::start_connecting,
     support::{Pairs, eventually, in_private_netns, listen, options, run, set_sysctl, start, wait_until},
-    walls::start_connecting,
 };
 
 fn scanning() -> Engine {
@@ -68,11 +68,11 @@ fn connections_that_are_closed_soon_are_no_leak() {
             pairs.more("127.0.0.1:7000", 12);
             pairs.clients.clear();
             wait_until("12 in CLOSE_WAIT", || in_state("close-wait") == 12);
-            let (scans, round) = (engine.snapshot(0).trust.scans_total, Instant::now());
+            let (scans, round) = (engine.snapshot(0).quality.scans_total, Instant::now());
             // Long enough for a scan to see them.
             eventually(&mut engine, "a scan", |snapshot| {
                 assert_eq!(found(snapshot, FindingKind::CloseWaitLeak), None);
-                (snapshot.trust.scans_total > scans && round.elapsed() > Duration::from_secs(1)).then_some(())
+                (snapshot.quality.scans_total > scans && round.elapsed() > Duration::from_secs(1)).then_some(())
             });
             pairs.accepted.clear();
             rounds += 1;

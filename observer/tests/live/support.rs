@@ -17,7 +17,7 @@ use observer::{
         snapshot::{Direction, EndpointRow, Snapshot},
         units::{NetnsId, TcpState},
     },
-    probe::plan::ForcedRungs,
+    probe::plan::ForcedMethods,
 };
 use socket2::{Domain, Socket, Type};
 
@@ -52,13 +52,15 @@ pub(crate) fn set_sysctl(name: &str, value: &str) {
 
 /// Events alone after the first scan, of the calling thread's namespace alone: tests run side by side.
 pub(crate) fn options() -> Options {
-    Options { scans: Scans::OnlyAtStart, watched: Watched::Own, rungs: forced_rungs(), ..Options::default() }
+    Options { scans: Scans::OnlyAtStart, watched: Watched::Own, methods: forced_methods(), ..Options::default() }
 }
 
-/// What the runner wants all tests to run with: `OBSERVER_RUNGS=connect=kprobe,accept=kretprobe`.
-pub(crate) fn forced_rungs() -> ForcedRungs {
-    let text = std::env::var("OBSERVER_RUNGS").unwrap_or_default();
-    ForcedRungs::new(text.split(',').filter(|word| !word.is_empty()).map(|word| word.parse().expect("OBSERVER_RUNGS")))
+/// What the runner wants all tests to run with: `OBSERVER_ATTACH=connect=kprobe,accept=kretprobe`.
+pub(crate) fn forced_methods() -> ForcedMethods {
+    let text = std::env::var("OBSERVER_ATTACH").unwrap_or_default();
+    ForcedMethods::new(
+        text.split(',').filter(|word| !word.is_empty()).map(|word| word.parse().expect("OBSERVER_ATTACH")),
+    )
 }
 
 /// As much of `count` as this machine is fit for: all, or `OBSERVER_LOAD` percent under emulation.
@@ -72,11 +74,11 @@ pub(crate) fn observe() -> Engine {
     start(options())
 }
 
-/// The engine, on those rungs that were asked for.
+/// The engine, on those attach methods that were asked for.
 pub(crate) fn start(options: Options) -> Engine {
     let mut engine = Engine::start(options).expect("start the engine");
-    for status in engine.snapshot(0).trust.hooks {
-        assert!(status.rung.is_some(), "the hook {} is missing: {:?}", status.hook, status.failed);
+    for status in engine.snapshot(0).quality.hooks {
+        assert!(status.method.is_some(), "the hook {} is missing: {:?}", status.hook, status.failed);
     }
     engine
 }

@@ -45,7 +45,7 @@ fn pair(first: u32, second: u32) -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-/// The kernel measures every run of every program while this is held, and stops however its holder ends.
+/// The kernel measures every run of every program while this is held, and stops however its owner ends.
 pub(super) struct Stats(#[expect(dead_code, reason = "to hold it is all")] OwnedFd);
 
 impl Stats {

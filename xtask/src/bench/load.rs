@@ -23,7 +23,7 @@ const PAIRS: u16 = 2;
 pub(super) const PORTS: [u16; PAIRS as usize] = [47_001, 47_002];
 /// Changes of state of one loopback connection whose client closes first: five at each end.
 pub(super) const EVENTS_PER_CONNECTION: u32 = 10;
-/// What a holder holds at most, both ends: a process may be allowed no more than 20,000 descriptors.
+/// What a owner holds at most, both ends: a process may be allowed no more than 20,000 descriptors.
 const HELD_BY_ONE: u32 = 9_500;
 const BACKLOG: i32 = 4_096;
 
@@ -44,7 +44,7 @@ pub(crate) enum Load {
     Hold {
         /// In all.
         connections: u32,
-        /// Tells holders apart.
+        /// Tells owners apart.
         index: u8,
     },
 }
@@ -62,7 +62,7 @@ impl Load {
 /// What a churn took.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Took {
-    pub(super) wall: Duration,
+    pub(super) limit: Duration,
     /// Of the load alone; what hooks do, they do in its time.
     pub(super) cpu: Duration,
     /// The median of connect().
@@ -84,7 +84,7 @@ pub(super) fn run_churn(connections: u32, rate: Option<u32>) -> Result<Took> {
         let seconds = figures[name].as_f64().with_context(|| format!("{name} of the load"))?;
         Ok::<_, anyhow::Error>(Duration::from_secs_f64(seconds))
     };
-    Ok(Took { wall: seconds("wall")?, cpu: seconds("cpu")?, latency: seconds("latency")? })
+    Ok(Took { limit: seconds("limit")?, cpu: seconds("cpu")?, latency: seconds("latency")? })
 }
 
 fn churn(each: u32, net: u8, rate: Option<u32>) -> Result<()> {
@@ -112,13 +112,13 @@ fn churn(each: u32, net: u8, rate: Option<u32>) -> Result<()> {
         }
         Ok::<_, anyhow::Error>((begun, latencies))
     })?;
-    let wall = begun.elapsed();
+    let limit = begun.elapsed();
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
     let cpu = Duration::new(cpu.tv_sec.cast_unsigned(), u32::try_from(cpu.tv_nsec)?);
     latencies.sort_unstable();
     let latency = latencies.get(latencies.len() / 2).context("no connection was made")?;
     let figures = json!({
-        "wall": wall.as_secs_f64(), "cpu": cpu.as_secs_f64(), "latency": latency.as_secs_f64(),
+        "limit": limit.as_secs_f64(), "cpu": cpu.as_secs_f64(), "latency": latency.as_secs_f64(),
     });
     println!("{figures}");
     Ok(())
@@ -179,23 +179,23 @@ fn listener(address: SocketAddr) -> Result<TcpListener> {
 
 /// Processes that hold connections: they grow, and end with this.
 #[derive(Default)]
-pub(super) struct Holders {
+pub(super) struct IdleConnections {
     running: Vec<Running>,
     sockets: u32,
 }
 
-impl Holders {
+impl IdleConnections {
     /// Starts more, until `sockets` sockets are held.
     pub(super) fn grow_to(&mut self, sockets: u32) -> Result<()> {
         let mut missing = sockets.saturating_sub(self.sockets) / 2;
         while missing > 0 {
             let connections = missing.min(HELD_BY_ONE);
-            let index = u8::try_from(self.running.len()).context("too many holders")?;
+            let index = u8::try_from(self.running.len()).context("too many owners")?;
             let mut command = stage::this_program()?;
             command.args(["load", "hold", &connections.to_string(), &index.to_string()]);
-            let mut holder = Running::start_piped(&mut command)?;
-            holder.expect_line("ready").context("start a holder of connections")?;
-            self.running.push(holder);
+            let mut process = Running::start_piped(&mut command)?;
+            process.expect_line("ready").context("start a process that keeps connections")?;
+            self.running.push(process);
             self.sockets += 2 * connections;
             missing -= connections;
         }

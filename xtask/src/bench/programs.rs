@@ -13,7 +13,7 @@ use super::table::Table;
 use super::targets::Figure;
 use super::{Effort, Report, stage};
 
-/// What observer hooks where a kernel has no better rungs, once for each program on it.
+/// What observer hooks where a kernel has no better attach methods, once for each program on it.
 const RAW_TRACEPOINTS: [&str; 2] = ["inet_sock_set_state", "tcp_destroy_sock"];
 const TRACEPOINTS: [&str; 5] = [
     "syscalls/sys_exit_accept4",

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::load::{Holders, run_churn};
+use super::load::{IdleConnections, run_churn};
 use super::observer::{self, Watch, number};
 use super::programs::during;
 use super::stats::{Samples, each_ns};
@@ -51,8 +51,8 @@ fn first_frame() -> Result<f64> {
 
 /// Percent of one CPU, and bytes.
 fn idle(length: Duration) -> Result<(f64, u32)> {
-    let mut holders = Holders::default();
-    holders.grow_to(1_000)?;
+    let mut connections = IdleConnections::default();
+    connections.grow_to(1_000)?;
     let screen = observer::screen()?.look_away()?;
     // What start leaves to do is not idle time.
     thread::sleep(Duration::from_secs(1));
@@ -136,7 +136,7 @@ pub(super) struct Sample {
 pub(super) fn sample(connections: u32, rate: Option<u32>) -> Result<Sample> {
     let folder = tempfile::tempdir()?;
     let watch = Watch::start(folder.path())?;
-    let events = || number(&watch.next()?, "/trust/events_total");
+    let events = || number(&watch.next()?, "/quality/events_total");
     let (events_before, before, start) = (events()?, watch.running.cpu()?, Instant::now());
     run_churn(connections, rate)?;
     let length = start.elapsed();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::load::Holders;
+use super::load::IdleConnections;
 use super::observer::{self, scan_time};
 use super::running::Running;
 use super::screen::sample;
@@ -25,9 +25,9 @@ pub(super) fn run(effort: Effort, report: &mut Report) -> Result<()> {
         Effort::Quick => &[1_000, 4_000, 20_000],
     };
     let rows = stage::on_stage(|| {
-        let mut holders = Holders::default();
+        let mut connections = IdleConnections::default();
         let measure = |size: &u32| {
-            holders.grow_to(*size)?;
+            connections.grow_to(*size)?;
             eprintln!("{size} sockets");
             at(*size, effort)
         };

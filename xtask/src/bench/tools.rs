@@ -134,9 +134,9 @@ impl Instrument {
             Observing::Watch(watch) => {
                 let document = watch.next()?;
                 let wrong = settled_difference(&watch, document.clone())?;
-                let lost = observer::number(&document, "/trust/lost_total")?;
+                let lost = observer::number(&document, "/quality/lost_total")?;
                 // A kernel before 5.12 does not tell.
-                let left_out = observer::number(&document, "/trust/missed_total").ok();
+                let left_out = observer::number(&document, "/quality/missed_total").ok();
                 let opened = observer::number(&document, "/totals/opened_total")?;
                 let missing = opened.abs_diff(2 * u64::from(connections));
                 Ok(Account { own: Some(lost), left_out, missing, wrong: Some(wrong) })

@@ -186,8 +186,8 @@ mod tests {
 
     #[test]
     fn facts_and_skipped_tests_are_kept() {
-        let console = console(&["VM-FACT hook=accept rung=fexit", "VM-SKIPPED SKIPPED a::test: why"]);
-        assert_eq!(console.facts, ["hook=accept rung=fexit"]);
+        let console = console(&["VM-FACT hook=accept method=fexit", "VM-SKIPPED SKIPPED a::test: why"]);
+        assert_eq!(console.facts, ["hook=accept method=fexit"]);
         assert_eq!(console.skipped, ["SKIPPED a::test: why"]);
     }
 }

@@ -40,8 +40,8 @@ pub(crate) const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.3"];
 /// Tests that cannot run on a kernel, and say so. Every other test must run there, and these must not: a test that finds
 /// too little by mistake is told from a kernel that has too little.
 const LACKING: [(&str, &str); 2] = [
-    ("5.10", "holders::every_subflow_of_a_multipath_connection_is_its_process_s"),
-    ("5.10", "hostile::protocols::multipath_connections_are_counted_by_their_subflows"),
+    ("5.10", "owners::every_subflow_of_a_multipath_connection_is_its_process_s"),
+    ("5.10", "adversarial::protocols::multipath_connections_are_counted_by_their_subflows"),
 ];
 
 /// Far above what a kernel takes, and still above it where the machine is shared with as much work again.
@@ -155,14 +155,18 @@ fn skipped_unlike(lines: &[String], expected: &[&str], is_whole: bool) -> Option
     Some(format!("{ran} is known to be skipped there, and was not"))
 }
 
-/// What each job forces, and the tests that it runs: all where nothing is forced, else those whose truth a rung can
-/// touch. Which rung works is for the tests to try, on all of them.
+/// What each job forces, and the tests that it runs: all where nothing is forced, else those whose truth a attach method can
+/// touch. Which attach method works is for the tests to try, on all of them.
 const JOBS: [(&str, &str, &str); 3] = [
-    ("best-rungs", "", ""),
-    ("probes", "connect=kprobe,accept=kretprobe", RUNG_TESTS),
-    ("tracepoints", "state=raw_tp,destroy=raw_tp,connect=state_hook,accept=syscall_tp,failures=syscall_tp", RUNG_TESTS),
+    ("preferred", "", ""),
+    ("probes", "connect=kprobe,accept=kretprobe", METHOD_TESTS),
+    (
+        "tracepoints",
+        "state=raw_tp,destroy=raw_tp,connect=state_hook,accept=syscall_tp,failures=syscall_tp",
+        METHOD_TESTS,
+    ),
 ];
-const RUNG_TESTS: &str = "acceptors:: connections:: owners:: refusals:: counts_are_exact_after_churn";
+const METHOD_TESTS: &str = "acceptors:: connections:: owners:: refusals:: counts_are_exact_after_churn";
 
 /// Of the load of tests that are made of load, in percent: an emulated processor is that much slower. `OBSERVER_LOAD` in
 /// the environment of the task says otherwise.
@@ -171,9 +175,9 @@ const LOAD: &str = "10";
 fn jobs(test_args: &[String]) -> Vec<Job> {
     let load = env::var("OBSERVER_LOAD").unwrap_or_else(|_| LOAD.to_owned());
     let chosen = test_args.iter().map(|arg| format!("'{arg}'")).collect::<Vec<_>>().join(" ");
-    let job = |(name, rungs, tests): (&'static str, &str, &str)| {
+    let job = |(name, methods, tests): (&'static str, &str, &str)| {
         let tests = if chosen.is_empty() { tests } else { &chosen };
-        let environment = format!("export OBSERVER_LOAD={load} OBSERVER_RUNGS={rungs}");
+        let environment = format!("export OBSERVER_LOAD={load} OBSERVER_ATTACH={methods}");
         Job { name, commands: format!("{environment}\n/tests/live --test-threads=1 {tests}") }
     };
     JOBS.map(job).into()

@@ -4,8 +4,8 @@ use super::*;
 use crate::model::{
     Basis, Model,
     finding::{Finding, FindingKind},
+    limit::{Counter, Scope},
     units::{PortRange, Process},
-    wall::{Counter, Subject},
 };
 
 const OWN: NetnsId = NetnsId(1);
@@ -14,11 +14,11 @@ fn snapshot() -> Snapshot {
     Model::new(Vec::new(), Basis::default()).snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 0)
 }
 
-fn wall(kind: WallKind, subject: Subject, used: u64, maximum: u64) -> Wall {
+fn limit(kind: LimitKind, scope: Scope, used: u64, maximum: u64) -> Limit {
     let process = Some(Process { pid: Pid(1_234_567), comm: "a-long-command-".into() });
-    Wall {
+    Limit {
         kind,
-        subject,
+        scope,
         netns_name: Some("blue".into()),
         process,
         used,
@@ -48,13 +48,13 @@ fn what_belongs_to_another_namespace_says_to_which_and_says_it_once() {
     let finding = |netns| Finding {
         kind: FindingKind::ReservedInRange,
         netns,
-        subject: None,
+        scope: None,
         sentence: "Much is reserved.".to_owned(),
         evidence: String::new(),
         remedy: String::new(),
     };
     snapshot.findings = [OWN, other, NetnsId(7)].map(finding).into();
-    snapshot.walls = vec![wall(WallKind::TimeWait, Subject::Namespace(other), 1, 2)];
+    snapshot.limits = vec![limit(LimitKind::TimeWait, Scope::Namespace(other), 1, 2)];
     let arithmetic = Arithmetic::of(&snapshot, OWN, None, &BTreeSet::new(), None);
     let text = render(&snapshot, OWN, &arithmetic);
     for line in ["Much is reserved.", "Much is reserved (in blue).", "Much is reserved (in 7)."] {
@@ -75,18 +75,18 @@ fn everything_fits_80_columns() {
     let mut snapshot = snapshot();
     let local = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap();
     let id = crate::model::units::SocketId(1);
-    for kind in WallKind::ALL {
-        let subject =
-            Subject::Listener { netns: NetnsId(4_026_532_999), local, device: crate::model::device::Device::NONE, id };
-        snapshot.walls.push(wall(kind, subject, 99_999_999_999, 4_026_532_999));
-        snapshot.walls.push(wall(kind, Subject::Host, 1, u64::MAX));
+    for kind in LimitKind::ALL {
+        let scope =
+            Scope::Listener { netns: NetnsId(4_026_532_999), local, device: crate::model::device::Device::NONE, id };
+        snapshot.limits.push(limit(kind, scope, 99_999_999_999, 4_026_532_999));
+        snapshot.limits.push(limit(kind, Scope::Host, 1, u64::MAX));
         let counter = |name, total| Counter { id: "counter", name, total, before: Some(total - 1) };
         let counters = vec![
             counter("overflows in the namespace (ListenOverflows)", 12_345_678_901),
             counter("segments discarded here, for whatever reason (sk_drops)", 98_765_432_109),
         ];
-        snapshot.walls.push(Wall { counters, ..wall(kind, subject, 1, 2) });
-        snapshot.walls.push(Wall { slope: Some(0.5), ..wall(kind, Subject::Host, 1_000, 1_000_000) });
+        snapshot.limits.push(Limit { counters, ..limit(kind, scope, 1, 2) });
+        snapshot.limits.push(Limit { slope: Some(0.5), ..limit(kind, Scope::Host, 1_000, 1_000_000) });
     }
     let row = NamespaceRow {
         netns: OWN,

@@ -30,7 +30,7 @@ pub(super) fn bind_before_connect(clients: &BoundClients) -> Option<Finding> {
     is_part(ports, BOUND_PERCENT, usable).then(|| Finding {
         kind: FindingKind::BindBeforeConnect,
         netns,
-        subject: None,
+        scope: None,
         // Who called bind() is not known: the socket may have come from another process, by fork() or SCM_RIGHTS.
         sentence: format!(
             "Sockets of {} were bound before connect() from {}.",

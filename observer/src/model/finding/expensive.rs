@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Finding, FindingKind, is_part};
-use crate::model::{Model, device::Device, headroom::PortUse, units::NetnsId, wall::Subject};
+use crate::model::{Model, device::Device, headroom::PortUse, limit::Scope, units::NetnsId};
 
 /// connect() looks at some 30 ports in a microsecond, and takes some 20 microseconds without that: with fewer ports than
 /// these, half of them are looked at too fast to matter.
@@ -31,7 +31,7 @@ pub(super) fn slow_connect(crowded: &Crowded) -> Option<Finding> {
     (is_slow && ports.left_at_most() > 0).then(|| Finding {
         kind: FindingKind::SlowConnect,
         netns,
-        subject: Some(Subject::Destination { netns, local_ip, device, remote }),
+        scope: Some(Scope::Destination { netns, local_ip, device, remote }),
         sentence: format!(
             "connect() from {} to {remote} takes about ten times as long as it should.",
             device.scoped(local_ip)

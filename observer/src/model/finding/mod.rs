@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use super::{
     Model,
+    limit::Scope,
     snapshot::NamespaceRow,
     units::{NetnsId, Process},
-    wall::Subject,
 };
 
 /// What is wrong.
@@ -73,7 +73,7 @@ pub struct Finding {
     /// Its namespace.
     pub netns: NetnsId,
     /// The limit that it concerns, by what that limit belongs to; `None` if it concerns no single one.
-    pub subject: Option<Subject>,
+    pub scope: Option<Scope>,
     /// One sentence.
     pub sentence: String,
     /// The numbers that it rests on.

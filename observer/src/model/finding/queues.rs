@@ -7,8 +7,8 @@ use crate::model::{
     Model,
     device::Device,
     event::Queues,
+    limit::Scope,
     units::{NetnsId, Process, SocketId},
-    wall::Subject,
 };
 
 /// A listener and the limit of its namespace.
@@ -40,7 +40,7 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
     }
     let process = name(process);
     let address = device.endpoint(local.ip(), local.port());
-    let subject = Some(Subject::Listener { netns, local, device, id });
+    let scope = Some(Scope::Listener { netns, local, device, id });
     let dropped = match overflowed {
         Some(time) => format!("{overflows} overflows since observer started, the last {} ago", age(time)),
         None => format!("{overflows} overflows since observer started"),
@@ -49,7 +49,7 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
         Finding {
             kind: FindingKind::QueueAtSomaxconn,
             netns,
-            subject,
+            scope,
             sentence: format!("The accept queue of {process} on {address} may be held short by net.core.somaxconn."),
             evidence: format!("{accept} connections wait, the limit is net.core.somaxconn = {somaxconn}, {dropped}"),
             remedy:
@@ -60,7 +60,7 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
         Finding {
             kind: FindingKind::QueueAtBacklog,
             netns,
-            subject,
+            scope,
             sentence: format!(
                 "The accept queue of {process} on {address} is as short as its own listen(fd, {limit}) made it."
             ),

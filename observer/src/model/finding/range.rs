@@ -21,7 +21,7 @@ pub(super) fn listeners_in_range(
     (!found.is_empty()).then(|| Finding {
         kind: FindingKind::ListenerInRange,
         netns,
-        subject: None,
+        scope: None,
         sentence: "A service listens on a port of the ephemeral range: once it stops, a client can take that port."
             .to_owned(),
         evidence: format!(
@@ -39,7 +39,7 @@ pub(super) fn reserved_in_range(netns: NetnsId, range: PortRange, reserved: u32)
     is_part(reserved, RESERVED_PERCENT, range.size()).then(|| Finding {
         kind: FindingKind::ReservedInRange,
         netns,
-        subject: None,
+        scope: None,
         sentence: "Much of the ephemeral range is reserved: fewer connections fit to each destination.".to_owned(),
         evidence: format!(
             "net.ipv4.ip_local_reserved_ports takes {reserved} of the {} ports {}-{}",

@@ -7,8 +7,8 @@ use crate::model::{
     Model,
     failure::{Failed, FailureKey, Local},
     headroom::PortUse,
+    limit::Scope,
     units::{NetnsId, PortRange, Process},
-    wall::Subject,
 };
 
 /// connect() calls that find no port are a loop from here on: nobody types that fast.
@@ -33,7 +33,7 @@ pub(super) fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
     (per_second >= LOOP_PER_SECOND).then(|| Finding {
         kind: FindingKind::RetryLoop,
         netns,
-        subject: local.map(|Local { ip, device, .. }| Subject::Destination { netns, local_ip: ip, device, remote }),
+        scope: local.map(|Local { ip, device, .. }| Scope::Destination { netns, local_ip: ip, device, remote }),
         sentence: format!("{} retries connect() to {remote} without a port left.", name(Some(process))),
         evidence: format!(
             "{per_second:.0} calls a second fail with EADDRNOTAVAIL{}; each has searched {searched}",

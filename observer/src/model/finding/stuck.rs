@@ -6,9 +6,9 @@ use super::{Finding, FindingKind, age, name, names};
 use crate::model::{
     Model,
     device::Device,
+    limit::Scope,
     snapshot::ProcessFiles,
     units::{NetnsId, Process},
-    wall::Subject,
 };
 
 /// Fewer that stay are no leak.
@@ -35,7 +35,7 @@ pub(super) fn close_wait_leak(leak: &Leak) -> Option<Finding> {
     (count >= LEAKED_AT_LEAST).then(|| Finding {
         kind: FindingKind::CloseWaitLeak,
         netns,
-        subject: Some(Subject::Process(process.pid)),
+        scope: Some(Scope::Process(process.pid)),
         sentence: format!("{} does not close connections that its peers have closed.", name(Some(process))),
         evidence: format!("{count} sockets stay in CLOSE_WAIT, the oldest for {} or longer{share}", age(oldest)),
         remedy: "have the application close() a connection when read() returns 0; a restart frees those that leaked"
@@ -60,7 +60,7 @@ pub(super) fn no_answer(unanswered: &Unanswered) -> Option<Finding> {
     (count >= UNANSWERED_AT_LEAST).then(|| Finding {
         kind: FindingKind::NoAnswer,
         netns,
-        subject: Some(Subject::Destination { netns, local_ip, device, remote }),
+        scope: Some(Scope::Destination { netns, local_ip, device, remote }),
         sentence: format!("{remote} does not answer."),
         evidence: format!(
             "{count} connect() calls of {} from {} are in SYN_SENT, the oldest for {} or longer",

@@ -10,10 +10,10 @@ use crate::model::{
     Model,
     device::Device,
     headroom::PortUse,
+    limit::Scope,
     namespace::NamespaceReading,
     snapshot::NamespaceRow,
     units::{NetnsId, PortRange},
-    wall::Subject,
 };
 
 /// Ports of the range in percent, from which on they are worth a word.
@@ -75,7 +75,7 @@ pub(super) fn time_wait_at_one_destination(closed: &Closed) -> Option<Finding> {
     (many && most).then(|| Finding {
         kind: FindingKind::TimeWaitAtOneDestination,
         netns,
-        subject: Some(Subject::Destination { netns, local_ip, device, remote }),
+        scope: Some(Scope::Destination { netns, local_ip, device, remote }),
         sentence: format!(
             "Connections from {} to {remote} are closed faster than their ports are free again.",
             device.scoped(local_ip)

@@ -95,7 +95,7 @@ fn a_failure_within_a_sockets_own_range_counts_that_range_and_not_the_socket() {
 }
 
 #[test]
-fn the_holder_of_a_port_is_the_one_in_the_way() {
+fn the_fd_owner_of_a_port_is_the_one_in_the_way() {
     check(
         "calls
          range 40000-40099
@@ -130,13 +130,13 @@ fn a_bound_socket_is_found_by_the_next_pass_over_open_files() {
          show failures
          b 127.0.0.1:9000>0.0.0.0:0 refused bind 127.0.0.1:9000 by 7 second
          files
-         b held by 12 holder bound 9000
+         b held by 12 owner bound 9000
          files end
          scan
          end
          show failures",
         "address_in_use second/7 1 127.0.0.1:9000: no socket on it was seen
-         address_in_use second/7 2 127.0.0.1:9000: holder (12) has bound a socket to it",
+         address_in_use second/7 2 127.0.0.1:9000: owner (12) has bound a socket to it",
     );
 }
 
@@ -244,8 +244,8 @@ fn ports_that_bound_sockets_hold_are_counted_once_a_scan_has_shown_them() {
          x refused connect by 7 app
          show failures
          files
-         a held by 12 holder bound 40000
-         b held by 12 holder bound 40001
+         a held by 12 owner bound 40000
+         b held by 12 owner bound 40001
          files end
          scan
          end

@@ -10,11 +10,11 @@ use crate::model::{
     Model, TIME_WAIT_LASTS,
     device::Device,
     event::{Binding, Event, Found, Identity, OwnRange},
+    limit::{Limit, LimitKind},
     namespace::NamespaceReading,
+    quality::ScanSummary,
     tests::scenario,
-    trust::ScanSummary,
     units::{FourTuple, NetnsId, PortRange, SocketId, TcpState},
-    wall::{Wall, WallKind},
 };
 
 const NETNS: NetnsId = NetnsId(1);
@@ -131,13 +131,13 @@ impl Client {
         self.model.tick(self.now);
     }
 
-    fn wall(&mut self, kind: WallKind) -> Wall {
+    fn limit(&mut self, kind: LimitKind) -> Limit {
         let snapshot = self.model.snapshot(SystemTime::UNIX_EPOCH, self.now, 1);
-        snapshot.walls.into_iter().find(|wall| wall.kind == kind).unwrap_or_else(|| panic!("no {kind:?}"))
+        snapshot.limits.into_iter().find(|limit| limit.kind == kind).unwrap_or_else(|| panic!("no {kind:?}"))
     }
 
-    fn time_to_full(&mut self, kind: WallKind) -> Option<f64> {
-        self.wall(kind).time_to_full().map(|time| time.as_secs_f64())
+    fn time_to_full(&mut self, kind: LimitKind) -> Option<f64> {
+        self.limit(kind).time_to_full().map(|time| time.as_secs_f64())
     }
 }
 
@@ -149,16 +149,16 @@ fn a_rate_that_levels_off_below_the_limit_has_no_forecast() {
     }
     for second in 1..=150 {
         client.second(12, 12);
-        for kind in [WallKind::Ports, WallKind::TimeWait] {
+        for kind in [LimitKind::Ports, LimitKind::TimeWait] {
             assert_eq!(client.time_to_full(kind), None, "{kind:?} after {second} s");
         }
     }
-    assert_eq!(client.wall(WallKind::Ports).used, 745, "25 live, and 12 a second for a minute");
+    assert_eq!(client.limit(LimitKind::Ports).used, 745, "25 live, and 12 a second for a minute");
 }
 
 #[test]
 fn a_rate_that_levels_off_above_the_limit_is_full_when_predicted() {
-    for kind in [WallKind::Ports, WallKind::TimeWait] {
+    for kind in [LimitKind::Ports, LimitKind::TimeWait] {
         let mut client = Client::new(1_000);
         let mut predicted = Vec::new();
         let full_after = loop {
@@ -185,7 +185,7 @@ fn live_connections_that_grow_above_a_plateau_are_predicted() {
     let mut right = 0;
     for second in 1..=300_u32 {
         client.second(11, 10);
-        let predicted = client.time_to_full(WallKind::Ports).map(|time| f64::from(second) + time);
+        let predicted = client.time_to_full(LimitKind::Ports).map(|time| f64::from(second) + time);
         match predicted {
             None => assert!(second < 12, "nothing predicted after {second} s"),
             Some(full) => right += u32::from((full - 400.0).abs() <= 20.0),
@@ -209,31 +209,31 @@ fn what_only_wanders_has_no_forecast() {
             let port = client.open.pop_front().unwrap();
             client.state(port, TcpState::Established, TcpState::Closed);
         }
-        assert_eq!(client.time_to_full(WallKind::Ports), None, "after {second} s");
+        assert_eq!(client.time_to_full(LimitKind::Ports), None, "after {second} s");
     }
 }
 
 #[test]
 fn a_beginning_and_what_is_a_day_away_have_no_forecast() {
-    let wall = |used, slope| {
+    let limit = |used, slope| {
         let mut client = Client::new(1_000);
         client.open();
-        Wall { used, maximum: 1_000_000, slope: Some(slope), turnover: None, ..client.wall(WallKind::Ports) }
+        Limit { used, maximum: 1_000_000, slope: Some(slope), turnover: None, ..client.limit(LimitKind::Ports) }
     };
-    assert_eq!(wall(9_999, 1_000.0).time_to_full(), None, "less than 1 %");
-    assert!(wall(10_000, 1_000.0).time_to_full().is_some());
-    assert!(wall(500_000, 5.8).time_to_full().is_some(), "23 hours and 57 minutes");
-    assert_eq!(wall(500_000, 5.7).time_to_full(), None, "more than a day");
+    assert_eq!(limit(9_999, 1_000.0).time_to_full(), None, "less than 1 %");
+    assert!(limit(10_000, 1_000.0).time_to_full().is_some());
+    assert!(limit(500_000, 5.8).time_to_full().is_some(), "23 hours and 57 minutes");
+    assert_eq!(limit(500_000, 5.7).time_to_full(), None, "more than a day");
 }
 
 #[test]
 fn what_leaves_by_itself_is_not_predicted_beyond_its_time() {
-    let wall = |slope| {
+    let limit = |slope| {
         let mut client = Client::new(1_000);
         client.open();
         let lifetime = Some(Duration::from_secs(63));
-        Wall { used: 50, maximum: 100, slope: Some(slope), turnover: None, lifetime, ..client.wall(WallKind::Ports) }
+        Limit { used: 50, maximum: 100, slope: Some(slope), turnover: None, lifetime, ..client.limit(LimitKind::Ports) }
     };
-    assert!(wall(1.0).time_to_full().is_some());
-    assert_eq!(wall(0.5).time_to_full(), None, "the first to come are gone by then");
+    assert!(limit(1.0).time_to_full().is_some());
+    assert_eq!(limit(0.5).time_to_full(), None, "the first to come are gone by then");
 }

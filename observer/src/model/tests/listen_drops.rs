@@ -7,11 +7,11 @@ use crate::model::{
     device::Device,
     event::{Binding, Event, Found, Identity, Queues},
     failure::{FailureKind, FailureRow},
+    limit::LimitKind,
     namespace::{ListenCounters, NamespaceReading},
+    quality::ScanSummary,
     snapshot::Snapshot,
-    trust::ScanSummary,
     units::{FourTuple, NetnsId, SocketId, TcpState},
-    wall::WallKind,
 };
 
 const NETNS: NetnsId = NetnsId(1);
@@ -100,9 +100,9 @@ fn what_happened_before_observer_is_no_failure_and_is_shown_as_such() {
     stage.scan();
     assert_eq!(stage.overflows(), []);
     let snapshot = stage.snapshot();
-    let wall = snapshot.walls.iter().find(|wall| wall.kind == WallKind::AcceptQueue).unwrap();
-    assert_eq!(wall.hits, Some(0));
-    assert!(wall.counted().contains("9 overflows in the namespace (ListenOverflows) (9 before observer started)"));
+    let limit = snapshot.limits.iter().find(|limit| limit.kind == LimitKind::AcceptQueue).unwrap();
+    assert_eq!(limit.hits, Some(0));
+    assert!(limit.counted().contains("9 overflows in the namespace (ListenOverflows) (9 before observer started)"));
     stage.overflow(80, 2);
     stage.read();
     stage.scan();
@@ -121,9 +121,9 @@ fn a_discarded_segment_is_no_overflow() {
     }
     assert_eq!(stage.snapshot().failures, []);
     let snapshot = stage.snapshot();
-    let wall = snapshot.walls.iter().find(|wall| wall.kind == WallKind::AcceptQueue).unwrap();
-    assert_eq!(wall.hits, Some(0));
-    assert!(wall.counted().ends_with("15 segments discarded here, for whatever reason (sk_drops)"));
+    let limit = snapshot.limits.iter().find(|limit| limit.kind == LimitKind::AcceptQueue).unwrap();
+    assert_eq!(limit.hits, Some(0));
+    assert!(limit.counted().ends_with("15 segments discarded here, for whatever reason (sk_drops)"));
     assert_eq!(snapshot.findings, []);
 }
 
@@ -196,8 +196,8 @@ fn a_full_syn_queue_is_its_own_reason() {
     stage.scan();
     assert_eq!(stage.failures(FailureKind::SynQueue), [(80, 3)]);
     let hits = |snapshot: &Snapshot| {
-        let walls = snapshot.walls.iter().filter(|wall| wall.kind == WallKind::SynQueue);
-        walls.filter_map(|wall| wall.hits).sum::<u64>()
+        let limits = snapshot.limits.iter().filter(|limit| limit.kind == LimitKind::SynQueue);
+        limits.filter_map(|limit| limit.hits).sum::<u64>()
     };
     assert_eq!(hits(&stage.snapshot()), 10);
     // With tcp_syncookies 2 each SYN is answered by one, whatever the queue.
@@ -233,8 +233,8 @@ fn without_cookies_a_syn_queue_ends_at_tcp_max_syn_backlog() {
     drop_all(&mut stage, 7);
     assert_eq!((stage.overflows(), stage.failures(FailureKind::SynQueue)), (vec![], vec![(80, 7)]));
     let snapshot = stage.snapshot();
-    let wall = snapshot.walls.iter().find(|wall| wall.kind == WallKind::SynQueue).unwrap();
-    assert_eq!((wall.used, wall.maximum, wall.hits), (13, 13, Some(7)));
+    let limit = snapshot.limits.iter().find(|limit| limit.kind == LimitKind::SynQueue).unwrap();
+    assert_eq!((limit.used, limit.maximum, limit.hits), (13, 13, Some(7)));
     // With cookies there is no such limit.
     stage.reading.tcp_syncookies = Some(1);
     stage.read();
@@ -258,6 +258,6 @@ fn a_queue_that_has_overflowed_is_listed_among_many() {
     stage.scan();
     let snapshot = stage.snapshot();
     let hits: u64 =
-        snapshot.walls.iter().filter(|wall| wall.kind == WallKind::AcceptQueue).filter_map(|it| it.hits).sum();
+        snapshot.limits.iter().filter(|limit| limit.kind == LimitKind::AcceptQueue).filter_map(|it| it.hits).sum();
     assert_eq!(hits, 3);
 }

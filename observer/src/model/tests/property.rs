@@ -119,8 +119,8 @@ fn feed(model: &mut Model, events: &[Event]) {
         let now = Duration::from_millis(index as u64);
         model.apply(event, now);
         match index % 16 {
-            3 => model.begin_holders(),
-            5 => model.end_holders(),
+            3 => model.begin_fd_scan(),
+            5 => model.end_fd_scan(),
             7 => model.begin_scan(NETNS),
             13 => end_scan(model),
             15 => model.tick(now),

@@ -39,8 +39,8 @@ use crate::model::{
     failure::{Failed, FailureRow, Local},
     headroom::PortUse,
     namespace::NamespaceReading,
+    quality::{AttachMethod, Hook, HookStatus, ScanSummary},
     snapshot::{Direction, Snapshot},
-    trust::{Hook, HookStatus, Rung, ScanSummary},
     units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
 };
 
@@ -61,7 +61,11 @@ pub(super) fn check(scenario: &str, expected: &str) {
 
 /// A model that is told all there is to tell.
 pub(super) fn model(frees_buckets: bool) -> Model {
-    let hooks = [Hook::Scan, Hook::Holders].map(|hook| HookStatus { hook, rung: Some(Rung::Iterator), failed: vec![] });
+    let hooks = [Hook::Scan, Hook::FdOwners].map(|hook| HookStatus {
+        hook,
+        method: Some(AttachMethod::Iterator),
+        failed: vec![],
+    });
     Model::new(
         hooks.into(),
         Basis { started_at: Some(Duration::ZERO), reads_buckets: true, frees_buckets, ..Basis::default() },
@@ -98,11 +102,11 @@ impl Stage {
             ["tick"] => self.tick(1),
             ["tick", seconds] => self.tick(seconds.parse().unwrap()),
             ["wait", time] => self.now += millis(time),
-            ["files"] => self.model.begin_holders(),
-            ["files", "end"] => self.model.end_holders(),
-            ["calls"] => self.model.trust.hooks.push(HookStatus {
+            ["files"] => self.model.begin_fd_scan(),
+            ["files", "end"] => self.model.end_fd_scan(),
+            ["calls"] => self.model.quality.hooks.push(HookStatus {
                 hook: Hook::Failures,
-                rung: Some(Rung::SyscallTracepoint),
+                method: Some(AttachMethod::SyscallTracepoint),
                 failed: Vec::new(),
             }),
             ["show"] => self.show(),
@@ -234,7 +238,7 @@ impl Stage {
             }
             writeln!(self.shown, " orphans {}", row.orphans).unwrap();
         }
-        let unseen = snapshot.trust.unseen_accepts;
+        let unseen = snapshot.quality.unseen_accepts;
         if unseen > 0 {
             writeln!(self.shown, "unseen accepts {unseen}").unwrap();
         }
@@ -263,12 +267,12 @@ impl Stage {
             write!(self.shown, " {count}").unwrap();
             let local = key.local.map_or_else(String::new, |local| format!(" {local}"));
             let remote = key.remote.map_or_else(String::new, |remote| format!(">{remote}"));
-            let holder = row.holder().map_or_else(String::new, |holder| format!(": {holder}"));
+            let port_owner = row.port_owner().map_or_else(String::new, |port_owner| format!(": {port_owner}"));
             let ports = match row.failed {
                 Failed::Ports(ports) => format!(": {} of {}", ports.taken(), ports.usable()),
                 _ => String::new(),
             };
-            writeln!(self.shown, "{local}{remote}{holder}{ports}").unwrap();
+            writeln!(self.shown, "{local}{remote}{port_owner}{ports}").unwrap();
         }
     }
 
@@ -329,7 +333,7 @@ pub(super) fn rows(snapshot: &Snapshot) -> String {
             text.push('\n');
         }
     }
-    let (totals, drift) = (&snapshot.totals, snapshot.trust.drift);
+    let (totals, drift) = (&snapshot.totals, snapshot.quality.drift);
     writeln!(
         text,
         "{} sockets {} connections opened {} closed {} failed {} drift {}+{}-{}",

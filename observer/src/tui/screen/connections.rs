@@ -3,7 +3,7 @@
 use crate::{
     model::{
         device::Device,
-        filter::{Filter, Subject},
+        filter::{Filter, Scope},
         query::ConnectionRow,
         snapshot::Snapshot,
         units::{FourTuple, NetnsId},
@@ -33,9 +33,9 @@ impl Source for Connections {
 
     fn passes(row: &ConnectionRow, filter: &Filter, _: &Snapshot) -> bool {
         let FourTuple { local_ip, local_port, remote_ip, remote_port } = row.tuple;
-        filter.lets_through(&Subject {
+        filter.lets_through(&Scope {
             addresses: &[(local_ip, Some(local_port)), (remote_ip, Some(remote_port))],
-            processes: &row.owner.into_iter().chain(row.co_holders.iter().copied()).collect::<Vec<_>>(),
+            processes: &row.owner.into_iter().chain(row.co_fd_owners.iter().copied()).collect::<Vec<_>>(),
             netns: Some(row.netns),
             netns_name: row.netns_name.as_deref(),
             direction: Some(row.direction),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::{
     model::{
         device::Device,
-        filter::{Filter, Subject},
+        filter::{Filter, Scope},
         headroom::{Level, PortUse},
         snapshot::{DestinationRow, Direction, Snapshot},
         units::{NetnsId, TcpState},
@@ -37,7 +37,7 @@ impl Source for Destinations {
     }
 
     fn passes(row: &DestinationRow, filter: &Filter, _: &Snapshot) -> bool {
-        filter.lets_through(&Subject {
+        filter.lets_through(&Scope {
             addresses: &[(row.local_ip, None), (row.remote.ip(), Some(row.remote.port()))],
             processes: &[],
             netns: Some(row.netns),
@@ -77,7 +77,7 @@ impl Source for Destinations {
             Line::new("from", "__inet_hash_connect() in net/ipv4/inet_hashtables.c: the port that connect() chooses"),
         ];
         lines.retain(|line| !line.text.is_empty());
-        if ports.level() >= Level::Half {
+        if ports.level() >= Level::Notice {
             lines.push(Line::new(
                 "the cliff",
                 "more than half is taken: connect() walks every second port in vain first, and is many times dearer",

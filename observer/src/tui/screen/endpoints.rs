@@ -2,7 +2,7 @@
 
 use crate::{
     model::{
-        filter::{Filter, Subject},
+        filter::{Filter, Scope},
         snapshot::{EndpointKey, EndpointRow, OwnerRow, Snapshot},
         units::{NetnsId, Process, TcpState},
     },
@@ -36,8 +36,8 @@ impl Source for Endpoints {
         let mut addresses = vec![(row.key.local_ip, row.key.local_port)];
         addresses.extend(row.destinations.iter().map(|it| (it.remote.ip(), Some(it.remote.port()))));
         // Who holds the listener too: it is asked for by its own name, whoever took the connections.
-        let processes: Vec<Process> = row.holders().into_iter().chain(row.listeners.iter().copied()).collect();
-        filter.lets_through(&Subject {
+        let processes: Vec<Process> = row.fd_owners().into_iter().chain(row.listeners.iter().copied()).collect();
+        filter.lets_through(&Scope {
             addresses: &addresses,
             processes: &processes,
             netns: Some(row.key.netns),
@@ -50,7 +50,7 @@ impl Source for Endpoints {
     }
 
     fn nothing(data: &Snapshot) -> &'static str {
-        if data.trust.last_scan.is_some() {
+        if data.quality.last_scan.is_some() {
             "Nothing listens and nothing is connected. New connections appear here at once."
         } else {
             "Waiting for the first scan of the kernel's socket table…"
@@ -214,7 +214,7 @@ fn established<'a>(row: &'a EndpointRow, _: &'a Snapshot) -> Value<'a> {
 }
 
 fn process<'a>(row: &'a EndpointRow, _: &'a Snapshot) -> Value<'a> {
-    if row.sockets > 0 && row.orphans == row.sockets { Value::Orphans } else { Value::holders(row.holder_names()) }
+    if row.sockets > 0 && row.orphans == row.sockets { Value::Orphans } else { Value::fd_owners(row.owner_names()) }
 }
 
 /// As many processes are listed.

@@ -6,8 +6,8 @@ use crate::{
     model::{
         device::Device,
         failure::{FailureKey, FailureKind, FailureRow, Local},
-        filter::{Filter, Subject},
-        port_holder::PortHolder,
+        filter::{Filter, Scope},
+        port_owner::PortOwner,
         snapshot::Snapshot,
         units::{NetnsId, Pid},
     },
@@ -49,9 +49,9 @@ impl Source for Failures {
         let local = local.map(|local| (local.ip, Some(local.port)));
         let remote = remote.map(|remote| (remote.ip(), Some(remote.port())));
         let addresses: Vec<_> = local.into_iter().chain(remote).collect();
-        let holder = row.holder().and_then(PortHolder::process);
-        let processes: Vec<_> = process.into_iter().chain(holder).collect();
-        filter.lets_through(&Subject {
+        let port_owner = row.port_owner().and_then(PortOwner::process);
+        let processes: Vec<_> = process.into_iter().chain(port_owner).collect();
+        filter.lets_through(&Scope {
             addresses: &addresses,
             processes: &processes,
             netns: Some(netns),
@@ -69,8 +69,8 @@ impl Source for Failures {
     }
 
     fn explain(row: &FailureRow, _: &Snapshot) -> Vec<Line> {
-        let holder = row.holder().map(|holder| Line::new("HELD BY", format!("{holder}.")));
-        holder.into_iter().chain(row.remedy().map(|remedy| Line::new("WHAT TO DO", format!("{remedy}.")))).collect()
+        let port_owner = row.port_owner().map(|port_owner| Line::new("HELD BY", format!("{port_owner}.")));
+        port_owner.into_iter().chain(row.remedy().map(|remedy| Line::new("WHAT TO DO", format!("{remedy}.")))).collect()
     }
 
     fn netns(row: &FailureRow) -> Option<NetnsId> {
@@ -137,7 +137,7 @@ mod tests {
             count: 1,
             first_at: Duration::ZERO,
             last_at: Duration::ZERO,
-            failed: Failed::Holder(PortHolder::Listener(Some(process(812, "nginx")))),
+            failed: Failed::PortOwner(PortOwner::Listener(Some(process(812, "nginx")))),
         }
     }
 

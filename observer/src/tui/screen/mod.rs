@@ -4,13 +4,13 @@ mod connections;
 mod destinations;
 mod endpoints;
 mod failures;
+mod limits;
 mod processes;
-mod trust;
-mod walls;
+mod quality;
 
 pub(crate) use self::{
-    connections::Connections, destinations::Destinations, endpoints::Endpoints, failures::Failures,
-    processes::Processes, walls::Walls,
+    connections::Connections, destinations::Destinations, endpoints::Endpoints, failures::Failures, limits::Limits,
+    processes::Processes,
 };
 use super::{pane::Pane, table::State};
 use crate::model::{filter::Filter, query::Of, snapshot::Snapshot};
@@ -23,9 +23,9 @@ pub(crate) enum Screen {
     Destinations,
     Processes,
     Connections,
-    Walls,
+    Limits,
     Failures,
-    Trust,
+    Quality,
 }
 
 impl Screen {
@@ -35,9 +35,9 @@ impl Screen {
         Self::Destinations,
         Self::Processes,
         Self::Connections,
-        Self::Walls,
+        Self::Limits,
         Self::Failures,
-        Self::Trust,
+        Self::Quality,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -46,9 +46,9 @@ impl Screen {
             Self::Destinations => "Destinations",
             Self::Processes => "Processes",
             Self::Connections => "Connections",
-            Self::Walls => "Walls",
+            Self::Limits => "Limits",
             Self::Failures => "Failures",
-            Self::Trust => "Trust",
+            Self::Quality => "Data",
         }
     }
 
@@ -75,9 +75,9 @@ pub(crate) struct Screens {
     pub(crate) of: Of,
     /// Where they were asked for.
     pub(crate) from: Option<Screen>,
-    pub(crate) walls: State<Walls>,
+    pub(crate) limits: State<Limits>,
     pub(crate) failures: State<Failures>,
-    pub(crate) trust: trust::State,
+    pub(crate) quality: quality::State,
 }
 
 impl Screens {
@@ -92,7 +92,7 @@ impl Screens {
                 remote: row.remote,
             }),
             Screen::Processes => self.processes.selected(data, filter).map(|row| Of::Process(row.process.pid)),
-            Screen::Connections | Screen::Walls | Screen::Failures | Screen::Trust => None,
+            Screen::Connections | Screen::Limits | Screen::Failures | Screen::Quality => None,
         };
         if let Some(of) = of {
             self.from = Some(self.shown);
@@ -122,9 +122,9 @@ impl Screens {
             Screen::Destinations => &self.destinations,
             Screen::Processes => &self.processes,
             Screen::Connections => &self.connections,
-            Screen::Walls => &self.walls,
+            Screen::Limits => &self.limits,
             Screen::Failures => &self.failures,
-            Screen::Trust => &self.trust,
+            Screen::Quality => &self.quality,
         }
     }
 
@@ -135,9 +135,9 @@ impl Screens {
             Screen::Destinations => &mut self.destinations,
             Screen::Processes => &mut self.processes,
             Screen::Connections => &mut self.connections,
-            Screen::Walls => &mut self.walls,
+            Screen::Limits => &mut self.limits,
             Screen::Failures => &mut self.failures,
-            Screen::Trust => &mut self.trust,
+            Screen::Quality => &mut self.quality,
         }
     }
 }

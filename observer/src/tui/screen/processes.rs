@@ -3,11 +3,11 @@
 use crate::{
     model::{
         device::Device,
-        filter::{Filter, Subject},
+        filter::{Filter, Scope},
+        limit::LimitKind,
         limit::practical,
         snapshot::{ProcessRow, Snapshot},
         units::Pid,
-        wall::WallKind,
     },
     tui::table::{Field, Source, Value},
 };
@@ -33,7 +33,7 @@ impl Source for Processes {
     }
 
     fn passes(row: &ProcessRow, filter: &Filter, _: &Snapshot) -> bool {
-        filter.lets_through(&Subject {
+        filter.lets_through(&Scope {
             addresses: &[],
             processes: &[row.process],
             netns: None,
@@ -93,7 +93,7 @@ const FIELDS: &[Column] = &[
 fn taken<'a>(row: &'a ProcessRow, data: &'a Snapshot) -> Value<'a> {
     let Some(files) = row.files else { return Value::Unknown };
     match data.host.descriptor_ratio(&files) {
-        Some(ratio) => Value::Part(ratio, WallKind::ProcessFiles.level(ratio)),
+        Some(ratio) => Value::Part(ratio, LimitKind::ProcessFiles.level(ratio)),
         None => Value::Text("–".to_owned()),
     }
 }

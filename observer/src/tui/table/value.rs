@@ -13,9 +13,9 @@ use crate::{
         device::Device,
         headroom::{Level, PortUse},
         history::History,
-        snapshot::{Direction, EndpointKey, EndpointRow, HolderNames},
+        limit::Limit,
+        snapshot::{Direction, EndpointKey, EndpointRow, OwnerNames},
         units::{NetnsId, Pid, Process},
-        wall::Wall,
     },
     tui::{format, widget::sparkline::sparkline},
 };
@@ -47,7 +47,7 @@ pub(crate) enum Value<'a> {
     Namespace(Option<&'a str>, NetnsId),
     Text(String),
     /// Whose limit it is.
-    Whose(&'a Wall),
+    Whose(&'a Limit),
     Count(u64),
     /// A number that is not known.
     Unknown,
@@ -66,12 +66,12 @@ pub(crate) enum Value<'a> {
 impl Value<'_> {
     /// A process, or that it is not known.
     pub(crate) fn process(process: Option<Process>) -> Self {
-        Self::holders(process.map(|process| HolderNames { process, namesakes: 1, others: 0 }))
+        Self::fd_owners(process.map(|process| OwnerNames { process, namesakes: 1, others: 0 }))
     }
 
     /// Several processes, or that they are not known.
-    pub(crate) fn holders(names: Option<HolderNames>) -> Self {
-        Self::Process(names.map(|HolderNames { process, namesakes, others }| Named {
+    pub(crate) fn fd_owners(names: Option<OwnerNames>) -> Self {
+        Self::Process(names.map(|OwnerNames { process, namesakes, others }| Named {
             comm: format::comm(process.comm),
             pid: process.pid,
             namesakes,
@@ -100,7 +100,7 @@ impl Value<'_> {
             Self::Namespace(Some(name), _) => format::printable(name),
             Self::Namespace(None, netns) => netns.0.to_string(),
             Self::Text(text) => text.clone(),
-            Self::Whose(wall) => owner::fitted(wall, "", width),
+            Self::Whose(limit) => owner::fitted(limit, "", width),
             Self::Count(count) => format::count_within(*count, width),
             Self::Rank(place) => (place + 1).to_string(),
             Self::Rate(rate) => format::rate(*rate),

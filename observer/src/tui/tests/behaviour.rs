@@ -100,7 +100,7 @@ fn the_help_takes_the_keys_while_it_is_open() {
 #[test]
 fn an_explanation_that_does_not_fit_is_paged_through() {
     let data = arc(busy());
-    let explained = [Message::Show(Screen::Walls), Message::Explain];
+    let explained = [Message::Show(Screen::Limits), Message::Explain];
     let first = text(&after(&explained, &data), &data);
     assert!(first.contains("… ") && first.contains(" more lines: PgDn "), "{first}");
     let paged = after(&[&explained[..], &[Message::Move(Move::PageDown)]].concat(), &data);

@@ -16,14 +16,16 @@ use crate::{
         finding::{Finding, FindingKind},
         gaps::Gaps,
         headroom::PortUse,
+        limit::{Counter, Limit, LimitKind, Scope},
+        quality::{
+            AttachMethod, Drift, FailedMethod, Hook, HookStatus, Losses, OwnCost, ProcessScope, Quality, ScanSummary,
+        },
         query::{ConnectionRow, Connections, Query},
         snapshot::{
             DestinationRow, Direction, EndpointKey, EndpointRow, FileUse, Host, NamespaceRow, OwnUse, ProcessFiles,
             ProcessRow, Snapshot, Totals,
         },
-        trust::{Drift, FailedRung, Hook, HookStatus, Losses, OwnCost, ProcessScope, Rung, ScanSummary, Trust},
         units::{FourTuple, NetnsId, Pid, PortRange, Process, SocketId, StateCounts, TcpState},
-        wall::{Counter, Subject, Wall, WallKind},
     },
     tui::{
         theme::{Theme, ThemeName},
@@ -111,15 +113,19 @@ fn files(process: Process, open: u64, soft_limit: u64) -> ProcessFiles {
 }
 
 fn hooks() -> Vec<HookStatus> {
-    let failed = |rung, because: &str| FailedRung { rung, because: because.to_owned() };
-    let status = |hook, rung, failed| HookStatus { hook, rung: Some(rung), failed };
+    let failed = |method, because: &str| FailedMethod { method, because: because.to_owned() };
+    let status = |hook, method, failed| HookStatus { hook, method: Some(method), failed };
     vec![
-        status(Hook::State, Rung::RawTracepoint, vec![]),
-        status(Hook::Destroy, Rung::RawTracepoint, vec![]),
-        status(Hook::Connect, Rung::StateHook, vec![failed(Rung::Fentry, "operation not permitted")]),
-        status(Hook::Accept, Rung::SyscallTracepoint, vec![failed(Rung::Fexit, "operation not permitted")]),
-        status(Hook::Scan, Rung::Iterator, vec![]),
-        status(Hook::Holders, Rung::Iterator, vec![]),
+        status(Hook::State, AttachMethod::RawTracepoint, vec![]),
+        status(Hook::Destroy, AttachMethod::RawTracepoint, vec![]),
+        status(Hook::Connect, AttachMethod::StateHook, vec![failed(AttachMethod::Fentry, "operation not permitted")]),
+        status(
+            Hook::Accept,
+            AttachMethod::SyscallTracepoint,
+            vec![failed(AttachMethod::Fexit, "operation not permitted")],
+        ),
+        status(Hook::Scan, AttachMethod::Iterator, vec![]),
+        status(Hook::FdOwners, AttachMethod::Iterator, vec![]),
     ]
 }
 
@@ -148,9 +154,9 @@ pub(super) fn empty() -> Snapshot {
             memory: None,
             own: Some(OwnUse { cpu: Duration::from_secs(9), resident: 21 << 20 }),
         },
-        walls: Vec::new(),
+        limits: Vec::new(),
         findings: Vec::new(),
-        trust: Trust {
+        quality: Quality {
             hooks: hooks(),
             events_total: 24,
             events_per_second: 0.0,
@@ -231,8 +237,8 @@ pub(super) fn busy() -> Snapshot {
     data.namespaces[0].established = 90_013;
     data.host.processes = vec![files(process(1_234_567, "nginx"), 70_019, 73_000)];
     data.host.files = Some(FileUse { allocated: 94_208, max: 1_048_576 });
-    data.walls = walls();
-    data.trust.events_per_second = 4_816.0;
+    data.limits = limits();
+    data.quality.events_per_second = 4_816.0;
     data.processes = processes(&data);
     data.failures = failures();
     data.failures_total = 1_403;
@@ -297,7 +303,7 @@ fn connections() -> Connections {
         direction: Direction::Inbound,
         state,
         owner,
-        co_holders: Vec::new(),
+        co_fd_owners: Vec::new(),
         is_orphan: false,
         age,
     };
@@ -314,10 +320,10 @@ fn connections() -> Connections {
 }
 
 /// What a busy host can run out of, the most urgent first.
-fn walls() -> Vec<Wall> {
-    let wall = |kind, subject, used, maximum| Wall {
+fn limits() -> Vec<Limit> {
+    let limit = |kind, scope, used, maximum| Limit {
         kind,
-        subject,
+        scope,
         netns_name: None,
         process: None,
         used,
@@ -331,7 +337,7 @@ fn walls() -> Vec<Wall> {
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
     let nginx = Some(process(1_234_567, "nginx"));
     let listener =
-        Subject::Listener { netns: NETNS, local: address("127.0.0.1:8080"), device: Device::NONE, id: SocketId(1) };
+        Scope::Listener { netns: NETNS, local: address("127.0.0.1:8080"), device: Device::NONE, id: SocketId(1) };
     let counter = |id, name, total, before| Counter { id, name, total, before };
     let counters = vec![
         counter("overflows", "overflows here since observer started", 3, None),
@@ -339,14 +345,14 @@ fn walls() -> Vec<Wall> {
     ];
     let local_ip = [127, 0, 0, 1].into();
     let destination =
-        Subject::Destination { netns: NETNS, local_ip, device: Device::NONE, remote: address("127.0.0.1:8080") };
+        Scope::Destination { netns: NETNS, local_ip, device: Device::NONE, remote: address("127.0.0.1:8080") };
     vec![
-        Wall { process: nginx, hits: Some(3), counters, ..wall(WallKind::AcceptQueue, listener, 129, 129) },
-        Wall { slope: Some(50.0), ..wall(WallKind::Ports, destination, 22_010, 28_232) },
-        Wall { process: nginx, ..wall(WallKind::ProcessFiles, Subject::Process(Pid(1_234_567)), 70_019, 73_000) },
-        wall(WallKind::HostFiles, Subject::Host, 94_208, 1_048_576),
-        wall(WallKind::TimeWait, Subject::Namespace(NETNS), 2_000, 131_072),
-        wall(WallKind::TcpMemory, Subject::Host, 5_000, 575_802),
+        Limit { process: nginx, hits: Some(3), counters, ..limit(LimitKind::AcceptQueue, listener, 129, 129) },
+        Limit { slope: Some(50.0), ..limit(LimitKind::Ports, destination, 22_010, 28_232) },
+        Limit { process: nginx, ..limit(LimitKind::ProcessFiles, Scope::Process(Pid(1_234_567)), 70_019, 73_000) },
+        limit(LimitKind::HostFiles, Scope::Host, 94_208, 1_048_576),
+        limit(LimitKind::TimeWait, Scope::Namespace(NETNS), 2_000, 131_072),
+        limit(LimitKind::TcpMemory, Scope::Host, 5_000, 575_802),
     ]
 }
 
@@ -356,7 +362,7 @@ pub(super) fn ailing() -> Snapshot {
     let finding = |kind, sentence: &str| Finding {
         kind,
         netns: NETNS,
-        subject: None,
+        scope: None,
         sentence: sentence.to_owned(),
         evidence: "numbers".to_owned(),
         remedy: "what to do".to_owned(),
@@ -386,26 +392,26 @@ pub(super) fn thousands() -> Snapshot {
 /// The ring was full, and no scan has put it right yet.
 pub(super) fn losing() -> Snapshot {
     let mut data = busy();
-    data.trust.losses = Losses { ring_full: 1_200, read_failed: 34, ..Losses::default() };
-    data.trust.last_loss_at = Some(data.uptime);
-    data.trust.drift = Drift { added: 3, removed: 2, changed: 1 };
+    data.quality.losses = Losses { ring_full: 1_200, read_failed: 34, ..Losses::default() };
+    data.quality.last_loss_at = Some(data.uptime);
+    data.quality.drift = Drift { added: 3, removed: 2, changed: 1 };
     data
 }
 
-/// No rung of the accept hook could be attached.
+/// No attach method of the accept hook could be attached.
 pub(super) fn degraded() -> Snapshot {
     let mut data = busy();
-    let accept = data.trust.hooks.iter_mut().find(|status| status.hook == Hook::Accept).unwrap();
-    accept.rung = None;
+    let accept = data.quality.hooks.iter_mut().find(|status| status.hook == Hook::Accept).unwrap();
+    accept.method = None;
     let because = "permission denied".to_owned();
-    accept.failed.push(FailedRung { rung: Rung::SyscallTracepoint, because });
+    accept.failed.push(FailedMethod { method: AttachMethod::SyscallTracepoint, because });
     data
 }
 
 /// The hook without which there is no live count.
 pub(super) fn blind() -> Snapshot {
     let mut data = degraded();
-    data.trust.hooks[0].rung = None;
+    data.quality.hooks[0].method = None;
     data
 }
 

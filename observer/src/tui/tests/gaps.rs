@@ -15,9 +15,9 @@ use crate::{
 
 fn with_gaps() -> Snapshot {
     let mut data = busy();
-    data.trust.gaps.set(Unread::Processes, Gap { count: 3, errno: Some(13) });
-    data.trust.gaps.set(Unread::Tracefs, Gap { count: 1, errno: Some(13) });
-    data.trust.gaps.skipped = Skipped {
+    data.quality.gaps.set(Unread::Processes, Gap { count: 3, errno: Some(13) });
+    data.quality.gaps.set(Unread::Tracefs, Gap { count: 1, errno: Some(13) });
+    data.quality.gaps.skipped = Skipped {
         rounds: 7,
         operation: "BPF_ITER_CREATE of scan_tcp".to_owned(),
         errno: Some(24),
@@ -44,7 +44,7 @@ fn the_quality_line_says_what_was_not_read() {
 #[test]
 fn a_round_that_is_being_skipped_is_an_alarm_until_the_next_scan() {
     let mut data = with_gaps();
-    data.trust.last_skip_at = Some(data.uptime);
+    data.quality.last_skip_at = Some(data.uptime);
     let alarmed = text(&ui(160, 50), &data);
     assert!(alarmed.contains("! 7 rounds skipped: EMFILE at BPF_ITER_CREATE of scan_tcp"), "{alarmed}");
 }
@@ -53,7 +53,7 @@ fn a_round_that_is_being_skipped_is_an_alarm_until_the_next_scan() {
 fn the_panel_says_what_would_help() {
     for (width, height) in [(160, 50), (80, 35), (80, 24), (60, 35)] {
         let (mut ui, data) = (ui(width, height), arc(with_gaps()));
-        update(&mut ui, &data, Message::Show(Screen::Trust));
+        update(&mut ui, &data, Message::Show(Screen::Quality));
         let first = text(&ui, &data);
         update(&mut ui, &data, Message::Move(Move::PageDown));
         let second = text(&ui, &data);
@@ -69,7 +69,7 @@ fn the_panel_says_what_would_help() {
         }
     }
     let (mut ui, data) = (ui(160, 50), arc(with_gaps()));
-    update(&mut ui, &data, Message::Show(Screen::Trust));
+    update(&mut ui, &data, Message::Show(Screen::Quality));
     let text = text(&ui, &data);
     let footer = text.lines().last().unwrap();
     assert!(!footer.contains("Enter") && !footer.contains("explain"), "{footer}");

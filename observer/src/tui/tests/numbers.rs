@@ -122,9 +122,9 @@ fn names_from_outside_cannot_speak_to_the_terminal() {
     assert_eq!(format::printable("\u{1b}[2J\nabc\u{202e}\u{200b}"), "?[2J?abc??");
     let mut data = busy();
     data.host.kernel = "6.1\u{1b}]0;title\u{7}".to_owned();
-    data.trust.hooks[0].rung = None;
-    data.trust.hooks[0].failed = vec![crate::model::trust::FailedRung {
-        rung: crate::model::trust::Rung::RawTracepoint,
+    data.quality.hooks[0].method = None;
+    data.quality.hooks[0].failed = vec![crate::model::quality::FailedMethod {
+        method: crate::model::quality::AttachMethod::RawTracepoint,
         because: "no\r\u{1b}[31m".to_owned(),
     }];
     let mut row = inbound([1, 2, 3, 4], 5, &[]);
@@ -159,11 +159,11 @@ fn a_process_is_as_full_in_every_panel() {
     {
         let data = of(open);
         let main = rows(&data, Screen::Endpoints);
-        // The gauge of the headroom, and the line of the walls.
+        // The gauge of the headroom, and the line of the limits.
         assert_eq!(main.matches(percent).count(), 2, "{main}");
         assert_eq!(word.map(|word| main.matches(word).count()), word.map(|_| 2), "{main}");
         assert!(!main.contains("notice") && main.contains("1,000 open files"), "{main}");
-        let [processes, walls] = [Screen::Processes, Screen::Walls].map(|screen| rows(&data, screen));
-        assert!(processes.contains(percent) && walls.contains(percent), "{processes}\n{walls}");
+        let [processes, limits] = [Screen::Processes, Screen::Limits].map(|screen| rows(&data, screen));
+        assert!(processes.contains(percent) && limits.contains(percent), "{processes}\n{limits}");
     }
 }

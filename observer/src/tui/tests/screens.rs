@@ -39,7 +39,7 @@ fn empty_host() {
 #[test]
 fn before_the_first_scan() {
     let mut data = empty();
-    data.trust.last_scan = None;
+    data.quality.last_scan = None;
     data.namespaces.clear();
     data.host.files = None;
     data.host.processes.clear();
@@ -159,7 +159,7 @@ fn every_other_screen() {
 
 #[test]
 fn a_row_is_explained() {
-    for screen in [Screen::Endpoints, Screen::Destinations, Screen::Walls] {
+    for screen in [Screen::Endpoints, Screen::Destinations, Screen::Limits] {
         let name = screen.name().to_lowercase();
         let explain = [Message::Show(screen), Message::Explain];
         assert_snapshot!(format!("{name}_explained_80x24"), shot_after(&explain, busy(), SMALL));
@@ -169,10 +169,10 @@ fn a_row_is_explained() {
 #[test]
 fn a_row_is_explained_with_what_was_found_there() {
     let mut data = ailing();
-    let (subject, explain) = (data.walls[0].subject, [Message::Show(Screen::Walls), Message::Explain]);
+    let (scope, explain) = (data.limits[0].scope, [Message::Show(Screen::Limits), Message::Explain]);
     let without = shot_after(&explain, data.clone(), LARGE);
     assert!(!without.contains("remedy"), "{without}");
-    data.findings[0].subject = Some(subject);
+    data.findings[0].scope = Some(scope);
     let with = shot_after(&explain, data, LARGE);
     for words in
         ["finding         Sockets of load-generator (4242)", "evidence        numbers", "remedy          what to do"]

@@ -18,7 +18,7 @@ const LABEL: usize = "100 % exhausted".len();
 /// Draws `ratio`, 0 to 1.
 pub(crate) fn view(ratio: f64, level: Level, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let ratio = if ratio.is_nan() { 0.0 } else { ratio.clamp(0.0, 1.0) };
-    let word = if level == Level::Calm { "" } else { level.name() };
+    let word = if level == Level::Ok { "" } else { level.name() };
     let label = format!("{} {word}", format::percent(ratio));
     let style = theme.level(level);
     LineGauge::default()

@@ -11,8 +11,8 @@ use super::gauge;
 use crate::{
     model::{
         headroom::{Level, PortUse},
+        limit::LimitKind,
         snapshot::{DestinationRow, EndpointRow, FileUse, NamespaceRow, ProcessFiles, Snapshot},
-        wall::WallKind,
     },
     tui::{format, text, theme::Theme},
 };
@@ -80,9 +80,9 @@ fn left(ports: PortUse) -> String {
 /// [`left`], and the price of a connect() once half of the ports are taken.
 fn left_and_cost(ports: PortUse) -> String {
     match ports.level() {
-        Level::Calm => left(ports),
-        Level::Full => format!("{}, connect() fails", left(ports)),
-        Level::Half | Level::High | Level::Critical => format!("{}, connect() slow", left(ports)),
+        Level::Ok => left(ports),
+        Level::Exhausted => format!("{}, connect() fails", left(ports)),
+        Level::Notice | Level::Warning | Level::Critical => format!("{}, connect() slow", left(ports)),
     }
 }
 
@@ -98,16 +98,16 @@ impl Fill {
         Self { ratio: ports.ratio(), level: ports.level() }
     }
 
-    fn of(kind: WallKind, ratio: f64) -> Self {
+    fn of(kind: LimitKind, ratio: f64) -> Self {
         Self { ratio, level: kind.level(ratio) }
     }
 
     fn of_process(data: &Snapshot, files: &ProcessFiles) -> Option<Self> {
-        data.host.descriptor_ratio(files).map(|ratio| Self::of(WallKind::ProcessFiles, ratio))
+        data.host.descriptor_ratio(files).map(|ratio| Self::of(LimitKind::ProcessFiles, ratio))
     }
 
     fn of_host(data: &Snapshot) -> Option<Self> {
-        Some(Self::of(WallKind::HostFiles, data.host.files?.ratio()?))
+        Some(Self::of(LimitKind::HostFiles, data.host.files?.ratio()?))
     }
 }
 

@@ -33,7 +33,7 @@ const WORDS: &[(&str, &str)] = &[
         "Ports that some socket has bound by hand or listens on, whatever its address: connect() passes them over.",
     ),
     (
-        "wall",
+        "limit",
         "Something that can run out. First those that are full within the hour at the slope of the last half minute, \
                   then the fullest. `observer limits` tells of each how to raise it.",
     ),
@@ -44,7 +44,7 @@ const WORDS: &[(&str, &str)] = &[
     ),
     (
         "! finding",
-        "What looks wrong, and (+N) for N more: `i` on a row of Walls shows those of that row with their evidence and \
+        "What looks wrong, and (+N) for N more: `i` on a row of Limits shows those of that row with their evidence and \
                   remedy, `observer limits` shows all.",
     ),
     ("lost", "Records of the kernel that did not arrive. The next scan puts the counts right."),

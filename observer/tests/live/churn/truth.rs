@@ -92,10 +92,10 @@ pub(super) fn reach_ss(engine: &mut Engine, namespaces: &[Namespace]) -> Snapsho
         let snapshot = engine.snapshot(0);
         let wrong =
             namespaces.iter().find_map(|namespace| difference(&told(&snapshot, namespace.id), &shown(namespace)));
-        if wrong.is_none() && !snapshot.trust.is_unhealed() {
+        if wrong.is_none() && !snapshot.quality.is_unhealed() {
             return snapshot;
         }
-        let last_scan = snapshot.trust.last_scan.map_or(Duration::ZERO, |scan| scan.took);
+        let last_scan = snapshot.quality.last_scan.map_or(Duration::ZERO, |scan| scan.took);
         if done.elapsed() > Duration::from_secs(10) + last_scan * 60 {
             report(&snapshot);
             panic!("observer and ss differ (row, state, observer, ss):\n{wrong:#?}");
@@ -160,22 +160,22 @@ fn difference(told: &Counts, shown: &Counts) -> Option<Vec<Difference>> {
 }
 
 pub(super) fn report(snapshot: &Snapshot) {
-    let (trust, totals) = (&snapshot.trust, &snapshot.totals);
+    let (quality, totals) = (&snapshot.quality, &snapshot.totals);
     let states = snapshot.endpoints.iter().fold(StateCounts::default(), |sum, row| sum + row.states);
     let held: Vec<String> = states.iter().map(|(state, count)| format!("{} {count}", state.name())).collect();
     #[expect(clippy::cast_precision_loss, reason = "for people")]
-    let drift_per_million = trust.drift.total() as f64 * 1e6 / trust.events_total.max(1) as f64;
+    let drift_per_million = quality.drift.total() as f64 * 1e6 / quality.events_total.max(1) as f64;
     println!(
         "{} events, {} opened, {} closed, {} failed; drift {:?} = {drift_per_million:.0} per million events; lost {:?}; \
          {} scans, the last in {:?}; at the end: {}",
-        trust.events_total,
+        quality.events_total,
         totals.opened_total,
         totals.closed_total,
         totals.failed_total,
-        trust.drift,
-        trust.losses,
-        trust.scans_total,
-        trust.last_scan.map(|scan| scan.took),
+        quality.drift,
+        quality.losses,
+        quality.scans_total,
+        quality.last_scan.map(|scan| scan.took),
         held.join(", "),
     );
 }

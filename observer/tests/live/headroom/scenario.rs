@@ -126,7 +126,7 @@ impl Scenario {
             }
             let mut snapshot = engine.snapshot(usize::MAX);
             // Events can get lost; that this is seen, and put right by a scan, is tested elsewhere.
-            if snapshot.trust.losses.total() > 0 {
+            if snapshot.quality.losses.total() > 0 {
                 engine.scan().unwrap();
                 snapshot = engine.snapshot(usize::MAX);
             }

@@ -1,0 +1,137 @@
+//! What a limit allows, and how urgent its use is: one rule for every screen, panel and output.
+
+use super::{Limit, LimitKind};
+use crate::model::{
+    headroom::Level,
+    snapshot::{FileUse, Host, ProcessFiles},
+};
+
+/// More than memory can ever hold of anything that is counted here: what systemd and modern kernels set in place of a
+/// limit (`fs.file-max` is 2^63 - 1), and `RLIM_INFINITY`.
+const ASTRONOMICAL: u64 = 1 << 40;
+
+/// A limit, unless it is none in practice.
+#[must_use]
+pub const fn practical(limit: u64) -> Option<u64> {
+    if limit < ASTRONOMICAL { Some(limit) } else { None }
+}
+
+/// The part of a limit that is in use, 0 to 1 and beyond; `None` where there is no limit in practice.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a ratio for people: 53 bits are plenty")]
+pub fn ratio(used: u64, limit: u64) -> Option<f64> {
+    practical(limit).map(|limit| if limit == 0 { 1.0 } else { used as f64 / limit as f64 })
+}
+
+impl LimitKind {
+    /// How urgent it is that so much of such a limit is in use. Half is a threshold of ports alone: from there on
+    /// connect() is many times slower, while the next descriptor costs as much as the first.
+    #[must_use]
+    pub fn level(self, ratio: f64) -> Level {
+        match (self, Level::of_ratio(ratio)) {
+            (Self::Ports, level) => level,
+            (_, Level::Notice) => Level::Ok,
+            (_, level) => level,
+        }
+    }
+}
+
+impl Limit {
+    /// How urgent it is.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.kind.level(self.ratio())
+    }
+
+    /// How much there can be, unless that is no limit in practice.
+    #[must_use]
+    pub const fn practical_maximum(&self) -> Option<u64> {
+        practical(self.maximum)
+    }
+
+    /// The part that is used, 0 to 1 and beyond, as some limits are soft; 0 where there is no limit in practice.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        ratio(self.used, self.maximum).unwrap_or(0.0)
+    }
+}
+
+impl FileUse {
+    /// `fs.file-max`, unless it is no limit in practice.
+    #[must_use]
+    pub const fn practical_max(self) -> Option<u64> {
+        practical(self.max)
+    }
+
+    /// The part that is in use.
+    #[must_use]
+    pub fn ratio(self) -> Option<f64> {
+        ratio(self.allocated, self.max)
+    }
+}
+
+impl Host {
+    /// How many descriptors the kernel lets a process have: its soft `RLIMIT_NOFILE` (`alloc_fd`), and never more than
+    /// `fs.nr_open` (`expand_files`), which can have been lowered since. `None` where there is no limit in practice.
+    #[must_use]
+    pub fn most_descriptors(&self, files: &ProcessFiles) -> Option<u64> {
+        [files.soft_limit, self.nr_open].into_iter().flatten().min().and_then(practical)
+    }
+
+    /// The part of them that a process has open.
+    #[must_use]
+    pub fn descriptor_ratio(&self, files: &ProcessFiles) -> Option<f64> {
+        ratio(files.open, self.most_descriptors(files)?)
+    }
+
+    /// The process nearest to its own limit of file descriptors.
+    #[must_use]
+    pub fn fullest_process(&self) -> Option<&ProcessFiles> {
+        let part = |files: &ProcessFiles| self.descriptor_ratio(files).unwrap_or(0.0);
+        // Of equals the first, as the host's reader has ranked them.
+        self.processes.iter().rev().max_by(|a, b| part(a).total_cmp(&part(b)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::units::{Pid, Process};
+
+    fn process(pid: u32, open: u64, soft_limit: Option<u64>) -> ProcessFiles {
+        let process = Process { pid: Pid(pid), comm: "x".into() };
+        ProcessFiles { process, open, soft_limit, hard_limit: None }
+    }
+
+    #[test]
+    fn a_process_has_the_lower_of_its_own_limit_and_that_of_the_kernel() {
+        let host = |nr_open| Host { nr_open, ..Host::default() };
+        let most = |soft, nr_open| host(nr_open).most_descriptors(&process(1, 5, soft));
+        assert_eq!(most(Some(1_024), Some(4_096)), Some(1_024));
+        assert_eq!(most(Some(1 << 20), Some(4_096)), Some(4_096));
+        assert_eq!(most(None, Some(4_096)), Some(4_096), "RLIM_INFINITY");
+        assert_eq!(most(Some(u64::MAX), None), None);
+        assert_eq!(most(None, None), None);
+    }
+
+    #[test]
+    fn the_fullest_process_is_so_by_that_limit() {
+        let processes = vec![process(1, 600, Some(1_000)), process(2, 900, Some(2_000)), process(3, 9, None)];
+        let host = |nr_open| Host { nr_open, processes: processes.clone(), ..Host::default() };
+        let fullest = |nr_open| host(nr_open).fullest_process().unwrap().process.pid.0;
+        assert_eq!(fullest(Some(1 << 20)), 1);
+        assert_eq!(fullest(Some(1_000)), 2, "fs.nr_open was lowered");
+    }
+
+    #[test]
+    fn half_is_a_level_of_ports_alone_and_no_limit_has_none() {
+        for kind in LimitKind::ALL {
+            let half = if kind == LimitKind::Ports { Level::Notice } else { Level::Ok };
+            assert_eq!(
+                [0.5, 0.8, 0.95, 1.0].map(|it| kind.level(it)),
+                [half, Level::Warning, Level::Critical, Level::Exhausted]
+            );
+        }
+        assert_eq!((ratio(5, 9_223_372_036_854_775_807), ratio(5, u64::MAX), ratio(0, 0)), (None, None, Some(1.0)));
+    }
+}

@@ -1,0 +1,207 @@
+//! Limits: everything that can run out, in one ranked list. Each has what is used, its maximum, how fast it fills, and
+//! (`about`) where the maximum comes from, how to raise it, and what that risks.
+
+mod about;
+mod counters;
+mod forecast;
+mod level;
+mod survey;
+mod trend;
+
+use std::{
+    cmp::Ordering,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+pub use self::about::About;
+pub use self::level::{practical, ratio};
+pub(super) use self::trend::Trends;
+pub use self::{counters::Counter, forecast::Turnover};
+use super::{
+    device::Device,
+    name::Name,
+    units::{NetnsId, Pid, Process, SocketId},
+};
+
+/// What runs out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LimitKind {
+    /// Local ports that connect() may choose, from one local ip towards one destination.
+    Ports,
+    /// File descriptors of a process.
+    ProcessFiles,
+    /// Open files of the host.
+    HostFiles,
+    /// Connections of a listener that wait for accept().
+    AcceptQueue,
+    /// Handshakes in progress at a listener.
+    SynQueue,
+    /// Connections that netfilter tracks in a namespace.
+    Conntrack,
+    /// TIME_WAIT sockets of a namespace.
+    TimeWait,
+    /// Sockets of the host that no process holds any more.
+    Orphans,
+    /// Pages that the buffers of all TCP sockets take.
+    TcpMemory,
+    /// TCP sockets that the host's memory has room for.
+    SocketMemory,
+}
+
+impl LimitKind {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Ports,
+        Self::ProcessFiles,
+        Self::HostFiles,
+        Self::AcceptQueue,
+        Self::SynQueue,
+        Self::Conntrack,
+        Self::TimeWait,
+        Self::Orphans,
+        Self::TcpMemory,
+        Self::SocketMemory,
+    ];
+}
+
+/// Whose limit it is. It identifies the limit among those of its kind, from snapshot to snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// The whole host.
+    Host,
+    /// A network namespace.
+    Namespace(NetnsId),
+    /// A process.
+    Process(Pid),
+    /// A destination as seen from one local ip.
+    Destination {
+        /// Its namespace.
+        netns: NetnsId,
+        /// The local ip.
+        local_ip: IpAddr,
+        /// The device that the sockets are bound to.
+        device: Device,
+        /// The destination.
+        remote: SocketAddr,
+    },
+    /// A listening socket; with `SO_REUSEPORT` several have the same address.
+    Listener {
+        /// Its namespace.
+        netns: NetnsId,
+        /// The address that it is bound to.
+        local: SocketAddr,
+        /// The device that it is bound to.
+        device: Device,
+        /// The socket.
+        id: SocketId,
+    },
+}
+
+impl Scope {
+    /// The namespace that it belongs to, if it belongs to one.
+    #[must_use]
+    pub const fn netns(self) -> Option<NetnsId> {
+        match self {
+            Self::Namespace(netns) | Self::Destination { netns, .. } | Self::Listener { netns, .. } => Some(netns),
+            Self::Host | Self::Process(_) => None,
+        }
+    }
+
+    /// The device that its sockets are bound to.
+    #[must_use]
+    pub const fn device(self) -> Device {
+        match self {
+            Self::Destination { device, .. } | Self::Listener { device, .. } => device,
+            Self::Host | Self::Process(_) | Self::Namespace(_) => Device::NONE,
+        }
+    }
+}
+
+/// Something that can run out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limit {
+    /// What runs out.
+    pub kind: LimitKind,
+    /// Whose it is.
+    pub scope: Scope,
+    /// The name of its namespace, if it belongs to one and that has a name.
+    pub netns_name: Option<Name>,
+    /// The process, of a process or of a listener.
+    pub process: Option<Process>,
+    /// How much is used, in [`About::unit`].
+    pub used: u64,
+    /// How much there can be.
+    pub maximum: u64,
+    /// How often this limit was hit, where the kernel counts that: at a listener's queue since observer started, at
+    /// others since the kernel began to count.
+    pub hits: Option<u64>,
+    /// What the kernel counts beside its use.
+    pub counters: Vec<Counter>,
+    /// How much more is used every second, over the last half minute; `None` while that is not known, or is no more than
+    /// noise.
+    pub slope: Option<f64>,
+    /// Of what leaves by itself after a known time (TIME_WAIT), how much of it there is and comes.
+    pub turnover: Option<Turnover>,
+    /// Everything counted here leaves by itself after about so long: a rise says nothing of what comes later.
+    pub lifetime: Option<Duration>,
+}
+
+/// A limit that is reached within this time comes before fuller ones that stand still.
+const SOON: Duration = Duration::from_hours(1);
+impl Limit {
+    /// The most urgent first: what is reached soon by the time that is left, then the fullest.
+    #[must_use]
+    pub fn by_urgency(&self, other: &Self) -> Ordering {
+        let soon = |limit: &Self| limit.time_to_full().filter(|time| *time <= SOON).unwrap_or(Duration::MAX);
+        soon(self)
+            .cmp(&soon(other))
+            .then_with(|| other.ratio().total_cmp(&self.ratio()))
+            .then_with(|| (self.kind, self.scope).cmp(&(other.kind, other.scope)))
+    }
+
+    /// Where its maximum comes from, and how to raise it.
+    #[must_use]
+    pub const fn about(&self) -> &'static About {
+        About::of(self.kind)
+    }
+
+    /// Whose limit it is, in words.
+    #[must_use]
+    pub fn owner(&self) -> String {
+        let process = self.process.map(|process| process.to_string());
+        match self.scope {
+            Scope::Host => "host".to_owned(),
+            Scope::Namespace(netns) => {
+                format!("namespace {}", self.netns_name.as_deref().map_or_else(|| netns.0.to_string(), str::to_owned))
+            }
+            Scope::Process(pid) => process.unwrap_or_else(|| format!("process {}", pid.0)),
+            Scope::Destination { local_ip, device, remote, .. } => format!("{} → {remote}", device.scoped(local_ip)),
+            Scope::Listener { local, device, .. } => {
+                let local = device.endpoint(local.ip(), local.port());
+                process.map_or_else(|| local.clone(), |process| format!("{local} {process}"))
+            }
+        }
+    }
+
+    /// The same with its namespace, where that is not `own` and not all that it belongs to.
+    #[must_use]
+    pub fn owner_beside(&self, own: NetnsId) -> String {
+        self.owner() + &self.elsewhere(own)
+    }
+
+    /// What `owner_beside` appends: empty where there is nothing to say.
+    #[must_use]
+    pub fn elsewhere(&self, own: NetnsId) -> String {
+        match self.scope {
+            Scope::Destination { netns, .. } | Scope::Listener { netns, .. } if netns != own => {
+                let number = netns.0.to_string();
+                format!(" in {}", self.netns_name.as_deref().unwrap_or(&number))
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

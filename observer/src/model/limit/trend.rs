@@ -1,0 +1,182 @@
+//! How fast limits fill: what was used over the last half minute, and whether its rise is more than noise.
+
+use std::{collections::VecDeque, time::Duration};
+
+use rustc_hash::FxHashMap;
+
+use super::{Limit, LimitKind, Scope, Turnover};
+
+/// One sample a second is kept this long. Shorter, and a burst would look like the end of the world; longer, and the
+/// world could end before it is predicted.
+const WINDOW: Duration = Duration::from_secs(30);
+/// A slope over less says nothing.
+const AT_LEAST: Duration = Duration::from_secs(4);
+/// A change of fewer over the whole window is none.
+const UNITS: f64 = 4.0;
+/// So many standard errors away from 0 is a slope.
+const STANDARD_ERRORS: f64 = 4.0;
+/// The whole change is so many times as long as a random walk with the same steps would be: what wanders up and down
+/// fits a straight line well now and then.
+const RANDOM_WALKS: f64 = 3.0;
+/// Fewer arrivals within the window have no rate.
+const ARRIVALS: i64 = 10;
+
+/// What was used, by limit, as long as the limit is listed.
+#[derive(Default)]
+pub(in crate::model) struct Trends(FxHashMap<(LimitKind, Scope), Trend>);
+
+impl Trends {
+    /// Takes a sample of every listed limit, and forgets those that are not listed any more.
+    pub(super) fn sample(&mut self, limits: &[Limit], now: Duration) {
+        let mut before = std::mem::take(&mut self.0);
+        for limit in limits {
+            let key = (limit.kind, limit.scope);
+            let mut trend = before.remove(&key).unwrap_or_default();
+            let (present, entered) = limit.turnover.map_or((0, 0), |turnover| (turnover.present, turnover.entered));
+            trend.push(now, Sample { used: limit.used, lasting: limit.used.saturating_sub(present), entered });
+            self.0.insert(key, trend);
+        }
+    }
+
+    /// Adds how much more of a limit is used every second.
+    pub(super) fn annotate(&self, limit: &mut Limit) {
+        let Some(trend) = self.0.get(&(limit.kind, limit.scope)) else { return };
+        limit.slope = trend.slope(|sample| sample.used);
+        if let Some(Turnover { entering, lasting_slope, .. }) = &mut limit.turnover {
+            *entering = trend.entering();
+            *lasting_slope = trend.slope(|sample| sample.lasting).unwrap_or(0.0);
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Sample {
+    used: u64,
+    /// Without what leaves by itself.
+    lasting: u64,
+    /// What leaves by itself and has come in all.
+    entered: i64,
+}
+
+#[derive(Default)]
+struct Trend(VecDeque<(Duration, Sample)>);
+
+impl Trend {
+    fn push(&mut self, now: Duration, sample: Sample) {
+        while self.0.front().is_some_and(|(then, _)| now.saturating_sub(*then) > WINDOW) {
+            self.0.pop_front();
+        }
+        self.0.push_back((now, sample));
+    }
+
+    /// How long it has been sampled, if that is long enough.
+    fn span(&self) -> Option<f64> {
+        let ((first, _), (last, _)) = (self.0.front()?, self.0.back()?);
+        let span = last.saturating_sub(*first);
+        (span >= AT_LEAST).then_some(span.as_secs_f64())
+    }
+
+    /// Of the straight line that fits all samples best, if it is more than noise.
+    #[expect(clippy::cast_precision_loss, reason = "a slope for people: 53 bits are plenty")]
+    fn slope(&self, value: impl Fn(&Sample) -> u64) -> Option<f64> {
+        let span = self.span()?;
+        let (first, _) = self.0.front()?;
+        let points: Vec<(f64, f64)> = self
+            .0
+            .iter()
+            .map(|(then, sample)| (then.saturating_sub(*first).as_secs_f64(), value(sample) as f64))
+            .collect();
+        let count = points.len() as f64;
+        let mean_time = points.iter().map(|(time, _)| time).sum::<f64>() / count;
+        let mean = points.iter().map(|(_, value)| value).sum::<f64>() / count;
+        let covariance: f64 = points.iter().map(|(time, value)| (time - mean_time) * (value - mean)).sum();
+        let variance: f64 = points.iter().map(|(time, _)| (time - mean_time).powi(2)).sum();
+        if variance <= 0.0 || points.len() < 3 {
+            return None;
+        }
+        let slope = covariance / variance;
+        let residuals: f64 =
+            points.iter().map(|(time, value)| (value - mean - slope * (time - mean_time)).powi(2)).sum();
+        let standard_error = (residuals / (count - 2.0) / variance).sqrt();
+        let steps: f64 = points.windows(2).map(|pair| (pair[1].1 - pair[0].1).powi(2)).sum();
+        let change = (slope * span).abs();
+        let is_more_than_noise =
+            change >= UNITS && slope.abs() >= STANDARD_ERRORS * standard_error && change >= RANDOM_WALKS * steps.sqrt();
+        is_more_than_noise.then_some(slope)
+    }
+
+    /// How much comes every second of what leaves by itself.
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people: 53 bits are plenty")]
+    fn entering(&self) -> f64 {
+        let Some(((span, (_, first)), (_, last))) = self.span().zip(self.0.front()).zip(self.0.back()) else {
+            return 0.0;
+        };
+        let arrivals = last.entered - first.entered;
+        if arrivals >= ARRIVALS { arrivals as f64 / span } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slope(samples: impl IntoIterator<Item = (u64, u64)>) -> Option<f64> {
+        let mut trend = Trend::default();
+        for (second, used) in samples {
+            trend.push(Duration::from_secs(second), Sample { used, lasting: used, entered: 0 });
+        }
+        trend.slope(|sample| sample.used)
+    }
+
+    #[test]
+    fn a_steady_rise_has_its_slope_and_a_fall_a_negative_one() {
+        assert_eq!(slope((0..12).map(|second| (second, 100 + 7 * second))), Some(7.0));
+        assert_eq!(slope((0..12).map(|second| (second, 100 - 7 * second))), Some(-7.0));
+        assert_eq!(slope((0..12).map(|second| (second, 5))), None, "no change is no slope");
+    }
+
+    #[test]
+    fn a_few_samples_or_a_short_time_have_none() {
+        assert_eq!(slope([]), None);
+        assert_eq!(slope([(0, 1), (1, 1_000), (3, 2_000)]), None);
+        assert_eq!(slope([(0, 0), (4, 8)]), None);
+        assert_eq!(slope((0..30).map(|second| (second, second / 10))), None, "three units in half a minute");
+    }
+
+    #[test]
+    fn what_was_half_a_minute_ago_is_forgotten() {
+        let rise_then_rest = (0..100).map(|second| (second, second.min(60)));
+        assert_eq!(slope(rise_then_rest), None);
+    }
+
+    #[test]
+    fn what_wanders_has_no_slope_and_what_rises_unsteadily_has() {
+        // A multiplicative generator: the same numbers on every machine.
+        let mut state = 12_345_u64;
+        let mut random = move |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let (mut rises, mut seen) = (0, 0);
+        for _ in 0..1_000 {
+            let mut level = 1_000;
+            let walk: Vec<(u64, u64)> = (0..30)
+                .map(|second| {
+                    level = level + random(21) - 10;
+                    (second, level)
+                })
+                .collect();
+            rises += u32::from(slope(walk).is_some());
+            let mut level = 1_000;
+            let growth: Vec<(u64, u64)> = (0..30)
+                .map(|second| {
+                    level += random(21);
+                    (second, level)
+                })
+                .collect();
+            seen += u32::from(slope(growth).is_some_and(|slope| (6.0..14.0).contains(&slope)));
+        }
+        assert!(rises < 10, "{rises} of 1,000 random walks were taken for a trend");
+        assert!(seen > 950, "{seen} of 1,000 unsteady rises were seen");
+    }
+}

@@ -1,0 +1,316 @@
+//! TIME_WAIT and request sockets: what holds a four-tuple without a full socket. They have no events of their own. Scans
+//! show them, and between scans they are modelled by the sockets that leave them behind or take their place.
+
+use std::{net::IpAddr, time::Duration};
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use super::{
+    Model,
+    device::Device,
+    endpoint::EndpointTable,
+    event::{Binding, Found, Identity},
+    key_of,
+    owner::Owner,
+    port_table::Counted,
+    snapshot::{Direction, EndpointKey},
+    socket::{TupleKey, hash, narrow},
+    units::{FourTuple, NetnsId, SocketId, TcpState},
+};
+
+/// A TIME_WAIT socket, a FIN_WAIT2 one that has lost its full socket, or a request socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Minisock {
+    pub(super) endpoint: u32,
+    /// Index of its destination; `Socket::NO_DESTINATION` for an inbound one.
+    pub(super) destination: u32,
+    /// The scan or event generation that saw it last.
+    pub(super) generation: u32,
+    pub(super) local_port: u16,
+    remote_port: u16,
+    remote_ip: IpAddr,
+    pub(super) state: TcpState,
+    /// Its bind bucket is explicit: it keeps its port from every connect().
+    pub(super) is_explicit: bool,
+    /// When it began, on `CLOCK_MONOTONIC`; `None` without TCP timestamps.
+    pub(super) since: Option<Duration>,
+    /// When it began, with or without timestamps, in seconds of `CLOCK_MONOTONIC`; 0 where that is not known.
+    pub(super) began_s: u32,
+    /// From when on connect() may take it over, on `CLOCK_MONOTONIC`; `None` for never.
+    pub(super) reusable_from: Option<Duration>,
+    /// How it counts against the ports of its destination.
+    pub(super) counted: Counted,
+}
+
+// A TIME_WAIT socket is to cost no more than a full one: 128 bytes with its index.
+const _: () = assert!(size_of::<Minisock>() <= 104);
+
+impl Minisock {
+    /// In TIME_WAIT, and its peer sends TCP timestamps.
+    fn is_stamped(&self) -> bool {
+        self.state == TcpState::TimeWait && self.since.is_some()
+    }
+
+    /// When it began, on `CLOCK_MONOTONIC`.
+    pub(super) fn began(&self) -> Option<Duration> {
+        (self.began_s != 0).then(|| Duration::from_secs(self.began_s.into()))
+    }
+
+    pub(super) fn key(&self, endpoints: &EndpointTable) -> TupleKey {
+        let key = &endpoints.get(self.endpoint).key;
+        TupleKey {
+            netns: key.netns,
+            device: key.device.index(),
+            tuple: FourTuple {
+                local_ip: key.local_ip,
+                local_port: self.local_port,
+                remote_ip: self.remote_ip,
+                remote_port: self.remote_port,
+            },
+        }
+    }
+}
+
+/// All of them, by four-tuple.
+#[derive(Default)]
+pub(super) struct MinisockTable {
+    slots: Slab<Minisock>,
+    by_tuple: HashTable<u32>,
+}
+
+impl MinisockTable {
+    fn find_index(&self, key: TupleKey, endpoints: &EndpointTable) -> Option<u32> {
+        self.by_tuple.find(hash(&key), |index| self.slots[*index as usize].key(endpoints) == key).copied()
+    }
+
+    pub(super) fn find(&self, key: TupleKey, endpoints: &EndpointTable) -> Option<&Minisock> {
+        self.find_index(key, endpoints).map(|index| &self.slots[index as usize])
+    }
+
+    /// The one with these addresses: of the same device, else on whatever device if there is one alone.
+    fn find_peer(&self, key: TupleKey, endpoints: &EndpointTable) -> Option<u32> {
+        self.find_index(key, endpoints).or_else(|| {
+            let mut others = self.by_tuple.iter_hash(hash(&key)).copied();
+            let mut next = || others.find(|index| self.slots[*index as usize].key(endpoints).has_addresses_of(key));
+            next().filter(|_| next().is_none())
+        })
+    }
+
+    /// `None` for an index that is not taken any more.
+    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Minisock> {
+        self.slots.get_mut(index as usize)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Minisock)> {
+        self.slots.iter_mut().map(|(index, minisock)| (narrow(index), minisock))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Minisock)> {
+        self.slots.iter().map(|(index, minisock)| (narrow(index), minisock))
+    }
+
+    fn insert(&mut self, minisock: Minisock, endpoints: &EndpointTable) -> u32 {
+        let index = narrow(self.slots.insert(minisock));
+        let slots = &self.slots;
+        let of = |other: &u32| hash(&slots[*other as usize].key(endpoints));
+        self.by_tuple.insert_unique(hash(&minisock.key(endpoints)), index, of);
+        index
+    }
+
+    fn remove(&mut self, index: u32, endpoints: &EndpointTable) -> Minisock {
+        let minisock = self.slots.remove(index as usize);
+        if let Ok(entry) = self.by_tuple.find_entry(hash(&minisock.key(endpoints)), |other| *other == index) {
+            entry.remove();
+        }
+        minisock
+    }
+
+    /// Gives memory back once most of it is unused.
+    fn shrink(&mut self, endpoints: &EndpointTable) {
+        if self.by_tuple.capacity() > 4 * self.by_tuple.len().max(1024) {
+            self.slots.shrink_to_fit();
+            let slots = &self.slots;
+            self.by_tuple.shrink_to_fit(|other| hash(&slots[*other as usize].key(endpoints)));
+        }
+    }
+}
+
+fn whole_seconds(at: Duration) -> u32 {
+    u32::try_from(at.as_secs()).unwrap_or(u32::MAX)
+}
+
+impl Model {
+    /// The one with this four-tuple.
+    pub(super) fn minisock_of(&self, tuple: TupleKey) -> Option<&Minisock> {
+        self.minisocks.find(tuple, &self.endpoints)
+    }
+
+    /// A full socket that closes from here leaves a smaller one behind, which keeps its four-tuple and its port.
+    pub(super) fn leave_minisock(&mut self, id: SocketId, at: Duration, timestamps: bool) {
+        let Some(index) = self.sockets.find(id) else { return };
+        let socket = *self.sockets.get(index);
+        // Closed by its process before its peer: the kernel swaps it at once, and then waits for the peer's FIN.
+        let waits_for_peer = socket.state == TcpState::FinWait2 && socket.owner == Owner::ORPHAN;
+        self.add_minisock(Minisock {
+            endpoint: socket.endpoint,
+            destination: socket.destination,
+            generation: self.generation,
+            local_port: socket.local_port,
+            remote_port: socket.remote_port,
+            remote_ip: socket.remote_ip,
+            state: if waits_for_peer { TcpState::FinWait2 } else { TcpState::TimeWait },
+            is_explicit: socket.is_explicit,
+            since: timestamps.then_some(at),
+            began_s: whole_seconds(at),
+            reusable_from: None,
+            counted: Counted::Not,
+        });
+    }
+
+    /// A socket of this host has sent its FIN and had it acknowledged: if its peer waited for that without a full socket,
+    /// it is in TIME_WAIT now.
+    pub(super) fn end_peers_wait(&mut self, id: SocketId, at: Duration) {
+        let Some(index) = self.sockets.find(id) else { return };
+        let peer = key_of(&self.endpoints, self.sockets.get(index)).reversed();
+        let Some(index) = self.minisocks.find_peer(peer, &self.endpoints) else { return };
+        let minisock = self.minisocks.slots[index as usize];
+        if minisock.state == TcpState::FinWait2 {
+            let since = minisock.since.map(|_| at);
+            let began_s = whole_seconds(at);
+            self.add_minisock(Minisock {
+                state: TcpState::TimeWait,
+                since,
+                began_s,
+                generation: self.generation,
+                ..minisock
+            });
+        }
+    }
+
+    pub(super) fn on_scanned_minisock(&mut self, socket: &Identity, found: Found, binding: Binding) {
+        let Some(state) = found.minisock_state() else { return };
+        let Identity { netns, tuple, device, .. } = *socket;
+        // The iterator shows a bucket of the table as it was copied: by now a full socket may have taken over.
+        let key = TupleKey { netns, device: device.index(), tuple };
+        let successor = self.sockets.find_tuple(key, |socket| key_of(&self.endpoints, socket));
+        if successor.is_some_and(|index| self.sockets.get(index).generation == self.generation) {
+            return;
+        }
+        let (direction, since, began) = match found {
+            Found::TimeWait { since, began, .. } => (self.direction_of(socket, binding), since, began),
+            _ => (Direction::Inbound, None, None),
+        };
+        let (endpoint, destination) = self.place(netns, device, &tuple, direction);
+        self.add_minisock(Minisock {
+            endpoint,
+            destination,
+            generation: self.generation,
+            local_port: tuple.local_port,
+            remote_port: tuple.remote_port,
+            remote_ip: tuple.remote_ip,
+            state,
+            is_explicit: state != TcpState::SynReceived && binding.holds_port() == Some(true),
+            since,
+            began_s: began.map_or(0, whole_seconds),
+            reusable_from: None,
+            counted: Counted::Not,
+        });
+    }
+
+    /// Adds it, or brings the one with this four-tuple up to date.
+    fn add_minisock(&mut self, mut minisock: Minisock) {
+        minisock.counted = Counted::Not;
+        let key = minisock.key(&self.endpoints);
+        let mut before = None;
+        if let Some(index) = self.minisocks.find_index(key, &self.endpoints) {
+            let known = self.minisocks.get_mut(index).expect("just found");
+            known.generation = minisock.generation;
+            if minisock.began_s != 0 {
+                known.began_s = minisock.began_s;
+            }
+            let is_same = (known.endpoint, known.state, known.is_explicit, known.since)
+                == (minisock.endpoint, minisock.state, minisock.is_explicit, minisock.since);
+            if is_same {
+                return;
+            }
+            before = Some(known.state);
+            self.remove_minisock(index);
+        }
+        *self.endpoints.touch(minisock.endpoint, self.now).minisocks.get_mut(minisock.state) += 1;
+        if let Some(row) = self.destinations.get_mut(minisock.destination) {
+            row.minisocks += 1;
+            row.time_wait += u32::from(minisock.state == TcpState::TimeWait);
+            row.stamped += u32::from(minisock.is_stamped());
+        }
+        if minisock.is_explicit {
+            self.hold_port(key.netns, Device::new(key.device), minisock.local_port);
+        }
+        let index = self.minisocks.insert(minisock, &self.endpoints);
+        self.use_minisock_port(index);
+        self.note_entry(index, before);
+    }
+
+    /// Counts a socket that was not in TIME_WAIT before. What the first scan finds has entered at an unknown time.
+    fn note_entry(&mut self, index: u32, before: Option<TcpState>) {
+        let minisock = self.minisocks.slots[index as usize];
+        let netns = self.endpoints.get(minisock.endpoint).key.netns;
+        let Some(namespace) = self.namespaces.get_mut(&netns).filter(|namespace| namespace.scanned) else { return };
+        if before.is_none() && minisock.state != TcpState::SynReceived {
+            namespace.time_wait_entered += 1;
+        }
+        let is_entry = minisock.state == TcpState::TimeWait && before != Some(TcpState::TimeWait);
+        if is_entry
+            && minisock.reusable_from.is_none()
+            && let Some(row) = self.destinations.get_mut(minisock.destination)
+        {
+            row.entered += i64::from(minisock.counted == Counted::TimeWait);
+        }
+    }
+
+    /// A full socket has this four-tuple now, from the smaller one that it conflicted with.
+    pub(super) fn take_over_minisock(&mut self, key: TupleKey) {
+        let find = |device| self.minisocks.find_index(TupleKey { device, ..key }, &self.endpoints);
+        let found = find(key.device).or_else(|| {
+            let rules = &self.namespaces.get(&key.netns).filter(|_| key.device != 0)?.devices;
+            rules.conflicts(key.device).skip(1).find_map(find)
+        });
+        if let Some(index) = found {
+            let is_time_wait = self.minisocks.slots[index as usize].state != TcpState::SynReceived;
+            if let Some(namespace) = self.namespaces.get_mut(&key.netns).filter(|_| is_time_wait) {
+                namespace.time_wait_entered -= 1;
+            }
+            self.remove_minisock(index);
+        }
+    }
+
+    fn remove_minisock(&mut self, index: u32) {
+        let minisock = self.minisocks.remove(index, &self.endpoints);
+        let EndpointKey { netns, device, .. } = self.endpoints.get(minisock.endpoint).key;
+        *self.endpoints.touch(minisock.endpoint, self.now).minisocks.get_mut(minisock.state) -= 1;
+        self.give_up_port((netns, device), minisock.destination, minisock.local_port, minisock.counted);
+        if let Some(row) = self.destinations.get_mut(minisock.destination) {
+            row.minisocks -= 1;
+            row.time_wait -= u32::from(minisock.state == TcpState::TimeWait);
+            row.stamped -= u32::from(minisock.is_stamped());
+        }
+        if minisock.is_explicit {
+            self.release_port(netns, device, minisock.local_port);
+        }
+    }
+
+    /// Takes out those of a namespace that `is_gone` names.
+    pub(super) fn remove_minisocks(&mut self, netns: NetnsId, is_gone: impl Fn(&Minisock) -> bool) {
+        let of_namespace = |minisock: &Minisock| self.endpoints.get(minisock.endpoint).key.netns == netns;
+        let gone: Vec<u32> = self
+            .minisocks
+            .iter()
+            .filter(|(_, minisock)| of_namespace(minisock) && is_gone(minisock))
+            .map(|(index, _)| index)
+            .collect();
+        for index in gone {
+            self.remove_minisock(index);
+        }
+        self.minisocks.shrink(&self.endpoints);
+    }
+}

@@ -1,0 +1,358 @@
+//! Who holds a port that bind() could not get. Listeners and bound sockets are few, and are looked through at once;
+//! connections and TIME_WAITs are many, and are looked through once for all that was asked, by the next tick or snapshot.
+
+use std::{
+    cmp::Reverse,
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    time::Duration,
+};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    Model, TIME_WAIT_LASTS,
+    device::Device,
+    failure::{Failed, FailureKey, FailureKind, Local},
+    namespace::PortSet,
+    owner::Owner,
+    units::{NetnsId, PortRange, Process, SocketId, TcpState},
+};
+
+/// Ports that are asked for at once at most: whoever tries one after the other is told of the first ones.
+const QUESTIONS: usize = 1024;
+/// Scans that may still show a owner that was not known.
+const TRIES: u8 = 3;
+
+/// What holds a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortOwner {
+    /// A listener, and its process where that is known.
+    Listener(Option<Process>),
+    /// A socket that is bound and nothing more.
+    Bound(Option<Process>),
+    /// A connection in this state, and its process where that is known.
+    Connection(TcpState, Option<Process>),
+    /// A connection in this state that no process holds any more.
+    Orphan(TcpState),
+    /// A socket that only waits, in TIME_WAIT, or in FIN_WAIT2 for its peer.
+    Waiting {
+        /// Which of both.
+        state: TcpState,
+        /// When that is over, as time since start; `None` where the kernel does not keep it.
+        ends_at: Option<Duration>,
+        /// How long it still is when the snapshot is taken.
+        left: Option<Duration>,
+    },
+    /// No socket was seen on it.
+    Unseen,
+}
+
+impl PortOwner {
+    /// The process, where there is one and it is known.
+    #[must_use]
+    pub const fn process(self) -> Option<Process> {
+        match self {
+            Self::Listener(process) | Self::Bound(process) | Self::Connection(_, process) => process,
+            Self::Orphan(_) | Self::Waiting { .. } | Self::Unseen => None,
+        }
+    }
+
+    /// A word for machines.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Listener(_) => "listener",
+            Self::Bound(_) => "bound",
+            Self::Connection(..) => "connection",
+            Self::Orphan(_) => "orphan",
+            Self::Waiting { state, .. } => state.name(),
+            Self::Unseen => "unseen",
+        }
+    }
+
+    /// The same at a time since start: how long it still has to wait.
+    pub(super) fn at(self, now: Duration) -> Self {
+        match self {
+            Self::Waiting { state, ends_at, .. } => {
+                Self::Waiting { state, ends_at, left: ends_at.map(|ends_at| ends_at.saturating_sub(now)) }
+            }
+            other => other,
+        }
+    }
+
+    /// When its wait is over at the latest, as time since start; what does not end by itself is all the same.
+    fn ends_at(self) -> Duration {
+        match self {
+            Self::Waiting { ends_at, .. } => ends_at.unwrap_or(Duration::MAX),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Nothing more is to be found out.
+    const fn is_settled(self) -> bool {
+        matches!(self, Self::Waiting { .. } | Self::Orphan(_)) || self.process().is_some()
+    }
+}
+
+impl fmt::Display for PortOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = |process: &Option<Process>| {
+            process.map_or_else(|| "a process not seen".to_owned(), |it| format!("{} ({})", it.comm, it.pid.0))
+        };
+        match self {
+            Self::Listener(process) => write!(f, "{} listens on it", by(process)),
+            Self::Bound(process) => write!(f, "{} has bound a socket to it", by(process)),
+            Self::Connection(state, process) => {
+                write!(f, "{} has a connection on it ({})", by(process), state.name().to_uppercase())
+            }
+            Self::Orphan(state) => {
+                write!(f, "an orphaned connection in {}, finished by the kernel", state.name().to_uppercase())
+            }
+            Self::Waiting { state, left, .. } => {
+                let state = state.name().to_uppercase();
+                match left {
+                    Some(Duration::ZERO) => write!(f, "a connection in {state}, over by now"),
+                    Some(left) => write!(f, "a connection in {state} for {} s more", left.as_secs().max(1)),
+                    None => write!(f, "a connection in {state} for at most {} s more", TIME_WAIT_LASTS.as_secs()),
+                }
+            }
+            Self::Unseen => f.write_str("no socket on it was seen"),
+        }
+    }
+}
+
+/// Ports whose owners are to be found, or found better.
+#[derive(Default)]
+pub(super) struct Questions(FxHashMap<FailureKey, Question>);
+
+struct Question {
+    /// The socket that wanted the port.
+    socket: SocketId,
+    /// The number of scans when it was looked for last.
+    tried_after: Option<u64>,
+    tries: u8,
+}
+
+/// A port, and the best that was found on it so far.
+struct Search {
+    netns: NetnsId,
+    local: Local,
+    /// Does not stand in its own way.
+    socket: SocketId,
+    best: Option<(Rank, PortOwner)>,
+}
+
+/// What makes an answer better than another: the lower, the better.
+type Rank = (u8, Reverse<Duration>);
+
+impl Search {
+    /// Sockets of a lower class are the better answer: a listener shares its port with its connections. Of those that
+    /// only wait it is the one that waits longest, which has the port to itself in the end.
+    fn consider(&mut self, ip: IpAddr, class: u8, port_owner: impl FnOnce() -> PortOwner) {
+        let Some(overlap) = overlap(self.local.ip, ip) else { return };
+        let class = overlap * CLASSES + class;
+        if self.best.is_some_and(|((best, _), _)| best < class) {
+            return;
+        }
+        let port_owner = port_owner();
+        let rank = (class, Reverse(port_owner.ends_at()));
+        if self.best.is_none_or(|(best, _)| rank < best) {
+            self.best = Some((rank, port_owner));
+        }
+    }
+}
+
+const LISTENER: u8 = 0;
+const BOUND: u8 = 1;
+const CONNECTION: u8 = 2;
+const WAITING: u8 = 3;
+const CLASSES: u8 = 4;
+
+/// Whether sockets on both addresses are in each other's way: 0 for certain, 1 if the one on every IPv6 address takes
+/// IPv4 too (`IPV6_V6ONLY` is not known).
+fn overlap(asked: IpAddr, held: IpAddr) -> Option<u8> {
+    const EVERY_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    let is_same_family = asked.is_ipv4() == held.is_ipv4();
+    match (asked, held) {
+        _ if asked == held => Some(0),
+        _ if is_same_family => (asked.is_unspecified() || held.is_unspecified()).then_some(0),
+        (EVERY_V6, _) | (_, EVERY_V6) => Some(1),
+        _ => None,
+    }
+}
+
+impl Model {
+    /// What is known at once of who holds the port; the rest is looked for later.
+    pub(super) fn ask_for_port_owner(&mut self, key: FailureKey, local: Local, socket: SocketId) -> PortOwner {
+        let mut search = Search { netns: key.netns, local, socket, best: None };
+        self.search_few(&mut search);
+        let port_owner = search.best.map_or(PortOwner::Unseen, |(_, port_owner)| port_owner);
+        if !port_owner.is_settled() {
+            self.ask_later(key, socket);
+        }
+        port_owner
+    }
+
+    /// The numbers of a group will be better known after the next scan.
+    pub(super) fn ask_later(&mut self, key: FailureKey, socket: SocketId) {
+        if self.questions.0.len() >= QUESTIONS {
+            return;
+        }
+        self.questions.0.insert(key, Question { socket, tried_after: None, tries: 0 });
+        // bind() is not watched: only passes over open files show what is bound.
+        self.wants_scan = true;
+    }
+
+    /// Looks for what was not found at once, after each scan anew.
+    pub(super) fn answer_questions(&mut self) {
+        let scans = self.quality.scans_total;
+        let is_due = |question: &Question| question.tried_after != Some(scans);
+        let due: Vec<(FailureKey, SocketId)> =
+            self.questions.0.iter().filter(|(_, it)| is_due(it)).map(|(key, it)| (*key, it.socket)).collect();
+        if due.is_empty() {
+            return;
+        }
+        let (of_connects, due): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|(key, _)| key.kind == FailureKind::PortsExhausted);
+        for (key, _) in of_connects {
+            self.count_ports_again(&key, scans);
+        }
+        let (of_ranges, of_ports): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|(key, _)| key.kind == FailureKind::BindPorts);
+        for (key, _) in of_ranges {
+            let now = self.taken_ports(&key);
+            let row = self.failures.get_mut(&key);
+            match row.map(|row| &mut row.failed) {
+                Some(Failed::TakenPorts(taken, usable)) if *taken < now.0 => (*taken, *usable) = now,
+                _ => {}
+            }
+            self.note_try(&key, scans, false);
+        }
+        let searches = of_ports.into_iter().filter_map(|(key, socket)| {
+            let local = key.local?;
+            Some((key, Search { netns: key.netns, local, socket, best: None }))
+        });
+        let mut searches: Vec<(FailureKey, Search)> = searches.collect();
+        self.search_all(&mut searches);
+        for (key, search) in searches {
+            let found = search.best.map(|(_, port_owner)| port_owner);
+            if let (Some(found), Some(row)) = (found, self.failures.get_mut(&key)) {
+                row.failed = Failed::PortOwner(found);
+            }
+            self.note_try(&key, scans, found.is_some_and(PortOwner::is_settled));
+        }
+    }
+
+    /// A connect() that was refused with ports left, as far as was known: the scan since may have shown what holds them.
+    fn count_ports_again(&mut self, key: &FailureKey, scans: u64) {
+        let now = self.ports_by_now(key);
+        let mut is_settled = false;
+        if let (Some(now), Some(row)) = (now, self.failures.get_mut(key))
+            && let Failed::Ports(known) = &mut row.failed
+        {
+            if known.taken() < now.taken() || known.blocked.is_none() {
+                *known = now;
+            }
+            is_settled = known.explains_refusal();
+        }
+        self.note_try(key, scans, is_settled);
+    }
+
+    fn note_try(&mut self, key: &FailureKey, scans: u64, is_settled: bool) {
+        let Some(question) = self.questions.0.get_mut(key) else { return };
+        question.tried_after = Some(scans);
+        question.tries += 1;
+        if is_settled || question.tries >= TRIES {
+            self.questions.0.remove(key);
+        }
+    }
+
+    /// Whether a socket of this device can keep the port from the one that wanted it.
+    fn is_in_way(&self, netns: NetnsId, asked: Device, held: Device) -> bool {
+        let rules = self.namespaces.get(&netns).map(|namespace| &namespace.devices);
+        rules.is_none_or(|rules| rules.share_ports(asked.index(), held.index()))
+    }
+
+    fn search_few(&self, search: &mut Search) {
+        let Search { netns, local: Local { port, device, .. }, socket, .. } = *search;
+        let listeners = self.listeners.iter().filter(|(id, it)| *id != socket && (it.netns, it.port) == (netns, port));
+        for (_, listener) in listeners.filter(|(_, it)| self.is_in_way(netns, device, it.device)) {
+            search.consider(listener.ip, LISTENER, || PortOwner::Listener(listener.process));
+        }
+        let bound = self.bound.iter();
+        let bound = bound.filter(|(id, it)| **id != socket && (it.netns, it.local.port) == (netns, port));
+        for (_, bound) in bound.filter(|(_, it)| self.is_in_way(netns, device, it.local.device)) {
+            search.consider(bound.local.ip, BOUND, || PortOwner::Bound(bound.process));
+        }
+    }
+
+    /// One pass over all sockets for all searches.
+    fn search_all(&self, searches: &mut [(FailureKey, Search)]) {
+        let mut ports = PortSet::default();
+        let mut by_port: FxHashMap<(NetnsId, u16), Vec<usize>> = FxHashMap::default();
+        for (index, (_, search)) in searches.iter_mut().enumerate() {
+            self.search_few(search);
+            let port = search.local.port;
+            ports.insert(PortRange { low: port, high: port });
+            by_port.entry((search.netns, port)).or_default().push(index);
+        }
+        if searches.is_empty() {
+            return;
+        }
+        for socket in self.sockets.iter().filter(|it| ports.contains(it.local_port)) {
+            let key = &self.endpoints.get(socket.endpoint).key;
+            for index in by_port.get(&(key.netns, socket.local_port)).into_iter().flatten() {
+                let search = &mut searches[*index].1;
+                if socket.id != search.socket && self.is_in_way(search.netns, search.local.device, key.device) {
+                    let process = self.owners.process(socket.owner);
+                    let port_owner = || match socket.owner {
+                        Owner::ORPHAN => PortOwner::Orphan(socket.state),
+                        _ => PortOwner::Connection(socket.state, process),
+                    };
+                    search.consider(key.local_ip, CONNECTION, port_owner);
+                }
+            }
+        }
+        for (_, minisock) in self.minisocks.iter().filter(|(_, it)| ports.contains(it.local_port)) {
+            // A request is its listener's.
+            if minisock.state == TcpState::SynReceived {
+                continue;
+            }
+            let key = &self.endpoints.get(minisock.endpoint).key;
+            for index in by_port.get(&(key.netns, minisock.local_port)).into_iter().flatten() {
+                let ends_at = minisock.began().zip(self.basis.started_at);
+                let ends_at = ends_at.map(|(began, started)| (began + TIME_WAIT_LASTS).saturating_sub(started));
+                let waiting = PortOwner::Waiting { state: minisock.state, ends_at, left: None };
+                let search = &mut searches[*index].1;
+                if self.is_in_way(search.netns, search.local.device, key.device) {
+                    search.consider(key.local_ip, WAITING, || waiting);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_in_each_others_way_as_the_kernel_has_it() {
+        let overlap = |asked: &str, held: &str| overlap(asked.parse().unwrap(), held.parse().unwrap());
+        for (asked, held, expected) in [
+            ("127.0.0.1", "127.0.0.1", Some(0)),
+            ("127.0.0.1", "127.0.0.2", None),
+            ("127.0.0.1", "0.0.0.0", Some(0)),
+            ("0.0.0.0", "10.0.0.1", Some(0)),
+            ("::1", "::", Some(0)),
+            ("::", "::1", Some(0)),
+            ("127.0.0.1", "::", Some(1)),
+            ("::", "0.0.0.0", Some(1)),
+            ("::1", "0.0.0.0", None),
+            ("::1", "127.0.0.1", None),
+        ] {
+            assert_eq!(overlap(asked, held), expected, "{asked} and {held}");
+        }
+    }
+}
