@@ -77,9 +77,11 @@ impl Sock<KernelPtr> {
 
 /// The subflows of an MPTCP socket, one after the other. The list can change under way: what is read then leads to no
 /// socket that user space knows.
+#[derive(Clone, Copy)]
 pub(crate) struct Subflows {
     head: u64,
-    next: Option<KernelPtr>,
+    /// 0 at the end of the list.
+    next: u64,
 }
 
 impl Subflows {
@@ -90,14 +92,14 @@ impl Subflows {
     pub(crate) fn of(mptcp: KernelPtr) -> Self {
         let offset = offset!(mptcp_conn_list);
         // `list_head.next` is at its start; of an empty list it leads to the list itself.
-        Self { head: mptcp.add(u64::from(offset)).address(), next: mptcp.follow(offset) }
+        Self { head: mptcp.add(u64::from(offset)).address(), next: mptcp.follow(offset).map_or(0, KernelPtr::address) }
     }
 
     /// The next one.
     #[inline(always)]
     pub(crate) fn step(&mut self) -> Option<KernelPtr> {
-        let node = self.next.filter(|node| node.address() != self.head)?;
-        self.next = node.follow(0);
+        let node = KernelPtr::new(self.next).filter(|node| node.address() != self.head)?;
+        self.next = node.follow(0).map_or(0, KernelPtr::address);
         let context = node.address().wrapping_sub(u64::from(offset!(subflow_node)));
         KernelPtr::new(context)?.follow(offset!(subflow_tcp_sock))
     }

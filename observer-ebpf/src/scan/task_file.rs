@@ -4,6 +4,7 @@
 
 use core::ffi::c_void;
 
+use aya_ebpf::helpers::bpf_probe_read_kernel;
 use observer_ebpf::abi::{BoundRecord, FdOwnerRecord, Kind, RecordHeader};
 
 use super::IterMeta;
@@ -49,6 +50,14 @@ fn on_file(ctx: *mut IterTaskFile) {
     }
 }
 
+/// What the loop over subflows starts with.
+#[derive(Clone, Copy)]
+struct OtherSubflows {
+    record: FdOwnerRecord,
+    first: u64,
+    others: Subflows,
+}
+
 /// Who holds a file that is a socket.
 struct FdOwner<'a> {
     meta: &'a IterMeta,
@@ -77,18 +86,22 @@ impl FdOwner<'_> {
         self.emit_others(sock.untyped(), held.header(Kind::FdOwner), first.map_or(0, Sock::address), by);
     }
 
-    /// The subflows of an MPTCP socket beside the first. The loop reads and writes as little as possible: the verifier walks
-    /// through it step by step, with each branch in it.
+    /// The subflows of an MPTCP socket beside the first.
     #[inline(always)]
     fn emit_others(&self, mptcp: KernelPtr, mut header: RecordHeader, first: u64, Process { pid, comm }: Process) {
         header.pid = pid;
-        let mut others = Subflows::of(mptcp);
+        let others = Subflows::of(mptcp);
+        let start = OtherSubflows { record: FdOwnerRecord { header, comm, fd: self.fd, device: 0 }, first, others };
+        // The verifier walks the loop step by step, once for each thing that it knows of what the loop starts with. Of a
+        // copy that a helper makes it knows nothing: it walks the loop once.
+        // SAFETY: the helper checks the address and fails on one that is not mapped.
+        let Ok(mut it) = (unsafe { bpf_probe_read_kernel(&raw const start) }) else { return };
         for _ in 0..Subflows::MOST {
-            let Some(subflow) = others.step() else { break };
+            let Some(subflow) = it.others.step() else { break };
             // The MPTCP socket outlives a subflow that it has closed.
-            if subflow.address() != first && !is_dead(subflow) {
-                header.sock = subflow.address();
-                emit_found(FdOwnerRecord { header, comm, fd: self.fd, device: 0 });
+            if subflow.address() != it.first && !is_dead(subflow) {
+                it.record.header.sock = subflow.address();
+                emit_found(it.record);
             }
         }
     }
