@@ -2,7 +2,9 @@
 
 use aya_ebpf::helpers::{
     bpf_probe_read_kernel,
-    generated::{bpf_get_current_task_btf, bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock, bpf_sock_from_file},
+    generated::{
+        self, bpf_get_current_task_btf, bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock, bpf_sock_from_file,
+    },
 };
 use observer_ebpf::abi::Offsets;
 
@@ -78,6 +80,15 @@ impl Fields for KernelPtr {
     fn tcp_sock(self) -> Option<Self> {
         Some(self)
     }
+}
+
+/// Makes the verifier forget what it knows of a value on the stack, which stays as it is. It walks a loop step by step, once
+/// for each different thing that it knows of what the loop starts with.
+#[inline(always)]
+pub(crate) fn forget<T: Copy>(value: &mut T) {
+    let (to, from) = (&raw mut *value, &raw const *value);
+    // SAFETY: the helper copies the value's bytes, in order, to where they are.
+    unsafe { generated::bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, from.cast()) };
 }
 
 /// Aligned as the structures that they are copied from.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     emit::emit,
-    kernel::{Fields as _, KernelPtr},
+    kernel::{Fields as _, KernelPtr, forget},
     maps::{offset, setting},
     task::Process,
 };
@@ -76,12 +76,20 @@ fn report(call: u32, errno: u32) {
     let Process { pid, comm } = Process::current();
     header.pid = pid;
     let limit = nofile(task);
+    let unknown =
+        FdCallRecord { limit: FdCallRecord::UNKNOWN_LIMIT, open: 0, first: 0, header, comm, call, errno, padding: 0 };
     // Without the descriptors themselves the limit alone would accuse the wrong one.
-    let (limit, (first, open)) = match (limit, free_descriptors(task)) {
-        (Some(limit), Some(free)) => (limit, free),
-        _ => (FdCallRecord::UNKNOWN_LIMIT, (0, 0)),
+    let Some(known) = limit.zip(OpenDescriptors::of(task)) else {
+        emit(unknown);
+        return;
     };
-    emit(FdCallRecord { header, comm, call, errno, limit, open, first, padding: 0 });
+    let mut start = (unknown, known);
+    forget(&mut start);
+    let (record, (limit, table)) = start;
+    emit(match table.first_free() {
+        Some((first, open)) => FdCallRecord { limit, first, open, ..record },
+        None => record,
+    });
 }
 
 /// The task's soft `RLIMIT_NOFILE`.
@@ -93,28 +101,44 @@ fn nofile(task: KernelPtr) -> Option<u64> {
     task.follow(offset!(task_signal))?.read(offset!(signal_rlim) + RLIMIT_NOFILE * RLIMIT_SIZE)
 }
 
-/// The first 64 descriptors that are not all open, as the number of the first and a bit for each: `alloc_fd` begins its
-/// search at `next_fd` too.
-#[inline(always)]
-fn free_descriptors(task: KernelPtr) -> Option<(u32, u64)> {
-    let files = task.follow(offset!(task_files))?;
-    let next: u32 = files.read(offset!(files_next_fd))?;
-    let table = files.follow(offset!(files_fdt))?;
-    let end: u32 = table.read(offset!(fdt_max_fds))?;
-    let bits = table.follow(offset!(fdt_open_fds))?;
-    let mut first = next & !63;
-    for _ in 0..WORDS {
-        // Beyond its table a process has nothing open.
-        if first >= end {
-            return Some((first, 0));
-        }
-        let open: u64 = bits.add(u64::from(first / 8)).read(0)?;
-        if open != u64::MAX {
-            return Some((first, open));
-        }
-        first += 64;
+/// The open descriptors of a process: a bit for each.
+#[derive(Clone, Copy)]
+struct OpenDescriptors {
+    bits: u64,
+    /// How many bits there are.
+    end: u32,
+    /// Where `alloc_fd` begins its search.
+    next: u32,
+}
+
+impl OpenDescriptors {
+    #[inline(always)]
+    fn of(task: KernelPtr) -> Option<Self> {
+        let files = task.follow(offset!(task_files))?;
+        let next = files.read(offset!(files_next_fd))?;
+        let table = files.follow(offset!(files_fdt))?;
+        let end = table.read(offset!(fdt_max_fds))?;
+        Some(Self { bits: table.follow(offset!(fdt_open_fds))?.address(), end, next })
     }
-    Some((first, 0))
+
+    /// The first 64 descriptors that are not all open, as the number of the first and a bit for each.
+    #[inline(always)]
+    fn first_free(self) -> Option<(u32, u64)> {
+        let bits = KernelPtr::new(self.bits)?;
+        let mut first = self.next & !63;
+        for _ in 0..WORDS {
+            // Beyond its table a process has nothing open.
+            if first >= self.end {
+                return Some((first, 0));
+            }
+            let open: u64 = bits.add(u64::from(first / 8)).read(0)?;
+            if open != u64::MAX {
+                return Some((first, open));
+            }
+            first += 64;
+        }
+        Some((first, 0))
+    }
 }
 
 /// The start of a record about no socket, if the task's namespace is watched.

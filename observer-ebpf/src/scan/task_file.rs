@@ -4,14 +4,13 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
 use observer_ebpf::abi::{BoundRecord, FdOwnerRecord, Kind, RecordHeader};
 
 use super::IterMeta;
 use crate::{
     emit::emit_found,
     hooks::sock_of_file,
-    kernel::{Fields, KernelPtr, Typed},
+    kernel::{Fields, KernelPtr, Typed, forget},
     maps::{offset, setting},
     sock::{IPPROTO_MPTCP, IPPROTO_TCP, Sock, Subflows, is_dead, state},
     task::Process,
@@ -91,11 +90,8 @@ impl FdOwner<'_> {
     fn emit_others(&self, mptcp: KernelPtr, mut header: RecordHeader, first: u64, Process { pid, comm }: Process) {
         header.pid = pid;
         let others = Subflows::of(mptcp);
-        let start = OtherSubflows { record: FdOwnerRecord { header, comm, fd: self.fd, device: 0 }, first, others };
-        // The verifier walks the loop step by step, once for each thing that it knows of what the loop starts with. Of a
-        // copy that a helper makes it knows nothing: it walks the loop once.
-        // SAFETY: the helper checks the address and fails on one that is not mapped.
-        let Ok(mut it) = (unsafe { bpf_probe_read_kernel(&raw const start) }) else { return };
+        let mut it = OtherSubflows { record: FdOwnerRecord { header, comm, fd: self.fd, device: 0 }, first, others };
+        forget(&mut it);
         for _ in 0..Subflows::MOST {
             let Some(subflow) = it.others.step() else { break };
             // The MPTCP socket outlives a subflow that it has closed.
