@@ -62,6 +62,9 @@ enum Task {
         /// Write `docs/kernel-support.md` in place of checking it
         #[arg(long)]
         write_docs: bool,
+        /// Run every test on every kernel, and not only those that a kernel can make a difference to
+        #[arg(long)]
+        all_tests: bool,
         /// Arguments for the test binary, such as a part of a test's name
         #[arg(last = true)]
         test_args: Vec<String>,
@@ -81,8 +84,8 @@ fn main() -> ExitCode {
         Task::Act { actor } => finish(actor.play()),
         Task::Load { load } => finish(load.play()),
         Task::Test => test::run(),
-        Task::Vm { series, arch, kvm, write_docs, test_args } => {
-            test::run_vms(&vm::Request { arch, series, kvm, write_docs, test_args })
+        Task::Vm { series, arch, kvm, write_docs, all_tests, test_args } => {
+            test::run_vms(&vm::Request { arch, series, kvm, write_docs, test_args, all_tests })
         }
     }
 }

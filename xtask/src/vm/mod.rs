@@ -65,12 +65,21 @@ pub(crate) struct Request {
     pub(crate) write_docs: bool,
     /// Arguments for the test binary, such as a part of a test's name.
     pub(crate) test_args: Vec<String>,
+    /// Every test on every kernel, in place of those that a kernel can make a difference to.
+    pub(crate) all_tests: bool,
 }
 
 impl Default for Request {
     /// What every change is tested by.
     fn default() -> Self {
-        Self { arch: &X86_64, series: Vec::new(), kvm: false, write_docs: false, test_args: Vec::new() }
+        Self {
+            arch: &X86_64,
+            series: Vec::new(),
+            kvm: false,
+            write_docs: false,
+            test_args: Vec::new(),
+            all_tests: false,
+        }
     }
 }
 
@@ -79,7 +88,7 @@ struct Guests {
     userland: Userland,
     programs: Programs,
     machine: Machine,
-    jobs: Vec<Job>,
+    request: Request,
 }
 
 /// What a kernel's run came to.
@@ -106,7 +115,7 @@ pub(crate) fn run(request: &Request, tally: &mut Tally) -> Result<()> {
         userland: Userland::of(arch)?,
         programs: guest::build(arch)?,
         machine: Machine { arch, kvm, limits: LIMITS },
-        jobs: jobs(&request.test_args),
+        request: request.clone(),
     };
 
     let reports = guests.run_all(kernels);
@@ -155,32 +164,63 @@ fn skipped_unlike(lines: &[String], expected: &[&str], is_whole: bool) -> Option
     Some(format!("{ran} is known to be skipped there, and was not"))
 }
 
-/// What each job forces, and the tests that it runs: all where nothing is forced, else those whose truth a attach method can
-/// touch. Which attach method works is for the tests to try, on all of them.
-const JOBS: [(&str, &str, &str); 3] = [
-    ("preferred", "", ""),
-    ("probes", "connect=kprobe,accept=kretprobe", METHOD_TESTS),
-    (
-        "tracepoints",
-        "state=raw_tp,destroy=raw_tp,connect=state_hook,accept=syscall_tp,failures=syscall_tp",
-        METHOD_TESTS,
-    ),
+/// What each job forces, beside the tests that every kernel runs with it. Whether a method works at all is for the tests of
+/// `attach_methods` to try.
+const JOBS: [(&str, &str); 3] = [
+    ("preferred", ""),
+    ("probes", "connect=kprobe,accept=kretprobe"),
+    ("tracepoints", "state=raw_tp,destroy=raw_tp,connect=state_hook,accept=syscall_tp,failures=syscall_tp"),
 ];
+
+/// Tests whose truth an attach method can touch. libtest looks for these anywhere in a name, `fd_owners::` included.
 const METHOD_TESTS: &str = "acceptors:: connections:: owners:: refusals:: counts_are_exact_after_churn";
+const NO_METHOD_TESTS: &str = "--skip fd_owners:: --skip port_owners::";
+/// Of these, the ones that connect and accept have a part in: all that kprobes are used for.
+const PROBE_TESTS: &str = "acceptors:: by_events_alone owners::each counts_are_exact_after_churn";
+
+/// What the preferred methods have to show beyond [`METHOD_TESTS`], by what a kernel does unlike the one that `cargo xtask
+/// test` runs on (6.18), where every test runs too. What reads /proc alone, or tests the program rather than its numbers,
+/// is the same on all of them. `cargo xtask vm --all-tests` runs everything everywhere.
+const KERNEL_TESTS: [(&str, &str); SERIES.len()] = [
+    // The oldest: nothing of what came since, neither fields nor helpers.
+    ("5.10", EVERYTHING_COUNTED),
+    // Ports: bind buckets with an address of their own (6.1), sockets with a range of their own (6.3).
+    ("6.1", PORTS),
+    ("6.12", PORTS),
+    // The same as outside.
+    ("6.18", LIMITS_OF_THE_HOST),
+    ("7.3", EVERYTHING_COUNTED),
+];
+const EVERYTHING_COUNTED: &str = "adversarial:: attach_methods:: calls:: devices:: drops:: failures:: fd_owners:: \
+    headroom:: hits:: limits:: port_owners:: throwaway::";
+const PORTS: &str = "attach_methods:: calls:: devices:: headroom:: port_owners:: throwaway::";
+/// Tests that do not run outside: they change limits of the whole host, or need modules.
+const LIMITS_OF_THE_HOST: &str = "attach_methods:: devices:: throwaway::";
 
 /// Of the load of tests that are made of load, in percent: an emulated processor is that much slower. `OBSERVER_LOAD` in
 /// the environment of the task says otherwise.
 const LOAD: &str = "10";
 
-fn jobs(test_args: &[String]) -> Vec<Job> {
+fn jobs(series: &str, request: &Request) -> Vec<Job> {
     let load = env::var("OBSERVER_LOAD").unwrap_or_else(|_| LOAD.to_owned());
-    let chosen = test_args.iter().map(|arg| format!("'{arg}'")).collect::<Vec<_>>().join(" ");
-    let job = |(name, methods, tests): (&'static str, &str, &str)| {
-        let tests = if chosen.is_empty() { tests } else { &chosen };
+    let chosen = request.test_args.iter().map(|arg| format!("'{arg}'")).collect::<Vec<_>>().join(" ");
+    let job = |(name, methods): (&'static str, &str)| {
+        let tests = match (chosen.as_str(), name) {
+            ("", "preferred") => preferred_tests(series, request.all_tests),
+            ("", "probes") => format!("{PROBE_TESTS} {NO_METHOD_TESTS}"),
+            ("", _) => format!("{METHOD_TESTS} {NO_METHOD_TESTS}"),
+            (chosen, _) => chosen.to_owned(),
+        };
         let environment = format!("export OBSERVER_LOAD={load} OBSERVER_ATTACH={methods}");
         Job { name, commands: format!("{environment}\n/tests/live --test-threads=1 {tests}") }
     };
     JOBS.map(job).into()
+}
+
+/// What libtest is to choose; all where it is nothing.
+fn preferred_tests(series: &str, all_tests: bool) -> String {
+    let of_kernel = KERNEL_TESTS.iter().find(|(known, _)| *known == series).filter(|_| !all_tests);
+    of_kernel.map_or_else(String::new, |(_, tests)| format!("{METHOD_TESTS} {tests}"))
 }
 
 impl Guests {
@@ -223,7 +263,8 @@ impl Guests {
         self.programs.install(&mut root)?;
         let name = format!("initramfs-{}-{}.cpio", self.machine.arch.name, kernel.series);
         let initramfs = workspace::target_dir()?.join("vm").join(name);
-        run_jobs(kernel, root, &self.machine, &self.jobs, &initramfs, show)
+        let jobs = jobs(&kernel.series, &self.request);
+        run_jobs(kernel, root, &self.machine, &jobs, &initramfs, show)
     }
 }
 
@@ -248,6 +289,29 @@ fn run_jobs(
     let names: Vec<_> = jobs.iter().map(|job| job.name).collect();
     let verdict = console.verdict(end, &names);
     Ok((console, verdict))
+}
+
+#[cfg(test)]
+mod choice {
+    use super::*;
+
+    #[test]
+    fn every_kernel_has_its_tests_and_every_choice_finds_some() {
+        assert_eq!(KERNEL_TESTS.map(|(series, _)| series), SERIES);
+        let live = Path::new(env!("CARGO_MANIFEST_DIR")).join("../observer/tests/live");
+        let files = std::fs::read_dir(&live).unwrap().map(|entry| entry.unwrap().path());
+        let texts: Vec<_> =
+            files.filter(|path| path.is_file()).map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        let lists = KERNEL_TESTS.iter().map(|(_, tests)| *tests).chain([METHOD_TESTS, PROBE_TESTS]);
+        for word in lists.flat_map(str::split_whitespace) {
+            let (module, name) = word.split_once("::").unwrap_or(("", word));
+            let exists = module.is_empty() || live.join(format!("{module}.rs")).is_file();
+            assert!(
+                exists && (name.is_empty() || texts.iter().any(|text| text.contains(name))),
+                "no test is called {word}"
+            );
+        }
+    }
 }
 
 #[cfg(test)]
