@@ -12,7 +12,6 @@ use cpio::newc::{self, ModeFileType};
 
 use super::kernel::Kernel;
 use super::modules;
-use super::userland::Userland;
 
 /// The first process: it runs the jobs, and tells how they ended.
 const INIT: &str = include_str!("init");
@@ -46,13 +45,12 @@ enum Entry {
 pub(crate) struct Root(BTreeMap<PathBuf, Entry>);
 
 impl Root {
-    /// What every guest has: programs, modules for its kernel, and the first process.
-    pub(crate) fn new(kernel: &Kernel, userland: &Userland) -> Result<Self> {
+    /// What every guest has beside programs: modules for its kernel, and the first process.
+    pub(crate) fn new(kernel: &Kernel) -> Result<Self> {
         let mut root = Self::default();
         for folder in ["/dev", "/jobs", "/modules", "/proc", "/root", "/run", "/sys", "/tmp"] {
             root.add(folder, Entry::Folder);
         }
-        userland.install(&mut root)?;
         root.text("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n");
         root.text("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n");
         root.add("/init", Entry::Program(INIT.into()));

@@ -259,7 +259,8 @@ impl Guests {
     }
 
     fn boot(&self, kernel: &Kernel, show: impl FnMut(&str)) -> Result<(Console, Result<()>)> {
-        let mut root = Root::new(kernel, &self.userland)?;
+        let mut root = Root::new(kernel)?;
+        self.userland.install(&mut root)?;
         self.programs.install(&mut root)?;
         let name = format!("initramfs-{}-{}.cpio", self.machine.arch.name, kernel.series);
         let initramfs = workspace::target_dir()?.join("vm").join(name);

@@ -44,7 +44,8 @@ fn run(job: &'static str, commands: &str, limits: Limits) -> Option<(Console, Re
     let dir = tempfile::tempdir().unwrap();
     let machine = Machine { arch: &X86_64, kvm: false, limits };
     let jobs = [Job { name: job, commands: commands.to_owned() }];
-    let root = Root::new(kernel, &Userland::Host).unwrap();
+    let mut root = Root::new(kernel).unwrap();
+    Userland::Host.install(&mut root).unwrap();
     Some(run_jobs(kernel, root, &machine, &jobs, &dir.path().join("initramfs"), |line| println!("{line}")).unwrap())
 }
 
