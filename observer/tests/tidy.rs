@@ -9,13 +9,18 @@ use std::{
 
 /// Every Rust file under these folders of the repository, with its text.
 fn sources(folders: &[&str]) -> Vec<(String, String)> {
+    files(folders, &["rs"])
+}
+
+/// Every file under these folders whose name ends so, with its text.
+fn files(folders: &[&str], extensions: &[&str]) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut files = Vec::new();
     let mut queue: Vec<PathBuf> = folders.iter().map(|folder| root.join(folder)).collect();
     while let Some(path) = queue.pop() {
         if path.is_dir() {
             queue.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path.extension().is_some_and(|extension| extensions.iter().any(|it| extension == *it)) {
             let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
             files.push((name, fs::read_to_string(&path).unwrap()));
         }
@@ -131,4 +136,94 @@ fn what_is_cut_on_the_screen_says_so() {
         &["observer/src/tui/text.rs", "observer/src/tui/tests"],
         "lines are drawn by text::put, which ends what does not fit with a mark",
     );
+}
+
+/// Words that this project once had for things that the field has a word for. The right one is in docs/glossary.md.
+const PRIVATE_WORDS: [&str; 44] = [
+    "wall",
+    "walls",
+    "rung",
+    "rungs",
+    "ladder",
+    "ladders",
+    "climb",
+    "climbs",
+    "climbed",
+    "mini",
+    "minis",
+    "holder",
+    "holders",
+    "door",
+    "doors",
+    "wish",
+    "wishes",
+    "calm",
+    "foretell",
+    "foretells",
+    "foretold",
+    "told",
+    "tell",
+    "tells",
+    "telling",
+    "deaf",
+    "deafen",
+    "blind",
+    "dear",
+    "dearer",
+    "dearest",
+    "crew",
+    "goodbye",
+    "ripe",
+    "ripen",
+    "ripens",
+    "ripening",
+    "hostile",
+    "anew",
+    "narration",
+    "narrator",
+    "narrate",
+    "narrates",
+    "unborn",
+];
+
+/// The words of a line in lower case; `WallKind` and `wall_kind` are two each.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut was_lower = false;
+    for letter in line.chars() {
+        if !letter.is_ascii_alphabetic() || (letter.is_ascii_uppercase() && was_lower) {
+            words.push(String::new());
+        }
+        if letter.is_ascii_alphabetic() {
+            words.last_mut().unwrap().push(letter.to_ascii_lowercase());
+        }
+        was_lower = letter.is_ascii_lowercase();
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[test]
+fn the_words_are_those_of_the_field() {
+    let folders = ["observer", "observer-ebpf/src", "xtask/src", "docs", "README.md"];
+    let mut found = Vec::new();
+    for (name, text) in files(&folders, &["rs", "md", "snap"]) {
+        // This list, and the history of names.
+        if ["observer/tests/tidy.rs", "docs/changelog.md"].contains(&name.as_str()) {
+            continue;
+        }
+        for (number, line) in text.lines().enumerate() {
+            let words = words(line);
+            for (i, word) in words.iter().enumerate().filter(|(_, word)| PRIVATE_WORDS.contains(&word.as_str())) {
+                let is_wall_clock = word == "wall" && words.get(i + 1).is_some_and(|next| next == "clock");
+                if !is_wall_clock {
+                    found.push(format!("{name}:{}: {word}", number + 1));
+                }
+            }
+            if line.contains("TIME-WAIT") || words.windows(2).any(|pair| pair == ["borne", "out"]) {
+                found.push(format!("{name}:{}: {line}", number + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "see docs/glossary.md for these:\n{}", found.join("\n"));
 }
