@@ -6,6 +6,7 @@ use super::{
     Model,
     event::Identity,
     failure::Local,
+    ledger::{At, Contribution, Counts},
     units::{NetnsId, Process, SocketId},
 };
 
@@ -18,6 +19,14 @@ pub(super) struct Bound {
     pub(super) process: Option<Process>,
     /// The last pass over open files that saw it held.
     held_in_pass: u8,
+}
+
+impl Bound {
+    /// What it adds to all totals.
+    pub(super) fn contribution(&self) -> Contribution {
+        let at = At::Ports(self.netns, self.local.device.index());
+        Contribution { at, counts: Counts::Bound, binder: Some(self.local.port), ..Contribution::NONE }
+    }
 }
 
 /// All of them: found by passes over open files, for bind() is not watched, and left behind by connections and listeners
@@ -41,11 +50,12 @@ impl Model {
         let is_same = before.is_some_and(|it| (it.netns, place(it.local)) == (netns, place(local)));
         // Several may hold it: the first one stays, as long as it is the same socket.
         let known = before.filter(|it| is_same && it.held_in_pass == held_in_pass).and_then(|it| it.process);
-        self.bound.0.insert(id, Bound { netns, local, process: known.or(process), held_in_pass });
+        let bound = Bound { netns, local, process: known.or(process), held_in_pass };
+        self.bound.0.insert(id, bound);
         if !is_same {
-            self.hold_port(netns, local.device, local.port);
+            self.ledger.apply(Contribution::NONE, bound.contribution(), self.now);
             if let Some(before) = before {
-                self.release_port(before.netns, before.local.device, before.local.port);
+                self.ledger.apply(before.contribution(), Contribution::NONE, self.now);
             }
         }
     }
@@ -53,7 +63,7 @@ impl Model {
     /// The connection is over, and the socket stays bound.
     pub(super) fn stay_bound(&mut self, socket: &Identity, by: Option<Process>) {
         let owner = self.sockets.find(socket.id).map(|index| self.sockets.get(index).owner);
-        let owner = owner.and_then(|owner| self.owners.process(owner));
+        let owner = owner.and_then(|owner| self.ledger.owners().process(owner));
         let local = Local { ip: socket.tuple.local_ip, port: socket.tuple.local_port, device: socket.device };
         self.bind(socket.id, socket.netns, local, by.or(owner));
     }
@@ -61,7 +71,7 @@ impl Model {
     /// The socket is not bound any more, or more than that.
     pub(super) fn unbind(&mut self, id: SocketId) {
         if let Some(bound) = self.bound.0.remove(&id) {
-            self.release_port(bound.netns, bound.local.device, bound.local.port);
+            self.ledger.apply(bound.contribution(), Contribution::NONE, self.now);
         }
     }
 

@@ -203,7 +203,8 @@ impl Model {
         let range = key.own_range.or(namespace.reading.port_range);
         let device = key.local.map_or(Device::NONE, |local| local.device);
         let space = namespace.devices.space(device.index());
-        range.map_or((0, 0), |range| namespace.ports.taken_within(range, space))
+        let ports = self.ledger.ports(key.netns);
+        range.zip(ports).map_or((0, 0), |(range, ports)| ports.taken_within(range, space))
     }
 
     /// The ports towards the destination, now that the socket is not among them.
@@ -222,20 +223,21 @@ impl Model {
             return self.ports_within(own, key);
         }
         let local = key.local?;
-        let endpoint = self.endpoints.find(&EndpointKey {
+        let endpoint = self.ledger.endpoints().find(&EndpointKey {
             netns: key.netns,
             direction: Direction::Outbound,
             local_ip: local.ip,
             local_port: None,
             device: local.device,
         })?;
-        let destination = self.destinations.find(endpoint, key.remote?)?;
+        let destination = self.ledger.destinations().find(endpoint, key.remote?)?;
         self.ports_of(destination, key.netns)
     }
 
     /// As [`Self::ports_of`], of a part of the range: port by port.
     fn ports_within(&self, range: PortRange, key: &FailureKey) -> Option<PortUse> {
         let namespace = self.namespaces.get(&key.netns)?;
+        let ports = self.ledger.ports(key.netns)?;
         let (local, remote) = (key.local?, key.remote?);
         let mut counts = PortUse { range: range.size(), blocked: Some(0), ..PortUse::default() };
         let space = namespace.devices.space(local.device.index());
@@ -243,19 +245,19 @@ impl Model {
             let tuple =
                 FourTuple { local_ip: local.ip, local_port: port, remote_ip: remote.ip(), remote_port: remote.port() };
             let key = |device| TupleKey { netns: key.netns, tuple, device };
-            let taken = |device| self.sockets.find_tuple(key(device), |socket| key_of(&self.endpoints, socket));
+            let taken = |device| self.sockets.find_tuple(key(device), |socket| key_of(self.ledger.endpoints(), socket));
             let conflicts = || namespace.devices.conflicts(local.device.index());
-            if !namespace.ports.is_usable(port) {
+            if !ports.is_usable(port) {
                 counts.reserved += 1;
-            } else if !namespace.ports.may_be_chosen(Place::new(space, port)) {
+            } else if !ports.may_be_chosen(Place::new(space, port)) {
                 counts.blocked = counts.blocked.map(|blocked| blocked + 1);
             } else if conflicts().any(|device| taken(device).is_some()) {
                 counts.used += 1;
             } else if let Some(minisock) = conflicts().find_map(|device| self.minisock_of(key(device))) {
-                counts.count_minisock(minisock.counted);
+                counts.count_minisock(minisock.port_class.unwrap_or_default());
             }
         }
-        counts.blocked = self.blocked_ports(namespace, space).and(counts.blocked);
+        counts.blocked = self.blocked_ports(key.netns, space).and(counts.blocked);
         Some(counts)
     }
 }

@@ -20,47 +20,35 @@ impl Model {
             return Direction::Inbound;
         }
         // The listener may be gone, or the client may have called bind() with port 0: the range tells them apart.
-        let ephemeral = self.namespaces.get(&socket.netns).is_none_or(|it| it.ports.is_usable(local_port));
+        let ephemeral = self.ledger.ports(socket.netns).is_none_or(|it| it.is_usable(local_port));
         if binding.explicit_bucket == Some(true) && !ephemeral { Direction::Inbound } else { Direction::Outbound }
     }
 
     /// A scan has shown what a guess has to be: the socket goes to the row where it belongs.
     pub(super) fn set_direction(&mut self, index: u32, direction: Direction) {
-        let device = self.endpoints.get(self.sockets.get(index).endpoint).key.device;
+        let device = self.ledger.endpoints().get(self.sockets.get(index).endpoint).key.device;
         self.move_to_row(index, device, direction);
         self.sockets.get_mut(index).is_guess = false;
     }
 
     /// The socket was bound to another device, or to none: its port is in the space of that one.
     pub(super) fn set_device(&mut self, index: u32, device: Device) {
-        let is_explicit = self.sockets.get(index).is_explicit;
-        let direction = self.endpoints.get(self.sockets.get(index).endpoint).key.direction;
-        self.set_explicit(index, false);
+        let direction = self.ledger.endpoints().get(self.sockets.get(index).endpoint).key.direction;
         self.move_to_row(index, device, direction);
-        self.set_explicit(index, is_explicit);
     }
 
     fn move_to_row(&mut self, index: u32, device: Device, direction: Direction) {
         let socket = *self.sockets.get(index);
-        let key = key_of(&self.endpoints, &socket);
+        let key = key_of(self.ledger.endpoints(), &socket);
         let (endpoint, destination) = self.place(key.netns, device, &key.tuple, direction);
         if endpoint == socket.endpoint {
             return;
         }
-        self.give_up_socket_port(index);
-        *self.endpoints.touch(socket.endpoint, self.now).states.get_mut(socket.state) -= 1;
-        let row = self.endpoints.touch(endpoint, self.now);
-        *row.states.get_mut(socket.state) += 1;
-        row.note_count(self.now);
-        if let Some(row) = self.destinations.get_mut(socket.destination) {
-            row.sockets -= 1;
-        }
-        if let Some(row) = self.destinations.get_mut(destination) {
-            row.sockets += 1;
-        }
-        let endpoints = &self.endpoints;
+        let endpoints = self.ledger.endpoints();
         self.sockets.set_place(index, (endpoint, destination), |socket| key_of(endpoints, socket));
-        self.sockets.get_mut(index).owner = self.owners.move_to(endpoint, socket.endpoint, socket.owner);
-        self.use_port(index);
+        let moved = self.sockets.get_mut(index);
+        moved.port_class = None;
+        self.ledger.apply(socket.contribution(), moved.contribution(), self.now);
+        self.find_port_class(index);
     }
 }

@@ -53,11 +53,12 @@ impl Model {
             }
         }
         self.shared = others;
-        let Self { sockets, owners, .. } = self;
+        let Self { sockets, ledger, .. } = self;
         for socket in sockets.iter_mut().filter(|socket| socket.held_in_pass != pass) {
-            if owners.process(socket.owner).is_some_and(|process| !process.pid.is_outside()) {
-                owners.release(socket.endpoint, socket.owner);
+            if ledger.owners().process(socket.owner).is_some_and(|process| !process.pid.is_outside()) {
+                let before = socket.contribution();
                 socket.owner = Owner::UNKNOWN;
+                ledger.apply(before, socket.contribution(), self.now);
             }
         }
     }
@@ -74,7 +75,7 @@ impl Model {
         }
         let Some(index) = self.sockets.find(id) else { return };
         let socket = self.sockets.get_mut(index);
-        match self.owners.process(socket.owner) {
+        match self.ledger.owners().process(socket.owner) {
             Some(known) if known.pid == by.pid => {
                 socket.held_in_pass = pass;
                 if known != by {
@@ -91,7 +92,7 @@ impl Model {
 
     /// What a process is called now: the same everywhere.
     pub(super) fn learn_name(&mut self, process: Process) {
-        if !self.owners.rename(process) {
+        if !self.ledger.rename(process) {
             return;
         }
         for files in self.host.processes.iter_mut().filter(|files| files.process.pid == process.pid) {
@@ -108,7 +109,7 @@ impl Model {
 
     /// The processes that hold a socket beside its owner, as the last pass over open files has found them.
     pub(super) fn co_fd_owners(&self, id: SocketId, owner: Owner) -> impl Iterator<Item = Process> + '_ {
-        let owner = self.owners.process(owner).map(|owner| owner.pid);
+        let owner = self.ledger.owners().process(owner).map(|owner| owner.pid);
         let all = self.shared.get(&id).map_or(&[][..], Vec::as_slice);
         all.iter().copied().filter(move |process| Some(process.pid) != owner)
     }
@@ -124,23 +125,14 @@ impl Model {
     /// The socket belongs to `process` from now on.
     pub(super) fn set_owner(&mut self, index: u32, process: Process) {
         self.learn_name(process);
-        let socket = self.sockets.get_mut(index);
-        socket.held_in_pass = self.fd_scan.number;
-        let before = socket.owner;
-        let owner = self.owners.take(socket.endpoint, process);
-        self.owners.release(socket.endpoint, before);
-        socket.owner = owner;
-        let endpoint = socket.endpoint;
-        self.endpoints.touch(endpoint, self.now).process = Some(process);
+        let (owner, pass) = (self.ledger.owner(process), self.fd_scan.number);
+        self.change_socket(index, |socket| (socket.owner, socket.held_in_pass) = (owner, pass));
+        self.ledger.set_last_process(self.sockets.get(index).endpoint, process, self.now);
     }
 
     /// The socket's last descriptor was closed.
     pub(super) fn set_orphan(&mut self, id: SocketId) {
         let Some(index) = self.sockets.find(id) else { return };
-        let socket = self.sockets.get_mut(index);
-        if socket.owner != Owner::ORPHAN {
-            let before = std::mem::replace(&mut socket.owner, self.owners.take_orphan(socket.endpoint));
-            self.owners.release(socket.endpoint, before);
-        }
+        self.change_socket(index, |socket| socket.owner = Owner::ORPHAN);
     }
 }

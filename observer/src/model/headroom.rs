@@ -1,6 +1,6 @@
 //! How many ports are left towards a destination, and how urgent that is.
 
-use super::port_table::Counted;
+use super::port_table::PortClass;
 
 /// Ephemeral ports from one local ip towards one destination. Each port of the range is counted in one of the parts:
 /// reserved, blocked, used, in TIME_WAIT, or left.
@@ -73,11 +73,11 @@ impl PortUse {
     }
 
     /// One more port with a socket that has lost its full form.
-    pub(super) const fn count_minisock(&mut self, counted: Counted) {
-        match counted {
-            Counted::Not | Counted::Used => self.used += 1,
-            Counted::TimeWait => self.time_wait += 1,
-            Counted::Reusable => self.time_wait_reusable += 1,
+    pub(super) const fn count_minisock(&mut self, class: PortClass) {
+        match class {
+            PortClass::Unavailable | PortClass::InUse => self.used += 1,
+            PortClass::TimeWait => self.time_wait += 1,
+            PortClass::Reusable => self.time_wait_reusable += 1,
         }
     }
 

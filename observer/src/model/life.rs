@@ -5,9 +5,9 @@ use std::num::NonZeroU32;
 use super::{
     Model,
     event::Identity,
+    ledger::Contribution,
     owner::Owner,
-    port_table::Counted,
-    snapshot::{Direction, EndpointKey},
+    snapshot::Direction,
     socket::{Acceptance, Socket, TupleKey, key_of},
     units::{FourTuple, SocketId, TcpState},
 };
@@ -37,7 +37,7 @@ impl Model {
     pub(super) fn find(&mut self, socket: &Identity) -> Option<u32> {
         let index = self.sockets.find(socket.id)?;
         let known = self.sockets.get(index);
-        let key = key_of(&self.endpoints, known);
+        let key = key_of(self.ledger.endpoints(), known);
         let is_same_port = key.tuple.local_port == socket.tuple.local_port
             || key.tuple.local_port == 0
             || socket.tuple.local_port == 0;
@@ -60,7 +60,7 @@ impl Model {
         let Identity { id, netns, tuple, device } = *socket;
         let now = self.now_in_seconds();
         let (endpoint, destination) = self.place(netns, device, &tuple, direction);
-        let endpoints = &self.endpoints;
+        let endpoints = self.ledger.endpoints();
         let index = self.sockets.insert(
             Socket {
                 id,
@@ -78,46 +78,46 @@ impl Model {
                 acceptance: Acceptance::Settled,
                 is_guess: false,
                 is_explicit: false,
-                counted: Counted::Not,
+                port_class: None,
             },
             |socket| key_of(endpoints, socket),
         );
-        let row = self.endpoints.touch(endpoint, self.now);
-        *row.states.get_mut(state) += 1;
-        row.note_count(self.now);
-        if let Some(row) = self.destinations.get_mut(destination) {
-            row.sockets += 1;
-        }
-        // A connect() from a port that was bound before may still find its four-tuple taken.
+        // A connect() from a port that was bound before may still find its four-tuple in use.
         if state != TcpState::SynSent {
             self.take_over_minisock(TupleKey { netns, device: device.index(), tuple });
         }
-        self.use_port(index);
+        let socket = self.sockets.get_mut(index);
+        socket.port_class = self.ledger.class_of_socket(socket);
+        self.ledger.apply(Contribution::NONE, socket.contribution(), self.now);
+        self.note_few_ports(index);
         self.peak_sockets = self.peak_sockets.max(self.len());
         index
+    }
+
+    /// Changes a socket, and with it all totals.
+    pub(super) fn change_socket(&mut self, index: u32, change: impl FnOnce(&mut Socket)) {
+        let socket = self.sockets.get_mut(index);
+        let before = socket.contribution();
+        change(socket);
+        self.ledger.apply(before, socket.contribution(), self.now);
     }
 
     pub(super) fn set_state(&mut self, index: u32, state: TcpState) {
         let (generation, now) = (self.generation, self.now_in_seconds());
         let socket = self.sockets.get_mut(index);
-        let before = std::mem::replace(&mut socket.state, state);
         socket.generation = generation;
+        let before = socket.state;
         if before == state {
             return;
         }
-        socket.state_since = now;
-        let (endpoint, has_bound_first) = (socket.endpoint, socket.is_explicit);
-        if before == TcpState::SynSent && has_bound_first {
-            self.take_over_minisock(key_of(&self.endpoints, self.sockets.get(index)));
+        if before == TcpState::SynSent && socket.is_explicit {
+            self.take_over_minisock(key_of(self.ledger.endpoints(), self.sockets.get(index)));
         }
+        self.change_socket(index, |socket| (socket.state, socket.state_since) = (state, now));
         // While its port is not known, its state tells whether it has one.
         if self.sockets.get(index).local_port == 0 {
-            self.give_up_socket_port(index);
-            self.use_port(index);
+            self.find_port_class(index);
         }
-        let row = self.endpoints.touch(endpoint, self.now);
-        *row.states.get_mut(before) -= 1;
-        *row.states.get_mut(state) += 1;
         if !before.is_past_handshake() && state.is_past_handshake() {
             self.count_opened(index);
         }
@@ -128,30 +128,14 @@ impl Model {
         let Some(index) = self.sockets.find(id) else {
             return;
         };
-        self.give_up_socket_port(index);
-        let endpoints = &self.endpoints;
+        let endpoints = self.ledger.endpoints();
         let socket = self.sockets.remove(index, |socket| key_of(endpoints, socket));
-        if socket.is_explicit {
-            let EndpointKey { netns, device, .. } = endpoints.get(socket.endpoint).key;
-            self.release_port(netns, device, socket.local_port);
-        }
-        self.owners.release(socket.endpoint, socket.owner);
+        self.ledger.apply(socket.contribution(), Contribution::NONE, self.now);
+        self.ledger.note_end(socket.endpoint, socket.state.is_past_handshake(), self.now);
         self.shared.remove(&id);
-        let row = self.endpoints.touch(socket.endpoint, self.now);
-        *row.states.get_mut(socket.state) -= 1;
-        let opened = socket.state.is_past_handshake();
-        for flow in [&mut row.flow, &mut self.totals] {
-            flow.closed += u64::from(opened);
-            flow.failed += u64::from(!opened);
-        }
-        if let Some(row) = self.destinations.get_mut(socket.destination) {
-            row.sockets -= 1;
-        }
     }
 
     pub(super) fn count_opened(&mut self, index: u32) {
-        let row = self.endpoints.touch(self.sockets.get(index).endpoint, self.now);
-        row.flow.opened += 1;
-        self.totals.opened += 1;
+        self.ledger.note_opened(self.sockets.get(index).endpoint, self.now);
     }
 }

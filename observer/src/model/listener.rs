@@ -7,7 +7,9 @@ use rustc_hash::FxHashMap;
 use super::{
     Model,
     device::Device,
+    endpoint::EndpointTable,
     event::{Identity, Queues},
+    ledger::{At, Contribution, Counts},
     listen_drops::ListenerDrops,
     snapshot::{Direction, EndpointKey},
     units::{FourTuple, NetnsId, Process, SocketId},
@@ -41,6 +43,12 @@ impl Listener {
     const fn key(&self) -> EndpointKey {
         let Self { netns, ip, port, device, .. } = *self;
         EndpointKey { netns, direction: Direction::Inbound, local_ip: ip, local_port: Some(port), device }
+    }
+
+    /// What it adds to all totals. The row of a listener stays as long as the listener.
+    pub(super) fn contribution(&self, endpoints: &EndpointTable) -> Contribution {
+        let at = endpoints.find(&self.key()).map_or(At::Nowhere, At::Endpoint);
+        Contribution { at, counts: Counts::Listener, binder: Some(self.port), ..Contribution::NONE }
     }
 
     const fn address(&self) -> Address {
@@ -175,18 +183,14 @@ impl Model {
             is_older: false,
             drops: ListenerDrops::default(),
         };
-        let endpoint = self.endpoint(listener.key());
-        self.endpoints.touch(endpoint, self.now).listeners += 1;
-        self.hold_port(netns, device, listener.port);
+        self.endpoint(listener.key());
+        self.ledger.apply(Contribution::NONE, listener.contribution(self.ledger.endpoints()), self.now);
         self.listeners.insert(id, listener);
     }
 
     pub(super) fn remove_listener(&mut self, id: SocketId) {
         let Some(listener) = self.listeners.remove(id) else { return };
-        self.release_port(listener.netns, listener.device, listener.port);
+        self.ledger.apply(listener.contribution(self.ledger.endpoints()), Contribution::NONE, self.now);
         self.note_end_of_listener(listener.netns);
-        if let Some(endpoint) = self.endpoints.find(&listener.key()) {
-            self.endpoints.touch(endpoint, self.now).listeners -= 1;
-        }
     }
 }

@@ -8,13 +8,13 @@ use slab::Slab;
 
 use super::{
     Model,
-    device::Device,
     endpoint::EndpointTable,
     event::{Binding, Found, Identity},
     key_of,
+    ledger::{At, Contribution, Counts},
     owner::Owner,
-    port_table::Counted,
-    snapshot::{Direction, EndpointKey},
+    port_table::PortClass,
+    snapshot::Direction,
     socket::{TupleKey, hash, narrow},
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
@@ -39,8 +39,8 @@ pub(super) struct Minisock {
     pub(super) began_s: u32,
     /// From when on connect() may take it over, on `CLOCK_MONOTONIC`; `None` for never.
     pub(super) reusable_from: Option<Duration>,
-    /// How it counts against the ports of its destination.
-    pub(super) counted: Counted,
+    /// What its port is towards its destination; `None` for an inbound one, and while the namespace's ports are not known.
+    pub(super) port_class: Option<PortClass>,
 }
 
 // A TIME_WAIT socket is to cost no more than a full one: 128 bytes with its index.
@@ -50,6 +50,18 @@ impl Minisock {
     /// In TIME_WAIT, and its peer sends TCP timestamps.
     fn is_stamped(&self) -> bool {
         self.state == TcpState::TimeWait && self.since.is_some()
+    }
+
+    /// What it adds to all totals.
+    pub(super) fn contribution(&self) -> Contribution {
+        Contribution {
+            at: At::Endpoint(self.endpoint),
+            counts: Counts::Minisock { state: self.state, stamped: self.is_stamped() },
+            destination: self.destination,
+            client: self.port_class.map(|class| (self.local_port, class)),
+            binder: self.is_explicit.then_some(self.local_port),
+            owner: Owner::UNKNOWN,
+        }
     }
 
     /// When it began, on `CLOCK_MONOTONIC`.
@@ -143,7 +155,7 @@ fn whole_seconds(at: Duration) -> u32 {
 impl Model {
     /// The one with this four-tuple.
     pub(super) fn minisock_of(&self, tuple: TupleKey) -> Option<&Minisock> {
-        self.minisocks.find(tuple, &self.endpoints)
+        self.minisocks.find(tuple, self.ledger.endpoints())
     }
 
     /// A full socket that closes from here leaves a smaller one behind, which keeps its four-tuple and its port.
@@ -164,7 +176,7 @@ impl Model {
             since: timestamps.then_some(at),
             began_s: whole_seconds(at),
             reusable_from: None,
-            counted: Counted::Not,
+            port_class: None,
         });
     }
 
@@ -172,8 +184,8 @@ impl Model {
     /// it is in TIME_WAIT now.
     pub(super) fn end_peers_wait(&mut self, id: SocketId, at: Duration) {
         let Some(index) = self.sockets.find(id) else { return };
-        let peer = key_of(&self.endpoints, self.sockets.get(index)).reversed();
-        let Some(index) = self.minisocks.find_peer(peer, &self.endpoints) else { return };
+        let peer = key_of(self.ledger.endpoints(), self.sockets.get(index)).reversed();
+        let Some(index) = self.minisocks.find_peer(peer, self.ledger.endpoints()) else { return };
         let minisock = self.minisocks.slots[index as usize];
         if minisock.state == TcpState::FinWait2 {
             let since = minisock.since.map(|_| at);
@@ -193,7 +205,7 @@ impl Model {
         let Identity { netns, tuple, device, .. } = *socket;
         // The iterator shows a bucket of the table as it was copied: by now a full socket may have taken over.
         let key = TupleKey { netns, device: device.index(), tuple };
-        let successor = self.sockets.find_tuple(key, |socket| key_of(&self.endpoints, socket));
+        let successor = self.sockets.find_tuple(key, |socket| key_of(self.ledger.endpoints(), socket));
         if successor.is_some_and(|index| self.sockets.get(index).generation == self.generation) {
             return;
         }
@@ -214,16 +226,15 @@ impl Model {
             since,
             began_s: began.map_or(0, whole_seconds),
             reusable_from: None,
-            counted: Counted::Not,
+            port_class: None,
         });
     }
 
     /// Adds it, or brings the one with this four-tuple up to date.
-    fn add_minisock(&mut self, mut minisock: Minisock) {
-        minisock.counted = Counted::Not;
-        let key = minisock.key(&self.endpoints);
+    fn add_minisock(&mut self, minisock: Minisock) {
+        let key = minisock.key(self.ledger.endpoints());
         let mut before = None;
-        if let Some(index) = self.minisocks.find_index(key, &self.endpoints) {
+        if let Some(index) = self.minisocks.find_index(key, self.ledger.endpoints()) {
             let known = self.minisocks.get_mut(index).expect("just found");
             known.generation = minisock.generation;
             if minisock.began_s != 0 {
@@ -237,40 +248,31 @@ impl Model {
             before = Some(known.state);
             self.remove_minisock(index);
         }
-        *self.endpoints.touch(minisock.endpoint, self.now).minisocks.get_mut(minisock.state) += 1;
-        if let Some(row) = self.destinations.get_mut(minisock.destination) {
-            row.minisocks += 1;
-            row.time_wait += u32::from(minisock.state == TcpState::TimeWait);
-            row.stamped += u32::from(minisock.is_stamped());
-        }
-        if minisock.is_explicit {
-            self.hold_port(key.netns, Device::new(key.device), minisock.local_port);
-        }
-        let index = self.minisocks.insert(minisock, &self.endpoints);
-        self.use_minisock_port(index);
+        let index = self.minisocks.insert(minisock, self.ledger.endpoints());
+        self.note_reuse(index);
+        let minisock = &mut self.minisocks.slots[index as usize];
+        minisock.port_class = self.ledger.class_of_minisock(minisock, self.basis.monotonic(self.now));
+        self.ledger.apply(Contribution::NONE, minisock.contribution(), self.now);
         self.note_entry(index, before);
     }
 
     /// Counts a socket that was not in TIME_WAIT before. What the first scan finds has entered at an unknown time.
     fn note_entry(&mut self, index: u32, before: Option<TcpState>) {
         let minisock = self.minisocks.slots[index as usize];
-        let netns = self.endpoints.get(minisock.endpoint).key.netns;
+        let netns = self.ledger.endpoints().get(minisock.endpoint).key.netns;
         let Some(namespace) = self.namespaces.get_mut(&netns).filter(|namespace| namespace.scanned) else { return };
         if before.is_none() && minisock.state != TcpState::SynReceived {
             namespace.time_wait_entered += 1;
         }
         let is_entry = minisock.state == TcpState::TimeWait && before != Some(TcpState::TimeWait);
-        if is_entry
-            && minisock.reusable_from.is_none()
-            && let Some(row) = self.destinations.get_mut(minisock.destination)
-        {
-            row.entered += i64::from(minisock.counted == Counted::TimeWait);
+        if is_entry && minisock.reusable_from.is_none() && minisock.port_class == Some(PortClass::TimeWait) {
+            self.ledger.note_time_wait(minisock.destination);
         }
     }
 
     /// A full socket has this four-tuple now, from the smaller one that it conflicted with.
     pub(super) fn take_over_minisock(&mut self, key: TupleKey) {
-        let find = |device| self.minisocks.find_index(TupleKey { device, ..key }, &self.endpoints);
+        let find = |device| self.minisocks.find_index(TupleKey { device, ..key }, self.ledger.endpoints());
         let found = find(key.device).or_else(|| {
             let rules = &self.namespaces.get(&key.netns).filter(|_| key.device != 0)?.devices;
             rules.conflicts(key.device).skip(1).find_map(find)
@@ -285,23 +287,13 @@ impl Model {
     }
 
     fn remove_minisock(&mut self, index: u32) {
-        let minisock = self.minisocks.remove(index, &self.endpoints);
-        let EndpointKey { netns, device, .. } = self.endpoints.get(minisock.endpoint).key;
-        *self.endpoints.touch(minisock.endpoint, self.now).minisocks.get_mut(minisock.state) -= 1;
-        self.give_up_port((netns, device), minisock.destination, minisock.local_port, minisock.counted);
-        if let Some(row) = self.destinations.get_mut(minisock.destination) {
-            row.minisocks -= 1;
-            row.time_wait -= u32::from(minisock.state == TcpState::TimeWait);
-            row.stamped -= u32::from(minisock.is_stamped());
-        }
-        if minisock.is_explicit {
-            self.release_port(netns, device, minisock.local_port);
-        }
+        let minisock = self.minisocks.remove(index, self.ledger.endpoints());
+        self.ledger.apply(minisock.contribution(), Contribution::NONE, self.now);
     }
 
     /// Takes out those of a namespace that `is_gone` names.
     pub(super) fn remove_minisocks(&mut self, netns: NetnsId, is_gone: impl Fn(&Minisock) -> bool) {
-        let of_namespace = |minisock: &Minisock| self.endpoints.get(minisock.endpoint).key.netns == netns;
+        let of_namespace = |minisock: &Minisock| self.ledger.endpoints().get(minisock.endpoint).key.netns == netns;
         let gone: Vec<u32> = self
             .minisocks
             .iter()
@@ -311,6 +303,6 @@ impl Model {
         for index in gone {
             self.remove_minisock(index);
         }
-        self.minisocks.shrink(&self.endpoints);
+        self.minisocks.shrink(self.ledger.endpoints());
     }
 }

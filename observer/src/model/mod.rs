@@ -5,11 +5,11 @@
 //!
 //! **Invariant**: nothing here names `std::fs`, `Instant::now`, `tokio`, `ratatui` or `aya`; time is an argument.
 
+mod bind_before_connect;
 mod bound;
 mod calls;
 pub mod device;
 mod direction;
-mod early_binds;
 mod endpoint;
 pub mod event;
 pub mod failure;
@@ -21,6 +21,7 @@ pub mod gaps;
 pub mod headroom;
 pub mod history;
 pub mod hits;
+mod ledger;
 mod life;
 pub mod limit;
 mod listen_drops;
@@ -51,20 +52,20 @@ use serde::{Deserialize, Serialize};
 
 pub use self::endpoint::PORT_NUMBERS;
 use self::{
+    bind_before_connect::BindBeforeConnect,
     bound::BoundTable,
     calls::GivenUpTable,
-    early_binds::EarlyBinds,
-    endpoint::{DestinationTable, EndpointTable, Flow},
     event::{Binding, Event, Identity},
     failure::FailureTable,
     gaps::Gaps,
+    ledger::Ledger,
     limit::Trends,
     listener::ListenerTable,
     minisocks::MinisockTable,
     namespace::Namespace,
-    owner::{FdScan, OwnerTable},
+    owner::FdScan,
     port_owner::Questions,
-    ports::Ripening,
+    ports::ReuseQueue,
     quality::{HookStatus, Losses, ProcessScope, Quality},
     snapshot::{Direction, Host},
     socket::{Acceptance, SocketTable, key_of},
@@ -97,21 +98,19 @@ pub struct Model {
     minisocks: MinisockTable,
     listeners: ListenerTable,
     bound: BoundTable,
-    endpoints: EndpointTable,
-    destinations: DestinationTable,
-    owners: OwnerTable,
+    ledger: Ledger,
     fd_scan: FdScan,
     /// Of sockets that several processes hold, those beside the owner.
     shared: FxHashMap<SocketId, Vec<Process>>,
     failures: FailureTable,
     given_up: GivenUpTable,
     questions: Questions,
-    ripening: Ripening,
+    reuse_queue: ReuseQueue,
     /// When it was last found what destinations on different devices share.
     shared_at: Option<Duration>,
     /// Ports have become few somewhere.
     wants_scan: bool,
-    early_binds: EarlyBinds,
+    bind_before_connect: BindBeforeConnect,
     stuck: Stuck,
     trends: Trends,
     namespaces: FxHashMap<NetnsId, Namespace>,
@@ -121,7 +120,6 @@ pub struct Model {
     unread_devices: FxHashSet<(NetnsId, u32)>,
     host: Host,
     quality: Quality,
-    totals: Flow,
     peak_sockets: u32,
     /// When totals and peaks began.
     counted_since: Duration,
@@ -142,7 +140,7 @@ impl Model {
     pub fn new(hooks: Vec<HookStatus>, basis: Basis) -> Self {
         let gaps = Gaps::default().within(basis.processes);
         let quality = Quality { hooks, processes: basis.processes, gaps, ..Quality::default() };
-        Self { basis, quality, ..Self::default() }
+        Self { basis, quality, ledger: Ledger::new(basis.frees_buckets), ..Self::default() }
     }
 
     /// Takes in one event. `now` is time since start and never goes back.
@@ -229,8 +227,7 @@ impl Model {
 
     /// Totals and peaks begin anew at what is there now. Losses do not: what was lost stays lost.
     pub fn restart_totals(&mut self, now: Duration) {
-        self.endpoints.restart(now);
-        self.totals.restart();
+        self.ledger.restart(now);
         self.peak_sockets = self.len();
         self.counted_since = now;
     }
@@ -273,7 +270,7 @@ impl Model {
     /// Whether no socket of the namespace is known that would keep it alive: TIME_WAIT and request sockets do not.
     #[must_use]
     pub fn is_empty(&self, netns: NetnsId) -> bool {
-        let mut rows = self.endpoints.iter().filter(|(_, row)| row.key.netns == netns);
+        let mut rows = self.ledger.endpoints().iter().filter(|(_, row)| row.key.netns == netns);
         rows.all(|(_, row)| row.listeners == 0 && row.states.sum() == 0)
     }
 
@@ -282,7 +279,7 @@ impl Model {
     #[must_use]
     pub fn kernel_totals(&self, netns: NetnsId) -> [u32; 2] {
         let mut totals = [0, 0];
-        for (_, row) in self.endpoints.iter().filter(|(_, row)| row.key.netns == netns) {
+        for (_, row) in self.ledger.endpoints().iter().filter(|(_, row)| row.key.netns == netns) {
             totals[0] += row.states.get(TcpState::Established) + row.states.get(TcpState::CloseWait);
             totals[1] += row.minisocks.get(TcpState::TimeWait) + row.minisocks.get(TcpState::FinWait2);
         }

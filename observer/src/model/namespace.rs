@@ -14,7 +14,6 @@ use super::{
     listen_drops::Unsettled,
     minisocks::Minisock,
     name::Name,
-    port_table::Ports,
     snapshot::EndpointKey,
     socket::Socket,
     units::{NetnsId, PortRange, SocketId, TcpState},
@@ -206,6 +205,7 @@ impl Counters {
 }
 
 /// A set of ports, one bit each.
+#[derive(Clone)]
 pub(super) struct PortSet(Box<[u64; 1024]>);
 
 impl Default for PortSet {
@@ -241,7 +241,6 @@ impl PortSet {
 pub(super) struct Namespace {
     pub(super) reading: NamespaceReading,
     pub(super) devices: DeviceRules,
-    pub(super) ports: Ports,
     /// Its table was scanned: what is found later and not known is drift.
     pub(super) scanned: bool,
     /// Its counters as they were read first: what happened before observer watched it.
@@ -303,7 +302,7 @@ impl Model {
     #[must_use]
     pub fn devices_in_use(&self) -> BTreeMap<NetnsId, BTreeSet<u32>> {
         let mut devices: BTreeMap<NetnsId, BTreeSet<u32>> = BTreeMap::new();
-        let of_rows = self.endpoints.iter().map(|(_, row)| (row.key.netns, row.key.device));
+        let of_rows = self.ledger.endpoints().iter().map(|(_, row)| (row.key.netns, row.key.device));
         let of_bound = self.bound.iter().map(|(_, bound)| (bound.netns, bound.local.device));
         let of_refused = self.failures.devices();
         for (netns, device) in of_rows.chain(of_bound).chain(of_refused).filter(|(_, device)| !device.is_none()) {
@@ -338,14 +337,13 @@ impl Model {
         }
         self.remove_minisocks(netns, |_| true);
         self.unbind_all(|bound| bound.netns == netns);
-        self.destinations.retain(|row| self.endpoints.get(row.endpoint).key.netns != netns);
-        self.endpoints.retain(|row| row.key.netns != netns);
+        self.ledger.forget(netns);
         self.namespaces.remove(&netns);
-        self.early_binds.forget(netns);
+        self.bind_before_connect.forget(netns);
     }
 
     pub(super) fn sockets_of(&self, netns: NetnsId) -> impl Iterator<Item = &Socket> {
-        self.sockets.iter().filter(move |socket| self.endpoints.get(socket.endpoint).key.netns == netns)
+        self.sockets.iter().filter(move |socket| self.ledger.endpoints().get(socket.endpoint).key.netns == netns)
     }
 
     /// Takes note of a namespace that was named.

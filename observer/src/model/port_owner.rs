@@ -301,11 +301,11 @@ impl Model {
             return;
         }
         for socket in self.sockets.iter().filter(|it| ports.contains(it.local_port)) {
-            let key = &self.endpoints.get(socket.endpoint).key;
+            let key = &self.ledger.endpoints().get(socket.endpoint).key;
             for index in by_port.get(&(key.netns, socket.local_port)).into_iter().flatten() {
                 let search = &mut searches[*index].1;
                 if socket.id != search.socket && self.is_in_way(search.netns, search.local.device, key.device) {
-                    let process = self.owners.process(socket.owner);
+                    let process = self.ledger.owners().process(socket.owner);
                     let port_owner = || match socket.owner {
                         Owner::ORPHAN => PortOwner::Orphan(socket.state),
                         _ => PortOwner::Connection(socket.state, process),
@@ -319,7 +319,7 @@ impl Model {
             if minisock.state == TcpState::SynReceived {
                 continue;
             }
-            let key = &self.endpoints.get(minisock.endpoint).key;
+            let key = &self.ledger.endpoints().get(minisock.endpoint).key;
             for index in by_port.get(&(key.netns, minisock.local_port)).into_iter().flatten() {
                 let ends_at = minisock.began().zip(self.basis.started_at);
                 let ends_at = ends_at.map(|(began, started)| (began + TIME_WAIT_LASTS).saturating_sub(started));

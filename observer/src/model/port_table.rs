@@ -5,29 +5,30 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::{
+    device::DeviceRules,
     minisocks::Minisock,
     namespace::{NamespaceReading, PortSet},
     units::{PortRange, TcpState},
 };
 
-/// How a four-tuple counts against the ports of its destination.
+/// What the port of a four-tuple is towards its destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Counted {
-    /// connect() would not choose its port for anybody, or the socket is no client's.
+pub(super) enum PortClass {
+    /// connect() would not choose it for any destination: blocked, reserved, or outside of the range.
     #[default]
-    Not,
+    Unavailable,
     /// TIME_WAIT that connect() takes over.
     Reusable,
-    /// TIME_WAIT, and not to be taken over, or not yet.
+    /// TIME_WAIT that connect() does not take over, or not yet.
     TimeWait,
     /// In use.
-    Used,
+    InUse,
 }
 
-impl Counted {
-    /// connect() cannot have the port.
-    pub(super) const fn is_taken(self) -> bool {
-        matches!(self, Self::Used | Self::TimeWait)
+impl PortClass {
+    /// connect() cannot choose the port for this destination.
+    pub(super) const fn is_in_use(self) -> bool {
+        matches!(self, Self::InUse | Self::TimeWait)
     }
 }
 
@@ -48,26 +49,18 @@ impl PortCounts {
         }
     }
 
-    fn count(&mut self, counted: Counted) -> Option<&mut u32> {
-        match counted {
-            Counted::Not => None,
-            Counted::Used => Some(&mut self.used),
-            Counted::TimeWait => Some(&mut self.time_wait),
-            Counted::Reusable => Some(&mut self.time_wait_reusable),
-        }
-    }
-
-    pub(super) fn change(&mut self, from: Counted, to: Counted) {
-        if let Some(count) = self.count(from) {
-            *count -= 1;
-        }
-        if let Some(count) = self.count(to) {
-            *count += 1;
+    /// The count that a port of this class is in.
+    pub(super) const fn of_class(&mut self, class: PortClass) -> Option<&mut u32> {
+        match class {
+            PortClass::Unavailable => None,
+            PortClass::InUse => Some(&mut self.used),
+            PortClass::TimeWait => Some(&mut self.time_wait),
+            PortClass::Reusable => Some(&mut self.time_wait_reusable),
         }
     }
 
     /// Ports that connect() cannot choose for this destination alone.
-    pub(super) const fn taken(self) -> u32 {
+    pub(super) const fn in_use(self) -> u32 {
         self.used + self.time_wait
     }
 }
@@ -92,11 +85,11 @@ impl std::ops::Sub for PortCounts {
 /// Who is on a port.
 #[derive(Clone, Copy, Debug, Default)]
 struct Port {
-    /// Sockets that are on it by an explicit bind, of any address: while there is one, connect() passes it over.
+    /// Sockets with an explicit bind to it, at any address: connect() skips the port while there is one.
     binders: u32,
-    /// Four-tuples of clients that have it.
+    /// Four-tuples of clients that use it.
     clients: u32,
-    /// Nobody holds it any more, but its bucket lives on with its clients, and stays explicit before 6.18.
+    /// The last binder is gone, but the bucket stays with its clients, and is still explicit before Linux 6.18.
     stays_explicit: bool,
 }
 
@@ -107,7 +100,7 @@ impl Port {
 }
 
 /// A port in its space of bind buckets: a VRF, or 0 for what is outside of any.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     space: u32,
     port: u16,
@@ -120,8 +113,10 @@ impl Place {
 }
 
 /// The local ports of a network namespace.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Ports {
+    /// Which devices share a space of bind buckets.
+    devices: DeviceRules,
     /// The range less the reserved ports.
     usable: PortSet,
     /// How many these are.
@@ -132,19 +127,24 @@ pub(super) struct Ports {
     pub(super) passed_over: u32,
     /// The lowest and the highest port of a range of odd size: each call passes over one of them.
     edges: Option<[u16; 2]>,
-    /// Usable ports that somebody holds, outside of VRFs.
+    /// Usable ports with a binder, outside of VRFs.
     blocked: u32,
     /// The same of each VRF.
     blocked_in_vrf: FxHashMap<u32, u32>,
     by_number: FxHashMap<Place, Port>,
-    /// A port with clients was blocked or set free: how they count is to be found anew.
+    /// A port with clients was blocked or freed: their classes are out of date.
     pub(super) is_stale: bool,
 }
 
 impl Ports {
-    /// Takes over the range; who is on the ports is to be told anew.
-    pub(super) fn reset(&mut self, reading: &NamespaceReading) {
-        *self = Self::default();
+    /// The ports that connect() may choose under this reading, without any socket.
+    pub(super) fn new(reading: &NamespaceReading, devices: &DeviceRules) -> Self {
+        let mut ports = Self { devices: devices.clone(), ..Self::default() };
+        ports.set_range(reading);
+        ports
+    }
+
+    fn set_range(&mut self, reading: &NamespaceReading) {
         let Some(range) = reading.port_range else { return };
         self.usable.insert(range);
         for range in &reading.reserved {
@@ -166,6 +166,11 @@ impl Ports {
         }
     }
 
+    /// The space of bind buckets that sockets of this device are in.
+    pub(super) fn space(&self, device: u32) -> u32 {
+        self.devices.space(device)
+    }
+
     /// Part of the range, and not reserved.
     pub(super) fn is_usable(&self, port: u16) -> bool {
         self.usable.contains(port)
@@ -182,7 +187,7 @@ impl Ports {
         (taken, usable)
     }
 
-    /// Usable ports of a space that somebody holds.
+    /// Usable ports of a space that have a binder.
     pub(super) fn blocked(&self, space: u32) -> u32 {
         if space == 0 { self.blocked } else { self.blocked_in_vrf.get(&space).copied().unwrap_or(0) }
     }
@@ -197,22 +202,25 @@ impl Ports {
         self.is_usable(place.port) && self.by_number.get(&place).is_none_or(|it| !it.is_blocked())
     }
 
-    pub(super) fn hold(&mut self, place: Place) {
-        self.change(place, |it| it.binders += 1);
+    /// Adds the ports of one socket.
+    pub(super) fn add(&mut self, device: u32, binder: Option<u16>, client: Option<u16>) {
+        let space = self.space(device);
+        if let Some(port) = binder {
+            self.change(Place::new(space, port), |it| it.binders += 1);
+        }
+        if let Some(port) = client {
+            self.change(Place::new(space, port), |it| it.clients += 1);
+        }
     }
 
-    pub(super) fn release(&mut self, place: Place, frees_bucket: bool) {
+    pub(super) fn remove_binder(&mut self, place: Place, frees_bucket: bool) {
         self.change(place, |it| {
             it.binders -= 1;
             it.stays_explicit = it.binders == 0 && it.clients > 0 && !frees_bucket;
         });
     }
 
-    pub(super) fn join(&mut self, place: Place) {
-        self.change(place, |it| it.clients += 1);
-    }
-
-    pub(super) fn leave(&mut self, place: Place) {
+    pub(super) fn remove_client(&mut self, place: Place) {
         self.change(place, |it| {
             it.clients -= 1;
             it.stays_explicit &= it.clients > 0;
@@ -246,18 +254,45 @@ impl Ports {
         }
     }
 
-    pub(super) fn of_socket(&self, place: Place, state: TcpState) -> Counted {
+    pub(super) fn of_socket(&self, place: Place, state: TcpState) -> PortClass {
         // connect() has chosen a port and only a later event tells which: one of those that it may choose.
         let is_chosen_unseen = place.port == 0 && state == TcpState::SynSent && self.usable_count > 0;
-        if is_chosen_unseen || self.may_be_chosen(place) { Counted::Used } else { Counted::Not }
+        if is_chosen_unseen || self.may_be_chosen(place) { PortClass::InUse } else { PortClass::Unavailable }
     }
 
-    pub(super) fn of_minisock(&self, space: u32, minisock: &Minisock, now: Duration) -> Counted {
+    pub(super) fn of_minisock(&self, space: u32, minisock: &Minisock, now: Duration) -> PortClass {
         match minisock.state {
-            _ if !self.may_be_chosen(Place::new(space, minisock.local_port)) => Counted::Not,
-            TcpState::TimeWait if minisock.reusable_from.is_some_and(|from| from <= now) => Counted::Reusable,
-            TcpState::TimeWait => Counted::TimeWait,
-            _ => Counted::Used,
+            _ if !self.may_be_chosen(Place::new(space, minisock.local_port)) => PortClass::Unavailable,
+            TcpState::TimeWait if minisock.reusable_from.is_some_and(|from| from <= now) => PortClass::Reusable,
+            TcpState::TimeWait => PortClass::TimeWait,
+            _ => PortClass::InUse,
         }
+    }
+
+    /// Takes all sockets off all ports. Buckets that stay explicit without a binder do so by history, not by sockets.
+    #[cfg(test)]
+    pub(super) fn empty(&mut self) {
+        let stays: Vec<Place> = self.by_number.iter().filter(|(_, it)| it.stays_explicit).map(|(it, _)| *it).collect();
+        self.by_number.clear();
+        self.blocked = 0;
+        self.blocked_in_vrf.values_mut().for_each(|blocked| *blocked = 0);
+        for place in stays {
+            // `change` forgets a port without sockets: this one gets them next.
+            self.by_number.insert(place, Port { stays_explicit: true, ..Port::default() });
+            if self.usable.contains(place.port) {
+                match place.space {
+                    0 => self.blocked += 1,
+                    vrf => *self.blocked_in_vrf.entry(vrf).or_default() += 1,
+                }
+            }
+        }
+    }
+
+    /// All counts as text.
+    #[cfg(test)]
+    pub(super) fn totals(&self) -> Vec<String> {
+        let ports = self.by_number.iter().map(|it| format!("{it:?}"));
+        let blocked = self.blocked_in_vrf.iter().map(|it| format!("blocked in {it:?}"));
+        ports.chain(blocked).chain([format!("blocked: {}", self.blocked)]).collect()
     }
 }

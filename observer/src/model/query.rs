@@ -157,16 +157,16 @@ impl Model {
     fn candidates(&self, query: &Query) -> impl Iterator<Item = Found> + '_ {
         let of = query.of;
         let full = self.sockets.iter().map(|socket| Found {
-            key: key_of(&self.endpoints, socket),
-            direction: self.endpoints.get(socket.endpoint).key.direction,
+            key: key_of(self.ledger.endpoints(), socket),
+            direction: self.ledger.endpoints().get(socket.endpoint).key.direction,
             state: socket.state,
             owner: socket.owner,
             id: Some(socket.id),
             born: socket.born.map(|born| born.get() - 1),
         });
         let minisocks = self.minisocks.iter().map(|(_, minisock)| Found {
-            key: minisock.key(&self.endpoints),
-            direction: self.endpoints.get(minisock.endpoint).key.direction,
+            key: minisock.key(self.ledger.endpoints()),
+            direction: self.ledger.endpoints().get(minisock.endpoint).key.direction,
             state: minisock.state,
             owner: Owner::UNKNOWN,
             id: None,
@@ -193,7 +193,7 @@ impl Model {
     /// The owner first.
     fn fd_owners_of(&self, it: &Found) -> Vec<Process> {
         let co_fd_owners = it.id.into_iter().flat_map(|id| self.co_fd_owners(id, it.owner));
-        self.owners.process(it.owner).into_iter().chain(co_fd_owners).collect()
+        self.ledger.owners().process(it.owner).into_iter().chain(co_fd_owners).collect()
     }
 
     fn passes(&self, it: &Found, filter: &Filter) -> bool {
@@ -223,7 +223,7 @@ impl Model {
             device: self.named(netns, Device::new(device)),
             direction: it.direction,
             state: it.state,
-            owner: self.owners.process(it.owner),
+            owner: self.ledger.owners().process(it.owner),
             co_fd_owners: it.id.into_iter().flat_map(|id| self.co_fd_owners(id, it.owner)).collect(),
             is_orphan: it.owner == Owner::ORPHAN,
             age: it.born.map(|born| now.saturating_sub(Duration::from_secs(born.into()))),

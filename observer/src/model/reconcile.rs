@@ -24,7 +24,7 @@ impl Model {
         // How many there will be, as the kernel has counted them a moment ago.
         let reading = self.namespaces.get(&netns).map(|namespace| &namespace.reading);
         if let Some(established) = reading.and_then(|reading| reading.established_or_close_wait) {
-            let endpoints = &self.endpoints;
+            let endpoints = self.ledger.endpoints();
             self.sockets.make_room(established as usize, |socket| key_of(endpoints, socket));
         }
     }
@@ -34,12 +34,12 @@ impl Model {
         let Some(netns) = self.scanning.take() else { return };
         self.now = now;
         self.sweep(netns);
-        self.early_binds.finish(netns);
+        self.bind_before_connect.finish(netns);
         self.settle_listen_drops(netns);
         if let Some(namespace) = self.namespaces.get_mut(&netns) {
             namespace.scanned = true;
-            namespace.ports.end_scan();
         }
+        self.ledger.end_scan(netns);
     }
 
     /// Every namespace was scanned.
@@ -52,7 +52,7 @@ impl Model {
     /// The scan could not be finished: what it found so far stays, what it did not find is not swept.
     pub fn abandon_scan(&mut self) {
         self.scanning = None;
-        self.early_binds.abandon();
+        self.bind_before_connect.abandon();
     }
 
     pub(super) fn on_scanned(&mut self, socket: &Identity, found: Found, binding: Binding) {
@@ -62,11 +62,11 @@ impl Model {
             Found::Full(TcpState::Listen) => self.on_scanned_listener(socket, binding),
             Found::Full(state) => {
                 self.on_scanned_socket(socket, state, binding);
-                self.note_early_bind(socket, binding);
+                self.note_bind_before_connect(socket, binding);
             }
             Found::TimeWait { .. } | Found::Request => {
                 self.on_scanned_minisock(socket, found, binding);
-                self.note_early_bind(socket, binding);
+                self.note_bind_before_connect(socket, binding);
             }
         }
     }
@@ -143,19 +143,12 @@ impl Model {
         self.answer_questions();
         let elapsed = now.saturating_sub(self.last_tick);
         self.last_tick = now;
-        self.totals.tick(elapsed);
         self.failures.tick(elapsed);
-        for row in self.endpoints.iter_mut() {
-            row.flow.tick(elapsed);
-            row.history.push(row.states.sum());
-        }
+        self.ledger.tick(elapsed, now);
         let events = self.quality.events_total - self.events_before;
         self.events_before = self.quality.events_total;
         self.quality.events_per_second = super::endpoint::rate(events, elapsed);
         self.quality.own = self.own_cost(events, elapsed);
-        let endpoints = &mut self.endpoints;
-        self.destinations.evict(|endpoint| endpoints.forget_destination(endpoint));
-        self.endpoints.evict(now);
         self.sample_limits();
     }
 

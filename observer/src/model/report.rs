@@ -30,7 +30,8 @@ impl Model {
         let mut by_endpoint = self.destinations_by_endpoint();
         let mut owners = self.owners_by_endpoint();
         let mut endpoints: Vec<EndpointRow> = self
-            .endpoints
+            .ledger
+            .endpoints()
             .iter()
             .map(|(index, row)| {
                 let all = by_endpoint.remove(&index).unwrap_or_default();
@@ -47,11 +48,11 @@ impl Model {
                 connections: self.len() - self.sockets.pairs().min(self.len()),
                 counted_since: self.counted_since,
                 peak_sockets: self.peak_sockets,
-                opened_total: self.totals.opened,
-                closed_total: self.totals.closed,
-                failed_total: self.totals.failed,
-                opened_per_second: self.totals.opened_per_second,
-                closed_per_second: self.totals.closed_per_second,
+                opened_total: self.ledger.flow().opened,
+                closed_total: self.ledger.flow().closed,
+                failed_total: self.ledger.flow().failed,
+                opened_per_second: self.ledger.flow().opened_per_second,
+                closed_per_second: self.ledger.flow().closed_per_second,
             },
             limits: self.limits(),
             findings: self.findings(&namespaces),
@@ -72,7 +73,7 @@ impl Model {
     fn process_rows(&self) -> Vec<ProcessRow> {
         let new = |process| ProcessRow { process, sockets: 0, files: None, failures: 0 };
         let mut rows: FxHashMap<Pid, ProcessRow> = FxHashMap::default();
-        for (process, sockets) in self.owners.processes() {
+        for (process, sockets) in self.ledger.owners().processes() {
             rows.entry(process.pid).or_insert_with(|| new(process)).sockets = sockets;
         }
         for (process, shared) in self.shared_by_process() {
@@ -91,7 +92,8 @@ impl Model {
     /// were refused something last.
     #[must_use]
     pub fn conspicuous(&self, most: usize) -> Vec<Pid> {
-        let mut busiest: Vec<(u32, Pid)> = self.owners.processes().map(|(it, sockets)| (sockets, it.pid)).collect();
+        let mut busiest: Vec<(u32, Pid)> =
+            self.ledger.owners().processes().map(|(it, sockets)| (sockets, it.pid)).collect();
         busiest.sort_unstable_by_key(|it| Reverse(*it));
         let refused = self.failures.newest(most).into_iter().filter_map(|row| Some(row.key.process?.pid));
         let pids = busiest.into_iter().take(most).map(|(_, pid)| pid).chain(refused);
@@ -124,7 +126,7 @@ impl Model {
 
     fn destinations_by_endpoint(&self) -> FxHashMap<u32, Vec<&Destination>> {
         let mut by_endpoint: FxHashMap<u32, Vec<&Destination>> = FxHashMap::default();
-        for row in self.destinations.iter() {
+        for row in self.ledger.destinations().iter() {
             by_endpoint.entry(row.endpoint).or_default().push(row);
         }
         by_endpoint
@@ -132,7 +134,7 @@ impl Model {
 
     fn owners_by_endpoint(&self) -> FxHashMap<u32, Owners> {
         let mut by_endpoint: FxHashMap<u32, Owners> = FxHashMap::default();
-        for (endpoint, process, sockets) in self.owners.iter() {
+        for (endpoint, process, sockets) in self.ledger.owners().iter() {
             let owners = by_endpoint.entry(endpoint).or_default();
             match process {
                 Some(process) => owners.processes.push(OwnerRow { process, sockets, shared: 0 }),
@@ -169,7 +171,7 @@ impl Model {
     }
 
     fn endpoint_row(&self, row: &Endpoint, mut all: Vec<&Destination>, most: usize, owners: Owners) -> EndpointRow {
-        let rank = |row: &&Destination| (Reverse(row.ports.taken()), Reverse(row.sockets), row.remote);
+        let rank = |row: &&Destination| (Reverse(row.ports.in_use()), Reverse(row.sockets), row.remote);
         let destination_count = all.len();
         if destination_count > most && most > 0 {
             all.select_nth_unstable_by_key(most - 1, rank);
@@ -236,8 +238,8 @@ impl Model {
                 netns: *netns,
                 name: namespace.reading.name.clone(),
                 port_range: namespace.reading.port_range,
-                reserved_ports: namespace.ports.reserved,
-                blocked_ports: self.blocked_ports(namespace, 0),
+                reserved_ports: self.ledger.ports(*netns).map_or(0, |ports| ports.reserved),
+                blocked_ports: self.blocked_ports(*netns, 0),
                 tcp_tw_reuse: namespace.reading.tcp_tw_reuse,
                 established: count(netns, TcpState::Established),
                 time_wait: count(netns, TcpState::TimeWait),

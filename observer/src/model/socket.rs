@@ -12,8 +12,9 @@ use slab::Slab;
 
 use super::{
     endpoint::EndpointTable,
+    ledger::{At, Contribution, Counts},
     owner::Owner,
-    port_table::Counted,
+    port_table::PortClass,
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
 
@@ -43,12 +44,24 @@ pub(super) struct Socket {
     pub(super) is_guess: bool,
     /// Its bind bucket is explicit: it keeps its port from every connect().
     pub(super) is_explicit: bool,
-    /// How it counts against the ports of its destination.
-    pub(super) counted: Counted,
+    /// What its port is towards its destination; `None` for an inbound one, and while the namespace's ports are not known.
+    pub(super) port_class: Option<PortClass>,
 }
 
 impl Socket {
     pub(super) const NO_DESTINATION: u32 = u32::MAX;
+
+    /// What it adds to all totals.
+    pub(super) fn contribution(&self) -> Contribution {
+        Contribution {
+            at: At::Endpoint(self.endpoint),
+            counts: Counts::Full(self.state),
+            destination: self.destination,
+            client: self.port_class.map(|class| (self.local_port, class)),
+            binder: self.is_explicit.then_some(self.local_port),
+            owner: self.owner,
+        }
+    }
 }
 
 /// How a socket that was born from a listener gets its process.

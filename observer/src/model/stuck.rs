@@ -65,7 +65,7 @@ impl Model {
     /// Looks for them anew.
     pub(super) fn find_stuck(&mut self) {
         let mut stuck = Stuck::default();
-        let in_state = |state| self.endpoints.iter().map(|(_, row)| row.states.get(state)).sum::<u32>();
+        let in_state = |state| self.ledger.endpoints().iter().map(|(_, row)| row.states.get(state)).sum::<u32>();
         if in_state(TcpState::CloseWait) < AT_LEAST && in_state(TcpState::SynSent) < AT_LEAST {
             self.stuck = stuck;
             return;
@@ -73,8 +73,8 @@ impl Model {
         for socket in self.sockets.iter() {
             let since = Duration::from_secs(socket.state_since.into());
             let age = self.now.saturating_sub(since);
-            let process = self.owners.process(socket.owner);
-            let key = &self.endpoints.get(socket.endpoint).key;
+            let process = self.ledger.owners().process(socket.owner);
+            let key = &self.ledger.endpoints().get(socket.endpoint).key;
             match (socket.state, process) {
                 // Nobody's is in its listener's accept queue, and not the application's to close yet.
                 (TcpState::CloseWait, Some(process)) if age >= CLOSE_WAIT_LONG => {

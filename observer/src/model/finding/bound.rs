@@ -48,8 +48,8 @@ pub(super) fn bind_before_connect(clients: &BoundClients) -> Option<Finding> {
 
 impl Model {
     pub(super) fn early_binders(&self) -> impl Iterator<Item = Finding> {
-        let clients = self.early_binds.iter().filter_map(|(key, sockets)| {
-            let usable = self.namespaces.get(&key.netns)?.ports.usable_count;
+        let clients = self.bind_before_connect.iter().filter_map(|(key, sockets)| {
+            let usable = self.ledger.ports(key.netns)?.usable_count;
             let ports = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
             // Who holds them is asked only of those that matter.
             let processes = if is_part(ports, BOUND_PERCENT, usable) { self.owners_of(sockets) } else { Vec::new() };
@@ -63,7 +63,7 @@ impl Model {
     fn owners_of(&self, sockets: &[SocketId]) -> Vec<Process> {
         let mut counts: FxHashMap<Process, u32> = FxHashMap::default();
         for socket in sockets.iter().filter_map(|id| self.sockets.find(*id)) {
-            if let Some(process) = self.owners.process(self.sockets.get(socket).owner) {
+            if let Some(process) = self.ledger.owners().process(self.sockets.get(socket).owner) {
                 *counts.entry(process).or_default() += 1;
             }
         }

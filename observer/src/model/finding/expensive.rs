@@ -50,9 +50,9 @@ pub(super) fn slow_connect(crowded: &Crowded) -> Option<Finding> {
 impl Model {
     pub(super) fn slow_connects(&self) -> impl Iterator<Item = Finding> {
         // A cheap look first: there may be very many.
-        let many = self.destinations.iter().filter(|row| row.ports.taken() >= PORTS_THAT_MATTER / 2);
+        let many = self.ledger.destinations().iter().filter(|row| row.ports.in_use() >= PORTS_THAT_MATTER / 2);
         let crowded = many.filter_map(|row| {
-            let key = &self.endpoints.get(row.endpoint).key;
+            let key = &self.ledger.endpoints().get(row.endpoint).key;
             let namespace = self.namespaces.get(&key.netns)?;
             Some(Crowded {
                 netns: key.netns,

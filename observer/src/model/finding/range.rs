@@ -56,12 +56,14 @@ impl Model {
         let mut findings = Vec::new();
         for (netns, namespace) in &self.namespaces {
             let Some(range) = namespace.reading.port_range else { continue };
-            let listening = self.listeners.iter().map(|(_, listener)| listener).filter(|listener| {
-                listener.netns == *netns && listener.chose_port && namespace.ports.is_usable(listener.port)
-            });
+            let Some(ports) = self.ledger.ports(*netns) else { continue };
+            let listening =
+                self.listeners.iter().map(|(_, listener)| listener).filter(|listener| {
+                    listener.netns == *netns && listener.chose_port && ports.is_usable(listener.port)
+                });
             let listening = listening.map(|listener| (listener.port, listener.process)).collect();
             findings.extend(listeners_in_range(*netns, range, listening));
-            findings.extend(reserved_in_range(*netns, range, namespace.ports.reserved));
+            findings.extend(reserved_in_range(*netns, range, ports.reserved));
         }
         findings
     }

@@ -56,13 +56,13 @@ impl Model {
     }
 
     fn port_limits(&self) -> Vec<Limit> {
-        let candidates = self.destinations.iter().filter_map(|row| {
-            let namespace = self.namespaces.get(&self.endpoints.get(row.endpoint).key.netns)?;
+        let candidates = self.ledger.destinations().iter().filter_map(|row| {
+            let namespace = self.namespaces.get(&self.ledger.endpoints().get(row.endpoint).key.netns)?;
             let ports = self.port_use(row, Some(namespace))?;
             (ports.taken() > 0).then(|| ((ports.taken().into(), ports.usable().into()), row))
         });
         let limit = |(numbers, row): (Numbers, &Destination)| {
-            let key = &self.endpoints.get(row.endpoint).key;
+            let key = &self.ledger.endpoints().get(row.endpoint).key;
             let device = self.named(key.netns, key.device);
             let scope = Scope::Destination { netns: key.netns, local_ip: key.local_ip, device, remote: row.remote };
             let turnover = Some(Turnover::new(row.ports.time_wait.into(), row.entered));
