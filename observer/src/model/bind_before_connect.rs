@@ -58,7 +58,7 @@ impl Model {
         let is_usable = self.ledger.ports(netns).is_some_and(|it| it.is_usable(tuple.local_port));
         let is_outbound = self.covering(socket).is_none();
         if is_usable && is_outbound && self.ledger.endpoints().find(&key).is_some() {
-            self.bind_before_connect.running.insert((key, tuple.local_port), id);
+            self.diagnosis.bind_before_connect.running.insert((key, tuple.local_port), id);
         }
     }
 }

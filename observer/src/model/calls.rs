@@ -78,7 +78,7 @@ impl Model {
     /// The socket was given up, and is not counted any more.
     pub(super) fn note_given_up(&mut self, id: SocketId, before: &BeforeGivingUp) {
         let BeforeGivingUp { key, destination, is_certain } = *before;
-        let failed = self.failures.is_due(&key, self.now).then(|| self.ports_at_failure(&key, destination));
+        let failed = self.diagnosis.failures.is_due(&key, self.now).then(|| self.ports_at_failure(&key, destination));
         let mut given_up = GivenUp { key, failed, is_certain, is_counted: false, at: self.now };
         if !self.sees_calls() {
             // Nobody will tell what connect() returns.
@@ -87,15 +87,15 @@ impl Model {
             }
             return;
         }
-        self.given_up.0.insert(id, given_up);
+        self.diagnosis.given_up.0.insert(id, given_up);
     }
 
     /// The socket does something else: a connect() that has not returned by now is no system call.
     pub(super) fn settle_given_up(&mut self, id: SocketId) {
-        if self.given_up.0.is_empty() {
+        if self.diagnosis.given_up.0.is_empty() {
             return;
         }
-        if let Some(mut given_up) = self.given_up.0.remove(&id)
+        if let Some(mut given_up) = self.diagnosis.given_up.0.remove(&id)
             && given_up.is_certain
         {
             self.count_given_up(&mut given_up);
@@ -105,7 +105,7 @@ impl Model {
     /// Once a second: calls that will not return any more.
     pub(super) fn settle_old_given_up(&mut self) {
         let now = self.now;
-        let mut table = std::mem::take(&mut self.given_up.0);
+        let mut table = std::mem::take(&mut self.diagnosis.given_up.0);
         table.retain(|_, given_up| {
             let age = now.saturating_sub(given_up.at);
             if age >= RETURNS_WITHIN && given_up.is_certain {
@@ -113,7 +113,7 @@ impl Model {
             }
             age < RETURNS_WITHIN || given_up.is_counted && age < REMEMBERED
         });
-        self.given_up.0 = table;
+        self.diagnosis.given_up.0 = table;
     }
 
     fn count_given_up(&mut self, given_up: &mut GivenUp) {
@@ -125,9 +125,9 @@ impl Model {
     /// `None` for numbers that are not due.
     fn count_failure(&mut self, key: FailureKey, failed: Option<Failed>) {
         match failed {
-            None if self.failures.get_mut(&key).is_some() => self.failures.repeat(&key, self.now),
+            None if self.diagnosis.failures.get_mut(&key).is_some() => self.diagnosis.failures.repeat(&key, self.now),
             failed => {
-                self.failures.add(key, 1, self.now, failed.unwrap_or(Failed::Unknown));
+                self.diagnosis.failures.add(key, 1, self.now, failed.unwrap_or(Failed::Unknown));
                 if let (FailureKind::PortsExhausted, Some(Failed::Ports(ports))) = (key.kind, failed)
                     && !ports.explains_refusal()
                 {
@@ -150,7 +150,7 @@ impl Model {
                 self.count_failure(key(kind), Some(failed));
             }
             Refused::File => {
-                let failed = self.host.files.map_or(Failed::Unknown, Failed::Files);
+                let failed = self.readings.host.files.map_or(Failed::Unknown, Failed::Files);
                 self.count_failure(key(FailureKind::HostFiles), Some(failed));
             }
             Refused::Bind { local, is_in_use: false, no_ipv6, .. } => {
@@ -162,10 +162,11 @@ impl Model {
                 let kind = if local.port == 0 { FailureKind::BindPorts } else { FailureKind::AddressInUse };
                 let own_range = if local.port == 0 { self.own_range(netns, own_range) } else { None };
                 let key = FailureKey { local: Some(local), own_range, ..key(kind) };
-                let failed = self.failures.is_due(&key, self.now).then(|| self.bound_at_failure(key, local, socket));
+                let failed =
+                    self.diagnosis.failures.is_due(&key, self.now).then(|| self.bound_at_failure(key, local, socket));
                 self.count_failure(key, failed);
             }
-            Refused::Connect { socket, local, remote, no_ipv6 } => match self.given_up.0.remove(&socket) {
+            Refused::Connect { socket, local, remote, no_ipv6 } => match self.diagnosis.given_up.0.remove(&socket) {
                 // By the state hook, before the call returned.
                 Some(given_up) if given_up.is_counted => {}
                 Some(given_up) => self.count_failure(given_up.key, given_up.failed),
@@ -185,7 +186,7 @@ impl Model {
 
     /// The ports that a socket may get, where these are its own.
     fn own_range(&self, netns: NetnsId, own: OwnRange) -> Option<PortRange> {
-        own.within(self.namespaces.get(&netns)?.reading.port_range?)
+        own.within(self.readings.namespaces.get(&netns)?.reading.port_range?)
     }
 
     fn bound_at_failure(&mut self, key: FailureKey, local: Local, socket: SocketId) -> Failed {
@@ -199,7 +200,7 @@ impl Model {
 
     /// Ports of the range that have a socket, and how many ports that bind() may choose it has.
     pub(super) fn taken_ports(&self, key: &FailureKey) -> (u32, u32) {
-        let Some(namespace) = self.namespaces.get(&key.netns) else { return (0, 0) };
+        let Some(namespace) = self.readings.namespaces.get(&key.netns) else { return (0, 0) };
         let range = key.own_range.or(namespace.reading.port_range);
         let device = key.local.map_or(Device::NONE, |local| local.device);
         let space = namespace.devices.space(device.index());
@@ -236,7 +237,7 @@ impl Model {
 
     /// As [`Self::ports_of`], of a part of the range: port by port.
     fn ports_within(&self, range: PortRange, key: &FailureKey) -> Option<PortUse> {
-        let namespace = self.namespaces.get(&key.netns)?;
+        let namespace = self.readings.namespaces.get(&key.netns)?;
         let ports = self.ledger.ports(key.netns)?;
         let (local, remote) = (key.local?, key.remote?);
         let mut counts = PortUse { range: range.size(), blocked: Some(0), ..PortUse::default() };

@@ -52,7 +52,7 @@ impl Model {
                 self.quality.unseen_accepts += 1;
             }
         }
-        self.shared = others;
+        self.co_owners = others;
         let Self { sockets, ledger, .. } = self;
         for socket in sockets.iter_mut().filter(|socket| socket.held_in_pass != pass) {
             if ledger.owners().process(socket.owner).is_some_and(|process| !process.pid.is_outside()) {
@@ -95,7 +95,7 @@ impl Model {
         if !self.ledger.rename(process) {
             return;
         }
-        for files in self.host.processes.iter_mut().filter(|files| files.process.pid == process.pid) {
+        for files in self.readings.host.processes.iter_mut().filter(|files| files.process.pid == process.pid) {
             files.process = process;
         }
         for (_, listener) in self.listeners.all_mut() {
@@ -110,7 +110,7 @@ impl Model {
     /// The processes that hold a socket beside its owner, as the last pass over open files has found them.
     pub(super) fn co_fd_owners(&self, id: SocketId, owner: Owner) -> impl Iterator<Item = Process> + '_ {
         let owner = self.ledger.owners().process(owner).map(|owner| owner.pid);
-        let all = self.shared.get(&id).map_or(&[][..], Vec::as_slice);
+        let all = self.co_owners.get(&id).map_or(&[][..], Vec::as_slice);
         all.iter().copied().filter(move |process| Some(process.pid) != owner)
     }
 

@@ -1,6 +1,6 @@
 //! How many ports are left towards a destination, and how urgent that is.
 
-use super::port_table::PortClass;
+use super::{limit::level::Level, port_table::PortClass};
 
 /// Ephemeral ports from one local ip towards one destination. Each port of the range is counted in one of the parts:
 /// reserved, blocked, used, in TIME_WAIT, or left.
@@ -106,48 +106,6 @@ impl PortUse {
     #[must_use]
     pub fn level(self) -> Level {
         Level::of_ratio(self.ratio())
-    }
-}
-
-/// How much of a limited supply is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Less than half.
-    Ok,
-    /// Half or more. Of ports: connect() looks first at every second port of the range, and once these are taken it
-    /// walks all of them in vain, which makes each call many times dearer.
-    Notice,
-    /// 80 % or more.
-    Warning,
-    /// 95 % or more.
-    Critical,
-    /// Nothing is left.
-    Exhausted,
-}
-
-impl Level {
-    /// The level of a part that is taken, 0 to 1.
-    #[must_use]
-    pub fn of_ratio(ratio: f64) -> Self {
-        match ratio {
-            full if full >= 1.0 => Self::Exhausted,
-            critical if critical >= 0.95 => Self::Critical,
-            high if high >= 0.8 => Self::Warning,
-            half if half >= 0.5 => Self::Notice,
-            _ => Self::Ok,
-        }
-    }
-
-    /// The word for it, on the screen and in exports.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Notice => "notice",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-            Self::Exhausted => "exhausted",
-        }
     }
 }
 

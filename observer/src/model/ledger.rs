@@ -123,6 +123,10 @@ pub(super) struct Ledger {
     frees_buckets: bool,
     /// Openings and closings of all endpoints.
     flow: Flow,
+    /// Most full sockets at a time.
+    peak: u32,
+    /// When totals and peaks began.
+    counted_since: Duration,
 }
 
 impl Ledger {
@@ -145,6 +149,14 @@ impl Ledger {
     /// The ports of a namespace whose range was read.
     pub(super) fn ports(&self, netns: NetnsId) -> Option<&Ports> {
         self.ports.get(&netns)
+    }
+
+    pub(super) const fn peak(&self) -> u32 {
+        self.peak
+    }
+
+    pub(super) const fn counted_since(&self) -> Duration {
+        self.counted_since
     }
 
     pub(super) const fn flow(&self) -> &Flow {
@@ -366,8 +378,14 @@ impl Ledger {
         }
     }
 
-    /// Resets peaks and totals.
-    pub(super) fn restart(&mut self, now: Duration) {
+    /// Takes note of how many full sockets there are.
+    pub(super) fn note_sockets(&mut self, sockets: u32) {
+        self.peak = self.peak.max(sockets);
+    }
+
+    /// Resets peaks and totals: they begin at `now`, with `sockets` full sockets.
+    pub(super) fn restart(&mut self, sockets: u32, now: Duration) {
+        (self.peak, self.counted_since) = (sockets, now);
         self.endpoints.restart(now);
         self.flow.restart();
     }

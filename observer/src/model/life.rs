@@ -90,7 +90,7 @@ impl Model {
         socket.port_class = self.ledger.class_of_socket(socket);
         self.ledger.apply(Contribution::NONE, socket.contribution(), self.now);
         self.note_few_ports(index);
-        self.peak_sockets = self.peak_sockets.max(self.len());
+        self.ledger.note_sockets(self.len());
         index
     }
 
@@ -132,7 +132,7 @@ impl Model {
         let socket = self.sockets.remove(index, |socket| key_of(endpoints, socket));
         self.ledger.apply(socket.contribution(), Contribution::NONE, self.now);
         self.ledger.note_end(socket.endpoint, socket.state.is_past_handshake(), self.now);
-        self.shared.remove(&id);
+        self.co_owners.remove(&id);
     }
 
     pub(super) fn count_opened(&mut self, index: u32) {

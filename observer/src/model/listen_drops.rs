@@ -8,7 +8,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
-    Model,
+    Diagnosis, Model,
     event::Queues,
     failure::{Failed, FailureKey, FailureKind, Local},
     listener::Listener,
@@ -144,7 +144,7 @@ fn grown(before: Option<u64>, after: Option<u64>) -> u64 {
 impl Model {
     /// What a scan has found of a listener's queues.
     pub(super) fn note_queues(&mut self, id: SocketId, netns: NetnsId, queues: Queues) {
-        let most_unproven = self.namespaces.get(&netns).and_then(|it| it.reading.most_unproven_requests());
+        let most_unproven = self.readings.namespaces.get(&netns).and_then(|it| it.reading.most_unproven_requests());
         let Some(listener) = self.listeners.get_mut(id).filter(|listener| listener.netns == netns) else { return };
         let known = match listener.queues.replace(queues) {
             Some(before) => before.drops,
@@ -157,7 +157,7 @@ impl Model {
 
     /// What the kernel has counted at the listeners of a namespace since the reading before this one.
     pub(super) fn note_listen_counters(&mut self, netns: NetnsId, old: ListenCounters, cookies_before: Option<u8>) {
-        let Some(namespace) = self.namespaces.get_mut(&netns) else { return };
+        let Some(namespace) = self.readings.namespaces.get_mut(&netns) else { return };
         let new = namespace.reading.listen;
         // With tcp_syncookies 2 every SYN is answered with a cookie: that says nothing of a queue.
         let cookies_tell = namespace.reading.tcp_syncookies != Some(2) && cookies_before != Some(2);
@@ -186,14 +186,14 @@ impl Model {
 
     /// A listener is gone: what it discarded since the last scan will never be known.
     pub(super) fn note_end_of_listener(&mut self, netns: NetnsId) {
-        if let Some(namespace) = self.namespaces.get_mut(&netns) {
+        if let Some(namespace) = self.readings.namespaces.get_mut(&netns) {
             namespace.unsettled.ended_recently = true;
         }
     }
 
     /// A scan has shown every listener of the namespace: what the kernel had counted by the last reading is theirs.
     pub(super) fn settle_listen_drops(&mut self, netns: NetnsId) {
-        let Some(namespace) = self.namespaces.get_mut(&netns) else { return };
+        let Some(namespace) = self.readings.namespaces.get_mut(&netns) else { return };
         if !namespace.unsettled.is_read {
             return;
         }
@@ -214,7 +214,7 @@ impl Model {
         if counted == 0 {
             return;
         }
-        let Self { listeners, failures, now, .. } = self;
+        let Self { listeners, diagnosis: Diagnosis { failures, .. }, now, .. } = self;
         let mut all: Vec<&mut Listener> = listeners.iter_mut().filter(|listener| listener.netns == netns).collect();
         let is_accept = cause == Cause::AcceptQueue;
         let kind = if is_accept { FailureKind::AcceptQueue } else { FailureKind::SynQueue };

@@ -162,7 +162,7 @@ impl Model {
     }
 
     fn listener_devices(&self, netns: NetnsId, device: Device) -> [u32; 3] {
-        let vrf = self.namespaces.get(&netns).map_or(0, |namespace| namespace.devices.vrf(device.index()));
+        let vrf = self.readings.namespaces.get(&netns).map_or(0, |namespace| namespace.devices.vrf(device.index()));
         [device.index(), vrf, 0]
     }
 

@@ -260,7 +260,9 @@ impl Model {
     fn note_entry(&mut self, index: u32, before: Option<TcpState>) {
         let minisock = self.minisocks.slots[index as usize];
         let netns = self.ledger.endpoints().get(minisock.endpoint).key.netns;
-        let Some(namespace) = self.namespaces.get_mut(&netns).filter(|namespace| namespace.scanned) else { return };
+        let Some(namespace) = self.readings.namespaces.get_mut(&netns).filter(|namespace| namespace.scanned) else {
+            return;
+        };
         if before.is_none() && minisock.state != TcpState::SynReceived {
             namespace.time_wait_entered += 1;
         }
@@ -274,12 +276,12 @@ impl Model {
     pub(super) fn take_over_minisock(&mut self, key: TupleKey) {
         let find = |device| self.minisocks.find_index(TupleKey { device, ..key }, self.ledger.endpoints());
         let found = find(key.device).or_else(|| {
-            let rules = &self.namespaces.get(&key.netns).filter(|_| key.device != 0)?.devices;
+            let rules = &self.readings.namespaces.get(&key.netns).filter(|_| key.device != 0)?.devices;
             rules.conflicts(key.device).skip(1).find_map(find)
         });
         if let Some(index) = found {
             let is_time_wait = self.minisocks.slots[index as usize].state != TcpState::SynReceived;
-            if let Some(namespace) = self.namespaces.get_mut(&key.netns).filter(|_| is_time_wait) {
+            if let Some(namespace) = self.readings.namespaces.get_mut(&key.netns).filter(|_| is_time_wait) {
                 namespace.time_wait_entered -= 1;
             }
             self.remove_minisock(index);

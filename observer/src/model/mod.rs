@@ -99,39 +99,54 @@ pub struct Model {
     listeners: ListenerTable,
     bound: BoundTable,
     ledger: Ledger,
+    /// The owners of a socket beside its first one.
+    co_owners: FxHashMap<SocketId, Vec<Process>>,
     fd_scan: FdScan,
-    /// Of sockets that several processes hold, those beside the owner.
-    shared: FxHashMap<SocketId, Vec<Process>>,
-    failures: FailureTable,
-    given_up: GivenUpTable,
-    questions: Questions,
     reuse_queue: ReuseQueue,
-    /// When it was last found what destinations on different devices share.
-    shared_at: Option<Duration>,
-    /// Ports have become few somewhere.
+    readings: Readings,
+    diagnosis: Diagnosis,
+    quality: Quality,
+    /// The current scan number: a scan or an event stamps it on each socket that it sees.
+    generation: u32,
+    /// The namespace of the running scan.
+    scanning: Option<NetnsId>,
+    /// Few ports are left somewhere: asks for a scan.
     wants_scan: bool,
-    bind_before_connect: BindBeforeConnect,
-    stuck: Stuck,
-    trends: Trends,
+    /// When ports were last compared across devices.
+    shared_at: Option<Duration>,
+    /// Time since start of the last input.
+    now: Duration,
+    previous: Previous,
+}
+
+/// What was read of the host and its network namespaces.
+#[derive(Default)]
+struct Readings {
+    host: Host,
     namespaces: FxHashMap<NetnsId, Namespace>,
     /// Namespaces that events or open files have named and nobody has read yet.
     unread: FxHashSet<NetnsId>,
     /// Devices that sockets are bound to and nobody has read yet.
     unread_devices: FxHashSet<(NetnsId, u32)>,
-    host: Host,
-    quality: Quality,
-    peak_sockets: u32,
-    /// When totals and peaks began.
-    counted_since: Duration,
-    /// Raised by each scan; what a scan or an event saw carries the value of that time.
-    generation: u32,
-    /// The namespace of the running scan.
-    scanning: Option<NetnsId>,
-    /// Time since start of the last input.
-    now: Duration,
-    last_tick: Duration,
-    events_before: u64,
-    cpu_before: Option<Duration>,
+}
+
+/// What limits and findings need beyond totals and readings.
+#[derive(Default)]
+struct Diagnosis {
+    failures: FailureTable,
+    given_up: GivenUpTable,
+    questions: Questions,
+    bind_before_connect: BindBeforeConnect,
+    stuck: Stuck,
+    trends: Trends,
+}
+
+/// Values at the last tick: rates are differences to them.
+#[derive(Default)]
+struct Previous {
+    at: Duration,
+    events: u64,
+    cpu: Option<Duration>,
 }
 
 impl Model {
@@ -227,18 +242,16 @@ impl Model {
 
     /// Totals and peaks begin anew at what is there now. Losses do not: what was lost stays lost.
     pub fn restart_totals(&mut self, now: Duration) {
-        self.ledger.restart(now);
-        self.peak_sockets = self.len();
-        self.counted_since = now;
+        self.ledger.restart(self.len(), now);
     }
 
     /// Takes note of what the host was read to be.
     pub fn set_host(&mut self, host: Host) {
         if let Some(files) = host.files {
-            self.failures.note_files(files, self.now);
+            self.diagnosis.failures.note_files(files, self.now);
         }
-        self.host = host;
-        for files in self.host.processes.clone() {
+        self.readings.host = host;
+        for files in self.readings.host.processes.clone() {
             self.learn_name(files.process);
         }
     }

@@ -264,9 +264,9 @@ impl Namespace {
 impl Model {
     /// Takes note of what a namespace was read to be.
     pub fn set_namespace(&mut self, netns: NetnsId, reading: NamespaceReading) {
-        self.unread.remove(&netns);
-        self.unread_devices.retain(|(named, _)| *named != netns);
-        let known = self.namespaces.entry(netns);
+        self.readings.unread.remove(&netns);
+        self.readings.unread_devices.retain(|(named, _)| *named != netns);
+        let known = self.readings.namespaces.entry(netns);
         let is_new = matches!(known, Entry::Vacant(_));
         let known = known.or_default();
         let devices = DeviceRules::new(&reading.devices, reading.tcp_l3mdev_accept == Some(true));
@@ -289,13 +289,13 @@ impl Model {
 
     /// Namespaces that events or open files have named and nobody has read yet.
     pub fn unread_namespaces(&self) -> impl Iterator<Item = NetnsId> + '_ {
-        self.unread.iter().copied()
+        self.readings.unread.iter().copied()
     }
 
     /// Whether sockets are bound to devices that nobody has read yet.
     #[must_use]
     pub fn has_unread_devices(&self) -> bool {
-        !self.unread_devices.is_empty()
+        !self.readings.unread_devices.is_empty()
     }
 
     /// Indexes of the devices that sockets are bound to, by namespace.
@@ -304,7 +304,7 @@ impl Model {
         let mut devices: BTreeMap<NetnsId, BTreeSet<u32>> = BTreeMap::new();
         let of_rows = self.ledger.endpoints().iter().map(|(_, row)| (row.key.netns, row.key.device));
         let of_bound = self.bound.iter().map(|(_, bound)| (bound.netns, bound.local.device));
-        let of_refused = self.failures.devices();
+        let of_refused = self.diagnosis.failures.devices();
         for (netns, device) in of_rows.chain(of_bound).chain(of_refused).filter(|(_, device)| !device.is_none()) {
             devices.entry(netns).or_default().insert(device.index());
         }
@@ -314,20 +314,20 @@ impl Model {
     /// Takes note of a device that a socket is bound to.
     pub(super) fn note_device(&mut self, netns: NetnsId, device: Device) {
         let knows = |namespace: &Namespace| namespace.devices.knows(device.index());
-        if !device.is_none() && !self.namespaces.get(&netns).is_some_and(knows) {
-            self.unread_devices.insert((netns, device.index()));
+        if !device.is_none() && !self.readings.namespaces.get(&netns).is_some_and(knows) {
+            self.readings.unread_devices.insert((netns, device.index()));
         }
     }
 
     /// The device with its name, as far as that is known.
     pub(super) fn named(&self, netns: NetnsId, device: Device) -> Device {
-        self.namespaces.get(&netns).map_or(device, |namespace| namespace.devices.named(device))
+        self.readings.namespaces.get(&netns).map_or(device, |namespace| namespace.devices.named(device))
     }
 
     /// The namespace is gone, and the kernel has ended what was in it.
     pub fn forget_namespace(&mut self, netns: NetnsId) {
-        self.unread.remove(&netns);
-        self.unread_devices.retain(|(named, _)| *named != netns);
+        self.readings.unread.remove(&netns);
+        self.readings.unread_devices.retain(|(named, _)| *named != netns);
         let sockets: Vec<SocketId> = self.sockets_of(netns).map(|socket| socket.id).collect();
         for id in sockets {
             self.remove_socket(id);
@@ -338,8 +338,8 @@ impl Model {
         self.remove_minisocks(netns, |_| true);
         self.unbind_all(|bound| bound.netns == netns);
         self.ledger.forget(netns);
-        self.namespaces.remove(&netns);
-        self.bind_before_connect.forget(netns);
+        self.readings.namespaces.remove(&netns);
+        self.diagnosis.bind_before_connect.forget(netns);
     }
 
     pub(super) fn sockets_of(&self, netns: NetnsId) -> impl Iterator<Item = &Socket> {
@@ -348,8 +348,8 @@ impl Model {
 
     /// Takes note of a namespace that was named.
     pub(super) fn note_namespace(&mut self, netns: NetnsId) {
-        if !self.namespaces.contains_key(&netns) {
-            self.unread.insert(netns);
+        if !self.readings.namespaces.contains_key(&netns) {
+            self.readings.unread.insert(netns);
         }
     }
 }

@@ -196,10 +196,10 @@ impl Model {
 
     /// The numbers of a group will be better known after the next scan.
     pub(super) fn ask_later(&mut self, key: FailureKey, socket: SocketId) {
-        if self.questions.0.len() >= QUESTIONS {
+        if self.diagnosis.questions.0.len() >= QUESTIONS {
             return;
         }
-        self.questions.0.insert(key, Question { socket, tried_after: None, tries: 0 });
+        self.diagnosis.questions.0.insert(key, Question { socket, tried_after: None, tries: 0 });
         // bind() is not watched: only passes over open files show what is bound.
         self.wants_scan = true;
     }
@@ -209,7 +209,7 @@ impl Model {
         let scans = self.quality.scans_total;
         let is_due = |question: &Question| question.tried_after != Some(scans);
         let due: Vec<(FailureKey, SocketId)> =
-            self.questions.0.iter().filter(|(_, it)| is_due(it)).map(|(key, it)| (*key, it.socket)).collect();
+            self.diagnosis.questions.0.iter().filter(|(_, it)| is_due(it)).map(|(key, it)| (*key, it.socket)).collect();
         if due.is_empty() {
             return;
         }
@@ -222,7 +222,7 @@ impl Model {
             due.into_iter().partition(|(key, _)| key.kind == FailureKind::BindPorts);
         for (key, _) in of_ranges {
             let now = self.taken_ports(&key);
-            let row = self.failures.get_mut(&key);
+            let row = self.diagnosis.failures.get_mut(&key);
             match row.map(|row| &mut row.failed) {
                 Some(Failed::TakenPorts(taken, usable)) if *taken < now.0 => (*taken, *usable) = now,
                 _ => {}
@@ -237,7 +237,7 @@ impl Model {
         self.search_all(&mut searches);
         for (key, search) in searches {
             let found = search.best.map(|(_, port_owner)| port_owner);
-            if let (Some(found), Some(row)) = (found, self.failures.get_mut(&key)) {
+            if let (Some(found), Some(row)) = (found, self.diagnosis.failures.get_mut(&key)) {
                 row.failed = Failed::PortOwner(found);
             }
             self.note_try(&key, scans, found.is_some_and(PortOwner::is_settled));
@@ -248,7 +248,7 @@ impl Model {
     fn count_ports_again(&mut self, key: &FailureKey, scans: u64) {
         let now = self.ports_by_now(key);
         let mut is_settled = false;
-        if let (Some(now), Some(row)) = (now, self.failures.get_mut(key))
+        if let (Some(now), Some(row)) = (now, self.diagnosis.failures.get_mut(key))
             && let Failed::Ports(known) = &mut row.failed
         {
             if known.taken() < now.taken() || known.blocked.is_none() {
@@ -260,17 +260,17 @@ impl Model {
     }
 
     fn note_try(&mut self, key: &FailureKey, scans: u64, is_settled: bool) {
-        let Some(question) = self.questions.0.get_mut(key) else { return };
+        let Some(question) = self.diagnosis.questions.0.get_mut(key) else { return };
         question.tried_after = Some(scans);
         question.tries += 1;
         if is_settled || question.tries >= TRIES {
-            self.questions.0.remove(key);
+            self.diagnosis.questions.0.remove(key);
         }
     }
 
     /// Whether a socket of this device can keep the port from the one that wanted it.
     fn is_in_way(&self, netns: NetnsId, asked: Device, held: Device) -> bool {
-        let rules = self.namespaces.get(&netns).map(|namespace| &namespace.devices);
+        let rules = self.readings.namespaces.get(&netns).map(|namespace| &namespace.devices);
         rules.is_none_or(|rules| rules.share_ports(asked.index(), held.index()))
     }
 

@@ -28,7 +28,7 @@ impl Model {
         if is_shared && self.shared_at.is_none_or(|at| self.now >= at + SHARED_FOR) {
             self.share_ports();
         }
-        self.port_use(self.ledger.destinations().get(destination)?, self.namespaces.get(&netns))
+        self.port_use(self.ledger.destinations().get(destination)?, self.readings.namespaces.get(&netns))
     }
 
     /// The ports from the local ip and device towards the destination.
@@ -72,7 +72,7 @@ impl Model {
     /// Ports of a space that explicit binds block: known only where the kernel shows bind buckets and bound sockets, and
     /// once it has.
     pub(super) fn blocked_ports(&self, netns: NetnsId, space: u32) -> Option<u32> {
-        let is_scanned = self.namespaces.get(&netns)?.scanned;
+        let is_scanned = self.readings.namespaces.get(&netns)?.scanned;
         let sees_bound = self.quality.hooks.iter().any(|it| it.hook == Hook::FdOwners && it.method.is_some());
         let is_known = is_scanned && self.basis.reads_buckets && sees_bound;
         self.ledger.ports(netns).filter(|_| is_known).map(|ports| ports.blocked(space))
@@ -123,7 +123,7 @@ impl Model {
             if key.device.is_none() {
                 return None;
             }
-            let rules = &self.namespaces.get(&key.netns)?.devices;
+            let rules = &self.readings.namespaces.get(&key.netns)?.devices;
             let others = rules.conflicts(key.device.index()).skip(1).filter_map(|device| {
                 let endpoint =
                     self.ledger.endpoints().find(&EndpointKey { device: super::device::Device::new(device), ..key })?;

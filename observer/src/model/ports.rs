@@ -64,11 +64,11 @@ impl Model {
     /// Finds when connect() may take over a TIME_WAIT socket, and queues it until then.
     pub(super) fn note_reuse(&mut self, index: u32) {
         let now = self.basis.monotonic(self.now);
-        let Self { minisocks, ledger, namespaces, reuse_queue, .. } = self;
+        let Self { minisocks, ledger, readings, reuse_queue, .. } = self;
         let Some(minisock) = minisocks.get_mut(index) else { return };
         let Some(row) = ledger.destinations().get(minisock.destination) else { return };
         let key = &ledger.endpoints().get(minisock.endpoint).key;
-        let Some(namespace) = namespaces.get(&key.netns) else { return };
+        let Some(namespace) = readings.namespaces.get(&key.netns) else { return };
         minisock.reusable_from = namespace.reading.reusable_from(minisock, key, row.remote.ip());
         reuse_queue.0.extend(minisock.reusable_from.filter(|from| *from > now).map(|from| Reverse((from, index))));
     }
@@ -84,7 +84,7 @@ impl Model {
 
     /// The range of a namespace changed, or the rule of reuse: who uses which port is found again.
     pub(super) fn rebuild_ports(&mut self, netns: NetnsId) {
-        let Some(namespace) = self.namespaces.get(&netns) else { return };
+        let Some(namespace) = self.readings.namespaces.get(&netns) else { return };
         let rules = (&namespace.reading, &namespace.devices);
         let ports = self.ledger.ports_of(netns, rules, self.contributions());
         self.ledger.set_ports(netns, ports);

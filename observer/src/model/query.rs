@@ -201,7 +201,7 @@ impl Model {
             return true;
         }
         let TupleKey { netns, device, tuple } = it.key;
-        let name = self.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.as_deref());
+        let name = self.readings.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.as_deref());
         filter.lets_through(&Scope {
             addresses: &[(tuple.local_ip, Some(tuple.local_port)), (tuple.remote_ip, Some(tuple.remote_port))],
             processes: &self.fd_owners_of(it),
@@ -218,7 +218,7 @@ impl Model {
         let TupleKey { netns, device, tuple } = it.key;
         ConnectionRow {
             netns,
-            netns_name: self.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.clone()),
+            netns_name: self.readings.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.clone()),
             tuple,
             device: self.named(netns, Device::new(device)),
             direction: it.direction,

@@ -22,7 +22,7 @@ impl Model {
         self.generation = self.generation.wrapping_add(1);
         self.scanning = Some(netns);
         // How many there will be, as the kernel has counted them a moment ago.
-        let reading = self.namespaces.get(&netns).map(|namespace| &namespace.reading);
+        let reading = self.readings.namespaces.get(&netns).map(|namespace| &namespace.reading);
         if let Some(established) = reading.and_then(|reading| reading.established_or_close_wait) {
             let endpoints = self.ledger.endpoints();
             self.sockets.make_room(established as usize, |socket| key_of(endpoints, socket));
@@ -34,9 +34,9 @@ impl Model {
         let Some(netns) = self.scanning.take() else { return };
         self.now = now;
         self.sweep(netns);
-        self.bind_before_connect.finish(netns);
+        self.diagnosis.bind_before_connect.finish(netns);
         self.settle_listen_drops(netns);
-        if let Some(namespace) = self.namespaces.get_mut(&netns) {
+        if let Some(namespace) = self.readings.namespaces.get_mut(&netns) {
             namespace.scanned = true;
         }
         self.ledger.end_scan(netns);
@@ -52,7 +52,7 @@ impl Model {
     /// The scan could not be finished: what it found so far stays, what it did not find is not swept.
     pub fn abandon_scan(&mut self) {
         self.scanning = None;
-        self.bind_before_connect.abandon();
+        self.diagnosis.bind_before_connect.abandon();
     }
 
     pub(super) fn on_scanned(&mut self, socket: &Identity, found: Found, binding: Binding) {
@@ -133,7 +133,7 @@ impl Model {
 
     /// The first scan of a namespace finds what was there before the hooks: that is no drift.
     pub(super) fn was_scanned(&self, netns: NetnsId) -> bool {
-        self.namespaces.get(&netns).is_some_and(|namespace| namespace.scanned)
+        self.readings.namespaces.get(&netns).is_some_and(|namespace| namespace.scanned)
     }
 
     /// Once a second: rates, history, and the end of rows that have been empty for long.
@@ -141,12 +141,12 @@ impl Model {
         self.settle_ports(now);
         self.settle_old_given_up();
         self.answer_questions();
-        let elapsed = now.saturating_sub(self.last_tick);
-        self.last_tick = now;
-        self.failures.tick(elapsed);
+        let elapsed = now.saturating_sub(self.previous.at);
+        self.previous.at = now;
+        self.diagnosis.failures.tick(elapsed);
         self.ledger.tick(elapsed, now);
-        let events = self.quality.events_total - self.events_before;
-        self.events_before = self.quality.events_total;
+        let events = self.quality.events_total - self.previous.events;
+        self.previous.events = self.quality.events_total;
         self.quality.events_per_second = super::endpoint::rate(events, elapsed);
         self.quality.own = self.own_cost(events, elapsed);
         self.sample_limits();
@@ -155,8 +155,8 @@ impl Model {
     /// What `observer` took between the last two readings of the host, which come with the ticks.
     #[expect(clippy::cast_precision_loss, reason = "a cost for people: 53 bits are plenty")]
     fn own_cost(&mut self, events: u64, elapsed: Duration) -> Option<OwnCost> {
-        let own = self.host.own?;
-        let cpu = own.cpu.checked_sub(self.cpu_before.replace(own.cpu)?)?.as_secs_f64();
+        let own = self.readings.host.own?;
+        let cpu = own.cpu.checked_sub(self.previous.cpu.replace(own.cpu)?)?.as_secs_f64();
         Some(OwnCost {
             cpu: if elapsed.is_zero() { 0.0 } else { cpu / elapsed.as_secs_f64() },
             ns_per_event: (events >= ENOUGH_EVENTS).then(|| cpu * 1e9 / events as f64),

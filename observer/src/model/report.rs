@@ -46,8 +46,8 @@ impl Model {
             totals: Totals {
                 sockets: self.len(),
                 connections: self.len() - self.sockets.pairs().min(self.len()),
-                counted_since: self.counted_since,
-                peak_sockets: self.peak_sockets,
+                counted_since: self.ledger.counted_since(),
+                peak_sockets: self.ledger.peak(),
                 opened_total: self.ledger.flow().opened,
                 closed_total: self.ledger.flow().closed,
                 failed_total: self.ledger.flow().failed,
@@ -58,14 +58,14 @@ impl Model {
             findings: self.findings(&namespaces),
             namespaces,
             endpoints,
-            host: self.host.clone(),
+            host: self.readings.host.clone(),
             quality: self.quality.clone(),
             processes: self.process_rows(),
             connections: None,
             playback: None,
             narration: None,
             failures: self.failure_rows(),
-            failures_total: self.failures.total(),
+            failures_total: self.diagnosis.failures.total(),
             hits: self.hits(),
         }
     }
@@ -79,10 +79,10 @@ impl Model {
         for (process, shared) in self.shared_by_process() {
             rows.entry(process.pid).or_insert_with(|| new(process)).sockets += shared;
         }
-        for files in &self.host.processes {
+        for files in &self.readings.host.processes {
             rows.entry(files.process.pid).or_insert_with(|| new(files.process)).files = Some(*files);
         }
-        for (process, count) in self.failures.by_process() {
+        for (process, count) in self.diagnosis.failures.by_process() {
             rows.entry(process.pid).or_insert_with(|| new(process)).failures += count;
         }
         rows.into_values().collect()
@@ -95,7 +95,7 @@ impl Model {
         let mut busiest: Vec<(u32, Pid)> =
             self.ledger.owners().processes().map(|(it, sockets)| (sockets, it.pid)).collect();
         busiest.sort_unstable_by_key(|it| Reverse(*it));
-        let refused = self.failures.newest(most).into_iter().filter_map(|row| Some(row.key.process?.pid));
+        let refused = self.diagnosis.failures.newest(most).into_iter().filter_map(|row| Some(row.key.process?.pid));
         let pids = busiest.into_iter().take(most).map(|(_, pid)| pid).chain(refused);
         // /proc has nothing of the others, and may have another process of the same number.
         pids.filter(|pid| !pid.is_outside()).collect()
@@ -103,16 +103,16 @@ impl Model {
 
     /// The newest failures. What their calls found stays; what could not be read then is shown as it is now.
     fn failure_rows(&self) -> Vec<FailureRow> {
-        let mut rows = self.failures.newest(FAILURES);
+        let mut rows = self.diagnosis.failures.newest(FAILURES);
         for row in &mut rows {
             row.key.local =
                 row.key.local.map(|local| Local { device: self.named(row.key.netns, local.device), ..local });
             match (row.key.kind, row.failed) {
                 (FailureKind::ProcessFds, Failed::Unknown) => {
                     let pid = row.key.process.map(|it| it.pid);
-                    let files = self.host.processes.iter().find(|files| Some(files.process.pid) == pid);
+                    let files = self.readings.host.processes.iter().find(|files| Some(files.process.pid) == pid);
                     if let Some((open, limit)) =
-                        files.and_then(|files| Some((files.open, self.host.most_descriptors(files)?)))
+                        files.and_then(|files| Some((files.open, self.readings.host.most_descriptors(files)?)))
                     {
                         row.failed = Failed::Descriptors(open, limit);
                     }
@@ -156,7 +156,7 @@ impl Model {
 
     /// The endpoint of each socket that several processes hold, with each of those beside its owner.
     fn shared_sockets(&self) -> impl Iterator<Item = (u32, Process)> + '_ {
-        self.shared
+        self.co_owners
             .keys()
             .filter_map(|id| Some(self.sockets.get(self.sockets.find(*id)?)))
             .flat_map(|socket| self.co_fd_owners(socket.id, socket.owner).map(|process| (socket.endpoint, process)))
@@ -178,7 +178,7 @@ impl Model {
         }
         all.truncate(most);
         all.sort_unstable_by_key(rank);
-        let namespace = self.namespaces.get(&row.key.netns);
+        let namespace = self.readings.namespaces.get(&row.key.netns);
         let listeners = self.listener_fd_owners(row.key);
         EndpointRow {
             key: EndpointKey { device: self.named(row.key.netns, row.key.device), ..row.key },
@@ -232,6 +232,7 @@ impl Model {
         }
         let count = |netns: &NetnsId, state: TcpState| states.get(netns).map_or(0, |states| states.get(state));
         let mut rows: Vec<NamespaceRow> = self
+            .readings
             .namespaces
             .iter()
             .map(|(netns, namespace)| NamespaceRow {

@@ -73,8 +73,7 @@ impl Snapshot {
         if finding.netns == own {
             return finding.sentence.clone();
         }
-        let number = finding.netns.0.to_string();
-        let name = self.name_of(finding.netns).unwrap_or(&number);
+        let name = finding.netns.label(self.name_of(finding.netns));
         format!("{} (in {name}).", finding.sentence.trim_end_matches('.'))
     }
 

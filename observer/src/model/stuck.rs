@@ -67,7 +67,7 @@ impl Model {
         let mut stuck = Stuck::default();
         let in_state = |state| self.ledger.endpoints().iter().map(|(_, row)| row.states.get(state)).sum::<u32>();
         if in_state(TcpState::CloseWait) < AT_LEAST && in_state(TcpState::SynSent) < AT_LEAST {
-            self.stuck = stuck;
+            self.diagnosis.stuck = stuck;
             return;
         }
         for socket in self.sockets.iter() {
@@ -91,6 +91,6 @@ impl Model {
                 _ => {}
             }
         }
-        self.stuck = stuck;
+        self.diagnosis.stuck = stuck;
     }
 }

@@ -10,6 +10,14 @@ use super::name::fold;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NetnsId(pub u32);
 
+impl NetnsId {
+    /// What people call it: its name, or else its number.
+    #[must_use]
+    pub fn label(self, name: Option<&str>) -> String {
+        name.map_or_else(|| self.0.to_string(), str::to_owned)
+    }
+}
+
 /// A process (thread group) id, as the /proc that observer reads has it: in the initial pid namespace, or in that of a
 /// container in which observer runs. A process outside of that has its id of the initial one, and [`Pid::OUTSIDE`]: it is
 /// never taken for another with the same number.

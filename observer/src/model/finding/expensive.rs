@@ -53,7 +53,7 @@ impl Model {
         let many = self.ledger.destinations().iter().filter(|row| row.ports.in_use() >= PORTS_THAT_MATTER / 2);
         let crowded = many.filter_map(|row| {
             let key = &self.ledger.endpoints().get(row.endpoint).key;
-            let namespace = self.namespaces.get(&key.netns)?;
+            let namespace = self.readings.namespaces.get(&key.netns)?;
             Some(Crowded {
                 netns: key.netns,
                 local_ip: key.local_ip,

@@ -100,7 +100,7 @@ impl Model {
                 device: self.named(listener.netns, listener.device),
                 process: listener.process,
                 queues: listener.queues?,
-                somaxconn: self.namespaces.get(&listener.netns)?.reading.somaxconn?,
+                somaxconn: self.readings.namespaces.get(&listener.netns)?.reading.somaxconn?,
                 overflows: listener.drops.overflows,
                 overflowed: listener.drops.overflowed_at.map(|at| self.now.saturating_sub(at)),
             })

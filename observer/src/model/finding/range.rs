@@ -54,7 +54,7 @@ pub(super) fn reserved_in_range(netns: NetnsId, range: PortRange, reserved: u32)
 impl Model {
     pub(super) fn range_findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for (netns, namespace) in &self.namespaces {
+        for (netns, namespace) in &self.readings.namespaces {
             let Some(range) = namespace.reading.port_range else { continue };
             let Some(ports) = self.ledger.ports(*netns) else { continue };
             let listening =

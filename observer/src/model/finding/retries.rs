@@ -49,7 +49,7 @@ pub(super) fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
 
 impl Model {
     pub(super) fn retry_loops(&self) -> impl Iterator<Item = Finding> {
-        let tried = self.failures.exhausted().filter_map(|(row, per_second)| {
+        let tried = self.diagnosis.failures.exhausted().filter_map(|(row, per_second)| {
             let FailureKey { netns, process, local, remote, own_range, .. } = row.key;
             let ports = match row.failed {
                 Failed::Ports(ports) => Some(ports),

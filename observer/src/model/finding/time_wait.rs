@@ -121,7 +121,7 @@ impl Model {
     pub(super) fn time_wait_destinations(&self, namespaces: &[NamespaceRow]) -> impl Iterator<Item = Finding> {
         let closed = self.ledger.destinations().iter().filter(|row| row.ports.time_wait > 0).filter_map(|row| {
             let key = &self.ledger.endpoints().get(row.endpoint).key;
-            let namespace = self.namespaces.get(&key.netns)?;
+            let namespace = self.readings.namespaces.get(&key.netns)?;
             let ports = self.port_use(row, Some(namespace))?;
             if !is_part(ports.time_wait, TIME_WAIT_PERCENT, ports.usable()) {
                 return None;
