@@ -1,6 +1,6 @@
-//! Ports of the ephemeral range that clients took by bind() before connect(). The kernel has to choose such a port before
-//! it knows the destination, so nobody else's connect() gets it for any destination
-//! (`__inet_hash_connect` skips buckets with `fastreuse >= 0`).
+//! Ports of the ephemeral range that clients bind before they connect. The kernel chooses such a port before it knows the
+//! destination. Therefore no other connect() gets it, for any destination (`__inet_hash_connect` skips buckets with
+//! `fastreuse >= 0`).
 
 use rustc_hash::FxHashMap;
 
@@ -21,7 +21,7 @@ pub(super) struct BindBeforeConnect {
 }
 
 impl BindBeforeConnect {
-    /// Every outbound endpoint with sockets that took their port that way, one for each port.
+    /// Every outbound endpoint with sockets that bound their port that way, one for each port.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&EndpointKey, &[SocketId])> {
         self.last.values().flatten().map(|(key, sockets)| (key, &sockets[..]))
     }

@@ -1,6 +1,6 @@
-//! System calls that failed. A failure is counted when its call has returned, with the errno; what a socket went through
-//! before tells which limit it was. What returns from no system call (io_uring, a SYN with data) is counted by the state
-//! hook alone, where that is certain.
+//! System calls that failed. A failure counts once its call has returned, with the errno; the socket's changes of state
+//! before that show which limit it was. Connects that return from no system call (io_uring, a SYN with data) count via
+//! the state hook alone, where that is certain.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -81,7 +81,7 @@ impl Model {
         let failed = self.diagnosis.failures.is_due(&key, self.now).then(|| self.ports_at_failure(&key, destination));
         let mut given_up = GivenUp { key, failed, is_certain, is_counted: false, at: self.now };
         if !self.sees_calls() {
-            // Nobody will tell what connect() returns.
+            // Without the hook of failures nothing shows what connect() returns.
             if is_certain {
                 self.count_given_up(&mut given_up);
             }
@@ -131,7 +131,7 @@ impl Model {
                 if let (FailureKind::PortsExhausted, Some(Failed::Ports(ports))) = (key.kind, failed)
                     && !ports.explains_refusal()
                 {
-                    // Something holds the ports that no scan has shown yet.
+                    // Sockets that no scan has shown yet use these ports.
                     self.ask_later(key, NO_SOCKET);
                 }
             }
@@ -194,18 +194,18 @@ impl Model {
             return Failed::PortOwner(self.ask_for_port_owner(key, local, socket));
         }
         self.ask_later(key, socket);
-        let (taken, usable) = self.taken_ports(&key);
-        Failed::TakenPorts(taken, usable)
+        let (used, usable) = self.used_ports(&key);
+        Failed::UsedPorts(used, usable)
     }
 
     /// Ports of the range that have a socket, and how many ports that bind() may choose it has.
-    pub(super) fn taken_ports(&self, key: &FailureKey) -> (u32, u32) {
+    pub(super) fn used_ports(&self, key: &FailureKey) -> (u32, u32) {
         let Some(namespace) = self.readings.namespaces.get(&key.netns) else { return (0, 0) };
         let range = key.own_range.or(namespace.reading.port_range);
         let device = key.local.map_or(Device::NONE, |local| local.device);
         let space = namespace.devices.space(device.index());
         let ports = self.ledger.ports(key.netns);
-        range.zip(ports).map_or((0, 0), |(range, ports)| ports.taken_within(range, space))
+        range.zip(ports).map_or((0, 0), |(range, ports)| ports.used_within(range, space))
     }
 
     /// The ports towards the destination, now that the socket is not among them.
@@ -246,13 +246,14 @@ impl Model {
             let tuple =
                 FourTuple { local_ip: local.ip, local_port: port, remote_ip: remote.ip(), remote_port: remote.port() };
             let key = |device| TupleKey { netns: key.netns, tuple, device };
-            let taken = |device| self.sockets.find_tuple(key(device), |socket| key_of(self.ledger.endpoints(), socket));
+            let in_use =
+                |device| self.sockets.find_tuple(key(device), |socket| key_of(self.ledger.endpoints(), socket));
             let conflicts = || namespace.devices.conflicts(local.device.index());
             if !ports.is_usable(port) {
                 counts.reserved += 1;
             } else if !ports.may_be_chosen(Place::new(space, port)) {
                 counts.blocked = counts.blocked.map(|blocked| blocked + 1);
-            } else if conflicts().any(|device| taken(device).is_some()) {
+            } else if conflicts().any(|device| in_use(device).is_some()) {
                 counts.used += 1;
             } else if let Some(minisock) = conflicts().find_map(|device| self.minisock_of(key(device))) {
                 counts.count_minisock(minisock.port_class.unwrap_or_default());

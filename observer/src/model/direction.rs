@@ -1,4 +1,5 @@
-//! Which end called connect(): known at birth, and of what was there before or whose birth was lost, told by its binding.
+//! Which end called connect(): known from the first event. Where that was missed or came before the start, the binding
+//! shows it.
 
 use super::{
     Model,
@@ -9,7 +10,7 @@ use super::{
 };
 
 impl Model {
-    /// Which end called connect(), for a socket whose birth was not seen.
+    /// Which end called connect(), for a socket whose first event was missed.
     pub(super) fn direction_of(&self, socket: &Identity, binding: Binding) -> Direction {
         let local_port = socket.tuple.local_port;
         // An accepted socket never has a port lock of its own, and its bucket is its listener's: explicit.
@@ -19,7 +20,7 @@ impl Model {
         if self.covering(socket).is_some() {
             return Direction::Inbound;
         }
-        // The listener may be gone, or the client may have called bind() with port 0: the range tells them apart.
+        // The listener may be gone, or the client may have called bind() with port 0: the range distinguishes them.
         let ephemeral = self.ledger.ports(socket.netns).is_none_or(|it| it.is_usable(local_port));
         if binding.explicit_bucket == Some(true) && !ephemeral { Direction::Inbound } else { Direction::Outbound }
     }

@@ -21,7 +21,7 @@ pub enum Event {
         new: TcpState,
         /// The process, where the change was made in its context (connect, listen).
         by: Option<Process>,
-        /// No process holds the socket any more.
+        /// The socket has no fd owner any more.
         orphan: bool,
         /// It went from SYN_SENT to CLOSE before it had sent anything: connect() may have failed, or a deferred TCP Fast
         /// Open was closed.
@@ -60,7 +60,7 @@ pub enum Event {
         /// The process.
         by: Process,
     },
-    /// The socket is gone; its id may be used anew from now on.
+    /// The socket is gone; another socket may have its id from now on.
     Destroyed {
         /// The socket.
         id: SocketId,
@@ -75,7 +75,7 @@ pub enum Event {
         state: Found,
         /// How it came by its port.
         binding: Binding,
-        /// No process holds the socket any more.
+        /// The socket has no fd owner any more.
         orphan: bool,
     },
     /// A scan found the queues of a listener that it has just found.
@@ -96,7 +96,7 @@ pub enum Event {
         /// The inode.
         inode: u64,
     },
-    /// A scan found a process that holds the socket open.
+    /// An fd scan found an owner of the socket.
     Held {
         /// The socket.
         id: SocketId,
@@ -200,7 +200,7 @@ pub enum Found {
     Full(TcpState),
     /// A TIME_WAIT socket.
     TimeWait {
-        /// FIN_WAIT2 while the peer has not closed.
+        /// FIN_WAIT_2 while the peer has not closed.
         substate: TcpState,
         /// When it began, on `CLOCK_MONOTONIC`; `None` without TCP timestamps: connect() never takes such a one over.
         since: Option<Duration>,
@@ -230,8 +230,8 @@ pub struct Binding {
     /// The port's bind bucket was made by an explicit bind or listen (`fastreuse >= 0 || fastreuseport >= 0`), and not
     /// by connect(); `None` where that is not known.
     pub explicit_bucket: Option<bool>,
-    /// connect() chose the port: the bucket is not explicit on this socket's account. Told since 6.18, where a bucket is
-    /// explicit only while another kind of socket is on it.
+    /// connect() chose the port: the bucket is not explicit on this socket's account. Known since Linux 6.18, where a
+    /// bucket is explicit only while another kind of socket is on it.
     pub connect_bound: bool,
 }
 

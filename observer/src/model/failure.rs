@@ -1,5 +1,5 @@
-//! What was asked of the kernel and refused: by whom, where, why, how often. Grouped, and bounded in memory; the counts
-//! of sockets know nothing of it.
+//! What the kernel refused: to whom, where, why, how often. In groups, and bounded in memory. Socket counts do not depend
+//! on it.
 
 use std::{
     fmt,
@@ -86,7 +86,7 @@ impl FailureKind {
         }
     }
 
-    /// A word for machines.
+    /// Its id in JSON and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -157,8 +157,8 @@ pub enum Failed {
     /// Open files of the host.
     Files(FileUse),
     /// Ports of the range that have a socket, and how many there are.
-    TakenPorts(u32, u32),
-    /// Who holds the port.
+    UsedPorts(u32, u32),
+    /// The port's owner.
     PortOwner(PortOwner),
     /// IPv6 is disabled there.
     NoIpv6,
@@ -218,7 +218,7 @@ impl FailureRow {
         }
     }
 
-    /// Who or what holds the port that bind() or listen() did not get.
+    /// The owner of the port that bind() or listen() did not get.
     #[must_use]
     pub const fn port_owner(&self) -> Option<PortOwner> {
         match self.failed {
@@ -312,7 +312,7 @@ impl FailureTable {
         self.found_at.insert(key, now);
     }
 
-    /// Whether the numbers of a group are to be found anew: a loop of retries must not cost as much as what it looks for.
+    /// Whether the numbers of a group are out of date: a loop of retries must not cost as much as what it looks for.
     pub(super) fn is_due(&self, key: &FailureKey, now: Duration) -> bool {
         self.found_at.get(key).is_none_or(|at| now.saturating_sub(*at) >= NUMBERS_LAST)
     }
@@ -332,7 +332,7 @@ impl FailureTable {
         self.groups.get_mut(key)
     }
 
-    /// The host's files were counted: right after an ENFILE that tells more than the count before it.
+    /// The host's files were counted: right after an ENFILE this says more than the count before it.
     pub(super) fn note_files(&mut self, files: FileUse, now: Duration) {
         let is_recent = |row: &&mut FailureRow| now.saturating_sub(row.last_at) <= NUMBERS_LAST;
         let rows = self.groups.values_mut().filter(|row| row.key.kind == FailureKind::HostFiles);

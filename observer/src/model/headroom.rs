@@ -12,7 +12,7 @@ pub struct PortUse {
     pub reserved: u32,
     /// Of the rest, ports that connect() never looks at: the highest, where the range has three ports.
     pub passed_over: u32,
-    /// Of the rest, ports that a socket holds by an explicit bind() or listen(), of any address: connect() passes them
+    /// Of the rest, ports of sockets with an explicit bind() or listen(), at any address: connect() skips them
     /// over for every destination. `None` where that is not known.
     pub blocked: Option<u32>,
     /// Of the rest, ports with a socket towards this destination.
@@ -22,7 +22,7 @@ pub struct PortUse {
     /// Ports left whose TIME_WAIT socket connect() takes over (`net.ipv4.tcp_tw_reuse`).
     pub time_wait_reusable: u32,
     /// Ports left that connect() may or may not get: one where the lowest or the highest port of a range of odd size is
-    /// free, because each call passes over one of these two by chance (`__inet_hash_connect`); those of
+    /// free, because each call skips one of these two by chance (`__inet_hash_connect`); those of
     /// `time_wait_reusable` where the kernel's clock is not known; and, for sockets that are bound to a device, as many as
     /// others towards the same destination have chosen without an event that says which.
     pub uncertain: u32,
@@ -83,22 +83,22 @@ impl PortUse {
 
     /// Ports that connect() cannot choose any more.
     #[must_use]
-    pub const fn taken(self) -> u32 {
+    pub const fn in_use(self) -> u32 {
         self.usable() - self.left_at_most()
     }
 
-    /// Whether so many are taken that connect() finds no port, as far as these numbers go.
+    /// Whether so many are in use that connect() finds no port, as far as these numbers go.
     #[must_use]
     pub const fn explains_refusal(self) -> bool {
         self.left_at_most() == 0 || self.left_at_most() == 1 && self.range % 2 == 1
     }
 
-    /// The part that is taken, 0 to 1.
+    /// The used part, 0 to 1.
     #[must_use]
     pub fn ratio(self) -> f64 {
         match self.usable() {
             0 => 1.0,
-            usable => f64::from(self.taken()) / f64::from(usable),
+            usable => f64::from(self.in_use()) / f64::from(usable),
         }
     }
 

@@ -22,7 +22,7 @@ pub enum Since {
 }
 
 impl Since {
-    /// A word for scripts.
+    /// Its id.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -50,7 +50,7 @@ pub struct Hits {
     pub counter: &'static str,
 }
 
-/// What the kernel counts of a namespace; kinds whose counter this kernel does not show are left out.
+/// What the kernel counts of a namespace; without kinds whose counter this kernel does not show.
 fn of_kernel(reading: &NamespaceReading) -> impl Iterator<Item = (LimitKind, u64, &'static str)> {
     let listen = reading.listen;
     // Each is counted, whether cookies are allowed or not.

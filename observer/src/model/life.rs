@@ -1,4 +1,4 @@
-//! The life of a full socket in the model: added, brought to a state, taken out, and counted as it opens and ends.
+//! Full sockets in the model: how one is added, changes its state and is removed, and how openings and ends count.
 
 use std::num::NonZeroU32;
 
@@ -72,8 +72,8 @@ impl Model {
                 remote_ip: tuple.remote_ip,
                 state,
                 owner: Owner::UNKNOWN,
-                held_in_pass: self.fd_scan.number,
-                born: NonZeroU32::new(now.saturating_add(1)).filter(|_| self.was_scanned(netns)),
+                seen_in_fd_scan: self.fd_scan.number,
+                began: NonZeroU32::new(now.saturating_add(1)).filter(|_| self.was_scanned(netns)),
                 state_since: now,
                 acceptance: Acceptance::Settled,
                 is_guess: false,
@@ -114,7 +114,7 @@ impl Model {
             self.take_over_minisock(key_of(self.ledger.endpoints(), self.sockets.get(index)));
         }
         self.change_socket(index, |socket| (socket.state, socket.state_since) = (state, now));
-        // While its port is not known, its state tells whether it has one.
+        // While its port is not known, its state shows whether it has one.
         if self.sockets.get(index).local_port == 0 {
             self.find_port_class(index);
         }
@@ -123,7 +123,7 @@ impl Model {
         }
     }
 
-    /// Takes a socket out and counts its end. Unknown ids are those of sockets that never connected.
+    /// Removes a socket and counts its end. Unknown ids are those of sockets that never connected.
     pub(super) fn remove_socket(&mut self, id: SocketId) {
         let Some(index) = self.sockets.find(id) else {
             return;

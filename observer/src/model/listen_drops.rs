@@ -82,7 +82,7 @@ impl ListenerDrops {
 pub(super) struct Unsettled {
     overflows: u64,
     syn_queue_drops: u64,
-    /// Without cookies: segments dropped of which only `ListenDrops` tells.
+    /// Without cookies: dropped segments that only `ListenDrops` counts.
     other_drops: u64,
     syn_cookies: u64,
     /// It was read since the last settlement.

@@ -24,12 +24,12 @@ pub(super) struct Listener {
     /// The device that it is bound to.
     pub(super) device: Device,
     pub(super) process: Option<Process>,
-    /// All that hold it, as the last pass over open files has found them.
+    /// All its owners, as the last fd scan has found them.
     pub(super) fd_owners: Vec<Process>,
     pub(super) generation: u32,
-    /// The last pass over open files that saw its process hold it.
-    pub(super) held_in_pass: u8,
-    /// bind() named its port, as the last scan has found: it will want the same when it starts anew.
+    /// The last fd scan that saw its process own it.
+    pub(super) seen_in_fd_scan: u8,
+    /// bind() named its port, as the last scan has found: it will want the same after a restart.
     pub(super) chose_port: bool,
     /// As the last scan found them.
     pub(super) queues: Option<Queues>,
@@ -120,7 +120,7 @@ impl ListenerTable {
         self.by_id.get(self.all_covering(netns, ip, port, devices)?.first()?)
     }
 
-    /// All who hold a listener that connections to this local address belong to.
+    /// All owners of a listener that connections to this local address belong to.
     pub(super) fn fd_owners(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: &[u32]) -> Vec<Process> {
         let ids = self.all_covering(netns, ip, port, devices).unwrap_or_default();
         let mut fd_owners: Vec<Process> = Vec::new();
@@ -156,7 +156,7 @@ impl Model {
         self.listeners.covering(netns, ip, port, &self.listener_devices(netns, device))
     }
 
-    /// All who hold a listener as [`Self::covering_address`] finds it.
+    /// All owners of a listener as [`Self::covering_address`] finds it.
     pub(super) fn fd_owners_of_listener(&self, netns: NetnsId, ip: IpAddr, port: u16, device: Device) -> Vec<Process> {
         self.listeners.fd_owners(netns, ip, port, &self.listener_devices(netns, device))
     }
@@ -177,7 +177,7 @@ impl Model {
             process,
             fd_owners: process.into_iter().collect(),
             generation: self.generation,
-            held_in_pass: self.fd_scan.number,
+            seen_in_fd_scan: self.fd_scan.number,
             chose_port: false,
             queues: None,
             is_older: false,

@@ -1,4 +1,4 @@
-//! TIME_WAIT and request sockets: what holds a four-tuple without a full socket. They have no events of their own. Scans
+//! TIME_WAIT and request sockets: they keep a four-tuple without a full socket. They have no events of their own. Scans
 //! show them, and between scans they are modelled by the sockets that leave them behind or take their place.
 
 use std::{net::IpAddr, time::Duration};
@@ -19,7 +19,7 @@ use super::{
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
 
-/// A TIME_WAIT socket, a FIN_WAIT2 one that has lost its full socket, or a request socket.
+/// A TIME_WAIT socket, a FIN_WAIT_2 one that has lost its full socket, or a request socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Minisock {
     pub(super) endpoint: u32,
@@ -109,7 +109,7 @@ impl MinisockTable {
         })
     }
 
-    /// `None` for an index that is not taken any more.
+    /// `None` for an index that is not used any more.
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Minisock> {
         self.slots.get_mut(index as usize)
     }
@@ -293,7 +293,7 @@ impl Model {
         self.ledger.apply(minisock.contribution(), Contribution::NONE, self.now);
     }
 
-    /// Takes out those of a namespace that `is_gone` names.
+    /// Removes those of a namespace that `is_gone` names.
     pub(super) fn remove_minisocks(&mut self, netns: NetnsId, is_gone: impl Fn(&Minisock) -> bool) {
         let of_namespace = |minisock: &Minisock| self.ledger.endpoints().get(minisock.endpoint).key.netns == netns;
         let gone: Vec<u32> = self

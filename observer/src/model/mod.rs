@@ -1,7 +1,10 @@
-//! What is known of the host's sockets: pure, with no clock and no IO. Events and readings go in, snapshots come out.
+//! The state of the host's sockets: pure, with no clock and no IO. Events and readings go in, snapshots come out.
 //!
-//! A socket is known by the address of its `struct sock` and keeps the four-tuple learned at its birth: when it closes,
-//! the kernel has already taken its port away. What hooks miss, scans repair (`reconcile`).
+//! The address of its `struct sock` identifies a socket. The model keeps the four-tuple of its first event, because the
+//! kernel clears the port before it reports the close. Scans repair what hooks miss (`reconcile`).
+//!
+//! **From event to number**: [`Model::apply`] changes a socket, `ledger` brings its contribution to all totals, `report` makes
+//! the snapshot of these totals.
 //!
 //! **Invariant**: nothing here names `std::fs`, `Instant::now`, `tokio`, `ratatui` or `aya`; time is an argument.
 
@@ -84,9 +87,9 @@ pub struct Basis {
     pub started_at: Option<Duration>,
     /// The kernel side can read bind buckets: without them it is not known which ports are blocked.
     pub reads_buckets: bool,
-    /// Whose open files the passes show.
+    /// Whose open files an fd scan shows.
     pub processes: ProcessScope,
-    /// A bind bucket is set free with its last explicit socket, as since 6.18; before, with its last socket of any kind.
+    /// A bind bucket is freed with its last explicit socket, as since Linux 6.18; before, with its last socket of any kind.
     pub frees_buckets: bool,
 }
 
@@ -194,14 +197,14 @@ impl Model {
                 }
             }
             // With data in the SYN (TCP Fast Open) accept() comes before the end of the handshake, and so before the
-            // state hook's first word of the socket.
+            // state hook's first event of the socket.
             Event::Accepted { socket, state: TcpState::SynReceived, by } if self.was_scanned(socket.netns) => {
                 let known = self.find(&socket);
                 let index = known.unwrap_or_else(|| self.insert(&socket, TcpState::SynReceived, Direction::Inbound));
                 self.set_explicit(index, true);
                 self.accepted(index, by);
             }
-            // These are not made under the socket's lock: they may come after its end, and tell of its owner only.
+            // These do not come from under the socket's lock: they may follow its end, and only name its owner.
             Event::Connecting { socket, by } | Event::Accepted { socket, by, .. } => {
                 if let Some(index) = self.find(&socket) {
                     self.learn_port(index, socket.tuple.local_port);
@@ -240,7 +243,7 @@ impl Model {
         }
     }
 
-    /// Totals and peaks begin anew at what is there now. Losses do not: what was lost stays lost.
+    /// Resets totals and peaks to what is there now. Losses stay: what was lost stays lost.
     pub fn restart_totals(&mut self, now: Duration) {
         self.ledger.restart(self.len(), now);
     }
@@ -309,7 +312,7 @@ impl Model {
                 self.remove_socket(socket.id);
             }
             (_, TcpState::SynSent) => {
-                // The same struct sock connects anew: the end of its last connection went unseen.
+                // The same struct sock connects again: the end of its last connection was missed.
                 if old == TcpState::Closed {
                     self.remove_socket(socket.id);
                 }
@@ -319,7 +322,7 @@ impl Model {
                 }
             }
             _ if self.update(socket, new).is_some() => {}
-            // A passive open: its first word. Without a listener it may as well be the end of a simultaneous open, or of
+            // A passive open: its first event. Without a listener it may as well be the end of a simultaneous open, or of
             // a connect to oneself, whose beginning was lost.
             (TcpState::SynReceived, TcpState::Established) => {
                 let is_covered = self.covering(socket).is_some();
@@ -330,8 +333,8 @@ impl Model {
                 socket.is_guess = !is_covered;
                 socket.acceptance = if is_covered { Acceptance::Awaited } else { Acceptance::Settled };
             }
-            // A socket whose birth was not seen. Before the first scan that is no loss: the scan will show it, with
-            // what is needed to tell its direction.
+            // The first event of this socket was missed. Before the first scan that is no loss: the scan will show the
+            // socket, with what shows its direction.
             _ if !self.was_scanned(socket.netns) => {}
             _ => {
                 let direction = self.direction_of(socket, Binding::default());

@@ -85,7 +85,7 @@ pub struct ListenCounters {
 pub struct Conntrack {
     /// Connections that are tracked in this namespace: `net.netfilter.nf_conntrack_count`.
     pub count: u64,
-    /// `net.netfilter.nf_conntrack_max`: one number for all namespaces, and each is held against it by itself. 0 is no
+    /// `net.netfilter.nf_conntrack_max`: one number for all namespaces, and the count of each is compared with it. 0 is no
     /// limit.
     pub max: u64,
     /// `net.netfilter.nf_conntrack_tcp_timeout_time_wait`: how long the entry of a closed connection stays.
@@ -123,7 +123,7 @@ impl ConntrackCounters {
 /// Numbers of all namespaces together, as one of them shows them; limits are shown by the first namespace alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shared {
-    /// `orphan` of /proc/net/sockstat: sockets that no process holds any more.
+    /// `orphan` of /proc/net/sockstat: sockets without any fd owner.
     pub orphans: Option<u64>,
     /// `alloc` of /proc/net/sockstat: TCP sockets of any state that have a full `struct sock`.
     pub allocated: Option<u64>,
@@ -160,7 +160,7 @@ impl NamespaceReading {
             _ => false,
         };
         let since = minisock.since.filter(|_| is_allowed && minisock.state == TcpState::TimeWait)?;
-        // Its age is told in whole milliseconds, or seconds before 6.14, and must be more than the delay.
+        // The kernel counts its age in whole milliseconds, or seconds before 6.14; it must exceed the delay.
         Some(match self.tcp_tw_reuse_delay {
             Some(delay) => {
                 let began = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);

@@ -29,7 +29,7 @@ struct Entry {
     sockets: u32,
 }
 
-/// Owners, with how many sockets of each endpoint they hold.
+/// Owners, with how many sockets of each endpoint they own.
 #[derive(Clone, Default)]
 pub(super) struct OwnerTable {
     processes: Slab<Entry>,
@@ -107,21 +107,21 @@ impl OwnerTable {
         Some(self.processes.get(owner.row()?)?.process)
     }
 
-    /// Every process that holds sockets, and how many.
+    /// Every process that owns sockets, and how many.
     pub(super) fn processes(&self) -> impl Iterator<Item = (Process, u32)> + '_ {
         self.processes.iter().map(|(_, entry)| (entry.process, entry.sockets))
     }
 
-    /// Every endpoint with an owner and how many of its sockets that owner holds; `None` stands for orphans.
+    /// Every endpoint with an owner and how many of its sockets that owner has; `None` stands for orphans.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Option<Process>, u32)> + '_ {
         self.by_endpoint.iter().map(|((endpoint, owner), count)| (*endpoint, self.process(*owner), *count))
     }
 }
 
-/// What a running pass over all open files has found so far.
+/// What a running fd scan has found so far.
 #[derive(Default)]
 pub(super) struct FdScan {
-    /// Number of the pass, wrapped: a socket or listener that was seen held by its owner carries it.
+    /// Its number, wrapped: stamped on each socket and listener whose owner it has seen.
     pub(super) number: u8,
     /// Owners other than the known owner, the first of each: they become the owner if that is not seen too.
     pub(super) candidates: FxHashMap<SocketId, Process>,
@@ -136,7 +136,7 @@ impl FdScan {
     /// One more owner of a socket.
     pub(super) fn add_other(&mut self, id: SocketId, by: Process) {
         let others = self.others.entry(id).or_default();
-        // A process may hold a socket by several descriptors.
+        // A process may have several descriptors of a socket.
         if others.len() < Self::MOST && others.iter().all(|known| known.pid != by.pid) {
             others.push(by);
         }

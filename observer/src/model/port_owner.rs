@@ -1,4 +1,4 @@
-//! Who holds a port that bind() could not get. Listeners and bound sockets are few, and are looked through at once;
+//! The owner of a port that bind() could not get. Listeners and bound sockets are few, and are looked through at once;
 //! connections and TIME_WAITs are many, and are looked through once for all that was asked, by the next tick or snapshot.
 
 use std::{
@@ -19,12 +19,12 @@ use super::{
     units::{NetnsId, PortRange, Process, SocketId, TcpState},
 };
 
-/// Ports that are asked for at once at most: whoever tries one after the other is told of the first ones.
+/// Searches for port owners that wait at most: a process that tries port after port gets the first ones answered.
 const QUESTIONS: usize = 1024;
-/// Scans that may still show a owner that was not known.
+/// Scans that may still show an owner that was not known.
 const TRIES: u8 = 3;
 
-/// What holds a port.
+/// The owner of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortOwner {
     /// A listener, and its process where that is known.
@@ -33,7 +33,7 @@ pub enum PortOwner {
     Bound(Option<Process>),
     /// A connection in this state, and its process where that is known.
     Connection(TcpState, Option<Process>),
-    /// A connection in this state that no process holds any more.
+    /// A connection in this state without any fd owner.
     Orphan(TcpState),
     /// A socket that only waits, in TIME_WAIT, or in FIN_WAIT2 for its peer.
     Waiting {
@@ -58,7 +58,7 @@ impl PortOwner {
         }
     }
 
-    /// A word for machines.
+    /// Its id in JSON and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -183,7 +183,7 @@ fn overlap(asked: IpAddr, held: IpAddr) -> Option<u8> {
 }
 
 impl Model {
-    /// What is known at once of who holds the port; the rest is looked for later.
+    /// The port's owner as far as it is known at once; the rest is looked for later.
     pub(super) fn ask_for_port_owner(&mut self, key: FailureKey, local: Local, socket: SocketId) -> PortOwner {
         let mut search = Search { netns: key.netns, local, socket, best: None };
         self.search_few(&mut search);
@@ -200,11 +200,11 @@ impl Model {
             return;
         }
         self.diagnosis.questions.0.insert(key, Question { socket, tried_after: None, tries: 0 });
-        // bind() is not watched: only passes over open files show what is bound.
+        // no hook watches bind(): only fd scans show what is bound.
         self.wants_scan = true;
     }
 
-    /// Looks for what was not found at once, after each scan anew.
+    /// Looks again for what was not found at once, after each scan.
     pub(super) fn answer_questions(&mut self) {
         let scans = self.quality.scans_total;
         let is_due = |question: &Question| question.tried_after != Some(scans);
@@ -221,10 +221,10 @@ impl Model {
         let (of_ranges, of_ports): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|(key, _)| key.kind == FailureKind::BindPorts);
         for (key, _) in of_ranges {
-            let now = self.taken_ports(&key);
+            let now = self.used_ports(&key);
             let row = self.diagnosis.failures.get_mut(&key);
             match row.map(|row| &mut row.failed) {
-                Some(Failed::TakenPorts(taken, usable)) if *taken < now.0 => (*taken, *usable) = now,
+                Some(Failed::UsedPorts(used, usable)) if *used < now.0 => (*used, *usable) = now,
                 _ => {}
             }
             self.note_try(&key, scans, false);
@@ -244,14 +244,14 @@ impl Model {
         }
     }
 
-    /// A connect() that was refused with ports left, as far as was known: the scan since may have shown what holds them.
+    /// A connect() that was refused with ports left, as far as was known: the scan since then may have shown their owners.
     fn count_ports_again(&mut self, key: &FailureKey, scans: u64) {
         let now = self.ports_by_now(key);
         let mut is_settled = false;
         if let (Some(now), Some(row)) = (now, self.diagnosis.failures.get_mut(key))
             && let Failed::Ports(known) = &mut row.failed
         {
-            if known.taken() < now.taken() || known.blocked.is_none() {
+            if known.in_use() < now.in_use() || known.blocked.is_none() {
                 *known = now;
             }
             is_settled = known.explains_refusal();

@@ -73,7 +73,7 @@ impl std::ops::Add for PortCounts {
     }
 }
 
-/// A difference may be below zero, as long as it is added again to what it was taken from.
+/// A difference may be below zero, as long as it is added again to the same minuend.
 impl std::ops::Sub for PortCounts {
     type Output = Self;
 
@@ -125,7 +125,7 @@ pub(super) struct Ports {
     pub(super) reserved: u32,
     /// Ports that are not reserved, and that connect() never looks at: the highest of a range of three.
     pub(super) passed_over: u32,
-    /// The lowest and the highest port of a range of odd size: each call passes over one of them.
+    /// The lowest and the highest port of a range of odd size: each call skips one of them.
     edges: Option<[u16; 2]>,
     /// Usable ports with a binder, outside of VRFs.
     blocked: u32,
@@ -152,7 +152,7 @@ impl Ports {
         }
         self.usable_count = self.usable.len();
         self.reserved = range.size() - self.usable_count;
-        // `__inet_hash_connect` rounds the number of ports down to an even one, and starts anywhere: it passes over the
+        // `__inet_hash_connect` rounds the number of ports down to an even one, and starts anywhere: it skips the
         // highest port if it starts at the lowest, and else over the lowest. Of three ports it always starts at the first.
         match range.size() {
             1 => {}
@@ -177,14 +177,14 @@ impl Ports {
     }
 
     /// Ports of `range` that have a socket of this space, of whatever address, and how many of it may be used at all.
-    pub(super) fn taken_within(&self, range: PortRange, space: u32) -> (u32, u32) {
-        let mut taken = 0;
+    pub(super) fn used_within(&self, range: PortRange, space: u32) -> (u32, u32) {
+        let mut used = 0;
         let mut usable = 0;
         for port in (range.low..=range.high).filter(|port| self.is_usable(*port)) {
             usable += 1;
-            taken += u32::from(self.by_number.contains_key(&Place::new(space, port)));
+            used += u32::from(self.by_number.contains_key(&Place::new(space, port)));
         }
-        (taken, usable)
+        (used, usable)
     }
 
     /// Usable ports of a space that have a binder.
@@ -192,7 +192,7 @@ impl Ports {
         if space == 0 { self.blocked } else { self.blocked_in_vrf.get(&space).copied().unwrap_or(0) }
     }
 
-    /// Of the ports that a call can pass over, those that connect() may choose.
+    /// Of the ports that a call can skip, those that connect() may choose.
     pub(super) fn choosable_edges(&self, space: u32) -> impl Iterator<Item = u16> {
         self.edges.into_iter().flatten().filter(move |port| self.may_be_chosen(Place::new(space, *port)))
     }
@@ -255,7 +255,7 @@ impl Ports {
     }
 
     pub(super) fn of_socket(&self, place: Place, state: TcpState) -> PortClass {
-        // connect() has chosen a port and only a later event tells which: one of those that it may choose.
+        // connect() has chosen a port, one of those that it may choose, and only a later event shows which.
         let is_chosen_unseen = place.port == 0 && state == TcpState::SynSent && self.usable_count > 0;
         if is_chosen_unseen || self.may_be_chosen(place) { PortClass::InUse } else { PortClass::Unavailable }
     }

@@ -1,5 +1,5 @@
-//! The ports towards one destination, as snapshots show them: with what sockets on other devices take of them, and with
-//! the ports that connect() passes over by chance.
+//! The ports towards one destination, as snapshots show them: with those that sockets on other devices use, and those
+//! that connect() skips by chance.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ impl Model {
         let ports = self.ledger.ports(key.netns)?;
         let space = ports.space(key.device.index());
         let counts = row.ports + row.shared;
-        let has_free_edge = ports.choosable_edges(space).any(|port| !self.is_taken(key, row, namespace, port));
+        let has_free_edge = ports.choosable_edges(space).any(|port| !self.is_in_use(key, row, namespace, port));
         let unknown_ages = if self.basis.started_at.is_none() { counts.time_wait_reusable } else { 0 };
         Some(PortUse {
             range: namespace.reading.port_range?.size(),
@@ -52,8 +52,8 @@ impl Model {
         })
     }
 
-    /// Whether the four-tuple of the destination with this port is taken on any device that counts.
-    fn is_taken(&self, key: &EndpointKey, row: &Destination, namespace: &Namespace, port: u16) -> bool {
+    /// Whether a socket on any device that counts has this port towards the destination.
+    fn is_in_use(&self, key: &EndpointKey, row: &Destination, namespace: &Namespace, port: u16) -> bool {
         let tuple = FourTuple {
             local_ip: key.local_ip,
             local_port: port,
@@ -87,28 +87,28 @@ impl Model {
             self.ledger.set_shared([]);
             return;
         }
-        let mut taken: FxHashMap<u32, PortsTaken> = FxHashMap::default();
+        let mut in_use: FxHashMap<u32, PortsInUse> = FxHashMap::default();
         for (row, others) in &sharing {
             for index in others.iter().chain([row]) {
-                taken.entry(*index).or_default();
+                in_use.entry(*index).or_default();
             }
         }
         let of_sockets = self.sockets.iter().map(|it| (it.destination, it.local_port, it.port_class));
         let of_minisocks = self.minisocks.iter().map(|(_, it)| (it.destination, it.local_port, it.port_class));
         for (destination, port, class) in of_sockets.chain(of_minisocks) {
             if let Some(class) = class.filter(|class| *class != PortClass::Unavailable)
-                && let Some(taken) = taken.get_mut(&destination)
+                && let Some(in_use) = in_use.get_mut(&destination)
             {
-                taken.add(port, class);
+                in_use.add(port, class);
             }
         }
         let shared = sharing.into_iter().filter_map(|(index, others)| {
             let row = self.ledger.destinations().get(index)?;
-            let mut union = PortsTaken::default();
-            for taken in others.iter().chain([&index]).filter_map(|index| taken.get(index)) {
-                union.join(taken);
+            let mut union = PortsInUse::default();
+            for in_use in others.iter().chain([&index]).filter_map(|index| in_use.get(index)) {
+                union.join(in_use);
             }
-            let unseen: u32 = others.iter().filter_map(|index| taken.get(index)).map(|taken| taken.unseen).sum();
+            let unseen: u32 = others.iter().filter_map(|index| in_use.get(index)).map(|in_use| in_use.unseen).sum();
             union.unseen -= unseen;
             Some((index, union.counts() - row.ports, unseen))
         });
@@ -137,13 +137,13 @@ impl Model {
 
 /// How ports count towards a destination.
 #[derive(Default)]
-struct PortsTaken {
+struct PortsInUse {
     by_port: FxHashMap<u16, PortClass>,
     /// Chosen by connect(), and not shown by an event yet.
     unseen: u32,
 }
 
-impl PortsTaken {
+impl PortsInUse {
     fn add(&mut self, port: u16, class: PortClass) {
         if port == 0 {
             self.unseen += 1;

@@ -1,6 +1,6 @@
 //! Which local ports connect() can still be given. It takes a port of `ip_local_port_range` that is not reserved, whose
 //! bind bucket was not made by an explicit bind of whatever address, and whose four-tuple with the destination is free or
-//! held by a TIME_WAIT socket that may be reused (`__inet_hash_connect` in net/ipv4/inet_hashtables.c).
+//! in use only by a TIME_WAIT socket that may be reused (`__inet_hash_connect` in net/ipv4/inet_hashtables.c).
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
@@ -145,8 +145,8 @@ impl Model {
 }
 
 impl Basis {
-    /// The kernel's `CLOCK_MONOTONIC` at a time since start. Where it is not known, the end of time: what may ever be taken
-    /// over counts as such, and [`Model::port_use`] says that this is not certain.
+    /// The kernel's `CLOCK_MONOTONIC` at a time since start. Where it is not known, the end of time: every TIME_WAIT that
+    /// may ever be reused counts as reusable, and [`Model::port_use`] says that this is not certain.
     pub(super) fn monotonic(&self, now: Duration) -> Duration {
         self.started_at.map_or(Duration::MAX, |started_at| started_at + now)
     }

@@ -37,7 +37,7 @@ pub enum Of {
         /// The destination.
         remote: SocketAddr,
     },
-    /// Those that a process holds.
+    /// Those that a process owns.
     Process(Pid),
 }
 
@@ -76,13 +76,13 @@ pub struct ConnectionRow {
     pub direction: Direction,
     /// Its state.
     pub state: TcpState,
-    /// The process that holds it.
+    /// Its owner.
     pub owner: Option<Process>,
-    /// The processes that hold it too.
+    /// Its other owners.
     pub co_fd_owners: Vec<Process>,
     /// Its last descriptor was closed.
     pub is_orphan: bool,
-    /// Since its birth; `None` of what was there before, and of what is left without a full socket.
+    /// Since its first event; `None` for sockets from before the start, and for those without a full socket.
     pub age: Option<Duration>,
 }
 
@@ -95,7 +95,7 @@ struct Found {
     /// Of a full socket.
     id: Option<SocketId>,
     /// Seconds since start.
-    born: Option<u32>,
+    began: Option<u32>,
 }
 
 /// Where a candidate stands: the youngest first, then by addresses.
@@ -103,7 +103,7 @@ type Rank = (Reverse<Option<u32>>, NetnsId, u16, u16);
 
 impl Found {
     const fn rank(&self) -> Rank {
-        (Reverse(self.born), self.key.netns, self.key.tuple.local_port, self.key.tuple.remote_port)
+        (Reverse(self.began), self.key.netns, self.key.tuple.local_port, self.key.tuple.remote_port)
     }
 }
 
@@ -162,7 +162,7 @@ impl Model {
             state: socket.state,
             owner: socket.owner,
             id: Some(socket.id),
-            born: socket.born.map(|born| born.get() - 1),
+            began: socket.began.map(|began| began.get() - 1),
         });
         let minisocks = self.minisocks.iter().map(|(_, minisock)| Found {
             key: minisock.key(self.ledger.endpoints()),
@@ -170,7 +170,7 @@ impl Model {
             state: minisock.state,
             owner: Owner::UNKNOWN,
             id: None,
-            born: None,
+            began: None,
         });
         full.chain(minisocks).filter(move |it| {
             let TupleKey { netns, device, tuple } = it.key;
@@ -226,7 +226,7 @@ impl Model {
             owner: self.ledger.owners().process(it.owner),
             co_fd_owners: it.id.into_iter().flat_map(|id| self.co_fd_owners(id, it.owner)).collect(),
             is_orphan: it.owner == Owner::ORPHAN,
-            age: it.born.map(|born| now.saturating_sub(Duration::from_secs(born.into()))),
+            age: it.began.map(|began| now.saturating_sub(Duration::from_secs(began.into()))),
         }
     }
 }

@@ -152,7 +152,7 @@ impl Model {
         self.sample_limits();
     }
 
-    /// What `observer` took between the last two readings of the host, which come with the ticks.
+    /// What `observer` used between the last two readings of the host, which come with the ticks.
     #[expect(clippy::cast_precision_loss, reason = "a cost for people: 53 bits are plenty")]
     fn own_cost(&mut self, events: u64, elapsed: Duration) -> Option<OwnCost> {
         let own = self.readings.host.own?;

@@ -88,7 +88,7 @@ impl Model {
         rows.into_values().collect()
     }
 
-    /// Processes whose descriptors are worth a look: `most` of those that hold the most sockets, and `most` of those that
+    /// Processes whose descriptors are worth a look: `most` of those that own the most sockets, and `most` of those that
     /// were refused something last.
     #[must_use]
     pub fn conspicuous(&self, most: usize) -> Vec<Pid> {
@@ -154,7 +154,7 @@ impl Model {
         by_endpoint
     }
 
-    /// The endpoint of each socket that several processes hold, with each of those beside its owner.
+    /// The endpoint of each socket with several owners, with each owner beside the first.
     fn shared_sockets(&self) -> impl Iterator<Item = (u32, Process)> + '_ {
         self.co_owners
             .keys()
@@ -203,7 +203,7 @@ impl Model {
         }
     }
 
-    /// Who holds the listener of an inbound row: they stand for connections not yet accepted too.
+    /// The owners of an inbound row's listener: they stand for connections not yet accepted too.
     fn listener_fd_owners(&self, key: EndpointKey) -> Vec<Process> {
         match (key.direction, key.local_port) {
             (Direction::Inbound, Some(port)) => self.fd_owners_of_listener(key.netns, key.local_ip, port, key.device),
@@ -251,7 +251,7 @@ impl Model {
     }
 }
 
-/// Who holds the sockets of an endpoint.
+/// The owners of an endpoint's sockets.
 #[derive(Default)]
 struct Owners {
     processes: Vec<OwnerRow>,

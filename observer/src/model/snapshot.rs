@@ -26,7 +26,7 @@ use super::{
 /// The state of the host at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Limit-clock time.
+    /// Wall-clock time.
     pub taken_at: SystemTime,
     /// Time since `observer` started.
     pub uptime: Duration,
@@ -38,7 +38,7 @@ pub struct Snapshot {
     pub namespaces: Vec<NamespaceRow>,
     /// Readings that belong to the whole host.
     pub host: Host,
-    /// Processes that hold sockets, or that are near to their limit of descriptors.
+    /// Processes that own sockets, or that are near to their limit of descriptors.
     pub processes: Vec<ProcessRow>,
     /// The single connections that were asked for.
     pub connections: Option<Connections>,
@@ -50,9 +50,9 @@ pub struct Snapshot {
     pub limits: Vec<Limit>,
     /// What is likely to be wrong, and what to do about it.
     pub findings: Vec<Finding>,
-    /// How far the numbers can be trusted.
+    /// How far the numbers are known to be right.
     pub quality: Quality,
-    /// What the kernel refused, the newest first; older groups are left out.
+    /// What the kernel refused, the newest first; without older groups.
     pub failures: Vec<FailureRow>,
     /// All that it refused since start.
     pub failures_total: u64,

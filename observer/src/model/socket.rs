@@ -1,4 +1,4 @@
-//! The table of full sockets: by their id, and by their four-tuple to tell which two are one connection.
+//! The table of full sockets: by id, and by four-tuple to find which two are one connection.
 
 use std::{
     hash::{BuildHasher as _, Hash, Hasher},
@@ -32,15 +32,15 @@ pub(super) struct Socket {
     pub(super) remote_ip: IpAddr,
     pub(super) state: TcpState,
     pub(super) owner: Owner,
-    /// The last pass over open files that saw its owner hold it.
-    pub(super) held_in_pass: u8,
+    /// The last fd scan that saw its owner own it.
+    pub(super) seen_in_fd_scan: u8,
     /// Seconds since start, and one; `None` if it was there before. With a niche, for the sake of its size.
-    pub(super) born: Option<NonZeroU32>,
+    pub(super) began: Option<NonZeroU32>,
     /// Since when it is in its state, as far as that was seen: seconds since start.
     pub(super) state_since: u32,
     /// What is known of its acceptance.
     pub(super) acceptance: Acceptance,
-    /// Its birth was lost, and its direction is a guess until a scan shows it.
+    /// Its first event was missed, and its direction is a guess until a scan shows it.
     pub(super) is_guess: bool,
     /// Its bind bucket is explicit: it keeps its port from every connect().
     pub(super) is_explicit: bool,
@@ -64,14 +64,14 @@ impl Socket {
     }
 }
 
-/// How a socket that was born from a listener gets its process.
+/// How a socket that a listener made gets its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Acceptance {
-    /// Its birth was not seen, or it was not born from a listener, or the accept hook has told of it.
+    /// Its first event was missed, or no listener made it, or the accept hook has named its process.
     Settled,
-    /// The accept hook is to tell.
+    /// The accept hook will name it.
     Awaited,
-    /// A process held it before the accept hook told.
+    /// An fd scan found its process before the accept hook named it.
     Unseen,
 }
 
@@ -168,7 +168,7 @@ impl SocketTable {
         index
     }
 
-    /// Takes a socket out. `key` as in [`Self::insert`].
+    /// Removes a socket. `key` as in [`Self::insert`].
     pub(super) fn remove(&mut self, index: u32, key: impl Fn(&Socket) -> TupleKey) -> Socket {
         self.forget_tuple(index, key);
         let socket = self.slots.remove(index as usize);

@@ -47,7 +47,7 @@ impl Group {
         }
     }
 
-    /// Who holds them, the one with the most first.
+    /// Their owners, the one with the most first.
     pub(super) fn processes(&self) -> Vec<Process> {
         let mut processes: Vec<(Process, u32)> =
             self.processes.iter().map(|(process, count)| (*process, *count)).collect();
@@ -62,7 +62,7 @@ impl Model {
         u32::try_from(self.now.as_secs()).unwrap_or(u32::MAX)
     }
 
-    /// Looks for them anew.
+    /// Looks for them again.
     pub(super) fn find_stuck(&mut self) {
         let mut stuck = Stuck::default();
         let in_state = |state| self.ledger.endpoints().iter().map(|(_, row)| row.states.get(state)).sum::<u32>();

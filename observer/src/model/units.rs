@@ -20,7 +20,7 @@ impl NetnsId {
 
 /// A process (thread group) id, as the /proc that observer reads has it: in the initial pid namespace, or in that of a
 /// container in which observer runs. A process outside of that has its id of the initial one, and [`Pid::OUTSIDE`]: it is
-/// never taken for another with the same number.
+/// never mistaken for another with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Pid(pub u32);
 
@@ -277,7 +277,7 @@ impl StateCounts {
         self.0.iter().sum()
     }
 
-    /// State by state, in kernel order, zeros left out.
+    /// State by state, in kernel order, without zeros.
     pub fn iter(&self) -> impl Iterator<Item = (TcpState, u32)> + '_ {
         TcpState::ALL.into_iter().map(|state| (state, self.get(state))).filter(|(_, count)| *count > 0)
     }
@@ -310,13 +310,13 @@ impl PortRange {
         (self.high as u32 + 1).saturating_sub(self.low as u32)
     }
 
-    /// How many ports connect() finds towards a new destination, at least and at most: of an odd number it passes over the
+    /// How many ports connect() finds towards a new destination, at least and at most: of an odd number it skips the
     /// lowest or the highest one, by chance (`__inet_hash_connect`).
     #[must_use]
     pub const fn found(self) -> (u32, u32) {
         match self.size() {
             size if size == 1 || size % 2 == 0 => (size, size),
-            // Of three it always passes over the highest one.
+            // Of three it always skips the highest one.
             3 => (2, 2),
             size => (size - 1, size),
         }

@@ -21,7 +21,7 @@ pub(super) struct Crowded {
 }
 
 /// connect() tries all ports of the parity of the range's first port before it tries the others
-/// (`__inet_hash_connect`): once half is in use, each call walks that half in vain. Ports that bind() took do not count:
+/// (`__inet_hash_connect`): once half is in use, each call walks that half in vain. Ports that bind() uses do not count:
 /// bind() takes the other parity first. With a random step there are no halves.
 pub(super) fn slow_connect(crowded: &Crowded) -> Option<Finding> {
     let Crowded { netns, local_ip, device, remote, ports, step_width } = *crowded;

@@ -47,7 +47,7 @@ pub enum FindingKind {
 }
 
 impl FindingKind {
-    /// A word for scripts, in snake case.
+    /// Its id, in snake case.
     #[must_use]
     pub const fn id(self) -> &'static str {
         match self {

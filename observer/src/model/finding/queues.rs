@@ -1,4 +1,4 @@
-//! Listeners whose accept queue overflows, and what holds it short.
+//! Listeners whose accept queue overflows, and what limits it.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -50,10 +50,10 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
             kind: FindingKind::QueueAtSomaxconn,
             netns,
             scope,
-            sentence: format!("The accept queue of {process} on {address} may be held short by net.core.somaxconn."),
+            sentence: format!("The accept queue of {process} on {address} may be limited by net.core.somaxconn."),
             evidence: format!("{accept} connections wait, the limit is net.core.somaxconn = {somaxconn}, {dropped}"),
             remedy:
-                "raise net.core.somaxconn and the backlog of listen(), then start the service anew; or accept() faster"
+                "raise net.core.somaxconn and the backlog of listen(), then restart the service; or accept() faster"
                     .to_owned(),
         }
     } else {
@@ -82,7 +82,7 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
                 )
             } else {
                 format!(
-                    "raise net.core.somaxconn above {limit} and the backlog of listen(), then start the service anew; or \
+                    "raise net.core.somaxconn above {limit} and the backlog of listen(), then restart the service; or \
                      accept() faster"
                 )
             },

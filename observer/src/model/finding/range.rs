@@ -6,7 +6,7 @@ use crate::model::{
     units::{NetnsId, PortRange, Process},
 };
 
-/// Ports of the range in percent, from which on they are worth a word.
+/// Ports of the range in percent, from which on they make a finding.
 const RESERVED_PERCENT: u32 = 10;
 
 pub(super) fn listeners_in_range(

@@ -38,8 +38,8 @@ pub(super) fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
         evidence: format!(
             "{per_second:.0} calls a second fail with EADDRNOTAVAIL{}; each has searched {searched}",
             ports.map_or_else(String::new, |ports| format!(
-                ", {} of {} ports are taken",
-                ports.taken(),
+                ", {} of {} ports are in use",
+                ports.in_use(),
                 ports.usable()
             ))
         ),

@@ -69,7 +69,7 @@ fn a_bound_port_here_and_there_is_nothing() {
     let found = bind_before_connect(&clients(10)).unwrap();
     assert_eq!(found.sentence, "Sockets of a process were bound before connect() from 10.0.0.5.");
     assert!(found.remedy.contains("IP_BIND_ADDRESS_NO_PORT"));
-    assert_eq!(bind_before_connect(&BoundClients { usable: 0, ..clients(0) }), None, "no ports, none taken");
+    assert_eq!(bind_before_connect(&BoundClients { usable: 0, ..clients(0) }), None, "no ports, none in use");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::model::{
     units::{NetnsId, PortRange},
 };
 
-/// Ports of the range in percent, from which on they are worth a word.
+/// Ports of the range in percent, from which on they make a finding.
 const TIME_WAIT_PERCENT: u32 = 10;
 /// A TIME_WAIT lasts 60 s: a delay of more than half of that frees a port hardly sooner.
 const DELAY_THAT_HELPS: Duration = Duration::from_secs(30);

@@ -11,7 +11,7 @@ use crate::model::{
 /// One counter of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counter {
-    /// A word for scripts, in snake case.
+    /// Its id, in snake case.
     pub id: &'static str,
     /// Words for people.
     pub name: &'static str,

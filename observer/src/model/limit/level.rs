@@ -49,7 +49,7 @@ impl Level {
         }
     }
 
-    /// The word for it, on the screen and in exports.
+    /// Its name, on the screen and in exports.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

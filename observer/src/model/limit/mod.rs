@@ -41,7 +41,7 @@ pub enum LimitKind {
     Conntrack,
     /// TIME_WAIT sockets of a namespace.
     TimeWait,
-    /// Sockets of the host that no process holds any more.
+    /// Sockets of the host without any fd owner.
     Orphans,
     /// Pages that the buffers of all TCP sockets take.
     TcpMemory,

@@ -59,7 +59,7 @@ impl Model {
         let candidates = self.ledger.destinations().iter().filter_map(|row| {
             let namespace = self.readings.namespaces.get(&self.ledger.endpoints().get(row.endpoint).key.netns)?;
             let ports = self.port_use(row, Some(namespace))?;
-            (ports.taken() > 0).then(|| ((ports.taken().into(), ports.usable().into()), row))
+            (ports.in_use() > 0).then(|| ((ports.in_use().into(), ports.usable().into()), row))
         });
         let limit = |(numbers, row): (Numbers, &Destination)| {
             let key = &self.ledger.endpoints().get(row.endpoint).key;
@@ -183,7 +183,7 @@ impl Model {
 /// Used, and the maximum.
 type Numbers = (u64, u64);
 
-/// The fullest of all, at most [`LISTED`], in no order. One pass that keeps no more than these.
+/// The fullest of all, at most [`LISTED`], in no order. Keeps no more than these.
 fn fullest<T>(candidates: impl Iterator<Item = (Numbers, T)>) -> Vec<(Numbers, T)> {
     // Cross-multiplied, so that the order is total and exact.
     let is_fuller = |a: Numbers, b: Numbers| u128::from(a.0) * u128::from(b.1) > u128::from(b.0) * u128::from(a.1);

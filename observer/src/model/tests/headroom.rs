@@ -366,6 +366,6 @@ fn a_port_that_connect_chose_is_no_bind_before_connect_whoever_else_is_on_it() {
          d 10.0.0.5:40001>10.0.0.9:81 found established explicit
          end
          show findings",
-        "bind_before_connect: 1 of 10 ports were taken by bind(): connect() skips these for every destination",
+        "bind_before_connect: 1 of 10 ports are in use via bind(): connect() skips these for every destination",
     );
 }

@@ -1,4 +1,4 @@
-//! What is known of sockets whose birth, end or neighbours went unseen.
+//! What is known of sockets whose first event, end or peer was missed.
 
 use super::scenario::check;
 

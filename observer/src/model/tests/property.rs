@@ -174,9 +174,9 @@ proptest! {
         }
     }
 
-    /// What events change one by one is what counting everything anew gives, before and after the range changes.
+    /// What events change one by one equals a recount of everything, before and after the range changes.
     #[test]
-    fn ports_are_counted_as_if_counted_anew(
+    fn ports_equal_a_recount(
         before in proptest::collection::vec(event(), 0..100),
         after in proptest::collection::vec(event(), 0..100),
         reuse in 0..3_u8,

@@ -1,4 +1,4 @@
-//! Totals that begin anew.
+//! Totals after a reset.
 
 use std::time::{Duration, SystemTime};
 

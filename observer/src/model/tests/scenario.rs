@@ -59,7 +59,7 @@ pub(super) fn check(scenario: &str, expected: &str) {
     assert_eq!(trim(&stage.shown), trim(expected), "shown and expected differ");
 }
 
-/// A model that is told all there is to tell.
+/// A model that gets every kind of input.
 pub(super) fn model(frees_buckets: bool) -> Model {
     let hooks = [Hook::Scan, Hook::FdOwners].map(|hook| HookStatus {
         hook,
@@ -269,7 +269,7 @@ impl Stage {
             let remote = key.remote.map_or_else(String::new, |remote| format!(">{remote}"));
             let port_owner = row.port_owner().map_or_else(String::new, |port_owner| format!(": {port_owner}"));
             let ports = match row.failed {
-                Failed::Ports(ports) => format!(": {} of {}", ports.taken(), ports.usable()),
+                Failed::Ports(ports) => format!(": {} of {}", ports.in_use(), ports.usable()),
                 _ => String::new(),
             };
             writeln!(self.shown, "{local}{remote}{port_owner}{ports}").unwrap();
