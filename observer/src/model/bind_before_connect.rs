@@ -6,8 +6,8 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Model,
+    address::{Direction, EndpointKey},
     event::{Binding, Identity},
-    snapshot::{Direction, EndpointKey},
     units::{NetnsId, SocketId},
 };
 

@@ -4,8 +4,8 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Model,
+    address::Local,
     event::Identity,
-    failure::Local,
     ledger::{At, Contribution, Counts},
     units::{NetnsId, Process, SocketId},
 };
@@ -70,6 +70,10 @@ impl Model {
 
     /// The socket is not bound any more, or more than that.
     pub(super) fn unbind(&mut self, id: SocketId) {
+        // Every event asks, and most hosts have none.
+        if self.bound.0.is_empty() {
+            return;
+        }
         if let Some(bound) = self.bound.0.remove(&id) {
             self.ledger.apply(bound.contribution(), Contribution::NONE, self.now);
         }

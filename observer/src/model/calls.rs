@@ -8,14 +8,14 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Model,
+    address::{Direction, EndpointKey, Local, TupleKey},
     device::Device,
     event::{Identity, OwnRange, Refused},
-    failure::{Failed, FailureKey, FailureKind, Local},
+    failure::{Failed, FailureKey, FailureKind},
     headroom::PortUse,
     port_table::Place,
     quality::Hook,
-    snapshot::{Direction, EndpointKey},
-    socket::{TupleKey, key_of},
+    socket::key_of,
     units::{FourTuple, NetnsId, PortRange, Process, SocketId},
 };
 

@@ -3,10 +3,10 @@
 
 use super::{
     Model,
+    address::Direction,
     device::Device,
     event::{Binding, Identity},
     key_of,
-    snapshot::Direction,
 };
 
 impl Model {

@@ -10,11 +10,11 @@ use slab::Slab;
 
 use super::{
     Model,
+    address::{Direction, EndpointKey},
     device::Device,
     history::History,
+    index::{NO_ROW, narrow},
     port_table::PortCounts,
-    snapshot::{Direction, EndpointKey},
-    socket::{Socket, narrow},
     units::{FourTuple, NetnsId, Process, StateCounts},
 };
 
@@ -324,7 +324,7 @@ impl Model {
         let key = EndpointKey { netns, direction, local_ip: tuple.local_ip, local_port, device };
         let endpoint = self.endpoint(key);
         if direction == Direction::Inbound {
-            return (endpoint, Socket::NO_DESTINATION);
+            return (endpoint, NO_ROW);
         }
         let remote = SocketAddr::new(tuple.remote_ip, tuple.remote_port);
         (endpoint, self.ledger.destination(endpoint, remote, self.now))

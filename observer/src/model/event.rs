@@ -2,8 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use super::address::Local;
 use super::device::Device;
-use super::failure::Local;
+pub use super::units::Queues;
 use super::units::{FourTuple, NetnsId, PortRange, Process, SocketId, TcpState};
 
 /// One record of the stream, in the words of the field.
@@ -178,19 +179,6 @@ pub struct Identity {
     pub tuple: FourTuple,
     /// The device that it is bound to.
     pub device: Device,
-}
-
-/// The two queues of a listener.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Queues {
-    /// Connections that wait for accept(): `Recv-Q` of `ss -ltn`.
-    pub accept: u32,
-    /// Handshakes in progress.
-    pub syn: u32,
-    /// The limit of either, `Send-Q` of `ss -ltn`: listen()'s backlog, at most `net.core.somaxconn`.
-    pub limit: u32,
-    /// Segments that it discarded since listen(), for whatever reason (`sk_drops`).
-    pub drops: u32,
 }
 
 /// What a scan can find.

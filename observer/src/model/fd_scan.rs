@@ -3,8 +3,8 @@
 
 use super::{
     Model,
+    gaps::ProcessScope,
     owner::Owner,
-    quality::ProcessScope,
     socket::Acceptance,
     units::{Process, SocketId},
 };

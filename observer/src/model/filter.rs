@@ -5,8 +5,8 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use ipnet::IpNet;
 
 use super::{
+    address::Direction,
     device::Device,
-    snapshot::Direction,
     units::{NetnsId, Process, TcpState},
 };
 

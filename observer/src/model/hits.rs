@@ -6,7 +6,7 @@ use super::{
     failure::FailureKind,
     limit::{LimitKind, Scope},
     name::Name,
-    namespace::{ConntrackCounters, NamespaceReading},
+    reading::{ConntrackCounters, NamespaceReading},
     units::NetnsId,
 };
 

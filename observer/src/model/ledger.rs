@@ -9,14 +9,13 @@ use std::{net::SocketAddr, time::Duration};
 use rustc_hash::FxHashMap;
 
 use super::{
+    address::EndpointKey,
     device::DeviceRules,
     endpoint::{Destination, DestinationTable, Endpoint, EndpointTable, Flow},
-    minisocks::Minisock,
-    namespace::NamespaceReading,
+    index::NO_ROW,
     owner::{Owner, OwnerTable},
     port_table::{Place, PortClass, PortCounts, Ports},
-    snapshot::EndpointKey,
-    socket::Socket,
+    reading::NamespaceReading,
     units::{NetnsId, Process, TcpState},
 };
 
@@ -49,7 +48,7 @@ pub(super) enum Counts {
 pub(super) struct Contribution {
     pub(super) at: At,
     pub(super) counts: Counts,
-    /// Index of the destination's row; [`Socket::NO_DESTINATION`] for all but the sockets of clients.
+    /// Index of the destination's row; [`NO_ROW`] for all but the sockets of clients.
     pub(super) destination: u32,
     /// The local port of a client, and what it is towards the destination; `None` for others, and while the namespace's
     /// ports are not known.
@@ -64,7 +63,7 @@ impl Contribution {
     pub(super) const NONE: Self = Self {
         at: At::Nowhere,
         counts: Counts::Bound,
-        destination: Socket::NO_DESTINATION,
+        destination: NO_ROW,
         client: None,
         binder: None,
         owner: Owner::UNKNOWN,
@@ -164,7 +163,11 @@ impl Ledger {
     }
 
     /// Brings all totals from what a socket added to what it adds now.
-    #[inline]
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "the callers change one field: inlined, the rest of the comparison is free"
+    )]
     pub(super) fn apply(&mut self, before: Contribution, after: Contribution, now: Duration) {
         let is_same_row = before.at == after.at;
         if !is_same_row || before.counts != after.counts {
@@ -196,6 +199,8 @@ impl Ledger {
         }
     }
 
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as `apply`: one call for each change of state")]
     fn count_rows(&mut self, before: &Contribution, after: &Contribution, now: Duration) {
         if let At::Endpoint(row) = before.at
             && let Some(count) = before.counts.of(self.endpoints.touch(row, now))
@@ -247,28 +252,11 @@ impl Ledger {
         }
     }
 
-    /// The ports of a namespace, and the space that the sockets of an endpoint have them in.
-    fn ports_at(&self, endpoint: u32) -> Option<(&Ports, u32)> {
+    /// The ports of a namespace, and the space of bind buckets that the sockets of an endpoint are in.
+    pub(super) fn ports_at(&self, endpoint: u32) -> Option<(&Ports, u32)> {
         let key = &self.endpoints.get(endpoint).key;
         let ports = self.ports.get(&key.netns)?;
         Some((ports, ports.space(key.device.index())))
-    }
-
-    /// What the port of this socket is towards its destination; `None` if it has none, or the ports are not known.
-    pub(super) fn class_of_socket(&self, socket: &Socket) -> Option<PortClass> {
-        self.destinations.get(socket.destination)?;
-        let (ports, space) = self.ports_at(socket.endpoint)?;
-        Some(ports.of_socket(Place::new(space, socket.local_port), socket.state))
-    }
-
-    /// As [`Self::class_of_socket`], at `now` of `CLOCK_MONOTONIC`. A binder's own port is blocked.
-    pub(super) fn class_of_minisock(&self, minisock: &Minisock, now: Duration) -> Option<PortClass> {
-        self.destinations.get(minisock.destination)?;
-        let (ports, space) = self.ports_at(minisock.endpoint)?;
-        if minisock.is_explicit {
-            return Some(PortClass::Unavailable);
-        }
-        Some(ports.of_minisock(space, minisock, now))
     }
 
     /// Whether less than a tenth of the ports from this endpoint towards a destination is left.

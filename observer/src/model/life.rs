@@ -4,11 +4,11 @@ use std::num::NonZeroU32;
 
 use super::{
     Model,
+    address::{Direction, TupleKey},
     event::Identity,
     ledger::Contribution,
     owner::Owner,
-    snapshot::Direction,
-    socket::{Acceptance, Socket, TupleKey, key_of},
+    socket::{Acceptance, Socket, key_of},
     units::{FourTuple, SocketId, TcpState},
 };
 
@@ -87,7 +87,7 @@ impl Model {
             self.take_over_minisock(TupleKey { netns, device: device.index(), tuple });
         }
         let socket = self.sockets.get_mut(index);
-        socket.port_class = self.ledger.class_of_socket(socket);
+        socket.port_class = socket.find_port_class(&self.ledger);
         self.ledger.apply(Contribution::NONE, socket.contribution(), self.now);
         self.note_few_ports(index);
         self.ledger.note_sockets(self.len());
@@ -132,7 +132,9 @@ impl Model {
         let socket = self.sockets.remove(index, |socket| key_of(endpoints, socket));
         self.ledger.apply(socket.contribution(), Contribution::NONE, self.now);
         self.ledger.note_end(socket.endpoint, socket.state.is_past_handshake(), self.now);
-        self.co_owners.remove(&id);
+        if !self.co_owners.is_empty() {
+            self.co_owners.remove(&id);
+        }
     }
 
     pub(super) fn count_opened(&mut self, index: u32) {

@@ -5,15 +5,14 @@
 //! The two are read at different moments. What the kernel has counted is therefore kept until a scan that began after
 //! the reading has shown which listeners discarded segments since the reading before.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use super::{
     Diagnosis, Model,
-    event::Queues,
-    failure::{Failed, FailureKey, FailureKind, Local},
-    listener::Listener,
-    namespace::ListenCounters,
-    units::{NetnsId, SocketId},
+    address::Local,
+    failure::{Failed, FailureKey, FailureKind},
+    reading::ListenCounters,
+    units::{NetnsId, Queues, SocketId},
 };
 
 /// Of one listener.
@@ -215,13 +214,13 @@ impl Model {
             return;
         }
         let Self { listeners, diagnosis: Diagnosis { failures, .. }, now, .. } = self;
-        let mut all: Vec<&mut Listener> = listeners.iter_mut().filter(|listener| listener.netns == netns).collect();
+        let mut all: Vec<_> = listeners.iter_mut().filter(|listener| listener.netns == netns).collect();
         let is_accept = cause == Cause::AcceptQueue;
         let kind = if is_accept { FailureKind::AcceptQueue } else { FailureKind::SynQueue };
         // A listener drops segments for many reasons: without a full queue these are no news.
         let is_vague = cause == Cause::SynBacklog;
-        let suspect = |listener: &&mut Listener| {
-            let Seen { discarded, accept_full, syn_full, syn_capped } = listener.drops.seen();
+        let suspect = |seen: Seen| {
+            let Seen { discarded, accept_full, syn_full, syn_capped } = seen;
             let was_full = match cause {
                 Cause::AcceptQueue => accept_full,
                 Cause::SynQueue => syn_full,
@@ -229,7 +228,7 @@ impl Model {
             };
             Suspect { discarded, was_full }
         };
-        let suspects: Vec<Suspect> = all.iter().map(suspect).collect();
+        let suspects: Vec<Suspect> = all.iter().map(|listener| suspect(listener.drops.seen())).collect();
         let shares = share(counted, &suspects, others || is_vague);
         for (listener, share) in all.iter_mut().zip(&shares).filter(|(_, share)| **share > 0) {
             listener.drops.settle(*share);
@@ -252,19 +251,12 @@ impl Model {
 
     /// A cookie discards nothing: only the queue itself shows whose it was. It refuses nobody, and is no failure.
     fn settle_cookies(&mut self, netns: NetnsId, cookies: u64, others: bool) {
-        let mut all: Vec<&mut Listener> = self.listeners.iter_mut().filter(|it| it.netns == netns).collect();
+        let mut all: Vec<_> = self.listeners.iter_mut().filter(|it| it.netns == netns).collect();
         let is_only = all.len() == 1 && !others;
         all.retain(|listener| is_only || listener.drops.seen().syn_full);
         if let [listener] = &mut all[..] {
             listener.drops.syn_queue_full += cookies;
         }
-    }
-}
-
-impl Listener {
-    /// Its address.
-    pub(super) const fn local(&self) -> SocketAddr {
-        SocketAddr::new(self.ip, self.port)
     }
 }
 

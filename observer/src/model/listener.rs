@@ -1,18 +1,18 @@
 //! Listening sockets, and which of them a local address belongs to.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustc_hash::FxHashMap;
 
 use super::{
     Model,
+    address::{Direction, EndpointKey},
     device::Device,
     endpoint::EndpointTable,
-    event::{Identity, Queues},
+    event::Identity,
     ledger::{At, Contribution, Counts},
     listen_drops::ListenerDrops,
-    snapshot::{Direction, EndpointKey},
-    units::{FourTuple, NetnsId, Process, SocketId},
+    units::{FourTuple, NetnsId, Process, Queues, SocketId},
 };
 
 /// A listening socket.
@@ -40,6 +40,11 @@ pub(super) struct Listener {
 }
 
 impl Listener {
+    /// Its address.
+    pub(super) const fn local(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, self.port)
+    }
+
     const fn key(&self) -> EndpointKey {
         let Self { netns, ip, port, device, .. } = *self;
         EndpointKey { netns, direction: Direction::Inbound, local_ip: ip, local_port: Some(port), device }

@@ -8,14 +8,16 @@ use slab::Slab;
 
 use super::{
     Model,
+    address::{Direction, EndpointKey, TupleKey},
+    device::Device,
     endpoint::EndpointTable,
     event::{Binding, Found, Identity},
+    index::{NO_ROW, hash, narrow},
     key_of,
-    ledger::{At, Contribution, Counts},
+    ledger::{At, Contribution, Counts, Ledger},
     owner::Owner,
-    port_table::PortClass,
-    snapshot::Direction,
-    socket::{TupleKey, hash, narrow},
+    port_table::{Place, PortClass},
+    reading::NamespaceReading,
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
 
@@ -23,7 +25,7 @@ use super::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Minisock {
     pub(super) endpoint: u32,
-    /// Index of its destination; `Socket::NO_DESTINATION` for an inbound one.
+    /// Index of its destination; `NO_ROW` for an inbound one.
     pub(super) destination: u32,
     /// The scan or event generation that saw it last.
     pub(super) generation: u32,
@@ -50,6 +52,43 @@ impl Minisock {
     /// In TIME_WAIT, and its peer sends TCP timestamps.
     fn is_stamped(&self) -> bool {
         self.state == TcpState::TimeWait && self.since.is_some()
+    }
+
+    /// From when on connect() may take it over under this reading, on `CLOCK_MONOTONIC`; `None` for never
+    /// (`tcp_twsk_unique` in net/ipv4/tcp_ipv4.c).
+    pub(super) fn may_be_reused_from(&self, reading: &NamespaceReading, key: &EndpointKey) -> Option<Duration> {
+        let is_allowed = match reading.tcp_tw_reuse {
+            Some(1) => true,
+            Some(2) => {
+                key.local_ip.is_loopback() || self.remote_ip.is_loopback() || key.device.index() == Device::LOOPBACK
+            }
+            _ => false,
+        };
+        let since = self.since.filter(|_| is_allowed && self.state == TcpState::TimeWait)?;
+        // The kernel counts its age in whole milliseconds, or seconds before 6.14; it must exceed the delay.
+        Some(match reading.tcp_tw_reuse_delay {
+            Some(delay) => {
+                let began = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+                Duration::from_millis(began.saturating_add(1)) + delay
+            }
+            None => Duration::from_secs(since.as_secs() + 1),
+        })
+    }
+
+    /// What its port is towards its destination at `now` of `CLOCK_MONOTONIC`; `None` without a destination, and while the
+    /// namespace's ports are not known. A binder's own port is blocked.
+    pub(super) fn find_port_class(&self, ledger: &Ledger, now: Duration) -> Option<PortClass> {
+        if self.destination == NO_ROW {
+            return None;
+        }
+        let (ports, space) = ledger.ports_at(self.endpoint)?;
+        Some(match self.state {
+            _ if self.is_explicit => PortClass::Unavailable,
+            _ if !ports.may_be_chosen(Place::new(space, self.local_port)) => PortClass::Unavailable,
+            TcpState::TimeWait if self.reusable_from.is_some_and(|from| from <= now) => PortClass::Reusable,
+            TcpState::TimeWait => PortClass::TimeWait,
+            _ => PortClass::InUse,
+        })
     }
 
     /// What it adds to all totals.
@@ -251,7 +290,7 @@ impl Model {
         let index = self.minisocks.insert(minisock, self.ledger.endpoints());
         self.note_reuse(index);
         let minisock = &mut self.minisocks.slots[index as usize];
-        minisock.port_class = self.ledger.class_of_minisock(minisock, self.basis.monotonic(self.now));
+        minisock.port_class = minisock.find_port_class(&self.ledger, self.basis.monotonic(self.now));
         self.ledger.apply(Contribution::NONE, minisock.contribution(), self.now);
         self.note_entry(index, before);
     }

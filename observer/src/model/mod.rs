@@ -8,15 +8,16 @@
 //!
 //! **Invariant**: nothing here names `std::fs`, `Instant::now`, `tokio`, `ratatui` or `aya`; time is an argument.
 
+pub mod address;
 mod bind_before_connect;
 mod bound;
 mod calls;
 pub mod device;
+mod diagnose;
 mod direction;
 mod endpoint;
 pub mod event;
 pub mod failure;
-mod failure_text;
 mod fd_scan;
 pub mod filter;
 pub mod finding;
@@ -24,6 +25,7 @@ pub mod gaps;
 pub mod headroom;
 pub mod history;
 pub mod hits;
+mod index;
 mod ledger;
 mod life;
 pub mod limit;
@@ -40,6 +42,7 @@ mod port_use;
 mod ports;
 pub mod quality;
 pub mod query;
+pub mod reading;
 mod reconcile;
 mod refusals;
 mod report;
@@ -55,12 +58,13 @@ use serde::{Deserialize, Serialize};
 
 pub use self::endpoint::PORT_NUMBERS;
 use self::{
+    address::Direction,
     bind_before_connect::BindBeforeConnect,
     bound::BoundTable,
     calls::GivenUpTable,
     event::{Binding, Event, Identity},
     failure::FailureTable,
-    gaps::Gaps,
+    gaps::{Gaps, ProcessScope},
     ledger::Ledger,
     limit::Trends,
     listener::ListenerTable,
@@ -69,8 +73,8 @@ use self::{
     owner::FdScan,
     port_owner::Questions,
     ports::ReuseQueue,
-    quality::{HookStatus, Losses, ProcessScope, Quality},
-    snapshot::{Direction, Host},
+    quality::{HookStatus, Losses, Quality},
+    reading::Host,
     socket::{Acceptance, SocketTable, key_of},
     stuck::Stuck,
     units::{NetnsId, Process, SocketId, TcpState},
@@ -346,7 +350,7 @@ impl Model {
 
     /// Full sockets that are connected or connecting.
     fn len(&self) -> u32 {
-        socket::narrow(self.sockets.len())
+        index::narrow(self.sockets.len())
     }
 }
 

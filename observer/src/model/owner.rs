@@ -4,7 +4,7 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use super::{
-    socket::narrow,
+    index::narrow,
     units::{Pid, Process, SocketId},
 };
 

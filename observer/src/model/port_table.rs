@@ -1,15 +1,44 @@
 //! The ports of a namespace that connect() may choose, and who is on each.
 
-use std::time::Duration;
-
 use rustc_hash::FxHashMap;
 
 use super::{
     device::DeviceRules,
-    minisocks::Minisock,
-    namespace::{NamespaceReading, PortSet},
+    reading::NamespaceReading,
     units::{PortRange, TcpState},
 };
+
+/// A set of ports, one bit each.
+#[derive(Clone)]
+pub(super) struct PortSet(Box<[u64; 1024]>);
+
+impl Default for PortSet {
+    fn default() -> Self {
+        Self(Box::new([0; 1024]))
+    }
+}
+
+impl PortSet {
+    pub(super) fn contains(&self, port: u16) -> bool {
+        self.0[usize::from(port >> 6)] >> (port & 63) & 1 != 0
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.0.iter().map(|bits| bits.count_ones()).sum()
+    }
+
+    pub(super) fn insert(&mut self, range: PortRange) {
+        for port in range.low..=range.high {
+            self.0[usize::from(port >> 6)] |= 1 << (port & 63);
+        }
+    }
+
+    pub(super) fn remove(&mut self, range: PortRange) {
+        for port in range.low..=range.high {
+            self.0[usize::from(port >> 6)] &= !(1 << (port & 63));
+        }
+    }
+}
 
 /// What the port of a four-tuple is towards its destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -258,15 +287,6 @@ impl Ports {
         // connect() has chosen a port, one of those that it may choose, and only a later event shows which.
         let is_chosen_unseen = place.port == 0 && state == TcpState::SynSent && self.usable_count > 0;
         if is_chosen_unseen || self.may_be_chosen(place) { PortClass::InUse } else { PortClass::Unavailable }
-    }
-
-    pub(super) fn of_minisock(&self, space: u32, minisock: &Minisock, now: Duration) -> PortClass {
-        match minisock.state {
-            _ if !self.may_be_chosen(Place::new(space, minisock.local_port)) => PortClass::Unavailable,
-            TcpState::TimeWait if minisock.reusable_from.is_some_and(|from| from <= now) => PortClass::Reusable,
-            TcpState::TimeWait => PortClass::TimeWait,
-            _ => PortClass::InUse,
-        }
     }
 
     /// Takes all sockets off all ports. Buckets that stay explicit without a binder do so by history, not by sockets.

@@ -7,13 +7,12 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Model,
+    address::{EndpointKey, TupleKey},
     endpoint::Destination,
     headroom::PortUse,
     namespace::Namespace,
     port_table::{PortClass, PortCounts},
     quality::Hook,
-    snapshot::EndpointKey,
-    socket::TupleKey,
     units::{FourTuple, NetnsId},
 };
 

@@ -4,7 +4,9 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
-use super::{Basis, Model, key_of, ledger::Contribution, port_table::PortClass, socket::Socket, units::NetnsId};
+use super::{
+    Basis, Model, index::NO_ROW, key_of, ledger::Contribution, port_table::PortClass, socket::Socket, units::NetnsId,
+};
 
 /// When TIME_WAIT sockets become reusable, with their rows in the table: the earliest first. A row that is empty by then, or
 /// another socket's, has another time of its own.
@@ -29,14 +31,14 @@ impl Model {
         self.sockets.set_local_port(index, port, |socket| key_of(endpoints, socket));
         self.take_over_minisock(key_of(self.ledger.endpoints(), self.sockets.get(index)));
         let named = self.sockets.get_mut(index);
-        named.port_class = self.ledger.class_of_socket(named);
+        named.port_class = named.find_port_class(&self.ledger);
         self.ledger.apply(socket.contribution(), named.contribution(), self.now);
         self.note_few_ports(index);
     }
 
     /// Finds what the socket's port is towards its destination.
     pub(super) fn find_port_class(&mut self, index: u32) {
-        let class = self.ledger.class_of_socket(self.sockets.get(index));
+        let class = self.sockets.get(index).find_port_class(&self.ledger);
         self.change_socket(index, |socket| socket.port_class = class);
         self.note_few_ports(index);
     }
@@ -66,10 +68,12 @@ impl Model {
         let now = self.basis.monotonic(self.now);
         let Self { minisocks, ledger, readings, reuse_queue, .. } = self;
         let Some(minisock) = minisocks.get_mut(index) else { return };
-        let Some(row) = ledger.destinations().get(minisock.destination) else { return };
+        if minisock.destination == NO_ROW {
+            return;
+        }
         let key = &ledger.endpoints().get(minisock.endpoint).key;
         let Some(namespace) = readings.namespaces.get(&key.netns) else { return };
-        minisock.reusable_from = namespace.reading.reusable_from(minisock, key, row.remote.ip());
+        minisock.reusable_from = minisock.may_be_reused_from(&namespace.reading, key);
         reuse_queue.0.extend(minisock.reusable_from.filter(|from| *from > now).map(|from| Reverse((from, index))));
     }
 
@@ -105,14 +109,14 @@ impl Model {
         for socket in sockets.iter_mut() {
             if ledger.endpoints().get(socket.endpoint).key.netns == netns {
                 let before = socket.contribution();
-                socket.port_class = ledger.class_of_socket(socket);
+                socket.port_class = socket.find_port_class(ledger);
                 ledger.apply(before, socket.contribution(), self.now);
             }
         }
         for (_, minisock) in minisocks.iter_mut() {
             if ledger.endpoints().get(minisock.endpoint).key.netns == netns {
                 let before = minisock.contribution();
-                minisock.port_class = ledger.class_of_minisock(minisock, now);
+                minisock.port_class = minisock.find_port_class(ledger, now);
                 ledger.apply(before, minisock.contribution(), self.now);
             }
         }

@@ -8,13 +8,12 @@ use std::{
 
 use super::{
     Model,
+    address::{Direction, EndpointKey, TupleKey},
     device::Device,
     filter::{Filter, Scope},
     key_of,
     name::Name,
     owner::Owner,
-    snapshot::{Direction, EndpointKey},
-    socket::TupleKey,
     units::{FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
 };
 

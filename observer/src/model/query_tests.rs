@@ -5,7 +5,7 @@ use crate::model::{
     Basis,
     device::DeviceReading,
     event::{Binding, Event, Identity, OwnRange},
-    namespace::NamespaceReading,
+    reading::NamespaceReading,
     units::{Comm, SocketId},
 };
 

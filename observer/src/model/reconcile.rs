@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::{
     Model,
+    address::Direction,
     event::{Binding, Found, Identity},
     key_of,
     quality::{OwnCost, ScanSummary},
-    snapshot::Direction,
     units::{NetnsId, SocketId, TcpState},
 };
 

@@ -3,7 +3,8 @@
 use super::{
     Model,
     failure::{Failed, FailureKey, FailureKind},
-    namespace::{ConntrackCounters, Counters},
+    namespace::Counters,
+    reading::ConntrackCounters,
     units::NetnsId,
 };
 

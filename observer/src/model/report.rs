@@ -9,12 +9,11 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Model,
+    address::{Direction, EndpointKey, Local},
     endpoint::{Destination, Endpoint},
-    failure::{Failed, FailureKind, FailureRow, Local},
+    failure::{Failed, FailureKind, FailureRow},
     namespace::Namespace,
-    snapshot::{
-        DestinationRow, Direction, EndpointKey, EndpointRow, NamespaceRow, OwnerRow, ProcessRow, Snapshot, Totals,
-    },
+    snapshot::{DestinationRow, EndpointRow, NamespaceRow, OwnerRow, ProcessRow, Snapshot, Totals},
     units::{NetnsId, Pid, Process, StateCounts, TcpState},
 };
 

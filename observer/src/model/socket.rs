@@ -1,21 +1,18 @@
 //! The table of full sockets: by id, and by four-tuple to find which two are one connection.
 
-use std::{
-    hash::{BuildHasher as _, Hash, Hasher},
-    net::IpAddr,
-    num::NonZeroU32,
-};
+use std::{net::IpAddr, num::NonZeroU32};
 
 use hashbrown::HashTable;
-use rustc_hash::FxBuildHasher;
 use slab::Slab;
 
 use super::{
+    address::TupleKey,
     endpoint::EndpointTable,
-    ledger::{At, Contribution, Counts},
+    index::{NO_ROW, hash, narrow},
+    ledger::{At, Contribution, Counts, Ledger},
     owner::Owner,
-    port_table::PortClass,
-    units::{FourTuple, NetnsId, SocketId, TcpState},
+    port_table::{Place, PortClass},
+    units::{FourTuple, SocketId, TcpState},
 };
 
 /// A full socket that is connected or connecting. Its namespace and local ip are those of its endpoint.
@@ -23,7 +20,7 @@ use super::{
 pub(super) struct Socket {
     pub(super) id: SocketId,
     pub(super) endpoint: u32,
-    /// Index of its destination; [`Socket::NO_DESTINATION`] for an inbound one.
+    /// Index of its destination; [`NO_ROW`] for an inbound one.
     pub(super) destination: u32,
     /// The scan or event generation that saw it last.
     pub(super) generation: u32,
@@ -49,7 +46,14 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) const NO_DESTINATION: u32 = u32::MAX;
+    /// What its port is towards its destination; `None` without a destination, and while the namespace's ports are not known.
+    pub(super) fn find_port_class(&self, ledger: &Ledger) -> Option<PortClass> {
+        if self.destination == NO_ROW {
+            return None;
+        }
+        let (ports, space) = ledger.ports_at(self.endpoint)?;
+        Some(ports.of_socket(Place::new(space, self.local_port), self.state))
+    }
 
     /// What it adds to all totals.
     pub(super) fn contribution(&self) -> Contribution {
@@ -77,33 +81,6 @@ pub(super) enum Acceptance {
 
 // 1,000,000 sockets are to fit in 128 MB with both indexes: 64 + 2 × (4 + 1) / load factor (at least 7/16).
 const _: () = assert!(size_of::<Socket>() <= 64);
-
-/// What identifies a connection within the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TupleKey {
-    pub(super) netns: NetnsId,
-    /// Index of the device that the socket is bound to, 0 for none.
-    pub(super) device: u32,
-    pub(super) tuple: FourTuple,
-}
-
-/// Without the device, as the kernel hashes: the two ends of a connection may be bound to different ones.
-impl Hash for TupleKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.netns, self.tuple).hash(state);
-    }
-}
-
-impl TupleKey {
-    pub(super) fn reversed(self) -> Self {
-        Self { tuple: self.tuple.reversed(), ..self }
-    }
-
-    /// The same four-tuple, on whatever device.
-    pub(super) fn has_addresses_of(self, other: Self) -> bool {
-        (self.netns, self.tuple) == (other.netns, other.tuple)
-    }
-}
 
 /// All full sockets, and how many of them are two ends of one connection.
 #[derive(Default)]
@@ -247,13 +224,4 @@ pub(super) fn key_of(endpoints: &EndpointTable, socket: &Socket) -> TupleKey {
             remote_port: socket.remote_port,
         },
     }
-}
-
-pub(super) fn hash<T: std::hash::Hash>(value: &T) -> u64 {
-    FxBuildHasher.hash_one(value)
-}
-
-/// Indexes stay below 2^32: 2^32 sockets would need 256 GiB of this table alone.
-pub(super) fn narrow(index: usize) -> u32 {
-    u32::try_from(index).expect("fewer than 2^32 rows")
 }

@@ -294,6 +294,19 @@ impl std::ops::Add for StateCounts {
     }
 }
 
+/// The two queues of a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// Connections that wait for accept(): `Recv-Q` of `ss -ltn`.
+    pub accept: u32,
+    /// Handshakes in progress.
+    pub syn: u32,
+    /// The limit of either, `Send-Q` of `ss -ltn`: listen()'s backlog, at most `net.core.somaxconn`.
+    pub limit: u32,
+    /// Segments that it discarded since listen(), for whatever reason (`sk_drops`).
+    pub drops: u32,
+}
+
 /// The ports that the kernel may choose for connect(), both ends included (`net.ipv4.ip_local_port_range`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PortRange {

@@ -47,7 +47,7 @@ pub(super) fn bind_before_connect(clients: &BoundClients) -> Option<Finding> {
 }
 
 impl Model {
-    pub(super) fn early_binders(&self) -> impl Iterator<Item = Finding> {
+    pub(in crate::model) fn clients_bound_first(&self) -> impl Iterator<Item = Finding> {
         let clients = self.diagnosis.bind_before_connect.iter().filter_map(|(key, sockets)| {
             let usable = self.ledger.ports(key.netns)?.usable_count;
             let ports = u32::try_from(sockets.len()).unwrap_or(u32::MAX);

@@ -48,7 +48,7 @@ pub(super) fn slow_connect(crowded: &Crowded) -> Option<Finding> {
 }
 
 impl Model {
-    pub(super) fn slow_connects(&self) -> impl Iterator<Item = Finding> {
+    pub(in crate::model) fn slow_connects(&self) -> impl Iterator<Item = Finding> {
         // A cheap look first: there may be very many.
         let many = self.ledger.destinations().iter().filter(|row| row.ports.in_use() >= PORTS_THAT_MATTER / 2);
         let crowded = many.filter_map(|row| {

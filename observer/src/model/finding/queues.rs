@@ -6,9 +6,8 @@ use super::{EVIDENCE_LASTS, Finding, FindingKind, age, is_part, name};
 use crate::model::{
     Model,
     device::Device,
-    event::Queues,
     limit::Scope,
-    units::{NetnsId, Process, SocketId},
+    units::{NetnsId, Process, Queues, SocketId},
 };
 
 /// A listener and the limit of its namespace.
@@ -91,7 +90,7 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
 }
 
 impl Model {
-    pub(super) fn overflowing_queues(&self) -> impl Iterator<Item = Finding> {
+    pub(in crate::model) fn overflowing_queues(&self) -> impl Iterator<Item = Finding> {
         let queues = self.listeners.iter().filter_map(|(id, listener)| {
             Some(Queue {
                 netns: listener.netns,

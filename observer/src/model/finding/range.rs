@@ -52,7 +52,7 @@ pub(super) fn reserved_in_range(netns: NetnsId, range: PortRange, reserved: u32)
 }
 
 impl Model {
-    pub(super) fn range_findings(&self) -> Vec<Finding> {
+    pub(in crate::model) fn range_findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         for (netns, namespace) in &self.readings.namespaces {
             let Some(range) = namespace.reading.port_range else { continue };

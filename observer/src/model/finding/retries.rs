@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use super::{Finding, FindingKind, name};
 use crate::model::{
     Model,
-    failure::{Failed, FailureKey, Local},
+    address::Local,
+    failure::{Failed, FailureKey},
     headroom::PortUse,
     limit::Scope,
     units::{NetnsId, PortRange, Process},
@@ -48,7 +49,7 @@ pub(super) fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
 }
 
 impl Model {
-    pub(super) fn retry_loops(&self) -> impl Iterator<Item = Finding> {
+    pub(in crate::model) fn retry_loops(&self) -> impl Iterator<Item = Finding> {
         let tried = self.diagnosis.failures.exhausted().filter_map(|(row, per_second)| {
             let FailureKey { netns, process, local, remote, own_range, .. } = row.key;
             let ports = match row.failed {

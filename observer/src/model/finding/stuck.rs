@@ -7,7 +7,7 @@ use crate::model::{
     Model,
     device::Device,
     limit::Scope,
-    snapshot::ProcessFiles,
+    reading::ProcessFiles,
     units::{NetnsId, Process},
 };
 
@@ -76,7 +76,7 @@ pub(super) fn no_answer(unanswered: &Unanswered) -> Option<Finding> {
 }
 
 impl Model {
-    pub(super) fn close_wait_leaks(&self) -> impl Iterator<Item = Finding> {
+    pub(in crate::model) fn close_wait_leaks(&self) -> impl Iterator<Item = Finding> {
         let leaks = self.diagnosis.stuck.close_wait.iter().map(|((netns, process), group)| Leak {
             netns: *netns,
             process: *process,
@@ -87,7 +87,7 @@ impl Model {
         leaks.filter_map(|leak| close_wait_leak(&leak))
     }
 
-    pub(super) fn destinations_without_answer(&self) -> impl Iterator<Item = Finding> {
+    pub(in crate::model) fn destinations_without_answer(&self) -> impl Iterator<Item = Finding> {
         let unanswered =
             self.diagnosis.stuck.syn_sent.iter().map(|((netns, local_ip, device, remote), group)| Unanswered {
                 netns: *netns,

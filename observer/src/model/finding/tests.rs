@@ -14,11 +14,9 @@ use super::{
 };
 use crate::model::{
     device::Device,
-    event::Queues,
     headroom::PortUse,
-    namespace::NamespaceReading,
-    snapshot::ProcessFiles,
-    units::{Pid, PortRange, SocketId},
+    reading::{NamespaceReading, ProcessFiles},
+    units::{Pid, PortRange, Queues, SocketId},
 };
 
 const NETNS: NetnsId = NetnsId(7);

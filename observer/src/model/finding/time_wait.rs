@@ -11,7 +11,7 @@ use crate::model::{
     device::Device,
     headroom::PortUse,
     limit::Scope,
-    namespace::NamespaceReading,
+    reading::NamespaceReading,
     snapshot::NamespaceRow,
     units::{NetnsId, PortRange},
 };
@@ -118,7 +118,10 @@ fn remedy(reuse: Reuse, range: Option<PortRange>) -> String {
 }
 
 impl Model {
-    pub(super) fn time_wait_destinations(&self, namespaces: &[NamespaceRow]) -> impl Iterator<Item = Finding> {
+    pub(in crate::model) fn time_wait_destinations(
+        &self,
+        namespaces: &[NamespaceRow],
+    ) -> impl Iterator<Item = Finding> {
         let closed = self.ledger.destinations().iter().filter(|row| row.ports.time_wait > 0).filter_map(|row| {
             let key = &self.ledger.endpoints().get(row.endpoint).key;
             let namespace = self.readings.namespaces.get(&key.netns)?;

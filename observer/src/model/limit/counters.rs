@@ -2,10 +2,10 @@
 
 use super::{Limit, LimitKind};
 use crate::model::{
-    event::Queues,
     listen_drops::ListenerDrops,
-    namespace::{ConntrackCounters, Namespace},
-    units::grouped,
+    namespace::Namespace,
+    reading::ConntrackCounters,
+    units::{Queues, grouped},
 };
 
 /// One counter of the kernel.

@@ -1,7 +1,7 @@
 //! What a limit allows, and how urgent its use is: one rule for every screen, panel and output.
 
 use super::{Limit, LimitKind};
-use crate::model::snapshot::{FileUse, Host, ProcessFiles};
+use crate::model::reading::{FileUse, Host, ProcessFiles};
 
 /// More than memory can ever hold of anything that is counted here: what systemd and modern kernels set in place of a
 /// limit (`fs.file-max` is 2^63 - 1), and `RLIM_INFINITY`.

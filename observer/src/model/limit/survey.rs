@@ -5,8 +5,8 @@ use crate::model::{
     Model,
     endpoint::Destination,
     listener::Listener,
-    namespace::{ConntrackCounters, Namespace, Shared},
-    snapshot::{Memory, ProcessFiles},
+    namespace::Namespace,
+    reading::{ConntrackCounters, Memory, ProcessFiles, Shared},
     units::Process,
 };
 

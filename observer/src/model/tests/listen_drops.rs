@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 use crate::model::{
     Model,
     device::Device,
-    event::{Binding, Event, Found, Identity, Queues},
+    event::{Binding, Event, Found, Identity},
     failure::{FailureKind, FailureRow},
     limit::LimitKind,
-    namespace::{ListenCounters, NamespaceReading},
     quality::ScanSummary,
+    reading::{ListenCounters, NamespaceReading},
     snapshot::Snapshot,
-    units::{FourTuple, NetnsId, SocketId, TcpState},
+    units::{FourTuple, NetnsId, Queues, SocketId, TcpState},
 };
 
 const NETNS: NetnsId = NetnsId(1);

@@ -10,12 +10,12 @@ use proptest::prelude::*;
 
 use crate::model::{
     Basis, Model,
+    address::Local,
     device::{Device, DeviceReading},
     event::{Binding, Event, Found, Identity, OwnRange, Refused},
-    failure::Local,
     key_of,
     ledger::Contribution,
-    namespace::NamespaceReading,
+    reading::NamespaceReading,
     snapshot::Snapshot,
     socket::SocketTable,
     units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},

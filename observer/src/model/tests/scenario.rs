@@ -34,13 +34,14 @@ use std::{
 
 use crate::model::{
     Basis, Model,
+    address::{Direction, Local},
     device::{Device, DeviceReading},
     event::{Binding, Event, Found, Identity, OwnRange, Refused},
-    failure::{Failed, FailureRow, Local},
+    failure::{Failed, FailureRow},
     headroom::PortUse,
-    namespace::NamespaceReading,
     quality::{AttachMethod, Hook, HookStatus, ScanSummary},
-    snapshot::{Direction, Snapshot},
+    reading::NamespaceReading,
+    snapshot::Snapshot,
     units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
 };
 

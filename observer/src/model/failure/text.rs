@@ -1,9 +1,9 @@
 //! Why a system call failed, and what to do, in words: as far as the numbers bear it out.
 
-use super::{
-    failure::{Failed, FailureKey, FailureKind, FailureRow},
+use super::{Failed, FailureKey, FailureKind, FailureRow};
+use crate::model::{
     headroom::PortUse,
-    snapshot::FileUse,
+    reading::FileUse,
     units::{PortRange, grouped},
 };
 

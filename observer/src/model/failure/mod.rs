@@ -1,23 +1,21 @@
 //! What the kernel refused: to whom, where, why, how often. In groups, and bounded in memory. Socket counts do not depend
 //! on it.
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+mod owner;
+mod text;
+
+use std::{net::SocketAddr, time::Duration};
 
 use rustc_hash::FxHashMap;
 
+pub use self::owner::PortOwner;
+pub use super::address::Local;
 use super::{
     device::Device,
     endpoint::rate,
-    event::Queues,
-    failure_text,
     headroom::PortUse,
-    port_owner::PortOwner,
-    snapshot::FileUse,
-    units::{NetnsId, PortRange, Process, grouped},
+    reading::FileUse,
+    units::{NetnsId, PortRange, Process, Queues, grouped},
 };
 
 /// Groups kept at most; the one that has been quiet longest makes room for a new one.
@@ -164,26 +162,6 @@ pub enum Failed {
     NoIpv6,
 }
 
-/// A local address, whose port may not have been chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Local {
-    /// The ip address.
-    pub ip: IpAddr,
-    /// 0 where there is none.
-    pub port: u16,
-    /// The device that the socket was bound to.
-    pub device: Device,
-}
-
-impl fmt::Display for Local {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.port {
-            0 => f.write_str(&self.device.scoped(self.ip)),
-            port => f.write_str(&self.device.endpoint(self.ip, port)),
-        }
-    }
-}
-
 /// A group of failures, as a snapshot has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureRow {
@@ -230,13 +208,13 @@ impl FailureRow {
     /// What to do, where that is known.
     #[must_use]
     pub fn remedy(&self) -> Option<&'static str> {
-        failure_text::remedy(self)
+        text::remedy(self)
     }
 
     /// Why, in numbers as far as they are known.
     #[must_use]
     pub fn reason(&self) -> String {
-        if let Some(reason) = failure_text::of_call(self) {
+        if let Some(reason) = text::of_call(self) {
             return reason;
         }
         let FailureKey { kind, local, .. } = self.key;
