@@ -49,7 +49,7 @@ impl Model {
     /// Takes note of how a socket that a scan has found came by its port.
     pub(super) fn note_bind_before_connect(&mut self, socket: &Identity, binding: Binding) {
         // bind() to a port that it names locks the port: that client wants this port and no other.
-        if binding.port_locked || binding.holds_port() != Some(true) {
+        if binding.port_locked || binding.keeps_port() != Some(true) {
             return;
         }
         let Identity { id, netns, tuple, device } = *socket;

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_four_tuple_is_taken_by_the_same_device_its_vrf_and_the_unbound() {
+    fn a_four_tuple_is_in_use_by_the_same_device_its_vrf_and_the_unbound() {
         let apart = rules(false);
         assert_eq!(conflicts(&apart, 0), [0]);
         assert_eq!(conflicts(&apart, 2), [2, 0]);

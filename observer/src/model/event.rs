@@ -188,7 +188,7 @@ pub enum Found {
     Full(TcpState),
     /// A TIME_WAIT socket.
     TimeWait {
-        /// FIN_WAIT_2 while the peer has not closed.
+        /// FIN_WAIT2 while the peer has not closed.
         substate: TcpState,
         /// When it began, on `CLOCK_MONOTONIC`; `None` without TCP timestamps: connect() never takes such a one over.
         since: Option<Duration>,
@@ -225,7 +225,7 @@ pub struct Binding {
 
 impl Binding {
     /// The socket keeps its port from every connect(); `None` where that is not known.
-    pub(super) fn holds_port(self) -> Option<bool> {
+    pub(super) fn keeps_port(self) -> Option<bool> {
         self.explicit_bucket.map(|is_explicit| is_explicit && !self.connect_bound)
     }
 }

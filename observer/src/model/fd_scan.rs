@@ -63,7 +63,7 @@ impl Model {
         }
     }
 
-    pub(super) fn on_held(&mut self, id: SocketId, by: Process) {
+    pub(super) fn on_fd_owner(&mut self, id: SocketId, by: Process) {
         let fd_scan = self.fd_scan.number;
         if let Some(listener) = self.listeners.get_mut(id) {
             if listener.process.is_some_and(|known| known.pid == by.pid) {

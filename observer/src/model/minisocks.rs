@@ -21,7 +21,7 @@ use super::{
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
 
-/// A TIME_WAIT socket, a FIN_WAIT_2 one that has lost its full socket, or a request socket.
+/// A TIME_WAIT socket, a FIN_WAIT2 one that has lost its full socket, or a request socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Minisock {
     pub(super) endpoint: u32,
@@ -261,7 +261,7 @@ impl Model {
             remote_port: tuple.remote_port,
             remote_ip: tuple.remote_ip,
             state,
-            is_explicit: state != TcpState::SynReceived && binding.holds_port() == Some(true),
+            is_explicit: state != TcpState::SynReceived && binding.keeps_port() == Some(true),
             since,
             began_s: began.map_or(0, whole_seconds),
             reusable_from: None,

@@ -175,7 +175,7 @@ impl Model {
             Event::State { socket, at, old, new, by, orphan, unsent, own_range, binding, timestamps } => {
                 self.settle_given_up(socket.id);
                 let given_up = by.filter(|_| unsent).and_then(|by| self.before_giving_up(&socket, own_range, by));
-                let is_explicit = binding.holds_port() == Some(true);
+                let is_explicit = binding.keeps_port() == Some(true);
                 // Bound by name, a socket keeps its port beyond the end of its connection.
                 if new == TcpState::Closed && is_explicit {
                     self.stay_bound(&socket, by);
@@ -237,7 +237,7 @@ impl Model {
             Event::Queues { id, netns, queues } => self.note_queues(id, netns, queues),
             Event::Held { id, netns, by, bound, .. } => {
                 self.note_namespace(netns);
-                self.on_held(id, by);
+                self.on_fd_owner(id, by);
                 // Looked at without its lock: what events say of it is newer.
                 let is_known = self.sockets.find(id).is_some() || self.listeners.get_mut(id).is_some();
                 if let Some(local) = bound.filter(|_| !is_known) {

@@ -74,12 +74,12 @@ const CLASSES: u8 = 4;
 
 /// Whether sockets on both addresses are in each other's way: 0 for certain, 1 if the one on every IPv6 address takes
 /// IPv4 too (`IPV6_V6ONLY` is not known).
-fn overlap(asked: IpAddr, held: IpAddr) -> Option<u8> {
+fn overlap(asked: IpAddr, used: IpAddr) -> Option<u8> {
     const EVERY_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-    let is_same_family = asked.is_ipv4() == held.is_ipv4();
-    match (asked, held) {
-        _ if asked == held => Some(0),
-        _ if is_same_family => (asked.is_unspecified() || held.is_unspecified()).then_some(0),
+    let is_same_family = asked.is_ipv4() == used.is_ipv4();
+    match (asked, used) {
+        _ if asked == used => Some(0),
+        _ if is_same_family => (asked.is_unspecified() || used.is_unspecified()).then_some(0),
         (EVERY_V6, _) | (_, EVERY_V6) => Some(1),
         _ => None,
     }
@@ -172,9 +172,9 @@ impl Model {
     }
 
     /// Whether a socket of this device can keep the port from the one that wanted it.
-    fn is_in_way(&self, netns: NetnsId, asked: Device, held: Device) -> bool {
+    fn is_in_way(&self, netns: NetnsId, asked: Device, used: Device) -> bool {
         let rules = self.readings.namespaces.get(&netns).map(|namespace| &namespace.devices);
-        rules.is_none_or(|rules| rules.share_ports(asked.index(), held.index()))
+        rules.is_none_or(|rules| rules.share_ports(asked.index(), used.index()))
     }
 
     fn search_few(&self, search: &mut Search) {
@@ -190,7 +190,7 @@ impl Model {
         }
     }
 
-    /// One pass over all sockets for all searches.
+    /// One walk over all sockets for all searches.
     fn search_all(&self, searches: &mut [(FailureKey, Search)]) {
         let mut ports = PortSet::default();
         let mut by_port: FxHashMap<(NetnsId, u16), Vec<usize>> = FxHashMap::default();
@@ -242,8 +242,8 @@ mod tests {
 
     #[test]
     fn addresses_are_in_each_others_way_as_the_kernel_has_it() {
-        let overlap = |asked: &str, held: &str| overlap(asked.parse().unwrap(), held.parse().unwrap());
-        for (asked, held, expected) in [
+        let overlap = |asked: &str, used: &str| overlap(asked.parse().unwrap(), used.parse().unwrap());
+        for (asked, used, expected) in [
             ("127.0.0.1", "127.0.0.1", Some(0)),
             ("127.0.0.1", "127.0.0.2", None),
             ("127.0.0.1", "0.0.0.0", Some(0)),
@@ -255,7 +255,7 @@ mod tests {
             ("::1", "0.0.0.0", None),
             ("::1", "127.0.0.1", None),
         ] {
-            assert_eq!(overlap(asked, held), expected, "{asked} and {held}");
+            assert_eq!(overlap(asked, used), expected, "{asked} and {used}");
         }
     }
 }

@@ -78,7 +78,7 @@ impl Model {
     }
 
     /// Finds what each destination of a socket that is bound to a device shares with the same destination on other
-    /// devices, and on none: one pass over all sockets, if there is such a pair of rows at all.
+    /// devices, and on none: one walk over all sockets, if there is such a pair of rows at all.
     pub(super) fn share_ports(&mut self) {
         self.shared_at = Some(self.now);
         let sharing: Vec<(u32, Vec<u32>)> = self.sharing();

@@ -160,7 +160,7 @@ pub struct Host {
     pub own: Option<OwnUse>,
 }
 
-/// What `observer` itself has taken so far; its programs in the kernel run in the time of those whom they watch.
+/// What `observer` itself has used so far. Its programs in the kernel run in the time of the processes that they watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnUse {
     /// Time on CPUs since its start, of all threads (`CLOCK_PROCESS_CPUTIME_ID`).

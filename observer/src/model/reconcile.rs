@@ -100,14 +100,14 @@ impl Model {
             self.learn_port(index, socket.tuple.local_port);
             self.set_state(index, state);
             self.quality.drift.changed += u64::from(before != state);
-            if let Some(is_explicit) = binding.holds_port() {
+            if let Some(is_explicit) = binding.keeps_port() {
                 self.set_explicit(index, is_explicit);
             }
             return;
         }
         let direction = self.direction_of(socket, binding);
         let index = self.insert(socket, state, direction);
-        self.set_explicit(index, binding.holds_port().unwrap_or(direction == Direction::Inbound));
+        self.set_explicit(index, binding.keeps_port().unwrap_or(direction == Direction::Inbound));
         if self.was_scanned(socket.netns) {
             self.quality.drift.added += 1;
             if state.is_past_handshake() {

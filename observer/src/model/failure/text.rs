@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn bind_passes_over_one_port_of_an_odd_range() {
+    fn bind_skips_one_port_of_an_odd_range() {
         let text = |used, usable, high| {
             let own = Some(PortRange { low: 40_010, high });
             no_port_to_bind("bind", "a", Failed::UsedPorts(used, usable), own)

@@ -232,7 +232,7 @@ fn connect_is_slow_from_half_of_a_large_range_on_where_it_searches_by_halves() {
 }
 
 #[test]
-fn ports_that_are_set_apart_are_told_once_for_a_namespace() {
+fn reserved_ports_are_reported_once_for_a_namespace() {
     assert_eq!(listeners_in_range(NETNS, RANGE, vec![]), None);
     let four = [40_003, 40_001, 40_001, 40_002, 40_009].map(|port| (port, None)).to_vec();
     let found = listeners_in_range(NETNS, RANGE, four).unwrap();

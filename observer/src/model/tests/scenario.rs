@@ -13,12 +13,12 @@
 //! ID [LOCAL>REMOTE] connecting by PID COMM
 //! ID [LOCAL>REMOTE] found STATE|tw:STATE[:SINCE]|request [locked] [explicit [chosen]|autobound] [orphan]
 //!                                                 SINCE, in milliseconds: with TCP timestamps
-//! ID held by PID COMM [bound PORT]
+//! ID owned by PID COMM [bound PORT]
 //! ID ... on INDEX                                 of a socket that is bound to this device
 //! ID destroyed
 //! ID refused connect|bind ADDRESS by PID COMM     the call returns an errno; `calls`: the hook that reports this is there
 //! scan | end | abandon                            around what a scan found
-//! files | files end                               around what a pass over open files found
+//! files | files end                               around what an fd scan found
 //! tick [SECONDS]                                  time goes on
 //! show [owners|failures|findings|sentences]                      print all rows, or who holds their sockets, or what was refused
 //! tick [SECONDS] | wait MILLISECONDS              time goes on, with or without the work of each second
@@ -166,7 +166,7 @@ impl Stage {
         let socket = || Identity { id, netns: NETNS, tuple: self.tuples[name], device };
         match rest {
             ["destroyed"] => Event::Destroyed { id, netns: NETNS },
-            ["held", rest @ ..] => {
+            ["owned", rest @ ..] => {
                 let port = rest.iter().position(|word| *word == "bound").map(|at| rest[at + 1].parse().unwrap());
                 let ip = self.tuples.get(name).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |tuple| tuple.local_ip);
                 let bound = port.map(|port| Local { ip, port, device });
