@@ -4,8 +4,9 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Model,
+    address::Local,
     event::Identity,
-    failure::Local,
+    ledger::{At, Contribution, Counts},
     units::{NetnsId, Process, SocketId},
 };
 
@@ -14,14 +15,22 @@ use super::{
 pub(super) struct Bound {
     pub(super) netns: NetnsId,
     pub(super) local: Local,
-    /// The first process that was seen to hold it.
+    /// Its first owner that was seen.
     pub(super) process: Option<Process>,
-    /// The last pass over open files that saw it held.
-    held_in_pass: u8,
+    /// The last fd scan that saw an owner of it.
+    seen_in_fd_scan: u8,
 }
 
-/// All of them: found by passes over open files, for bind() is not watched, and left behind by connections and listeners
-/// whose port was bound by name.
+impl Bound {
+    /// What it adds to all totals.
+    pub(super) fn contribution(&self) -> Contribution {
+        let at = At::Ports(self.netns, self.local.device.index());
+        Contribution { at, counts: Counts::Bound, binder: Some(self.local.port), ..Contribution::NONE }
+    }
+}
+
+/// All of them. fd scans find them, because no hook watches bind(); connections and listeners with an explicitly bound port
+/// become bound sockets at their end.
 #[derive(Default)]
 pub(super) struct BoundTable(FxHashMap<SocketId, Bound>);
 
@@ -35,17 +44,18 @@ impl Model {
     /// The socket is bound to `local` and nothing more.
     pub(super) fn bind(&mut self, id: SocketId, netns: NetnsId, local: Local, process: Option<Process>) {
         self.note_device(netns, local.device);
-        let held_in_pass = self.fd_scan.number;
+        let seen_in_fd_scan = self.fd_scan.number;
         let before = self.bound.0.get(&id).copied();
         let place = |local: Local| (local.device, local.port);
         let is_same = before.is_some_and(|it| (it.netns, place(it.local)) == (netns, place(local)));
-        // Several may hold it: the first one stays, as long as it is the same socket.
-        let known = before.filter(|it| is_same && it.held_in_pass == held_in_pass).and_then(|it| it.process);
-        self.bound.0.insert(id, Bound { netns, local, process: known.or(process), held_in_pass });
+        // It may have several owners: the first one stays, as long as it is the same socket.
+        let known = before.filter(|it| is_same && it.seen_in_fd_scan == seen_in_fd_scan).and_then(|it| it.process);
+        let bound = Bound { netns, local, process: known.or(process), seen_in_fd_scan };
+        self.bound.0.insert(id, bound);
         if !is_same {
-            self.hold_port(netns, local.device, local.port);
+            self.ledger.apply(Contribution::NONE, bound.contribution(), self.now);
             if let Some(before) = before {
-                self.release_port(before.netns, before.local.device, before.local.port);
+                self.ledger.apply(before.contribution(), Contribution::NONE, self.now);
             }
         }
     }
@@ -53,22 +63,26 @@ impl Model {
     /// The connection is over, and the socket stays bound.
     pub(super) fn stay_bound(&mut self, socket: &Identity, by: Option<Process>) {
         let owner = self.sockets.find(socket.id).map(|index| self.sockets.get(index).owner);
-        let owner = owner.and_then(|owner| self.owners.process(owner));
+        let owner = owner.and_then(|owner| self.ledger.owners().process(owner));
         let local = Local { ip: socket.tuple.local_ip, port: socket.tuple.local_port, device: socket.device };
         self.bind(socket.id, socket.netns, local, by.or(owner));
     }
 
     /// The socket is not bound any more, or more than that.
     pub(super) fn unbind(&mut self, id: SocketId) {
+        // Every event asks, and most hosts have none.
+        if self.bound.0.is_empty() {
+            return;
+        }
         if let Some(bound) = self.bound.0.remove(&id) {
-            self.release_port(bound.netns, bound.local.device, bound.local.port);
+            self.ledger.apply(bound.contribution(), Contribution::NONE, self.now);
         }
     }
 
-    /// A pass over all open files has shown every bound socket.
+    /// An fd scan has shown every bound socket.
     pub(super) fn sweep_bound(&mut self) {
-        let pass = self.fd_scan.number;
-        self.unbind_all(|bound| bound.held_in_pass != pass);
+        let fd_scan = self.fd_scan.number;
+        self.unbind_all(|bound| bound.seen_in_fd_scan != fd_scan);
     }
 
     pub(super) fn unbind_all(&mut self, is_gone: impl Fn(&Bound) -> bool) {

@@ -1,6 +1,6 @@
-//! System calls that failed. A failure is counted when its call has returned, with the errno; what a socket went through
-//! before tells which limit it was. What returns from no system call (io_uring, a SYN with data) is counted by the state
-//! hook alone, where that is certain.
+//! System calls that failed. A failure counts once its call has returned, with the errno; the socket's changes of state
+//! before that show which limit it was. Connects that return from no system call (io_uring, a SYN with data) count via
+//! the state hook alone, where that is certain.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,14 +8,14 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Model,
+    address::{Direction, EndpointKey, Local, TupleKey},
     device::Device,
     event::{Identity, OwnRange, Refused},
-    failure::{Failed, FailureKey, FailureKind, Local},
+    failure::{Failed, FailureKey, FailureKind},
     headroom::PortUse,
     port_table::Place,
     quality::Hook,
-    snapshot::{Direction, EndpointKey},
-    socket::{TupleKey, key_of},
+    socket::key_of,
     units::{FourTuple, NetnsId, PortRange, Process, SocketId},
 };
 
@@ -78,24 +78,24 @@ impl Model {
     /// The socket was given up, and is not counted any more.
     pub(super) fn note_given_up(&mut self, id: SocketId, before: &BeforeGivingUp) {
         let BeforeGivingUp { key, destination, is_certain } = *before;
-        let failed = self.failures.is_due(&key, self.now).then(|| self.ports_at_failure(&key, destination));
+        let failed = self.diagnosis.failures.is_due(&key, self.now).then(|| self.ports_at_failure(&key, destination));
         let mut given_up = GivenUp { key, failed, is_certain, is_counted: false, at: self.now };
         if !self.sees_calls() {
-            // Nobody will tell what connect() returns.
+            // Without the hook of failures nothing shows what connect() returns.
             if is_certain {
                 self.count_given_up(&mut given_up);
             }
             return;
         }
-        self.given_up.0.insert(id, given_up);
+        self.diagnosis.given_up.0.insert(id, given_up);
     }
 
     /// The socket does something else: a connect() that has not returned by now is no system call.
     pub(super) fn settle_given_up(&mut self, id: SocketId) {
-        if self.given_up.0.is_empty() {
+        if self.diagnosis.given_up.0.is_empty() {
             return;
         }
-        if let Some(mut given_up) = self.given_up.0.remove(&id)
+        if let Some(mut given_up) = self.diagnosis.given_up.0.remove(&id)
             && given_up.is_certain
         {
             self.count_given_up(&mut given_up);
@@ -105,7 +105,7 @@ impl Model {
     /// Once a second: calls that will not return any more.
     pub(super) fn settle_old_given_up(&mut self) {
         let now = self.now;
-        let mut table = std::mem::take(&mut self.given_up.0);
+        let mut table = std::mem::take(&mut self.diagnosis.given_up.0);
         table.retain(|_, given_up| {
             let age = now.saturating_sub(given_up.at);
             if age >= RETURNS_WITHIN && given_up.is_certain {
@@ -113,7 +113,7 @@ impl Model {
             }
             age < RETURNS_WITHIN || given_up.is_counted && age < REMEMBERED
         });
-        self.given_up.0 = table;
+        self.diagnosis.given_up.0 = table;
     }
 
     fn count_given_up(&mut self, given_up: &mut GivenUp) {
@@ -125,13 +125,13 @@ impl Model {
     /// `None` for numbers that are not due.
     fn count_failure(&mut self, key: FailureKey, failed: Option<Failed>) {
         match failed {
-            None if self.failures.get_mut(&key).is_some() => self.failures.repeat(&key, self.now),
+            None if self.diagnosis.failures.get_mut(&key).is_some() => self.diagnosis.failures.repeat(&key, self.now),
             failed => {
-                self.failures.add(key, 1, self.now, failed.unwrap_or(Failed::Unknown));
+                self.diagnosis.failures.add(key, 1, self.now, failed.unwrap_or(Failed::Unknown));
                 if let (FailureKind::PortsExhausted, Some(Failed::Ports(ports))) = (key.kind, failed)
                     && !ports.explains_refusal()
                 {
-                    // Something holds the ports that no scan has shown yet.
+                    // Sockets that no scan has shown yet use these ports.
                     self.ask_later(key, NO_SOCKET);
                 }
             }
@@ -150,7 +150,7 @@ impl Model {
                 self.count_failure(key(kind), Some(failed));
             }
             Refused::File => {
-                let failed = self.host.files.map_or(Failed::Unknown, Failed::Files);
+                let failed = self.readings.host.files.map_or(Failed::Unknown, Failed::Files);
                 self.count_failure(key(FailureKind::HostFiles), Some(failed));
             }
             Refused::Bind { local, is_in_use: false, no_ipv6, .. } => {
@@ -162,10 +162,11 @@ impl Model {
                 let kind = if local.port == 0 { FailureKind::BindPorts } else { FailureKind::AddressInUse };
                 let own_range = if local.port == 0 { self.own_range(netns, own_range) } else { None };
                 let key = FailureKey { local: Some(local), own_range, ..key(kind) };
-                let failed = self.failures.is_due(&key, self.now).then(|| self.bound_at_failure(key, local, socket));
+                let failed =
+                    self.diagnosis.failures.is_due(&key, self.now).then(|| self.bound_at_failure(key, local, socket));
                 self.count_failure(key, failed);
             }
-            Refused::Connect { socket, local, remote, no_ipv6 } => match self.given_up.0.remove(&socket) {
+            Refused::Connect { socket, local, remote, no_ipv6 } => match self.diagnosis.given_up.0.remove(&socket) {
                 // By the state hook, before the call returned.
                 Some(given_up) if given_up.is_counted => {}
                 Some(given_up) => self.count_failure(given_up.key, given_up.failed),
@@ -185,7 +186,7 @@ impl Model {
 
     /// The ports that a socket may get, where these are its own.
     fn own_range(&self, netns: NetnsId, own: OwnRange) -> Option<PortRange> {
-        own.within(self.namespaces.get(&netns)?.reading.port_range?)
+        own.within(self.readings.namespaces.get(&netns)?.reading.port_range?)
     }
 
     fn bound_at_failure(&mut self, key: FailureKey, local: Local, socket: SocketId) -> Failed {
@@ -193,17 +194,18 @@ impl Model {
             return Failed::PortOwner(self.ask_for_port_owner(key, local, socket));
         }
         self.ask_later(key, socket);
-        let (taken, usable) = self.taken_ports(&key);
-        Failed::TakenPorts(taken, usable)
+        let (used, usable) = self.used_ports(&key);
+        Failed::UsedPorts(used, usable)
     }
 
     /// Ports of the range that have a socket, and how many ports that bind() may choose it has.
-    pub(super) fn taken_ports(&self, key: &FailureKey) -> (u32, u32) {
-        let Some(namespace) = self.namespaces.get(&key.netns) else { return (0, 0) };
+    pub(super) fn used_ports(&self, key: &FailureKey) -> (u32, u32) {
+        let Some(namespace) = self.readings.namespaces.get(&key.netns) else { return (0, 0) };
         let range = key.own_range.or(namespace.reading.port_range);
         let device = key.local.map_or(Device::NONE, |local| local.device);
         let space = namespace.devices.space(device.index());
-        range.map_or((0, 0), |range| namespace.ports.taken_within(range, space))
+        let ports = self.ledger.ports(key.netns);
+        range.zip(ports).map_or((0, 0), |(range, ports)| ports.used_within(range, space))
     }
 
     /// The ports towards the destination, now that the socket is not among them.
@@ -222,20 +224,21 @@ impl Model {
             return self.ports_within(own, key);
         }
         let local = key.local?;
-        let endpoint = self.endpoints.find(&EndpointKey {
+        let endpoint = self.ledger.endpoints().find(&EndpointKey {
             netns: key.netns,
             direction: Direction::Outbound,
             local_ip: local.ip,
             local_port: None,
             device: local.device,
         })?;
-        let destination = self.destinations.find(endpoint, key.remote?)?;
+        let destination = self.ledger.destinations().find(endpoint, key.remote?)?;
         self.ports_of(destination, key.netns)
     }
 
     /// As [`Self::ports_of`], of a part of the range: port by port.
     fn ports_within(&self, range: PortRange, key: &FailureKey) -> Option<PortUse> {
-        let namespace = self.namespaces.get(&key.netns)?;
+        let namespace = self.readings.namespaces.get(&key.netns)?;
+        let ports = self.ledger.ports(key.netns)?;
         let (local, remote) = (key.local?, key.remote?);
         let mut counts = PortUse { range: range.size(), blocked: Some(0), ..PortUse::default() };
         let space = namespace.devices.space(local.device.index());
@@ -243,19 +246,20 @@ impl Model {
             let tuple =
                 FourTuple { local_ip: local.ip, local_port: port, remote_ip: remote.ip(), remote_port: remote.port() };
             let key = |device| TupleKey { netns: key.netns, tuple, device };
-            let taken = |device| self.sockets.find_tuple(key(device), |socket| key_of(&self.endpoints, socket));
+            let in_use =
+                |device| self.sockets.find_tuple(key(device), |socket| key_of(self.ledger.endpoints(), socket));
             let conflicts = || namespace.devices.conflicts(local.device.index());
-            if !namespace.ports.is_usable(port) {
+            if !ports.is_usable(port) {
                 counts.reserved += 1;
-            } else if !namespace.ports.may_be_chosen(Place::new(space, port)) {
+            } else if !ports.may_be_chosen(Place::new(space, port)) {
                 counts.blocked = counts.blocked.map(|blocked| blocked + 1);
-            } else if conflicts().any(|device| taken(device).is_some()) {
+            } else if conflicts().any(|device| in_use(device).is_some()) {
                 counts.used += 1;
             } else if let Some(minisock) = conflicts().find_map(|device| self.minisock_of(key(device))) {
-                counts.count_minisock(minisock.counted);
+                counts.count_minisock(minisock.port_class.unwrap_or_default());
             }
         }
-        counts.blocked = self.blocked_ports(namespace, space).and(counts.blocked);
+        counts.blocked = self.blocked_ports(key.netns, space).and(counts.blocked);
         Some(counts)
     }
 }

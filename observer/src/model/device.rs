@@ -1,5 +1,5 @@
 //! Network devices that sockets are bound to: by `SO_BINDTODEVICE`, by the scope of a link-local address, as the child of a
-//! listener that is bound, or by a VRF. They tell sockets apart that have the same addresses and ports.
+//! listener that is bound, or by a VRF. They distinguish sockets that have the same addresses and ports.
 
 use std::{fmt, hash, net::IpAddr};
 
@@ -115,7 +115,7 @@ impl hash::Hash for Device {
 
 /// How the devices of a namespace share four-tuples and ports.
 ///
-/// A new socket finds its four-tuple taken by one that is bound to the same device or to the VRF of that device, and, unless
+/// A new socket finds its four-tuple in use by one that is bound to the same device or to the VRF of that device, and, unless
 /// it is in a VRF, by one that is bound to none (`inet_match` and `inet_bound_dev_eq` as `__inet_check_established` asks
 /// them). The ports of bind buckets are one space for each VRF, and one for all devices outside of any
 /// (`inet_sk_bound_l3mdev`). `net.ipv4.tcp_l3mdev_accept` makes these one, and lets a new socket of a VRF conflict with
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_four_tuple_is_taken_by_the_same_device_its_vrf_and_the_unbound() {
+    fn a_four_tuple_is_in_use_by_the_same_device_its_vrf_and_the_unbound() {
         let apart = rules(false);
         assert_eq!(conflicts(&apart, 0), [0]);
         assert_eq!(conflicts(&apart, 2), [2, 0]);

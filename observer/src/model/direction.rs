@@ -1,15 +1,16 @@
-//! Which end called connect(): known at birth, and of what was there before or whose birth was lost, told by its binding.
+//! Which end called connect(): known from the first event. Where that was missed or came before the start, the binding
+//! shows it.
 
 use super::{
     Model,
+    address::Direction,
     device::Device,
     event::{Binding, Identity},
     key_of,
-    snapshot::Direction,
 };
 
 impl Model {
-    /// Which end called connect(), for a socket whose birth was not seen.
+    /// Which end called connect(), for a socket whose first event was missed.
     pub(super) fn direction_of(&self, socket: &Identity, binding: Binding) -> Direction {
         let local_port = socket.tuple.local_port;
         // An accepted socket never has a port lock of its own, and its bucket is its listener's: explicit.
@@ -19,48 +20,36 @@ impl Model {
         if self.covering(socket).is_some() {
             return Direction::Inbound;
         }
-        // The listener may be gone, or the client may have called bind() with port 0: the range tells them apart.
-        let ephemeral = self.namespaces.get(&socket.netns).is_none_or(|it| it.ports.is_usable(local_port));
+        // The listener may be gone, or the client may have called bind() with port 0: the range distinguishes them.
+        let ephemeral = self.ledger.ports(socket.netns).is_none_or(|it| it.is_usable(local_port));
         if binding.explicit_bucket == Some(true) && !ephemeral { Direction::Inbound } else { Direction::Outbound }
     }
 
     /// A scan has shown what a guess has to be: the socket goes to the row where it belongs.
     pub(super) fn set_direction(&mut self, index: u32, direction: Direction) {
-        let device = self.endpoints.get(self.sockets.get(index).endpoint).key.device;
+        let device = self.ledger.endpoints().get(self.sockets.get(index).endpoint).key.device;
         self.move_to_row(index, device, direction);
         self.sockets.get_mut(index).is_guess = false;
     }
 
     /// The socket was bound to another device, or to none: its port is in the space of that one.
     pub(super) fn set_device(&mut self, index: u32, device: Device) {
-        let is_explicit = self.sockets.get(index).is_explicit;
-        let direction = self.endpoints.get(self.sockets.get(index).endpoint).key.direction;
-        self.set_explicit(index, false);
+        let direction = self.ledger.endpoints().get(self.sockets.get(index).endpoint).key.direction;
         self.move_to_row(index, device, direction);
-        self.set_explicit(index, is_explicit);
     }
 
     fn move_to_row(&mut self, index: u32, device: Device, direction: Direction) {
         let socket = *self.sockets.get(index);
-        let key = key_of(&self.endpoints, &socket);
+        let key = key_of(self.ledger.endpoints(), &socket);
         let (endpoint, destination) = self.place(key.netns, device, &key.tuple, direction);
         if endpoint == socket.endpoint {
             return;
         }
-        self.give_up_socket_port(index);
-        *self.endpoints.touch(socket.endpoint, self.now).states.get_mut(socket.state) -= 1;
-        let row = self.endpoints.touch(endpoint, self.now);
-        *row.states.get_mut(socket.state) += 1;
-        row.note_count(self.now);
-        if let Some(row) = self.destinations.get_mut(socket.destination) {
-            row.sockets -= 1;
-        }
-        if let Some(row) = self.destinations.get_mut(destination) {
-            row.sockets += 1;
-        }
-        let endpoints = &self.endpoints;
+        let endpoints = self.ledger.endpoints();
         self.sockets.set_place(index, (endpoint, destination), |socket| key_of(endpoints, socket));
-        self.sockets.get_mut(index).owner = self.owners.move_to(endpoint, socket.endpoint, socket.owner);
-        self.use_port(index);
+        let moved = self.sockets.get_mut(index);
+        moved.port_class = None;
+        self.ledger.apply(socket.contribution(), moved.contribution(), self.now);
+        self.find_port_class(index);
     }
 }

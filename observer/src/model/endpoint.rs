@@ -10,11 +10,11 @@ use slab::Slab;
 
 use super::{
     Model,
+    address::{Direction, EndpointKey},
     device::Device,
     history::History,
+    index::{NO_ROW, narrow},
     port_table::PortCounts,
-    snapshot::{Direction, EndpointKey},
-    socket::{Socket, narrow},
     units::{FourTuple, NetnsId, Process, StateCounts},
 };
 
@@ -26,6 +26,7 @@ pub const PORT_NUMBERS: u32 = 1 << 16;
 const LINGER: Duration = Duration::from_mins(1);
 
 /// A local endpoint.
+#[derive(Clone)]
 pub(super) struct Endpoint {
     pub(super) key: EndpointKey,
     /// Listening sockets bound to exactly this address (`SO_REUSEPORT` allows several).
@@ -58,7 +59,7 @@ impl Endpoint {
         }
     }
 
-    /// Peak and totals begin anew.
+    /// Resets peak and totals.
     fn restart(&mut self, now: Duration) {
         (self.peak, self.beyond_port_numbers) = (0, None);
         self.flow.restart();
@@ -87,7 +88,7 @@ impl Flow {
         self.closed_before = self.closed;
     }
 
-    /// Totals begin anew; the rate of the running second does not notice: only differences are asked of `*_before`.
+    /// Resets totals; the rate of the running second does not notice: only differences are asked of `*_before`.
     pub(super) fn restart(&mut self) {
         self.opened_before = self.opened_before.wrapping_sub(self.opened);
         self.closed_before = self.closed_before.wrapping_sub(self.closed);
@@ -102,7 +103,7 @@ pub(super) fn rate(count: u64, elapsed: Duration) -> f64 {
 }
 
 /// All local endpoints.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct EndpointTable {
     rows: Slab<Endpoint>,
     by_key: FxHashMap<EndpointKey, u32>,
@@ -156,13 +157,25 @@ impl EndpointTable {
         self.rows.iter().map(|(index, row)| (narrow(index), row))
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Endpoint> {
-        self.rows.iter_mut().map(|(_, row)| row)
+    /// Resets peaks and totals of all rows.
+    pub(super) fn restart(&mut self, now: Duration) {
+        self.rows.iter_mut().for_each(|(_, row)| row.restart(now));
     }
 
-    /// Peaks and totals of all rows begin anew.
-    pub(super) fn restart(&mut self, now: Duration) {
-        self.iter_mut().for_each(|row| row.restart(now));
+    /// Once a second: rates and history.
+    pub(super) fn tick(&mut self, elapsed: Duration) {
+        for (_, row) in &mut self.rows {
+            row.flow.tick(elapsed);
+            row.history.push(row.states.sum());
+        }
+    }
+
+    /// Takes all sockets out of all rows.
+    #[cfg(test)]
+    pub(super) fn empty(&mut self) {
+        for (_, row) in &mut self.rows {
+            (row.listeners, row.states, row.minisocks) = (0, StateCounts::default(), StateCounts::default());
+        }
     }
 
     /// Drops rows that have been empty for a while.
@@ -188,6 +201,7 @@ impl EndpointTable {
 }
 
 /// One remote address as seen from one outbound endpoint.
+#[derive(Clone)]
 pub(super) struct Destination {
     pub(super) endpoint: u32,
     pub(super) remote: SocketAddr,
@@ -209,7 +223,7 @@ pub(super) struct Destination {
 }
 
 /// All destinations.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct DestinationTable {
     rows: Slab<Destination>,
     by_remote: FxHashMap<(u32, IpAddr, u16), u32>,
@@ -256,15 +270,24 @@ impl DestinationTable {
         self.rows.iter().map(|(index, row)| (narrow(index), row))
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Destination)> {
-        self.rows.iter_mut().map(|(index, row)| (narrow(index), row))
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Destination> {
+        self.rows.iter_mut().map(|(_, row)| row)
     }
 
     pub(super) fn find(&self, endpoint: u32, remote: SocketAddr) -> Option<u32> {
         self.by_remote.get(&(endpoint, remote.ip(), remote.port())).copied()
     }
 
-    /// Drops rows without sockets; `gone` is told the endpoint of each.
+    /// Takes all sockets out of all rows.
+    #[cfg(test)]
+    pub(super) fn empty(&mut self) {
+        for row in self.iter_mut() {
+            (row.sockets, row.minisocks, row.time_wait, row.stamped) = (0, 0, 0, 0);
+            row.ports = PortCounts::default();
+        }
+    }
+
+    /// Drops rows without sockets; `gone` gets the endpoint of each.
     pub(super) fn evict(&mut self, mut gone: impl FnMut(u32)) {
         self.retain(|row| {
             let keep = row.sockets + row.minisocks > 0;
@@ -301,19 +324,15 @@ impl Model {
         let key = EndpointKey { netns, direction, local_ip: tuple.local_ip, local_port, device };
         let endpoint = self.endpoint(key);
         if direction == Direction::Inbound {
-            return (endpoint, Socket::NO_DESTINATION);
+            return (endpoint, NO_ROW);
         }
         let remote = SocketAddr::new(tuple.remote_ip, tuple.remote_port);
-        let (destination, made) = self.destinations.index(endpoint, remote);
-        if made {
-            self.endpoints.touch(endpoint, self.now).destinations += 1;
-        }
-        (endpoint, destination)
+        (endpoint, self.ledger.destination(endpoint, remote, self.now))
     }
 
     /// The index of a row that is made if need be.
     pub(super) fn endpoint(&mut self, key: EndpointKey) -> u32 {
-        let (index, made) = self.endpoints.index(key, self.now);
+        let (index, made) = self.ledger.endpoint(key, self.now);
         if made {
             self.note_namespace(key.netns);
             self.note_device(key.netns, key.device);

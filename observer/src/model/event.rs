@@ -2,8 +2,9 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use super::address::Local;
 use super::device::Device;
-use super::failure::Local;
+pub use super::units::Queues;
 use super::units::{FourTuple, NetnsId, PortRange, Process, SocketId, TcpState};
 
 /// One record of the stream, in the words of the field.
@@ -21,7 +22,7 @@ pub enum Event {
         new: TcpState,
         /// The process, where the change was made in its context (connect, listen).
         by: Option<Process>,
-        /// No process holds the socket any more.
+        /// The socket has no fd owner any more.
         orphan: bool,
         /// It went from SYN_SENT to CLOSE before it had sent anything: connect() may have failed, or a deferred TCP Fast
         /// Open was closed.
@@ -60,7 +61,7 @@ pub enum Event {
         /// The process.
         by: Process,
     },
-    /// The socket is gone; its id may be used anew from now on.
+    /// The socket is gone; another socket may have its id from now on.
     Destroyed {
         /// The socket.
         id: SocketId,
@@ -75,7 +76,7 @@ pub enum Event {
         state: Found,
         /// How it came by its port.
         binding: Binding,
-        /// No process holds the socket any more.
+        /// The socket has no fd owner any more.
         orphan: bool,
     },
     /// A scan found the queues of a listener that it has just found.
@@ -96,7 +97,7 @@ pub enum Event {
         /// The inode.
         inode: u64,
     },
-    /// A scan found a process that holds the socket open.
+    /// An fd scan found an owner of the socket.
     Held {
         /// The socket.
         id: SocketId,
@@ -180,19 +181,6 @@ pub struct Identity {
     pub device: Device,
 }
 
-/// The two queues of a listener.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Queues {
-    /// Connections that wait for accept(): `Recv-Q` of `ss -ltn`.
-    pub accept: u32,
-    /// Handshakes in progress.
-    pub syn: u32,
-    /// The limit of either, `Send-Q` of `ss -ltn`: listen()'s backlog, at most `net.core.somaxconn`.
-    pub limit: u32,
-    /// Segments that it discarded since listen(), for whatever reason (`sk_drops`).
-    pub drops: u32,
-}
-
 /// What a scan can find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
@@ -230,14 +218,14 @@ pub struct Binding {
     /// The port's bind bucket was made by an explicit bind or listen (`fastreuse >= 0 || fastreuseport >= 0`), and not
     /// by connect(); `None` where that is not known.
     pub explicit_bucket: Option<bool>,
-    /// connect() chose the port: the bucket is not explicit on this socket's account. Told since 6.18, where a bucket is
-    /// explicit only while another kind of socket is on it.
+    /// connect() chose the port: the bucket is not explicit on this socket's account. Known since Linux 6.18, where a
+    /// bucket is explicit only while another kind of socket is on it.
     pub connect_bound: bool,
 }
 
 impl Binding {
     /// The socket keeps its port from every connect(); `None` where that is not known.
-    pub(super) fn holds_port(self) -> Option<bool> {
+    pub(super) fn keeps_port(self) -> Option<bool> {
         self.explicit_bucket.map(|is_explicit| is_explicit && !self.connect_bound)
     }
 }

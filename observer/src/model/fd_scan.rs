@@ -1,23 +1,23 @@
-//! Owners of sockets and listeners: set by hooks that run in the owner's context, kept true by passes over all open
-//! files, which see what fork(), passed descriptors, io_uring and close() have changed.
+//! Owners of sockets and listeners. Hooks that run in the owner's context set them; fd scans correct what fork(), passed
+//! descriptors, io_uring and close() have changed.
 
 use super::{
     Model,
+    gaps::ProcessScope,
     owner::Owner,
-    quality::ProcessScope,
     socket::Acceptance,
     units::{Process, SocketId},
 };
 
 impl Model {
-    /// A pass over all open files begins.
+    /// An fd scan begins.
     pub fn begin_fd_scan(&mut self) {
         self.fd_scan.number = self.fd_scan.number.wrapping_add(1);
         self.fd_scan.candidates.clear();
         self.fd_scan.others.clear();
     }
 
-    /// The pass has shown every open socket. An owner that does not hold its socket any more is replaced by the first
+    /// The fd scan has shown every open socket. An owner that does not have its socket any more is replaced by the first
     /// process that does, or by nobody. Of processes outside the pid namespace that observer sees nothing is shown:
     /// they keep what events gave them.
     pub fn end_fd_scan(&mut self) {
@@ -26,13 +26,13 @@ impl Model {
         }
         let candidates = std::mem::take(&mut self.fd_scan.candidates);
         let mut others = std::mem::take(&mut self.fd_scan.others);
-        let pass = self.fd_scan.number;
-        for listener in self.listeners.iter_mut().filter(|listener| listener.held_in_pass != pass) {
+        let fd_scan = self.fd_scan.number;
+        for listener in self.listeners.iter_mut().filter(|listener| listener.seen_in_fd_scan != fd_scan) {
             listener.process = listener.process.filter(|process| process.pid.is_outside());
         }
         for (id, listener) in self.listeners.all_mut() {
             listener.fd_owners = others.remove(&id).unwrap_or_default();
-            // It began to listen during the pass, or its process is outside of what the pass shows.
+            // It began to listen during the scan, or its process is outside of what the scan shows.
             if let Some(process) = listener.process.filter(|it| listener.fd_owners.iter().all(|known| known != it)) {
                 listener.fd_owners.insert(0, process);
             }
@@ -41,7 +41,7 @@ impl Model {
         for (id, process) in candidates {
             let Some(index) = self.sockets.find(id) else { continue };
             let socket = self.sockets.get(index);
-            if socket.held_in_pass == pass && socket.owner != Owner::UNKNOWN {
+            if socket.seen_in_fd_scan == fd_scan && socket.owner != Owner::UNKNOWN {
                 others.entry(id).or_default().push(process);
                 continue;
             }
@@ -52,31 +52,32 @@ impl Model {
                 self.quality.unseen_accepts += 1;
             }
         }
-        self.shared = others;
-        let Self { sockets, owners, .. } = self;
-        for socket in sockets.iter_mut().filter(|socket| socket.held_in_pass != pass) {
-            if owners.process(socket.owner).is_some_and(|process| !process.pid.is_outside()) {
-                owners.release(socket.endpoint, socket.owner);
+        self.co_owners = others;
+        let Self { sockets, ledger, .. } = self;
+        for socket in sockets.iter_mut().filter(|socket| socket.seen_in_fd_scan != fd_scan) {
+            if ledger.owners().process(socket.owner).is_some_and(|process| !process.pid.is_outside()) {
+                let before = socket.contribution();
                 socket.owner = Owner::UNKNOWN;
+                ledger.apply(before, socket.contribution(), self.now);
             }
         }
     }
 
-    pub(super) fn on_held(&mut self, id: SocketId, by: Process) {
-        let pass = self.fd_scan.number;
+    pub(super) fn on_fd_owner(&mut self, id: SocketId, by: Process) {
+        let fd_scan = self.fd_scan.number;
         if let Some(listener) = self.listeners.get_mut(id) {
             if listener.process.is_some_and(|known| known.pid == by.pid) {
                 listener.process = Some(by);
-                listener.held_in_pass = pass;
+                listener.seen_in_fd_scan = fd_scan;
             }
             self.fd_scan.add_other(id, by);
             return;
         }
         let Some(index) = self.sockets.find(id) else { return };
         let socket = self.sockets.get_mut(index);
-        match self.owners.process(socket.owner) {
+        match self.ledger.owners().process(socket.owner) {
             Some(known) if known.pid == by.pid => {
-                socket.held_in_pass = pass;
+                socket.seen_in_fd_scan = fd_scan;
                 if known != by {
                     self.learn_name(by);
                 }
@@ -91,10 +92,10 @@ impl Model {
 
     /// What a process is called now: the same everywhere.
     pub(super) fn learn_name(&mut self, process: Process) {
-        if !self.owners.rename(process) {
+        if !self.ledger.rename(process) {
             return;
         }
-        for files in self.host.processes.iter_mut().filter(|files| files.process.pid == process.pid) {
+        for files in self.readings.host.processes.iter_mut().filter(|files| files.process.pid == process.pid) {
             files.process = process;
         }
         for (_, listener) in self.listeners.all_mut() {
@@ -106,17 +107,17 @@ impl Model {
         }
     }
 
-    /// The processes that hold a socket beside its owner, as the last pass over open files has found them.
+    /// The owners of a socket beside its first one, as the last fd scan has found them.
     pub(super) fn co_fd_owners(&self, id: SocketId, owner: Owner) -> impl Iterator<Item = Process> + '_ {
-        let owner = self.owners.process(owner).map(|owner| owner.pid);
-        let all = self.shared.get(&id).map_or(&[][..], Vec::as_slice);
+        let owner = self.ledger.owners().process(owner).map(|owner| owner.pid);
+        let all = self.co_owners.get(&id).map_or(&[][..], Vec::as_slice);
         all.iter().copied().filter(move |process| Some(process.pid) != owner)
     }
 
-    /// A hook has told that `process` has the socket from connect() or accept().
+    /// A hook has shown that `process` has the socket from connect() or accept().
     pub(super) fn accepted(&mut self, index: u32, process: Process) {
         let acceptance = std::mem::replace(&mut self.sockets.get_mut(index).acceptance, Acceptance::Settled);
-        // At the exit of the system call the descriptor is already there for a pass to find: it was not unseen.
+        // At the exit of the system call the descriptor is already there for an fd scan to find: the accept was not missed.
         self.quality.unseen_accepts -= u64::from(acceptance == Acceptance::Unseen);
         self.set_owner(index, process);
     }
@@ -124,23 +125,14 @@ impl Model {
     /// The socket belongs to `process` from now on.
     pub(super) fn set_owner(&mut self, index: u32, process: Process) {
         self.learn_name(process);
-        let socket = self.sockets.get_mut(index);
-        socket.held_in_pass = self.fd_scan.number;
-        let before = socket.owner;
-        let owner = self.owners.take(socket.endpoint, process);
-        self.owners.release(socket.endpoint, before);
-        socket.owner = owner;
-        let endpoint = socket.endpoint;
-        self.endpoints.touch(endpoint, self.now).process = Some(process);
+        let (owner, fd_scan) = (self.ledger.owner(process), self.fd_scan.number);
+        self.change_socket(index, |socket| (socket.owner, socket.seen_in_fd_scan) = (owner, fd_scan));
+        self.ledger.set_last_process(self.sockets.get(index).endpoint, process, self.now);
     }
 
     /// The socket's last descriptor was closed.
     pub(super) fn set_orphan(&mut self, id: SocketId) {
         let Some(index) = self.sockets.find(id) else { return };
-        let socket = self.sockets.get_mut(index);
-        if socket.owner != Owner::ORPHAN {
-            let before = std::mem::replace(&mut socket.owner, self.owners.take_orphan(socket.endpoint));
-            self.owners.release(socket.endpoint, before);
-        }
+        self.change_socket(index, |socket| socket.owner = Owner::ORPHAN);
     }
 }

@@ -5,8 +5,8 @@ use std::{fmt, net::IpAddr, str::FromStr};
 use ipnet::IpNet;
 
 use super::{
+    address::Direction,
     device::Device,
-    snapshot::Direction,
     units::{NetnsId, Process, TcpState},
 };
 
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_told_in_one_sentence() {
+    fn what_makes_no_sense_is_reported_in_one_sentence() {
         let error = |text: &str| text.parse::<Filter>().unwrap_err().to_string();
         assert_eq!(error("port:http"), "port:http is no port number");
         assert_eq!(error("state:open"), "state:open is no state, as time_wait is");

@@ -1,6 +1,6 @@
 //! How many ports are left towards a destination, and how urgent that is.
 
-use super::port_table::Counted;
+use super::{limit::level::Level, port_table::PortClass};
 
 /// Ephemeral ports from one local ip towards one destination. Each port of the range is counted in one of the parts:
 /// reserved, blocked, used, in TIME_WAIT, or left.
@@ -12,7 +12,7 @@ pub struct PortUse {
     pub reserved: u32,
     /// Of the rest, ports that connect() never looks at: the highest, where the range has three ports.
     pub passed_over: u32,
-    /// Of the rest, ports that a socket holds by an explicit bind() or listen(), of any address: connect() passes them
+    /// Of the rest, ports of sockets with an explicit bind() or listen(), at any address: connect() skips them
     /// over for every destination. `None` where that is not known.
     pub blocked: Option<u32>,
     /// Of the rest, ports with a socket towards this destination.
@@ -22,7 +22,7 @@ pub struct PortUse {
     /// Ports left whose TIME_WAIT socket connect() takes over (`net.ipv4.tcp_tw_reuse`).
     pub time_wait_reusable: u32,
     /// Ports left that connect() may or may not get: one where the lowest or the highest port of a range of odd size is
-    /// free, because each call passes over one of these two by chance (`__inet_hash_connect`); those of
+    /// free, because each call skips one of these two by chance (`__inet_hash_connect`); those of
     /// `time_wait_reusable` where the kernel's clock is not known; and, for sockets that are bound to a device, as many as
     /// others towards the same destination have chosen without an event that says which.
     pub uncertain: u32,
@@ -73,32 +73,32 @@ impl PortUse {
     }
 
     /// One more port with a socket that has lost its full form.
-    pub(super) const fn count_minisock(&mut self, counted: Counted) {
-        match counted {
-            Counted::Not | Counted::Used => self.used += 1,
-            Counted::TimeWait => self.time_wait += 1,
-            Counted::Reusable => self.time_wait_reusable += 1,
+    pub(super) const fn count_minisock(&mut self, class: PortClass) {
+        match class {
+            PortClass::Unavailable | PortClass::InUse => self.used += 1,
+            PortClass::TimeWait => self.time_wait += 1,
+            PortClass::Reusable => self.time_wait_reusable += 1,
         }
     }
 
     /// Ports that connect() cannot choose any more.
     #[must_use]
-    pub const fn taken(self) -> u32 {
+    pub const fn in_use(self) -> u32 {
         self.usable() - self.left_at_most()
     }
 
-    /// Whether so many are taken that connect() finds no port, as far as these numbers go.
+    /// Whether so many are in use that connect() finds no port, as far as these numbers go.
     #[must_use]
     pub const fn explains_refusal(self) -> bool {
         self.left_at_most() == 0 || self.left_at_most() == 1 && self.range % 2 == 1
     }
 
-    /// The part that is taken, 0 to 1.
+    /// The used part, 0 to 1.
     #[must_use]
     pub fn ratio(self) -> f64 {
         match self.usable() {
             0 => 1.0,
-            usable => f64::from(self.taken()) / f64::from(usable),
+            usable => f64::from(self.in_use()) / f64::from(usable),
         }
     }
 
@@ -106,48 +106,6 @@ impl PortUse {
     #[must_use]
     pub fn level(self) -> Level {
         Level::of_ratio(self.ratio())
-    }
-}
-
-/// How much of a limited supply is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Less than half.
-    Ok,
-    /// Half or more. Of ports: connect() looks first at every second port of the range, and once these are taken it
-    /// walks all of them in vain, which makes each call many times dearer.
-    Notice,
-    /// 80 % or more.
-    Warning,
-    /// 95 % or more.
-    Critical,
-    /// Nothing is left.
-    Exhausted,
-}
-
-impl Level {
-    /// The level of a part that is taken, 0 to 1.
-    #[must_use]
-    pub fn of_ratio(ratio: f64) -> Self {
-        match ratio {
-            full if full >= 1.0 => Self::Exhausted,
-            critical if critical >= 0.95 => Self::Critical,
-            high if high >= 0.8 => Self::Warning,
-            half if half >= 0.5 => Self::Notice,
-            _ => Self::Ok,
-        }
-    }
-
-    /// The word for it, on the screen and in exports.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Notice => "notice",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-            Self::Exhausted => "exhausted",
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     failure::FailureKind,
     limit::{LimitKind, Scope},
     name::Name,
-    namespace::{ConntrackCounters, NamespaceReading},
+    reading::{ConntrackCounters, NamespaceReading},
     units::NetnsId,
 };
 
@@ -22,7 +22,7 @@ pub enum Since {
 }
 
 impl Since {
-    /// A word for scripts.
+    /// Its id.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -50,7 +50,7 @@ pub struct Hits {
     pub counter: &'static str,
 }
 
-/// What the kernel counts of a namespace; kinds whose counter this kernel does not show are left out.
+/// What the kernel counts of a namespace; without kinds whose counter this kernel does not show.
 fn of_kernel(reading: &NamespaceReading) -> impl Iterator<Item = (LimitKind, u64, &'static str)> {
     let listen = reading.listen;
     // Each is counted, whether cookies are allowed or not.
@@ -81,7 +81,7 @@ impl Model {
     /// Of each namespace what the kernel counts, in the order of their ids, and then what observer has counted itself.
     pub(super) fn hits(&self) -> Vec<Hits> {
         let mut hits: Vec<Hits> = Vec::new();
-        let mut namespaces: Vec<_> = self.namespaces.iter().collect();
+        let mut namespaces: Vec<_> = self.readings.namespaces.iter().collect();
         namespaces.sort_unstable_by_key(|(netns, _)| **netns);
         for (netns, namespace) in namespaces {
             let reading = &namespace.reading;
@@ -100,7 +100,7 @@ impl Model {
             kind,
             netns: None,
             netns_name: None,
-            count: self.failures.of_kind(failure),
+            count: self.diagnosis.failures.of_kind(failure),
             since: Since::Observer,
             counter,
         }));
@@ -111,11 +111,11 @@ impl Model {
     pub(super) fn own_hits(&self, kind: LimitKind, scope: Scope) -> Option<u64> {
         let (_, _, failure) = OF_OBSERVER.into_iter().find(|(of, ..)| *of == kind)?;
         Some(match scope {
-            Scope::Host => self.failures.of_kind(failure),
+            Scope::Host => self.diagnosis.failures.of_kind(failure),
             Scope::Process(pid) => {
-                self.failures.count(|key| key.kind == failure && key.process.is_some_and(|it| it.pid == pid))
+                self.diagnosis.failures.count(|key| key.kind == failure && key.process.is_some_and(|it| it.pid == pid))
             }
-            Scope::Destination { netns, local_ip, device, remote } => self.failures.count(|key| {
+            Scope::Destination { netns, local_ip, device, remote } => self.diagnosis.failures.count(|key| {
                 (key.kind, key.netns, key.remote) == (failure, netns, Some(remote))
                     && key.local.is_some_and(|local| (local.ip, local.device) == (local_ip, device))
             }),

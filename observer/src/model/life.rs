@@ -1,14 +1,14 @@
-//! The life of a full socket in the model: added, brought to a state, taken out, and counted as it opens and ends.
+//! Full sockets in the model: how one is added, changes its state and is removed, and how openings and ends count.
 
 use std::num::NonZeroU32;
 
 use super::{
     Model,
+    address::{Direction, TupleKey},
     event::Identity,
+    ledger::Contribution,
     owner::Owner,
-    port_table::Counted,
-    snapshot::{Direction, EndpointKey},
-    socket::{Acceptance, Socket, TupleKey, key_of},
+    socket::{Acceptance, Socket, key_of},
     units::{FourTuple, SocketId, TcpState},
 };
 
@@ -37,7 +37,7 @@ impl Model {
     pub(super) fn find(&mut self, socket: &Identity) -> Option<u32> {
         let index = self.sockets.find(socket.id)?;
         let known = self.sockets.get(index);
-        let key = key_of(&self.endpoints, known);
+        let key = key_of(self.ledger.endpoints(), known);
         let is_same_port = key.tuple.local_port == socket.tuple.local_port
             || key.tuple.local_port == 0
             || socket.tuple.local_port == 0;
@@ -60,7 +60,7 @@ impl Model {
         let Identity { id, netns, tuple, device } = *socket;
         let now = self.now_in_seconds();
         let (endpoint, destination) = self.place(netns, device, &tuple, direction);
-        let endpoints = &self.endpoints;
+        let endpoints = self.ledger.endpoints();
         let index = self.sockets.insert(
             Socket {
                 id,
@@ -72,86 +72,72 @@ impl Model {
                 remote_ip: tuple.remote_ip,
                 state,
                 owner: Owner::UNKNOWN,
-                held_in_pass: self.fd_scan.number,
-                born: NonZeroU32::new(now.saturating_add(1)).filter(|_| self.was_scanned(netns)),
+                seen_in_fd_scan: self.fd_scan.number,
+                began: NonZeroU32::new(now.saturating_add(1)).filter(|_| self.was_scanned(netns)),
                 state_since: now,
                 acceptance: Acceptance::Settled,
                 is_guess: false,
                 is_explicit: false,
-                counted: Counted::Not,
+                port_class: None,
             },
             |socket| key_of(endpoints, socket),
         );
-        let row = self.endpoints.touch(endpoint, self.now);
-        *row.states.get_mut(state) += 1;
-        row.note_count(self.now);
-        if let Some(row) = self.destinations.get_mut(destination) {
-            row.sockets += 1;
-        }
-        // A connect() from a port that was bound before may still find its four-tuple taken.
+        // A connect() from a port that was bound before may still find its four-tuple in use.
         if state != TcpState::SynSent {
             self.take_over_minisock(TupleKey { netns, device: device.index(), tuple });
         }
-        self.use_port(index);
-        self.peak_sockets = self.peak_sockets.max(self.len());
+        let socket = self.sockets.get_mut(index);
+        socket.port_class = socket.find_port_class(&self.ledger);
+        self.ledger.apply(Contribution::NONE, socket.contribution(), self.now);
+        self.note_few_ports(index);
+        self.ledger.note_sockets(self.len());
         index
+    }
+
+    /// Changes a socket, and with it all totals.
+    pub(super) fn change_socket(&mut self, index: u32, change: impl FnOnce(&mut Socket)) {
+        let socket = self.sockets.get_mut(index);
+        let before = socket.contribution();
+        change(socket);
+        self.ledger.apply(before, socket.contribution(), self.now);
     }
 
     pub(super) fn set_state(&mut self, index: u32, state: TcpState) {
         let (generation, now) = (self.generation, self.now_in_seconds());
         let socket = self.sockets.get_mut(index);
-        let before = std::mem::replace(&mut socket.state, state);
         socket.generation = generation;
+        let before = socket.state;
         if before == state {
             return;
         }
-        socket.state_since = now;
-        let (endpoint, has_bound_first) = (socket.endpoint, socket.is_explicit);
-        if before == TcpState::SynSent && has_bound_first {
-            self.take_over_minisock(key_of(&self.endpoints, self.sockets.get(index)));
+        if before == TcpState::SynSent && socket.is_explicit {
+            self.take_over_minisock(key_of(self.ledger.endpoints(), self.sockets.get(index)));
         }
-        // While its port is not known, its state tells whether it has one.
+        self.change_socket(index, |socket| (socket.state, socket.state_since) = (state, now));
+        // While its port is not known, its state shows whether it has one.
         if self.sockets.get(index).local_port == 0 {
-            self.give_up_socket_port(index);
-            self.use_port(index);
+            self.find_port_class(index);
         }
-        let row = self.endpoints.touch(endpoint, self.now);
-        *row.states.get_mut(before) -= 1;
-        *row.states.get_mut(state) += 1;
         if !before.is_past_handshake() && state.is_past_handshake() {
             self.count_opened(index);
         }
     }
 
-    /// Takes a socket out and counts its end. Unknown ids are those of sockets that never connected.
+    /// Removes a socket and counts its end. Unknown ids are those of sockets that never connected.
     pub(super) fn remove_socket(&mut self, id: SocketId) {
         let Some(index) = self.sockets.find(id) else {
             return;
         };
-        self.give_up_socket_port(index);
-        let endpoints = &self.endpoints;
+        let endpoints = self.ledger.endpoints();
         let socket = self.sockets.remove(index, |socket| key_of(endpoints, socket));
-        if socket.is_explicit {
-            let EndpointKey { netns, device, .. } = endpoints.get(socket.endpoint).key;
-            self.release_port(netns, device, socket.local_port);
-        }
-        self.owners.release(socket.endpoint, socket.owner);
-        self.shared.remove(&id);
-        let row = self.endpoints.touch(socket.endpoint, self.now);
-        *row.states.get_mut(socket.state) -= 1;
-        let opened = socket.state.is_past_handshake();
-        for flow in [&mut row.flow, &mut self.totals] {
-            flow.closed += u64::from(opened);
-            flow.failed += u64::from(!opened);
-        }
-        if let Some(row) = self.destinations.get_mut(socket.destination) {
-            row.sockets -= 1;
+        self.ledger.apply(socket.contribution(), Contribution::NONE, self.now);
+        self.ledger.note_end(socket.endpoint, socket.state.is_past_handshake(), self.now);
+        if !self.co_owners.is_empty() {
+            self.co_owners.remove(&id);
         }
     }
 
     pub(super) fn count_opened(&mut self, index: u32) {
-        let row = self.endpoints.touch(self.sockets.get(index).endpoint, self.now);
-        row.flow.opened += 1;
-        self.totals.opened += 1;
+        self.ledger.note_opened(self.sockets.get(index).endpoint, self.now);
     }
 }

@@ -5,15 +5,14 @@
 //! The two are read at different moments. What the kernel has counted is therefore kept until a scan that began after
 //! the reading has shown which listeners discarded segments since the reading before.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use super::{
-    Model,
-    event::Queues,
-    failure::{Failed, FailureKey, FailureKind, Local},
-    listener::Listener,
-    namespace::ListenCounters,
-    units::{NetnsId, SocketId},
+    Diagnosis, Model,
+    address::Local,
+    failure::{Failed, FailureKey, FailureKind},
+    reading::ListenCounters,
+    units::{NetnsId, Queues, SocketId},
 };
 
 /// Of one listener.
@@ -82,7 +81,7 @@ impl ListenerDrops {
 pub(super) struct Unsettled {
     overflows: u64,
     syn_queue_drops: u64,
-    /// Without cookies: segments dropped of which only `ListenDrops` tells.
+    /// Without cookies: dropped segments that only `ListenDrops` counts.
     other_drops: u64,
     syn_cookies: u64,
     /// It was read since the last settlement.
@@ -144,7 +143,7 @@ fn grown(before: Option<u64>, after: Option<u64>) -> u64 {
 impl Model {
     /// What a scan has found of a listener's queues.
     pub(super) fn note_queues(&mut self, id: SocketId, netns: NetnsId, queues: Queues) {
-        let most_unproven = self.namespaces.get(&netns).and_then(|it| it.reading.most_unproven_requests());
+        let most_unproven = self.readings.namespaces.get(&netns).and_then(|it| it.reading.most_unproven_requests());
         let Some(listener) = self.listeners.get_mut(id).filter(|listener| listener.netns == netns) else { return };
         let known = match listener.queues.replace(queues) {
             Some(before) => before.drops,
@@ -157,7 +156,7 @@ impl Model {
 
     /// What the kernel has counted at the listeners of a namespace since the reading before this one.
     pub(super) fn note_listen_counters(&mut self, netns: NetnsId, old: ListenCounters, cookies_before: Option<u8>) {
-        let Some(namespace) = self.namespaces.get_mut(&netns) else { return };
+        let Some(namespace) = self.readings.namespaces.get_mut(&netns) else { return };
         let new = namespace.reading.listen;
         // With tcp_syncookies 2 every SYN is answered with a cookie: that says nothing of a queue.
         let cookies_tell = namespace.reading.tcp_syncookies != Some(2) && cookies_before != Some(2);
@@ -186,14 +185,14 @@ impl Model {
 
     /// A listener is gone: what it discarded since the last scan will never be known.
     pub(super) fn note_end_of_listener(&mut self, netns: NetnsId) {
-        if let Some(namespace) = self.namespaces.get_mut(&netns) {
+        if let Some(namespace) = self.readings.namespaces.get_mut(&netns) {
             namespace.unsettled.ended_recently = true;
         }
     }
 
     /// A scan has shown every listener of the namespace: what the kernel had counted by the last reading is theirs.
     pub(super) fn settle_listen_drops(&mut self, netns: NetnsId) {
-        let Some(namespace) = self.namespaces.get_mut(&netns) else { return };
+        let Some(namespace) = self.readings.namespaces.get_mut(&netns) else { return };
         if !namespace.unsettled.is_read {
             return;
         }
@@ -214,14 +213,14 @@ impl Model {
         if counted == 0 {
             return;
         }
-        let Self { listeners, failures, now, .. } = self;
-        let mut all: Vec<&mut Listener> = listeners.iter_mut().filter(|listener| listener.netns == netns).collect();
+        let Self { listeners, diagnosis: Diagnosis { failures, .. }, now, .. } = self;
+        let mut all: Vec<_> = listeners.iter_mut().filter(|listener| listener.netns == netns).collect();
         let is_accept = cause == Cause::AcceptQueue;
         let kind = if is_accept { FailureKind::AcceptQueue } else { FailureKind::SynQueue };
         // A listener drops segments for many reasons: without a full queue these are no news.
         let is_vague = cause == Cause::SynBacklog;
-        let suspect = |listener: &&mut Listener| {
-            let Seen { discarded, accept_full, syn_full, syn_capped } = listener.drops.seen();
+        let suspect = |seen: Seen| {
+            let Seen { discarded, accept_full, syn_full, syn_capped } = seen;
             let was_full = match cause {
                 Cause::AcceptQueue => accept_full,
                 Cause::SynQueue => syn_full,
@@ -229,7 +228,7 @@ impl Model {
             };
             Suspect { discarded, was_full }
         };
-        let suspects: Vec<Suspect> = all.iter().map(suspect).collect();
+        let suspects: Vec<Suspect> = all.iter().map(|listener| suspect(listener.drops.seen())).collect();
         let shares = share(counted, &suspects, others || is_vague);
         for (listener, share) in all.iter_mut().zip(&shares).filter(|(_, share)| **share > 0) {
             listener.drops.settle(*share);
@@ -252,19 +251,12 @@ impl Model {
 
     /// A cookie discards nothing: only the queue itself shows whose it was. It refuses nobody, and is no failure.
     fn settle_cookies(&mut self, netns: NetnsId, cookies: u64, others: bool) {
-        let mut all: Vec<&mut Listener> = self.listeners.iter_mut().filter(|it| it.netns == netns).collect();
+        let mut all: Vec<_> = self.listeners.iter_mut().filter(|it| it.netns == netns).collect();
         let is_only = all.len() == 1 && !others;
         all.retain(|listener| is_only || listener.drops.seen().syn_full);
         if let [listener] = &mut all[..] {
             listener.drops.syn_queue_full += cookies;
         }
-    }
-}
-
-impl Listener {
-    /// Its address.
-    pub(super) const fn local(&self) -> SocketAddr {
-        SocketAddr::new(self.ip, self.port)
     }
 }
 

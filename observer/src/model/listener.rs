@@ -1,16 +1,18 @@
 //! Listening sockets, and which of them a local address belongs to.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rustc_hash::FxHashMap;
 
 use super::{
     Model,
+    address::{Direction, EndpointKey},
     device::Device,
-    event::{Identity, Queues},
+    endpoint::EndpointTable,
+    event::Identity,
+    ledger::{At, Contribution, Counts},
     listen_drops::ListenerDrops,
-    snapshot::{Direction, EndpointKey},
-    units::{FourTuple, NetnsId, Process, SocketId},
+    units::{FourTuple, NetnsId, Process, Queues, SocketId},
 };
 
 /// A listening socket.
@@ -22,12 +24,12 @@ pub(super) struct Listener {
     /// The device that it is bound to.
     pub(super) device: Device,
     pub(super) process: Option<Process>,
-    /// All that hold it, as the last pass over open files has found them.
+    /// All its owners, as the last fd scan has found them.
     pub(super) fd_owners: Vec<Process>,
     pub(super) generation: u32,
-    /// The last pass over open files that saw its process hold it.
-    pub(super) held_in_pass: u8,
-    /// bind() named its port, as the last scan has found: it will want the same when it starts anew.
+    /// The last fd scan that saw its process own it.
+    pub(super) seen_in_fd_scan: u8,
+    /// bind() named its port, as the last scan has found: it will want the same after a restart.
     pub(super) chose_port: bool,
     /// As the last scan found them.
     pub(super) queues: Option<Queues>,
@@ -38,9 +40,20 @@ pub(super) struct Listener {
 }
 
 impl Listener {
+    /// Its address.
+    pub(super) const fn local(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, self.port)
+    }
+
     const fn key(&self) -> EndpointKey {
         let Self { netns, ip, port, device, .. } = *self;
         EndpointKey { netns, direction: Direction::Inbound, local_ip: ip, local_port: Some(port), device }
+    }
+
+    /// What it adds to all totals. The row of a listener stays as long as the listener.
+    pub(super) fn contribution(&self, endpoints: &EndpointTable) -> Contribution {
+        let at = endpoints.find(&self.key()).map_or(At::Nowhere, At::Endpoint);
+        Contribution { at, counts: Counts::Listener, binder: Some(self.port), ..Contribution::NONE }
     }
 
     const fn address(&self) -> Address {
@@ -112,7 +125,7 @@ impl ListenerTable {
         self.by_id.get(self.all_covering(netns, ip, port, devices)?.first()?)
     }
 
-    /// All who hold a listener that connections to this local address belong to.
+    /// All owners of a listener that connections to this local address belong to.
     pub(super) fn fd_owners(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: &[u32]) -> Vec<Process> {
         let ids = self.all_covering(netns, ip, port, devices).unwrap_or_default();
         let mut fd_owners: Vec<Process> = Vec::new();
@@ -148,13 +161,13 @@ impl Model {
         self.listeners.covering(netns, ip, port, &self.listener_devices(netns, device))
     }
 
-    /// All who hold a listener as [`Self::covering_address`] finds it.
+    /// All owners of a listener as [`Self::covering_address`] finds it.
     pub(super) fn fd_owners_of_listener(&self, netns: NetnsId, ip: IpAddr, port: u16, device: Device) -> Vec<Process> {
         self.listeners.fd_owners(netns, ip, port, &self.listener_devices(netns, device))
     }
 
     fn listener_devices(&self, netns: NetnsId, device: Device) -> [u32; 3] {
-        let vrf = self.namespaces.get(&netns).map_or(0, |namespace| namespace.devices.vrf(device.index()));
+        let vrf = self.readings.namespaces.get(&netns).map_or(0, |namespace| namespace.devices.vrf(device.index()));
         [device.index(), vrf, 0]
     }
 
@@ -169,24 +182,20 @@ impl Model {
             process,
             fd_owners: process.into_iter().collect(),
             generation: self.generation,
-            held_in_pass: self.fd_scan.number,
+            seen_in_fd_scan: self.fd_scan.number,
             chose_port: false,
             queues: None,
             is_older: false,
             drops: ListenerDrops::default(),
         };
-        let endpoint = self.endpoint(listener.key());
-        self.endpoints.touch(endpoint, self.now).listeners += 1;
-        self.hold_port(netns, device, listener.port);
+        self.endpoint(listener.key());
+        self.ledger.apply(Contribution::NONE, listener.contribution(self.ledger.endpoints()), self.now);
         self.listeners.insert(id, listener);
     }
 
     pub(super) fn remove_listener(&mut self, id: SocketId) {
         let Some(listener) = self.listeners.remove(id) else { return };
-        self.release_port(listener.netns, listener.device, listener.port);
+        self.ledger.apply(listener.contribution(self.ledger.endpoints()), Contribution::NONE, self.now);
         self.note_end_of_listener(listener.netns);
-        if let Some(endpoint) = self.endpoints.find(&listener.key()) {
-            self.endpoints.touch(endpoint, self.now).listeners -= 1;
-        }
     }
 }

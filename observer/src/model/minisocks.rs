@@ -1,4 +1,4 @@
-//! TIME_WAIT and request sockets: what holds a four-tuple without a full socket. They have no events of their own. Scans
+//! TIME_WAIT and request sockets: they keep a four-tuple without a full socket. They have no events of their own. Scans
 //! show them, and between scans they are modelled by the sockets that leave them behind or take their place.
 
 use std::{net::IpAddr, time::Duration};
@@ -8,14 +8,16 @@ use slab::Slab;
 
 use super::{
     Model,
+    address::{Direction, EndpointKey, TupleKey},
     device::Device,
     endpoint::EndpointTable,
     event::{Binding, Found, Identity},
+    index::{NO_ROW, hash, narrow},
     key_of,
+    ledger::{At, Contribution, Counts, Ledger},
     owner::Owner,
-    port_table::Counted,
-    snapshot::{Direction, EndpointKey},
-    socket::{TupleKey, hash, narrow},
+    port_table::{Place, PortClass},
+    reading::NamespaceReading,
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
 
@@ -23,7 +25,7 @@ use super::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Minisock {
     pub(super) endpoint: u32,
-    /// Index of its destination; `Socket::NO_DESTINATION` for an inbound one.
+    /// Index of its destination; `NO_ROW` for an inbound one.
     pub(super) destination: u32,
     /// The scan or event generation that saw it last.
     pub(super) generation: u32,
@@ -39,8 +41,8 @@ pub(super) struct Minisock {
     pub(super) began_s: u32,
     /// From when on connect() may take it over, on `CLOCK_MONOTONIC`; `None` for never.
     pub(super) reusable_from: Option<Duration>,
-    /// How it counts against the ports of its destination.
-    pub(super) counted: Counted,
+    /// What its port is towards its destination; `None` for an inbound one, and while the namespace's ports are not known.
+    pub(super) port_class: Option<PortClass>,
 }
 
 // A TIME_WAIT socket is to cost no more than a full one: 128 bytes with its index.
@@ -50,6 +52,55 @@ impl Minisock {
     /// In TIME_WAIT, and its peer sends TCP timestamps.
     fn is_stamped(&self) -> bool {
         self.state == TcpState::TimeWait && self.since.is_some()
+    }
+
+    /// From when on connect() may take it over under this reading, on `CLOCK_MONOTONIC`; `None` for never
+    /// (`tcp_twsk_unique` in net/ipv4/tcp_ipv4.c).
+    pub(super) fn may_be_reused_from(&self, reading: &NamespaceReading, key: &EndpointKey) -> Option<Duration> {
+        let is_allowed = match reading.tcp_tw_reuse {
+            Some(1) => true,
+            Some(2) => {
+                key.local_ip.is_loopback() || self.remote_ip.is_loopback() || key.device.index() == Device::LOOPBACK
+            }
+            _ => false,
+        };
+        let since = self.since.filter(|_| is_allowed && self.state == TcpState::TimeWait)?;
+        // The kernel counts its age in whole milliseconds, or seconds before 6.14; it must exceed the delay.
+        Some(match reading.tcp_tw_reuse_delay {
+            Some(delay) => {
+                let began = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+                Duration::from_millis(began.saturating_add(1)) + delay
+            }
+            None => Duration::from_secs(since.as_secs() + 1),
+        })
+    }
+
+    /// What its port is towards its destination at `now` of `CLOCK_MONOTONIC`; `None` without a destination, and while the
+    /// namespace's ports are not known. A binder's own port is blocked.
+    pub(super) fn find_port_class(&self, ledger: &Ledger, now: Duration) -> Option<PortClass> {
+        if self.destination == NO_ROW {
+            return None;
+        }
+        let (ports, space) = ledger.ports_at(self.endpoint)?;
+        Some(match self.state {
+            _ if self.is_explicit => PortClass::Unavailable,
+            _ if !ports.may_be_chosen(Place::new(space, self.local_port)) => PortClass::Unavailable,
+            TcpState::TimeWait if self.reusable_from.is_some_and(|from| from <= now) => PortClass::Reusable,
+            TcpState::TimeWait => PortClass::TimeWait,
+            _ => PortClass::InUse,
+        })
+    }
+
+    /// What it adds to all totals.
+    pub(super) fn contribution(&self) -> Contribution {
+        Contribution {
+            at: At::Endpoint(self.endpoint),
+            counts: Counts::Minisock { state: self.state, stamped: self.is_stamped() },
+            destination: self.destination,
+            client: self.port_class.map(|class| (self.local_port, class)),
+            binder: self.is_explicit.then_some(self.local_port),
+            owner: Owner::UNKNOWN,
+        }
     }
 
     /// When it began, on `CLOCK_MONOTONIC`.
@@ -97,7 +148,7 @@ impl MinisockTable {
         })
     }
 
-    /// `None` for an index that is not taken any more.
+    /// `None` for an index that is not used any more.
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Minisock> {
         self.slots.get_mut(index as usize)
     }
@@ -143,7 +194,7 @@ fn whole_seconds(at: Duration) -> u32 {
 impl Model {
     /// The one with this four-tuple.
     pub(super) fn minisock_of(&self, tuple: TupleKey) -> Option<&Minisock> {
-        self.minisocks.find(tuple, &self.endpoints)
+        self.minisocks.find(tuple, self.ledger.endpoints())
     }
 
     /// A full socket that closes from here leaves a smaller one behind, which keeps its four-tuple and its port.
@@ -164,7 +215,7 @@ impl Model {
             since: timestamps.then_some(at),
             began_s: whole_seconds(at),
             reusable_from: None,
-            counted: Counted::Not,
+            port_class: None,
         });
     }
 
@@ -172,8 +223,8 @@ impl Model {
     /// it is in TIME_WAIT now.
     pub(super) fn end_peers_wait(&mut self, id: SocketId, at: Duration) {
         let Some(index) = self.sockets.find(id) else { return };
-        let peer = key_of(&self.endpoints, self.sockets.get(index)).reversed();
-        let Some(index) = self.minisocks.find_peer(peer, &self.endpoints) else { return };
+        let peer = key_of(self.ledger.endpoints(), self.sockets.get(index)).reversed();
+        let Some(index) = self.minisocks.find_peer(peer, self.ledger.endpoints()) else { return };
         let minisock = self.minisocks.slots[index as usize];
         if minisock.state == TcpState::FinWait2 {
             let since = minisock.since.map(|_| at);
@@ -193,7 +244,7 @@ impl Model {
         let Identity { netns, tuple, device, .. } = *socket;
         // The iterator shows a bucket of the table as it was copied: by now a full socket may have taken over.
         let key = TupleKey { netns, device: device.index(), tuple };
-        let successor = self.sockets.find_tuple(key, |socket| key_of(&self.endpoints, socket));
+        let successor = self.sockets.find_tuple(key, |socket| key_of(self.ledger.endpoints(), socket));
         if successor.is_some_and(|index| self.sockets.get(index).generation == self.generation) {
             return;
         }
@@ -210,20 +261,19 @@ impl Model {
             remote_port: tuple.remote_port,
             remote_ip: tuple.remote_ip,
             state,
-            is_explicit: state != TcpState::SynReceived && binding.holds_port() == Some(true),
+            is_explicit: state != TcpState::SynReceived && binding.keeps_port() == Some(true),
             since,
             began_s: began.map_or(0, whole_seconds),
             reusable_from: None,
-            counted: Counted::Not,
+            port_class: None,
         });
     }
 
     /// Adds it, or brings the one with this four-tuple up to date.
-    fn add_minisock(&mut self, mut minisock: Minisock) {
-        minisock.counted = Counted::Not;
-        let key = minisock.key(&self.endpoints);
+    fn add_minisock(&mut self, minisock: Minisock) {
+        let key = minisock.key(self.ledger.endpoints());
         let mut before = None;
-        if let Some(index) = self.minisocks.find_index(key, &self.endpoints) {
+        if let Some(index) = self.minisocks.find_index(key, self.ledger.endpoints()) {
             let known = self.minisocks.get_mut(index).expect("just found");
             known.generation = minisock.generation;
             if minisock.began_s != 0 {
@@ -237,47 +287,40 @@ impl Model {
             before = Some(known.state);
             self.remove_minisock(index);
         }
-        *self.endpoints.touch(minisock.endpoint, self.now).minisocks.get_mut(minisock.state) += 1;
-        if let Some(row) = self.destinations.get_mut(minisock.destination) {
-            row.minisocks += 1;
-            row.time_wait += u32::from(minisock.state == TcpState::TimeWait);
-            row.stamped += u32::from(minisock.is_stamped());
-        }
-        if minisock.is_explicit {
-            self.hold_port(key.netns, Device::new(key.device), minisock.local_port);
-        }
-        let index = self.minisocks.insert(minisock, &self.endpoints);
-        self.use_minisock_port(index);
+        let index = self.minisocks.insert(minisock, self.ledger.endpoints());
+        self.note_reuse(index);
+        let minisock = &mut self.minisocks.slots[index as usize];
+        minisock.port_class = minisock.find_port_class(&self.ledger, self.basis.monotonic(self.now));
+        self.ledger.apply(Contribution::NONE, minisock.contribution(), self.now);
         self.note_entry(index, before);
     }
 
     /// Counts a socket that was not in TIME_WAIT before. What the first scan finds has entered at an unknown time.
     fn note_entry(&mut self, index: u32, before: Option<TcpState>) {
         let minisock = self.minisocks.slots[index as usize];
-        let netns = self.endpoints.get(minisock.endpoint).key.netns;
-        let Some(namespace) = self.namespaces.get_mut(&netns).filter(|namespace| namespace.scanned) else { return };
+        let netns = self.ledger.endpoints().get(minisock.endpoint).key.netns;
+        let Some(namespace) = self.readings.namespaces.get_mut(&netns).filter(|namespace| namespace.scanned) else {
+            return;
+        };
         if before.is_none() && minisock.state != TcpState::SynReceived {
             namespace.time_wait_entered += 1;
         }
         let is_entry = minisock.state == TcpState::TimeWait && before != Some(TcpState::TimeWait);
-        if is_entry
-            && minisock.reusable_from.is_none()
-            && let Some(row) = self.destinations.get_mut(minisock.destination)
-        {
-            row.entered += i64::from(minisock.counted == Counted::TimeWait);
+        if is_entry && minisock.reusable_from.is_none() && minisock.port_class == Some(PortClass::TimeWait) {
+            self.ledger.note_time_wait(minisock.destination);
         }
     }
 
     /// A full socket has this four-tuple now, from the smaller one that it conflicted with.
     pub(super) fn take_over_minisock(&mut self, key: TupleKey) {
-        let find = |device| self.minisocks.find_index(TupleKey { device, ..key }, &self.endpoints);
+        let find = |device| self.minisocks.find_index(TupleKey { device, ..key }, self.ledger.endpoints());
         let found = find(key.device).or_else(|| {
-            let rules = &self.namespaces.get(&key.netns).filter(|_| key.device != 0)?.devices;
+            let rules = &self.readings.namespaces.get(&key.netns).filter(|_| key.device != 0)?.devices;
             rules.conflicts(key.device).skip(1).find_map(find)
         });
         if let Some(index) = found {
             let is_time_wait = self.minisocks.slots[index as usize].state != TcpState::SynReceived;
-            if let Some(namespace) = self.namespaces.get_mut(&key.netns).filter(|_| is_time_wait) {
+            if let Some(namespace) = self.readings.namespaces.get_mut(&key.netns).filter(|_| is_time_wait) {
                 namespace.time_wait_entered -= 1;
             }
             self.remove_minisock(index);
@@ -285,23 +328,13 @@ impl Model {
     }
 
     fn remove_minisock(&mut self, index: u32) {
-        let minisock = self.minisocks.remove(index, &self.endpoints);
-        let EndpointKey { netns, device, .. } = self.endpoints.get(minisock.endpoint).key;
-        *self.endpoints.touch(minisock.endpoint, self.now).minisocks.get_mut(minisock.state) -= 1;
-        self.give_up_port((netns, device), minisock.destination, minisock.local_port, minisock.counted);
-        if let Some(row) = self.destinations.get_mut(minisock.destination) {
-            row.minisocks -= 1;
-            row.time_wait -= u32::from(minisock.state == TcpState::TimeWait);
-            row.stamped -= u32::from(minisock.is_stamped());
-        }
-        if minisock.is_explicit {
-            self.release_port(netns, device, minisock.local_port);
-        }
+        let minisock = self.minisocks.remove(index, self.ledger.endpoints());
+        self.ledger.apply(minisock.contribution(), Contribution::NONE, self.now);
     }
 
-    /// Takes out those of a namespace that `is_gone` names.
+    /// Removes those of a namespace that `is_gone` names.
     pub(super) fn remove_minisocks(&mut self, netns: NetnsId, is_gone: impl Fn(&Minisock) -> bool) {
-        let of_namespace = |minisock: &Minisock| self.endpoints.get(minisock.endpoint).key.netns == netns;
+        let of_namespace = |minisock: &Minisock| self.ledger.endpoints().get(minisock.endpoint).key.netns == netns;
         let gone: Vec<u32> = self
             .minisocks
             .iter()
@@ -311,6 +344,6 @@ impl Model {
         for index in gone {
             self.remove_minisock(index);
         }
-        self.minisocks.shrink(&self.endpoints);
+        self.minisocks.shrink(self.ledger.endpoints());
     }
 }

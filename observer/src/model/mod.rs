@@ -1,19 +1,23 @@
-//! What is known of the host's sockets: pure, with no clock and no IO. Events and readings go in, snapshots come out.
+//! The state of the host's sockets: pure, with no clock and no IO. Events and readings go in, snapshots come out.
 //!
-//! A socket is known by the address of its `struct sock` and keeps the four-tuple learned at its birth: when it closes,
-//! the kernel has already taken its port away. What hooks miss, scans repair (`reconcile`).
+//! The address of its `struct sock` identifies a socket. The model keeps the four-tuple of its first event, because the
+//! kernel clears the port before it reports the close. Scans repair what hooks miss (`reconcile`).
+//!
+//! **From event to number**: [`Model::apply`] changes a socket, `ledger` brings its contribution to all totals, `report` makes
+//! the snapshot of these totals.
 //!
 //! **Invariant**: nothing here names `std::fs`, `Instant::now`, `tokio`, `ratatui` or `aya`; time is an argument.
 
+pub mod address;
+mod bind_before_connect;
 mod bound;
 mod calls;
 pub mod device;
+mod diagnose;
 mod direction;
-mod early_binds;
 mod endpoint;
 pub mod event;
 pub mod failure;
-mod failure_text;
 mod fd_scan;
 pub mod filter;
 pub mod finding;
@@ -21,6 +25,8 @@ pub mod gaps;
 pub mod headroom;
 pub mod history;
 pub mod hits;
+mod index;
+mod ledger;
 mod life;
 pub mod limit;
 mod listen_drops;
@@ -36,6 +42,7 @@ mod port_use;
 mod ports;
 pub mod quality;
 pub mod query;
+pub mod reading;
 mod reconcile;
 mod refusals;
 mod report;
@@ -51,22 +58,23 @@ use serde::{Deserialize, Serialize};
 
 pub use self::endpoint::PORT_NUMBERS;
 use self::{
+    address::Direction,
+    bind_before_connect::BindBeforeConnect,
     bound::BoundTable,
     calls::GivenUpTable,
-    early_binds::EarlyBinds,
-    endpoint::{DestinationTable, EndpointTable, Flow},
     event::{Binding, Event, Identity},
     failure::FailureTable,
-    gaps::Gaps,
+    gaps::{Gaps, ProcessScope},
+    ledger::Ledger,
     limit::Trends,
     listener::ListenerTable,
     minisocks::MinisockTable,
     namespace::Namespace,
-    owner::{FdScan, OwnerTable},
+    owner::FdScan,
     port_owner::Questions,
-    ports::Ripening,
-    quality::{HookStatus, Losses, ProcessScope, Quality},
-    snapshot::{Direction, Host},
+    ports::ReuseQueue,
+    quality::{HookStatus, Losses, Quality},
+    reading::Host,
     socket::{Acceptance, SocketTable, key_of},
     stuck::Stuck,
     units::{NetnsId, Process, SocketId, TcpState},
@@ -83,9 +91,9 @@ pub struct Basis {
     pub started_at: Option<Duration>,
     /// The kernel side can read bind buckets: without them it is not known which ports are blocked.
     pub reads_buckets: bool,
-    /// Whose open files the passes show.
+    /// Whose open files an fd scan shows.
     pub processes: ProcessScope,
-    /// A bind bucket is set free with its last explicit socket, as since 6.18; before, with its last socket of any kind.
+    /// A bind bucket is freed with its last explicit socket, as since Linux 6.18; before, with its last socket of any kind.
     pub frees_buckets: bool,
 }
 
@@ -97,43 +105,55 @@ pub struct Model {
     minisocks: MinisockTable,
     listeners: ListenerTable,
     bound: BoundTable,
-    endpoints: EndpointTable,
-    destinations: DestinationTable,
-    owners: OwnerTable,
+    ledger: Ledger,
+    /// The owners of a socket beside its first one.
+    co_owners: FxHashMap<SocketId, Vec<Process>>,
     fd_scan: FdScan,
-    /// Of sockets that several processes hold, those beside the owner.
-    shared: FxHashMap<SocketId, Vec<Process>>,
-    failures: FailureTable,
-    given_up: GivenUpTable,
-    questions: Questions,
-    ripening: Ripening,
-    /// When it was last found what destinations on different devices share.
-    shared_at: Option<Duration>,
-    /// Ports have become few somewhere.
+    reuse_queue: ReuseQueue,
+    readings: Readings,
+    diagnosis: Diagnosis,
+    quality: Quality,
+    /// The current scan number: a scan or an event stamps it on each socket that it sees.
+    generation: u32,
+    /// The namespace of the running scan.
+    scanning: Option<NetnsId>,
+    /// Few ports are left somewhere: asks for a scan.
     wants_scan: bool,
-    early_binds: EarlyBinds,
-    stuck: Stuck,
-    trends: Trends,
+    /// When ports were last compared across devices.
+    shared_at: Option<Duration>,
+    /// Time since start of the last input.
+    now: Duration,
+    previous: Previous,
+}
+
+/// What was read of the host and its network namespaces.
+#[derive(Default)]
+struct Readings {
+    host: Host,
     namespaces: FxHashMap<NetnsId, Namespace>,
     /// Namespaces that events or open files have named and nobody has read yet.
     unread: FxHashSet<NetnsId>,
     /// Devices that sockets are bound to and nobody has read yet.
     unread_devices: FxHashSet<(NetnsId, u32)>,
-    host: Host,
-    quality: Quality,
-    totals: Flow,
-    peak_sockets: u32,
-    /// When totals and peaks began.
-    counted_since: Duration,
-    /// Raised by each scan; what a scan or an event saw carries the value of that time.
-    generation: u32,
-    /// The namespace of the running scan.
-    scanning: Option<NetnsId>,
-    /// Time since start of the last input.
-    now: Duration,
-    last_tick: Duration,
-    events_before: u64,
-    cpu_before: Option<Duration>,
+}
+
+/// What limits and findings need beyond totals and readings.
+#[derive(Default)]
+struct Diagnosis {
+    failures: FailureTable,
+    given_up: GivenUpTable,
+    questions: Questions,
+    bind_before_connect: BindBeforeConnect,
+    stuck: Stuck,
+    trends: Trends,
+}
+
+/// Values at the last tick: rates are differences to them.
+#[derive(Default)]
+struct Previous {
+    at: Duration,
+    events: u64,
+    cpu: Option<Duration>,
 }
 
 impl Model {
@@ -142,7 +162,7 @@ impl Model {
     pub fn new(hooks: Vec<HookStatus>, basis: Basis) -> Self {
         let gaps = Gaps::default().within(basis.processes);
         let quality = Quality { hooks, processes: basis.processes, gaps, ..Quality::default() };
-        Self { basis, quality, ..Self::default() }
+        Self { basis, quality, ledger: Ledger::new(basis.frees_buckets), ..Self::default() }
     }
 
     /// Takes in one event. `now` is time since start and never goes back.
@@ -155,7 +175,7 @@ impl Model {
             Event::State { socket, at, old, new, by, orphan, unsent, own_range, binding, timestamps } => {
                 self.settle_given_up(socket.id);
                 let given_up = by.filter(|_| unsent).and_then(|by| self.before_giving_up(&socket, own_range, by));
-                let is_explicit = binding.holds_port() == Some(true);
+                let is_explicit = binding.keeps_port() == Some(true);
                 // Bound by name, a socket keeps its port beyond the end of its connection.
                 if new == TcpState::Closed && is_explicit {
                     self.stay_bound(&socket, by);
@@ -181,14 +201,14 @@ impl Model {
                 }
             }
             // With data in the SYN (TCP Fast Open) accept() comes before the end of the handshake, and so before the
-            // state hook's first word of the socket.
+            // state hook's first event of the socket.
             Event::Accepted { socket, state: TcpState::SynReceived, by } if self.was_scanned(socket.netns) => {
                 let known = self.find(&socket);
                 let index = known.unwrap_or_else(|| self.insert(&socket, TcpState::SynReceived, Direction::Inbound));
                 self.set_explicit(index, true);
                 self.accepted(index, by);
             }
-            // These are not made under the socket's lock: they may come after its end, and tell of its owner only.
+            // These do not come from under the socket's lock: they may follow its end, and only name its owner.
             Event::Connecting { socket, by } | Event::Accepted { socket, by, .. } => {
                 if let Some(index) = self.find(&socket) {
                     self.learn_port(index, socket.tuple.local_port);
@@ -217,7 +237,7 @@ impl Model {
             Event::Queues { id, netns, queues } => self.note_queues(id, netns, queues),
             Event::Held { id, netns, by, bound, .. } => {
                 self.note_namespace(netns);
-                self.on_held(id, by);
+                self.on_fd_owner(id, by);
                 // Looked at without its lock: what events say of it is newer.
                 let is_known = self.sockets.find(id).is_some() || self.listeners.get_mut(id).is_some();
                 if let Some(local) = bound.filter(|_| !is_known) {
@@ -227,21 +247,18 @@ impl Model {
         }
     }
 
-    /// Totals and peaks begin anew at what is there now. Losses do not: what was lost stays lost.
+    /// Resets totals and peaks to what is there now. Losses stay: what was lost stays lost.
     pub fn restart_totals(&mut self, now: Duration) {
-        self.endpoints.restart(now);
-        self.totals.restart();
-        self.peak_sockets = self.len();
-        self.counted_since = now;
+        self.ledger.restart(self.len(), now);
     }
 
     /// Takes note of what the host was read to be.
     pub fn set_host(&mut self, host: Host) {
         if let Some(files) = host.files {
-            self.failures.note_files(files, self.now);
+            self.diagnosis.failures.note_files(files, self.now);
         }
-        self.host = host;
-        for files in self.host.processes.clone() {
+        self.readings.host = host;
+        for files in self.readings.host.processes.clone() {
             self.learn_name(files.process);
         }
     }
@@ -273,7 +290,7 @@ impl Model {
     /// Whether no socket of the namespace is known that would keep it alive: TIME_WAIT and request sockets do not.
     #[must_use]
     pub fn is_empty(&self, netns: NetnsId) -> bool {
-        let mut rows = self.endpoints.iter().filter(|(_, row)| row.key.netns == netns);
+        let mut rows = self.ledger.endpoints().iter().filter(|(_, row)| row.key.netns == netns);
         rows.all(|(_, row)| row.listeners == 0 && row.states.sum() == 0)
     }
 
@@ -282,7 +299,7 @@ impl Model {
     #[must_use]
     pub fn kernel_totals(&self, netns: NetnsId) -> [u32; 2] {
         let mut totals = [0, 0];
-        for (_, row) in self.endpoints.iter().filter(|(_, row)| row.key.netns == netns) {
+        for (_, row) in self.ledger.endpoints().iter().filter(|(_, row)| row.key.netns == netns) {
             totals[0] += row.states.get(TcpState::Established) + row.states.get(TcpState::CloseWait);
             totals[1] += row.minisocks.get(TcpState::TimeWait) + row.minisocks.get(TcpState::FinWait2);
         }
@@ -299,7 +316,7 @@ impl Model {
                 self.remove_socket(socket.id);
             }
             (_, TcpState::SynSent) => {
-                // The same struct sock connects anew: the end of its last connection went unseen.
+                // The same struct sock connects again: the end of its last connection was missed.
                 if old == TcpState::Closed {
                     self.remove_socket(socket.id);
                 }
@@ -309,7 +326,7 @@ impl Model {
                 }
             }
             _ if self.update(socket, new).is_some() => {}
-            // A passive open: its first word. Without a listener it may as well be the end of a simultaneous open, or of
+            // A passive open: its first event. Without a listener it may as well be the end of a simultaneous open, or of
             // a connect to oneself, whose beginning was lost.
             (TcpState::SynReceived, TcpState::Established) => {
                 let is_covered = self.covering(socket).is_some();
@@ -320,8 +337,8 @@ impl Model {
                 socket.is_guess = !is_covered;
                 socket.acceptance = if is_covered { Acceptance::Awaited } else { Acceptance::Settled };
             }
-            // A socket whose birth was not seen. Before the first scan that is no loss: the scan will show it, with
-            // what is needed to tell its direction.
+            // The first event of this socket was missed. Before the first scan that is no loss: the scan will show the
+            // socket, with what shows its direction.
             _ if !self.was_scanned(socket.netns) => {}
             _ => {
                 let direction = self.direction_of(socket, Binding::default());
@@ -333,7 +350,7 @@ impl Model {
 
     /// Full sockets that are connected or connecting.
     fn len(&self) -> u32 {
-        socket::narrow(self.sockets.len())
+        index::narrow(self.sockets.len())
     }
 }
 

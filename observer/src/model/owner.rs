@@ -1,10 +1,10 @@
-//! Which process holds a socket: told by hooks that run in its context, kept true by passes over all open files.
+//! Which process owns a socket: hooks that run in its context say so, and fd scans correct it.
 
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use super::{
-    socket::narrow,
+    index::narrow,
     units::{Pid, Process, SocketId},
 };
 
@@ -23,13 +23,14 @@ impl Owner {
     }
 }
 
+#[derive(Clone)]
 struct Entry {
     process: Process,
     sockets: u32,
 }
 
-/// Owners, with how many sockets of each endpoint they hold.
-#[derive(Default)]
+/// Owners, with how many sockets of each endpoint they own.
+#[derive(Clone, Default)]
 pub(super) struct OwnerTable {
     processes: Slab<Entry>,
     by_pid: FxHashMap<Pid, u32>,
@@ -37,16 +38,14 @@ pub(super) struct OwnerTable {
 }
 
 impl OwnerTable {
-    /// One more socket of `endpoint` belongs to `process`.
-    pub(super) fn take(&mut self, endpoint: u32, process: Process) -> Owner {
+    /// The owner that stands for `process`. Unless a socket is added to it next, it is known without sockets.
+    pub(super) fn owner(&mut self, process: Process) -> Owner {
         let processes = &mut self.processes;
         let row =
             *self.by_pid.entry(process.pid).or_insert_with(|| narrow(processes.insert(Entry { process, sockets: 0 })));
-        let entry = &mut self.processes[row as usize];
         // execve() changes the name and keeps the id.
-        entry.process = process;
-        entry.sockets += 1;
-        self.count(endpoint, Owner(row))
+        self.processes[row as usize].process = process;
+        Owner(row)
     }
 
     /// Takes note of what a process is called now; whether it was called otherwise.
@@ -56,29 +55,19 @@ impl OwnerTable {
         std::mem::replace(known, process) != process
     }
 
-    /// One more socket of `endpoint` belongs to nobody any more.
-    pub(super) fn take_orphan(&mut self, endpoint: u32) -> Owner {
-        self.count(endpoint, Owner::ORPHAN)
-    }
-
-    fn count(&mut self, endpoint: u32, owner: Owner) -> Owner {
+    /// One more socket of `endpoint` belongs to `owner`.
+    pub(super) fn add(&mut self, endpoint: u32, owner: Owner) {
+        if owner == Owner::UNKNOWN {
+            return;
+        }
         *self.by_endpoint.entry((endpoint, owner)).or_default() += 1;
-        owner
-    }
-
-    /// A socket of its owner belongs to another endpoint than it seemed.
-    pub(super) fn move_to(&mut self, endpoint: u32, from: u32, owner: Owner) -> Owner {
-        let moved = match self.process(owner) {
-            Some(process) => self.take(endpoint, process),
-            None if owner == Owner::ORPHAN => self.take_orphan(endpoint),
-            None => return owner,
-        };
-        self.release(from, owner);
-        moved
+        if let Some(row) = owner.row() {
+            self.processes[row].sockets += 1;
+        }
     }
 
     /// A socket of `endpoint` belongs to `owner` no longer.
-    pub(super) fn release(&mut self, endpoint: u32, owner: Owner) {
+    pub(super) fn remove(&mut self, endpoint: u32, owner: Owner) {
         if owner == Owner::UNKNOWN {
             return;
         }
@@ -98,26 +87,41 @@ impl OwnerTable {
         }
     }
 
+    /// Takes all sockets from all owners.
+    #[cfg(test)]
+    pub(super) fn empty(&mut self) {
+        self.by_endpoint.clear();
+        self.processes.iter_mut().for_each(|(_, entry)| entry.sockets = 0);
+    }
+
+    /// All counts as text.
+    #[cfg(test)]
+    pub(super) fn totals(&self) -> Vec<String> {
+        let of_processes = self.processes().map(|(process, sockets)| format!("process {process:?}: {sockets}"));
+        let by_endpoint = self.by_endpoint.iter().map(|it| format!("owner {it:?}"));
+        of_processes.chain(by_endpoint).collect()
+    }
+
     /// The process, if the owner is one.
     pub(super) fn process(&self, owner: Owner) -> Option<Process> {
         Some(self.processes.get(owner.row()?)?.process)
     }
 
-    /// Every process that holds sockets, and how many.
+    /// Every process that owns sockets, and how many.
     pub(super) fn processes(&self) -> impl Iterator<Item = (Process, u32)> + '_ {
         self.processes.iter().map(|(_, entry)| (entry.process, entry.sockets))
     }
 
-    /// Every endpoint with an owner and how many of its sockets that owner holds; `None` stands for orphans.
+    /// Every endpoint with an owner and how many of its sockets that owner has; `None` stands for orphans.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Option<Process>, u32)> + '_ {
         self.by_endpoint.iter().map(|((endpoint, owner), count)| (*endpoint, self.process(*owner), *count))
     }
 }
 
-/// What a running pass over all open files has found so far.
+/// What a running fd scan has found so far.
 #[derive(Default)]
 pub(super) struct FdScan {
-    /// Number of the pass, wrapped: a socket or listener that was seen held by its owner carries it.
+    /// Its number, wrapped: stamped on each socket and listener whose owner it has seen.
     pub(super) number: u8,
     /// Owners other than the known owner, the first of each: they become the owner if that is not seen too.
     pub(super) candidates: FxHashMap<SocketId, Process>,
@@ -132,7 +136,7 @@ impl FdScan {
     /// One more owner of a socket.
     pub(super) fn add_other(&mut self, id: SocketId, by: Process) {
         let others = self.others.entry(id).or_default();
-        // A process may hold a socket by several descriptors.
+        // A process may have several descriptors of a socket.
         if others.len() < Self::MOST && others.iter().all(|known| known.pid != by.pid) {
             others.push(by);
         }

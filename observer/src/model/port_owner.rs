@@ -1,126 +1,29 @@
-//! Who holds a port that bind() could not get. Listeners and bound sockets are few, and are looked through at once;
+//! The owner of a port that bind() could not get. Listeners and bound sockets are few, and are looked through at once;
 //! connections and TIME_WAITs are many, and are looked through once for all that was asked, by the next tick or snapshot.
 
 use std::{
     cmp::Reverse,
-    fmt,
     net::{IpAddr, Ipv6Addr},
     time::Duration,
 };
 
 use rustc_hash::FxHashMap;
 
+pub use super::failure::PortOwner;
 use super::{
     Model, TIME_WAIT_LASTS,
+    address::Local,
     device::Device,
-    failure::{Failed, FailureKey, FailureKind, Local},
-    namespace::PortSet,
+    failure::{Failed, FailureKey, FailureKind},
     owner::Owner,
-    units::{NetnsId, PortRange, Process, SocketId, TcpState},
+    port_table::PortSet,
+    units::{NetnsId, PortRange, SocketId, TcpState},
 };
 
-/// Ports that are asked for at once at most: whoever tries one after the other is told of the first ones.
+/// Searches for port owners that wait at most: a process that tries port after port gets the first ones answered.
 const QUESTIONS: usize = 1024;
-/// Scans that may still show a owner that was not known.
+/// Scans that may still show an owner that was not known.
 const TRIES: u8 = 3;
-
-/// What holds a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PortOwner {
-    /// A listener, and its process where that is known.
-    Listener(Option<Process>),
-    /// A socket that is bound and nothing more.
-    Bound(Option<Process>),
-    /// A connection in this state, and its process where that is known.
-    Connection(TcpState, Option<Process>),
-    /// A connection in this state that no process holds any more.
-    Orphan(TcpState),
-    /// A socket that only waits, in TIME_WAIT, or in FIN_WAIT2 for its peer.
-    Waiting {
-        /// Which of both.
-        state: TcpState,
-        /// When that is over, as time since start; `None` where the kernel does not keep it.
-        ends_at: Option<Duration>,
-        /// How long it still is when the snapshot is taken.
-        left: Option<Duration>,
-    },
-    /// No socket was seen on it.
-    Unseen,
-}
-
-impl PortOwner {
-    /// The process, where there is one and it is known.
-    #[must_use]
-    pub const fn process(self) -> Option<Process> {
-        match self {
-            Self::Listener(process) | Self::Bound(process) | Self::Connection(_, process) => process,
-            Self::Orphan(_) | Self::Waiting { .. } | Self::Unseen => None,
-        }
-    }
-
-    /// A word for machines.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Listener(_) => "listener",
-            Self::Bound(_) => "bound",
-            Self::Connection(..) => "connection",
-            Self::Orphan(_) => "orphan",
-            Self::Waiting { state, .. } => state.name(),
-            Self::Unseen => "unseen",
-        }
-    }
-
-    /// The same at a time since start: how long it still has to wait.
-    pub(super) fn at(self, now: Duration) -> Self {
-        match self {
-            Self::Waiting { state, ends_at, .. } => {
-                Self::Waiting { state, ends_at, left: ends_at.map(|ends_at| ends_at.saturating_sub(now)) }
-            }
-            other => other,
-        }
-    }
-
-    /// When its wait is over at the latest, as time since start; what does not end by itself is all the same.
-    fn ends_at(self) -> Duration {
-        match self {
-            Self::Waiting { ends_at, .. } => ends_at.unwrap_or(Duration::MAX),
-            _ => Duration::ZERO,
-        }
-    }
-
-    /// Nothing more is to be found out.
-    const fn is_settled(self) -> bool {
-        matches!(self, Self::Waiting { .. } | Self::Orphan(_)) || self.process().is_some()
-    }
-}
-
-impl fmt::Display for PortOwner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let by = |process: &Option<Process>| {
-            process.map_or_else(|| "a process not seen".to_owned(), |it| format!("{} ({})", it.comm, it.pid.0))
-        };
-        match self {
-            Self::Listener(process) => write!(f, "{} listens on it", by(process)),
-            Self::Bound(process) => write!(f, "{} has bound a socket to it", by(process)),
-            Self::Connection(state, process) => {
-                write!(f, "{} has a connection on it ({})", by(process), state.name().to_uppercase())
-            }
-            Self::Orphan(state) => {
-                write!(f, "an orphaned connection in {}, finished by the kernel", state.name().to_uppercase())
-            }
-            Self::Waiting { state, left, .. } => {
-                let state = state.name().to_uppercase();
-                match left {
-                    Some(Duration::ZERO) => write!(f, "a connection in {state}, over by now"),
-                    Some(left) => write!(f, "a connection in {state} for {} s more", left.as_secs().max(1)),
-                    None => write!(f, "a connection in {state} for at most {} s more", TIME_WAIT_LASTS.as_secs()),
-                }
-            }
-            Self::Unseen => f.write_str("no socket on it was seen"),
-        }
-    }
-}
 
 /// Ports whose owners are to be found, or found better.
 #[derive(Default)]
@@ -171,19 +74,19 @@ const CLASSES: u8 = 4;
 
 /// Whether sockets on both addresses are in each other's way: 0 for certain, 1 if the one on every IPv6 address takes
 /// IPv4 too (`IPV6_V6ONLY` is not known).
-fn overlap(asked: IpAddr, held: IpAddr) -> Option<u8> {
+fn overlap(asked: IpAddr, used: IpAddr) -> Option<u8> {
     const EVERY_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-    let is_same_family = asked.is_ipv4() == held.is_ipv4();
-    match (asked, held) {
-        _ if asked == held => Some(0),
-        _ if is_same_family => (asked.is_unspecified() || held.is_unspecified()).then_some(0),
+    let is_same_family = asked.is_ipv4() == used.is_ipv4();
+    match (asked, used) {
+        _ if asked == used => Some(0),
+        _ if is_same_family => (asked.is_unspecified() || used.is_unspecified()).then_some(0),
         (EVERY_V6, _) | (_, EVERY_V6) => Some(1),
         _ => None,
     }
 }
 
 impl Model {
-    /// What is known at once of who holds the port; the rest is looked for later.
+    /// The port's owner as far as it is known at once; the rest is looked for later.
     pub(super) fn ask_for_port_owner(&mut self, key: FailureKey, local: Local, socket: SocketId) -> PortOwner {
         let mut search = Search { netns: key.netns, local, socket, best: None };
         self.search_few(&mut search);
@@ -196,20 +99,20 @@ impl Model {
 
     /// The numbers of a group will be better known after the next scan.
     pub(super) fn ask_later(&mut self, key: FailureKey, socket: SocketId) {
-        if self.questions.0.len() >= QUESTIONS {
+        if self.diagnosis.questions.0.len() >= QUESTIONS {
             return;
         }
-        self.questions.0.insert(key, Question { socket, tried_after: None, tries: 0 });
-        // bind() is not watched: only passes over open files show what is bound.
+        self.diagnosis.questions.0.insert(key, Question { socket, tried_after: None, tries: 0 });
+        // no hook watches bind(): only fd scans show what is bound.
         self.wants_scan = true;
     }
 
-    /// Looks for what was not found at once, after each scan anew.
+    /// Looks again for what was not found at once, after each scan.
     pub(super) fn answer_questions(&mut self) {
         let scans = self.quality.scans_total;
         let is_due = |question: &Question| question.tried_after != Some(scans);
         let due: Vec<(FailureKey, SocketId)> =
-            self.questions.0.iter().filter(|(_, it)| is_due(it)).map(|(key, it)| (*key, it.socket)).collect();
+            self.diagnosis.questions.0.iter().filter(|(_, it)| is_due(it)).map(|(key, it)| (*key, it.socket)).collect();
         if due.is_empty() {
             return;
         }
@@ -221,10 +124,10 @@ impl Model {
         let (of_ranges, of_ports): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|(key, _)| key.kind == FailureKind::BindPorts);
         for (key, _) in of_ranges {
-            let now = self.taken_ports(&key);
-            let row = self.failures.get_mut(&key);
+            let now = self.used_ports(&key);
+            let row = self.diagnosis.failures.get_mut(&key);
             match row.map(|row| &mut row.failed) {
-                Some(Failed::TakenPorts(taken, usable)) if *taken < now.0 => (*taken, *usable) = now,
+                Some(Failed::UsedPorts(used, usable)) if *used < now.0 => (*used, *usable) = now,
                 _ => {}
             }
             self.note_try(&key, scans, false);
@@ -237,21 +140,21 @@ impl Model {
         self.search_all(&mut searches);
         for (key, search) in searches {
             let found = search.best.map(|(_, port_owner)| port_owner);
-            if let (Some(found), Some(row)) = (found, self.failures.get_mut(&key)) {
+            if let (Some(found), Some(row)) = (found, self.diagnosis.failures.get_mut(&key)) {
                 row.failed = Failed::PortOwner(found);
             }
             self.note_try(&key, scans, found.is_some_and(PortOwner::is_settled));
         }
     }
 
-    /// A connect() that was refused with ports left, as far as was known: the scan since may have shown what holds them.
+    /// A connect() that was refused with ports left, as far as was known: the scan since then may have shown their owners.
     fn count_ports_again(&mut self, key: &FailureKey, scans: u64) {
         let now = self.ports_by_now(key);
         let mut is_settled = false;
-        if let (Some(now), Some(row)) = (now, self.failures.get_mut(key))
+        if let (Some(now), Some(row)) = (now, self.diagnosis.failures.get_mut(key))
             && let Failed::Ports(known) = &mut row.failed
         {
-            if known.taken() < now.taken() || known.blocked.is_none() {
+            if known.in_use() < now.in_use() || known.blocked.is_none() {
                 *known = now;
             }
             is_settled = known.explains_refusal();
@@ -260,18 +163,18 @@ impl Model {
     }
 
     fn note_try(&mut self, key: &FailureKey, scans: u64, is_settled: bool) {
-        let Some(question) = self.questions.0.get_mut(key) else { return };
+        let Some(question) = self.diagnosis.questions.0.get_mut(key) else { return };
         question.tried_after = Some(scans);
         question.tries += 1;
         if is_settled || question.tries >= TRIES {
-            self.questions.0.remove(key);
+            self.diagnosis.questions.0.remove(key);
         }
     }
 
     /// Whether a socket of this device can keep the port from the one that wanted it.
-    fn is_in_way(&self, netns: NetnsId, asked: Device, held: Device) -> bool {
-        let rules = self.namespaces.get(&netns).map(|namespace| &namespace.devices);
-        rules.is_none_or(|rules| rules.share_ports(asked.index(), held.index()))
+    fn is_in_way(&self, netns: NetnsId, asked: Device, used: Device) -> bool {
+        let rules = self.readings.namespaces.get(&netns).map(|namespace| &namespace.devices);
+        rules.is_none_or(|rules| rules.share_ports(asked.index(), used.index()))
     }
 
     fn search_few(&self, search: &mut Search) {
@@ -287,7 +190,7 @@ impl Model {
         }
     }
 
-    /// One pass over all sockets for all searches.
+    /// One walk over all sockets for all searches.
     fn search_all(&self, searches: &mut [(FailureKey, Search)]) {
         let mut ports = PortSet::default();
         let mut by_port: FxHashMap<(NetnsId, u16), Vec<usize>> = FxHashMap::default();
@@ -301,11 +204,11 @@ impl Model {
             return;
         }
         for socket in self.sockets.iter().filter(|it| ports.contains(it.local_port)) {
-            let key = &self.endpoints.get(socket.endpoint).key;
+            let key = &self.ledger.endpoints().get(socket.endpoint).key;
             for index in by_port.get(&(key.netns, socket.local_port)).into_iter().flatten() {
                 let search = &mut searches[*index].1;
                 if socket.id != search.socket && self.is_in_way(search.netns, search.local.device, key.device) {
-                    let process = self.owners.process(socket.owner);
+                    let process = self.ledger.owners().process(socket.owner);
                     let port_owner = || match socket.owner {
                         Owner::ORPHAN => PortOwner::Orphan(socket.state),
                         _ => PortOwner::Connection(socket.state, process),
@@ -319,7 +222,7 @@ impl Model {
             if minisock.state == TcpState::SynReceived {
                 continue;
             }
-            let key = &self.endpoints.get(minisock.endpoint).key;
+            let key = &self.ledger.endpoints().get(minisock.endpoint).key;
             for index in by_port.get(&(key.netns, minisock.local_port)).into_iter().flatten() {
                 let ends_at = minisock.began().zip(self.basis.started_at);
                 let ends_at = ends_at.map(|(began, started)| (began + TIME_WAIT_LASTS).saturating_sub(started));
@@ -339,8 +242,8 @@ mod tests {
 
     #[test]
     fn addresses_are_in_each_others_way_as_the_kernel_has_it() {
-        let overlap = |asked: &str, held: &str| overlap(asked.parse().unwrap(), held.parse().unwrap());
-        for (asked, held, expected) in [
+        let overlap = |asked: &str, used: &str| overlap(asked.parse().unwrap(), used.parse().unwrap());
+        for (asked, used, expected) in [
             ("127.0.0.1", "127.0.0.1", Some(0)),
             ("127.0.0.1", "127.0.0.2", None),
             ("127.0.0.1", "0.0.0.0", Some(0)),
@@ -352,7 +255,7 @@ mod tests {
             ("::1", "0.0.0.0", None),
             ("::1", "127.0.0.1", None),
         ] {
-            assert_eq!(overlap(asked, held), expected, "{asked} and {held}");
+            assert_eq!(overlap(asked, used), expected, "{asked} and {used}");
         }
     }
 }

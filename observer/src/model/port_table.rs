@@ -1,33 +1,63 @@
 //! The ports of a namespace that connect() may choose, and who is on each.
 
-use std::time::Duration;
-
 use rustc_hash::FxHashMap;
 
 use super::{
-    minisocks::Minisock,
-    namespace::{NamespaceReading, PortSet},
+    device::DeviceRules,
+    reading::NamespaceReading,
     units::{PortRange, TcpState},
 };
 
-/// How a four-tuple counts against the ports of its destination.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Counted {
-    /// connect() would not choose its port for anybody, or the socket is no client's.
-    #[default]
-    Not,
-    /// TIME_WAIT that connect() takes over.
-    Reusable,
-    /// TIME_WAIT, and not to be taken over, or not yet.
-    TimeWait,
-    /// In use.
-    Used,
+/// A set of ports, one bit each.
+#[derive(Clone)]
+pub(super) struct PortSet(Box<[u64; 1024]>);
+
+impl Default for PortSet {
+    fn default() -> Self {
+        Self(Box::new([0; 1024]))
+    }
 }
 
-impl Counted {
-    /// connect() cannot have the port.
-    pub(super) const fn is_taken(self) -> bool {
-        matches!(self, Self::Used | Self::TimeWait)
+impl PortSet {
+    pub(super) fn contains(&self, port: u16) -> bool {
+        self.0[usize::from(port >> 6)] >> (port & 63) & 1 != 0
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.0.iter().map(|bits| bits.count_ones()).sum()
+    }
+
+    pub(super) fn insert(&mut self, range: PortRange) {
+        for port in range.low..=range.high {
+            self.0[usize::from(port >> 6)] |= 1 << (port & 63);
+        }
+    }
+
+    pub(super) fn remove(&mut self, range: PortRange) {
+        for port in range.low..=range.high {
+            self.0[usize::from(port >> 6)] &= !(1 << (port & 63));
+        }
+    }
+}
+
+/// What the port of a four-tuple is towards its destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum PortClass {
+    /// connect() would not choose it for any destination: blocked, reserved, or outside of the range.
+    #[default]
+    Unavailable,
+    /// TIME_WAIT that connect() takes over.
+    Reusable,
+    /// TIME_WAIT that connect() does not take over, or not yet.
+    TimeWait,
+    /// In use.
+    InUse,
+}
+
+impl PortClass {
+    /// connect() cannot choose the port for this destination.
+    pub(super) const fn is_in_use(self) -> bool {
+        matches!(self, Self::InUse | Self::TimeWait)
     }
 }
 
@@ -48,26 +78,18 @@ impl PortCounts {
         }
     }
 
-    fn count(&mut self, counted: Counted) -> Option<&mut u32> {
-        match counted {
-            Counted::Not => None,
-            Counted::Used => Some(&mut self.used),
-            Counted::TimeWait => Some(&mut self.time_wait),
-            Counted::Reusable => Some(&mut self.time_wait_reusable),
-        }
-    }
-
-    pub(super) fn change(&mut self, from: Counted, to: Counted) {
-        if let Some(count) = self.count(from) {
-            *count -= 1;
-        }
-        if let Some(count) = self.count(to) {
-            *count += 1;
+    /// The count that a port of this class is in.
+    pub(super) const fn of_class(&mut self, class: PortClass) -> Option<&mut u32> {
+        match class {
+            PortClass::Unavailable => None,
+            PortClass::InUse => Some(&mut self.used),
+            PortClass::TimeWait => Some(&mut self.time_wait),
+            PortClass::Reusable => Some(&mut self.time_wait_reusable),
         }
     }
 
     /// Ports that connect() cannot choose for this destination alone.
-    pub(super) const fn taken(self) -> u32 {
+    pub(super) const fn in_use(self) -> u32 {
         self.used + self.time_wait
     }
 }
@@ -80,7 +102,7 @@ impl std::ops::Add for PortCounts {
     }
 }
 
-/// A difference may be below zero, as long as it is added again to what it was taken from.
+/// A difference may be below zero, as long as it is added again to the same minuend.
 impl std::ops::Sub for PortCounts {
     type Output = Self;
 
@@ -92,11 +114,11 @@ impl std::ops::Sub for PortCounts {
 /// Who is on a port.
 #[derive(Clone, Copy, Debug, Default)]
 struct Port {
-    /// Sockets that are on it by an explicit bind, of any address: while there is one, connect() passes it over.
+    /// Sockets with an explicit bind to it, at any address: connect() skips the port while there is one.
     binders: u32,
-    /// Four-tuples of clients that have it.
+    /// Four-tuples of clients that use it.
     clients: u32,
-    /// Nobody holds it any more, but its bucket lives on with its clients, and stays explicit before 6.18.
+    /// The last binder is gone, but the bucket stays with its clients, and is still explicit before Linux 6.18.
     stays_explicit: bool,
 }
 
@@ -107,7 +129,7 @@ impl Port {
 }
 
 /// A port in its space of bind buckets: a VRF, or 0 for what is outside of any.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     space: u32,
     port: u16,
@@ -120,8 +142,10 @@ impl Place {
 }
 
 /// The local ports of a network namespace.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Ports {
+    /// Which devices share a space of bind buckets.
+    devices: DeviceRules,
     /// The range less the reserved ports.
     usable: PortSet,
     /// How many these are.
@@ -130,21 +154,26 @@ pub(super) struct Ports {
     pub(super) reserved: u32,
     /// Ports that are not reserved, and that connect() never looks at: the highest of a range of three.
     pub(super) passed_over: u32,
-    /// The lowest and the highest port of a range of odd size: each call passes over one of them.
+    /// The lowest and the highest port of a range of odd size: each call skips one of them.
     edges: Option<[u16; 2]>,
-    /// Usable ports that somebody holds, outside of VRFs.
+    /// Usable ports with a binder, outside of VRFs.
     blocked: u32,
     /// The same of each VRF.
     blocked_in_vrf: FxHashMap<u32, u32>,
     by_number: FxHashMap<Place, Port>,
-    /// A port with clients was blocked or set free: how they count is to be found anew.
+    /// A port with clients was blocked or freed: their classes are out of date.
     pub(super) is_stale: bool,
 }
 
 impl Ports {
-    /// Takes over the range; who is on the ports is to be told anew.
-    pub(super) fn reset(&mut self, reading: &NamespaceReading) {
-        *self = Self::default();
+    /// The ports that connect() may choose under this reading, without any socket.
+    pub(super) fn new(reading: &NamespaceReading, devices: &DeviceRules) -> Self {
+        let mut ports = Self { devices: devices.clone(), ..Self::default() };
+        ports.set_range(reading);
+        ports
+    }
+
+    fn set_range(&mut self, reading: &NamespaceReading) {
         let Some(range) = reading.port_range else { return };
         self.usable.insert(range);
         for range in &reading.reserved {
@@ -152,7 +181,7 @@ impl Ports {
         }
         self.usable_count = self.usable.len();
         self.reserved = range.size() - self.usable_count;
-        // `__inet_hash_connect` rounds the number of ports down to an even one, and starts anywhere: it passes over the
+        // `__inet_hash_connect` rounds the number of ports down to an even one, and starts anywhere: it skips the
         // highest port if it starts at the lowest, and else over the lowest. Of three ports it always starts at the first.
         match range.size() {
             1 => {}
@@ -166,28 +195,33 @@ impl Ports {
         }
     }
 
+    /// The space of bind buckets that sockets of this device are in.
+    pub(super) fn space(&self, device: u32) -> u32 {
+        self.devices.space(device)
+    }
+
     /// Part of the range, and not reserved.
     pub(super) fn is_usable(&self, port: u16) -> bool {
         self.usable.contains(port)
     }
 
     /// Ports of `range` that have a socket of this space, of whatever address, and how many of it may be used at all.
-    pub(super) fn taken_within(&self, range: PortRange, space: u32) -> (u32, u32) {
-        let mut taken = 0;
+    pub(super) fn used_within(&self, range: PortRange, space: u32) -> (u32, u32) {
+        let mut used = 0;
         let mut usable = 0;
         for port in (range.low..=range.high).filter(|port| self.is_usable(*port)) {
             usable += 1;
-            taken += u32::from(self.by_number.contains_key(&Place::new(space, port)));
+            used += u32::from(self.by_number.contains_key(&Place::new(space, port)));
         }
-        (taken, usable)
+        (used, usable)
     }
 
-    /// Usable ports of a space that somebody holds.
+    /// Usable ports of a space that have a binder.
     pub(super) fn blocked(&self, space: u32) -> u32 {
         if space == 0 { self.blocked } else { self.blocked_in_vrf.get(&space).copied().unwrap_or(0) }
     }
 
-    /// Of the ports that a call can pass over, those that connect() may choose.
+    /// Of the ports that a call can skip, those that connect() may choose.
     pub(super) fn choosable_edges(&self, space: u32) -> impl Iterator<Item = u16> {
         self.edges.into_iter().flatten().filter(move |port| self.may_be_chosen(Place::new(space, *port)))
     }
@@ -197,22 +231,25 @@ impl Ports {
         self.is_usable(place.port) && self.by_number.get(&place).is_none_or(|it| !it.is_blocked())
     }
 
-    pub(super) fn hold(&mut self, place: Place) {
-        self.change(place, |it| it.binders += 1);
+    /// Adds the ports of one socket.
+    pub(super) fn add(&mut self, device: u32, binder: Option<u16>, client: Option<u16>) {
+        let space = self.space(device);
+        if let Some(port) = binder {
+            self.change(Place::new(space, port), |it| it.binders += 1);
+        }
+        if let Some(port) = client {
+            self.change(Place::new(space, port), |it| it.clients += 1);
+        }
     }
 
-    pub(super) fn release(&mut self, place: Place, frees_bucket: bool) {
+    pub(super) fn remove_binder(&mut self, place: Place, frees_bucket: bool) {
         self.change(place, |it| {
             it.binders -= 1;
             it.stays_explicit = it.binders == 0 && it.clients > 0 && !frees_bucket;
         });
     }
 
-    pub(super) fn join(&mut self, place: Place) {
-        self.change(place, |it| it.clients += 1);
-    }
-
-    pub(super) fn leave(&mut self, place: Place) {
+    pub(super) fn remove_client(&mut self, place: Place) {
         self.change(place, |it| {
             it.clients -= 1;
             it.stays_explicit &= it.clients > 0;
@@ -246,18 +283,36 @@ impl Ports {
         }
     }
 
-    pub(super) fn of_socket(&self, place: Place, state: TcpState) -> Counted {
-        // connect() has chosen a port and only a later event tells which: one of those that it may choose.
+    pub(super) fn of_socket(&self, place: Place, state: TcpState) -> PortClass {
+        // connect() has chosen a port, one of those that it may choose, and only a later event shows which.
         let is_chosen_unseen = place.port == 0 && state == TcpState::SynSent && self.usable_count > 0;
-        if is_chosen_unseen || self.may_be_chosen(place) { Counted::Used } else { Counted::Not }
+        if is_chosen_unseen || self.may_be_chosen(place) { PortClass::InUse } else { PortClass::Unavailable }
     }
 
-    pub(super) fn of_minisock(&self, space: u32, minisock: &Minisock, now: Duration) -> Counted {
-        match minisock.state {
-            _ if !self.may_be_chosen(Place::new(space, minisock.local_port)) => Counted::Not,
-            TcpState::TimeWait if minisock.reusable_from.is_some_and(|from| from <= now) => Counted::Reusable,
-            TcpState::TimeWait => Counted::TimeWait,
-            _ => Counted::Used,
+    /// Takes all sockets off all ports. Buckets that stay explicit without a binder do so by history, not by sockets.
+    #[cfg(test)]
+    pub(super) fn empty(&mut self) {
+        let stays: Vec<Place> = self.by_number.iter().filter(|(_, it)| it.stays_explicit).map(|(it, _)| *it).collect();
+        self.by_number.clear();
+        self.blocked = 0;
+        self.blocked_in_vrf.values_mut().for_each(|blocked| *blocked = 0);
+        for place in stays {
+            // `change` forgets a port without sockets: this one gets them next.
+            self.by_number.insert(place, Port { stays_explicit: true, ..Port::default() });
+            if self.usable.contains(place.port) {
+                match place.space {
+                    0 => self.blocked += 1,
+                    vrf => *self.blocked_in_vrf.entry(vrf).or_default() += 1,
+                }
+            }
         }
+    }
+
+    /// All counts as text.
+    #[cfg(test)]
+    pub(super) fn totals(&self) -> Vec<String> {
+        let ports = self.by_number.iter().map(|it| format!("{it:?}"));
+        let blocked = self.blocked_in_vrf.iter().map(|it| format!("blocked in {it:?}"));
+        ports.chain(blocked).chain([format!("blocked: {}", self.blocked)]).collect()
     }
 }

@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::gaps::Gaps;
+pub use super::gaps::ProcessScope;
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -196,39 +197,6 @@ pub struct OwnCost {
     pub ns_per_event: Option<f64>,
     /// Resident memory in bytes.
     pub resident: u64,
-}
-
-/// Whose open files the passes show, and so whose sockets have an owner beyond what events say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ProcessScope {
-    /// Every process of the host.
-    #[default]
-    All,
-    /// Those of the pid namespace in which observer runs. Of processes outside only what they do is known.
-    PidNamespace,
-}
-
-impl ProcessScope {
-    /// In JSON.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::PidNamespace => "pid_namespace",
-        }
-    }
-
-    /// What is missing, and what helps.
-    #[must_use]
-    pub const fn missing(self) -> Option<&'static str> {
-        match self {
-            Self::All => None,
-            Self::PidNamespace => Some(
-                "processes outside this pid namespace: their descriptors and limits, and who holds sockets from before \
-                 the start, are not visible. Mount the host's /proc and give --proc PATH",
-            ),
-        }
-    }
 }
 
 /// The trust line.

@@ -8,13 +8,12 @@ use std::{
 
 use super::{
     Model,
+    address::{Direction, EndpointKey, TupleKey},
     device::Device,
     filter::{Filter, Scope},
     key_of,
     name::Name,
     owner::Owner,
-    snapshot::{Direction, EndpointKey},
-    socket::TupleKey,
     units::{FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
 };
 
@@ -37,7 +36,7 @@ pub enum Of {
         /// The destination.
         remote: SocketAddr,
     },
-    /// Those that a process holds.
+    /// Those that a process owns.
     Process(Pid),
 }
 
@@ -76,13 +75,13 @@ pub struct ConnectionRow {
     pub direction: Direction,
     /// Its state.
     pub state: TcpState,
-    /// The process that holds it.
+    /// Its owner.
     pub owner: Option<Process>,
-    /// The processes that hold it too.
+    /// Its other owners.
     pub co_fd_owners: Vec<Process>,
     /// Its last descriptor was closed.
     pub is_orphan: bool,
-    /// Since its birth; `None` of what was there before, and of what is left without a full socket.
+    /// Since its first event; `None` for sockets from before the start, and for those without a full socket.
     pub age: Option<Duration>,
 }
 
@@ -95,7 +94,7 @@ struct Found {
     /// Of a full socket.
     id: Option<SocketId>,
     /// Seconds since start.
-    born: Option<u32>,
+    began: Option<u32>,
 }
 
 /// Where a candidate stands: the youngest first, then by addresses.
@@ -103,7 +102,7 @@ type Rank = (Reverse<Option<u32>>, NetnsId, u16, u16);
 
 impl Found {
     const fn rank(&self) -> Rank {
-        (Reverse(self.born), self.key.netns, self.key.tuple.local_port, self.key.tuple.remote_port)
+        (Reverse(self.began), self.key.netns, self.key.tuple.local_port, self.key.tuple.remote_port)
     }
 }
 
@@ -157,20 +156,20 @@ impl Model {
     fn candidates(&self, query: &Query) -> impl Iterator<Item = Found> + '_ {
         let of = query.of;
         let full = self.sockets.iter().map(|socket| Found {
-            key: key_of(&self.endpoints, socket),
-            direction: self.endpoints.get(socket.endpoint).key.direction,
+            key: key_of(self.ledger.endpoints(), socket),
+            direction: self.ledger.endpoints().get(socket.endpoint).key.direction,
             state: socket.state,
             owner: socket.owner,
             id: Some(socket.id),
-            born: socket.born.map(|born| born.get() - 1),
+            began: socket.began.map(|began| began.get() - 1),
         });
         let minisocks = self.minisocks.iter().map(|(_, minisock)| Found {
-            key: minisock.key(&self.endpoints),
-            direction: self.endpoints.get(minisock.endpoint).key.direction,
+            key: minisock.key(self.ledger.endpoints()),
+            direction: self.ledger.endpoints().get(minisock.endpoint).key.direction,
             state: minisock.state,
             owner: Owner::UNKNOWN,
             id: None,
-            born: None,
+            began: None,
         });
         full.chain(minisocks).filter(move |it| {
             let TupleKey { netns, device, tuple } = it.key;
@@ -193,7 +192,7 @@ impl Model {
     /// The owner first.
     fn fd_owners_of(&self, it: &Found) -> Vec<Process> {
         let co_fd_owners = it.id.into_iter().flat_map(|id| self.co_fd_owners(id, it.owner));
-        self.owners.process(it.owner).into_iter().chain(co_fd_owners).collect()
+        self.ledger.owners().process(it.owner).into_iter().chain(co_fd_owners).collect()
     }
 
     fn passes(&self, it: &Found, filter: &Filter) -> bool {
@@ -201,7 +200,7 @@ impl Model {
             return true;
         }
         let TupleKey { netns, device, tuple } = it.key;
-        let name = self.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.as_deref());
+        let name = self.readings.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.as_deref());
         filter.lets_through(&Scope {
             addresses: &[(tuple.local_ip, Some(tuple.local_port)), (tuple.remote_ip, Some(tuple.remote_port))],
             processes: &self.fd_owners_of(it),
@@ -218,15 +217,15 @@ impl Model {
         let TupleKey { netns, device, tuple } = it.key;
         ConnectionRow {
             netns,
-            netns_name: self.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.clone()),
+            netns_name: self.readings.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.clone()),
             tuple,
             device: self.named(netns, Device::new(device)),
             direction: it.direction,
             state: it.state,
-            owner: self.owners.process(it.owner),
+            owner: self.ledger.owners().process(it.owner),
             co_fd_owners: it.id.into_iter().flat_map(|id| self.co_fd_owners(id, it.owner)).collect(),
             is_orphan: it.owner == Owner::ORPHAN,
-            age: it.born.map(|born| now.saturating_sub(Duration::from_secs(born.into()))),
+            age: it.began.map(|began| now.saturating_sub(Duration::from_secs(began.into()))),
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::model::{
     Basis,
     device::DeviceReading,
     event::{Binding, Event, Identity, OwnRange},
-    namespace::NamespaceReading,
+    reading::NamespaceReading,
     units::{Comm, SocketId},
 };
 
@@ -82,7 +82,7 @@ fn a_destination_a_process_and_a_filter_narrow_them() {
 }
 
 #[test]
-fn their_age_is_told() {
+fn their_age_is_shown() {
     let rows = model().connections(&Query::default(), Duration::from_secs(100), 1).rows;
     assert_eq!((rows[0].age, rows[0].state), (Some(Duration::from_secs(90)), TcpState::SynSent));
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::{
     Model,
+    address::Direction,
     event::{Binding, Found, Identity},
     key_of,
     quality::{OwnCost, ScanSummary},
-    snapshot::Direction,
     units::{NetnsId, SocketId, TcpState},
 };
 
@@ -22,9 +22,9 @@ impl Model {
         self.generation = self.generation.wrapping_add(1);
         self.scanning = Some(netns);
         // How many there will be, as the kernel has counted them a moment ago.
-        let reading = self.namespaces.get(&netns).map(|namespace| &namespace.reading);
+        let reading = self.readings.namespaces.get(&netns).map(|namespace| &namespace.reading);
         if let Some(established) = reading.and_then(|reading| reading.established_or_close_wait) {
-            let endpoints = &self.endpoints;
+            let endpoints = self.ledger.endpoints();
             self.sockets.make_room(established as usize, |socket| key_of(endpoints, socket));
         }
     }
@@ -34,12 +34,12 @@ impl Model {
         let Some(netns) = self.scanning.take() else { return };
         self.now = now;
         self.sweep(netns);
-        self.early_binds.finish(netns);
+        self.diagnosis.bind_before_connect.finish(netns);
         self.settle_listen_drops(netns);
-        if let Some(namespace) = self.namespaces.get_mut(&netns) {
+        if let Some(namespace) = self.readings.namespaces.get_mut(&netns) {
             namespace.scanned = true;
-            namespace.ports.end_scan();
         }
+        self.ledger.end_scan(netns);
     }
 
     /// Every namespace was scanned.
@@ -52,7 +52,7 @@ impl Model {
     /// The scan could not be finished: what it found so far stays, what it did not find is not swept.
     pub fn abandon_scan(&mut self) {
         self.scanning = None;
-        self.early_binds.abandon();
+        self.diagnosis.bind_before_connect.abandon();
     }
 
     pub(super) fn on_scanned(&mut self, socket: &Identity, found: Found, binding: Binding) {
@@ -62,11 +62,11 @@ impl Model {
             Found::Full(TcpState::Listen) => self.on_scanned_listener(socket, binding),
             Found::Full(state) => {
                 self.on_scanned_socket(socket, state, binding);
-                self.note_early_bind(socket, binding);
+                self.note_bind_before_connect(socket, binding);
             }
             Found::TimeWait { .. } | Found::Request => {
                 self.on_scanned_minisock(socket, found, binding);
-                self.note_early_bind(socket, binding);
+                self.note_bind_before_connect(socket, binding);
             }
         }
     }
@@ -100,14 +100,14 @@ impl Model {
             self.learn_port(index, socket.tuple.local_port);
             self.set_state(index, state);
             self.quality.drift.changed += u64::from(before != state);
-            if let Some(is_explicit) = binding.holds_port() {
+            if let Some(is_explicit) = binding.keeps_port() {
                 self.set_explicit(index, is_explicit);
             }
             return;
         }
         let direction = self.direction_of(socket, binding);
         let index = self.insert(socket, state, direction);
-        self.set_explicit(index, binding.holds_port().unwrap_or(direction == Direction::Inbound));
+        self.set_explicit(index, binding.keeps_port().unwrap_or(direction == Direction::Inbound));
         if self.was_scanned(socket.netns) {
             self.quality.drift.added += 1;
             if state.is_past_handshake() {
@@ -133,7 +133,7 @@ impl Model {
 
     /// The first scan of a namespace finds what was there before the hooks: that is no drift.
     pub(super) fn was_scanned(&self, netns: NetnsId) -> bool {
-        self.namespaces.get(&netns).is_some_and(|namespace| namespace.scanned)
+        self.readings.namespaces.get(&netns).is_some_and(|namespace| namespace.scanned)
     }
 
     /// Once a second: rates, history, and the end of rows that have been empty for long.
@@ -141,29 +141,22 @@ impl Model {
         self.settle_ports(now);
         self.settle_old_given_up();
         self.answer_questions();
-        let elapsed = now.saturating_sub(self.last_tick);
-        self.last_tick = now;
-        self.totals.tick(elapsed);
-        self.failures.tick(elapsed);
-        for row in self.endpoints.iter_mut() {
-            row.flow.tick(elapsed);
-            row.history.push(row.states.sum());
-        }
-        let events = self.quality.events_total - self.events_before;
-        self.events_before = self.quality.events_total;
+        let elapsed = now.saturating_sub(self.previous.at);
+        self.previous.at = now;
+        self.diagnosis.failures.tick(elapsed);
+        self.ledger.tick(elapsed, now);
+        let events = self.quality.events_total - self.previous.events;
+        self.previous.events = self.quality.events_total;
         self.quality.events_per_second = super::endpoint::rate(events, elapsed);
         self.quality.own = self.own_cost(events, elapsed);
-        let endpoints = &mut self.endpoints;
-        self.destinations.evict(|endpoint| endpoints.forget_destination(endpoint));
-        self.endpoints.evict(now);
         self.sample_limits();
     }
 
-    /// What `observer` took between the last two readings of the host, which come with the ticks.
+    /// What `observer` used between the last two readings of the host, which come with the ticks.
     #[expect(clippy::cast_precision_loss, reason = "a cost for people: 53 bits are plenty")]
     fn own_cost(&mut self, events: u64, elapsed: Duration) -> Option<OwnCost> {
-        let own = self.host.own?;
-        let cpu = own.cpu.checked_sub(self.cpu_before.replace(own.cpu)?)?.as_secs_f64();
+        let own = self.readings.host.own?;
+        let cpu = own.cpu.checked_sub(self.previous.cpu.replace(own.cpu)?)?.as_secs_f64();
         Some(OwnCost {
             cpu: if elapsed.is_zero() { 0.0 } else { cpu / elapsed.as_secs_f64() },
             ns_per_event: (events >= ENOUGH_EVENTS).then(|| cpu * 1e9 / events as f64),

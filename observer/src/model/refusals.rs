@@ -3,7 +3,8 @@
 use super::{
     Model,
     failure::{Failed, FailureKey, FailureKind},
-    namespace::{ConntrackCounters, Counters},
+    namespace::Counters,
+    reading::ConntrackCounters,
     units::NetnsId,
 };
 
@@ -22,7 +23,7 @@ impl Model {
             (FailureKind::TcpMemory, before.aborts_on_memory, after.aborts_on_memory),
         ] {
             let count = before.zip(after).map_or(0, |(before, after)| after.saturating_sub(before));
-            self.failures.add(FailureKey::by_kernel(kind, netns), count, self.now, Failed::Unknown);
+            self.diagnosis.failures.add(FailureKey::by_kernel(kind, netns), count, self.now, Failed::Unknown);
         }
     }
 }

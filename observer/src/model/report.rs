@@ -9,12 +9,11 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Model,
+    address::{Direction, EndpointKey, Local},
     endpoint::{Destination, Endpoint},
-    failure::{Failed, FailureKind, FailureRow, Local},
+    failure::{Failed, FailureKind, FailureRow},
     namespace::Namespace,
-    snapshot::{
-        DestinationRow, Direction, EndpointKey, EndpointRow, NamespaceRow, OwnerRow, ProcessRow, Snapshot, Totals,
-    },
+    snapshot::{DestinationRow, EndpointRow, NamespaceRow, OwnerRow, ProcessRow, Snapshot, Totals},
     units::{NetnsId, Pid, Process, StateCounts, TcpState},
 };
 
@@ -30,7 +29,8 @@ impl Model {
         let mut by_endpoint = self.destinations_by_endpoint();
         let mut owners = self.owners_by_endpoint();
         let mut endpoints: Vec<EndpointRow> = self
-            .endpoints
+            .ledger
+            .endpoints()
             .iter()
             .map(|(index, row)| {
                 let all = by_endpoint.remove(&index).unwrap_or_default();
@@ -45,26 +45,26 @@ impl Model {
             totals: Totals {
                 sockets: self.len(),
                 connections: self.len() - self.sockets.pairs().min(self.len()),
-                counted_since: self.counted_since,
-                peak_sockets: self.peak_sockets,
-                opened_total: self.totals.opened,
-                closed_total: self.totals.closed,
-                failed_total: self.totals.failed,
-                opened_per_second: self.totals.opened_per_second,
-                closed_per_second: self.totals.closed_per_second,
+                counted_since: self.ledger.counted_since(),
+                peak_sockets: self.ledger.peak(),
+                opened_total: self.ledger.flow().opened,
+                closed_total: self.ledger.flow().closed,
+                failed_total: self.ledger.flow().failed,
+                opened_per_second: self.ledger.flow().opened_per_second,
+                closed_per_second: self.ledger.flow().closed_per_second,
             },
             limits: self.limits(),
             findings: self.findings(&namespaces),
             namespaces,
             endpoints,
-            host: self.host.clone(),
+            host: self.readings.host.clone(),
             quality: self.quality.clone(),
             processes: self.process_rows(),
             connections: None,
             playback: None,
             narration: None,
             failures: self.failure_rows(),
-            failures_total: self.failures.total(),
+            failures_total: self.diagnosis.failures.total(),
             hits: self.hits(),
         }
     }
@@ -72,28 +72,29 @@ impl Model {
     fn process_rows(&self) -> Vec<ProcessRow> {
         let new = |process| ProcessRow { process, sockets: 0, files: None, failures: 0 };
         let mut rows: FxHashMap<Pid, ProcessRow> = FxHashMap::default();
-        for (process, sockets) in self.owners.processes() {
+        for (process, sockets) in self.ledger.owners().processes() {
             rows.entry(process.pid).or_insert_with(|| new(process)).sockets = sockets;
         }
         for (process, shared) in self.shared_by_process() {
             rows.entry(process.pid).or_insert_with(|| new(process)).sockets += shared;
         }
-        for files in &self.host.processes {
+        for files in &self.readings.host.processes {
             rows.entry(files.process.pid).or_insert_with(|| new(files.process)).files = Some(*files);
         }
-        for (process, count) in self.failures.by_process() {
+        for (process, count) in self.diagnosis.failures.by_process() {
             rows.entry(process.pid).or_insert_with(|| new(process)).failures += count;
         }
         rows.into_values().collect()
     }
 
-    /// Processes whose descriptors are worth a look: `most` of those that hold the most sockets, and `most` of those that
+    /// Processes whose descriptors are worth a look: `most` of those that own the most sockets, and `most` of those that
     /// were refused something last.
     #[must_use]
     pub fn conspicuous(&self, most: usize) -> Vec<Pid> {
-        let mut busiest: Vec<(u32, Pid)> = self.owners.processes().map(|(it, sockets)| (sockets, it.pid)).collect();
+        let mut busiest: Vec<(u32, Pid)> =
+            self.ledger.owners().processes().map(|(it, sockets)| (sockets, it.pid)).collect();
         busiest.sort_unstable_by_key(|it| Reverse(*it));
-        let refused = self.failures.newest(most).into_iter().filter_map(|row| Some(row.key.process?.pid));
+        let refused = self.diagnosis.failures.newest(most).into_iter().filter_map(|row| Some(row.key.process?.pid));
         let pids = busiest.into_iter().take(most).map(|(_, pid)| pid).chain(refused);
         // /proc has nothing of the others, and may have another process of the same number.
         pids.filter(|pid| !pid.is_outside()).collect()
@@ -101,16 +102,16 @@ impl Model {
 
     /// The newest failures. What their calls found stays; what could not be read then is shown as it is now.
     fn failure_rows(&self) -> Vec<FailureRow> {
-        let mut rows = self.failures.newest(FAILURES);
+        let mut rows = self.diagnosis.failures.newest(FAILURES);
         for row in &mut rows {
             row.key.local =
                 row.key.local.map(|local| Local { device: self.named(row.key.netns, local.device), ..local });
             match (row.key.kind, row.failed) {
                 (FailureKind::ProcessFds, Failed::Unknown) => {
                     let pid = row.key.process.map(|it| it.pid);
-                    let files = self.host.processes.iter().find(|files| Some(files.process.pid) == pid);
+                    let files = self.readings.host.processes.iter().find(|files| Some(files.process.pid) == pid);
                     if let Some((open, limit)) =
-                        files.and_then(|files| Some((files.open, self.host.most_descriptors(files)?)))
+                        files.and_then(|files| Some((files.open, self.readings.host.most_descriptors(files)?)))
                     {
                         row.failed = Failed::Descriptors(open, limit);
                     }
@@ -124,7 +125,7 @@ impl Model {
 
     fn destinations_by_endpoint(&self) -> FxHashMap<u32, Vec<&Destination>> {
         let mut by_endpoint: FxHashMap<u32, Vec<&Destination>> = FxHashMap::default();
-        for row in self.destinations.iter() {
+        for row in self.ledger.destinations().iter() {
             by_endpoint.entry(row.endpoint).or_default().push(row);
         }
         by_endpoint
@@ -132,7 +133,7 @@ impl Model {
 
     fn owners_by_endpoint(&self) -> FxHashMap<u32, Owners> {
         let mut by_endpoint: FxHashMap<u32, Owners> = FxHashMap::default();
-        for (endpoint, process, sockets) in self.owners.iter() {
+        for (endpoint, process, sockets) in self.ledger.owners().iter() {
             let owners = by_endpoint.entry(endpoint).or_default();
             match process {
                 Some(process) => owners.processes.push(OwnerRow { process, sockets, shared: 0 }),
@@ -152,9 +153,9 @@ impl Model {
         by_endpoint
     }
 
-    /// The endpoint of each socket that several processes hold, with each of those beside its owner.
+    /// The endpoint of each socket with several owners, with each owner beside the first.
     fn shared_sockets(&self) -> impl Iterator<Item = (u32, Process)> + '_ {
-        self.shared
+        self.co_owners
             .keys()
             .filter_map(|id| Some(self.sockets.get(self.sockets.find(*id)?)))
             .flat_map(|socket| self.co_fd_owners(socket.id, socket.owner).map(|process| (socket.endpoint, process)))
@@ -169,14 +170,14 @@ impl Model {
     }
 
     fn endpoint_row(&self, row: &Endpoint, mut all: Vec<&Destination>, most: usize, owners: Owners) -> EndpointRow {
-        let rank = |row: &&Destination| (Reverse(row.ports.taken()), Reverse(row.sockets), row.remote);
+        let rank = |row: &&Destination| (Reverse(row.ports.in_use()), Reverse(row.sockets), row.remote);
         let destination_count = all.len();
         if destination_count > most && most > 0 {
             all.select_nth_unstable_by_key(most - 1, rank);
         }
         all.truncate(most);
         all.sort_unstable_by_key(rank);
-        let namespace = self.namespaces.get(&row.key.netns);
+        let namespace = self.readings.namespaces.get(&row.key.netns);
         let listeners = self.listener_fd_owners(row.key);
         EndpointRow {
             key: EndpointKey { device: self.named(row.key.netns, row.key.device), ..row.key },
@@ -201,7 +202,7 @@ impl Model {
         }
     }
 
-    /// Who holds the listener of an inbound row: they stand for connections not yet accepted too.
+    /// The owners of an inbound row's listener: they stand for connections not yet accepted too.
     fn listener_fd_owners(&self, key: EndpointKey) -> Vec<Process> {
         match (key.direction, key.local_port) {
             (Direction::Inbound, Some(port)) => self.fd_owners_of_listener(key.netns, key.local_ip, port, key.device),
@@ -230,14 +231,15 @@ impl Model {
         }
         let count = |netns: &NetnsId, state: TcpState| states.get(netns).map_or(0, |states| states.get(state));
         let mut rows: Vec<NamespaceRow> = self
+            .readings
             .namespaces
             .iter()
             .map(|(netns, namespace)| NamespaceRow {
                 netns: *netns,
                 name: namespace.reading.name.clone(),
                 port_range: namespace.reading.port_range,
-                reserved_ports: namespace.ports.reserved,
-                blocked_ports: self.blocked_ports(namespace, 0),
+                reserved_ports: self.ledger.ports(*netns).map_or(0, |ports| ports.reserved),
+                blocked_ports: self.blocked_ports(*netns, 0),
                 tcp_tw_reuse: namespace.reading.tcp_tw_reuse,
                 established: count(netns, TcpState::Established),
                 time_wait: count(netns, TcpState::TimeWait),
@@ -248,7 +250,7 @@ impl Model {
     }
 }
 
-/// Who holds the sockets of an endpoint.
+/// The owners of an endpoint's sockets.
 #[derive(Default)]
 struct Owners {
     processes: Vec<OwnerRow>,

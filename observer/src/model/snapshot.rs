@@ -6,8 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde::{Deserialize, Serialize};
-
+pub use super::{
+    address::{Direction, EndpointKey},
+    reading::{FileUse, Host, Memory, OwnUse, ProcessFiles},
+};
 use super::{
     device::Device,
     failure::FailureRow,
@@ -26,7 +28,7 @@ use super::{
 /// The state of the host at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Limit-clock time.
+    /// Wall-clock time.
     pub taken_at: SystemTime,
     /// Time since `observer` started.
     pub uptime: Duration,
@@ -38,7 +40,7 @@ pub struct Snapshot {
     pub namespaces: Vec<NamespaceRow>,
     /// Readings that belong to the whole host.
     pub host: Host,
-    /// Processes that hold sockets, or that are near to their limit of descriptors.
+    /// Processes that own sockets, or that are near to their limit of descriptors.
     pub processes: Vec<ProcessRow>,
     /// The single connections that were asked for.
     pub connections: Option<Connections>,
@@ -50,9 +52,9 @@ pub struct Snapshot {
     pub limits: Vec<Limit>,
     /// What is likely to be wrong, and what to do about it.
     pub findings: Vec<Finding>,
-    /// How far the numbers can be trusted.
+    /// How far the numbers are known to be right.
     pub quality: Quality,
-    /// What the kernel refused, the newest first; older groups are left out.
+    /// What the kernel refused, the newest first; without older groups.
     pub failures: Vec<FailureRow>,
     /// All that it refused since start.
     pub failures_total: u64,
@@ -73,8 +75,7 @@ impl Snapshot {
         if finding.netns == own {
             return finding.sentence.clone();
         }
-        let number = finding.netns.0.to_string();
-        let name = self.name_of(finding.netns).unwrap_or(&number);
+        let name = finding.netns.label(self.name_of(finding.netns));
         format!("{} (in {name}).", finding.sentence.trim_end_matches('.'))
     }
 
@@ -120,30 +121,6 @@ pub struct Totals {
     pub opened_per_second: f64,
     /// Connections ended per second, over the last second.
     pub closed_per_second: f64,
-}
-
-/// Which end called connect().
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Direction {
-    /// The peer: this end is, or was, behind a listener.
-    Inbound,
-    /// This end.
-    Outbound,
-}
-
-/// What a row of the endpoints table stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EndpointKey {
-    /// Network namespace.
-    pub netns: NetnsId,
-    /// Which end called connect().
-    pub direction: Direction,
-    /// Local address; unspecified for a listener on every address.
-    pub local_ip: IpAddr,
-    /// Local port; `None` for outbound rows, where each connection has its own.
-    pub local_port: Option<u16>,
-    /// The device that its sockets are bound to.
-    pub device: Device,
 }
 
 /// A local endpoint.
@@ -297,63 +274,6 @@ pub struct NamespaceRow {
     pub established: u32,
     /// Sockets in TIME_WAIT.
     pub time_wait: u32,
-}
-
-/// Readings that belong to the whole host; `None` where they could not be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Host {
-    /// Kernel release (`uname -r`).
-    pub kernel: String,
-    /// Open files: the first and third number of /proc/sys/fs/file-nr.
-    pub files: Option<FileUse>,
-    /// `fs.nr_open`: what no process may raise its limit of file descriptors above.
-    pub nr_open: Option<u64>,
-    /// The processes nearest to their own limit of file descriptors, the nearest first.
-    pub processes: Vec<ProcessFiles>,
-    /// Memory.
-    pub memory: Option<Memory>,
-    /// What `observer` itself takes.
-    pub own: Option<OwnUse>,
-}
-
-/// What `observer` itself has taken so far; its programs in the kernel run in the time of those whom they watch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwnUse {
-    /// Time on CPUs since its start, of all threads (`CLOCK_PROCESS_CPUTIME_ID`).
-    pub cpu: Duration,
-    /// Resident memory in bytes (/proc/self/statm).
-    pub resident: u64,
-}
-
-/// Memory that is free, and what a socket takes of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Memory {
-    /// `MemAvailable` of /proc/meminfo, in bytes.
-    pub available: u64,
-    /// Bytes of slab memory that an idle established socket takes, by /proc/slabinfo; what it buffers comes on top.
-    pub per_socket: u64,
-}
-
-/// Open files of the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileUse {
-    /// Allocated file handles.
-    pub allocated: u64,
-    /// `fs.file-max`
-    pub max: u64,
-}
-
-/// Open file descriptors of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessFiles {
-    /// The process.
-    pub process: Process,
-    /// Open file descriptors.
-    pub open: u64,
-    /// Its soft limit (`ulimit -n`, `RLIMIT_NOFILE`); `None` for unlimited.
-    pub soft_limit: Option<u64>,
-    /// What it may raise that to without CAP_SYS_RESOURCE; `None` for unlimited.
-    pub hard_limit: Option<u64>,
 }
 
 /// A process, with what it holds.

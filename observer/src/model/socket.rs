@@ -1,20 +1,18 @@
-//! The table of full sockets: by their id, and by their four-tuple to tell which two are one connection.
+//! The table of full sockets: by id, and by four-tuple to find which two are one connection.
 
-use std::{
-    hash::{BuildHasher as _, Hash, Hasher},
-    net::IpAddr,
-    num::NonZeroU32,
-};
+use std::{net::IpAddr, num::NonZeroU32};
 
 use hashbrown::HashTable;
-use rustc_hash::FxBuildHasher;
 use slab::Slab;
 
 use super::{
+    address::TupleKey,
     endpoint::EndpointTable,
+    index::{NO_ROW, hash, narrow},
+    ledger::{At, Contribution, Counts, Ledger},
     owner::Owner,
-    port_table::Counted,
-    units::{FourTuple, NetnsId, SocketId, TcpState},
+    port_table::{Place, PortClass},
+    units::{FourTuple, SocketId, TcpState},
 };
 
 /// A full socket that is connected or connecting. Its namespace and local ip are those of its endpoint.
@@ -22,7 +20,7 @@ use super::{
 pub(super) struct Socket {
     pub(super) id: SocketId,
     pub(super) endpoint: u32,
-    /// Index of its destination; [`Socket::NO_DESTINATION`] for an inbound one.
+    /// Index of its destination; [`NO_ROW`] for an inbound one.
     pub(super) destination: u32,
     /// The scan or event generation that saw it last.
     pub(super) generation: u32,
@@ -31,66 +29,58 @@ pub(super) struct Socket {
     pub(super) remote_ip: IpAddr,
     pub(super) state: TcpState,
     pub(super) owner: Owner,
-    /// The last pass over open files that saw its owner hold it.
-    pub(super) held_in_pass: u8,
+    /// The last fd scan that saw its owner own it.
+    pub(super) seen_in_fd_scan: u8,
     /// Seconds since start, and one; `None` if it was there before. With a niche, for the sake of its size.
-    pub(super) born: Option<NonZeroU32>,
+    pub(super) began: Option<NonZeroU32>,
     /// Since when it is in its state, as far as that was seen: seconds since start.
     pub(super) state_since: u32,
     /// What is known of its acceptance.
     pub(super) acceptance: Acceptance,
-    /// Its birth was lost, and its direction is a guess until a scan shows it.
+    /// Its first event was missed, and its direction is a guess until a scan shows it.
     pub(super) is_guess: bool,
     /// Its bind bucket is explicit: it keeps its port from every connect().
     pub(super) is_explicit: bool,
-    /// How it counts against the ports of its destination.
-    pub(super) counted: Counted,
+    /// What its port is towards its destination; `None` for an inbound one, and while the namespace's ports are not known.
+    pub(super) port_class: Option<PortClass>,
 }
 
 impl Socket {
-    pub(super) const NO_DESTINATION: u32 = u32::MAX;
+    /// What its port is towards its destination; `None` without a destination, and while the namespace's ports are not known.
+    pub(super) fn find_port_class(&self, ledger: &Ledger) -> Option<PortClass> {
+        if self.destination == NO_ROW {
+            return None;
+        }
+        let (ports, space) = ledger.ports_at(self.endpoint)?;
+        Some(ports.of_socket(Place::new(space, self.local_port), self.state))
+    }
+
+    /// What it adds to all totals.
+    pub(super) fn contribution(&self) -> Contribution {
+        Contribution {
+            at: At::Endpoint(self.endpoint),
+            counts: Counts::Full(self.state),
+            destination: self.destination,
+            client: self.port_class.map(|class| (self.local_port, class)),
+            binder: self.is_explicit.then_some(self.local_port),
+            owner: self.owner,
+        }
+    }
 }
 
-/// How a socket that was born from a listener gets its process.
+/// How a socket that a listener made gets its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Acceptance {
-    /// Its birth was not seen, or it was not born from a listener, or the accept hook has told of it.
+    /// Its first event was missed, or no listener made it, or the accept hook has named its process.
     Settled,
-    /// The accept hook is to tell.
+    /// The accept hook will name it.
     Awaited,
-    /// A process held it before the accept hook told.
+    /// An fd scan found its process before the accept hook named it.
     Unseen,
 }
 
 // 1,000,000 sockets are to fit in 128 MB with both indexes: 64 + 2 × (4 + 1) / load factor (at least 7/16).
 const _: () = assert!(size_of::<Socket>() <= 64);
-
-/// What identifies a connection within the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct TupleKey {
-    pub(super) netns: NetnsId,
-    /// Index of the device that the socket is bound to, 0 for none.
-    pub(super) device: u32,
-    pub(super) tuple: FourTuple,
-}
-
-/// Without the device, as the kernel hashes: the two ends of a connection may be bound to different ones.
-impl Hash for TupleKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.netns, self.tuple).hash(state);
-    }
-}
-
-impl TupleKey {
-    pub(super) fn reversed(self) -> Self {
-        Self { tuple: self.tuple.reversed(), ..self }
-    }
-
-    /// The same four-tuple, on whatever device.
-    pub(super) fn has_addresses_of(self, other: Self) -> bool {
-        (self.netns, self.tuple) == (other.netns, other.tuple)
-    }
-}
 
 /// All full sockets, and how many of them are two ends of one connection.
 #[derive(Default)]
@@ -155,7 +145,7 @@ impl SocketTable {
         index
     }
 
-    /// Takes a socket out. `key` as in [`Self::insert`].
+    /// Removes a socket. `key` as in [`Self::insert`].
     pub(super) fn remove(&mut self, index: u32, key: impl Fn(&Socket) -> TupleKey) -> Socket {
         self.forget_tuple(index, key);
         let socket = self.slots.remove(index as usize);
@@ -234,13 +224,4 @@ pub(super) fn key_of(endpoints: &EndpointTable, socket: &Socket) -> TupleKey {
             remote_port: socket.remote_port,
         },
     }
-}
-
-pub(super) fn hash<T: std::hash::Hash>(value: &T) -> u64 {
-    FxBuildHasher.hash_one(value)
-}
-
-/// Indexes stay below 2^32: 2^32 sockets would need 256 GiB of this table alone.
-pub(super) fn narrow(index: usize) -> u32 {
-    u32::try_from(index).expect("fewer than 2^32 rows")
 }

@@ -47,7 +47,7 @@ impl Group {
         }
     }
 
-    /// Who holds them, the one with the most first.
+    /// Their owners, the one with the most first.
     pub(super) fn processes(&self) -> Vec<Process> {
         let mut processes: Vec<(Process, u32)> =
             self.processes.iter().map(|(process, count)| (*process, *count)).collect();
@@ -62,19 +62,19 @@ impl Model {
         u32::try_from(self.now.as_secs()).unwrap_or(u32::MAX)
     }
 
-    /// Looks for them anew.
+    /// Looks for them again.
     pub(super) fn find_stuck(&mut self) {
         let mut stuck = Stuck::default();
-        let in_state = |state| self.endpoints.iter().map(|(_, row)| row.states.get(state)).sum::<u32>();
+        let in_state = |state| self.ledger.endpoints().iter().map(|(_, row)| row.states.get(state)).sum::<u32>();
         if in_state(TcpState::CloseWait) < AT_LEAST && in_state(TcpState::SynSent) < AT_LEAST {
-            self.stuck = stuck;
+            self.diagnosis.stuck = stuck;
             return;
         }
         for socket in self.sockets.iter() {
             let since = Duration::from_secs(socket.state_since.into());
             let age = self.now.saturating_sub(since);
-            let process = self.owners.process(socket.owner);
-            let key = &self.endpoints.get(socket.endpoint).key;
+            let process = self.ledger.owners().process(socket.owner);
+            let key = &self.ledger.endpoints().get(socket.endpoint).key;
             match (socket.state, process) {
                 // Nobody's is in its listener's accept queue, and not the application's to close yet.
                 (TcpState::CloseWait, Some(process)) if age >= CLOSE_WAIT_LONG => {
@@ -91,6 +91,6 @@ impl Model {
                 _ => {}
             }
         }
-        self.stuck = stuck;
+        self.diagnosis.stuck = stuck;
     }
 }

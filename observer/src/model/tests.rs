@@ -15,7 +15,7 @@ mod scenario;
 use scenario::check;
 
 #[test]
-fn a_connection_from_birth_to_end_on_both_sides() {
+fn a_connection_from_first_event_to_end_on_both_sides() {
     check(
         "range 32768-60999
          l 0.0.0.0:80>0.0.0.0:0 closed>listen by 9 nginx
@@ -138,8 +138,8 @@ fn what_was_there_before_is_found_by_the_first_scan_and_is_no_drift() {
          b 10.0.0.9:50001>10.0.0.7:5432 found established explicit locked
          end
          files
-         l held by 3 nginx
-         c held by 4 app
+         l owned by 3 nginx
+         c owned by 4 app
          files end
          show",
         "out 10.0.0.9 sockets 2 (established 2) opened 0 closed 0 failed 0 app/4
@@ -200,7 +200,7 @@ fn an_unfinished_scan_sweeps_nothing() {
 }
 
 #[test]
-fn time_wait_and_requests_are_counted_apart_and_hold_ports() {
+fn time_wait_and_requests_count_apart_and_keep_ports() {
     check(
         "range 32768-60999 reserved 40000-40009
          scan
@@ -228,7 +228,7 @@ fn time_wait_and_requests_are_counted_apart_and_hold_ports() {
 }
 
 #[test]
-fn a_port_range_that_changes_is_counted_anew() {
+fn a_changed_port_range_is_counted_again() {
     check(
         "scan
          end

@@ -10,9 +10,17 @@ use super::name::fold;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NetnsId(pub u32);
 
+impl NetnsId {
+    /// What people call it: its name, or else its number.
+    #[must_use]
+    pub fn label(self, name: Option<&str>) -> String {
+        name.map_or_else(|| self.0.to_string(), str::to_owned)
+    }
+}
+
 /// A process (thread group) id, as the /proc that observer reads has it: in the initial pid namespace, or in that of a
 /// container in which observer runs. A process outside of that has its id of the initial one, and [`Pid::OUTSIDE`]: it is
-/// never taken for another with the same number.
+/// never mistaken for another with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Pid(pub u32);
 
@@ -269,7 +277,7 @@ impl StateCounts {
         self.0.iter().sum()
     }
 
-    /// State by state, in kernel order, zeros left out.
+    /// State by state, in kernel order, without zeros.
     pub fn iter(&self) -> impl Iterator<Item = (TcpState, u32)> + '_ {
         TcpState::ALL.into_iter().map(|state| (state, self.get(state))).filter(|(_, count)| *count > 0)
     }
@@ -284,6 +292,19 @@ impl std::ops::Add for StateCounts {
         }
         self
     }
+}
+
+/// The two queues of a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// Connections that wait for accept(): `Recv-Q` of `ss -ltn`.
+    pub accept: u32,
+    /// Handshakes in progress.
+    pub syn: u32,
+    /// The limit of either, `Send-Q` of `ss -ltn`: listen()'s backlog, at most `net.core.somaxconn`.
+    pub limit: u32,
+    /// Segments that it discarded since listen(), for whatever reason (`sk_drops`).
+    pub drops: u32,
 }
 
 /// The ports that the kernel may choose for connect(), both ends included (`net.ipv4.ip_local_port_range`).
@@ -302,13 +323,13 @@ impl PortRange {
         (self.high as u32 + 1).saturating_sub(self.low as u32)
     }
 
-    /// How many ports connect() finds towards a new destination, at least and at most: of an odd number it passes over the
+    /// How many ports connect() finds towards a new destination, at least and at most: of an odd number it skips the
     /// lowest or the highest one, by chance (`__inet_hash_connect`).
     #[must_use]
     pub const fn found(self) -> (u32, u32) {
         match self.size() {
             size if size == 1 || size % 2 == 0 => (size, size),
-            // Of three it always passes over the highest one.
+            // Of three it always skips the highest one.
             3 => (2, 2),
             size => (size - 1, size),
         }

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use ratatui::style::{Color, Modifier, Style};
 use serde::Deserialize;
 
-use crate::model::headroom::Level;
+use crate::model::limit::level::Level;
 
 /// Whose colours fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]

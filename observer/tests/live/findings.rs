@@ -246,7 +246,7 @@ fn a_retry_loop_is_found_while_it_runs() {
             found(snapshot, FindingKind::RetryLoop).cloned()
         });
         assert!(found.sentence.ends_with("retries connect() to 127.0.0.1:7000 without a port left."), "{found:?}");
-        assert!(found.evidence.contains("fail with EADDRNOTAVAIL, 10 of 10 ports are taken"), "{found:?}");
+        assert!(found.evidence.contains("fail with EADDRNOTAVAIL, 10 of 10 ports are in use"), "{found:?}");
         eventually(&mut engine, "its end", |snapshot| {
             snapshot.findings.iter().all(|finding| finding.kind != FindingKind::RetryLoop).then_some(())
         });

@@ -11,7 +11,7 @@ use crate::model::{
     units::{NetnsId, Process, SocketId},
 };
 
-/// Ports of the range in percent, from which on they are worth a word.
+/// Ports of the range in percent, from which on they make a finding.
 const BOUND_PERCENT: u32 = 1;
 
 /// Clients of a local ip whose ports were chosen by bind().
@@ -19,7 +19,7 @@ pub(super) struct BoundClients {
     pub(super) netns: NetnsId,
     pub(super) local_ip: IpAddr,
     pub(super) device: Device,
-    /// Those that hold them, the one with the most first.
+    /// Their owners, the one with the most first.
     pub(super) processes: Vec<Process>,
     pub(super) ports: u32,
     pub(super) usable: u32,
@@ -38,7 +38,7 @@ pub(super) fn bind_before_connect(clients: &BoundClients) -> Option<Finding> {
             device.scoped(local_ip)
         ),
         evidence: format!(
-            "{ports} of {usable} ports were taken by bind(): connect() skips these for every destination"
+            "{ports} of {usable} ports are in use via bind(): connect() skips these for every destination"
         ),
         remedy:
             "set IP_BIND_ADDRESS_NO_PORT (Linux 4.2) on the socket before bind(), so that connect() chooses the port"
@@ -47,11 +47,11 @@ pub(super) fn bind_before_connect(clients: &BoundClients) -> Option<Finding> {
 }
 
 impl Model {
-    pub(super) fn early_binders(&self) -> impl Iterator<Item = Finding> {
-        let clients = self.early_binds.iter().filter_map(|(key, sockets)| {
-            let usable = self.namespaces.get(&key.netns)?.ports.usable_count;
+    pub(in crate::model) fn clients_bound_first(&self) -> impl Iterator<Item = Finding> {
+        let clients = self.diagnosis.bind_before_connect.iter().filter_map(|(key, sockets)| {
+            let usable = self.ledger.ports(key.netns)?.usable_count;
             let ports = u32::try_from(sockets.len()).unwrap_or(u32::MAX);
-            // Who holds them is asked only of those that matter.
+            // Their owners are looked up only for those that matter.
             let processes = if is_part(ports, BOUND_PERCENT, usable) { self.owners_of(sockets) } else { Vec::new() };
             let device = self.named(key.netns, key.device);
             Some(BoundClients { netns: key.netns, local_ip: key.local_ip, device, processes, ports, usable })
@@ -59,11 +59,11 @@ impl Model {
         clients.filter_map(|clients| bind_before_connect(&clients))
     }
 
-    /// The processes that hold these sockets, the one with the most first; TIME_WAIT sockets have none.
+    /// The processes that own these sockets, the one with the most first; TIME_WAIT sockets have none.
     fn owners_of(&self, sockets: &[SocketId]) -> Vec<Process> {
         let mut counts: FxHashMap<Process, u32> = FxHashMap::default();
         for socket in sockets.iter().filter_map(|id| self.sockets.find(*id)) {
-            if let Some(process) = self.owners.process(self.sockets.get(socket).owner) {
+            if let Some(process) = self.ledger.owners().process(self.sockets.get(socket).owner) {
                 *counts.entry(process).or_default() += 1;
             }
         }

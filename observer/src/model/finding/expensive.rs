@@ -21,7 +21,7 @@ pub(super) struct Crowded {
 }
 
 /// connect() tries all ports of the parity of the range's first port before it tries the others
-/// (`__inet_hash_connect`): once half is in use, each call walks that half in vain. Ports that bind() took do not count:
+/// (`__inet_hash_connect`): once half is in use, each call walks that half in vain. Ports that bind() uses do not count:
 /// bind() takes the other parity first. With a random step there are no halves.
 pub(super) fn slow_connect(crowded: &Crowded) -> Option<Finding> {
     let Crowded { netns, local_ip, device, remote, ports, step_width } = *crowded;
@@ -48,12 +48,12 @@ pub(super) fn slow_connect(crowded: &Crowded) -> Option<Finding> {
 }
 
 impl Model {
-    pub(super) fn slow_connects(&self) -> impl Iterator<Item = Finding> {
+    pub(in crate::model) fn slow_connects(&self) -> impl Iterator<Item = Finding> {
         // A cheap look first: there may be very many.
-        let many = self.destinations.iter().filter(|row| row.ports.taken() >= PORTS_THAT_MATTER / 2);
+        let many = self.ledger.destinations().iter().filter(|row| row.ports.in_use() >= PORTS_THAT_MATTER / 2);
         let crowded = many.filter_map(|row| {
-            let key = &self.endpoints.get(row.endpoint).key;
-            let namespace = self.namespaces.get(&key.netns)?;
+            let key = &self.ledger.endpoints().get(row.endpoint).key;
+            let namespace = self.readings.namespaces.get(&key.netns)?;
             Some(Crowded {
                 netns: key.netns,
                 local_ip: key.local_ip,

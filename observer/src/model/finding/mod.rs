@@ -15,9 +15,7 @@ mod time_wait;
 use std::time::Duration;
 
 use super::{
-    Model,
     limit::Scope,
-    snapshot::NamespaceRow,
     units::{NetnsId, Process},
 };
 
@@ -47,7 +45,7 @@ pub enum FindingKind {
 }
 
 impl FindingKind {
-    /// A word for scripts, in snake case.
+    /// Its id, in snake case.
     #[must_use]
     pub const fn id(self) -> &'static str {
         match self {
@@ -85,7 +83,7 @@ pub struct Finding {
 /// How long a finding lives after the last thing that happened in evidence of it.
 pub(super) const EVIDENCE_LASTS: Duration = Duration::from_mins(1);
 /// Findings of one kind that are listed; more of the same kind say nothing new.
-const LISTED: usize = 8;
+pub(super) const LISTED: usize = 8;
 
 /// Whether `part` is at least `percent` of a whole that is not empty.
 fn is_part(part: u32, percent: u32, whole: u32) -> bool {
@@ -112,23 +110,6 @@ fn age(time: Duration) -> String {
         seconds @ 0..120 => format!("{seconds} s"),
         seconds @ 120..7_200 => format!("{} min", seconds / 60),
         seconds => format!("{} h", seconds / 3_600),
-    }
-}
-
-impl Model {
-    /// What is likely to be wrong now; the rows are those of the same moment.
-    pub(super) fn findings(&self, namespaces: &[NamespaceRow]) -> Vec<Finding> {
-        let mut findings: Vec<Finding> = Vec::new();
-        findings.extend(self.retry_loops().take(LISTED));
-        findings.extend(self.early_binders().take(LISTED));
-        findings.extend(self.time_wait_destinations(namespaces).take(LISTED));
-        findings.extend(self.overflowing_queues().take(LISTED));
-        findings.extend(self.close_wait_leaks().take(LISTED));
-        findings.extend(self.destinations_without_answer().take(LISTED));
-        findings.extend(self.slow_connects().take(LISTED));
-        findings.extend(self.range_findings());
-        findings.sort_by(|a, b| (a.kind, a.netns, &a.sentence).cmp(&(b.kind, b.netns, &b.sentence)));
-        findings
     }
 }
 

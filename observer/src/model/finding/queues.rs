@@ -1,4 +1,4 @@
-//! Listeners whose accept queue overflows, and what holds it short.
+//! Listeners whose accept queue overflows, and what limits it.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -6,9 +6,8 @@ use super::{EVIDENCE_LASTS, Finding, FindingKind, age, is_part, name};
 use crate::model::{
     Model,
     device::Device,
-    event::Queues,
     limit::Scope,
-    units::{NetnsId, Process, SocketId},
+    units::{NetnsId, Process, Queues, SocketId},
 };
 
 /// A listener and the limit of its namespace.
@@ -50,10 +49,10 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
             kind: FindingKind::QueueAtSomaxconn,
             netns,
             scope,
-            sentence: format!("The accept queue of {process} on {address} may be held short by net.core.somaxconn."),
+            sentence: format!("The accept queue of {process} on {address} may be limited by net.core.somaxconn."),
             evidence: format!("{accept} connections wait, the limit is net.core.somaxconn = {somaxconn}, {dropped}"),
             remedy:
-                "raise net.core.somaxconn and the backlog of listen(), then start the service anew; or accept() faster"
+                "raise net.core.somaxconn and the backlog of listen(), then restart the service; or accept() faster"
                     .to_owned(),
         }
     } else {
@@ -82,7 +81,7 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
                 )
             } else {
                 format!(
-                    "raise net.core.somaxconn above {limit} and the backlog of listen(), then start the service anew; or \
+                    "raise net.core.somaxconn above {limit} and the backlog of listen(), then restart the service; or \
                      accept() faster"
                 )
             },
@@ -91,7 +90,7 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
 }
 
 impl Model {
-    pub(super) fn overflowing_queues(&self) -> impl Iterator<Item = Finding> {
+    pub(in crate::model) fn overflowing_queues(&self) -> impl Iterator<Item = Finding> {
         let queues = self.listeners.iter().filter_map(|(id, listener)| {
             Some(Queue {
                 netns: listener.netns,
@@ -100,7 +99,7 @@ impl Model {
                 device: self.named(listener.netns, listener.device),
                 process: listener.process,
                 queues: listener.queues?,
-                somaxconn: self.namespaces.get(&listener.netns)?.reading.somaxconn?,
+                somaxconn: self.readings.namespaces.get(&listener.netns)?.reading.somaxconn?,
                 overflows: listener.drops.overflows,
                 overflowed: listener.drops.overflowed_at.map(|at| self.now.saturating_sub(at)),
             })

@@ -6,7 +6,7 @@ use crate::model::{
     units::{NetnsId, PortRange, Process},
 };
 
-/// Ports of the range in percent, from which on they are worth a word.
+/// Ports of the range in percent, from which on they make a finding.
 const RESERVED_PERCENT: u32 = 10;
 
 pub(super) fn listeners_in_range(
@@ -52,16 +52,18 @@ pub(super) fn reserved_in_range(netns: NetnsId, range: PortRange, reserved: u32)
 }
 
 impl Model {
-    pub(super) fn range_findings(&self) -> Vec<Finding> {
+    pub(in crate::model) fn range_findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for (netns, namespace) in &self.namespaces {
+        for (netns, namespace) in &self.readings.namespaces {
             let Some(range) = namespace.reading.port_range else { continue };
-            let listening = self.listeners.iter().map(|(_, listener)| listener).filter(|listener| {
-                listener.netns == *netns && listener.chose_port && namespace.ports.is_usable(listener.port)
-            });
+            let Some(ports) = self.ledger.ports(*netns) else { continue };
+            let listening =
+                self.listeners.iter().map(|(_, listener)| listener).filter(|listener| {
+                    listener.netns == *netns && listener.chose_port && ports.is_usable(listener.port)
+                });
             let listening = listening.map(|listener| (listener.port, listener.process)).collect();
             findings.extend(listeners_in_range(*netns, range, listening));
-            findings.extend(reserved_in_range(*netns, range, namespace.ports.reserved));
+            findings.extend(reserved_in_range(*netns, range, ports.reserved));
         }
         findings
     }

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use super::{Finding, FindingKind, name};
 use crate::model::{
     Model,
-    failure::{Failed, FailureKey, Local},
+    address::Local,
+    failure::{Failed, FailureKey},
     headroom::PortUse,
     limit::Scope,
     units::{NetnsId, PortRange, Process},
@@ -38,8 +39,8 @@ pub(super) fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
         evidence: format!(
             "{per_second:.0} calls a second fail with EADDRNOTAVAIL{}; each has searched {searched}",
             ports.map_or_else(String::new, |ports| format!(
-                ", {} of {} ports are taken",
-                ports.taken(),
+                ", {} of {} ports are in use",
+                ports.in_use(),
                 ports.usable()
             ))
         ),
@@ -48,8 +49,8 @@ pub(super) fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
 }
 
 impl Model {
-    pub(super) fn retry_loops(&self) -> impl Iterator<Item = Finding> {
-        let tried = self.failures.exhausted().filter_map(|(row, per_second)| {
+    pub(in crate::model) fn retry_loops(&self) -> impl Iterator<Item = Finding> {
+        let tried = self.diagnosis.failures.exhausted().filter_map(|(row, per_second)| {
             let FailureKey { netns, process, local, remote, own_range, .. } = row.key;
             let ports = match row.failed {
                 Failed::Ports(ports) => Some(ports),

@@ -7,7 +7,7 @@ use crate::model::{
     Model,
     device::Device,
     limit::Scope,
-    snapshot::ProcessFiles,
+    reading::ProcessFiles,
     units::{NetnsId, Process},
 };
 
@@ -76,27 +76,28 @@ pub(super) fn no_answer(unanswered: &Unanswered) -> Option<Finding> {
 }
 
 impl Model {
-    pub(super) fn close_wait_leaks(&self) -> impl Iterator<Item = Finding> {
-        let leaks = self.stuck.close_wait.iter().map(|((netns, process), group)| Leak {
+    pub(in crate::model) fn close_wait_leaks(&self) -> impl Iterator<Item = Finding> {
+        let leaks = self.diagnosis.stuck.close_wait.iter().map(|((netns, process), group)| Leak {
             netns: *netns,
             process: *process,
             count: group.count,
             oldest: self.now.saturating_sub(group.since),
-            files: self.host.processes.iter().find(|files| files.process.pid == process.pid).copied(),
+            files: self.readings.host.processes.iter().find(|files| files.process.pid == process.pid).copied(),
         });
         leaks.filter_map(|leak| close_wait_leak(&leak))
     }
 
-    pub(super) fn destinations_without_answer(&self) -> impl Iterator<Item = Finding> {
-        let unanswered = self.stuck.syn_sent.iter().map(|((netns, local_ip, device, remote), group)| Unanswered {
-            netns: *netns,
-            local_ip: *local_ip,
-            device: self.named(*netns, *device),
-            remote: *remote,
-            processes: group.processes(),
-            count: group.count,
-            oldest: self.now.saturating_sub(group.since),
-        });
+    pub(in crate::model) fn destinations_without_answer(&self) -> impl Iterator<Item = Finding> {
+        let unanswered =
+            self.diagnosis.stuck.syn_sent.iter().map(|((netns, local_ip, device, remote), group)| Unanswered {
+                netns: *netns,
+                local_ip: *local_ip,
+                device: self.named(*netns, *device),
+                remote: *remote,
+                processes: group.processes(),
+                count: group.count,
+                oldest: self.now.saturating_sub(group.since),
+            });
         unanswered.filter_map(|unanswered| no_answer(&unanswered))
     }
 }

@@ -14,11 +14,9 @@ use super::{
 };
 use crate::model::{
     device::Device,
-    event::Queues,
     headroom::PortUse,
-    namespace::NamespaceReading,
-    snapshot::ProcessFiles,
-    units::{Pid, PortRange, SocketId},
+    reading::{NamespaceReading, ProcessFiles},
+    units::{Pid, PortRange, Queues, SocketId},
 };
 
 const NETNS: NetnsId = NetnsId(7);
@@ -69,7 +67,7 @@ fn a_bound_port_here_and_there_is_nothing() {
     let found = bind_before_connect(&clients(10)).unwrap();
     assert_eq!(found.sentence, "Sockets of a process were bound before connect() from 10.0.0.5.");
     assert!(found.remedy.contains("IP_BIND_ADDRESS_NO_PORT"));
-    assert_eq!(bind_before_connect(&BoundClients { usable: 0, ..clients(0) }), None, "no ports, none taken");
+    assert_eq!(bind_before_connect(&BoundClients { usable: 0, ..clients(0) }), None, "no ports, none in use");
 }
 
 #[test]
@@ -234,7 +232,7 @@ fn connect_is_slow_from_half_of_a_large_range_on_where_it_searches_by_halves() {
 }
 
 #[test]
-fn ports_that_are_set_apart_are_told_once_for_a_namespace() {
+fn reserved_ports_are_reported_once_for_a_namespace() {
     assert_eq!(listeners_in_range(NETNS, RANGE, vec![]), None);
     let four = [40_003, 40_001, 40_001, 40_002, 40_009].map(|port| (port, None)).to_vec();
     let found = listeners_in_range(NETNS, RANGE, four).unwrap();

@@ -11,12 +11,12 @@ use crate::model::{
     device::Device,
     headroom::PortUse,
     limit::Scope,
-    namespace::NamespaceReading,
+    reading::NamespaceReading,
     snapshot::NamespaceRow,
     units::{NetnsId, PortRange},
 };
 
-/// Ports of the range in percent, from which on they are worth a word.
+/// Ports of the range in percent, from which on they make a finding.
 const TIME_WAIT_PERCENT: u32 = 10;
 /// A TIME_WAIT lasts 60 s: a delay of more than half of that frees a port hardly sooner.
 const DELAY_THAT_HELPS: Duration = Duration::from_secs(30);
@@ -118,10 +118,13 @@ fn remedy(reuse: Reuse, range: Option<PortRange>) -> String {
 }
 
 impl Model {
-    pub(super) fn time_wait_destinations(&self, namespaces: &[NamespaceRow]) -> impl Iterator<Item = Finding> {
-        let closed = self.destinations.iter().filter(|row| row.ports.time_wait > 0).filter_map(|row| {
-            let key = &self.endpoints.get(row.endpoint).key;
-            let namespace = self.namespaces.get(&key.netns)?;
+    pub(in crate::model) fn time_wait_destinations(
+        &self,
+        namespaces: &[NamespaceRow],
+    ) -> impl Iterator<Item = Finding> {
+        let closed = self.ledger.destinations().iter().filter(|row| row.ports.time_wait > 0).filter_map(|row| {
+            let key = &self.ledger.endpoints().get(row.endpoint).key;
+            let namespace = self.readings.namespaces.get(&key.netns)?;
             let ports = self.port_use(row, Some(namespace))?;
             if !is_part(ports.time_wait, TIME_WAIT_PERCENT, ports.usable()) {
                 return None;

@@ -7,7 +7,7 @@ use super::LimitKind;
 pub struct About {
     /// The kind.
     pub kind: LimitKind,
-    /// A word for scripts, in snake case.
+    /// Its id, in snake case.
     pub id: &'static str,
     /// Words for people.
     pub name: &'static str,
@@ -100,7 +100,7 @@ const ABOUT: [About; LimitKind::ALL.len()] = [
         source: "net.ipv4.tcp_max_tw_buckets, tw of /proc/net/sockstat",
         refusal: "inet_twsk_alloc(): sockets close without TIME_WAIT (TCPTimeWaitOverflow)",
         remedy: "sysctl net.ipv4.tcp_max_tw_buckets, or let the other side close first",
-        risk: "256 bytes a socket; each holds its four-tuple, so ports towards one destination go first",
+        risk: "256 bytes a socket; each keeps its four-tuple, so ports towards one destination go first",
     },
     About {
         kind: LimitKind::Orphans,
@@ -120,7 +120,7 @@ const ABOUT: [About; LimitKind::ALL.len()] = [
         source: "the third number of net.ipv4.tcp_mem, mem of /proc/net/sockstat",
         refusal: "tcp_check_oom(), __sk_mem_raise_allocated(): windows shrink, then data is dropped and sockets are reset",
         remedy: "sysctl net.ipv4.tcp_mem, or smaller tcp_rmem and tcp_wmem",
-        risk: "buffers cannot be swapped out: memory is taken from all processes",
+        risk: "buffers cannot be swapped out: all processes have less memory",
     },
     About {
         kind: LimitKind::SocketMemory,

@@ -2,16 +2,16 @@
 
 use super::{Limit, LimitKind};
 use crate::model::{
-    event::Queues,
     listen_drops::ListenerDrops,
-    namespace::{ConntrackCounters, Namespace},
-    units::grouped,
+    namespace::Namespace,
+    reading::ConntrackCounters,
+    units::{Queues, grouped},
 };
 
 /// One counter of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counter {
-    /// A word for scripts, in snake case.
+    /// Its id, in snake case.
     pub id: &'static str,
     /// Words for people.
     pub name: &'static str,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Limit, LimitKind};
-use crate::model::{TIME_WAIT_LASTS, namespace::NamespaceReading};
+use crate::model::{TIME_WAIT_LASTS, reading::NamespaceReading};
 
 /// What takes longer than this is not predicted: no slope lasts that long.
 const PREDICTED: Duration = Duration::from_hours(24);

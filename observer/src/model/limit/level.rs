@@ -1,10 +1,7 @@
 //! What a limit allows, and how urgent its use is: one rule for every screen, panel and output.
 
 use super::{Limit, LimitKind};
-use crate::model::{
-    headroom::Level,
-    snapshot::{FileUse, Host, ProcessFiles},
-};
+use crate::model::reading::{FileUse, Host, ProcessFiles};
 
 /// More than memory can ever hold of anything that is counted here: what systemd and modern kernels set in place of a
 /// limit (`fs.file-max` is 2^63 - 1), and `RLIM_INFINITY`.
@@ -21,6 +18,48 @@ pub const fn practical(limit: u64) -> Option<u64> {
 #[expect(clippy::cast_precision_loss, reason = "a ratio for people: 53 bits are plenty")]
 pub fn ratio(used: u64, limit: u64) -> Option<f64> {
     practical(limit).map(|limit| if limit == 0 { 1.0 } else { used as f64 / limit as f64 })
+}
+
+/// How much of a limit is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Less than half.
+    Ok,
+    /// Half or more. Of ports: connect() looks first at every second port of the range. Once these are in use, each call
+    /// walks all of them in vain first and is many times slower.
+    Notice,
+    /// 80 % or more.
+    Warning,
+    /// 95 % or more.
+    Critical,
+    /// Nothing is left.
+    Exhausted,
+}
+
+impl Level {
+    /// The level of a used part, 0 to 1.
+    #[must_use]
+    pub fn of_ratio(ratio: f64) -> Self {
+        match ratio {
+            full if full >= 1.0 => Self::Exhausted,
+            critical if critical >= 0.95 => Self::Critical,
+            high if high >= 0.8 => Self::Warning,
+            half if half >= 0.5 => Self::Notice,
+            _ => Self::Ok,
+        }
+    }
+
+    /// Its name, on the screen and in exports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Notice => "notice",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+            Self::Exhausted => "exhausted",
+        }
+    }
 }
 
 impl LimitKind {

@@ -4,7 +4,7 @@
 mod about;
 mod counters;
 mod forecast;
-mod level;
+pub mod level;
 mod survey;
 mod trend;
 
@@ -41,7 +41,7 @@ pub enum LimitKind {
     Conntrack,
     /// TIME_WAIT sockets of a namespace.
     TimeWait,
-    /// Sockets of the host that no process holds any more.
+    /// Sockets of the host without any fd owner.
     Orphans,
     /// Pages that the buffers of all TCP sockets take.
     TcpMemory,
@@ -173,7 +173,7 @@ impl Limit {
         match self.scope {
             Scope::Host => "host".to_owned(),
             Scope::Namespace(netns) => {
-                format!("namespace {}", self.netns_name.as_deref().map_or_else(|| netns.0.to_string(), str::to_owned))
+                format!("namespace {}", netns.label(self.netns_name.as_deref()))
             }
             Scope::Process(pid) => process.unwrap_or_else(|| format!("process {}", pid.0)),
             Scope::Destination { local_ip, device, remote, .. } => format!("{} → {remote}", device.scoped(local_ip)),
@@ -195,8 +195,7 @@ impl Limit {
     pub fn elsewhere(&self, own: NetnsId) -> String {
         match self.scope {
             Scope::Destination { netns, .. } | Scope::Listener { netns, .. } if netns != own => {
-                let number = netns.0.to_string();
-                format!(" in {}", self.netns_name.as_deref().unwrap_or(&number))
+                format!(" in {}", netns.label(self.netns_name.as_deref()))
             }
             _ => String::new(),
         }

@@ -5,8 +5,8 @@ use crate::model::{
     Model,
     endpoint::Destination,
     listener::Listener,
-    namespace::{ConntrackCounters, Namespace, Shared},
-    snapshot::{Memory, ProcessFiles},
+    namespace::Namespace,
+    reading::{ConntrackCounters, Memory, ProcessFiles, Shared},
     units::Process,
 };
 
@@ -22,7 +22,7 @@ impl Model {
         limits.extend(self.namespace_limits());
         limits.extend(self.host_limits());
         for limit in &mut limits {
-            self.trends.annotate(limit);
+            self.diagnosis.trends.annotate(limit);
         }
         limits.sort_by(Limit::by_urgency);
         limits
@@ -31,12 +31,12 @@ impl Model {
     /// Takes a sample of each limit, by which the time until it is reached is predicted.
     pub(in crate::model) fn sample_limits(&mut self) {
         let limits = self.limits();
-        self.trends.sample(&limits, self.now);
+        self.diagnosis.trends.sample(&limits, self.now);
     }
 
     /// A limit of a namespace, or of something in it.
     fn limit(&self, kind: LimitKind, scope: Scope, (used, maximum): (u64, u64)) -> Limit {
-        let namespace = scope.netns().and_then(|netns| self.namespaces.get(&netns));
+        let namespace = scope.netns().and_then(|netns| self.readings.namespaces.get(&netns));
         let netns_name = namespace.and_then(|namespace| namespace.reading.name.clone());
         let lifetime = forecast::lifetime(kind, namespace.map(|namespace| &namespace.reading));
         let hits = self.own_hits(kind, scope);
@@ -56,13 +56,13 @@ impl Model {
     }
 
     fn port_limits(&self) -> Vec<Limit> {
-        let candidates = self.destinations.iter().filter_map(|row| {
-            let namespace = self.namespaces.get(&self.endpoints.get(row.endpoint).key.netns)?;
+        let candidates = self.ledger.destinations().iter().filter_map(|row| {
+            let namespace = self.readings.namespaces.get(&self.ledger.endpoints().get(row.endpoint).key.netns)?;
             let ports = self.port_use(row, Some(namespace))?;
-            (ports.taken() > 0).then(|| ((ports.taken().into(), ports.usable().into()), row))
+            (ports.in_use() > 0).then(|| ((ports.in_use().into(), ports.usable().into()), row))
         });
         let limit = |(numbers, row): (Numbers, &Destination)| {
-            let key = &self.endpoints.get(row.endpoint).key;
+            let key = &self.ledger.endpoints().get(row.endpoint).key;
             let device = self.named(key.netns, key.device);
             let scope = Scope::Destination { netns: key.netns, local_ip: key.local_ip, device, remote: row.remote };
             let turnover = Some(Turnover::new(row.ports.time_wait.into(), row.entered));
@@ -72,8 +72,8 @@ impl Model {
     }
 
     fn process_limits(&self) -> Vec<Limit> {
-        let numbers = |files: &ProcessFiles| Some((files.open, self.host.most_descriptors(files)?));
-        let candidates = self.host.processes.iter().filter_map(|files| Some((numbers(files)?, files.process)));
+        let numbers = |files: &ProcessFiles| Some((files.open, self.readings.host.most_descriptors(files)?));
+        let candidates = self.readings.host.processes.iter().filter_map(|files| Some((numbers(files)?, files.process)));
         let limit = |(numbers, process): (Numbers, Process)| Limit {
             process: Some(process),
             ..self.limit(LimitKind::ProcessFiles, Scope::Process(process.pid), numbers)
@@ -92,7 +92,7 @@ impl Model {
             })
         };
         let syn = queues().map(|(id, listener, queues)| {
-            let namespace = self.namespaces.get(&listener.netns);
+            let namespace = self.readings.namespaces.get(&listener.netns);
             let most = namespace.and_then(|namespace| namespace.reading.most_unproven_requests());
             let maximum = most.unwrap_or(u64::MAX).min(u64::from(queues.limit) + 1);
             ((queues.syn.into(), maximum), (LimitKind::SynQueue, id, listener, queues))
@@ -110,18 +110,18 @@ impl Model {
             let scope = Scope::Listener { netns: listener.netns, local: listener.local(), device, id };
             let (process, drops) = (listener.process, &listener.drops);
             let hits = Some(if kind == LimitKind::AcceptQueue { drops.overflows } else { drops.syn_queue_full });
-            let counters = counters::of_queue(kind, drops, queues, self.namespaces.get(&listener.netns));
+            let counters = counters::of_queue(kind, drops, queues, self.readings.namespaces.get(&listener.netns));
             Limit { process, hits, counters, ..self.limit(kind, scope, numbers) }
         };
         chosen.map(limit).collect()
     }
 
     fn namespace_limits(&self) -> Vec<Limit> {
-        let time_wait = self.namespaces.iter().filter_map(|(netns, namespace)| {
+        let time_wait = self.readings.namespaces.iter().filter_map(|(netns, namespace)| {
             let reading = &namespace.reading;
             Some(((u64::from(reading.time_wait?), reading.tcp_max_tw_buckets?), (*netns, namespace)))
         });
-        let conntrack = self.namespaces.iter().filter_map(|(netns, namespace)| {
+        let conntrack = self.readings.namespaces.iter().filter_map(|(netns, namespace)| {
             let conntrack = namespace.reading.conntrack?;
             // 0 is no limit (`__nf_conntrack_alloc`).
             let max = if conntrack.max == 0 { u64::MAX } else { conntrack.max };
@@ -149,11 +149,12 @@ impl Model {
 
     fn host_limits(&self) -> Vec<Limit> {
         let shared = self.shared();
-        let files = self.host.files.map(|files| (files.allocated, files.max));
-        let memory =
-            self.host.memory.zip(shared.allocated).and_then(|(Memory { available, per_socket }, allocated)| {
+        let files = self.readings.host.files.map(|files| (files.allocated, files.max));
+        let memory = self.readings.host.memory.zip(shared.allocated).and_then(
+            |(Memory { available, per_socket }, allocated)| {
                 Some((allocated, allocated + available.checked_div(per_socket)?))
-            });
+            },
+        );
         [
             (LimitKind::HostFiles, files),
             (LimitKind::Orphans, shared.orphans.zip(shared.tcp_max_orphans)),
@@ -167,12 +168,14 @@ impl Model {
 
     /// Each number by the first namespace that shows it.
     fn shared(&self) -> Shared {
-        self.namespaces.values().map(|namespace| namespace.reading.shared).fold(Shared::default(), |a, b| Shared {
-            orphans: a.orphans.or(b.orphans),
-            allocated: a.allocated.or(b.allocated),
-            memory_pages: a.memory_pages.or(b.memory_pages),
-            tcp_max_orphans: a.tcp_max_orphans.or(b.tcp_max_orphans),
-            tcp_mem_max_pages: a.tcp_mem_max_pages.or(b.tcp_mem_max_pages),
+        self.readings.namespaces.values().map(|namespace| namespace.reading.shared).fold(Shared::default(), |a, b| {
+            Shared {
+                orphans: a.orphans.or(b.orphans),
+                allocated: a.allocated.or(b.allocated),
+                memory_pages: a.memory_pages.or(b.memory_pages),
+                tcp_max_orphans: a.tcp_max_orphans.or(b.tcp_max_orphans),
+                tcp_mem_max_pages: a.tcp_mem_max_pages.or(b.tcp_mem_max_pages),
+            }
         })
     }
 }
@@ -180,7 +183,7 @@ impl Model {
 /// Used, and the maximum.
 type Numbers = (u64, u64);
 
-/// The fullest of all, at most [`LISTED`], in no order. One pass that keeps no more than these.
+/// The fullest of all, at most [`LISTED`], in no order. Keeps no more than these.
 fn fullest<T>(candidates: impl Iterator<Item = (Numbers, T)>) -> Vec<(Numbers, T)> {
     // Cross-multiplied, so that the order is total and exact.
     let is_fuller = |a: Numbers, b: Numbers| u128::from(a.0) * u128::from(b.1) > u128::from(b.0) * u128::from(a.1);

@@ -120,7 +120,7 @@ fn the_fd_owner_of_a_port_is_the_one_in_the_way() {
 }
 
 #[test]
-fn a_bound_socket_is_found_by_the_next_pass_over_open_files() {
+fn the_next_fd_scan_finds_a_bound_socket() {
     check(
         "calls
          range 40000-40099
@@ -130,7 +130,7 @@ fn a_bound_socket_is_found_by_the_next_pass_over_open_files() {
          show failures
          b 127.0.0.1:9000>0.0.0.0:0 refused bind 127.0.0.1:9000 by 7 second
          files
-         b held by 12 owner bound 9000
+         b owned by 12 owner bound 9000
          files end
          scan
          end
@@ -141,7 +141,7 @@ fn a_bound_socket_is_found_by_the_next_pass_over_open_files() {
 }
 
 #[test]
-fn a_time_wait_holds_its_port_until_its_minute_is_over() {
+fn a_time_wait_keeps_its_port_until_its_minute_is_over() {
     check(
         "calls
          range 40000-40099
@@ -194,7 +194,7 @@ fn of_several_that_wait_on_a_port_the_last_one_to_end_is_the_answer() {
 }
 
 #[test]
-fn a_socket_on_another_device_does_not_hold_the_port() {
+fn a_socket_on_another_device_does_not_own_the_port() {
     check(
         "calls
          device 2 veth0
@@ -216,7 +216,7 @@ fn a_socket_on_another_device_does_not_hold_the_port() {
 }
 
 #[test]
-fn an_orphan_that_holds_a_port_is_called_one() {
+fn an_orphan_that_owns_a_port_is_called_one() {
     check(
         "calls
          range 40000-40099
@@ -233,7 +233,7 @@ fn an_orphan_that_holds_a_port_is_called_one() {
 }
 
 #[test]
-fn ports_that_bound_sockets_hold_are_counted_once_a_scan_has_shown_them() {
+fn ports_of_bound_sockets_count_once_a_scan_has_shown_them() {
     check(
         "calls
          range 40000-40001
@@ -244,8 +244,8 @@ fn ports_that_bound_sockets_hold_are_counted_once_a_scan_has_shown_them() {
          x refused connect by 7 app
          show failures
          files
-         a held by 12 owner bound 40000
-         b held by 12 owner bound 40001
+         a owned by 12 owner bound 40000
+         b owned by 12 owner bound 40001
          files end
          scan
          end

@@ -30,7 +30,7 @@ fn clients(count: u32, line: &str) -> String {
 }
 
 #[test]
-fn close_wait_that_stays_is_a_leak_of_who_holds_it() {
+fn close_wait_that_stays_is_a_leak_of_its_owner() {
     let open = clients(10, "ID 10.0.0.5:PORT>10.0.0.9:81 closed>syn_sent by 7 app");
     let established = clients(10, "ID syn_sent>established");
     let closed = clients(10, "ID established>close_wait");

@@ -11,8 +11,8 @@ use crate::model::{
     device::Device,
     event::{Binding, Event, Found, Identity, OwnRange},
     limit::{Limit, LimitKind},
-    namespace::NamespaceReading,
     quality::ScanSummary,
+    reading::NamespaceReading,
     tests::scenario,
     units::{FourTuple, NetnsId, PortRange, SocketId, TcpState},
 };

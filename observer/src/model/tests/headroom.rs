@@ -129,17 +129,17 @@ fn a_client_that_was_bound_by_name_keeps_its_port_until_it_is_destroyed() {
 }
 
 #[test]
-fn bound_sockets_are_found_and_missed_by_passes_over_open_files() {
+fn fd_scans_find_and_miss_bound_sockets() {
     check(
         "range 40000-40009
          scan
          c 10.0.0.5:40000>10.0.0.9:81 found established autobound
          end
          files
-         b held by 7 app bound 40005
-         b held by 8 child bound 40005
-         d held by 7 app bound 40006
-         e held by 7 app bound 40007
+         b owned by 7 app bound 40005
+         b owned by 8 child bound 40005
+         d owned by 7 app bound 40006
+         e owned by 7 app bound 40007
          files end
          show ports
          b 10.0.0.5:40005>10.0.0.9:82 closed>syn_sent by 7 app explicit
@@ -274,7 +274,7 @@ fn a_connection_takes_over_the_time_wait_socket_of_its_four_tuple_and_leaves_one
 }
 
 #[test]
-fn a_connect_from_a_bound_port_that_finds_its_four_tuple_taken_leaves_the_time_wait_socket() {
+fn a_connect_from_a_bound_port_that_finds_its_four_tuple_in_use_leaves_the_time_wait_socket() {
     check(
         "range 40000-40009
          reuse 1 1000
@@ -366,6 +366,6 @@ fn a_port_that_connect_chose_is_no_bind_before_connect_whoever_else_is_on_it() {
          d 10.0.0.5:40001>10.0.0.9:81 found established explicit
          end
          show findings",
-        "bind_before_connect: 1 of 10 ports were taken by bind(): connect() skips these for every destination",
+        "bind_before_connect: 1 of 10 ports are in use via bind(): connect() skips these for every destination",
     );
 }

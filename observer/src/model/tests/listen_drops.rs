@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 use crate::model::{
     Model,
     device::Device,
-    event::{Binding, Event, Found, Identity, Queues},
+    event::{Binding, Event, Found, Identity},
     failure::{FailureKind, FailureRow},
     limit::LimitKind,
-    namespace::{ListenCounters, NamespaceReading},
     quality::ScanSummary,
+    reading::{ListenCounters, NamespaceReading},
     snapshot::Snapshot,
-    units::{FourTuple, NetnsId, SocketId, TcpState},
+    units::{FourTuple, NetnsId, Queues, SocketId, TcpState},
 };
 
 const NETNS: NetnsId = NetnsId(1);
@@ -219,7 +219,7 @@ fn without_cookies_a_syn_queue_ends_at_tcp_max_syn_backlog() {
     stage.reading.tcp_max_syn_backlog = Some(16);
     stage.read();
     stage.scan();
-    // 16 - 4 and one more fit: the rest is dropped, and only ListenDrops tells.
+    // 16 - 4 and one more fit: the rest is dropped, and only ListenDrops counts it.
     let drop_all = |stage: &mut Stage, count: u32| {
         stage.queues(80).drops += count;
         *stage.reading.listen.drops.as_mut().unwrap() += u64::from(count);

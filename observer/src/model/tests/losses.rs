@@ -1,9 +1,9 @@
-//! What is known of sockets whose birth, end or neighbours went unseen.
+//! What is known of sockets whose first event, end or peer was missed.
 
 use super::scenario::check;
 
 #[test]
-fn before_the_first_scan_a_socket_of_unknown_birth_is_left_to_the_scan() {
+fn before_the_first_scan_a_socket_whose_first_event_was_missed_is_left_to_the_scan() {
     check(
         "s 10.0.0.9:7061>10.0.0.5:40000 established>fin_wait_1
          show

@@ -24,7 +24,7 @@ fn owners_come_from_connect_and_accept_and_the_listener_stands_for_what_is_not_a
 }
 
 #[test]
-fn a_pass_over_open_files_gives_sockets_to_who_holds_them() {
+fn an_fd_scan_gives_sockets_to_their_owners() {
     check(
         "scan
          end
@@ -33,11 +33,11 @@ fn a_pass_over_open_files_gives_sockets_to_who_holds_them() {
          e 10.0.0.9:3>10.0.0.7:1 closed>syn_sent by 7 parent
          f 10.0.0.9:4>10.0.0.7:1 syn_sent>established
          files
-         c held by 7 parent
-         c held by 8 child
-         d held by 8 child
-         d held by 9 other
-         f held by 8 child
+         c owned by 7 parent
+         c owned by 8 child
+         d owned by 8 child
+         d owned by 9 other
+         f owned by 8 child
          files end
          show owners",
         // c: the parent still holds it, the child too. d: the first that holds it, and another. e: nobody does. f: was not
@@ -47,7 +47,7 @@ fn a_pass_over_open_files_gives_sockets_to_who_holds_them() {
 }
 
 #[test]
-fn a_pass_over_open_files_learns_new_names_and_all_who_hold_a_listener() {
+fn an_fd_scan_learns_new_names_and_all_owners_of_a_listener() {
     check(
         "scan
          end
@@ -56,18 +56,18 @@ fn a_pass_over_open_files_learns_new_names_and_all_who_hold_a_listener() {
          a accepted established by 4 worker
          c 10.0.0.9:1>10.0.0.7:1 closed>syn_sent by 7 app
          files
-         l held by 3 master
-         l held by 4 worker
-         l held by 4 worker
-         a held by 4 worker
-         c held by 7 renamed
-         c held by 7 renamed
+         l owned by 3 master
+         l owned by 4 worker
+         l owned by 4 worker
+         a owned by 4 worker
+         c owned by 7 renamed
+         c owned by 7 renamed
          files end
          show owners
          files
-         l held by 4 worker
-         a held by 4 worker
-         c held by 7 renamed
+         l owned by 4 worker
+         a owned by 4 worker
+         c owned by 7 renamed
          files end
          show owners",
         "10.0.0.9:80 worker/4:1 listens master/3 listens worker/4 orphans 0
@@ -78,7 +78,7 @@ fn a_pass_over_open_files_learns_new_names_and_all_who_hold_a_listener() {
 }
 
 #[test]
-fn a_process_outside_keeps_what_events_gave_it_for_no_pass_shows_it() {
+fn a_process_outside_keeps_what_events_gave_it_because_no_fd_scan_shows_it() {
     check(
         "c 10.0.0.9:1>10.0.0.7:1 closed>syn_sent by 2147483655 outside
          d 10.0.0.9:2>10.0.0.7:1 closed>syn_sent by 7 inside
@@ -110,7 +110,7 @@ fn a_closed_socket_is_an_orphan_until_it_ends() {
 }
 
 #[test]
-fn an_owner_that_sets_its_hand_on_a_socket_during_the_pass_keeps_it() {
+fn an_owner_that_gets_a_socket_during_the_fd_scan_keeps_it() {
     check(
         "files
          c 10.0.0.9:1>10.0.0.7:1 closed>syn_sent by 7 app
@@ -121,7 +121,7 @@ fn an_owner_that_sets_its_hand_on_a_socket_during_the_pass_keeps_it() {
 }
 
 #[test]
-fn an_accept_that_no_hook_saw_is_counted_when_a_pass_finds_its_process() {
+fn an_accept_that_no_hook_saw_counts_when_an_fd_scan_finds_its_process() {
     check(
         "l 10.0.0.9:80>0.0.0.0:0 closed>listen by 3 nginx
          a 10.0.0.9:80>10.0.0.5:1 syn_received>established
@@ -129,14 +129,14 @@ fn an_accept_that_no_hook_saw_is_counted_when_a_pass_finds_its_process() {
          c 10.0.0.9:80>10.0.0.5:3 syn_received>established
          a accepted established by 4 worker
          files
-         l held by 3 nginx
-         a held by 5 child
-         b held by 5 child
+         l owned by 3 nginx
+         a owned by 5 child
+         b owned by 5 child
          files end
          show owners
          b accepted established by 5 child
          show owners",
-        // a: seen, then passed on. b: told later than found. c: still in the accept queue.
+        // a: seen, then passed on. b: reported later than found. c: still in the accept queue.
         "10.0.0.9:80 child/5:2 listens nginx/3 orphans 0
          unseen accepts 1
          10.0.0.9:80 child/5:2 listens nginx/3 orphans 0",

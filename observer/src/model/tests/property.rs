@@ -9,12 +9,15 @@ use std::{
 use proptest::prelude::*;
 
 use crate::model::{
-    Model,
+    Basis, Model,
+    address::Local,
     device::{Device, DeviceReading},
     event::{Binding, Event, Found, Identity, OwnRange, Refused},
-    failure::Local,
-    namespace::NamespaceReading,
+    key_of,
+    ledger::Contribution,
+    reading::NamespaceReading,
     snapshot::Snapshot,
+    socket::SocketTable,
     units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
 };
 
@@ -137,6 +140,20 @@ fn snapshot(model: &mut Model) -> Snapshot {
     model.snapshot(SystemTime::UNIX_EPOCH, Duration::from_mins(1), usize::MAX)
 }
 
+fn is_sum(model: &Model) -> Result<(), TestCaseError> {
+    let mut sum = model.ledger.emptied();
+    for contribution in model.contributions() {
+        sum.apply(Contribution::NONE, contribution, Duration::ZERO);
+    }
+    prop_assert_eq!(model.ledger.totals(), sum.totals());
+    let mut sockets = SocketTable::default();
+    for socket in model.sockets.iter() {
+        sockets.insert(*socket, |socket| key_of(model.ledger.endpoints(), socket));
+    }
+    prop_assert_eq!(model.sockets.pairs(), sockets.pairs());
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -157,9 +174,9 @@ proptest! {
         }
     }
 
-    /// What events change one by one is what counting everything anew gives, before and after the range changes.
+    /// What events change one by one equals a recount of everything, before and after the range changes.
     #[test]
-    fn ports_are_counted_as_if_counted_anew(
+    fn ports_equal_a_recount(
         before in proptest::collection::vec(event(), 0..100),
         after in proptest::collection::vec(event(), 0..100),
         reuse in 0..3_u8,
@@ -189,6 +206,43 @@ proptest! {
         }
         model.rebuild_ports(NETNS);
         prop_assert_eq!(counted, ports(&mut model));
+    }
+
+    /// The ledger equals the sum of what all sockets add to it, and the pairs are those of a table made of these sockets.
+    #[test]
+    fn the_ledger_is_the_sum_of_all_contributions(
+        unread in proptest::collection::vec(event(), 0..60),
+        before in proptest::collection::vec(event(), 0..100),
+        after in proptest::collection::vec(event(), 0..100),
+        frees_buckets in any::<bool>(),
+    ) {
+        let basis = Basis { started_at: Some(Duration::ZERO), reads_buckets: true, frees_buckets, ..Basis::default() };
+        let mut model = Model::new(Vec::new(), basis);
+        let reading = |low, tcp_l3mdev_accept| NamespaceReading {
+            port_range: Some(PortRange { low, high: 50_000 }),
+            tcp_tw_reuse: Some(1),
+            tcp_tw_reuse_delay: Some(Duration::from_millis(50)),
+            devices: devices(),
+            tcp_l3mdev_accept: Some(tcp_l3mdev_accept),
+            ..NamespaceReading::default()
+        };
+        feed(&mut model, &unread);
+        is_sum(&model)?;
+        model.set_namespace(NETNS, reading(10_000, false));
+        is_sum(&model)?;
+        feed(&mut model, &before);
+        is_sum(&model)?;
+        model.set_namespace(NETNS, reading(5_000, true));
+        is_sum(&model)?;
+        for (index, event) in after.iter().enumerate() {
+            model.apply(event, Duration::from_millis(100 + index as u64));
+            is_sum(&model)?;
+        }
+        model.settle_ports(Duration::from_mins(1));
+        is_sum(&model)?;
+        model.forget_namespace(NETNS);
+        is_sum(&model)?;
+        prop_assert_eq!(model.ledger.totals(), Vec::<String>::new());
     }
 
     #[test]

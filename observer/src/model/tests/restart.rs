@@ -1,4 +1,4 @@
-//! Totals that begin anew.
+//! Totals after a reset.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use crate::model::{
 };
 
 #[test]
-fn totals_and_peaks_begin_anew_and_nothing_else_does() {
+fn a_reset_changes_totals_and_peaks_and_nothing_else() {
     let mut model = Model::default();
     let now = Duration::from_secs(5);
     let socket = |n: u64| Identity {

@@ -13,12 +13,12 @@
 //! ID [LOCAL>REMOTE] connecting by PID COMM
 //! ID [LOCAL>REMOTE] found STATE|tw:STATE[:SINCE]|request [locked] [explicit [chosen]|autobound] [orphan]
 //!                                                 SINCE, in milliseconds: with TCP timestamps
-//! ID held by PID COMM [bound PORT]
+//! ID owned by PID COMM [bound PORT]
 //! ID ... on INDEX                                 of a socket that is bound to this device
 //! ID destroyed
 //! ID refused connect|bind ADDRESS by PID COMM     the call returns an errno; `calls`: the hook that reports this is there
 //! scan | end | abandon                            around what a scan found
-//! files | files end                               around what a pass over open files found
+//! files | files end                               around what an fd scan found
 //! tick [SECONDS]                                  time goes on
 //! show [owners|failures|findings|sentences]                      print all rows, or who holds their sockets, or what was refused
 //! tick [SECONDS] | wait MILLISECONDS              time goes on, with or without the work of each second
@@ -34,13 +34,14 @@ use std::{
 
 use crate::model::{
     Basis, Model,
+    address::{Direction, Local},
     device::{Device, DeviceReading},
     event::{Binding, Event, Found, Identity, OwnRange, Refused},
-    failure::{Failed, FailureRow, Local},
+    failure::{Failed, FailureRow},
     headroom::PortUse,
-    namespace::NamespaceReading,
     quality::{AttachMethod, Hook, HookStatus, ScanSummary},
-    snapshot::{Direction, Snapshot},
+    reading::NamespaceReading,
+    snapshot::Snapshot,
     units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
 };
 
@@ -59,7 +60,7 @@ pub(super) fn check(scenario: &str, expected: &str) {
     assert_eq!(trim(&stage.shown), trim(expected), "shown and expected differ");
 }
 
-/// A model that is told all there is to tell.
+/// A model that gets every kind of input.
 pub(super) fn model(frees_buckets: bool) -> Model {
     let hooks = [Hook::Scan, Hook::FdOwners].map(|hook| HookStatus {
         hook,
@@ -165,7 +166,7 @@ impl Stage {
         let socket = || Identity { id, netns: NETNS, tuple: self.tuples[name], device };
         match rest {
             ["destroyed"] => Event::Destroyed { id, netns: NETNS },
-            ["held", rest @ ..] => {
+            ["owned", rest @ ..] => {
                 let port = rest.iter().position(|word| *word == "bound").map(|at| rest[at + 1].parse().unwrap());
                 let ip = self.tuples.get(name).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |tuple| tuple.local_ip);
                 let bound = port.map(|port| Local { ip, port, device });
@@ -269,7 +270,7 @@ impl Stage {
             let remote = key.remote.map_or_else(String::new, |remote| format!(">{remote}"));
             let port_owner = row.port_owner().map_or_else(String::new, |port_owner| format!(": {port_owner}"));
             let ports = match row.failed {
-                Failed::Ports(ports) => format!(": {} of {}", ports.taken(), ports.usable()),
+                Failed::Ports(ports) => format!(": {} of {}", ports.in_use(), ports.usable()),
                 _ => String::new(),
             };
             writeln!(self.shown, "{local}{remote}{port_owner}{ports}").unwrap();

@@ -6,7 +6,8 @@ use crate::{
     model::{
         device::Device,
         filter::{Filter, Scope},
-        headroom::{Level, PortUse},
+        headroom::PortUse,
+        limit::level::Level,
         snapshot::{DestinationRow, Direction, Snapshot},
         units::{NetnsId, TcpState},
     },

@@ -11,9 +11,9 @@ use crate::{
     model::{
         PORT_NUMBERS,
         device::Device,
-        headroom::{Level, PortUse},
+        headroom::PortUse,
         history::History,
-        limit::Limit,
+        limit::{Limit, level::Level},
         snapshot::{Direction, EndpointKey, EndpointRow, OwnerNames},
         units::{NetnsId, Pid, Process},
     },

@@ -8,7 +8,7 @@ use ratatui::{
 };
 
 use crate::{
-    model::headroom::Level,
+    model::limit::level::Level,
     tui::{format, theme::Theme},
 };
 

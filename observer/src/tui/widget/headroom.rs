@@ -10,8 +10,8 @@ use ratatui::{
 use super::gauge;
 use crate::{
     model::{
-        headroom::{Level, PortUse},
-        limit::LimitKind,
+        headroom::PortUse,
+        limit::{LimitKind, level::Level},
         snapshot::{DestinationRow, EndpointRow, FileUse, NamespaceRow, ProcessFiles, Snapshot},
     },
     tui::{format, text, theme::Theme},

@@ -10,8 +10,7 @@ use ratatui::{
 use super::gauge;
 use crate::{
     model::{
-        headroom::Level,
-        limit::{Limit, Scope},
+        limit::{Limit, Scope, level::Level},
         snapshot::Snapshot,
     },
     tui::{format, text, theme::Theme},

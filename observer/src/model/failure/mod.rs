@@ -1,23 +1,21 @@
-//! What was asked of the kernel and refused: by whom, where, why, how often. Grouped, and bounded in memory; the counts
-//! of sockets know nothing of it.
+//! What the kernel refused: to whom, where, why, how often. In groups, and bounded in memory. Socket counts do not depend
+//! on it.
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+mod owner;
+mod text;
+
+use std::{net::SocketAddr, time::Duration};
 
 use rustc_hash::FxHashMap;
 
+pub use self::owner::PortOwner;
+pub use super::address::Local;
 use super::{
     device::Device,
     endpoint::rate,
-    event::Queues,
-    failure_text,
     headroom::PortUse,
-    port_owner::PortOwner,
-    snapshot::FileUse,
-    units::{NetnsId, PortRange, Process, grouped},
+    reading::FileUse,
+    units::{NetnsId, PortRange, Process, Queues, grouped},
 };
 
 /// Groups kept at most; the one that has been quiet longest makes room for a new one.
@@ -86,7 +84,7 @@ impl FailureKind {
         }
     }
 
-    /// A word for machines.
+    /// Its id in JSON and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -157,31 +155,11 @@ pub enum Failed {
     /// Open files of the host.
     Files(FileUse),
     /// Ports of the range that have a socket, and how many there are.
-    TakenPorts(u32, u32),
-    /// Who holds the port.
+    UsedPorts(u32, u32),
+    /// The port's owner.
     PortOwner(PortOwner),
     /// IPv6 is disabled there.
     NoIpv6,
-}
-
-/// A local address, whose port may not have been chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Local {
-    /// The ip address.
-    pub ip: IpAddr,
-    /// 0 where there is none.
-    pub port: u16,
-    /// The device that the socket was bound to.
-    pub device: Device,
-}
-
-impl fmt::Display for Local {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.port {
-            0 => f.write_str(&self.device.scoped(self.ip)),
-            port => f.write_str(&self.device.endpoint(self.ip, port)),
-        }
-    }
 }
 
 /// A group of failures, as a snapshot has it.
@@ -218,7 +196,7 @@ impl FailureRow {
         }
     }
 
-    /// Who or what holds the port that bind() or listen() did not get.
+    /// The owner of the port that bind() or listen() did not get.
     #[must_use]
     pub const fn port_owner(&self) -> Option<PortOwner> {
         match self.failed {
@@ -230,13 +208,13 @@ impl FailureRow {
     /// What to do, where that is known.
     #[must_use]
     pub fn remedy(&self) -> Option<&'static str> {
-        failure_text::remedy(self)
+        text::remedy(self)
     }
 
     /// Why, in numbers as far as they are known.
     #[must_use]
     pub fn reason(&self) -> String {
-        if let Some(reason) = failure_text::of_call(self) {
+        if let Some(reason) = text::of_call(self) {
             return reason;
         }
         let FailureKey { kind, local, .. } = self.key;
@@ -312,7 +290,7 @@ impl FailureTable {
         self.found_at.insert(key, now);
     }
 
-    /// Whether the numbers of a group are to be found anew: a loop of retries must not cost as much as what it looks for.
+    /// Whether the numbers of a group are out of date: a loop of retries must not cost as much as what it looks for.
     pub(super) fn is_due(&self, key: &FailureKey, now: Duration) -> bool {
         self.found_at.get(key).is_none_or(|at| now.saturating_sub(*at) >= NUMBERS_LAST)
     }
@@ -332,7 +310,7 @@ impl FailureTable {
         self.groups.get_mut(key)
     }
 
-    /// The host's files were counted: right after an ENFILE that tells more than the count before it.
+    /// The host's files were counted: right after an ENFILE this says more than the count before it.
     pub(super) fn note_files(&mut self, files: FileUse, now: Duration) {
         let is_recent = |row: &&mut FailureRow| now.saturating_sub(row.last_at) <= NUMBERS_LAST;
         let rows = self.groups.values_mut().filter(|row| row.key.kind == FailureKind::HostFiles);

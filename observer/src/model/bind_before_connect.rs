@@ -1,27 +1,27 @@
-//! Ports of the ephemeral range that clients took by bind() before connect(). The kernel has to choose such a port before
-//! it knows the destination, so nobody else's connect() gets it for any destination
-//! (`__inet_hash_connect` skips buckets with `fastreuse >= 0`).
+//! Ports of the ephemeral range that clients bind before they connect. The kernel chooses such a port before it knows the
+//! destination. Therefore no other connect() gets it, for any destination (`__inet_hash_connect` skips buckets with
+//! `fastreuse >= 0`).
 
 use rustc_hash::FxHashMap;
 
 use super::{
     Model,
+    address::{Direction, EndpointKey},
     event::{Binding, Identity},
-    snapshot::{Direction, EndpointKey},
     units::{NetnsId, SocketId},
 };
 
 /// As the last scan of each namespace found them.
 #[derive(Default)]
-pub(super) struct EarlyBinds {
+pub(super) struct BindBeforeConnect {
     /// By outbound endpoint, one of the sockets on each port.
     last: FxHashMap<NetnsId, FxHashMap<EndpointKey, Vec<SocketId>>>,
     /// Distinct ports, as the running scan has found them so far.
     running: FxHashMap<(EndpointKey, u16), SocketId>,
 }
 
-impl EarlyBinds {
-    /// Every outbound endpoint with sockets that took their port that way, one for each port.
+impl BindBeforeConnect {
+    /// Every outbound endpoint with sockets that bound their port that way, one for each port.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&EndpointKey, &[SocketId])> {
         self.last.values().flatten().map(|(key, sockets)| (key, &sockets[..]))
     }
@@ -47,18 +47,18 @@ impl EarlyBinds {
 
 impl Model {
     /// Takes note of how a socket that a scan has found came by its port.
-    pub(super) fn note_early_bind(&mut self, socket: &Identity, binding: Binding) {
+    pub(super) fn note_bind_before_connect(&mut self, socket: &Identity, binding: Binding) {
         // bind() to a port that it names locks the port: that client wants this port and no other.
-        if binding.port_locked || binding.holds_port() != Some(true) {
+        if binding.port_locked || binding.keeps_port() != Some(true) {
             return;
         }
         let Identity { id, netns, tuple, device } = *socket;
         let key =
             EndpointKey { netns, direction: Direction::Outbound, local_ip: tuple.local_ip, local_port: None, device };
-        let is_usable = self.namespaces.get(&netns).is_some_and(|it| it.ports.is_usable(tuple.local_port));
+        let is_usable = self.ledger.ports(netns).is_some_and(|it| it.is_usable(tuple.local_port));
         let is_outbound = self.covering(socket).is_none();
-        if is_usable && is_outbound && self.endpoints.find(&key).is_some() {
-            self.early_binds.running.insert((key, tuple.local_port), id);
+        if is_usable && is_outbound && self.ledger.endpoints().find(&key).is_some() {
+            self.diagnosis.bind_before_connect.running.insert((key, tuple.local_port), id);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Why a system call failed, and what to do, in words: as far as the numbers bear it out.
 
-use super::{
-    failure::{Failed, FailureKey, FailureKind, FailureRow},
+use super::{Failed, FailureKey, FailureKind, FailureRow};
+use crate::model::{
     headroom::PortUse,
-    snapshot::FileUse,
+    reading::FileUse,
     units::{PortRange, grouped},
 };
 
@@ -85,13 +85,13 @@ fn in_use(ports: PortUse, own_range: Option<PortRange>, tuple: &str) -> String {
     if ports.range > 0 && ports.range == ports.reserved {
         return all_reserved(ports.range, own_range);
     }
-    let (taken, usable) = (grouped(ports.taken().into()), grouped(ports.usable().into()));
+    let (used, usable) = (grouped(ports.in_use().into()), grouped(ports.usable().into()));
     let causes = format!("{causes}{passed_over}");
     match own_range {
-        None => format!("{taken} of {usable} ports {tuple} in use{causes}"),
+        None => format!("{used} of {usable} ports {tuple} in use{causes}"),
         Some(own) => {
             format!(
-                "{taken} of {usable} ports of the socket's own range {}-{} {tuple} in use{causes}",
+                "{used} of {usable} ports of the socket's own range {}-{} {tuple} in use{causes}",
                 own.low, own.high
             )
         }
@@ -114,22 +114,22 @@ fn no_port_to_bind(call: &str, local: &str, failed: Failed, own_range: Option<Po
         |own| format!("the socket's own range {}-{}", own.low, own.high),
     );
     let size = own_range.map_or(0, PortRange::size);
-    let taken = match failed {
-        Failed::TakenPorts(_, 0) if size > 0 => {
+    let used = match failed {
+        Failed::UsedPorts(_, 0) if size > 0 => {
             format!("{}, and {call}() chooses none of these", all_reserved(size, own_range))
         }
         // `inet_csk_find_open_port` rounds an odd number of ports down, too.
-        Failed::TakenPorts(taken, usable) if taken + 1 == usable && size % 2 == 1 => format!(
+        Failed::UsedPorts(used, usable) if used + 1 == usable && size % 2 == 1 => format!(
             "{} of {} ports of {range} have a socket, and the one left was passed over, as one is in a range of odd size",
-            grouped(taken.into()),
+            grouped(used.into()),
             grouped(usable.into())
         ),
-        Failed::TakenPorts(taken, usable) => {
-            format!("{} of {} ports of {range} have a socket", grouped(taken.into()), grouped(usable.into()))
+        Failed::UsedPorts(used, usable) => {
+            format!("{} of {} ports of {range} have a socket", grouped(used.into()), grouped(usable.into()))
         }
         _ => format!("of {range}"),
     };
-    format!("no port left for {call}() of {local}: {taken}, and {call}() needs one that is free for every destination")
+    format!("no port left for {call}() of {local}: {used}, and {call}() needs one that is free for every destination")
 }
 
 /// What else gives EMFILE.
@@ -196,14 +196,14 @@ mod tests {
             "all 3 ports of the socket's own range 40010-40012 are reserved (net.ipv4.ip_local_reserved_ports)";
         let ports = PortUse { range: 3, reserved: 3, blocked: Some(0), ..PortUse::default() };
         assert_eq!(in_use(ports, own, "a → b"), reserved);
-        assert!(no_port_to_bind("bind", "a", Failed::TakenPorts(0, 0), own).contains(reserved));
+        assert!(no_port_to_bind("bind", "a", Failed::UsedPorts(0, 0), own).contains(reserved));
     }
 
     #[test]
-    fn bind_passes_over_one_port_of_an_odd_range() {
-        let text = |taken, usable, high| {
+    fn bind_skips_one_port_of_an_odd_range() {
+        let text = |used, usable, high| {
             let own = Some(PortRange { low: 40_010, high });
-            no_port_to_bind("bind", "a", Failed::TakenPorts(taken, usable), own)
+            no_port_to_bind("bind", "a", Failed::UsedPorts(used, usable), own)
         };
         assert!(text(2, 3, 40_012).contains("2 of 3 ports"));
         assert!(text(2, 3, 40_012).contains("the one left was passed over"));

@@ -1,0 +1,83 @@
+//! What identifies endpoints and connections: addresses with their namespace and device.
+
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    net::IpAddr,
+};
+
+use super::{
+    device::Device,
+    units::{FourTuple, NetnsId},
+};
+
+/// Which end called connect().
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// The peer: this end is, or was, behind a listener.
+    Inbound,
+    /// This end.
+    Outbound,
+}
+
+/// What a row of the endpoints table stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EndpointKey {
+    /// Network namespace.
+    pub netns: NetnsId,
+    /// Which end called connect().
+    pub direction: Direction,
+    /// Local address; unspecified for a listener on every address.
+    pub local_ip: IpAddr,
+    /// Local port; `None` for outbound rows, where each connection has its own.
+    pub local_port: Option<u16>,
+    /// The device that its sockets are bound to.
+    pub device: Device,
+}
+
+/// A local address, whose port may not have been chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Local {
+    /// The ip address.
+    pub ip: IpAddr,
+    /// 0 where there is none.
+    pub port: u16,
+    /// The device that the socket was bound to.
+    pub device: Device,
+}
+
+impl fmt::Display for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            0 => f.write_str(&self.device.scoped(self.ip)),
+            port => f.write_str(&self.device.endpoint(self.ip, port)),
+        }
+    }
+}
+
+/// What identifies a connection within the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TupleKey {
+    pub(super) netns: NetnsId,
+    /// Index of the device that the socket is bound to, 0 for none.
+    pub(super) device: u32,
+    pub(super) tuple: FourTuple,
+}
+
+/// Without the device, as the kernel hashes: the two ends of a connection may be bound to different ones.
+impl Hash for TupleKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.netns, self.tuple).hash(state);
+    }
+}
+
+impl TupleKey {
+    pub(super) fn reversed(self) -> Self {
+        Self { tuple: self.tuple.reversed(), ..self }
+    }
+
+    /// The same four-tuple, on whatever device.
+    pub(super) fn has_addresses_of(self, other: Self) -> bool {
+        (self.netns, self.tuple) == (other.netns, other.tuple)
+    }
+}

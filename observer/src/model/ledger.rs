@@ -1,0 +1,429 @@
+//! The totals of all sockets, and the one way to change them.
+//!
+//! A [`Contribution`] is what one socket adds to all totals. Whoever changes a socket passes its contribution before and
+//! after the change to [`Ledger::apply`]. Therefore every total equals the sum of the contributions of all sockets
+//! (`tests/property.rs` checks this).
+
+use std::{net::SocketAddr, time::Duration};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    address::EndpointKey,
+    device::DeviceRules,
+    endpoint::{Destination, DestinationTable, Endpoint, EndpointTable, Flow},
+    index::NO_ROW,
+    owner::{Owner, OwnerTable},
+    port_table::{Place, PortClass, PortCounts, Ports},
+    reading::NamespaceReading,
+    units::{NetnsId, Process, TcpState},
+};
+
+/// The row that a socket counts in, and with it the namespace and device whose ports it uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum At {
+    /// It counts nowhere: before it is known, and after its end.
+    Nowhere,
+    /// A local endpoint's row.
+    Endpoint(u32),
+    /// No row: a bound socket only keeps a port. The device is an index, 0 for none.
+    Ports(NetnsId, u32),
+}
+
+/// What a socket counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counts {
+    /// Bound, and neither connected nor listening.
+    Bound,
+    /// Listening.
+    Listener,
+    /// A full socket that is connected or connecting.
+    Full(TcpState),
+    /// Without a full `struct sock`. `stamped`: in TIME_WAIT, and its peer sends TCP timestamps.
+    Minisock { state: TcpState, stamped: bool },
+}
+
+/// What one socket adds to all totals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Contribution {
+    pub(super) at: At,
+    pub(super) counts: Counts,
+    /// Index of the destination's row; [`NO_ROW`] for all but the sockets of clients.
+    pub(super) destination: u32,
+    /// The local port of a client, and what it is towards the destination; `None` for others, and while the namespace's
+    /// ports are not known.
+    pub(super) client: Option<(u16, PortClass)>,
+    /// The port that an explicit bind keeps from every connect().
+    pub(super) binder: Option<u16>,
+    pub(super) owner: Owner,
+}
+
+impl Contribution {
+    /// What an unknown socket adds.
+    pub(super) const NONE: Self = Self {
+        at: At::Nowhere,
+        counts: Counts::Bound,
+        destination: NO_ROW,
+        client: None,
+        binder: None,
+        owner: Owner::UNKNOWN,
+    };
+
+    fn client_port(&self) -> Option<u16> {
+        self.client.map(|(port, _)| port)
+    }
+
+    fn class(&self) -> PortClass {
+        self.client.map_or(PortClass::Unavailable, |(_, class)| class)
+    }
+
+    /// Adds to, or with `sub` takes from, the destination.
+    fn count_towards(&self, row: &mut Destination, op: fn(u32, u32) -> u32) {
+        match self.counts {
+            Counts::Bound | Counts::Listener => {}
+            Counts::Full(_) => row.sockets = op(row.sockets, 1),
+            Counts::Minisock { state, stamped } => {
+                row.minisocks = op(row.minisocks, 1);
+                row.time_wait = op(row.time_wait, u32::from(state == TcpState::TimeWait));
+                row.stamped = op(row.stamped, u32::from(stamped));
+            }
+        }
+        if let Some(count) = row.ports.of_class(self.class()) {
+            *count = op(*count, 1);
+        }
+    }
+}
+
+impl Counts {
+    fn of(self, row: &mut Endpoint) -> Option<&mut u32> {
+        match self {
+            Self::Bound => None,
+            Self::Listener => Some(&mut row.listeners),
+            Self::Full(state) => Some(row.states.get_mut(state)),
+            Self::Minisock { state, .. } => Some(row.minisocks.get_mut(state)),
+        }
+    }
+
+    /// Both count alike towards a destination.
+    fn is_alike(self, other: Self) -> bool {
+        self == other || matches!((self, other), (Self::Full(_), Self::Full(_)))
+    }
+}
+
+/// The totals: rows of endpoints and destinations, ports of namespaces, owners. `socket::SocketTable` counts the pairs,
+/// because two ends make one connection.
+#[derive(Clone, Default)]
+pub(super) struct Ledger {
+    endpoints: EndpointTable,
+    destinations: DestinationTable,
+    owners: OwnerTable,
+    ports: FxHashMap<NetnsId, Ports>,
+    /// As [`super::Basis::frees_buckets`].
+    frees_buckets: bool,
+    /// Openings and closings of all endpoints.
+    flow: Flow,
+    /// Most full sockets at a time.
+    peak: u32,
+    /// When totals and peaks began.
+    counted_since: Duration,
+}
+
+impl Ledger {
+    pub(super) fn new(frees_buckets: bool) -> Self {
+        Self { frees_buckets, ..Self::default() }
+    }
+
+    pub(super) const fn endpoints(&self) -> &EndpointTable {
+        &self.endpoints
+    }
+
+    pub(super) const fn destinations(&self) -> &DestinationTable {
+        &self.destinations
+    }
+
+    pub(super) const fn owners(&self) -> &OwnerTable {
+        &self.owners
+    }
+
+    /// The ports of a namespace whose range was read.
+    pub(super) fn ports(&self, netns: NetnsId) -> Option<&Ports> {
+        self.ports.get(&netns)
+    }
+
+    pub(super) const fn peak(&self) -> u32 {
+        self.peak
+    }
+
+    pub(super) const fn counted_since(&self) -> Duration {
+        self.counted_since
+    }
+
+    pub(super) const fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// Brings all totals from what a socket added to what it adds now.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "the callers change one field: inlined, the rest of the comparison is free"
+    )]
+    pub(super) fn apply(&mut self, before: Contribution, after: Contribution, now: Duration) {
+        let is_same_row = before.at == after.at;
+        if !is_same_row || before.counts != after.counts {
+            self.count_rows(&before, &after, now);
+        }
+        if before.destination != after.destination
+            || before.class() != after.class()
+            || !before.counts.is_alike(after.counts)
+        {
+            if let Some(row) = self.destinations.get_mut(before.destination) {
+                before.count_towards(row, u32::wrapping_sub);
+            }
+            if let Some(row) = self.destinations.get_mut(after.destination) {
+                after.count_towards(row, u32::wrapping_add);
+            }
+        }
+        let ports = |it: &Contribution| (it.client_port(), it.binder);
+        if ports(&before) != ports(&after) || !is_same_row && ports(&after) != (None, None) {
+            self.count_ports(&before, &after);
+        }
+        if !is_same_row || before.owner != after.owner {
+            // In this order, because a process without sockets is forgotten.
+            if let At::Endpoint(row) = after.at {
+                self.owners.add(row, after.owner);
+            }
+            if let At::Endpoint(row) = before.at {
+                self.owners.remove(row, before.owner);
+            }
+        }
+    }
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as `apply`: one call for each change of state")]
+    fn count_rows(&mut self, before: &Contribution, after: &Contribution, now: Duration) {
+        if let At::Endpoint(row) = before.at
+            && let Some(count) = before.counts.of(self.endpoints.touch(row, now))
+        {
+            *count -= 1;
+        }
+        if let At::Endpoint(index) = after.at {
+            let row = self.endpoints.touch(index, now);
+            if let Some(count) = after.counts.of(row) {
+                *count += 1;
+            }
+            if before.at != after.at && matches!(after.counts, Counts::Full(_)) {
+                row.note_count(now);
+            }
+        }
+    }
+
+    /// The client goes first and comes last, so that a change of the binder concerns other clients only.
+    fn count_ports(&mut self, before: &Contribution, after: &Contribution) {
+        let (from, to) = (self.location(before.at), self.location(after.at));
+        let keeps_binder = (from, before.binder) == (to, after.binder);
+        if let Some((netns, device)) = from
+            && let Some(ports) = self.ports.get_mut(&netns)
+        {
+            let space = ports.space(device);
+            if let Some(port) = before.client_port() {
+                ports.remove_client(Place::new(space, port));
+            }
+            if let Some(port) = before.binder.filter(|_| !keeps_binder) {
+                ports.remove_binder(Place::new(space, port), self.frees_buckets);
+            }
+        }
+        if let Some((netns, device)) = to
+            && let Some(ports) = self.ports.get_mut(&netns)
+        {
+            ports.add(device, after.binder.filter(|_| !keeps_binder), after.client_port());
+        }
+    }
+
+    /// The namespace and device whose ports a contribution is about.
+    fn location(&self, at: At) -> Option<(NetnsId, u32)> {
+        match at {
+            At::Nowhere => None,
+            At::Endpoint(row) => {
+                let key = &self.endpoints.get(row).key;
+                Some((key.netns, key.device.index()))
+            }
+            At::Ports(netns, device) => Some((netns, device)),
+        }
+    }
+
+    /// The ports of a namespace, and the space of bind buckets that the sockets of an endpoint are in.
+    pub(super) fn ports_at(&self, endpoint: u32) -> Option<(&Ports, u32)> {
+        let key = &self.endpoints.get(endpoint).key;
+        let ports = self.ports.get(&key.netns)?;
+        Some((ports, ports.space(key.device.index())))
+    }
+
+    /// Whether less than a tenth of the ports from this endpoint towards a destination is left.
+    pub(super) fn has_few_ports(&self, endpoint: u32, destination: u32) -> bool {
+        let Some((ports, space)) = self.ports_at(endpoint) else { return false };
+        let Some(row) = self.destinations.get(destination) else { return false };
+        let left = ports.usable_count.saturating_sub(ports.blocked(space) + row.ports.in_use());
+        left < ports.usable_count / 10
+    }
+
+    /// The ports of a namespace under this reading, with what these contributions add to them.
+    pub(super) fn ports_of(
+        &self,
+        netns: NetnsId,
+        (reading, devices): (&NamespaceReading, &DeviceRules),
+        contributions: impl Iterator<Item = Contribution>,
+    ) -> Ports {
+        let mut ports = Ports::new(reading, devices);
+        for contribution in contributions {
+            if let Some((_, device)) = self.location(contribution.at).filter(|(of, _)| *of == netns) {
+                ports.add(device, contribution.binder, contribution.client_port());
+            }
+        }
+        ports
+    }
+
+    /// Replaces the ports of a namespace by what [`Self::ports_of`] gives. The class of each client's port is still the old
+    /// one: the caller finds the new one next.
+    pub(super) fn set_ports(&mut self, netns: NetnsId, mut ports: Ports) {
+        ports.is_stale = false;
+        self.ports.insert(netns, ports);
+    }
+
+    /// Namespaces where a port with clients was blocked or freed since the last call.
+    pub(super) fn take_stale_ports(&mut self) -> Vec<NetnsId> {
+        let stale =
+            self.ports.iter_mut().filter_map(|(netns, ports)| std::mem::take(&mut ports.is_stale).then_some(*netns));
+        stale.collect()
+    }
+
+    /// A scan has shown the bucket of every socket of a namespace.
+    pub(super) fn end_scan(&mut self, netns: NetnsId) {
+        if let Some(ports) = self.ports.get_mut(&netns) {
+            ports.end_scan();
+        }
+    }
+
+    /// Sets what destinations share with those of other devices, as (row, ports, ports not seen yet); others share nothing.
+    pub(super) fn set_shared(&mut self, shared: impl IntoIterator<Item = (u32, PortCounts, u32)>) {
+        for row in self.destinations.iter_mut() {
+            (row.shared, row.shared_unseen) = (PortCounts::default(), 0);
+        }
+        for (index, ports, unseen) in shared {
+            if let Some(row) = self.destinations.get_mut(index) {
+                (row.shared, row.shared_unseen) = (ports, unseen);
+            }
+        }
+    }
+
+    /// The owner that stands for a process. A contribution has to name it next.
+    pub(super) fn owner(&mut self, process: Process) -> Owner {
+        self.owners.owner(process)
+    }
+
+    /// As [`OwnerTable::rename`].
+    pub(super) fn rename(&mut self, process: Process) -> bool {
+        self.owners.rename(process)
+    }
+
+    /// The process that a row shows once nobody owns its sockets any more.
+    pub(super) fn set_last_process(&mut self, endpoint: u32, process: Process, now: Duration) {
+        self.endpoints.touch(endpoint, now).process = Some(process);
+    }
+
+    /// The index of an endpoint's row, and whether it was made.
+    pub(super) fn endpoint(&mut self, key: EndpointKey, now: Duration) -> (u32, bool) {
+        self.endpoints.index(key, now)
+    }
+
+    /// The index of a destination's row, made if need be.
+    pub(super) fn destination(&mut self, endpoint: u32, remote: SocketAddr, now: Duration) -> u32 {
+        let (index, made) = self.destinations.index(endpoint, remote);
+        if made {
+            self.endpoints.touch(endpoint, now).destinations += 1;
+        }
+        index
+    }
+
+    /// A connection of an endpoint opened: an event, not a stock.
+    pub(super) fn note_opened(&mut self, endpoint: u32, now: Duration) {
+        self.endpoints.touch(endpoint, now).flow.opened += 1;
+        self.flow.opened += 1;
+    }
+
+    /// A socket of an endpoint ended, opened or not.
+    pub(super) fn note_end(&mut self, endpoint: u32, opened: bool, now: Duration) {
+        for flow in [&mut self.endpoints.touch(endpoint, now).flow, &mut self.flow] {
+            flow.closed += u64::from(opened);
+            flow.failed += u64::from(!opened);
+        }
+    }
+
+    /// A TIME_WAIT socket came to a destination, and keeps its port until it ends.
+    pub(super) fn note_time_wait(&mut self, destination: u32) {
+        if let Some(row) = self.destinations.get_mut(destination) {
+            row.entered += 1;
+        }
+    }
+
+    /// Takes note of how many full sockets there are.
+    pub(super) fn note_sockets(&mut self, sockets: u32) {
+        self.peak = self.peak.max(sockets);
+    }
+
+    /// Resets peaks and totals: they begin at `now`, with `sockets` full sockets.
+    pub(super) fn restart(&mut self, sockets: u32, now: Duration) {
+        (self.peak, self.counted_since) = (sockets, now);
+        self.endpoints.restart(now);
+        self.flow.restart();
+    }
+
+    /// Once a second: rates, history, and the end of rows that have been empty for long.
+    pub(super) fn tick(&mut self, elapsed: Duration, now: Duration) {
+        self.flow.tick(elapsed);
+        self.endpoints.tick(elapsed);
+        let endpoints = &mut self.endpoints;
+        self.destinations.evict(|endpoint| endpoints.forget_destination(endpoint));
+        self.endpoints.evict(now);
+    }
+
+    /// Forgets the rows and ports of a namespace whose sockets are all gone.
+    pub(super) fn forget(&mut self, netns: NetnsId) {
+        let Self { endpoints, destinations, .. } = self;
+        destinations.retain(|row| endpoints.get(row.endpoint).key.netns != netns);
+        endpoints.retain(|row| row.key.netns != netns);
+        self.ports.remove(&netns);
+    }
+}
+
+/// For tests: every total that contributions add up to.
+#[cfg(test)]
+impl Ledger {
+    /// The same rows, without any socket.
+    pub(super) fn emptied(&self) -> Self {
+        let mut ledger = self.clone();
+        ledger.endpoints.empty();
+        ledger.destinations.empty();
+        ledger.owners.empty();
+        ledger.ports.values_mut().for_each(Ports::empty);
+        ledger
+    }
+
+    /// All totals as text, one a line.
+    pub(super) fn totals(&self) -> Vec<String> {
+        let endpoints = self.endpoints.iter().map(|(index, row)| {
+            let counts = (row.listeners, row.states, row.minisocks, row.destinations);
+            format!("endpoint {index}: {counts:?}")
+        });
+        let destinations = self.destinations.iter_indexed().map(|(index, row)| {
+            let counts = (row.sockets, row.minisocks, row.time_wait, row.stamped, row.ports);
+            format!("destination {index}: {counts:?}")
+        });
+        let ports = self.ports.iter().flat_map(|(netns, ports)| {
+            ports.totals().into_iter().map(move |totals| format!("port of {netns:?}: {totals}"))
+        });
+        let mut all: Vec<String> = endpoints.chain(destinations).chain(ports).chain(self.owners.totals()).collect();
+        all.sort_unstable();
+        all
+    }
+}
