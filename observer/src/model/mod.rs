@@ -21,6 +21,7 @@ pub mod gaps;
 pub mod headroom;
 pub mod history;
 pub mod hits;
+pub mod hook;
 mod life;
 pub mod limit;
 mod listen_drops;
