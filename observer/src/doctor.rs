@@ -207,7 +207,7 @@ fn print_offsets(out: &mut impl Write, kernel: &Kernel) -> io::Result<()> {
     for wanted in offsets::WANTED {
         let verdict = match offsets::found(wanted, kernel.offsets) {
             Some(offset) => format!("{offset:>5}"),
-            None if wanted.vital => "ABSENT: observer cannot tell one socket from another".to_owned(),
+            None if wanted.vital => "ABSENT: observer cannot identify sockets".to_owned(),
             None => "absent: one detail is unavailable".to_owned(),
         };
         writeln!(out, "  {:<40} {verdict}", format!("{}.{}", wanted.structure, wanted.path))?;

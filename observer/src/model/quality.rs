@@ -102,13 +102,13 @@ pub struct OwnCost {
     pub resident: u64,
 }
 
-/// Which processes' open files the fd scan shows. Other sockets have only the owners that events name.
+/// Whose open files the passes show, and so whose sockets have an owner beyond what events say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProcessScope {
     /// Every process of the host.
     #[default]
     All,
-    /// Those of the pid namespace in which observer runs. Processes outside appear only in events.
+    /// Those of the pid namespace in which observer runs. Of processes outside only what they do is known.
     PidNamespace,
 }
 
@@ -128,7 +128,7 @@ impl ProcessScope {
         match self {
             Self::All => None,
             Self::PidNamespace => Some(
-                "processes outside this pid namespace: their descriptors and limits, and the owners of sockets from before \
+                "processes outside this pid namespace: their descriptors and limits, and who holds sockets from before \
                  the start, are not visible. Mount the host's /proc and give --proc PATH",
             ),
         }

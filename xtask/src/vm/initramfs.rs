@@ -14,7 +14,7 @@ use super::kernel::Kernel;
 use super::modules;
 use super::userland::Userland;
 
-/// The first process: it runs the jobs, and tells how they ended.
+/// The first process: it runs the jobs and reports how they ended.
 const INIT: &str = include_str!("init");
 
 /// What each guest loads: sockets by netlink for `ss`, links for namespaces, VRFs, connection tracking, NAT.
