@@ -1,4 +1,4 @@
-//! The way out: records to the ring buffer, losses counted where they happen.
+//! Writes records to the ring buffer, and counts losses where they happen.
 
 use observer_ebpf::abi::{Loss, SocketRecord, TaskRecord, WAKE_UP_NEVER};
 
@@ -7,7 +7,7 @@ use crate::{
     task::Process,
 };
 
-/// Writes one record of a hook, or counts its loss; whether it was written.
+/// Writes one record of a hook, or counts its loss. Returns whether it was written.
 #[inline(always)]
 pub(crate) fn emit<T: 'static>(record: T) -> bool {
     emit_or_count(record, Loss::RingFull)

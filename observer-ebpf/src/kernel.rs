@@ -27,7 +27,7 @@ pub(crate) trait Fields: Copy {
     /// A full TCP socket, with the fields that only the whole `struct tcp_sock` has.
     fn tcp_sock(self) -> Option<Self::TcpSock>;
 
-    /// The same structure, read by a helper: fields beyond the type that the verifier knows too.
+    /// The same structure, read with a helper, which also reads fields beyond the type that the verifier knows.
     #[inline(always)]
     fn untyped(self) -> KernelPtr {
         KernelPtr(self.address())
@@ -95,8 +95,8 @@ pub(crate) fn forget<T: Copy>(value: &mut T) {
 #[repr(C, align(8))]
 struct Bytes<const LEN: usize>([u8; LEN]);
 
-/// The start of a kernel structure, copied by one helper call: each call costs more than all the loads from the copy.
-/// What lies beyond is read from the structure.
+/// The start of a kernel structure, copied with one helper call: each call costs more than all the loads from the copy.
+/// Fields beyond the copy are read from the structure.
 pub(crate) struct Head<const LEN: usize> {
     structure: KernelPtr,
     bytes: Bytes<LEN>,

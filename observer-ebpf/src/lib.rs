@@ -1,5 +1,5 @@
-//! The ABI between the kernel side and user space: what is written to the ring buffer, and what is handed down once at
-//! load. Both sides compile these definitions, so there is one truth about every layout.
+//! The ABI between the kernel side and user space: the records of the ring buffer, and the settings that user space passes
+//! once at load. Both sides compile these definitions: each layout is defined once.
 //!
 //! Rules: `repr(C)`, integers and byte arrays only, no implicit padding, sizes asserted at compile time.
 

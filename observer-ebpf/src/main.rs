@@ -1,4 +1,4 @@
-//! The BPF programs: one file a hook, one a scan. Built by `cargo xtask ebpf`; on the host an empty shell.
+//! The BPF programs: one file for each hook and each scan. `cargo xtask ebpf` builds them; on the host this is an empty shell.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 #![cfg_attr(
@@ -31,7 +31,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// What the kernel asks of programs that call GPL-only helpers (`bpf_probe_read_kernel`).
+/// The kernel requires it of programs that call GPL-only helpers (`bpf_probe_read_kernel`).
 #[cfg(target_arch = "bpf")]
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]

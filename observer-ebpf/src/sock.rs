@@ -23,7 +23,7 @@ const SOCK_DEAD: u8 = 1;
 const NS_PER_MS: u64 = 1_000_000;
 const NS_PER_SEC: u64 = 1_000_000_000;
 
-/// States of include/net/tcp_states.h that the kernel side tells apart.
+/// States of include/net/tcp_states.h that the kernel side distinguishes.
 pub(crate) mod state {
     pub(crate) const SYN_SENT: u8 = 2;
     pub(crate) const FIN_WAIT2: u8 = 5;
@@ -62,7 +62,7 @@ impl Sock<&SockHead> {
 }
 
 impl Sock<KernelPtr> {
-    /// The TCP socket behind an MPTCP socket that a process holds: its first subflow, which no file leads to.
+    /// The TCP socket behind an MPTCP socket that a process owns: its first subflow, which no file leads to.
     #[inline(always)]
     pub(crate) fn first_subflow(mptcp: KernelPtr) -> Option<Self> {
         Self::subflow(mptcp.follow(offset!(mptcp_first))?)
@@ -190,7 +190,7 @@ impl<F: Fields> Sock<F> {
         Some(SocketRecord { header, local, remote, device: self.device(), padding: 0 })
     }
 
-    /// The queues of a listener; `None` where this kernel does not tell.
+    /// The queues of a listener; `None` where this kernel lacks a field.
     #[inline(always)]
     pub(crate) fn queues(self) -> Option<ListenerRecord> {
         Some(ListenerRecord {
@@ -202,7 +202,7 @@ impl<F: Fields> Sock<F> {
         })
     }
 
-    /// The inode of a full socket that a process can hold; `None` before accept(), and once it is closed.
+    /// The inode of a full socket that a process can own; `None` before accept(), and once it is closed.
     #[inline(always)]
     pub(crate) fn inode(self) -> Option<InodeRecord> {
         let inode = self.fields.follow(offset!(sk_socket))?.read(offset!(socket_inode))?;
@@ -281,7 +281,7 @@ impl<F: Fields> Sock<F> {
         origin | self.bucket_flags(offset!(tw_tb)) | self.timestamps_flag(offset!(tw_ts_recent_stamp))
     }
 
-    /// When a TIME_WAIT socket began, on the clock and in the unit by which the kernel tells its age.
+    /// When a TIME_WAIT socket began, on the kernel's clock and in the unit of the kernel's own timestamp.
     #[inline(always)]
     pub(crate) fn time_wait_since_ns(self) -> u64 {
         if let Some(stamp) = self.fields.read::<u32>(offset!(tw_entry_stamp)) {
@@ -306,13 +306,13 @@ impl<F: Fields> Sock<F> {
         if stamp == 0 { 0 } else { SocketFlags::TIMESTAMPS }
     }
 
-    /// [`SocketFlags::ORPHAN`], if no process holds the full socket any more.
+    /// [`SocketFlags::ORPHAN`], if no process owns the full socket any more.
     #[inline(always)]
     pub(crate) fn orphan_flag(self) -> u8 {
         if is_dead(self.fields) { SocketFlags::ORPHAN } else { 0 }
     }
 
-    /// A bucket that connect() made carries -1 in both fields (net/ipv4/inet_hashtables.c).
+    /// A bucket that connect() made has -1 in both fields (net/ipv4/inet_hashtables.c).
     #[inline(always)]
     fn bucket_flags(self, bucket: u16) -> u8 {
         let reuse = self.fields.follow(bucket).and_then(|bucket| {
@@ -328,7 +328,7 @@ impl<F: Fields> Sock<F> {
     }
 }
 
-/// No process holds the full socket any more.
+/// No process owns the full socket any more.
 #[inline(always)]
 pub(crate) fn is_dead<F: Fields>(sock: F) -> bool {
     // The lowest byte of an unsigned long: both machines are little-endian.

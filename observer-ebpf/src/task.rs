@@ -1,4 +1,4 @@
-//! Processes: by which number and name user space knows them.
+//! Processes: the number and the name that user space knows them by.
 
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task};
 use observer_ebpf::abi::{COMM_LEN, PID_OUTSIDE};

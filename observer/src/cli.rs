@@ -22,7 +22,7 @@ use crate::{
         watch::Schedule,
     },
     lab::{self, Lab, explain::Topic},
-    probe::plan::{ForcedMethod, ForcedMethods},
+    probe::plan::{self, ForcedMethod, ForcedMethods},
     record, replay, tui,
 };
 
@@ -42,15 +42,17 @@ pub struct Cli {
     /// Write a log, with the diagnostics of the kernel side, to the end of this regular file.
     #[arg(long, global = true, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
-    /// Attach a hook by this attach method and no other, to find out what a kernel can do: connect=fentry|kprobe|state_hook,
-    /// accept=fexit|kretprobe|syscall_tp, failures=fexit|syscall_tp. Can be given once for each hook.
-    #[arg(long = "attach", global = true, value_name = "HOOK=METHOD")]
+    #[arg(long = "attach", global = true, value_name = "HOOK=METHOD", help = attach_help())]
     methods: Vec<ForcedMethod>,
     /// Settings, in place of `observer/config.toml` in `$XDG_CONFIG_HOME` or `~/.config`.
     #[arg(long, global = true, value_name = "FILE", env = "OBSERVER_CONFIG")]
     config: Option<PathBuf>,
     #[command(flatten, next_help_heading = "Settings")]
     settings: Settings,
+}
+
+fn attach_help() -> String {
+    format!("Attach a hook with this method only: {}. Give it once for each hook", plan::choices())
 }
 
 /// A threshold of `observer check`.

@@ -1,4 +1,4 @@
-//! `observer doctor`: what this kernel can do for observer, what it cannot, and what to do about it.
+//! `observer doctor`: what works on this host, what does not, and what to do about it.
 
 use std::{
     io::{self, Write},
@@ -13,34 +13,69 @@ use crate::{
     },
     model::{
         gaps::{Gap, Gaps, Unread},
-        quality::{AttachMethod, Hook, HookStatus, ProcessScope},
+        hook::{AttachMethod, Hook},
+        quality::{HookStatus, ProcessScope},
     },
     probe::{
-        attach::{self, Attached, Kernel, LoadOptions},
+        attach::{self, Attached, LoadOptions},
         error::{self, KERNEL_BTF, ProbeError},
+        kernel::Kernel,
         offsets,
         plan::ForcedMethods,
     },
 };
 
-/// Tries everything for real, tells how it went, and lets go of it again.
+/// Attaches every hook, reads the host once, reports what worked, and detaches again. The exit status is 0 if observer is
+/// ready to run.
 pub fn run(methods: ForcedMethods, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     match examine(methods, out)? {
         Ok(()) => {
-            writeln!(out, "\nverdict       observer can do its job here")?;
+            writeln!(out, "\nverdict       ready")?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            writeln!(out, "\nverdict       observer cannot do its job here: {error}")?;
+            writeln!(out, "\nverdict       not ready: {error}")?;
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
-/// The smallest ring there can be: nothing is read from it.
+/// The smallest possible ring: nothing is read from it.
 const RING_BYTES: u32 = 64 << 10;
 
 fn examine(methods: ForcedMethods, out: &mut impl Write) -> io::Result<Result<(), ProbeError>> {
+    let (kernel, processes) = match examine_host(out)? {
+        Ok(found) => found,
+        Err(error) => return Ok(Err(error)),
+    };
+    let options = LoadOptions {
+        ring_bytes: RING_BYTES,
+        netns: None,
+        processes,
+        diagnostics: false,
+        methods,
+        trace_all_fd_syscalls: false,
+    };
+    let attached = match attach::attach(&kernel, options) {
+        Ok(attached) => attached,
+        Err(error) => return Ok(Err(error)),
+    };
+    writeln!(out, "\nhooks         the attach method of each, and why preferred methods failed")?;
+    for status in &attached.hooks {
+        print_hook(out, status)?;
+    }
+    let missed = match attached.missed() {
+        Some(_) => "this kernel reports them: runs of a hook that the kernel skipped count as lost",
+        None => "this kernel does not report them (5.12 and later do): they show only as drift of the next scan",
+    };
+    writeln!(out, "\nmissed runs   {missed}")?;
+    print_gaps(out, processes.scope(), attached.tracefs)?;
+    print_advice(out, &attached)?;
+    Ok(attached.require_vital_hooks().and_then(|()| attached.require_no_scarcity()))
+}
+
+/// Prints what can be known before anything is loaded; an error if loading cannot work.
+fn examine_host(out: &mut impl Write) -> io::Result<Result<(Kernel, PidView), ProbeError>> {
     let kernel = rustix::system::uname();
     writeln!(out, "kernel        {} {}", kernel.release().to_string_lossy(), kernel.machine().to_string_lossy())?;
     let rights = require_rights();
@@ -64,45 +99,19 @@ fn examine(methods: ForcedMethods, out: &mut impl Write) -> io::Result<Result<()
         let advice = "start observer outside of it, or where /proc is not hidden";
         writeln!(
             out,
-            "clock         the kernel's is not known in this time namespace: the age of TIME_WAITs is not; {advice}"
+            "clock         this time namespace hides the kernel's clock, and with it the age of TIME_WAITs: {advice}"
         )?;
     }
     let processes = PidView::read();
     match processes.scope().missing() {
-        None => writeln!(out, "processes     all of the host, by {}", errno::printable(proc::root()))?,
+        None => writeln!(out, "processes     all of the host, from {}", errno::printable(proc::root()))?,
         Some(missing) => writeln!(out, "processes     not visible: {missing}")?,
     }
     print_offsets(out, &kernel)?;
-    if rights.is_err() {
-        return Ok(rights);
-    }
-    let options = LoadOptions {
-        ring_bytes: RING_BYTES,
-        netns: None,
-        processes,
-        diagnostics: false,
-        methods,
-        trace_all_fd_syscalls: false,
-    };
-    let attached = match attach::attach(&kernel, options) {
-        Ok(attached) => attached,
-        Err(error) => return Ok(Err(error)),
-    };
-    writeln!(out, "\nhooks         what carries each of them, and what better ones answered")?;
-    for status in &attached.hooks {
-        print_hook(out, status)?;
-    }
-    let misses = match attached.missed() {
-        Some(_) => "told by the kernel: runs of a hook that it left out are counted as lost",
-        None => "not told by this kernel (from 5.12 on): what a hook left out shows only as drift of the next scan",
-    };
-    writeln!(out, "\nmisses        {misses}")?;
-    print_gaps(out, processes.scope(), attached.tracefs)?;
-    print_advice(out, &attached)?;
-    Ok(attached.require_vital_hooks().and_then(|()| attached.require_no_scarcity()))
+    Ok(rights.map(|()| (kernel, processes)))
 }
 
-/// What this user cannot read here, and what would help.
+/// Prints what this user cannot read on the host, and what would help.
 fn print_gaps(out: &mut impl Write, scope: ProcessScope, tracefs: Gap) -> io::Result<()> {
     let mut gaps = Gaps::of(rights::effective()).within(scope);
     gaps.set(Unread::Tracefs, tracefs);
@@ -129,7 +138,7 @@ fn print_gaps(out: &mut impl Write, scope: ProcessScope, tracefs: Gap) -> io::Re
     }
     let _ = (files::read(&files), files::nr_open(&files), memory::available(&files), memory::per_socket(&files));
     gaps.set(Unread::Files, gaps.get(Unread::Files).and(files.gap()));
-    writeln!(out, "\nreadings      what of the host this user cannot read, and why")?;
+    writeln!(out, "\nreadings      what this user cannot read on the host, and why")?;
     if gaps.unread().next().is_none() {
         writeln!(out, "  everything is read")?;
     }
@@ -147,54 +156,48 @@ fn print_advice(out: &mut impl Write, attached: &Attached) -> io::Result<()> {
             (Some(_), true) => continue,
             (Some(method @ AttachMethod::SyscallTracepoint), false) => {
                 format!(
-                    "{method} carries it, with the same counts; all system calls of the host take tens of ns longer"
+                    "nothing to do: {method} gives the same counts, but slows every system call of the host by tens of ns"
                 )
             }
-            (Some(method), false) => format!("nothing to do: {method} carries it, with the same counts"),
-            (None, _) => format!("without it, {}{}", loss_of(status.hook), remedy_of(status.hook, attached)),
+            (Some(method), false) => format!("nothing to do: {method} gives the same counts"),
+            (None, _) => {
+                format!("without it, {}{}", status.hook.spec().if_missing, remedy_of(status.hook, attached))
+            }
         };
         writeln!(out, "  {:<11} {advice}", status.hook)?;
         nothing = false;
     }
     if nothing {
-        writeln!(out, "  nothing to do: every hook is on its best attach method")?;
+        writeln!(out, "  nothing to do: every hook uses its preferred attach method")?;
     }
     Ok(())
 }
 
-/// What is not known where a hook is missing.
-const fn loss_of(hook: Hook) -> &'static str {
-    match hook {
-        Hook::State => "there is no live count: use a kernel with the tracepoint inet_sock_set_state (4.16 or later)",
-        Hook::Scan => "counts start empty and are never corrected: use a kernel with BPF iterators (5.9 or later)",
-        Hook::Destroy => "a close that was lost is found only by the next scan",
-        Hook::Connect => "the process of outgoing connections is found only by scans",
-        Hook::Accept => "the process of accepted connections is that of their listener",
-        Hook::Failures => "calls that get no descriptor, address or port are not reported",
-        Hook::FdOwners => "the processes of sockets from before the start are not known",
-    }
-}
-
-/// What brings a missing hook back, where that is known.
+/// What brings a missing hook back, if that is known.
 fn remedy_of(hook: Hook, attached: &Attached) -> String {
+    let spec = hook.spec();
     let scarcity = attached.refusal(hook).filter(|refusal| refusal.is_scarcity());
-    match (hook, scarcity) {
-        (_, Some(refusal)) => format!("; {}", error::advice(refusal.errno)),
-        (Hook::Accept | Hook::Failures, None) if attached.tracefs.count > 0 => {
-            "; tracefs is closed to this user, CAP_DAC_READ_SEARCH opens it".to_owned()
+    if let Some(refusal) = scarcity {
+        return format!("; {}", error::advice(refusal.errno));
+    }
+    match spec.remedy {
+        Some(remedy) => format!("; {remedy}"),
+        None if !spec.uses_tracefs() => String::new(),
+        None if attached.tracefs.count > 0 => {
+            "; tracefs is closed to this user: CAP_DAC_READ_SEARCH opens it".to_owned()
         }
-        (Hook::Accept | Hook::Failures, None) => "; mount tracefs to have it".to_owned(),
-        _ => String::new(),
+        None => "; mount tracefs to get it".to_owned(),
     }
 }
 
 fn print_hook(out: &mut impl Write, status: &HookStatus) -> io::Result<()> {
-    match status.method {
-        Some(method) => writeln!(out, "  {:<11} {method}", status.hook)?,
-        None => writeln!(out, "  {:<11} MISSING", status.hook)?,
-    }
-    for failed in &status.failed {
-        writeln!(out, "  {:<11}   not {}: {}", "", failed.method, failed.because)?;
+    let (used, failed) = match status.method {
+        Some(method) => (format!("used: {method}"), "fallback because"),
+        None => ("MISSING".to_owned(), "failed:"),
+    };
+    writeln!(out, "  {:<11} {used}", status.hook)?;
+    for attempt in &status.failed {
+        writeln!(out, "  {:<11}   {failed} {}: {}", "", attempt.method, attempt.because)?;
     }
     Ok(())
 }
@@ -204,8 +207,8 @@ fn print_offsets(out: &mut impl Write, kernel: &Kernel) -> io::Result<()> {
     for wanted in offsets::WANTED {
         let verdict = match offsets::found(wanted, kernel.offsets) {
             Some(offset) => format!("{offset:>5}"),
-            None if wanted.vital => "ABSENT: sockets cannot be told apart".to_owned(),
-            None => "absent: one detail is left out".to_owned(),
+            None if wanted.vital => "ABSENT: observer cannot identify sockets".to_owned(),
+            None => "absent: one detail is unavailable".to_owned(),
         };
         writeln!(out, "  {:<40} {verdict}", format!("{}.{}", wanted.structure, wanted.path))?;
     }

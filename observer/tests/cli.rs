@@ -74,12 +74,12 @@ fn snapshot_json_has_the_fields_of_schema_1() {
 }
 
 #[test]
-fn doctor_says_what_carries_each_hook() {
+fn doctor_reports_the_attach_method_of_each_hook() {
     let output = observer(&["doctor"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
     for word in
-        ["sock_common.skc_daddr", "state       tp_btf", "scan        iter", "advice", "observer can do its job here"]
+        ["sock_common.skc_daddr", "state       used: tp_btf", "scan        used: iter", "advice", "verdict       ready"]
     {
         assert!(text.contains(word), "no {word:?} in\n{text}");
     }
@@ -121,7 +121,7 @@ fn without_the_right_to_use_bpf_it_names_what_is_missing() {
     let doctor = unprivileged(&["doctor"]);
     let text = String::from_utf8(doctor.stdout).unwrap();
     assert_eq!(doctor.status.code(), Some(1), "{text}");
-    assert!(text.contains("lacks CAP_BPF and CAP_PERFMON") && text.contains("cannot do its job"), "{text}");
+    assert!(text.contains("lacks CAP_BPF and CAP_PERFMON") && text.contains("not ready"), "{text}");
 }
 
 #[test]

@@ -84,10 +84,10 @@ fn a_doctor_without_descriptors_for_every_hook_says_which_and_asks_for_descripto
         seen += 1;
         assert_eq!(doctor.status.code(), Some(1), "{limit}: {text}");
         let verdict = text.lines().last().unwrap();
-        assert_says(verdict, &["attach the", "EMFILE (Too many open files)", "ulimit -n"], &["can do its job"]);
+        assert_says(verdict, &["attach the", "EMFILE (Too many open files)", "ulimit -n"], &["verdict       ready"]);
         assert_says(&text, &[], &["mount tracefs"]);
     }
-    assert!(seen > 0, "no limit left a hook out");
+    assert!(seen > 0, "no limit made a hook missing");
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn without_proc_it_says_what_to_mount() {
     assert_says(&line_of_check(&without("check")), &["UNKNOWN", "/proc", "ENOENT", "mount"], &[]);
     let doctor = without("doctor");
     assert_eq!(doctor.status.code(), Some(1), "{doctor:?}");
-    assert_says(&String::from_utf8(doctor.stdout).unwrap(), &["cannot do its job", "ENOENT", "mount"], &[]);
+    assert_says(&String::from_utf8(doctor.stdout).unwrap(), &["not ready", "ENOENT", "mount"], &[]);
     for command in ["snapshot", "limits", "watch -n 1"] {
         assert_says(&sentence(&without(command)), &["/proc", "ENOENT (No such file or directory)", "mount"], &[]);
     }

@@ -43,7 +43,7 @@ pub(crate) fn install(needs: &[Need]) -> Result<()> {
 fn installed(needs: &[Need]) -> Result<HashSet<String>> {
     let mut query = Command::new("dpkg-query");
     query.args(["--show", "--showformat", "${db:Status-Status} ${Package}\n"]);
-    // Its exit code only tells that it does not know some package.
+    // Its exit code says only that some package is unknown.
     let listed = match query.args(needs.iter().flat_map(|need| need.packages)).output() {
         Ok(output) => output.stdout,
         Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),

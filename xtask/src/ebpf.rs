@@ -82,7 +82,7 @@ fn for_kernel<'a>(cargo: &'a mut Command, arch: &str, linker: &Path) -> Result<&
         format!("-Clinker={}", utf8(linker)?),
         format!("--cfg=bpf_target_arch=\"{arch}\""),
         // The ways by which folders of the building machine get into an object. Nobody reads where a BPF program
-        // panicked, so those places are left out.
+        // panicked, therefore the build omits those places.
         "-Zlocation-detail=none".to_owned(),
         format!("--remap-path-prefix={}=/observer", utf8(&workspace::root()?)?),
     ];
@@ -114,7 +114,7 @@ fn toolchain(linker: &Path) -> Result<String> {
     let rustc = process::stdout(tools::debian_rust("rustc").arg("-vV"))?;
     let line = |start| rustc.lines().find(|line| line.starts_with(start)).unwrap_or_default();
     let linker = process::stdout(Command::new(linker).arg("--version"))?;
-    ensure!(!linker.is_empty(), "bpf-linker tells no version");
+    ensure!(!linker.is_empty(), "bpf-linker prints no version");
     Ok(format!("{}\n{}\n{}", line("rustc"), line("LLVM"), linker))
 }
 

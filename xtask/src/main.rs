@@ -1,4 +1,4 @@
-//! Build tasks of the repository, run as `cargo xtask <task>`: all that plain cargo does not do starts here.
+//! Build tasks of the repository, run as `cargo xtask <task>`: everything that plain cargo does not do.
 
 use std::process::ExitCode;
 
@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod apt;
 mod bench;
+mod deny;
 mod ebpf;
 mod process;
 mod shots;
@@ -26,9 +27,11 @@ struct Cli {
 enum Task {
     /// Measure what observer costs, beside its peers (needs root; installs them)
     Bench(bench::Request),
+    /// Check the licences and sources of all dependencies against `deny.toml`
+    Deny,
     /// Build the BPF objects into `observer/bpf/`
     Ebpf {
-        /// Write nothing: fail unless the objects in `observer/bpf/` are what the source builds
+        /// Write nothing: fail unless the source builds the objects in `observer/bpf/`
         #[arg(long)]
         check: bool,
     },
@@ -38,7 +41,7 @@ enum Task {
         #[arg(long)]
         record: bool,
     },
-    /// Play a part in a recording
+    /// Be an actor of a recording
     #[command(hide = true)]
     Act { actor: shots::Actor },
     /// Be the load that is measured
@@ -56,10 +59,10 @@ enum Task {
         /// The processor: x86_64 or aarch64
         #[arg(long, default_value = "x86_64", value_parser = vm::arch::named)]
         arch: &'static vm::arch::Arch,
-        /// Let the processor run the guest in place of emulating it
+        /// Run the guest on the processor instead of emulating it
         #[arg(long)]
         kvm: bool,
-        /// Write `docs/kernel-support.md` in place of checking it
+        /// Write `docs/kernel-support.md` instead of checking it
         #[arg(long)]
         write_docs: bool,
         /// Run every test on every kernel, and not only those that a kernel can make a difference to
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
     }
     match task {
         Task::Bench(request) => finish(bench::run(&request)),
+        Task::Deny => finish(deny::check()),
         Task::Ebpf { check: false } => finish(ebpf::write()),
         Task::Ebpf { check: true } => finish(ebpf::check()),
         Task::Shots { record } => finish(shots::run(record)),
@@ -90,7 +94,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says what went wrong, if anything did, and makes the exit code of it.
+/// Prints the error, if there is one, and returns the exit code.
 fn finish(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,

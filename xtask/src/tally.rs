@@ -1,4 +1,4 @@
-//! The sum of the tests that ran, taken from the lines by which libtest closes each test binary.
+//! The sum of the tests that ran, from the lines with which libtest ends each test binary.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -15,7 +15,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Adds a line of `cargo test`'s output, if it is one that closes a test binary.
+    /// Adds a line of `cargo test`'s output, if it is one that ends a test binary.
     pub(crate) fn add_line(&mut self, line: &str) {
         let Some(counts) = line.strip_prefix("test result: ").and_then(|rest| rest.split_once(". ")) else {
             return;
@@ -34,7 +34,7 @@ impl Tally {
         }
     }
 
-    /// Takes note of tests that returned early and said so.
+    /// Counts tests that returned early and reported it.
     pub(crate) fn count_skipped(&mut self, tests: usize) {
         self.skipped += tests;
         self.passed = self.passed.saturating_sub(tests);

@@ -1,5 +1,5 @@
-//! What the tasks need beyond stable Rust: the rustc of Debian 12, which comes with `core` for BPF, bpf-linker from
-//! crates.io, and the programs that tests run. What is missing is installed.
+//! What the tasks need beyond stable Rust: Debian's rustc, which comes with `core` for BPF, bpf-linker and cargo-deny from
+//! crates.io, and the programs that tests run. Each task installs what is missing.
 
 use std::env;
 use std::ffi::OsStr;
@@ -36,17 +36,36 @@ const LINKER_VERSION: &str = "0.13.0";
 /// The LLVM of [`COMPILER`]: bpf-linker reads the bitcode that rustc writes.
 const LLVM: &str = "llvm-22";
 
-/// Sees to what the BPF side is built and linted with; returns the path of bpf-linker.
+const DENY_VERSION: &str = "0.20.2";
+
+/// Installs what builds and lints the BPF side; returns the path of bpf-linker.
 pub(crate) fn for_ebpf() -> Result<PathBuf> {
     install(vec![COMPILER, LINTER])
 }
 
-/// Sees to all that `cargo xtask test` runs.
+/// Installs cargo-deny, once for each version; returns its path. Its build takes 2.5 minutes of CPU time: the
+/// settings below trade its speed, which does not matter, for a short build.
+pub(crate) fn for_deny() -> Result<PathBuf> {
+    let root = cache_dir()?.join(format!("cargo-deny-{DENY_VERSION}"));
+    let deny = root.join("bin/cargo-deny");
+    if !deny.exists() {
+        println!("installing cargo-deny {DENY_VERSION} to {}: checks licences and sources", root.display());
+        let mut cargo = process::cargo();
+        cargo.args(["install", "cargo-deny", "--version", DENY_VERSION, "--locked"]).arg("--root").arg(root);
+        for (setting, value) in [("LTO", "off"), ("OPT_LEVEL", "1"), ("CODEGEN_UNITS", "16"), ("DEBUG", "0")] {
+            cargo.env(format!("CARGO_PROFILE_RELEASE_{setting}"), value);
+        }
+        process::run_silently(&mut cargo)?;
+    }
+    Ok(deny)
+}
+
+/// Installs all that `cargo xtask test` runs.
 pub(crate) fn for_tests() -> Result<()> {
     install(vec![NETWORK, TERMINAL, MACHINES, COMPILER, LINTER]).map(drop)
 }
 
-/// Sees to what runs the tests on other kernels.
+/// Installs what runs the tests on other kernels.
 pub(crate) fn for_vms(arch: &Arch) -> Result<()> {
     if arch.is_native() {
         return apt::install(&[NETWORK, MACHINES]);
@@ -54,7 +73,7 @@ pub(crate) fn for_vms(arch: &Arch) -> Result<()> {
     apt::install(&[MACHINES, AARCH64_MACHINES, COMPILER])
 }
 
-/// A program of Debian's Rust, kept clear of the Rust that runs this task.
+/// A program of Debian's Rust, unaffected by the Rust that runs this task.
 pub(crate) fn debian_rust(program: &str) -> Command {
     let mut command = Command::new(Path::new("/usr/bin").join(program));
     for (name, _) in env::vars_os().filter(|(name, _)| steers_rust(name)) {
@@ -97,7 +116,7 @@ fn install_linker(root: &Path) -> Result<()> {
     process::run_silently(cargo.env("LLVM_PREFIX", Path::new("/usr/lib").join(LLVM)))
 }
 
-/// Where things are kept that outlive a build, and the tree.
+/// The folder of tools and images that outlive a build and the working tree.
 pub(crate) fn cache_dir() -> Result<PathBuf> {
     let folder = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));

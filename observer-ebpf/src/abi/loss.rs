@@ -8,7 +8,7 @@ pub enum Loss {
     RingFull = 0,
     /// A kernel field that the record needs could not be read (`bpf_probe_read_kernel` failed).
     ReadFailed = 1,
-    /// As `RingFull`, of a scan's record: what that scan did not show is not known to be gone.
+    /// As `RingFull`, of a scan's record: a socket that the scan did not show may still exist.
     ScanRingFull = 2,
 }
 

@@ -10,7 +10,7 @@ pub const COMM_LEN: usize = 16;
 /// include/linux/threads.h is 2^22: no id has this bit.
 pub const PID_OUTSIDE: u32 = 1 << 31;
 
-/// What a record tells. Each kind has one layout, named beside it.
+/// What a record reports. Each kind has one layout, named beside it.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -26,7 +26,7 @@ pub enum Kind {
     Destroy = 5,
     /// A scan of the kernel's tables (`iter/tcp`) found this socket: [`SocketRecord`].
     Scanned = 6,
-    /// A scan of the open files (`iter/task_file`) found a process that holds this socket: [`FdOwnerRecord`].
+    /// An fd scan (`iter/task_file`) found a process that owns this socket: [`FdOwnerRecord`].
     FdOwner = 7,
     /// A scan of the kernel's tables found this listener, just shown as [`Kind::Scanned`]: [`ListenerRecord`].
     Listener = 8,
@@ -72,13 +72,13 @@ impl SocketFlags {
     pub const PORT_LOCKED: u8 = 1;
     /// The socket has a bind bucket and its `fastreuse`/`fastreuseport` could be read.
     pub const BUCKET_KNOWN: u8 = 1 << 1;
-    /// The bind bucket was taken by an explicit bind or listen, so connect() skips its port for every destination.
+    /// An explicit bind or listen uses the bind bucket: connect() skips its port for every destination.
     pub const BUCKET_EXPLICIT: u8 = 1 << 2;
-    /// No process holds the socket any more (`SOCK_DEAD`): its last descriptor was closed.
+    /// No process owns the socket any more (`SOCK_DEAD`): its last descriptor was closed.
     pub const ORPHAN: u8 = 1 << 3;
     /// A SYN_SENT socket went back to CLOSE before it had sent anything. connect() does that when it finds no local port
     /// or no free four-tuple, when a route fails, and when a deferred TCP Fast Open is closed: the errno of connect()
-    /// tells which.
+    /// shows which.
     pub const UNSENT: u8 = 1 << 5;
     /// The peer sent TCP timestamps: only then may connect() take over the TIME_WAIT socket before its time is up.
     pub const TIMESTAMPS: u8 = 1 << 4;
@@ -98,9 +98,9 @@ pub struct RecordHeader {
     /// Address of the `struct sock`: unique among living sockets, reused after [`Kind::Destroy`].
     pub sock: u64,
     /// `CLOCK_MONOTONIC` in nanoseconds. Of a change to CLOSE: when (`bpf_ktime_get_ns`). Of a TIME_WAIT socket that a scan
-    /// shows: when it began, in the milliseconds (since 6.14) or whole seconds (before) by which the kernel tells its age.
+    /// shows: when it began, in milliseconds (since 6.14) or whole seconds (before), as the kernel's own timestamp.
     /// With [`SocketFlags::UNSENT`] in place of the time: the socket's own port range, as [`CallRecord::own_range`].
-    /// Of all others 0: nothing hangs on their time.
+    /// Of all others 0: nothing depends on their time.
     pub at_ns: u64,
     /// Inode number of the network namespace (`net->ns.inum`).
     pub netns: u32,
@@ -156,7 +156,7 @@ pub struct TaskRecord {
     pub comm: [u8; COMM_LEN],
 }
 
-/// A process that holds a socket open.
+/// A process that owns a socket: one of its descriptors leads there.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
@@ -174,7 +174,7 @@ pub struct FdOwnerRecord {
     pub device: u32,
 }
 
-/// A process that holds a socket that is bound and nothing more.
+/// A process that owns a socket that is bound and nothing more.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
@@ -182,7 +182,7 @@ pub struct FdOwnerRecord {
     derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
 )]
 pub struct BoundRecord {
-    /// Who holds it; the port is in its `header.local_port`.
+    /// Its owner; the port is in its `header.local_port`.
     pub fd_owner: FdOwnerRecord,
     /// The address, as [`SocketRecord::local`].
     pub local: [u8; 16],
@@ -276,11 +276,11 @@ pub struct ListenerRecord {
     pub backlog: u32,
     /// Handshakes in progress: `icsk_accept_queue.qlen`.
     pub syn_queue: u32,
-    /// SYNs and final acknowledgements that were thrown away since listen(): `sk_drops`.
+    /// Segments that the listener discarded since listen(), SYNs and final acknowledgements among them: `sk_drops`.
     pub drops: u32,
 }
 
-/// Which inode a socket has: what /proc/PID/fd calls it.
+/// The inode of a socket: its name in /proc/PID/fd.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(

@@ -1,6 +1,6 @@
-//! `struct sock *inet_csk_accept(...)`: a connection leaves the accept queue in the context of the process that takes
+//! `struct sock *inet_csk_accept(...)`: a connection leaves the accept queue in the context of the process that accepts
 //! it. Its parameters changed in 6.10 (commit 92ef0fd55ac8), and with them the slot of an fexit program's return value.
-//! Where it cannot be hooked, the exit of the accept system calls gives a file descriptor, and that the socket.
+//! Where it cannot be hooked, the exit of the accept system calls gives a file descriptor, which leads to the socket.
 //! <https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/inet_connection_sock.c#L660>
 
 use aya_ebpf::{
@@ -96,7 +96,7 @@ fn files_of<F: Fields>(task: F) -> Option<KernelPtr> {
 #[inline(always)]
 pub(crate) fn sock_of_file(file: KernelPtr) -> Option<KernelPtr> {
     let socket = SocketHead::of(file.follow(offset!(file_private_data))?)?;
-    // The private data of other files is no socket that names the file as its own.
+    // The private data of other files is no socket that points back to the file.
     ((&socket).read(offset!(socket_file)) == Some(file.address())).then(|| (&socket).follow(offset!(socket_sk)))?
 }
 

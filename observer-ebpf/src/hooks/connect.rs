@@ -1,5 +1,5 @@
 //! `int tcp_connect(struct sock *sk)`: the SYN is about to be sent, the local port is chosen, and the current task is
-//! the one that called connect(). Where it cannot be hooked, the state hook's CLOSE>SYN_SENT names the process.
+//! the one that called connect(). Where it cannot be hooked, the state hook's CLOSE>SYN_SENT record has the process.
 //! <https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/tcp_output.c#L4103>
 
 use aya_ebpf::{

@@ -1,5 +1,5 @@
-//! System calls that get no descriptor (EMFILE) or no file (ENFILE). The limit and the descriptors are read while the call
-//! returns: EMFILE has other causes than `RLIMIT_NOFILE`, and only that moment tells them apart.
+//! Reports system calls that get no descriptor (EMFILE) or no file (ENFILE). The program reads the limit and the descriptors
+//! while the call returns: EMFILE has other causes than `RLIMIT_NOFILE`, and only that moment distinguishes them.
 //! <https://elixir.bootlin.com/linux/v6.12/source/fs/file.c#L542>
 
 use aya_ebpf::{
@@ -26,10 +26,10 @@ const EMFILE: u32 = 24;
 const RLIMIT_NOFILE: u16 = 7;
 /// `struct rlimit` is two unsigned longs.
 const RLIMIT_SIZE: u16 = 16;
-/// Words of 64 descriptors that are looked at for a free one.
+/// How many words of 64 descriptors the search for a free one looks at.
 const WORDS: u32 = 64;
 
-/// Attached to the function of socket() itself. One parameter: the registers that the process has called with.
+/// Attached to the function of socket() itself. Its one parameter is the registers of the calling process.
 #[fexit]
 fn failures_socket_fexit(ctx: FExitContext) -> i32 {
     on_fd_return(&ctx);
@@ -78,7 +78,7 @@ fn report(call: u32, errno: u32) {
     let limit = nofile(task);
     let unknown =
         FdCallRecord { limit: FdCallRecord::UNKNOWN_LIMIT, open: 0, first: 0, header, comm, call, errno, padding: 0 };
-    // Without the descriptors themselves the limit alone would accuse the wrong one.
+    // Without the descriptors, the limit alone could name the wrong cause.
     let Some(known) = limit.zip(OpenDescriptors::of(task)) else {
         emit(unknown);
         return;

@@ -1,5 +1,5 @@
-//! `tcp_destroy_sock(sk)`: the last word on a socket, after which its address may be used anew. It repairs a change to
-//! CLOSE that was lost, and says nothing where that was just told. Tracepoint since 4.16.
+//! `tcp_destroy_sock(sk)`: the end of a socket, after which the kernel may reuse its address. The hook reports it unless this
+//! CPU has just reported the change to CLOSE: the record repairs one that was lost. Tracepoint since 4.16.
 //! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/tcp.h>
 
 use aya_ebpf::{

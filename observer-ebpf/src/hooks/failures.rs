@@ -1,11 +1,12 @@
-//! bind(), connect() and listen() that get no address or port: reported with their errno as they return to their process.
-//! What the socket went through in connect() is reported by the state hook before.
+//! Reports bind(), connect() and listen() calls that get no address or port, with their errno, as they return. The state hook
+//! reports what happened to the socket during connect().
 //! <https://elixir.bootlin.com/linux/v6.12/source/include/trace/events/syscalls.h>
 
 use aya_ebpf::{
     EbpfContext as _,
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
-    macros::{fexit, tracepoint},
+    macros::{fexit, map, tracepoint},
+    maps::LruHashMap,
     programs::{FExitContext, TracePointContext},
 };
 use observer_ebpf::abi::{CallFlags, CallRecord, Kind, Loss};
@@ -14,15 +15,15 @@ use super::accept::{sock_of_fd, sys_exit_ret};
 use crate::{
     emit::{count, emit},
     kernel::{Fields as _, KernelPtr, Typed},
-    maps::{CALLS, offset},
+    maps::offset,
     sock::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, Sock, v4_mapped},
     task::Process,
 };
 
 /// Where the format of every `syscalls:*` event keeps `__syscall_nr`.
 const SYSCALL_NR: usize = 8;
-/// Where the formats of `syscalls:sys_enter_*` keep the first two arguments: of all three calls the descriptor, and of
-/// bind() and connect() the address.
+/// Where the formats of `syscalls:sys_enter_*` keep the first two arguments: the descriptor in all three calls, the address in
+/// bind() and connect().
 const ARGUMENT_1: usize = 16;
 const ARGUMENT_2: usize = 24;
 
@@ -30,16 +31,21 @@ const AF_UNSPEC: u16 = 0;
 const EADDRINUSE: u32 = 98;
 const EADDRNOTAVAIL: u32 = 99;
 
-/// A call that a thread is within.
+/// A call that a thread has entered.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct Call {
+struct Call {
     fd: u64,
-    /// Where the process has the address; 0 for listen(), which has none. It is read only if the call fails.
+    /// User pointer to the address; 0 for listen(), which has none. It is read only if the call fails.
     address: u64,
 }
 
-/// `struct sockaddr_in6`, which `struct sockaddr_in` begins like.
+/// The last bind(), connect() or listen() of each thread, which it may still be in. Beyond this number of threads the map drops
+/// the one that called longest ago.
+#[map]
+static CALLS: LruHashMap<u64, Call> = LruHashMap::with_max_entries(4096, 0);
+
+/// `struct sockaddr_in6`; `struct sockaddr_in` has the same first three fields.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct SockAddr {
@@ -51,7 +57,7 @@ struct SockAddr {
     v6: [u8; 16],
 }
 
-/// Attached to the function of bind(). One parameter: the registers that the process has called with.
+/// Attached to the function of bind(). Its one parameter is the registers of the calling process.
 #[fexit]
 fn failures_bind_fexit(ctx: FExitContext) -> i32 {
     on_return(&ctx, Request::Bind);
@@ -130,14 +136,14 @@ fn on_return(ctx: &FExitContext, request: Request) {
     }
 }
 
-/// The registers of a system call, where its function is hooked.
+/// The registers of a system call whose function is hooked.
 #[inline(always)]
 pub(super) fn registers(ctx: &FExitContext) -> Option<Typed> {
     // SAFETY: the parameter of these functions is a `struct pt_regs *`.
     unsafe { Typed::given(ctx.arg(0)) }
 }
 
-/// What the call failed with, if it did.
+/// The errno of a call that failed.
 #[inline(always)]
 pub(super) fn errno(ret: i64) -> Option<u32> {
     u32::try_from(ret.unsigned_abs()).ok().filter(|_| ret < 0)
@@ -150,7 +156,7 @@ pub(super) fn number(ctx: &TracePointContext) -> u32 {
     unsafe { ctx.read_at(SYSCALL_NR) }.unwrap_or(0)
 }
 
-/// An argument of a system call, where its event keeps it.
+/// The argument of a system call that its event keeps `AT` bytes from its start.
 #[inline(always)]
 fn argument<const AT: usize>(ctx: &TracePointContext) -> u64 {
     // SAFETY: the verifier checks loads from the context; a helper would cost more than the rest.
@@ -160,8 +166,8 @@ fn argument<const AT: usize>(ctx: &TracePointContext) -> u64 {
 #[inline(always)]
 fn note_call(ctx: &TracePointContext, address: u64) {
     let (thread, call) = (bpf_get_current_pid_tgid(), Call { fd: argument::<ARGUMENT_1>(ctx), address });
-    // Every connect() comes here: to write to a slot costs a third of an insertion, and the next call of the thread needs
-    // it again.
+    // Every connect() comes here. To overwrite a slot costs a third of an insertion, and the thread's next call needs the slot
+    // again.
     if let Some(slot) = CALLS.get_ptr_mut(thread) {
         // SAFETY: the map lookup returned a live slot, which is this thread's own.
         unsafe { *slot = call };
@@ -175,7 +181,7 @@ impl SockAddr {
     #[inline(always)]
     fn ip(&self) -> Option<[u8; 16]> {
         match self.family {
-            // bind() takes it for AF_INET.
+            // bind() treats AF_UNSPEC as AF_INET.
             AF_INET | AF_UNSPEC => Some(v4_mapped(self.flow_or_v4)),
             AF_INET6 => Some(self.v6),
             _ => None,
@@ -185,7 +191,7 @@ impl SockAddr {
 
 #[inline(always)]
 fn report(number: u32, errno: u32, call: Call, request: Request) {
-    // Sockets other than of TCP have ports of their own.
+    // Other protocols have ports of their own.
     let Some(sock) = sock_of_fd(call.fd).and_then(tcp) else { return };
     // What the socket is bound to, if it is.
     let Some(bound) = sock.four_tuple(Kind::CallFailed) else { return count(Loss::ReadFailed) };
@@ -235,7 +241,7 @@ fn ipv6_flags(sock: Sock<KernelPtr>) -> u32 {
     flags
 }
 
-/// The TCP socket behind the one that a process holds, MPTCP's included.
+/// The TCP socket behind a socket that a process owns; of an MPTCP socket, its first subflow.
 #[inline(always)]
 fn tcp(sock: KernelPtr) -> Option<Sock<KernelPtr>> {
     match sock.read(offset!(sk_protocol))? {

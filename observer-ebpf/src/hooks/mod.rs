@@ -1,4 +1,4 @@
-//! One file a hook. Entries decide how arguments arrive; the body is shared by all attach methods.
+//! One file for each hook. The entries differ in how arguments arrive; all attach methods of a hook share one body.
 
 mod accept;
 mod connect;
@@ -8,4 +8,3 @@ mod failures;
 mod state;
 
 pub(crate) use accept::sock_of_file;
-pub(crate) use failures::Call;

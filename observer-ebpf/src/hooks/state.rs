@@ -19,7 +19,7 @@ use crate::{
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
     let (old, new) = (ctx.arg(1), ctx.arg(2));
-    if is_told(old, new)
+    if is_reported(old, new)
         // SAFETY: the first argument of this tracepoint is a `struct sock *`.
         && let Some(sock) = unsafe { Typed::given(ctx.arg(0)) }
         && let Some(sock) = Sock::full(sock)
@@ -32,24 +32,24 @@ fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 fn state_raw_tp(ctx: RawTracePointContext) -> i32 {
     let (old, new) = (ctx.arg(1), ctx.arg(2));
-    if is_told(old, new) {
+    if is_reported(old, new) {
         Sock::copied(ctx.arg(0), |sock| on_set_state(&ctx, sock, old, new));
     }
     0
 }
 
-/// CLOSE>CLOSE says nothing. LISTEN>SYN_RECV comes before the clone has its addresses (up to 6.12); SYN_RECV>ESTABLISHED
+/// CLOSE>CLOSE is no change. LISTEN>SYN_RECV comes before the clone has its addresses (up to 6.12); SYN_RECV>ESTABLISHED
 /// follows and has them.
 #[inline(always)]
-const fn is_told(old: u8, new: u8) -> bool {
+const fn is_reported(old: u8, new: u8) -> bool {
     !(old == state::CLOSE && new == state::CLOSE || new == state::SYN_RECV && old == state::LISTEN)
 }
 
 #[inline(always)]
 fn on_set_state<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock<F>, old: u8, new: u8) {
-    // The first change and the last look at more than what all of the `sock_common` family have.
+    // The first and the last change need fields beyond `struct sock_common`.
     let whole = if old == state::CLOSE || new == state::CLOSE { sock.tcp_sock() } else { None };
-    // connect() may have given it up: its errno will tell.
+    // connect() may have given up: its errno shows why.
     let unsent = match whole {
         Some(whole) if old == state::SYN_SENT && new == state::CLOSE => whole.unsent_flag(),
         _ => 0,
@@ -60,10 +60,10 @@ fn on_set_state<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock<F>, old: u8, new:
     let Some(mut record) = sock.record(kind, ctx) else {
         return;
     };
-    // Then its port outlives its connection, and its destruction is news.
+    // The port outlives the connection: the destruction of the socket has to be reported too.
     let keeps_port = new == state::CLOSE && record.header.local_port != 0;
-    // A socket that has its port before connect() has bound it, and one that keeps it beyond its end has bound it by
-    // name: such a port is nobody else's.
+    // A socket that has a port before connect() was bound before; one that keeps its port after its end was bound to that
+    // number. Nobody else can use such a port.
     if record.header.local_port != 0
         && (by_task || new == state::CLOSE)
         && let Some(whole) = whole
@@ -74,14 +74,14 @@ fn on_set_state<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock<F>, old: u8, new:
         if record.header.local_port == 0 {
             record.header.local_port = whole.map_or(0, Sock::released_port);
         }
-        // The beginning of a TIME_WAIT, and the end of what its peer waits for, hang on the time. Nothing else does: to
-        // read the clock costs a quarter of what a run does.
+        // Only the start of a TIME_WAIT and the end of the peer's wait depend on the time. To read the clock costs a quarter
+        // of a run.
         record.header.at_ns = match whole {
             Some(whole) if unsent != 0 => u64::from(whole.own_range()),
             // SAFETY: the helper takes no argument and has no failure.
             _ => unsafe { bpf_ktime_get_ns() },
         };
-        // What may leave a TIME_WAIT socket behind.
+        // Such a close may leave a TIME_WAIT socket behind.
         if old == state::FIN_WAIT2 || old == state::CLOSING {
             record.header.flags |= whole.map_or(0, Sock::timestamps);
         }
@@ -89,12 +89,12 @@ fn on_set_state<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock<F>, old: u8, new:
     record.header.old_state = old;
     record.header.new_state = new;
     record.header.flags |= unsent;
-    // The peer's answer to a close() that is over: whoever held the socket has let go of it by now.
+    // The peer answers a close() that has returned: no process owns the socket any more.
     if new == state::FIN_WAIT2 || new == state::CLOSING {
         record.header.flags |= sock.orphan_flag();
     }
-    let was_told = if by_task { emit_by_task(record) } else { emit(record) };
-    if new == state::CLOSE && was_told && !keeps_port {
+    let was_emitted = if by_task { emit_by_task(record) } else { emit(record) };
+    if new == state::CLOSE && was_emitted && !keeps_port {
         note_closed(sock.address());
     }
 }

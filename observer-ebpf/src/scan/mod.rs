@@ -1,4 +1,4 @@
-//! What is there now, written to the same ring buffer as what changes. Iterator programs: since 5.9.
+//! Iterator programs (since 5.9): they write what exists now to the ring buffer that hooks write changes to.
 
 mod task_file;
 mod tcp;

@@ -1,5 +1,5 @@
-//! `iter/task_file`: every open file of every task, of all network namespaces; of these the TCP sockets. It tells which
-//! process holds a socket that was there before the hooks, and which got one by fork or by passing.
+//! `iter/task_file`: every open file of every task, in all network namespaces. The program reports the TCP sockets among them:
+//! it finds the owners of sockets older than the hooks, and of those that were inherited or passed on.
 //! <https://elixir.bootlin.com/linux/v6.12/source/kernel/bpf/task_iter.c#L374>
 
 use core::ffi::c_void;
@@ -42,10 +42,10 @@ fn on_file(ctx: *mut IterTaskFile) {
     let fd_owner = FdOwner { meta, task, fd };
     if setting!(typed_files) == 0 {
         if let Some(sock) = sock_of_file(file.untyped()) {
-            fd_owner.tell(sock);
+            fd_owner.report(sock);
         }
     } else if let Some(sock) = file.socket().and_then(|socket| socket.follow(offset!(socket_sk))) {
-        fd_owner.tell(sock);
+        fd_owner.report(sock);
     }
 }
 
@@ -57,7 +57,7 @@ struct OtherSubflows {
     others: Subflows,
 }
 
-/// Who holds a file that is a socket.
+/// A task and its descriptor of a file that is a socket.
 struct FdOwner<'a> {
     meta: &'a IterMeta,
     task: Typed,
@@ -66,7 +66,7 @@ struct FdOwner<'a> {
 
 impl FdOwner<'_> {
     #[inline(always)]
-    fn tell<F: Fields>(&self, sock: F) {
+    fn report<F: Fields>(&self, sock: F) {
         let protocol: u16 = sock.read(offset!(sk_protocol)).unwrap_or(0);
         if protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP {
             return;

@@ -1,6 +1,6 @@
 //! `iter/tcp`: listeners, full sockets, TIME_WAIT and request sockets of the network namespace in which the iterator
-//! was made. Full sockets are shown under their lock (since 5.15), where all state changes are made: so the records of
-//! scan and hooks stand in their true order.
+//! was made. The kernel shows full sockets under their lock (since 5.15), where all state changes are made. Therefore records
+//! of scans and hooks stand in their true order.
 //! <https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/tcp_ipv4.c#L3104>
 
 use core::ffi::c_void;

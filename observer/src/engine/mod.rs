@@ -28,8 +28,9 @@ use crate::{
         snapshot::Snapshot,
     },
     probe::{
-        attach::{self, Kernel, LoadOptions},
+        attach::{self, LoadOptions},
         error::ProbeError,
+        kernel::Kernel,
         plan::ForcedMethods,
     },
     recording::{Header, Tally, Writer},

@@ -46,7 +46,7 @@ impl QualityObject {
         Self {
             hooks: quality.hooks.iter().map(HookObject::new).collect(),
             events_total: quality.events_total,
-            lost_total: quality.losses.total() - quality.losses.missed_if_told(),
+            lost_total: quality.losses.total() - quality.losses.missed_if_reported(),
             missed_total: quality.losses.missed,
             unseen_accepts_total: quality.unseen_accepts,
             scans_total: quality.scans_total,

@@ -25,6 +25,7 @@ pub mod gaps;
 pub mod headroom;
 pub mod history;
 pub mod hits;
+pub mod hook;
 mod index;
 mod ledger;
 mod life;

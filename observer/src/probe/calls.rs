@@ -1,4 +1,4 @@
-//! System calls whose failures are told, by the names of their tracepoints and their numbers on this architecture.
+//! System calls whose failures observer reports: the names of their tracepoints and their numbers on this architecture.
 
 /// A system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// Makes the call with nothing to act on, so that it fails at once.
+    /// Makes the call with arguments that make it fail at once.
     pub(super) fn fail(self) {
         // SAFETY: there is no descriptor and no address family -1, and no memory is passed: the kernel refuses.
         unsafe { libc::syscall(self.number, -1_i64, 0_i64, 0_i64, 0_i64) };
@@ -50,7 +50,7 @@ pub const OF_OTHER_FILES: &[Call] = calls![
     bpf = SYS_bpf,
 ];
 
-/// Forerunners of the above that newer architectures do not have.
+/// Older calls that make descriptors, which newer architectures lack.
 #[cfg(target_arch = "x86_64")]
 pub const OLDER: &[Call] = calls![
     open = SYS_open,
@@ -65,7 +65,7 @@ pub const OLDER: &[Call] = calls![
 #[cfg(not(target_arch = "x86_64"))]
 pub const OLDER: &[Call] = &[];
 
-/// Those that bind a socket to an address, or to a port of the range.
+/// Binds a socket to an address, or to a port of the range.
 pub const BIND: Call = Call { name: "bind", number: libc::SYS_bind };
 /// Needs a local address and a port.
 pub const CONNECT: Call = Call { name: "connect", number: libc::SYS_connect };
@@ -74,20 +74,43 @@ pub const LISTEN: Call = Call { name: "listen", number: libc::SYS_listen };
 /// All that fail because of an address.
 pub const OF_ADDRESSES: &[Call] = &[BIND, CONNECT, LISTEN];
 
-/// The name of a call that is watched, by its number.
+/// Every call that is watched.
+fn watched() -> impl Iterator<Item = Call> {
+    OF_SOCKETS.iter().chain(OF_OTHER_FILES).chain(OLDER).chain(OF_ADDRESSES).copied()
+}
+
+/// The name of a watched call with this number.
 #[must_use]
 pub fn name(number: u32) -> Option<&'static str> {
-    let mut watched = OF_SOCKETS.iter().chain(OF_OTHER_FILES).chain(OLDER).chain(OF_ADDRESSES);
-    watched.find(|call| call.number == libc::c_long::from(number)).map(|call| call.name)
+    watched().find(|call| call.number == libc::c_long::from(number)).map(|call| call.name)
+}
+
+/// The watched call with this name.
+pub(super) fn by_name(name: &str) -> Option<Call> {
+    watched().find(|call| call.name == name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::hook::{HOOKS, Target};
 
     #[test]
     fn calls_are_found_by_their_numbers() {
         assert_eq!(name(u32::try_from(libc::SYS_accept4).unwrap()), Some("accept4"));
         assert_eq!(name(u32::try_from(libc::SYS_getppid).unwrap()), None);
+    }
+
+    #[test]
+    fn every_system_call_of_the_hook_table_is_watched() {
+        let programs = HOOKS.iter().flat_map(|hook| hook.methods).flat_map(|method| method.programs);
+        let calls: Vec<_> = programs
+            .filter_map(|program| match program.target {
+                Target::Syscall(call) => Some(call),
+                _ => None,
+            })
+            .collect();
+        let watched: Vec<_> = OF_SOCKETS.iter().chain(OF_ADDRESSES).map(|call| call.name).collect();
+        assert_eq!(calls, watched);
     }
 }

@@ -36,7 +36,7 @@ pub enum ProbeError {
     /// BTF that makes no sense.
     #[error("{KERNEL_BTF} is not usable ({0}): please report this with the output of `uname -r`")]
     BadBtf(BtfError),
-    /// A field without which sockets cannot be told apart.
+    /// A field that identifies sockets.
     #[error(
         "this kernel has no field {0}: observer does not know its layout; please report this with `observer doctor`"
     )]

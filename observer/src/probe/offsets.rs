@@ -1,4 +1,4 @@
-//! From field names to the offsets that the kernel side is given.
+//! Field names, and their offsets for the kernel side.
 
 use observer_ebpf::abi::Offsets;
 
@@ -10,7 +10,7 @@ pub struct Wanted {
     pub structure: &'static str,
     /// The field, with the path to it.
     pub path: &'static str,
-    /// Without it no socket can be told from another; the others switch off one detail.
+    /// Without it observer cannot identify sockets; the absence of another field switches off one detail.
     pub vital: bool,
     slot: fn(&mut Offsets) -> &mut u16,
 }
@@ -91,10 +91,10 @@ pub const WANTED: &[Wanted] = &[
     detail("signal_struct", "rlim", |o| &mut o.signal_rlim),
 ];
 
-/// Where the number of a system call is, and its first two arguments.
+/// The registers of a system call's number and first two arguments.
 #[cfg(target_arch = "x86_64")]
 const REGISTERS: [&str; 3] = ["orig_ax", "di", "si"];
-/// As on x86-64. The first register is the result's too, and the second stands behind it.
+/// As on x86-64. The first argument's register is also the result's, and the second follows it.
 #[cfg(target_arch = "aarch64")]
 const REGISTERS: [&str; 3] = ["syscallno", "orig_x0", "regs"];
 

@@ -1,22 +1,13 @@
-//! Which attach method carries which hook: a table, and a pure function of what attempts have shown.
+//! Which attach method each hook uses: the choices of `--attach`, and a pure function of what attempts return.
 
-use std::str::FromStr;
+use std::{fmt::Display, str::FromStr};
 
-use crate::model::quality::{AttachMethod, FailedMethod, Hook, HookStatus};
+use crate::model::{
+    hook::{AttachMethod, HOOKS, Hook, HookSpec, MethodSpec},
+    quality::{FailedMethod, HookStatus},
+};
 
-/// The attach methods of a hook, the best first.
-#[must_use]
-pub const fn methods(hook: Hook) -> &'static [AttachMethod] {
-    match hook {
-        Hook::State | Hook::Destroy => &[AttachMethod::BtfTracepoint, AttachMethod::RawTracepoint],
-        Hook::Connect => &[AttachMethod::Fentry, AttachMethod::Kprobe, AttachMethod::StateHook],
-        Hook::Accept => &[AttachMethod::Fexit, AttachMethod::Kretprobe, AttachMethod::SyscallTracepoint],
-        Hook::Failures => &[AttachMethod::Fexit, AttachMethod::SyscallTracepoint],
-        Hook::Scan | Hook::FdOwners => &[AttachMethod::Iterator],
-    }
-}
-
-/// Attach methods that were asked for in place of the best that works.
+/// Attach methods of `--attach`, in place of the first that works.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ForcedMethods([Option<AttachMethod>; Hook::ALL.len()]);
 
@@ -31,22 +22,22 @@ impl ForcedMethods {
         forced
     }
 
-    /// The attach method that was asked for.
+    /// The attach method that `--attach` asks for.
     #[must_use]
     pub const fn of(&self, hook: Hook) -> Option<AttachMethod> {
         self.0[hook as usize]
     }
 
-    /// What is left of a hook's ladder: the attach method that was asked for alone, or all of it.
+    /// The attach methods to try: only the forced one, or all in order of preference.
     #[must_use]
-    pub fn methods(&self, hook: Hook) -> &'static [AttachMethod] {
-        let methods = methods(hook);
-        let forced = self.of(hook).and_then(|wanted| methods.iter().position(|method| *method == wanted));
+    pub fn methods(&self, hook: Hook) -> &'static [MethodSpec] {
+        let methods = hook.spec().methods;
+        let forced = self.of(hook).and_then(|wanted| methods.iter().position(|spec| spec.method == wanted));
         forced.map_or(methods, |position| &methods[position..=position])
     }
 }
 
-/// A attach method that is to carry a hook, and no other: written `connect=kprobe`.
+/// The only attach method that a hook may use, written `connect=kprobe`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForcedMethod {
     hook: Hook,
@@ -57,38 +48,52 @@ impl FromStr for ForcedMethod {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (hook, method) = text.split_once('=').ok_or("not of the form HOOK=METHOD, as in connect=kprobe")?;
-        let hook = Hook::ALL
-            .into_iter()
-            .find(|known| known.to_string() == hook)
-            .ok_or_else(|| format!("there is no hook {hook}, but {}", list(&Hook::ALL)))?;
-        let method = methods(hook)
-            .iter()
-            .copied()
-            .find(|known| known.to_string() == method)
-            .ok_or_else(|| format!("the hook {hook} has no attach method {method}, but {}", list(methods(hook))))?;
-        Ok(Self { hook, method })
+        let (hook, method) = text.split_once('=').ok_or("use HOOK=METHOD, for example connect=kprobe")?;
+        let spec = HOOKS.iter().find(|spec| spec.name == hook).ok_or_else(|| {
+            format!("unknown hook {hook}; the hooks are {}", list(HOOKS.iter().map(|spec| spec.name), ", "))
+        })?;
+        let known = spec.methods.iter().find(|known| known.method.name() == method);
+        let method = known.map(|known| known.method).ok_or_else(|| {
+            format!("the hook {hook} has no attach method {method}; its methods are {}", methods_of(spec, ", "))
+        })?;
+        Ok(Self { hook: spec.hook, method })
     }
 }
 
-fn list<T: ToString>(names: &[T]) -> String {
-    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+/// What `--attach` takes, for its help: hooks with a choice, such as `connect=fentry|kprobe`.
+#[must_use]
+pub fn choices() -> String {
+    let choices = HOOKS.iter().filter(|spec| spec.methods.len() > 1);
+    list(choices.map(|spec| format!("{}={}", spec.name, methods_of(spec, "|"))), ", ")
 }
 
-/// Climbs a ladder until an attempt succeeds; what was tried in vain is kept with its reason.
-pub fn try_methods(
+fn methods_of(spec: &HookSpec, between: &str) -> String {
+    list(spec.methods.iter().map(|known| known.method), between)
+}
+
+fn list(names: impl Iterator<Item: Display>, between: &str) -> String {
+    names.map(|name| name.to_string()).collect::<Vec<_>>().join(between)
+}
+
+/// Tries methods in order until an attempt succeeds. The status keeps each failure with its reason; `on_failure` gets it as
+/// it was.
+pub fn try_methods<E: Display>(
     hook: Hook,
-    methods: &[AttachMethod],
-    mut attempt: impl FnMut(AttachMethod) -> Result<(), String>,
+    methods: &[MethodSpec],
+    mut attempt: impl FnMut(&MethodSpec) -> Result<(), E>,
+    mut on_failure: impl FnMut(&E),
 ) -> HookStatus {
     let mut status = HookStatus { hook, method: None, failed: Vec::new() };
-    for method in methods {
-        match attempt(*method) {
+    for spec in methods {
+        match attempt(spec) {
             Ok(()) => {
-                status.method = Some(*method);
+                status.method = Some(spec.method);
                 break;
             }
-            Err(because) => status.failed.push(FailedMethod { method: *method, because }),
+            Err(because) => {
+                on_failure(&because);
+                status.failed.push(FailedMethod { method: spec.method, because: because.to_string() });
+            }
         }
     }
     status
@@ -98,17 +103,22 @@ pub fn try_methods(
 mod tests {
     use super::*;
 
+    fn names(methods: &[MethodSpec]) -> Vec<AttachMethod> {
+        methods.iter().map(|spec| spec.method).collect()
+    }
+
     fn try_methods_with(hook: Hook, works: &[AttachMethod]) -> (HookStatus, Vec<AttachMethod>) {
         let mut tried = Vec::new();
-        let status = try_methods(hook, methods(hook), |method| {
+        let attempt = |&MethodSpec { method, .. }: &MethodSpec| {
             tried.push(method);
             if works.contains(&method) { Ok(()) } else { Err(format!("no {method} here")) }
-        });
+        };
+        let status = try_methods(hook, hook.spec().methods, attempt, |_| {});
         (status, tried)
     }
 
     #[test]
-    fn the_best_method_that_works_is_taken_and_nothing_below_it_is_tried() {
+    fn the_first_method_that_works_is_used_and_no_fallback_is_tried() {
         let (status, tried) = try_methods_with(Hook::Accept, &[AttachMethod::Fexit, AttachMethod::SyscallTracepoint]);
         assert_eq!(status, HookStatus { hook: Hook::Accept, method: Some(AttachMethod::Fexit), failed: vec![] });
         assert_eq!(tried, [AttachMethod::Fexit]);
@@ -131,46 +141,38 @@ mod tests {
     fn a_hook_without_any_method_is_missing_and_says_what_was_tried() {
         let (status, tried) = try_methods_with(Hook::Connect, &[]);
         assert_eq!(status.method, None);
-        assert_eq!(tried, methods(Hook::Connect));
+        assert_eq!(tried, names(Hook::Connect.spec().methods));
         assert_eq!(status.failed.len(), tried.len());
     }
 
     #[test]
     fn a_forced_method_is_the_only_one() {
         let forced = ForcedMethods::new(["connect=kprobe".parse().unwrap(), "accept=syscall_tp".parse().unwrap()]);
-        assert_eq!(forced.methods(Hook::Connect), [AttachMethod::Kprobe]);
-        assert_eq!(forced.methods(Hook::Accept), [AttachMethod::SyscallTracepoint]);
-        assert_eq!(forced.methods(Hook::Scan), methods(Hook::Scan));
+        assert_eq!(names(forced.methods(Hook::Connect)), [AttachMethod::Kprobe]);
+        assert_eq!(names(forced.methods(Hook::Accept)), [AttachMethod::SyscallTracepoint]);
+        assert_eq!(names(forced.methods(Hook::Scan)), names(Hook::Scan.spec().methods));
     }
 
     #[test]
     fn what_cannot_be_forced_is_refused_with_what_can() {
         let error = |text: &str| text.parse::<ForcedMethod>().unwrap_err();
-        assert_eq!(error("kprobe"), "not of the form HOOK=METHOD, as in connect=kprobe");
+        assert_eq!(error("kprobe"), "use HOOK=METHOD, for example connect=kprobe");
         assert_eq!(
             error("close=kprobe"),
-            "there is no hook close, but state, destroy, connect, accept, failures, scan, fd_owners"
+            "unknown hook close; the hooks are state, destroy, connect, accept, failures, scan, fd_owners"
         );
         assert_eq!(
             error("connect=fexit"),
-            "the hook connect has no attach method fexit, but fentry, kprobe, state_hook"
+            "the hook connect has no attach method fexit; its methods are fentry, kprobe, state_hook"
         );
     }
 
     #[test]
-    fn every_hook_has_a_method_that_needs_no_function_hooking() {
-        for hook in Hook::ALL {
-            let lowest = *methods(hook).last().unwrap();
-            assert!(
-                matches!(
-                    lowest,
-                    AttachMethod::RawTracepoint
-                        | AttachMethod::SyscallTracepoint
-                        | AttachMethod::StateHook
-                        | AttachMethod::Iterator
-                ),
-                "{hook} ends in {lowest}"
-            );
-        }
+    fn the_help_of_attach_names_every_hook_with_a_choice() {
+        assert_eq!(
+            choices(),
+            "state=tp_btf|raw_tp, destroy=tp_btf|raw_tp, connect=fentry|kprobe|state_hook, \
+             accept=fexit|kretprobe|syscall_tp, failures=fexit|syscall_tp"
+        );
     }
 }

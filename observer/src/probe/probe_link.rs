@@ -1,4 +1,4 @@
-//! An attached kprobe or kretprobe, and how often it did not run, which aya does not pass on.
+//! An attached kprobe or kretprobe and its missed runs, which aya does not report.
 
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 
@@ -17,8 +17,8 @@ impl ProbeLink {
         Self { _attached: attached, fd }
     }
 
-    /// How often the probe did not run: it was hit within another probe, or, for a kretprobe, as many returns were
-    /// pending as it can hold (`nmissed` of `struct kprobe` and `struct kretprobe`). `None` before 6.7, which do not tell.
+    /// Missed runs: the probe was hit within another probe, or, for a kretprobe, as many returns were
+    /// pending as it can hold (`nmissed` of `struct kprobe` and `struct kretprobe`). `None` before 6.7, where the kernel does not report it.
     pub(super) fn missed(&self) -> Option<u64> {
         let mut info = LinkInfo::default();
         let mut attr = GetInfo {
@@ -28,9 +28,9 @@ impl ProbeLink {
         };
         // SAFETY: the arm of this command; its buffer is `info`, with its true size, and both outlive the call.
         let result = unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attr) };
-        let is_told = attr.info_len as usize == size_of::<LinkInfo>();
+        let is_reported = attr.info_len as usize == size_of::<LinkInfo>();
         let is_kprobe = info.link_type == PERF_EVENT && KPROBES.contains(&info.event_type);
-        (result == 0 && is_told && is_kprobe).then_some(info.missed)
+        (result == 0 && is_reported && is_kprobe).then_some(info.missed)
     }
 }
 
@@ -38,7 +38,7 @@ fn open(id: u32) -> Option<OwnedFd> {
     // SAFETY: the arm of this command, without pointers.
     let fd = unsafe { bpf(LINK_GET_FD_BY_ID, &mut LinkById { id, next: 0, flags: 0 }) };
     let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0)?;
-    // SAFETY: the kernel has just made this descriptor for us; nobody else has it.
+    // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -1,5 +1,5 @@
-//! Tracepoints are looked up in tracefs, which minimal hosts and containers leave unmounted. It is then mounted where
-//! only one short-lived thread of ours sees it: nothing on the host changes.
+//! Tracepoints are looked up in tracefs, which minimal hosts and containers leave unmounted. One short-lived thread then
+//! mounts it in a mount namespace of its own: nothing on the host changes.
 
 use std::{fs, path::Path, sync::Mutex, thread};
 
@@ -10,12 +10,12 @@ use rustix::{
 
 const PLACES: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
-/// Runs `work` where tracefs is mounted, if that can be had.
+/// Runs `work` where tracefs is mounted, if possible.
 pub(super) fn with_tracefs<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     if PLACES.iter().any(|place| Path::new(place).join("events").exists()) {
         return work();
     }
-    // What finds no thread is done here, where the attempt that needs tracefs will fail and be shown with its reason.
+    // Without a thread the work runs here. The attempt that needs tracefs then fails, and its reason is shown.
     let work = Mutex::new(Some(work));
     let take = || work.lock().ok().and_then(|mut work| work.take());
     let on_helper = thread::scope(|scope| {
@@ -33,10 +33,10 @@ pub(super) fn with_tracefs<T: Send>(work: impl FnOnce() -> T + Send) -> T {
             }
         }
     });
-    on_helper.expect("the work is taken once, by the one who does it")
+    on_helper.expect("the work runs once, on the thread that removes it")
 }
 
-/// What this user is answered who looks into a tracefs that is mounted; `None` where it is open, or not there.
+/// The errno that this user gets from a mounted tracefs; `None` where it is open, or not mounted.
 pub(super) fn refusal() -> Option<i32> {
     let looked = PLACES.iter().map(|place| fs::metadata(Path::new(place).join("events")));
     let mut answers = looked.filter_map(|looked| looked.err().and_then(|error| error.raw_os_error()));

@@ -1,5 +1,5 @@
-//! Processes that are blocked in accept() when their connection comes: a return that a hook cannot see is counted, and a
-//! scan finds who took the connection.
+//! Processes that are blocked in accept() when their connection comes: observer counts a return that a hook misses, and a
+//! scan finds the process that accepted the connection.
 
 use std::{
     collections::BTreeSet,
@@ -14,11 +14,11 @@ use observer::model::{
 };
 
 use crate::{
-    attach_methods::tell,
+    attach_methods::report,
     support::{assert_equals_ss, eventually, in_private_netns, inbound, listen, observe, wait_until},
 };
 
-/// A process that accepts one connection and holds it until it is killed.
+/// A process that accepts one connection and keeps it open until it is killed.
 struct Acceptor(libc::pid_t);
 
 impl Acceptor {
@@ -71,7 +71,7 @@ fn blocked(listener: &TcpListener, count: usize) -> Vec<Acceptor> {
     acceptors
 }
 
-/// Processes that hold connections of the listener.
+/// Processes that own connections of the listener.
 fn fd_owners(snapshot: &Snapshot) -> BTreeSet<u32> {
     inbound(snapshot, "127.0.0.1:7000").unwrap().owners.iter().map(|owner| owner.process.pid.0).collect()
 }
@@ -132,13 +132,13 @@ fn of_sixty_four_blocked_acceptors_none_is_lost_unseen() {
         assert_eq!(fd_owners(&snapshot), pids(&acceptors));
         let unseen = usize::try_from(snapshot.quality.unseen_accepts).unwrap();
         assert_eq!(seen + unseen, ACCEPTORS);
-        let missed = usize::try_from(snapshot.quality.losses.missed_if_told()).unwrap();
+        let missed = usize::try_from(snapshot.quality.losses.missed_if_reported()).unwrap();
         if method_of_accept(&snapshot) == AttachMethod::Kretprobe {
             // It holds as many pending returns as there are CPUs, or twice that and at least ten (register_kretprobe).
             assert!(unseen > 0 && seen > 0, "{seen} seen, {unseen} unseen");
             assert!(missed == 0 || missed >= unseen, "{missed} missed, {unseen} unseen");
-            let told = if missed == 0 { "missing reason=links tell of missed probes from 6.7 on" } else { "works" };
-            tell(&format!("hook=misses method=nmissed program=bpf_link_info result={told}"));
+            let result = if missed == 0 { "missing reason=links report missed runs since 6.7" } else { "works" };
+            report(&format!("hook=missed_runs method=nmissed program=bpf_link_info result={result}"));
         } else {
             // While a map is read on that CPU no tracepoint runs (bpf_prog_active); any program can interrupt itself.
             assert!(

@@ -10,18 +10,16 @@ use std::{
 use observer::{
     engine::{Engine, Options},
     model::{
-        quality::{AttachMethod, Hook, HookStatus},
+        hook::{AttachMethod, Hook, MethodSpec},
+        quality::HookStatus,
         snapshot::Snapshot,
     },
-    probe::{
-        attach::{Kernel, program_of},
-        plan::{ForcedMethods, methods},
-    },
+    probe::{kernel::Kernel, plan::ForcedMethods},
 };
 
 use crate::support::{eventually, in_private_netns, listen, options};
 
-/// A attach method that a kernel is known to lack, with a part of its answer.
+/// An attach method that a kernel is known to lack, with a part of its answer.
 struct Gap {
     hook: Hook,
     method: AttachMethod,
@@ -65,57 +63,60 @@ fn try_alone(hook: Hook, method: AttachMethod) -> (Option<Engine>, HookStatus) {
 #[test]
 fn what_a_kernel_has_is_hit_and_what_it_lacks_is_reported_with_its_reason() {
     in_private_netns(|| {
-        let gaps = known_gaps();
+        let (gaps, kernel) = (known_gaps(), Kernel::read().unwrap());
         for hook in Hook::ALL {
-            let mut best = None;
-            for &method in methods(hook) {
-                let expected = gaps.map(|gaps| gaps.iter().find(|gap| (gap.hook, gap.method) == (hook, method)));
-                let (engine, status) = try_alone(hook, method);
-                match (engine, expected) {
-                    (Some(engine), None | Some(None)) => {
-                        assert_eq!(status.failed, []);
-                        assert_is_hit(engine, hook, method);
-                        let result = if best.is_none() { "used" } else { "works" };
-                        best = best.or(Some(method));
-                        for program in programs(hook, method) {
-                            tell(&format!("hook={hook} method={method} program={program} result={result}"));
-                        }
-                    }
-                    (None, expected @ (None | Some(Some(_)))) => {
-                        let because = &status.failed[0].because;
-                        let wanted = expected.flatten().map_or("", |gap| gap.because);
-                        assert!(
-                            because.contains(wanted),
-                            "{hook} by {method} failed as {because:?}, not as {wanted:?}"
-                        );
-                        for program in programs(hook, method) {
-                            tell(&format!(
-                                "hook={hook} method={method} program={program} result=missing reason={because}"
-                            ));
-                        }
-                    }
-                    (Some(_), Some(Some(_))) => panic!("{hook} by {method} works: it is no gap any more"),
-                    (None, Some(None)) => panic!("{hook} by {method} is known to work here, but {status:?}"),
+            let methods = hook.spec().methods;
+            let mut preferred = None;
+            for spec in methods {
+                let gap = gaps.map(|gaps| gaps.iter().find(|gap| (gap.hook, gap.method) == (hook, spec.method)));
+                if has_method(&kernel, hook, spec, gap, preferred.is_none()) {
+                    preferred = preferred.or(Some(spec.method));
                 }
             }
-            // The best of those that work is the one that is used, and has tried those above it.
+            // The first method that works is the one that is used, and those before it were tried.
             let mut engine = Engine::start(Options { methods: ForcedMethods::default(), ..options() }).unwrap();
             let used = engine.snapshot(0).quality.hooks.into_iter().find(|status| status.hook == hook).unwrap();
-            assert_eq!(used.method, best);
-            let above = methods(hook).iter().take_while(|method| Some(**method) != best);
-            assert!(used.failed.iter().map(|failed| failed.method).eq(above.copied()), "{used:?}");
+            assert_eq!(used.method, preferred);
+            let before = methods.iter().map(|spec| spec.method).take_while(|method| Some(*method) != preferred);
+            assert!(used.failed.iter().map(|failed| failed.method).eq(before), "{used:?}");
         }
     });
 }
 
-/// The programs that a attach method runs: of the failures hook, whose attach methods have one for each kind of call, the busiest.
-fn programs(hook: Hook, method: AttachMethod) -> Vec<&'static str> {
-    match (hook, method) {
-        (Hook::Connect, AttachMethod::StateHook) => programs(Hook::State, methods(Hook::State)[0]),
-        (Hook::Failures, AttachMethod::Fexit) => vec!["failures_accept4_fexit", "failures_connect_fexit"],
-        (Hook::Failures, _) => vec!["failures_fd_sys_exit", "failures_connect_sys_exit"],
-        _ => vec![program_of(&Kernel::read().unwrap(), hook, method).unwrap()],
+/// Whether a method works alone. `gap` is what is known of this kernel: `None` nothing, `Some(None)` that the method works.
+fn has_method(kernel: &Kernel, hook: Hook, spec: &MethodSpec, gap: Option<Option<&Gap>>, is_first: bool) -> bool {
+    let method = spec.method;
+    let report = |result: &str| {
+        for program in programs(kernel, hook, spec) {
+            report(&format!("hook={hook} method={method} program={program} result={result}"));
+        }
+    };
+    let (engine, status) = try_alone(hook, method);
+    match (engine, gap) {
+        (Some(engine), None | Some(None)) => {
+            assert_eq!(status.failed, []);
+            assert_is_hit(engine, hook, method);
+            report(if is_first { "used" } else { "works" });
+            true
+        }
+        (None, gap @ (None | Some(Some(_)))) => {
+            let because = &status.failed[0].because;
+            let wanted = gap.flatten().map_or("", |gap| gap.because);
+            assert!(because.contains(wanted), "{hook} with {method} failed with {because:?}, not with {wanted:?}");
+            report(&format!("missing reason={because}"));
+            false
+        }
+        (Some(_), Some(Some(_))) => panic!("{hook} with {method} works: it is no gap any more"),
+        (None, Some(None)) => panic!("{hook} with {method} is known to work here, but {status:?}"),
     }
+}
+
+/// The programs that an attach method runs.
+fn programs(kernel: &Kernel, hook: Hook, spec: &MethodSpec) -> Vec<&'static str> {
+    if (hook, spec.method) == (Hook::Connect, AttachMethod::StateHook) {
+        return programs(kernel, Hook::State, &Hook::State.spec().methods[0]);
+    }
+    kernel.programs(spec).unwrap().iter().map(|program| program.name).collect()
 }
 
 /// One loopback connection is five records by hooks at most: CLOSE>SYN_SENT, SYN_SENT>ESTABLISHED and
@@ -132,38 +133,38 @@ fn assert_is_hit(mut engine: Engine, hook: Hook, method: AttachMethod) {
     let accepted = listener.accept().unwrap();
     // The listener's own change to LISTEN is one more.
     let expected = 3 + own_programs + 1;
-    eventually(&mut engine, &format!("{hook} by {method}: {expected} records"), |now| {
+    eventually(&mut engine, &format!("{hook} with {method}: {expected} records"), |now| {
         (now.quality.events_total - before.quality.events_total == expected).then_some(())
     });
     drop((client, accepted));
     // Six changes of state up to CLOSE, and the end of the listener and of two sockets.
     drop(listener);
-    eventually(&mut engine, &format!("{hook} by {method}: all closed"), |now| {
+    eventually(&mut engine, &format!("{hook} with {method}: all closed"), |now| {
         (now.totals.closed_total == 2).then_some(())
     });
 }
 
 /// What a run has shown of this kernel, for the table in docs/kernel-support.md.
-pub(crate) fn tell(fact: &str) {
+pub(crate) fn report(fact: &str) {
     let Some(path) = env::var_os("OBSERVER_FACTS") else { return };
     let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
     writeln!(file, "{fact}").unwrap();
 }
 
 #[test]
-fn what_the_kernel_tells_of_runs_that_it_left_out_is_known() {
+fn whether_the_kernel_reports_missed_runs_is_known() {
     in_private_netns(|| {
         let mut engine = Engine::start(options()).unwrap();
-        // The kernel itself, by the descriptors of our own programs.
-        let tells = fs::read_dir("/proc/self/fdinfo")
+        // The kernel's own answer, from the descriptors of our programs.
+        let reports = fs::read_dir("/proc/self/fdinfo")
             .unwrap()
             .filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok())
             .any(|info| info.contains("recursion_misses:"));
         let missed = engine.snapshot(0).quality.losses.missed;
-        assert_eq!(missed.is_some(), tells, "{missed:?}");
+        assert_eq!(missed.is_some(), reports, "{missed:?}");
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        assert_eq!(tells, !release.starts_with("5.10."), "{release} tells of misses: {tells}");
-        let result = if tells { "works" } else { "missing reason=programs have no recursion_misses before 5.12" };
-        tell(&format!("hook=misses method=recursion_misses program=bpf_prog_info result={result}"));
+        assert_eq!(reports, !release.starts_with("5.10."), "{release} reports missed runs: {reports}");
+        let result = if reports { "works" } else { "missing reason=programs have no recursion_misses before 5.12" };
+        report(&format!("hook=missed_runs method=recursion_misses program=bpf_prog_info result={result}"));
     });
 }

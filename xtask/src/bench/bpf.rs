@@ -75,7 +75,7 @@ pub(super) fn runs_of(process: &str) -> Result<Vec<Runs>> {
     Ok(all)
 }
 
-/// The descriptor of a link names its program too, but tells nothing of its runs.
+/// The descriptor of a link names its program too, but has no count of its runs.
 fn runs_in(fdinfo: &str) -> Option<Runs> {
     let field = |name| fdinfo.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
     let id = u32::try_from(field("prog_id:")?).ok()?;

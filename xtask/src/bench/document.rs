@@ -30,7 +30,7 @@ impl Machine {
             let line = text.lines().find(|line| line.starts_with(name))?;
             Some(line.split_once(':')?.1.trim().to_owned())
         };
-        // A kernel's own suffix may tell whose machine it is.
+        // A kernel's own suffix may show whose machine it is.
         let release = read("/proc/sys/kernel/osrelease")?;
         let kernel = release.trim().split('-').next().unwrap_or_default().to_owned();
         let memory = field(&read("/proc/meminfo")?, "MemTotal").context("no MemTotal")?;

@@ -15,7 +15,7 @@ use crate::{process, workspace};
 
 /// The section's work.
 pub(super) fn run(effort: Effort, report: &mut Report) -> Result<()> {
-    // File systems may tell times no finer than this.
+    // File systems may keep times no finer than this.
     let begun = SystemTime::now() - Duration::from_secs(1);
     let mut bench = process::cargo();
     bench.args(["bench", "--quiet", "--locked", "--package", "observer", "--bench", "model", "--"]);

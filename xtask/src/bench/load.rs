@@ -19,11 +19,11 @@ use crate::process;
 
 /// Clients, each with a server of its own: with both cores of a small machine busy, a hook's time is time lost.
 const PAIRS: u16 = 2;
-/// The servers' ports. Tools that tell of the whole host are asked for these alone.
+/// The servers' ports. Tools that report the whole host are asked for these only.
 pub(super) const PORTS: [u16; PAIRS as usize] = [47_001, 47_002];
 /// Changes of state of one loopback connection whose client closes first: five at each end.
 pub(super) const EVENTS_PER_CONNECTION: u32 = 10;
-/// What a owner holds at most, both ends: a process may be allowed no more than 20,000 descriptors.
+/// The most that an owner holds, both ends: a process may be allowed no more than 20,000 descriptors.
 const HELD_BY_ONE: u32 = 9_500;
 const BACKLOG: i32 = 4_096;
 
@@ -44,7 +44,7 @@ pub(crate) enum Load {
     Hold {
         /// In all.
         connections: u32,
-        /// Tells owners apart.
+        /// Distinguishes owners.
         index: u8,
     },
 }
@@ -134,7 +134,7 @@ fn connect_and_close(server: SocketAddr, count: u32, pause: Option<Duration>) ->
         let begun = Instant::now();
         let stream = TcpStream::connect(server).with_context(|| format!("connection {n}"));
         latencies.push(begun.elapsed());
-        // A server waits for as many as it was told: nothing here can go on after a failure.
+        // A server waits for a fixed number of connections: nothing here can go on after a failure.
         drop(stream.unwrap_or_else(|error| fail(&error)));
     }
     latencies

@@ -19,19 +19,19 @@ pub(super) fn run(effort: Effort, report: &mut Report) -> Result<()> {
     let head = [
         "tool",
         "lost, as it says",
-        "left out by the kernel",
+        "missed runs",
         "lines, counts or openings that are missing",
         "sockets counted otherwise than by `ss`",
     ];
     let mut table = Table::new(&title, head);
     // The live screen is the same engine.
     for tool in Tool::ALL.into_iter().filter(|tool| *tool != Tool::Screen) {
-        let (mut own, mut left_out, mut missing, mut wrong, mut refusal) = (None, None, 0, None, None);
+        let (mut own, mut missed_runs, mut missing, mut wrong, mut refusal) = (None, None, 0, None, None);
         for _ in 0..runs {
             match beside(tool, connections, None)? {
                 Ok(run) => {
                     own = sum(own, run.account.own);
-                    left_out = sum(left_out, run.account.left_out);
+                    missed_runs = sum(missed_runs, run.account.missed_runs);
                     missing += run.account.missing;
                     wrong = sum(wrong, run.account.wrong);
                 }
@@ -42,16 +42,16 @@ pub(super) fn run(effort: Effort, report: &mut Report) -> Result<()> {
             table.refusal(&tool.name(), &why);
             continue;
         }
-        let told = |count: Option<u64>| count.map_or_else(|| "does not say".to_owned(), |count| count.to_string());
-        table.row([tool.name(), told(own), told(left_out), missing.to_string(), told(wrong)]);
+        let shown = |count: Option<u64>| count.map_or_else(|| "does not say".to_owned(), |count| count.to_string());
+        table.row([tool.name(), shown(own), shown(missed_runs), missing.to_string(), shown(wrong)]);
         if tool == Tool::Watch {
             report.figure(Figure::Lost, float(own.unwrap_or_default()));
-            report.figure(Figure::LeftOut, float(left_out.unwrap_or_default()));
+            report.figure(Figure::MissedRuns, float(missed_runs.unwrap_or_default()));
             report.figure(Figure::WrongCounts, float(wrong.unwrap_or_default()));
         }
     }
     table.note(
-        "Of observer: records that found no room or could not be read; runs of its programs that the kernel left out (its \
+        "Of observer: records that found no room or could not be read; missed runs of its programs (the kernel's \
          recursion guard), after which a scan mends the counts; connections opened, as it counts them, against those that \
          were made; and its last counts by state against `ss -Htan`. Of \
          the others: lines on the load's ports, or the count, against what must be there.",

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_foot_of_the_screen_tells_how_long_a_scan_took() {
+    fn the_foot_of_the_screen_shows_how_long_a_scan_took() {
         let foot = |took| format!("0 events/s │ lost 0 │ drift 0 │ last scan 0.4 s ago, took {took}   \nq quit");
         assert!((scan_time(&foot("3 ms")).unwrap() - 0.003).abs() < 1e-9);
         assert!((scan_time(&foot("1.2 s")).unwrap() - 1.2).abs() < 1e-9);

@@ -86,7 +86,7 @@ pub(super) fn run(effort: Effort, report: &mut Report) -> Result<()> {
     table.row(["all hooks".to_owned(), String::new(), String::new(), format!("{all:.0}")]);
     table.row(["empty programs on the same hooks".to_owned(), String::new(), String::new(), format!("{floor:.0}")]);
     table.note(
-        "The programs of scans are left out. Of each run some 35 ns are the measurement itself. Times are of programs that \
+        "The table omits the programs of scans. Of each run some 35 ns are the measurement itself. Times are of programs that \
          may be interrupted: the lowest is nearest to what they do.",
     );
     report.figure(Figure::BpfPerConnection, all.median());

@@ -82,7 +82,7 @@ impl Running {
         let pid = Pid::from_raw(self.child.id().cast_signed()).context("a process without a number")?;
         let mut asked = None::<Instant>;
         wait_until(&format!("end of {name}"), || {
-            // Some are deaf while they are busy with what they have.
+            // Some ignore signals while they are busy.
             if asked.is_none_or(|asked| asked.elapsed() > Duration::from_secs(2)) && !self.has_ended()? {
                 kill_process(pid, Signal::INT).context("end a tool")?;
                 asked = Some(Instant::now());

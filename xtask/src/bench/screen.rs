@@ -113,7 +113,7 @@ fn rates(effort: Effort, report: &mut Report) -> Result<()> {
     }
     table.note(
         "The user side is all CPU time of `observer watch`, user and system, its scans and its lines of JSON included: so \
-         an event is dear where there are few. An event is a record of a hook. The state hook is measured in runs of its \
+         an event is expensive where there are few. An event is a record of a hook. The state hook is measured in runs of its \
          own, for the measurement costs as well.",
     );
     report.table(table);

@@ -33,8 +33,8 @@ pub(super) fn run(effort: Effort, report: &mut Report) -> Result<()> {
         };
         sizes.iter().map(measure).collect::<Result<Vec<_>>>()
     })?;
-    tell_scans(&rows, report);
-    tell_growth(&rows, report);
+    report_scans(&rows, report);
+    report_growth(&rows, report);
     Ok(())
 }
 
@@ -86,7 +86,7 @@ fn run_timed(program: &str, args: &[&str]) -> Result<Option<Duration>> {
     Ok(Some(start.elapsed()))
 }
 
-fn tell_scans(rows: &[Row], report: &mut Report) {
+fn report_scans(rows: &[Row], report: &mut Report) {
     let head = [
         "sockets",
         "scan, ms",
@@ -110,7 +110,7 @@ fn tell_scans(rows: &[Row], report: &mut Report) {
         ]);
     }
     table.note(
-        "A scan reads every socket and every process that holds one, as the foot of the live screen tells its time: the \
+        "A scan reads every socket and every process that owns one. Its time is the one at the foot of the live screen: the \
          first scan, which has everything to learn. Below 1 ms the screen says no more than that. The programs are timed \
          whole, their output thrown away. `ss -Htanp` is run once, and looks at all processes of the host.",
     );
@@ -120,7 +120,7 @@ fn tell_scans(rows: &[Row], report: &mut Report) {
     report.table(table);
 }
 
-fn tell_growth(rows: &[Row], report: &mut Report) {
+fn report_growth(rows: &[Row], report: &mut Report) {
     let head = ["sockets", "resident, MB", "bytes a socket", "state hook, ns a run", "user side, ns an event"];
     let mut table = Table::new("By the number of sockets", head);
     let Some(fewest) = rows.first() else { return };

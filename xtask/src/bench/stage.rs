@@ -13,7 +13,7 @@ use crate::process;
 
 /// Sysctls of the namespace: nothing but the tool may hold the load up.
 const SYSCTLS: [(&str, &str); 4] = [
-    // A connect() is many times dearer from half of the range on. The servers' ports are above it.
+    // A connect() is many times more expensive from half of the range on. The servers' ports are above it.
     ("ip_local_port_range", "1024 46999"),
     // Above it connections end without TIME_WAIT: another load.
     ("tcp_max_tw_buckets", "2000000"),

@@ -18,7 +18,7 @@ use super::running::Running;
 
 const COLUMNS: u16 = 160;
 const ROWS: u16 = 50;
-/// A full scan of a million sockets comes before the first frame that tells of it.
+/// A full scan of a million sockets comes before the first frame that shows it.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A program and its terminal.

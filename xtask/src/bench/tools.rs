@@ -110,9 +110,9 @@ enum Observing {
 pub(super) struct Account {
     /// Events that it says it has lost; `None` where it says nothing of the kind.
     pub(super) own: Option<u64>,
-    /// Runs of its programs that the kernel left out, for another run was being made on that CPU; `None` where it does
-    /// not tell.
-    pub(super) left_out: Option<u64>,
+    /// Missed runs of its programs: the kernel skipped them because the same program was running on that CPU. `None` where
+    /// the kernel does not report them.
+    pub(super) missed_runs: Option<u64>,
     /// Events, lines or opened connections that are not there, or too many.
     pub(super) missing: u64,
     /// Counts at the end that are not what `ss` says; `None` where it has no such counts.
@@ -135,25 +135,30 @@ impl Instrument {
                 let document = watch.next()?;
                 let wrong = settled_difference(&watch, document.clone())?;
                 let lost = observer::number(&document, "/quality/lost_total")?;
-                // A kernel before 5.12 does not tell.
-                let left_out = observer::number(&document, "/quality/missed_total").ok();
+                // A kernel before 5.12 does not report them.
+                let missed_runs = observer::number(&document, "/quality/missed_total").ok();
                 let opened = observer::number(&document, "/totals/opened_total")?;
                 let missing = opened.abs_diff(2 * u64::from(connections));
-                Ok(Account { own: Some(lost), left_out, missing, wrong: Some(wrong) })
+                Ok(Account { own: Some(lost), missed_runs, missing, wrong: Some(wrong) })
             }
             Observing::Peer { mut running, per_connection, name } => {
                 running.interrupt(&name)?;
-                let told = fs::read_to_string(&self.files.out).context("read what a tool printed")?;
+                let printed = fs::read_to_string(&self.files.out).context("read what a tool printed")?;
                 let complaints = fs::read_to_string(&self.files.err).context("read what a tool complained of")?;
-                let seen = counted(&told).unwrap_or_else(|| lines_of_load(&told));
+                let seen = counted(&printed).unwrap_or_else(|| lines_of_load(&printed));
                 let due = u64::from(connections) * u64::from(per_connection);
-                Ok(Account { own: Some(lost(&complaints)), left_out: None, missing: seen.abs_diff(due), wrong: None })
+                Ok(Account {
+                    own: Some(lost(&complaints)),
+                    missed_runs: None,
+                    missing: seen.abs_diff(due),
+                    wrong: None,
+                })
             }
         }
     }
 }
 
-/// Sockets counted otherwise than by `ss`, once the load's last changes have been told.
+/// Sockets counted otherwise than by `ss`, once the load's last changes have been reported.
 fn settled_difference(watch: &Watch, mut document: Value) -> Result<u64> {
     for _ in 0..4 {
         let truth = observer::states_of_ss()?;
@@ -206,19 +211,19 @@ fn holds_links(running: &Running) -> bool {
 }
 
 /// The one count of a bpftrace program, such as `@: 32`.
-fn counted(told: &str) -> Option<u64> {
-    told.lines().find_map(|line| line.strip_prefix("@: ")?.trim().parse().ok())
+fn counted(printed: &str) -> Option<u64> {
+    printed.lines().find_map(|line| line.strip_prefix("@: ")?.trim().parse().ok())
 }
 
 /// Lines with a port of the load in a column of their own, but for the beginning and the end of its listeners.
-fn lines_of_load(told: &str) -> u64 {
+fn lines_of_load(printed: &str) -> u64 {
     let ports = PORTS.map(|port| port.to_string());
     let is_of_load = |line: &&str| {
         let words: Vec<_> = line.split_whitespace().collect();
         let is_listener = |step: &[&str]| matches!(step, ["CLOSE", "->", "LISTEN"] | ["LISTEN", "->", "CLOSE"]);
         words.iter().any(|word| ports.iter().any(|port| port == word)) && !words.windows(3).any(is_listener)
     };
-    told.lines().filter(is_of_load).map(|_| 1).sum()
+    printed.lines().filter(is_of_load).map(|_| 1).sum()
 }
 
 /// The sum of all "lost N events" and the like.
@@ -245,14 +250,14 @@ mod tests {
 
     #[test]
     fn only_the_loads_lines_count() {
-        let told = "\
+        let printed = "\
             ff01 1 load 0.0.0.0   47001 0.0.0.0   0     CLOSE       -> LISTEN      0.000\n\
             ff02 1 load 127.0.0.1 0     127.0.0.1 47001 CLOSE       -> SYN_SENT    0.000\n\
             ff03 1 load 127.0.0.1 47001 127.0.0.1 4700  LISTEN      -> SYN_RECV    0.000\n\
             ff03 1 load 127.0.0.1 47001 127.0.0.1 4700  ESTABLISHED -> CLOSE_WAIT  0.000\n\
             ff04 1 else 127.0.0.1 80    127.0.0.1 4700  ESTABLISHED -> CLOSE_WAIT  0.000\n\
             ff01 1 load 0.0.0.0   47001 0.0.0.0   0     LISTEN      -> CLOSE       0.000\n";
-        assert_eq!(lines_of_load(told), 3);
+        assert_eq!(lines_of_load(printed), 3);
         assert_eq!(counted("Attaching 1 probe...\n\n@: 320\n"), Some(320));
     }
 }

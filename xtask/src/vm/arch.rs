@@ -9,7 +9,7 @@ pub(crate) struct Arch {
     pub(crate) qemu: &'static str,
     pub(crate) machine: &'static str,
     pub(crate) console: &'static str,
-    /// What its kernel has to be told beside what all are told.
+    /// Kernel parameters beside those of all architectures.
     pub(crate) command_line: &'static str,
 }
 

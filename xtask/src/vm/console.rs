@@ -169,8 +169,8 @@ mod tests {
         let mut console = console(&START);
         console.line("test ports::one ... ok");
         console.unfinished("test ports::other ... ");
-        let told = error(&console, End::Silent(Duration::from_mins(1)));
-        assert!(told.starts_with("hung in job live, test ports::other: nothing printed for 60 s"), "{told}");
+        let reported = error(&console, End::Silent(Duration::from_mins(1)));
+        assert!(reported.starts_with("hung in job live, test ports::other: nothing printed for 60 s"), "{reported}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::process;
 const DEBIAN: (&str, &str) = ("Debian", "http://deb.debian.org/debian");
 const SECURITY: (&str, &str) = ("Debian-Security", "http://deb.debian.org/debian-security");
 
-/// A suite, with the label of its archive and where that is if this machine's own sources do not tell.
+/// A suite, with the label of its archive and its address if this machine's own sources do not name one.
 pub(crate) type Suite = (&'static str, (&'static str, &'static str));
 
 /// Where cloud kernels are: together these have every series since 5.10 that Debian still keeps.
@@ -31,7 +31,7 @@ pub(crate) const PROGRAMS: &[Suite] = &[("bookworm", DEBIAN), ("bookworm-securit
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// How long package lists are taken for the newest.
+/// How long package lists count as the newest.
 const FRESH: Duration = Duration::from_hours(24);
 
 /// An apt that knows some suites and nothing else.
@@ -63,7 +63,7 @@ impl Archive {
         Ok(archive)
     }
 
-    /// Every package of the suites. Lists that are old are fetched anew; where that fails, old ones do.
+    /// Every package of the suites. Old lists are fetched again; if that fails, the old ones are used.
     pub(crate) fn packages(&self) -> Result<HashMap<String, Package>> {
         let listed = self.dir.join("refreshed");
         if !is_fresh(&listed) {

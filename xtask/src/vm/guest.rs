@@ -61,7 +61,7 @@ impl Programs {
     }
 }
 
-/// The name and path of an executable, if a message of cargo tells of one.
+/// The name and path of an executable, if a message of cargo names one.
 fn executable(message: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(message).ok()?;
     let path = message.get("executable")?.as_str()?;

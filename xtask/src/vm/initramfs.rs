@@ -13,7 +13,7 @@ use cpio::newc::{self, ModeFileType};
 use super::kernel::Kernel;
 use super::modules;
 
-/// The first process: it runs the jobs, and tells how they ended.
+/// The first process: it runs the jobs and reports how they ended.
 const INIT: &str = include_str!("init");
 
 /// What each guest loads: sockets by netlink for `ss`, links for namespaces, VRFs, connection tracking, NAT.

@@ -1,4 +1,4 @@
-//! The runner itself, on a real kernel: whatever a guest does wrong is told for what it is.
+//! The runner itself, on a real kernel: each failure of a guest is reported as what it is.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -32,7 +32,7 @@ fn kernel() -> Result<&'static Kernel, &'static str> {
     kernel.as_ref().map_err(String::as_str)
 }
 
-/// Runs one job in a guest; `None` where the machine cannot, which is then told as every test tells it.
+/// Runs one job in a guest; `None` where the machine cannot, which it reports as every test does.
 fn run(job: &'static str, commands: &str, limits: Limits) -> Option<(Console, Result<()>)> {
     let kernel = match kernel() {
         Ok(kernel) => kernel,
@@ -49,7 +49,7 @@ fn run(job: &'static str, commands: &str, limits: Limits) -> Option<(Console, Re
     Some(run_jobs(kernel, root, &machine, &jobs, &dir.path().join("initramfs"), |line| println!("{line}")).unwrap())
 }
 
-/// Fails unless the guest is told to have failed by all of these words.
+/// Fails unless the guest's failure is reported with all of these words.
 #[track_caller]
 fn fails(job: &'static str, commands: &str, limits: Limits, words: &[&str]) {
     let Some((_, verdict)) = run(job, commands, limits) else {
@@ -82,12 +82,12 @@ fn a_job_that_ends_well_is_a_success_and_its_words_arrive() {
 }
 
 #[test]
-fn an_exit_code_is_told_with_its_job() {
+fn an_exit_code_is_reported_with_its_job() {
     fails("three", "(exit 3); echo not reached", LIMITS, &["job three failed with exit code 3"]);
 }
 
 #[test]
-fn a_panic_of_the_kernel_is_told_with_its_last_words() {
+fn a_panic_of_the_kernel_is_reported_with_its_last_words() {
     let words =
         ["the kernel panicked in job crash: Kernel panic - not syncing: sysrq triggered crash", "sysrq_handle_crash"];
     fails("crash", "echo c >/proc/sysrq-trigger", LIMITS, &words);
@@ -112,7 +112,7 @@ fn a_guest_that_powers_off_early_has_no_verdict() {
 }
 
 #[test]
-fn what_qemu_complains_of_is_told() {
+fn what_qemu_complains_of_is_reported() {
     if kernel().is_err() {
         return skip("no QEMU");
     }

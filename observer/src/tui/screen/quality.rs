@@ -177,7 +177,7 @@ fn hook(status: &HookStatus, theme: &Theme, width: u16) -> Vec<Line<'static>> {
         Some(method) => (method.to_string(), Style::new()),
         None => ("MISSING".to_owned(), theme.warning),
     };
-    let mut out = vec![entry(&status.hook.to_string(), &method, style, status.hook.tells(), theme)];
+    let mut out = vec![entry(&status.hook.to_string(), &method, style, status.hook.spec().purpose, theme)];
     for failed in &status.failed {
         let words = format::printable(&format!("not {}: {}", failed.method, failed.because));
         let parts = format::wrapped(&words, usize::from(width).saturating_sub(LABEL).max(1));

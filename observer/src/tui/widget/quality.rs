@@ -11,7 +11,7 @@ use super::parts::{self, Part};
 use crate::{
     model::{
         gaps::Gaps,
-        quality::{AttachMethod, Hook, HookStatus, Losses},
+        quality::{AttachMethod, HookStatus, Losses},
         snapshot::Snapshot,
     },
     tui::{format, text, theme::Theme},
@@ -30,8 +30,10 @@ pub(crate) struct Alarm {
 /// The gravest alarm, with the number of those behind it.
 pub(crate) fn alarm(data: &Snapshot) -> Option<Alarm> {
     let quality = &data.quality;
-    let mut alarms: Vec<Alarm> =
-        quality.missing().map(|status| Alarm { text: missing(status), is_critical: status.hook.is_vital() }).collect();
+    let mut alarms: Vec<Alarm> = quality
+        .missing()
+        .map(|status| Alarm { text: missing(status), is_critical: status.hook.spec().is_vital })
+        .collect();
     if quality.is_unhealed() {
         alarms.push(Alarm { text: unhealed(&quality.losses), is_critical: true });
     }
@@ -51,27 +53,18 @@ pub(crate) fn alarm(data: &Snapshot) -> Option<Alarm> {
 }
 
 fn missing(status: &HookStatus) -> String {
-    let consequence = match status.hook {
-        Hook::State => "what happens between two scans is not seen",
-        Hook::Scan => "sockets older than observer are not counted",
-        Hook::Destroy => "a close that was lost is noticed by the next scan only",
-        Hook::Connect => "the process of an outgoing connection may be unknown",
-        Hook::Accept => "the process of an accepted connection may be unknown",
-        Hook::Failures => "calls that get no descriptor, address or port are not reported",
-        Hook::FdOwners => "the process of an older socket may be unknown",
-    };
     let because = status
         .failed
         .last()
         .map_or_else(String::new, |failed| format!(" ({}: {})", failed.method, format::printable(&failed.because)));
-    format!("Hook {} is missing: {consequence}{because}", status.hook)
+    format!("Hook {} is missing: {}{because}", status.hook, status.hook.spec().if_missing)
 }
 
 fn unhealed(losses: &Losses) -> String {
     let Losses { ring_full, scan_ring_full, read_failed, undecodable, missed: _ } = *losses;
     let causes = [
         (ring_full + scan_ring_full, "ring full"),
-        (losses.missed_if_told(), "hook not run by the kernel"),
+        (losses.missed_if_reported(), "hook not run by the kernel"),
         (read_failed, "unreadable"),
         (undecodable, "not understood"),
     ];

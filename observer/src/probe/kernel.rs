@@ -1,0 +1,89 @@
+//! What the running kernel has, read before anything is loaded.
+
+use std::collections::HashMap;
+
+use observer_ebpf::abi::Offsets;
+
+use super::{
+    btf::Btf,
+    error::{KERNEL_BTF, ProbeError},
+    offsets,
+};
+use crate::{
+    errno::Refusal,
+    host::text,
+    model::hook::{HOOKS, MethodSpec, ProgramSpec, Target},
+};
+
+/// The running kernel, as its BTF describes it.
+pub struct Kernel {
+    /// Byte offset of each field that the kernel side reads.
+    pub offsets: Offsets,
+    /// Whether it has `bpf_get_current_task_btf` and `bpf_sock_from_file`.
+    pub has_typed_files: bool,
+    /// Parameters of the functions that [`Target::FunctionWith`] names. Those that BTF lacks are absent.
+    parameters: HashMap<&'static str, u32>,
+    pub(super) btf: aya::Btf,
+}
+
+impl Kernel {
+    /// Reads BTF.
+    pub fn read() -> Result<Self, ProbeError> {
+        let bytes = text::bytes(KERNEL_BTF).map_err(ProbeError::no_btf)?;
+        let for_aya = aya::Btf::parse(&bytes, aya::Endianness::default());
+        let btf = Btf::parse(bytes).map_err(ProbeError::BadBtf)?;
+        let programs = HOOKS.iter().flat_map(|hook| hook.methods).flat_map(|method| method.programs);
+        let functions = programs.filter_map(|program| match program.target {
+            Target::FunctionWith(function, _) => Some(function),
+            _ => None,
+        });
+        Ok(Self {
+            offsets: offsets::resolve(&btf),
+            has_typed_files: ["bpf_get_current_task_btf", "bpf_sock_from_file"]
+                .iter()
+                .all(|helper| btf.parameters(helper).is_some()),
+            parameters: functions.filter_map(|function| Some((function, btf.parameters(function)?))).collect(),
+            btf: for_aya.map_err(|error| ProbeError::load(&error))?,
+        })
+    }
+
+    /// Whether bind buckets can be read: they show which ports connect() passes over.
+    #[must_use]
+    pub const fn reads_buckets(&self) -> bool {
+        let Offsets { icsk_bind_hash, fastreuse, fastreuseport, tw_tb, .. } = self.offsets;
+        icsk_bind_hash != Offsets::ABSENT
+            && fastreuse != Offsets::ABSENT
+            && fastreuseport != Offsets::ABSENT
+            && tw_tb != Offsets::ABSENT
+    }
+
+    /// Whether a bind bucket is set free with its last explicit socket: since 6.18, which added `tw_connect_bind`.
+    #[must_use]
+    pub const fn frees_buckets(&self) -> bool {
+        self.offsets.tw_connect_bind != Offsets::ABSENT
+    }
+
+    /// The programs of an attach method that fit this kernel's functions.
+    pub fn programs(&self, method: &MethodSpec) -> Result<Vec<ProgramSpec>, Refusal> {
+        let mut misfits = Vec::new();
+        let mut fitting = Vec::new();
+        for program in method.programs {
+            match program.target {
+                Target::FunctionWith(function, wanted) if self.parameters.get(function) != Some(&wanted) => {
+                    misfits.push((function, wanted));
+                }
+                _ => fitting.push(*program),
+            }
+        }
+        match misfits.first() {
+            Some((function, _)) if fitting.is_empty() => Err(self.misfit(function, &misfits).into()),
+            _ => Ok(fitting),
+        }
+    }
+
+    fn misfit(&self, function: &str, misfits: &[(&str, u32)]) -> String {
+        let Some(parameters) = self.parameters.get(function) else { return format!("BTF has no {function}") };
+        let wanted: Vec<_> = misfits.iter().map(|(_, wanted)| wanted.to_string()).collect();
+        format!("{function} has {parameters} parameters, not {}", wanted.join(" or "))
+    }
+}
