@@ -305,7 +305,7 @@ fn every_screen_is_reached_by_its_digit_and_left_by_another() {
 }
 
 #[test]
-fn a_lab_is_told_below_the_screen_and_its_verdict_is_the_exit_code() {
+fn a_lab_runs_below_the_screen_and_its_verdict_is_the_exit_code() {
     let mut terminal = Terminal::start(80, 24, OBSERVER, &["lab", "accept", "--scale", "100", "--step"], &[]);
     terminal.wait_for_words(&["lab accept", "n: next step"]);
     for step in ["1. In this", "2. Clients connect", "3. Look at", "4. The range"] {
@@ -313,7 +313,7 @@ fn a_lab_is_told_below_the_screen_and_its_verdict_is_the_exit_code() {
         terminal.wait_for_words(&[step, "next step"]);
     }
     terminal.press("n");
-    terminal.wait_for_words(&["borne out", "q quits"]);
+    terminal.wait_for_words(&["confirmed", "q quits"]);
     terminal.press("q");
     assert_eq!(terminal.ends(), 0);
     terminal.is_restored();

@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     drops::conntrack_counters,
-    labs::borne_out,
+    labs::confirmed,
     processes::output,
     refusals::{address, counted, errno, kernel_counter, tcp},
     sockets::skip,
@@ -80,13 +80,13 @@ fn a_host_without_files_is_told_with_who_was_refused() {
 }
 
 #[test]
-fn the_lab_of_file_max_is_borne_out_and_restores_the_limit() {
-    if !is_for_us(&the_lab_of_file_max_is_borne_out_and_restores_the_limit) {
+fn lab_file_max_is_confirmed_and_restores_the_limit() {
+    if !is_for_us(&lab_file_max_is_confirmed_and_restores_the_limit) {
         return;
     }
     let read = || fs::read_to_string("/proc/sys/fs/file-max").unwrap();
     let before = read();
-    borne_out("file-max", None);
+    confirmed("file-max", None);
     assert_eq!(read(), before);
 }
 
