@@ -21,12 +21,12 @@ fn observer(args: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn borne_out(args: &[&str]) -> Value {
+fn confirmed(args: &[&str]) -> Value {
     let output = observer(args);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(report["verdict"], "borne_out", "{text}");
+    assert_eq!(report["verdict"], "confirmed", "{text}");
     report
 }
 
@@ -100,7 +100,7 @@ impl Running {
 }
 
 #[test]
-fn whatever_ends_a_lab_leaves_nothing_behind() {
+fn a_killed_lab_leaves_nothing_behind() {
     let before = outside();
     for signal in [Signal::KILL, Signal::TERM, Signal::INT] {
         Running::start().ends_without_a_trace(signal);
@@ -130,7 +130,7 @@ fn a_lab_whose_clients_are_killed_fails_and_leaves_nothing_behind() {
 #[test]
 fn a_lab_that_ends_well_or_refuses_leaves_nothing_behind() {
     let before = outside();
-    borne_out(&["lab", "accept", "--scale", "100", "--json"]);
+    confirmed(&["lab", "accept", "--scale", "100", "--json"]);
     let refused = observer(&["lab", "accept", "--scale", "1"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("takes 10 to 10,000 connections"), "{refused:?}");
@@ -139,7 +139,7 @@ fn a_lab_that_ends_well_or_refuses_leaves_nothing_behind() {
 
 #[test]
 fn more_than_65536_connections_on_one_port() {
-    let report = borne_out(&["lab", "myth", "--scale", "70000", "--json"]);
+    let report = confirmed(&["lab", "myth", "--scale", "70000", "--json"]);
     let check = |what: &str| report["checks"].as_array().unwrap().iter().find(|check| check["what"] == what).cloned();
     let different = check("different clients in /proc/net/tcp").unwrap();
     assert_eq!((&different["observer"], &different["kernel"]), (&70_000.into(), &70_000.into()), "{different}");
@@ -148,20 +148,20 @@ fn more_than_65536_connections_on_one_port() {
 }
 
 #[test]
-fn connect_gets_dearer_at_half_of_the_range() {
-    let report = borne_out(&["lab", "cliff", "--scale", "10000", "--json"]);
+fn connect_gets_slower_at_half_of_the_range() {
+    let report = confirmed(&["lab", "cliff", "--scale", "10000", "--json"]);
     assert_eq!(report["curve"].as_array().unwrap().len(), 20);
 }
 
 #[test]
-fn connections_are_weighed() {
-    let report = borne_out(&["lab", "million", "--scale", "20000", "--json"]);
+fn lab_million_measures_the_memory_of_its_connections() {
+    let report = confirmed(&["lab", "million", "--scale", "20000", "--json"]);
     assert_eq!(report["checks"][0]["kernel"], 20_000);
-    assert!(report["facts"][0]["value"].is_u64(), "{report:#}");
+    assert!(report["measurements"][0]["value"].is_u64(), "{report:#}");
 }
 
 #[test]
-fn a_lab_says_what_the_host_has_too_little_of() {
+fn a_lab_names_the_resource_that_the_host_lacks() {
     let script = format!("ulimit -n 100 && exec {OBSERVER} lab accept");
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
@@ -172,7 +172,7 @@ fn a_lab_says_what_the_host_has_too_little_of() {
 
 /// Some hosts let only root make namespaces: then that is what it says.
 #[test]
-fn without_rights_a_lab_runs_in_a_user_namespace_and_says_what_it_lacks() {
+fn without_rights_a_lab_runs_in_a_user_namespace_and_names_the_missing_rights() {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let copy = dir.path().join("observer");
@@ -185,17 +185,17 @@ fn without_rights_a_lab_runs_in_a_user_namespace_and_says_what_it_lacks() {
         .unwrap();
     let (text, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if output.status.success() {
-        assert!(text.contains("borne out") && text.contains("Without the right to use BPF"), "{text}");
+        assert!(text.contains("confirmed") && text.contains("Without the rights to use BPF"), "{text}");
     } else {
         assert!(error.contains("lets only root make namespaces"), "{error}\n{text}");
     }
 }
 
 #[test]
-fn plain_narration_fits_a_terminal_and_names_what_it_uses() {
+fn plain_output_fits_a_terminal_and_names_what_it_uses() {
     let output = observer(&["lab", "four-tuple"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    for words in ["USES", "1 private network namespace", "theory", "kernel", "observer", "VERDICT     borne out"] {
+    for words in ["USES", "1 private network namespace", "theory", "kernel", "observer", "VERDICT     confirmed"] {
         assert!(text.contains(words), "no {words:?} in\n{text}");
     }
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");

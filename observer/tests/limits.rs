@@ -81,7 +81,7 @@ fn limits_has_the_arithmetic_of_this_host() {
 }
 
 #[test]
-fn a_limit_says_all_that_is_asked_of_it() {
+fn a_limit_has_every_field_that_explains_it() {
     in_private_netns(|| {
         let held = take_ports(81);
         for args in [["limits", "--own-netns", "--json"], ["snapshot", "--own-netns", "--json"]] {

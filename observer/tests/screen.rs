@@ -81,7 +81,7 @@ fn a_replay_is_stopped_and_goes_back_and_ahead() {
 }
 
 #[test]
-fn the_mouse_is_listened_to_when_asked_and_given_back() {
+fn the_mouse_is_captured_on_request_and_released() {
     let mut terminal = Terminal::observer(80, 24);
     let mode = |terminal: &Terminal| terminal.parser.lock().unwrap().screen().mouse_protocol_mode();
     terminal.wait_for_words(&MAIN_SCREEN);
@@ -162,7 +162,7 @@ fn help_and_pause_open_and_close() {
 }
 
 #[test]
-fn a_terminal_that_is_too_small_is_told_before_the_screen_is_touched() {
+fn a_terminal_that_is_too_small_is_an_error_and_its_screen_is_untouched() {
     let mut terminal = Terminal::observer(50, 10);
     assert_eq!(terminal.ends(), 1);
     let raw = String::from_utf8(terminal.raw.lock().unwrap().clone()).unwrap();
@@ -305,7 +305,7 @@ fn every_screen_is_reached_by_its_digit_and_left_by_another() {
 }
 
 #[test]
-fn a_lab_is_told_below_the_screen_and_its_verdict_is_the_exit_code() {
+fn a_lab_runs_below_the_screen_and_its_verdict_is_the_exit_code() {
     let mut terminal = Terminal::start(80, 24, OBSERVER, &["lab", "accept", "--scale", "100", "--step"], &[]);
     terminal.wait_for_words(&["lab accept", "n: next step"]);
     for step in ["1. In this", "2. Clients connect", "3. Look at", "4. The range"] {
@@ -313,7 +313,7 @@ fn a_lab_is_told_below_the_screen_and_its_verdict_is_the_exit_code() {
         terminal.wait_for_words(&[step, "next step"]);
     }
     terminal.press("n");
-    terminal.wait_for_words(&["borne out", "q quits"]);
+    terminal.wait_for_words(&["confirmed", "q quits"]);
     terminal.press("q");
     assert_eq!(terminal.ends(), 0);
     terminal.is_restored();

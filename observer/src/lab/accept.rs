@@ -1,4 +1,4 @@
-//! What accept() takes: a descriptor, and no port.
+//! accept() takes a file descriptor and no port.
 
 use std::net::SocketAddrV4;
 
@@ -11,7 +11,7 @@ use super::{
     session::{Session, inbound, value},
     stage::{self, LOCALHOST},
     table,
-    worker::order::{Bind, Connect},
+    worker::request::{ClientBind, Connect},
 };
 use crate::model::{
     limit::LimitKind,
@@ -22,11 +22,12 @@ pub(super) static LAB: Lab = Lab {
     name: "accept",
     claim: "accepted connections share the listener's address and take no port of their own",
     theory: &[
-        "accept() makes a new socket for each connection, but no new address: the socket's local ip and port are those of \
-         the listener. `ss` shows it, and so does getsockname().",
-        "Ephemeral ports (ip_local_port_range) are chosen by connect(), at the client. A server that only accepts uses \
-         none of them, however many clients it has. Each accepted connection takes a file descriptor and memory.",
-        "A proxy is both: it accepts from its users without a port, and connects to its backends with one each.",
+        "accept() makes a new socket for each connection, but no new address. The socket has the listener's local ip \
+         and port. `ss` and getsockname() show it.",
+        "connect() chooses ephemeral ports (ip_local_port_range), at the client. A server that only accepts uses \
+         none, however many clients it has. Each accepted connection takes a file descriptor and memory.",
+        "A proxy does both. It accepts from its users and uses no port for them. It connects to its backends and uses \
+         one port for each connection.",
     ],
     limits: &[LimitKind::ProcessFiles, LimitKind::AcceptQueue],
     scale: Scale { least: 10, usual: 1_000, most: 10_000, shrinks: false },
@@ -39,26 +40,25 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     let range = stage::narrow_range(session.scale)?;
     let ports = range.size();
     let at = SocketAddrV4::new(LOCALHOST, stage::server_ports(1)?[0]);
-    let all = Connect { to: at, most: ports, bind: Bind::Nothing };
+    let all = Connect { to: at, most: ports, bind: ClientBind::Nothing };
 
     session.step(format!(
-        "In this namespace connect() has only {} ports to give: {}-{}. A server listens on {at}, outside of them.",
+        "In this namespace connect() has only {} ports: {}-{}. A server listens on {at}, outside that range.",
         grouped(ports.into()),
         range.low,
         range.high
     ))?;
-    session
-        .theory("If accept() took a port of this range, server and clients would have to share them: half for each.")?;
+    session.theory("If accept() took a port of this range, server and clients would share it: half for each.")?;
     let listener = stage::listen_long(at)?;
-    session.crew.serve(&listener, ports)?;
+    session.workers.serve(&listener, ports)?;
 
     session.step(format!("Clients connect {} times: once for each port of the range.", grouped(ports.into())))?;
-    let opened = session.crew.connect(all)?.opened;
-    let accepted = session.crew.accepted(opened)?;
+    let opened = session.workers.connect(all)?.opened;
+    let accepted = session.workers.accepted(opened)?;
     session.kernel(format!(
         "{} connect()s succeeded, and accept() gave the server {} sockets.",
         grouped(opened.into()),
-        grouped(accepted.held.into())
+        grouped(accepted.count.into())
     ))?;
     let counted = session.observed(|it| inbound(it, at).map(|row| row.states.get(TcpState::Established)))?;
     if let Some(counted) = counted {
@@ -75,7 +75,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     })?;
     let different = u32::try_from(local_ports.len())?;
     let addresses = u32::try_from(accepted.locals.len())?;
-    session.theory(format!("{} ports of the clients and 1 of the server.", grouped(ports.into())))?;
+    session.theory(format!("{} ports for the clients and 1 for the server.", grouped(ports.into())))?;
     session.kernel(format!(
         "{} sockets use {} different local ports. All accepted sockets have the same address: {}.",
         grouped(sockets.into()),
@@ -83,18 +83,18 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
         accepted.locals.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     ))?;
 
-    session.step("The range is used up by the clients. One more connect():")?;
-    let left = session.foretold(LOCALHOST, at)?;
+    session.step("The clients use the whole range. One more connect():")?;
+    let left = session.predicted(LOCALHOST, at)?;
     if let Some(left) = left {
         session.observer(format!("{left} ports left towards {at}."))?;
     }
-    let one_more = session.crew.connect(Connect { most: 1, ..all })?;
+    let one_more = session.workers.connect(Connect { most: 1, ..all })?;
     session.kernel(format!("connect(): {}.", refusal(one_more.errno())))?;
 
-    session.check(Check::equal("connections accepted", ports, value(counted), accepted.held));
+    session.check(Check::equal("connections accepted", ports, value(counted), accepted.count));
     session.check(Check::equal("addresses of the accepted sockets", 1_u32, None, addresses));
     session.check(Check::equal("different local ports in use", ports + 1, None, different));
-    let foretold = left.map(|left| if left == 0 { "EADDRNOTAVAIL" } else { "works" }.into());
-    session.check(Check::equal("one more connect()", "EADDRNOTAVAIL", foretold, outcome(one_more.errno())));
+    let predicted = left.map(|left| if left == 0 { "EADDRNOTAVAIL" } else { "works" }.into());
+    session.check(Check::equal("one more connect()", "EADDRNOTAVAIL", predicted, outcome(one_more.errno())));
     Ok(())
 }

@@ -16,22 +16,22 @@ use crate::{
 
 /// Columns of a line.
 const WIDTH: usize = 80;
-/// Columns of the word before an entry.
+/// Columns of the label before an entry.
 const LABEL: usize = 12;
-/// Columns of the number before what it is, beneath these.
+/// Columns of the number before its description.
 const NUMBER: usize = 24;
 
 /// What can be explained.
 #[derive(Clone, Copy, Debug)]
 pub enum Topic {
-    /// What a lab shows.
+    /// A lab.
     Lab(&'static Lab),
-    /// What can run out.
+    /// A limit.
     Limit(&'static About),
 }
 
 impl Topic {
-    /// A lab and its limit may have the same name: the lab comes first, and tells of both.
+    /// Labs come first: where a lab and a limit have the same name, the lab explains both.
     fn all() -> impl Iterator<Item = Self> {
         LABS.into_iter().map(Self::Lab).chain(LimitKind::ALL.map(|kind| Self::Limit(About::of(kind))))
     }
@@ -47,11 +47,11 @@ impl Topic {
     pub fn parse(name: &str) -> Result<Self, String> {
         let found = Self::all().find(|topic| topic.name() == name.replace('_', "-"));
         let names = || Self::all().map(Self::name).collect::<Vec<_>>().join(", ");
-        found.ok_or_else(|| format!("there is no such topic, but {}", names()))
+        found.ok_or_else(|| format!("no such topic; there are {}", names()))
     }
 }
 
-/// Prints a topic, or which ones there are.
+/// Prints a topic, or the list of topics.
 pub fn print(topic: Option<Topic>, out: &mut impl Write) -> anyhow::Result<()> {
     match topic {
         None => list(out),
@@ -73,13 +73,13 @@ pub fn print(topic: Option<Topic>, out: &mut impl Write) -> anyhow::Result<()> {
             let labs = LABS.into_iter().filter(|lab| lab.limits.contains(&about.kind)).map(|lab| lab.name);
             let labs = labs.collect::<Vec<_>>().join(", ");
             writeln!(out)?;
-            paragraph(out, &format!("Labs that meet it: {}", if labs.is_empty() { "none" } else { &labs }))?;
+            paragraph(out, &format!("Labs that reach it: {}", if labs.is_empty() { "none" } else { &labs }))?;
             Ok(())
         }
     }
 }
 
-/// Where a limit comes from, how to raise it, and this host's numbers.
+/// Prints where a limit comes from, how to raise it, and this host's numbers.
 fn limit(about: &About, out: &mut impl Write) -> std::io::Result<()> {
     writeln!(out, "The limit: {}", about.name)?;
     for (label, words) in
@@ -93,15 +93,15 @@ fn limit(about: &About, out: &mut impl Write) -> std::io::Result<()> {
 }
 
 fn list(out: &mut impl Write) -> anyhow::Result<()> {
-    writeln!(out, "Labs: each puts one claim to the test.")?;
+    writeln!(out, "Labs: each tests one claim.")?;
     names(out)?;
-    writeln!(out, "\nWalls: what can run out.")?;
-    // The lab of the same name tells of the limit, too.
+    writeln!(out, "\nLimits: what can run out.")?;
+    // The lab of the same name explains the limit, too.
     for topic in Topic::all().filter(|topic| Lab::named(&topic.name()).is_none()) {
         let Topic::Limit(about) = topic else { continue };
         name(&topic.name(), about.source, out)?;
     }
-    writeln!(out, "\nobserver explain TOPIC tells its theory with this host's numbers.")?;
+    writeln!(out, "\nobserver explain TOPIC explains it with this host's numbers.")?;
     Ok(())
 }
 
@@ -116,7 +116,7 @@ fn entry(out: &mut impl Write, number: &str, what: &str) -> std::io::Result<()> 
     Ok(())
 }
 
-/// This host's numbers of a kind of limit; what cannot be read is told as such.
+/// This host's numbers for a kind of limit; unreadable ones are "not known".
 fn numbers(kind: LimitKind) -> Vec<(String, String)> {
     let reading = netns::read(&BTreeSet::new()).namespace;
     let line =
@@ -130,10 +130,10 @@ fn numbers(kind: LimitKind) -> Vec<(String, String)> {
             let mut lines = vec![
                 line(
                     range.map(|range| range.size().into()),
-                    &format!("ports for connect() to choose from, ip_local_port_range{named}, for each destination"),
+                    &format!("ports that connect() can choose, ip_local_port_range{named}, for each destination"),
                 ),
                 line(Some(reserved.into()), "ports in ip_local_reserved_ports"),
-                line(ips, "local IPv4 addresses, not counting lo's: each has all these ports"),
+                line(ips, "local IPv4 addresses without lo's: each has all these ports"),
             ];
             let is_odd = range.is_some_and(|range| range.found().0 != range.size());
             lines.extend(is_odd.then(|| line(range.map(|range| range.found().0.into()), ODD)));
@@ -143,64 +143,64 @@ fn numbers(kind: LimitKind) -> Vec<(String, String)> {
         LimitKind::ProcessFiles => {
             let limit = getrlimit(Resource::Nofile);
             vec![
-                line(limit.current, "descriptors of a process started here (ulimit -n)"),
-                line(limit.maximum, "what it may raise that to (ulimit -Hn)"),
-                line(files::nr_open(&Reads::default()), "what nobody can raise it above (fs.nr_open)"),
+                line(limit.current, "fd limit of a process started here (ulimit -n)"),
+                line(limit.maximum, "its hard limit (ulimit -Hn)"),
+                line(files::nr_open(&Reads::default()), "the highest hard limit that the kernel allows (fs.nr_open)"),
             ]
         }
         LimitKind::HostFiles => {
             let used = files::read(&Reads::default());
             vec![
-                line(used.map(|used| used.max), "open files of the whole host (fs.file-max)"),
-                line(used.map(|used| used.allocated), "of these open now"),
+                line(used.map(|used| used.max), "open files that the whole host may have (fs.file-max)"),
+                line(used.map(|used| used.allocated), "open files now"),
             ]
         }
         LimitKind::AcceptQueue | LimitKind::SynQueue => vec![line(
             reading.somaxconn.map(Into::into),
-            "the longest backlog that listen() is given (net.core.somaxconn); the queue holds one more",
+            "the longest backlog that listen() gets (net.core.somaxconn); the queue holds one more",
         )],
         LimitKind::Conntrack => vec![
             line(reading.conntrack.map(|conntrack| conntrack.max), "connections that netfilter can track"),
-            line(reading.conntrack.map(|conntrack| conntrack.count), "of these tracked now"),
+            line(reading.conntrack.map(|conntrack| conntrack.count), "tracked connections now"),
         ],
         LimitKind::TimeWait => vec![
-            line(reading.tcp_max_tw_buckets, "TIME_WAITs that there can be (tcp_max_tw_buckets)"),
-            line(reading.time_wait.map(Into::into), "TIME_WAITs now"),
+            line(reading.tcp_max_tw_buckets, "sockets that can be in TIME_WAIT (tcp_max_tw_buckets)"),
+            line(reading.time_wait.map(Into::into), "sockets in TIME_WAIT now"),
             line(
                 reading.tcp_tw_reuse.map(Into::into),
-                "tcp_tw_reuse: 0 connect() never takes a TIME_WAIT over, 1 it does, 2 on loopback only",
+                "tcp_tw_reuse: connect() reuses ports in TIME_WAIT 0 never, 1 always, 2 on loopback only",
             ),
         ],
         LimitKind::Orphans => vec![
-            line(reading.shared.tcp_max_orphans, "orphans that there can be (tcp_max_orphans)"),
+            line(reading.shared.tcp_max_orphans, "orphans that the kernel keeps (tcp_max_orphans)"),
             line(reading.shared.orphans, "orphans now"),
         ],
         LimitKind::TcpMemory => vec![
-            line(reading.shared.tcp_mem_max_pages, "pages that TCP's buffers can take (the third number of tcp_mem)"),
-            line(reading.shared.memory_pages, "pages that they take now"),
+            line(reading.shared.tcp_mem_max_pages, "pages that TCP buffers can use (third number of tcp_mem)"),
+            line(reading.shared.memory_pages, "pages in use now"),
         ],
         LimitKind::SocketMemory => {
             let (available, each) = (memory::available(&Reads::default()), memory::per_socket(&Reads::default()));
             vec![
-                line(each, "bytes of an idle socket (/proc/slabinfo, which is for root)"),
+                line(each, "bytes of an idle socket (/proc/slabinfo, root only)"),
                 line(available.map(|bytes| bytes >> 20), "MiB of memory available (MemAvailable)"),
-                line(available.zip(each).map(|(all, each)| all / each.max(1)), "more idle sockets in that"),
+                line(available.zip(each).map(|(all, each)| all / each.max(1)), "more idle sockets fit into that"),
             ]
         }
     }
 }
 
-/// What becomes of a range of odd size.
-const ODD: &str = "of these are certain: of an odd number connect() passes over the lowest or the highest, by chance";
+/// How connect() treats a range of odd size.
+const ODD: &str = "of these are certain: in an odd range, connect() skips the lowest or the highest port by chance";
 
-/// What `ip_local_port_step_width` does to the search for a port (`__inet_hash_connect`, since 7.2).
+/// How `ip_local_port_step_width` changes the search for a port (`__inet_hash_connect`, since 7.2).
 const fn step_width(width: u32) -> &'static str {
     if width == 0 {
-        "ip_local_port_step_width: off, connect() takes the next port of the same parity that is free"
+        "ip_local_port_step_width: off, connect() takes the next free port of the same parity"
     } else {
-        "ip_local_port_step_width: connect() goes through the ports of a parity by a random step of up to so many, which \
-         has no divisor in common with their number. It still looks at every second port first, and misses none: what is \
-         left and the slow half stay as they are"
+        "ip_local_port_step_width: connect() steps through the ports of one parity with a random step up to this \
+         width. The step has no common divisor with their number. connect() still tries every second port first and \
+         skips none: the number of ports left and the slow half do not change"
     }
 }
 

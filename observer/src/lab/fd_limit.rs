@@ -1,4 +1,4 @@
-//! The limit of file descriptors of a process.
+//! The fd limit of a process.
 
 use std::net::SocketAddrV4;
 
@@ -11,7 +11,7 @@ use super::{
     table,
     worker::{
         Role,
-        order::{Bind, Connect},
+        request::{ClientBind, Connect},
     },
 };
 use crate::model::{
@@ -23,14 +23,14 @@ use crate::model::{
 
 pub(super) static LAB: Lab = Lab {
     name: "fd-limit",
-    claim: "a process ends at its own limit of file descriptors (ulimit -n), long before any number of ports does",
+    claim: "a process reaches its own limit of file descriptors (ulimit -n) long before any limit of ports",
     theory: &[
-        "Every socket is a file descriptor of its process. The soft RLIMIT_NOFILE (`ulimit -n`) bounds them: often 1,024. \
-         At the limit socket(), accept() and open() fail with EMFILE, \"too many open files\".",
-        "A server at its limit does not refuse its clients. The kernel completes their handshakes and puts them into the \
-         accept queue: they believe to be connected, and wait.",
-        "The limit belongs to one process, and can be raised while it runs (prlimit), up to its hard limit. Other \
-         processes have limits of their own. All together are bounded by fs.file-max (see file-max).",
+        "Every socket is a file descriptor of its process. The soft RLIMIT_NOFILE (`ulimit -n`) limits them, often to \
+         1,024. At the limit socket(), accept() and open() fail with EMFILE, \"too many open files\".",
+        "A server at its limit does not refuse its clients. The kernel completes their handshakes and puts them into \
+         the accept queue: they are connected, and wait.",
+        "The limit belongs to one process. prlimit raises it while the process runs, up to the hard limit. Other \
+         processes have their own limits. fs.file-max limits all processes together (see file-max).",
     ],
     limits: &[LimitKind::ProcessFiles, LimitKind::HostFiles],
     scale: Scale { least: 32, usual: 64, most: 1_000, shrinks: false },
@@ -43,74 +43,76 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     let limit = session.scale;
     let at = SocketAddrV4::new(LOCALHOST, stage::server_ports(1)?[0]);
     let listener = stage::listen_long(at)?;
-    session.crew.serve(&listener, 4 * limit)?;
+    session.workers.serve(&listener, 4 * limit)?;
 
-    session.step(format!("A client process whose limit is {limit} descriptors connects as often as it can."))?;
-    let (client, open) = session.crew.limit_files(Role::Client, limit.into())?;
+    session.step(format!("A client process with a limit of {limit} descriptors connects as often as it can."))?;
+    let (client, open) = session.workers.limit_files(Role::Client, limit.into())?;
     let open = u32::try_from(open)?;
     session
         .theory(format!("It has {open} descriptors open already: {limit} - {open} = {} connections.", limit - open))?;
-    let clients = session.crew.connect(Connect { to: at, most: 2 * limit, bind: Bind::Nothing })?;
+    let clients = session.workers.connect(Connect { to: at, most: 2 * limit, bind: ClientBind::Nothing })?;
     session.kernel(format!("{} connections, then socket(): {}.", clients.opened, refusal(clients.errno())))?;
     let full = session.observed(|it| full_limit(it, client).map(|limit| limit.used))?;
-    let told = session.observed(|it| refused(it, client, "socket"))?;
+    let reported = session.observed(|it| refused(it, client, "socket"))?;
     if let Some(used) = full {
-        session.observer(format!("process {client} has {used} of {limit} descriptors, and was refused a socket."))?;
+        session.observer(format!("process {client} uses {used} of {limit} descriptors, and its socket() failed."))?;
     }
     session.check(Check::equal("connections of the client", limit - open, None, clients.opened));
-    session.check(Check::equal("its next socket()", "EMFILE", told.map(Into::into), outcome(clients.errno())));
+    session.check(Check::equal("its next socket()", "EMFILE", reported.map(Into::into), outcome(clients.errno())));
     session.check(Check::equal("descriptors at the end", limit, value(full), open + clients.opened));
 
     session.step("Now the server: it gets a limit too, and more clients come than it has descriptors for.")?;
-    let held = session.crew.accepted(clients.opened)?.held;
-    let (server, open) = session.crew.limit_files(Role::Server, (4 * limit).into())?;
+    let accepted = session.workers.accepted(clients.opened)?.count;
+    let (server, open) = session.workers.limit_files(Role::Server, (4 * limit).into())?;
     let room = limit / 2;
     let soft = open + u64::from(room);
-    session.crew.limit_files(Role::Server, soft)?;
+    session.workers.limit_files(Role::Server, soft)?;
     session.theory(format!(
-        "It has {open} descriptors open, {held} of them connections, and its limit is {soft} now: accept() gives {room} \
-         more, then EMFILE. But of {limit} further clients every connect() succeeds: the kernel answers for the server."
+        "It has {open} descriptors open, {accepted} of them connections, and its limit is {soft} now: accept() gives \
+         {room} more, then EMFILE. But every connect() of {limit} more clients succeeds: the kernel answers for the \
+         server."
     ))?;
-    // The first client process is full: another one connects.
-    session.crew.new_client()?;
-    let more = session.crew.connect(Connect { to: at, most: limit, bind: Bind::Nothing })?;
-    let stuck = session.crew.accepted(held + limit)?;
+    // The first client process has no fd left: start another one.
+    session.workers.new_client()?;
+    let more = session.workers.connect(Connect { to: at, most: limit, bind: ClientBind::Nothing })?;
+    let stuck = session.workers.accepted(accepted + limit)?;
     let established = table::count(at, TcpState::Established)?;
-    let waiting = established - u64::from(stuck.held);
+    let waiting = established - u64::from(stuck.count);
     session.kernel(format!("{} of {limit} connect()s succeeded.", more.opened))?;
     session.kernel(format!(
-        "accept() gave {} more, then {}. {waiting} clients wait in the queue and believe to be served.",
-        stuck.held - held,
+        "accept() gave {} more, then {}. {waiting} clients are connected and wait in the queue.",
+        stuck.count - accepted,
         refusal(stuck.refused.as_ref().map(|refused| refused.errno))
     ))?;
     let queued = session.observed(|it| queue(it, at))?;
-    let told = session.observed(|it| refused(it, server, "accept"))?;
+    let reported = session.observed(|it| refused(it, server, "accept"))?;
     if let Some(queued) = queued {
-        session
-            .observer(format!("process {server} was refused by EMFILE; {queued} connections in its accept queue."))?;
+        session.observer(format!(
+            "accept() of process {server} failed with EMFILE. Its accept queue holds {queued} connections."
+        ))?;
     }
     session.check(Check::equal("clients whose connect() succeeds", limit, None, more.opened));
-    session.check(Check::equal("of these accepted", room, None, stuck.held - held));
+    session.check(Check::equal("accepted clients among these", room, None, stuck.count - accepted));
     let errno = stuck.refused.as_ref().map(|refused| refused.errno);
-    session.check(Check::equal("the server's next accept()", "EMFILE", told.map(Into::into), outcome(errno)));
+    session.check(Check::equal("the server's next accept()", "EMFILE", reported.map(Into::into), outcome(errno)));
     session.check(Check::equal("clients in the accept queue", limit - room, value(queued), waiting));
 
-    session.step(format!("The server's limit is raised to {} while it runs.", 4 * limit))?;
-    session.theory("accept() works again, and those who waited are served.")?;
-    session.crew.limit_files(Role::Server, (4 * limit).into())?;
-    let after = session.crew.accepted(held + limit)?;
-    session.kernel(format!("The server holds {} connections.", after.held))?;
-    session.check(Check::equal("accepted after raising the limit", held + limit, None, after.held));
+    session.step(format!("Raise the server's limit to {} while it runs.", 4 * limit))?;
+    session.theory("accept() works again and takes the waiting clients.")?;
+    session.workers.limit_files(Role::Server, (4 * limit).into())?;
+    let after = session.workers.accepted(accepted + limit)?;
+    session.kernel(format!("The server has accepted {} connections.", after.count))?;
+    session.check(Check::equal("accepted after raising the limit", accepted + limit, None, after.count));
     Ok(())
 }
 
-/// The limit of a process, once it is reached: descriptors are looked at every second.
+/// The fd limit of a process, once the process has reached it. The engine reads fd counts every second.
 fn full_limit(snapshot: &Snapshot, pid: u32) -> Option<&Limit> {
     let is_its = |limit: &&Limit| (limit.kind, limit.scope) == (LimitKind::ProcessFiles, Scope::Process(Pid(pid)));
     snapshot.limits.iter().find(is_its).filter(|limit| limit.used >= limit.maximum)
 }
 
-/// The error that a process was told to have got from this call.
+/// The error that observer reports for this call of a process.
 fn refused(snapshot: &Snapshot, pid: u32, call: &str) -> Option<&'static str> {
     let row = snapshot.failures.iter().find(|row| {
         let key = &row.key;

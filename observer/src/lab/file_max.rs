@@ -1,5 +1,5 @@
-//! The limit of open files of the whole host. It is the one lab that changes something outside of its namespace, so it
-//! runs only on a kernel that is said to be for throwing away.
+//! The limit of open files of the whole host. This lab alone changes something outside its namespace. Therefore it runs
+//! only where an environment variable says that nobody else uses this kernel.
 
 use std::{
     env, fs, io,
@@ -24,24 +24,26 @@ use crate::{
     model::{failure::FailureKind, limit::LimitKind, units::grouped},
 };
 
-/// Said by whoever knows that nobody else uses this kernel; `cargo xtask vm` says it in its guests.
+/// Set where nobody else uses this kernel, as in the guests of `cargo xtask vm`.
 const THROWAWAY: &str = "OBSERVER_VM";
 const FILE_MAX: &str = "/proc/sys/fs/file-max";
-/// Tries of a user without rights.
+/// How many sockets the user without rights tries to open.
 const TRIES: u32 = 3;
-/// Whom no rights are given by anybody.
+/// The user `nobody`, who has no rights.
 const NOBODY: libc::uid_t = 65_534;
 
 pub(super) static LAB: Lab = Lab {
     name: "file-max",
-    claim: "when the whole host has as many open files as fs.file-max allows, everybody but the administrator gets ENFILE",
+    claim: "when the whole host has as many open files as fs.file-max allows, everybody but the administrator gets \
+     ENFILE",
     theory: &[
-        "fs.file-max bounds the open files of all processes together: sockets, pipes, files. /proc/sys/fs/file-nr shows how \
-         many there are. At the limit socket(), accept() and open() fail with ENFILE, \"too many open files in system\".",
-        "Whoever has CAP_SYS_ADMIN is never refused, so that somebody can still log in and mend it. Tests as root do not \
-         see this limit.",
-        "Today's kernels set it by the size of memory, or systemd to 2^63-1, so memory ends first. It is a limit of the \
-         host: no namespace has its own, and a lab that lowers it stops every program on the machine.",
+        "fs.file-max limits the open files of all processes together: sockets, pipes, files. /proc/sys/fs/file-nr \
+         shows how many are open. At the limit socket(), accept() and open() fail with ENFILE, \"too many open files \
+         in system\".",
+        "The kernel never refuses a process with CAP_SYS_ADMIN, so that somebody can still log in and repair it. Tests \
+         as root do not see this limit.",
+        "The kernel derives it from the size of memory, and systemd sets it to 2^63-1. Memory runs out first. It is a \
+         limit of the host: no namespace has its own. A lab that lowers it makes every program on the machine fail.",
     ],
     limits: &[LimitKind::HostFiles],
     scale: Scale { least: 1, usual: 1, most: 1, shrinks: false },
@@ -53,19 +55,20 @@ pub(super) static LAB: Lab = Lab {
 fn may_run() -> anyhow::Result<()> {
     ensure!(
         env::var_os(THROWAWAY).is_some(),
-        "lab file-max lowers fs.file-max, a limit of the whole host, and every program on it would fail: it runs only with \
-         {THROWAWAY}=1 in the environment, on a virtual machine of your own; `observer explain file-max` tells what it shows"
+        "lab file-max lowers fs.file-max, a limit of the whole host, and every program on it would fail. It runs only \
+         with {THROWAWAY}=1 in the environment, on your own virtual machine. `observer explain file-max` explains what \
+         it shows"
     );
     Ok(())
 }
 
-/// What the limit was comes back.
+/// Restores the limit when dropped.
 struct Restored(String);
 
 impl Drop for Restored {
     fn drop(&mut self) {
         if let Err(error) = fs::write(FILE_MAX, &self.0) {
-            tracing::error!(%error, before = self.0, "fs.file-max could not be restored");
+            tracing::error!(%error, before = self.0, "could not restore fs.file-max");
         }
     }
 }
@@ -75,9 +78,9 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     let _listener = stage::listen_long(at)?;
     let before = files::read(&Reads::default()).context("read /proc/sys/fs/file-nr")?;
 
-    session.step("fs.file-max is set below what is open already.")?;
+    session.step("Set fs.file-max below the number of open files.")?;
     session.theory(format!(
-        "{} files are open, of {} that there may be. With a limit of 1 there is no room for any more.",
+        "{} files are open, and the limit is {}. With a limit of 1 the kernel opens no more.",
         grouped(before.allocated),
         grouped(before.max)
     ))?;
@@ -93,16 +96,16 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     drop(limit);
     let refused = refused.context("become nobody")?;
     session.kernel(format!("The administrator's socket(): {}.", refusal(administrator)))?;
-    session.kernel(format!("Of a user without rights: {}.", refusal(refused[0])))?;
-    let told = session.observed(|it| {
+    session.kernel(format!("A user without rights: {}.", refusal(refused[0])))?;
+    let reported = session.observed(|it| {
         let rows = it.failures.iter().filter(|row| row.key.kind == FailureKind::HostFiles);
         Some(rows.map(|row| row.count).sum::<u64>()).filter(|count| *count > 0)
     })?;
     let count = u32::try_from(refused.iter().filter(|errno| **errno == Some(libc::ENFILE)).count())?;
     session.check(Check::equal("the administrator's socket()", "works", None, outcome(administrator)));
-    session.check(Check::equal("sockets refused to others by ENFILE", TRIES, value(told), count));
+    session.check(Check::equal("sockets refused to others with ENFILE", TRIES, value(reported), count));
 
-    session.step("fs.file-max is what it was.")?;
+    session.step("Restore fs.file-max.")?;
     session.theory("Everybody can open files again.")?;
     let after = files::read(&Reads::default()).context("read /proc/sys/fs/file-nr")?;
     session.kernel(format!("fs.file-max: {}.", grouped(after.max)))?;
@@ -114,9 +117,9 @@ fn errno<T>(result: &io::Result<T>) -> Option<i32> {
     result.as_ref().err().and_then(io::Error::raw_os_error)
 }
 
-/// Runs `work` on the calling thread without the rights of an administrator, for good.
+/// Drops the administrator's rights of the calling thread for good, and runs `work`.
 fn as_nobody<T>(work: impl FnOnce() -> T) -> io::Result<T> {
-    // The raw call changes the calling thread alone; the library's would change all.
+    // The raw call changes the calling thread alone. The library's function changes all threads.
     // SAFETY: the call has no pointers.
     match unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) } {
         0 => Ok(work()),

@@ -1,4 +1,4 @@
-//! The four numbers of a connection, changed one at a time; and the fifth, the protocol.
+//! The four numbers of a connection, changed one at a time, and the fifth: the protocol.
 
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 
@@ -20,13 +20,13 @@ pub(super) static LAB: Lab = Lab {
     name: "four-tuple",
     claim: "two connections need to differ in only one of four numbers: local ip, local port, remote ip, remote port",
     theory: &[
-        "The kernel finds the socket of a packet by four numbers: its local ip, local port, remote ip and remote port. Two \
+        "The kernel finds a packet's socket with four numbers: local ip, local port, remote ip, remote port. Two \
          connections may share any three of them.",
-        "Over IPv4 an ip has 32 bits and a port 16. All four free: 2^(32+16+32+16) = 2^96 connections. With ONE local ip: \
-         2^64. With one local ip and port, as a listener has: 2^48. When the remote ip is fixed too: 2^16 = 65,536, which \
-         is where the myth comes from.",
-        "There is a fifth number: the protocol. TCP and UDP have tables of their own, so the same four numbers can be used \
-         by both at the same time.",
+        "An IPv4 address has 32 bits and a port has 16. With all four numbers free: 2^(32+16+32+16) = 2^96 \
+         connections. With ONE local ip: 2^64. With one local ip and port, as a listener has: 2^48. With the remote ip \
+         fixed too: 2^16 = 65,536. The myth comes from there.",
+        "There is a fifth number: the protocol. TCP and UDP have separate tables. Both can use the same four numbers \
+         at the same time.",
     ],
     limits: &[LimitKind::Ports],
     scale: Scale { least: 5, usual: 5, most: 5, shrinks: false },
@@ -41,7 +41,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     let (a, b, c, d) =
         (LOCALHOST, Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3), Ipv4Addr::new(127, 0, 0, 4));
 
-    session.step("How many can there be? The arithmetic, with this namespace's own numbers.")?;
+    session.step("How many connections are possible? The arithmetic, with this namespace's numbers.")?;
     for (power, number, words) in [
         (96, 1_u128 << 96, "all four numbers free"),
         (64, 1 << 64, "one local ip"),
@@ -51,8 +51,8 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
         session.theory(format!("2^{power} = {} ({words})", grouped_digits(&number.to_string())))?;
     }
     session.kernel(format!(
-        "A client's port is chosen from {} ports here (ip_local_port_range): that many connections from one ip to one \
-         destination.",
+        "connect() chooses the client's port from {} ports here (ip_local_port_range): that many connections from one \
+         ip to one destination.",
         grouped(stage::range()?.size().into())
     ))?;
 
@@ -61,10 +61,10 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     let listeners = listeners.into_iter().collect::<Result<Vec<_>, _>>()?;
     let base = (SocketAddrV4::new(a, client_port), SocketAddrV4::new(b, server));
     session.step(format!(
-        "A first connection: {} -> {}. Then others that differ from it in ONE number.",
+        "A first connection: {} -> {}. Then others, each of which differs from it in ONE number.",
         base.0, base.1
     ))?;
-    session.theory("Each is another connection: all are to work.")?;
+    session.theory("Each is another connection: all work.")?;
     let mut open = Vec::new();
     for (what, from, to) in [
         ("the first connection", base.0, base.1),
@@ -88,22 +88,22 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     }
     session.check(Check::equal("connections at the same time", 5_u32, value(counted), u32::try_from(open.len())?));
 
-    session.step("And one that differs in NONE.")?;
-    session.theory("The kernel could not tell its packets from those of the first: it must be refused.")?;
+    session.step("And one that differs in NO number.")?;
+    session.theory("The kernel could not distinguish its packets from the first connection's: it refuses.")?;
     let errno = connect(base.0, base.1).err().and_then(|error| error.raw_os_error());
     session.kernel(format!("{} -> {} a second time: {}.", base.0, base.1, refusal(errno)))?;
     session.check(Check::equal("the same four numbers again", "EADDRNOTAVAIL", None, outcome(errno)));
 
-    session.step("The fifth number: the same four numbers under UDP, while TCP uses them.")?;
-    session.theory("TCP and UDP have tables of their own: it works.")?;
+    session.step("The fifth number: UDP uses the same four numbers while TCP uses them.")?;
+    session.theory("TCP and UDP have separate tables: it works.")?;
     let errno = datagrams(base.0, base.1).err().and_then(|error| error.raw_os_error());
     session.kernel(format!("UDP {} -> {}: {}.", base.0, base.1, refusal(errno)))?;
-    session.check(Check::equal("the same four numbers by UDP", "works", None, outcome(errno)));
+    session.check(Check::equal("the same four numbers over UDP", "works", None, outcome(errno)));
     drop((open, listeners));
     Ok(())
 }
 
-/// A connection between these addresses; several may bind the same one.
+/// Opens a connection between these addresses. Several connections may bind the same one.
 fn connect(from: SocketAddrV4, to: SocketAddrV4) -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
@@ -112,7 +112,7 @@ fn connect(from: SocketAddrV4, to: SocketAddrV4) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
-/// Sends a datagram between these addresses, and sees it arrive.
+/// Sends a datagram between these addresses and receives it.
 fn datagrams(from: SocketAddrV4, to: SocketAddrV4) -> std::io::Result<()> {
     let server = UdpSocket::bind(to)?;
     server.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
@@ -121,6 +121,6 @@ fn datagrams(from: SocketAddrV4, to: SocketAddrV4) -> std::io::Result<()> {
     client.send(b"hello")?;
     match server.recv_from(&mut [0; 8])? {
         (5, peer) if peer == from.into() => Ok(()),
-        other => Err(std::io::Error::other(format!("not the datagram that was sent: {other:?}"))),
+        other => Err(std::io::Error::other(format!("received another datagram: {other:?}"))),
     }
 }

@@ -1,4 +1,4 @@
-//! Network interfaces of the calling thread's namespace, by `ioctl`: the host may have no `ip`.
+//! Network interfaces of the calling thread's namespace, via `ioctl`: the host may lack `ip`.
 
 use std::{io, mem, net::Ipv4Addr};
 
@@ -12,7 +12,7 @@ pub(super) fn set_up(interface: &str) -> io::Result<()> {
     carry_out(libc::SIOCSIFFLAGS, &request)
 }
 
-/// Gives an interface an IPv4 address; `lo:1` and the like are names for further addresses of `lo`.
+/// Gives an interface an IPv4 address. `lo:1` names a further address of `lo`.
 pub(super) fn add_address(interface: &str, ip: Ipv4Addr) -> io::Result<()> {
     let mut request = request(interface)?;
     let address = SockAddr::from(std::net::SocketAddrV4::new(ip, 0));

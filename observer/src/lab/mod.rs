@@ -1,32 +1,32 @@
-//! `observer lab`: bounded experiments in a private network namespace, each of which puts one claim to the test: what the
-//! rule foretells, what observer counts or foretells, and what the kernel then does.
+//! `observer lab`: bounded experiments in a private network namespace. Each lab tests one claim: it compares what the
+//! rule predicts, what observer counts or predicts, and what the kernel does.
 //!
 //! - one file for each lab, with its claim, its theory and its steps;
-//! - `session`: what a lab works with; `stage`, `link`: the namespace; `crew`, `worker`: the processes in it;
-//!   `watcher`: observer beside it; `table`: the kernel's own list of sockets;
-//! - `needs`: what a lab takes, and the refusal where the host has too little;
-//! - `narrator`, `report`: what is told and what was found; `beside`: both beside the live screen; `explain`: the theory with this host's numbers.
+//! - `session`: what a lab works with; `stage`, `link`: the namespace; `worker_pool`, `worker`: the processes in it;
+//!   `watcher`: the engine that watches it; `table`: the kernel's own list of sockets;
+//! - `needs`: the resources that a lab needs, and the refusal where the host has too few;
+//! - `presenter`: lab events and their plain-text and JSON output; `live_screen`: the same beside the live screen;
+//!   `report`: checks and verdict; `explain`: the theory with this host's numbers.
 //!
-//! **Invariant**: nothing outside of the namespace is changed, and it has neither a name nor a mount: whatever ends this
-//! process ends its workers and with them the namespace. (`file-max` is the exception, and runs only where that is asked
-//! for by name.)
+//! **Invariant**: a lab changes nothing outside its namespace. The namespace has neither a name nor a mount: whatever
+//! ends this process also ends its workers and with them the namespace. (`file-max` is the exception. It runs only
+//! where an environment variable allows it.)
 
 mod accept;
 mod backlog;
-mod beside;
 mod client_ceiling;
 mod cliff;
-mod crew;
 pub mod explain;
 mod fd_limit;
 mod file_max;
 mod four_tuple;
 mod link;
+mod live_screen;
 mod million;
 mod myth;
-pub(crate) mod narrator;
 mod needs;
 mod port_reuse;
+pub(crate) mod presenter;
 pub(crate) mod report;
 mod session;
 mod stage;
@@ -34,6 +34,7 @@ mod table;
 mod time_wait;
 mod watcher;
 pub mod worker;
+mod worker_pool;
 
 use std::{
     io::{self, Write},
@@ -46,12 +47,12 @@ use anyhow::{Context as _, anyhow, ensure};
 
 pub use self::report::Verdict;
 use self::{
-    crew::Crew,
-    narrator::{Json, Narrator, Plain, Told},
     needs::Needs,
+    presenter::{Json, LabEvent, Plain, Presenter},
     report::Report,
     session::Session,
     watcher::Watcher,
+    worker_pool::WorkerPool,
 };
 use crate::{
     engine,
@@ -66,15 +67,15 @@ use crate::{
 pub struct Lab {
     /// Its name on the command line.
     pub name: &'static str,
-    /// What it is to show, as a sentence without its full stop.
+    /// The claim that it tests, as a sentence without its full stop.
     pub claim: &'static str,
-    /// The theory, a paragraph each.
+    /// The theory, one string a paragraph.
     pub theory: &'static [&'static str],
-    /// The limits that it meets.
+    /// The limits that it reaches.
     pub limits: &'static [LimitKind],
     scale: Scale,
     needs: fn(u32) -> anyhow::Result<Needs>,
-    /// Fails with a sentence where it may not run at all.
+    /// Fails with one sentence where this lab must not run at all.
     may_run: fn() -> anyhow::Result<()>,
     run: fn(&mut Session<'_>) -> anyhow::Result<()>,
 }
@@ -82,15 +83,15 @@ pub struct Lab {
 /// How many connections a lab holds at a time.
 #[derive(Clone, Copy, Debug)]
 struct Scale {
-    /// Fewer prove nothing.
+    /// Fewer than this prove nothing.
     least: u32,
     usual: u32,
     most: u32,
-    /// Whether the usual number is a request, of which as much is taken as the host has room for.
+    /// Whether the lab may lower the usual number to what the host has room for.
     shrinks: bool,
 }
 
-/// All labs, in the order in which a class may want them.
+/// All labs, in teaching order.
 pub static LABS: [&Lab; 11] = [
     &myth::LAB,
     &four_tuple::LAB,
@@ -118,33 +119,33 @@ impl Lab {
 pub struct Options {
     /// Which one.
     pub lab: &'static Lab,
-    /// Who is told.
+    /// Where its output goes.
     pub form: Form,
-    /// Wait for the person before each step.
+    /// Whether to wait for the person before each step.
     pub waits: bool,
-    /// At most so many connections at a time; the lab's own number without one.
+    /// At most this many connections at a time; the lab's usual number without one.
     pub scale: Option<u32>,
-    /// Record what observer takes in to this file.
+    /// Write a recording to this file.
     pub record: Option<PathBuf>,
-    /// How observer is to look on.
+    /// Options of the engine that watches.
     pub engine: engine::Options,
 }
 
-/// Who is told of a lab.
+/// Where the output of a lab goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// A person, line by line.
+    /// Plain text, line by line.
     Plain,
-    /// A script, by the verdict alone.
+    /// The report alone, as JSON.
     Json,
-    /// A person, beside the live screen.
+    /// The live screen, with the transcript beside it.
     Screen,
 }
 
 /// Prints the labs.
 pub fn list(out: &mut impl Write) -> anyhow::Result<()> {
     names(out)?;
-    writeln!(out, "\nobserver lab NAME runs one, observer explain NAME tells its theory with this host's numbers.")?;
+    writeln!(out, "\nobserver lab NAME runs one. observer explain NAME explains its theory with this host's numbers.")?;
     Ok(())
 }
 
@@ -152,7 +153,7 @@ fn names(out: &mut impl Write) -> io::Result<()> {
     LABS.into_iter().try_for_each(|lab| name(lab.name, lab.claim, out))
 }
 
-/// A name, and beside it what it stands for, in 80 columns.
+/// A name and beside it its description, in 80 columns.
 fn name(name: &str, words: &str, out: &mut impl Write) -> io::Result<()> {
     const NAME: usize = 16;
     for (i, line) in format::wrapped(words, 80 - NAME).into_iter().enumerate() {
@@ -164,40 +165,37 @@ fn name(name: &str, words: &str, out: &mut impl Write) -> io::Result<()> {
 /// Runs a lab; its verdict becomes the exit status.
 pub fn run(options: Options, look: tui::Options, out: impl Write + Send) -> anyhow::Result<ExitCode> {
     if options.form == Form::Screen {
-        beside::require_size(options.lab)?;
+        live_screen::require_size(options.lab)?;
     }
     if let Some(file) = &options.record {
-        ensure!(file != Path::new(STANDARD), "a lab is recorded to a file: standard output has its words");
+        ensure!(file != Path::new(STANDARD), "a lab cannot record to standard output, which has its text: name a file");
         NewFile::check(file, Replaces::Nothing)?;
     }
     let (may_use_bpf, scale, needs) = prepare(&options)?;
     if options.form == Form::Screen && may_use_bpf {
-        return beside::run(options, scale, needs, look);
+        return live_screen::run(options, scale, needs, look);
     }
     let (watcher, engine) = if may_use_bpf {
-        let (watcher, watch) = watcher::start(options.engine, options.record.as_ref())?;
-        (Some(watcher), Some(watch.run()?))
+        let (watcher, engine) = watcher::start(options.engine, options.record.as_ref())?;
+        (Some(watcher), Some(engine.run()?))
     } else {
-        ensure!(
-            options.record.is_none(),
-            "without the right to use BPF there is nothing to be recorded: run it as root"
-        );
+        ensure!(options.record.is_none(), "recording needs the rights to use BPF: run it as root");
         (None, None)
     };
-    let mut narrator: Box<dyn Narrator + '_> = match options.form {
-        // Without the right to look there is nothing to be shown but the words.
+    let mut presenter: Box<dyn Presenter + '_> = match options.form {
+        // Without the rights to watch there is no live screen to show.
         Form::Plain | Form::Screen => Box::new(Plain::new(out, options.waits)),
         Form::Json => Box::new(Json(out)),
     };
-    let conducted = conduct(&options, scale, needs, watcher, narrator.as_mut());
-    // The engine ended because the lab did, or its own error says more than the lab's.
+    let conducted = conduct(&options, scale, needs, watcher, presenter.as_mut());
+    // The engine's own error says more than the lab's.
     if let Some(engine) = engine {
         engine.join().map_err(|_| anyhow!("the engine panicked: please report this"))??;
     }
     Ok(conducted?.0.into())
 }
 
-/// Enters the namespace, and sees to it that the host has what the lab needs.
+/// Enters the namespace, and checks that the host has what the lab needs.
 fn prepare(options: &Options) -> anyhow::Result<(bool, u32, Needs)> {
     let Lab { name, scale, needs, may_run, .. } = options.lab;
     let Scale { least, usual, most, shrinks } = *scale;
@@ -221,53 +219,54 @@ fn prepare(options: &Options) -> anyhow::Result<(bool, u32, Needs)> {
     Ok((may_use_bpf, scale, needs))
 }
 
-/// Tells, runs and judges; returns the workers too, which hold the connections.
+/// Runs the lab and judges it. Returns the workers too, because they hold the connections.
 fn conduct(
     options: &Options,
     scale: u32,
     uses: Needs,
     watcher: Option<Watcher>,
-    narrator: &mut dyn Narrator,
-) -> anyhow::Result<(Verdict, Crew)> {
+    presenter: &mut dyn Presenter,
+) -> anyhow::Result<(Verdict, WorkerPool)> {
     let (lab, began, observed) = (options.lab, Instant::now(), watcher.is_some());
     let note = (!observed).then(|| {
-        "Without the right to use BPF observer cannot look on: theory and kernel are compared alone. As root it can."
+        "Without the rights to use BPF, observer cannot watch. The lab compares theory and kernel alone. Run it as \
+         root."
             .to_owned()
     });
-    narrator.tell(Told::Opening { lab, uses: uses.sentence(), note })?;
-    let mut session = Session::new(scale, watcher, narrator);
+    presenter.show(LabEvent::Opening { lab, uses: uses.sentence(), note })?;
+    let mut session = Session::new(scale, watcher, presenter);
     (lab.run)(&mut session)?;
-    let took_seconds = began.elapsed().as_secs_f64();
-    let Session { crew, checks, facts, curve, inconclusive, .. } = session;
-    // The last step is to be read, too.
-    narrator.wait()?;
-    let verdict = report::verdict(&checks, inconclusive.as_deref());
+    let duration_seconds = began.elapsed().as_secs_f64();
+    let Session { workers, checks, measurements, curve, inconclusive_reason, .. } = session;
+    // The person wants to read the last step, too.
+    presenter.wait()?;
+    let verdict = report::verdict(&checks, inconclusive_reason.as_deref());
     let report = Report {
-        schema: 1,
+        schema: report::SCHEMA,
         lab: lab.name,
         claim: lab.claim,
         verdict,
-        inconclusive,
+        inconclusive_reason,
         scale,
         uses,
         observed,
         checks,
-        facts,
+        measurements,
         curve,
-        took_seconds,
+        duration_seconds,
     };
-    narrator.tell(Told::Verdict(Box::new(report)))?;
-    Ok((verdict, crew))
+    presenter.show(LabEvent::Verdict(Box::new(report)))?;
+    Ok((verdict, workers))
 }
 
-/// Labs that may run anywhere.
+/// For labs that may run anywhere.
 #[expect(clippy::unnecessary_wraps, reason = "one lab asks for more")]
 const fn anywhere() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails unless the name is one of a lab.
+/// The lab of this name, or an error that lists the names.
 pub fn parse(name: &str) -> Result<&'static Lab, io::Error> {
     let names = || LABS.map(|lab| lab.name).join(", ");
-    Lab::named(name).ok_or_else(|| io::Error::other(format!("there is no such lab, but {}", names())))
+    Lab::named(name).ok_or_else(|| io::Error::other(format!("no such lab; there are {}", names())))
 }

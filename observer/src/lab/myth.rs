@@ -16,19 +16,19 @@ use crate::model::{
     units::{TcpState, grouped},
 };
 
-/// As many as a port number has values.
+/// The number of values of a port number.
 const MYTH: u32 = 1 << 16;
 
 pub(super) static LAB: Lab = Lab {
     name: "myth",
     claim: "one listening port holds more than 65,536 connections at the same time",
     theory: &[
-        "A connection is known by four numbers: local ip, local port, remote ip, remote port. Two connections are \
-         different when one of the four is.",
-        "All connections of a server that listens on one address share its ip and its port. What tells them apart is the \
-         client: 2^32 addresses with 2^16 ports each make 2^48 (281,474,976,710,656) connections to one listening port.",
-        "65,536 bounds something else: the connections from ONE client address to ONE server address, where only the \
-         client's port is left to differ. Linux gives a client fewer than that (see client-ceiling).",
+        "Four numbers identify a connection: local ip, local port, remote ip, remote port. Two connections are \
+         different when one of the four differs.",
+        "All connections to one listener share its ip and its port. Only the client's ip and port distinguish them: \
+         2^32 addresses with 2^16 ports each make 2^48 (281,474,976,710,656) connections to one listening port.",
+        "65,536 limits something else: the connections from ONE client address to ONE server address, where only the \
+         client's port can differ. Linux gives a client fewer than that (see client-ceiling).",
     ],
     limits: &[LimitKind::Ports, LimitKind::ProcessFiles],
     scale: Scale { least: MYTH + 1, usual: 100_000, most: 500_000, shrinks: false },
@@ -41,36 +41,36 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     let connections = session.scale;
     let at = SocketAddrV4::new(LOCALHOST, stage::server_ports(1)?[0]);
     let range = stage::range()?;
-    let orders = million::plan(connections, at, range);
+    let requests = million::plan(connections, at, range);
 
     session.step(format!("A server listens on ONE address and ONE port: {at}."))?;
     session.theory(
-        "The myth: a port number has 16 bits, so here it must end at 65,536 connections. The rule: a connection is known \
-         by four numbers, and two of them are the client's.",
+        "The myth: a port number has 16 bits, so 65,536 connections are the limit. The rule: four numbers identify a \
+         connection, and two of them are the client's.",
     )?;
     let listener = stage::listen_long(at)?;
-    session.crew.serve(&listener, connections)?;
-    session.kernel("It listens. That took one socket and one port; more will not be needed.")?;
+    session.workers.serve(&listener, connections)?;
+    session.kernel("It listens. It needs one socket and one port for that, and no further port.")?;
 
     session.step(format!(
         "Clients at {} addresses connect to it: {} connections in all.",
-        orders.len(),
+        requests.len(),
         grouped(connections.into())
     ))?;
     session.theory(format!(
-        "A client address has {} ports of its own here (ip_local_port_range {}-{}). {} addresses have {} together: more \
-         than enough.",
+        "Each client address has its own {} ports here (ip_local_port_range {}-{}). {} addresses have {} together: \
+         more than enough.",
         grouped(range.size().into()),
         range.low,
         range.high,
-        orders.len(),
-        grouped(u64::from(range.size()) * orders.len() as u64)
+        requests.len(),
+        grouped(u64::from(range.size()) * requests.len() as u64)
     ))?;
-    let opened = session.connect_at_once(at, &orders)?;
-    session.kernel(format!("{} connect()s succeeded, none failed at 65,536.", grouped(opened.into())))?;
+    let opened = session.connect_at_once(at, &requests)?;
+    session.kernel(format!("{} connect()s succeeded. None failed at 65,536.", grouped(opened.into())))?;
 
-    session.step("All connections stay open. Now count them, in ways that know nothing of each other.")?;
-    let accepted = session.crew.accepted(connections)?;
+    session.step("All connections stay open. Count them in independent ways.")?;
+    let accepted = session.workers.accepted(connections)?;
     let mut clients: FxHashSet<SocketAddrV4> = FxHashSet::default();
     table::each(|row| {
         if row.local == at && row.state == TcpState::Established {
@@ -81,7 +81,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     let ends = stage::read().established_or_close_wait.unwrap_or(0);
     let live = session.live(|it| inbound(it, at).map(|row| row.states.get(TcpState::Established)))?;
     let counted = session.observed(|it| inbound(it, at).map(|row| row.states.get(TcpState::Established)))?;
-    session.kernel(format!("accept() gave the server {} connections.", grouped(accepted.held.into())))?;
+    session.kernel(format!("accept() gave the server {} connections.", grouped(accepted.count.into())))?;
     session.kernel(format!(
         "/proc/net/tcp lists {} different clients of {at}. CurrEstab counts {} ends: two for each connection.",
         grouped(different.into()),
@@ -89,15 +89,20 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     ))?;
     if let Some((live, counted)) = live.zip(counted) {
         session.observer(format!(
-            "{} connections by eBPF events as they came, {} after a scan of the kernel's table.",
+            "{} connections from eBPF events alone, {} after a scan of the kernel's table.",
             grouped(live.into()),
             grouped(counted.into())
         ))?;
     }
     session.check(Check::above(format!("connections on {at}"), MYTH.into(), different.into()));
     session.check(Check::equal("different clients in /proc/net/tcp", connections, value(counted), different));
-    session.check(Check::equal("accepted by the server", connections, value(counted), accepted.held));
+    session.check(Check::equal("accepted by the server", connections, value(counted), accepted.count));
     session.check(Check::equal("ends in CurrEstab", 2 * connections, None, ends));
-    session.check(Check::equal("local addresses of the accepted", 1_u32, None, u32::try_from(accepted.locals.len())?));
+    session.check(Check::equal(
+        "local addresses of accepted sockets",
+        1_u32,
+        None,
+        u32::try_from(accepted.locals.len())?,
+    ));
     Ok(())
 }

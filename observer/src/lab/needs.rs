@@ -1,4 +1,4 @@
-//! What a lab takes of the host, and whether the host has that much.
+//! The resources that a lab needs, and whether the host has them.
 
 use anyhow::{Context as _, ensure};
 use rustix::process::{Resource, getrlimit};
@@ -9,38 +9,38 @@ use crate::{
     model::units::grouped,
 };
 
-/// Descriptors that a process needs for itself: its standard streams, its line, the libraries.
+/// Fds that a process needs for itself: standard streams, channel, libraries.
 const OWN_FILES: u64 = 64;
-/// No worker holds more connections than this, even where it may: the work is to be shared out.
+/// The most connections of one worker, even where its limit is higher: workers share the work.
 const ROOM: u64 = 20_000;
-/// What observer itself takes for each socket that it counts, in bytes (measured at a million sockets).
+/// Memory of observer for each socket that it counts, in bytes (measured at a million sockets).
 const MODEL_BYTES: u64 = 512;
-/// Where /proc/slabinfo is not to be read: what an idle socket took on the 64-bit kernels that were looked at.
+/// Kernel memory of an idle socket in bytes, where /proc/slabinfo is not readable (measured on 64-bit kernels).
 const PER_SOCKET: u64 = 3_900;
 
-/// What a lab takes while it runs.
+/// What a lab uses while it runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Needs {
     /// Private network namespaces.
     pub(crate) namespaces: u32,
     /// Worker processes.
     pub(crate) processes: u32,
-    /// Descriptors of all of them together.
+    /// Fds of all workers together.
     pub(crate) files: u64,
     /// TCP sockets.
     pub(crate) sockets: u64,
-    /// Memory of kernel and observer for these, in bytes.
+    /// Memory of kernel and observer for these sockets, in bytes.
     pub(crate) memory_bytes: u64,
 }
 
-/// How many connections' ends one worker process can hold.
+/// How many sockets one worker process can hold.
 pub(crate) fn room() -> u32 {
     let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     u32::try_from(hard.saturating_sub(OWN_FILES).min(ROOM)).unwrap_or(u32::MAX)
 }
 
 impl Needs {
-    /// Of labs that hold `connections` at once, both ends of each.
+    /// Needs of a lab that holds both ends of `connections` at once.
     pub(crate) fn of_connections(connections: u32) -> Self {
         let sockets = 2 * u64::from(connections);
         let processes = 2 * connections.div_ceil(room().max(1)).max(1);
@@ -59,7 +59,7 @@ impl Needs {
         let room = room();
         ensure!(
             room >= 256,
-            "a process may have {room} sockets here: raise the hard limit of descriptors (ulimit -Hn) to 1,024 or more"
+            "a process may have only {room} sockets here: raise the hard fd limit (ulimit -Hn) to 1,024 or more"
         );
         if let Some(files) = files::read(&Reads::default()) {
             let left = files.max.saturating_sub(files.allocated);
@@ -70,11 +70,11 @@ impl Needs {
                 grouped(left)
             );
         }
-        // Half of it stays for everybody else.
+        // Leave half to other programs.
         let available = memory::available(&Reads::default()).context("read MemAvailable of /proc/meminfo")?;
         ensure!(
             available / 2 > self.memory_bytes,
-            "it would take {} of memory, and no more than half of the {} that are available is left to it: choose a \
+            "it would use {} of memory, more than half of the {} available (MemAvailable): choose a \
              smaller --scale",
             bytes(self.memory_bytes),
             bytes(available)
@@ -82,7 +82,7 @@ impl Needs {
         Ok(())
     }
 
-    /// In words.
+    /// The needs in words.
     pub(crate) fn sentence(&self) -> String {
         let Self { namespaces, processes, files, sockets, memory_bytes } = *self;
         let many = |count: u64, one: &str| {
@@ -103,7 +103,7 @@ fn plural(one: &str) -> &'static str {
     if one.ends_with('s') { "es" } else { "s" }
 }
 
-/// `1.4 GiB`, `70 MiB`; never nothing.
+/// `70 MiB`, `11 GiB`; at least `1 MiB`.
 pub(crate) fn bytes(bytes: u64) -> String {
     match bytes {
         0..1_048_576 => "1 MiB".to_owned(),
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_in_words_and_refuses_what_no_host_has() {
+    fn needs_have_a_sentence_and_too_large_ones_are_refused() {
         let needs = Needs { namespaces: 1, processes: 12, files: 201_000, sockets: 200_000, memory_bytes: 900 << 20 };
         let words = "1 private network namespace, 12 worker processes, 200,000 TCP sockets, 201,000 file descriptors, \
             about 900 MiB of memory";

@@ -1,4 +1,5 @@
-//! What a lab found: measured statements, each with what was foretold and what the kernel did, and the verdict on all.
+//! The report of a lab: its checks, each with what theory and observer predicted and what the kernel did, and the
+//! verdict.
 
 use std::process::ExitCode;
 
@@ -6,7 +7,7 @@ use serde::Serialize;
 
 use super::needs::Needs;
 
-/// A number, or what became of a call.
+/// A number, or the outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Value {
@@ -40,36 +41,36 @@ impl From<String> for Value {
     }
 }
 
-/// How what the kernel did relates to what was foretold.
+/// How the kernel's value must relate to the predicted one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Relation {
-    /// It must be the same.
+    /// Both must be equal.
     Equal,
-    /// It must be more.
+    /// The kernel's must be greater.
     Above,
 }
 
-/// One measured statement.
+/// One measured statement of a lab.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Check {
-    /// What was counted or tried.
+    /// What the lab counted or tried.
     pub(crate) what: String,
-    /// What must hold between them.
+    /// How `kernel` must relate to `theory`.
     pub(crate) relation: Relation,
-    /// By the rule.
+    /// What the rule predicts.
     pub(crate) theory: Value,
-    /// By observer's own count or prediction; absent where it was not asked, or may not look.
+    /// What observer counted or predicted; absent where the lab did not ask it, or where it lacks the rights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) observer: Option<Value>,
     /// What the kernel counted or did.
     pub(crate) kernel: Value,
-    /// Whether it does.
+    /// Whether the relation holds.
     pub(crate) holds: bool,
 }
 
 impl Check {
-    /// Theory, observer (where it was asked) and kernel must say the same.
+    /// Theory, observer (where the lab asked it) and kernel must agree.
     pub(crate) fn equal(
         what: impl Into<String>,
         theory: impl Into<Value>,
@@ -81,7 +82,7 @@ impl Check {
         Self { what: what.into(), relation: Relation::Equal, theory, observer, kernel, holds }
     }
 
-    /// The kernel's number must be above the one of the theory.
+    /// The kernel's number must be greater than the theory's.
     pub(crate) fn above(what: impl Into<String>, floor: u64, kernel: u64) -> Self {
         let relation = Relation::Above;
         let holds = kernel > floor;
@@ -89,30 +90,30 @@ impl Check {
     }
 }
 
-/// Whether a claim was borne out.
+/// The verdict on a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Every statement held.
-    BorneOut,
-    /// One did not.
-    NotBorneOut,
-    /// The measurement says nothing either way.
+    /// Every check holds.
+    Confirmed,
+    /// At least one check does not hold, or there was none.
+    Refuted,
+    /// Every check holds, but the measurement is too noisy to decide.
     Inconclusive,
 }
 
 impl From<Verdict> for ExitCode {
     fn from(verdict: Verdict) -> Self {
         match verdict {
-            Verdict::BorneOut => Self::SUCCESS,
-            Verdict::NotBorneOut | Verdict::Inconclusive => Self::FAILURE,
+            Verdict::Confirmed => Self::SUCCESS,
+            Verdict::Refuted | Verdict::Inconclusive => Self::FAILURE,
         }
     }
 }
 
-/// A number that was measured and that no verdict hangs on.
+/// A measured number that does not affect the verdict.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Fact {
+pub(crate) struct Measurement {
     pub(crate) what: String,
     pub(crate) value: u64,
     pub(crate) unit: &'static str,
@@ -121,48 +122,55 @@ pub(crate) struct Fact {
 /// A point of a curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Point {
-    /// How much of the range was in use, in percent.
-    pub(crate) percent: u32,
-    /// The median of connect() from there to the next point, in nanoseconds.
-    pub(crate) median_nanos: u64,
+    /// Share of the port range in use, in percent.
+    pub(crate) used_percent: u32,
+    /// Median duration of connect() from this point to the next, in nanoseconds.
+    pub(crate) connect_median_ns: u64,
 }
 
-/// All of it: what `--json` prints.
+/// Version of the report's JSON format.
+pub(super) const SCHEMA: u32 = 2;
+
+/// The whole report, as `--json` prints it.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
+    /// Version of this format: [`SCHEMA`].
     pub(crate) schema: u32,
     pub(crate) lab: &'static str,
     pub(crate) claim: &'static str,
     pub(crate) verdict: Verdict,
-    /// Why the measurement says nothing, if it does not.
+    /// Why the measurement does not decide, where it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) inconclusive: Option<String>,
+    pub(crate) inconclusive_reason: Option<String>,
+    /// Connections that the lab holds at a time, at most.
     pub(crate) scale: u32,
+    /// What the lab needs of the host.
     pub(crate) uses: Needs,
-    /// Whether observer counted along.
+    /// Whether observer had the rights to watch the lab.
     pub(crate) observed: bool,
     pub(crate) checks: Vec<Check>,
-    pub(crate) facts: Vec<Fact>,
+    pub(crate) measurements: Vec<Measurement>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) curve: Vec<Point>,
-    pub(crate) took_seconds: f64,
+    /// Duration of the lab, in seconds.
+    pub(crate) duration_seconds: f64,
 }
 
-/// The verdict on these statements; none at all is no proof.
+/// The verdict on these checks. A lab without checks proves nothing.
 pub(super) fn verdict(checks: &[Check], inconclusive: Option<&str>) -> Verdict {
     match (checks.iter().all(|check| check.holds) && !checks.is_empty(), inconclusive) {
-        (false, _) => Verdict::NotBorneOut,
+        (false, _) => Verdict::Refuted,
         (true, Some(_)) => Verdict::Inconclusive,
-        (true, None) => Verdict::BorneOut,
+        (true, None) => Verdict::Confirmed,
     }
 }
 
-/// What became of a call, as a value.
+/// The outcome of a call, as a value.
 pub(crate) fn outcome(errno: Option<i32>) -> Value {
     errno.map_or_else(|| "works".to_owned(), errno_name).into()
 }
 
-/// The name of an error number of the calls that labs make.
+/// The name of an errno that the calls of labs return.
 pub(crate) fn errno_name(errno: i32) -> String {
     match errno {
         libc::EADDRNOTAVAIL => "EADDRNOTAVAIL".to_owned(),
@@ -175,7 +183,7 @@ pub(crate) fn errno_name(errno: i32) -> String {
     }
 }
 
-/// What a call came to, in words.
+/// The outcome of a call, in words.
 pub(crate) fn refusal(errno: Option<i32>) -> String {
     match errno {
         None => "it works".to_owned(),
@@ -191,15 +199,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_statement_that_does_not_hold_decides() {
+    fn one_failed_check_refutes_the_claim() {
         let good = Check::equal("a", 5_u32, Some(5_u32.into()), 5_u32);
         let wrong_observer = Check::equal("b", 5_u32, Some(4_u32.into()), 5_u32);
         let wrong_kernel = Check::equal("c", "works", None, outcome(Some(libc::EMFILE)));
-        assert_eq!(verdict(&[], None), Verdict::NotBorneOut);
-        assert_eq!(verdict(std::slice::from_ref(&good), None), Verdict::BorneOut);
+        assert_eq!(verdict(&[], None), Verdict::Refuted);
+        assert_eq!(verdict(std::slice::from_ref(&good), None), Verdict::Confirmed);
         assert_eq!(verdict(std::slice::from_ref(&good), Some("noise")), Verdict::Inconclusive);
         for wrong in [wrong_observer, wrong_kernel, Check::above("d", 5, 5)] {
-            assert_eq!(verdict(&[good.clone(), wrong], None), Verdict::NotBorneOut);
+            assert_eq!(verdict(&[good.clone(), wrong], None), Verdict::Refuted);
         }
     }
 }

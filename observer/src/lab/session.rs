@@ -1,4 +1,4 @@
-//! One run of a lab: its namespace, its workers, observer beside it, and who is told.
+//! One run of a lab: its workers, the engine that watches, and the presenter of its events.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddrV4},
@@ -9,108 +9,111 @@ use std::{
 use anyhow::ensure;
 
 use super::{
-    crew::{Connected, Crew},
-    narrator::{Narrator, Told},
-    report::{Check, Fact, Point, Value},
+    presenter::{LabEvent, Presenter},
+    report::{Check, Measurement, Point, Value},
     stage,
     watcher::Watcher,
-    worker::order::Connect,
+    worker::request::Connect,
+    worker_pool::{Connected, WorkerPool},
 };
 use crate::model::{
     headroom::PortUse,
     limit::{LimitKind, Scope},
-    narration::Voice,
     snapshot::{Direction, EndpointRow, Snapshot},
+    transcript::Speaker,
     units::TcpState,
 };
 
-/// No lab goes on for longer.
+/// No lab runs for longer.
 pub(super) const TIME_LIMIT: Duration = Duration::from_mins(10);
-/// How long the engine and the kernel may take to settle.
+/// How long to wait for the engine or the kernel to settle.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two words about how far a step is.
-const TELL: Duration = Duration::from_millis(250);
-/// Between two looks at something that is awaited.
-const LOOK: Duration = Duration::from_millis(50);
+/// Time between two progress events.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+/// Time between two looks at an awaited condition.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a lab works with.
 pub(super) struct Session<'a> {
-    /// At most so many connections at a time.
+    /// At most this many connections at a time.
     pub(super) scale: u32,
     /// Its worker processes.
-    pub(super) crew: Crew,
-    /// What it found so far.
+    pub(super) workers: WorkerPool,
+    /// Checks so far.
     pub(super) checks: Vec<Check>,
-    pub(super) facts: Vec<Fact>,
+    /// Measured numbers that do not affect the verdict.
+    pub(super) measurements: Vec<Measurement>,
+    /// Points measured so far.
     pub(super) curve: Vec<Point>,
-    pub(super) inconclusive: Option<String>,
+    /// Why the measurement does not decide, where it does not.
+    pub(super) inconclusive_reason: Option<String>,
     watcher: Option<Watcher>,
-    narrator: &'a mut dyn Narrator,
+    presenter: &'a mut dyn Presenter,
     steps: u32,
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(scale: u32, watcher: Option<Watcher>, narrator: &'a mut dyn Narrator) -> Self {
+    pub(super) fn new(scale: u32, watcher: Option<Watcher>, presenter: &'a mut dyn Presenter) -> Self {
         Self {
             scale,
-            crew: Crew::new(Instant::now() + TIME_LIMIT),
+            workers: WorkerPool::new(Instant::now() + TIME_LIMIT),
             checks: Vec::new(),
-            facts: Vec::new(),
+            measurements: Vec::new(),
             curve: Vec::new(),
-            inconclusive: None,
+            inconclusive_reason: None,
             watcher,
-            narrator,
+            presenter,
             steps: 0,
         }
     }
 
-    /// Tells what is about to happen.
+    /// Announces the next step.
     pub(super) fn step(&mut self, title: impl Into<String>) -> anyhow::Result<()> {
-        self.narrator.wait()?;
+        self.presenter.wait()?;
         self.steps += 1;
-        self.tell(Told::Step { number: self.steps, title: title.into() })
+        self.show(LabEvent::Step { number: self.steps, title: title.into() })
     }
 
-    /// Tells what the rule says.
+    /// Says what the rule predicts.
     pub(super) fn theory(&mut self, words: impl Into<String>) -> anyhow::Result<()> {
-        self.tell(Told::Line(Voice::Theory, words.into()))
+        self.show(LabEvent::Said(Speaker::Theory, words.into()))
     }
 
-    /// Tells what the kernel did.
+    /// Says what the kernel did.
     pub(super) fn kernel(&mut self, words: impl Into<String>) -> anyhow::Result<()> {
-        self.tell(Told::Line(Voice::Kernel, words.into()))
+        self.show(LabEvent::Said(Speaker::Kernel, words.into()))
     }
 
-    /// Tells what observer sees or foretells.
+    /// Says what observer counts or predicts.
     pub(super) fn observer(&mut self, words: impl Into<String>) -> anyhow::Result<()> {
-        self.tell(Told::Line(Voice::Observer, words.into()))
+        self.show(LabEvent::Said(Speaker::Observer, words.into()))
     }
 
-    /// Shows a curve as far as it is measured.
+    /// Shows the points of the curve measured so far.
     pub(super) fn show_curve(&mut self) -> anyhow::Result<()> {
-        self.tell(Told::Curve(self.curve.clone()))
+        self.show(LabEvent::Curve(self.curve.clone()))
     }
 
-    fn tell(&mut self, told: Told) -> anyhow::Result<()> {
-        self.narrator.tell(told)
+    fn show(&mut self, event: LabEvent) -> anyhow::Result<()> {
+        self.presenter.show(event)
     }
 
-    /// Writes a statement down.
+    /// Adds a check.
     pub(super) fn check(&mut self, check: Check) {
         self.checks.push(check);
     }
 
-    /// Writes a number down that no verdict hangs on.
-    pub(super) fn fact(&mut self, what: impl Into<String>, value: u64, unit: &'static str) {
-        self.facts.push(Fact { what: what.into(), value, unit });
+    /// Adds a measured number that does not affect the verdict.
+    pub(super) fn measurement(&mut self, what: impl Into<String>, value: u64, unit: &'static str) {
+        self.measurements.push(Measurement { what: what.into(), value, unit });
     }
 
-    /// What `wanted` finds in a snapshot that a scan has just confirmed; `None` where observer may not look. It is given
-    /// some time: a scan that lost records, or one in the middle of a change, is followed by another.
+    /// What `wanted` finds in a snapshot right after a scan; `None` where observer lacks the rights. If a scan lost
+    /// records or came in the middle of a change, this waits for the next one.
     pub(super) fn observed<T>(&self, wanted: impl Fn(&Snapshot) -> Option<T>) -> anyhow::Result<Option<T>> {
         let Some(watcher) = &self.watcher else { return Ok(None) };
         let (reading, deadline) = (stage::read(), Instant::now() + PATIENCE);
-        // Sysctls are read every second: one that the lab has just set may not be known yet.
+        // The engine reads sysctls every second: it may not know the one that the lab has just set.
         let knows_sysctls = |snapshot: &Snapshot| {
             snapshot
                 .namespaces
@@ -127,77 +130,78 @@ impl<'a> Session<'a> {
             {
                 return Ok(Some(found));
             }
-            ensure!(Instant::now() < deadline, "observer did not find what it was asked for");
+            ensure!(Instant::now() < deadline, "observer did not report what the lab asked for within {PATIENCE:?}");
             if !scanned && knows_sysctls(&snapshot) {
                 scanned = true;
             } else {
-                thread::sleep(LOOK);
+                thread::sleep(POLL_INTERVAL);
             }
         }
     }
 
-    /// What observer has counted by events so far, without a scan.
+    /// What observer has counted from events alone, without a scan.
     pub(super) fn live<T>(&self, wanted: impl Fn(&Snapshot) -> Option<T>) -> anyhow::Result<Option<T>> {
         let snapshot = self.watcher.as_ref().map(|watcher| watcher.snapshot(false, TIME_LIMIT)).transpose()?;
         Ok(snapshot.as_ref().and_then(wanted))
     }
 
-    /// How many connect()s observer foretells to succeed. It knows of a destination once it has one connection.
-    pub(super) fn foretold(&self, from: Ipv4Addr, to: SocketAddrV4) -> anyhow::Result<Option<u32>> {
+    /// How many more connect()s will succeed, as observer predicts. Observer knows a destination once it has a
+    /// connection.
+    pub(super) fn predicted(&self, from: Ipv4Addr, to: SocketAddrV4) -> anyhow::Result<Option<u32>> {
         self.observed(|snapshot| ports(snapshot, from, to)?.left())
     }
 
-    /// Opens all connections at once, and tells how far they are: as observer counts them live, or else by their clients.
-    pub(super) fn connect_at_once(&mut self, at: SocketAddrV4, orders: &[Connect]) -> anyhow::Result<u32> {
-        let Self { crew, watcher, narrator, .. } = self;
-        let of = orders.iter().map(|order| u64::from(order.most)).sum();
+    /// Opens all connections at once and shows the progress: observer's live count or, without one, the clients'.
+    pub(super) fn connect_at_once(&mut self, at: SocketAddrV4, requests: &[Connect]) -> anyhow::Result<u32> {
+        let Self { workers, watcher, presenter, .. } = self;
+        let of = requests.iter().map(|request| u64::from(request.most)).sum();
         let mut next = Instant::now();
-        let connected = crew.connect_at_once(orders, |opened| {
+        let connected = workers.connect_at_once(requests, |opened| {
             if Instant::now() < next {
                 return Ok(());
             }
-            next = Instant::now() + TELL;
+            next = Instant::now() + PROGRESS_INTERVAL;
             let snapshot = watcher.as_ref().map(|watcher| watcher.snapshot(false, TIME_LIMIT)).transpose()?;
             let counted = snapshot.as_ref().and_then(|it| Some(inbound(it, at)?.states.get(TcpState::Established)));
-            narrator.tell(Told::Progress { what: "connections", done: counted.unwrap_or(opened).into(), of })
+            presenter.show(LabEvent::Progress { what: "connections", done: counted.unwrap_or(opened).into(), of })
         })?;
         Ok(connected.opened)
     }
 
-    /// Opens connections to be refused at one more than `of`, and tells how far they are.
+    /// Opens connections until the kernel refuses one, at most `of` + 1, and shows the progress.
     pub(super) fn connect_until_refused(&mut self, connect: Connect, of: u32) -> anyhow::Result<Connected> {
         let mut sum = Connected::default();
         while sum.refused.is_none() && sum.opened <= of {
             let most = (of / 10).max(1).min(of + 1 - sum.opened);
-            let Connected { opened, refused, median_nanos } = self.crew.connect(Connect { most, ..connect })?;
-            sum = Connected { opened: sum.opened + opened, refused, median_nanos };
-            self.narrator.tell(Told::Progress { what: "connections", done: sum.opened.into(), of: of.into() })?;
+            let Connected { opened, refused, connect_median_ns } = self.workers.connect(Connect { most, ..connect })?;
+            sum = Connected { opened: sum.opened + opened, refused, connect_median_ns };
+            self.presenter.show(LabEvent::Progress { what: "connections", done: sum.opened.into(), of: of.into() })?;
         }
         Ok(sum)
     }
 }
 
-/// Waits until something outside of observer holds.
+/// Waits until a condition outside observer holds.
 pub(super) fn wait_until(what: &str, mut holds: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while !holds()? {
-        ensure!(Instant::now() < deadline, "waited in vain for {what}");
-        thread::sleep(LOOK);
+        ensure!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }
 
-/// Waits until no connection of the namespace is left.
+/// Waits until the namespace has no connection left.
 pub(super) fn wait_until_closed() -> anyhow::Result<()> {
     wait_until("all connections to be closed", || Ok(stage::read().established_or_close_wait == Some(0)))
 }
 
-/// A count, as a statement holds it.
+/// A count as the value of a check.
 pub(super) fn value(count: Option<impl Into<Value>>) -> Option<Value> {
     count.map(Into::into)
 }
 
-/// The row of a server's address.
+/// The endpoint row of a server's address.
 pub(super) fn inbound(snapshot: &Snapshot, at: SocketAddrV4) -> Option<&EndpointRow> {
     snapshot.endpoints.iter().find(|row| {
         let key = &row.key;
@@ -205,7 +209,7 @@ pub(super) fn inbound(snapshot: &Snapshot, at: SocketAddrV4) -> Option<&Endpoint
     })
 }
 
-/// The ports from an address towards a destination.
+/// Port use from a local address towards a destination.
 pub(super) fn ports(snapshot: &Snapshot, from: Ipv4Addr, to: SocketAddrV4) -> Option<PortUse> {
     let is_source =
         |row: &&EndpointRow| row.key.direction == Direction::Outbound && row.key.local_ip == IpAddr::V4(from);

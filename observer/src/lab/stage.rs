@@ -1,5 +1,5 @@
-//! The private network namespace of a lab: entered by this whole process and inherited by its workers, held by nothing
-//! but them, and gone with the last of them. There is no name, no mount, and nothing to be undone.
+//! The private network namespace of a lab. This whole process enters it, and the workers inherit it. Nothing else keeps
+//! it open, and it ends with the last of them. It has no name and no mount, and needs no cleanup.
 
 use std::{
     fs, io,
@@ -17,24 +17,24 @@ use crate::{
     model::{namespace::NamespaceReading, units::PortRange},
 };
 
-/// Loopback's usual address: what connect() chooses towards 127.0.0.0/8.
+/// The usual loopback address, which connect() chooses towards 127.0.0.0/8.
 pub(super) const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-/// Moves the calling process into a new network namespace with `lo` up. To be called before it has a second thread:
-/// threads that are started later are inside, and without rights the kernel asks for a process of one thread. Returns
+/// Moves the calling process into a new network namespace with `lo` up. Call it before the process has a second thread:
+/// later threads start inside, and without rights the kernel requires a single-threaded process. Returns
 /// whether the process may use BPF there.
 pub(super) fn enter() -> anyhow::Result<bool> {
-    // SAFETY: only namespaces are split off; the file table is not.
+    // SAFETY: this splits off a namespace only, and no file table.
     if let Err(error) = unsafe { unshare_unsafe(UnshareFlags::NEWNET) } {
         ensure!(error == rustix::io::Errno::PERM, "make a network namespace: {}", errno::describe(&error.into()));
         enter_user_namespace().context("make a network namespace as root, or a user namespace as anybody")?;
     }
     link::set_up("lo").context("bring lo up")?;
-    // Asked inside: rights in a user namespace are not enough for BPF.
+    // Check inside the namespace: rights in a user namespace are not enough for BPF.
     Ok(engine::require_rights().is_ok())
 }
 
-/// What the namespace is now.
+/// The current reading of the namespace.
 pub(super) fn read() -> NamespaceReading {
     netns::read(&std::collections::BTreeSet::new()).namespace
 }
@@ -44,7 +44,7 @@ pub(super) fn range() -> anyhow::Result<PortRange> {
     read().port_range.context("read net.ipv4.ip_local_port_range")
 }
 
-/// Narrows the range to at most `ports` ports, an even number: of an odd one, a connect() may miss the last port.
+/// Narrows the range to at most `ports` ports, an even number: in an odd range connect() may skip the last port.
 pub(super) fn narrow_range(ports: u32) -> anyhow::Result<PortRange> {
     let PortRange { low, high } = range()?;
     let size = (u32::from(high) - u32::from(low) + 1).min(ports) & !1;
@@ -64,18 +64,18 @@ pub(super) fn counter(name: &str) -> anyhow::Result<u64> {
     mib::counter(&text, "TcpExt", name).with_context(|| format!("no {name} in /proc/net/netstat"))
 }
 
-/// A listening socket with as long a queue as the namespace allows.
+/// A listening socket with the longest queue that the namespace allows.
 pub(super) fn listen_long(at: SocketAddrV4) -> anyhow::Result<Socket> {
     let backlog = read().somaxconn.unwrap_or(128);
     listen(at, i32::try_from(backlog).unwrap_or(i32::MAX)).with_context(|| format!("listen on {at}"))
 }
 
-/// `count` ports that connect() does not choose: for servers.
+/// `count` ports for servers, outside the range of connect().
 pub(super) fn server_ports(count: u16) -> anyhow::Result<Vec<u16>> {
     let PortRange { low, high } = range()?;
     let outside = (7000..=u16::MAX).chain(1024..7000).filter(|port| !(low..=high).contains(port));
     let ports: Vec<u16> = outside.take(count.into()).collect();
-    ensure!(ports.len() == usize::from(count), "the range {low}-{high} leaves no ports to servers");
+    ensure!(ports.len() == usize::from(count), "the range {low}-{high} leaves no ports for servers");
     Ok(ports)
 }
 
@@ -88,7 +88,7 @@ pub(super) fn listen(at: SocketAddrV4, backlog: i32) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A user namespace in which this user is root, and a network namespace of it: no rights are needed outside.
+/// Enters a user namespace in which this user is root, and its network namespace. It needs no rights outside.
 fn enter_user_namespace() -> anyhow::Result<()> {
     let (uid, gid) = (rustix::process::getuid(), rustix::process::getgid());
     // SAFETY: as above.

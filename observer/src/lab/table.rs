@@ -1,4 +1,4 @@
-//! The kernel's own table of TCP sockets over IPv4 (/proc/net/tcp): what labs hold the counts against.
+//! The kernel's own table of TCP sockets over IPv4 (/proc/net/tcp), with which labs compare all counts.
 
 use std::{
     io,
@@ -11,20 +11,20 @@ use crate::model::units::TcpState;
 /// A socket of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Row {
-    /// Its own address.
+    /// Its local address.
     pub(super) local: SocketAddrV4,
-    /// The other end's.
+    /// Its remote address.
     pub(super) remote: SocketAddrV4,
     /// Its state.
     pub(super) state: TcpState,
 }
 
-/// Shows `look` every socket of the calling thread's namespace.
+/// Calls `look` with every socket of the calling thread's namespace.
 pub(super) fn each(mut look: impl FnMut(Row)) -> io::Result<()> {
     text::each_line("/proc/thread-self/net/tcp", |line| parse(line).map_or((), &mut look))
 }
 
-/// How many sockets are in this state and of this local address.
+/// How many sockets have this local address and this state.
 pub(super) fn count(local: SocketAddrV4, state: TcpState) -> io::Result<u64> {
     let mut count = 0;
     each(|row| count += u64::from(row.local == local && row.state == state))?;

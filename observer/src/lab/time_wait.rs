@@ -1,4 +1,4 @@
-//! TIME_WAIT: what closed connections keep, from whom, and what tcp_tw_reuse changes.
+//! TIME_WAIT: which ports closed connections keep, from which destinations, and what tcp_tw_reuse changes.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
@@ -13,28 +13,29 @@ use super::{
     report::{Check, refusal},
     session::{Session, value, wait_until, wait_until_closed},
     stage::{self, LOCALHOST},
-    worker::order::{Bind, Connect, Goodbye},
+    worker::request::{ClientBind, CloseWith, Connect},
 };
 use crate::{
     host::clock::monotonic,
     model::{limit::LimitKind, units::grouped},
 };
 
-/// An address that is not one of loopback's, though `lo` carries it here.
+/// An address outside 127.0.0.0/8, although `lo` has it here.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 65, 53, 6);
 
 pub(super) static LAB: Lab = Lab {
     name: "time-wait",
-    claim: "TIME_WAIT keeps ports from the same destination only, and tcp_tw_reuse decides when connect() may take them over",
+    claim: "TIME_WAIT blocks ports towards the same destination only, and tcp_tw_reuse decides when connect() may \
+     reuse them",
     theory: &[
-        "The end that closes first keeps the connection's four numbers for another 60 seconds: TIME_WAIT. Late packets of \
-         the old connection must not be taken for packets of a new one.",
-        "So a client that opens and closes connections to one destination uses up its ports at that destination. Towards \
-         any other destination the same ports are free.",
-        "net.ipv4.tcp_tw_reuse lets connect() take over a TIME_WAIT of its own that is older than a second: 0 never, 1 \
-         always, 2 (the default) only on loopback. TCP timestamps keep old packets apart.",
-        "It is for connect() alone. It neither shortens TIME_WAIT nor helps a server, where the client's next connection \
-         comes from another port anyway.",
+        "The end that closes first keeps the connection's four numbers for 60 more seconds: TIME_WAIT. Late packets of \
+         the old connection must not reach a new one.",
+        "A client that opens and closes connections to one destination uses up its ports towards that destination. \
+         Towards any other destination, the same ports are free.",
+        "net.ipv4.tcp_tw_reuse lets connect() reuse the port of a TIME_WAIT that is older than a second: 0 never, 1 \
+         always, 2 (the default) only on loopback. TCP timestamps distinguish old packets from new ones.",
+        "It affects connect() alone. It does not shorten TIME_WAIT. It does not help a server, where the client's next \
+         connection comes from another port anyway.",
     ],
     limits: &[LimitKind::TimeWait, LimitKind::Ports],
     scale: Scale { least: 40, usual: 1_000, most: 10_000, shrinks: false },
@@ -53,9 +54,9 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     let elsewhere = SocketAddrV4::new(ELSEWHERE, servers[0]);
     let listeners = [on_loopback, other, elsewhere].map(stage::listen_long);
     for listener in listeners {
-        session.crew.serve(&listener?, ports)?;
+        session.workers.serve(&listener?, ports)?;
     }
-    // On a busy machine an acknowledgement can overtake another; the reset that answers it would end a TIME_WAIT early
+    // On a busy machine an acknowledgement can overtake another. The reset that answers it would end a TIME_WAIT early
     // (RFC 1337, "TIME-WAIT assassination").
     stage::set_sysctl("ipv4/tcp_rfc1337", "1")?;
     let was = stage::read().tcp_tw_reuse.unwrap_or(0);
@@ -67,17 +68,17 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
         grouped(closed.into())
     ))?;
     session.theory(format!(
-        "{} TIME_WAITs. (tcp_tw_reuse was {was}; it is 0 now, in this namespace alone.)",
+        "{} sockets in TIME_WAIT. (tcp_tw_reuse was {was}. It is 0 now, in this namespace alone.)",
         grouped(closed.into())
     ))?;
     let before = leave_time_waits(session, on_loopback, closed)?;
-    session.kernel(format!("/proc/net/sockstat counts {} TIME_WAITs.", grouped(before.into())))?;
-    session.check(Check::equal("TIME_WAITs of closed connections", closed, None, before));
+    session.kernel(format!("/proc/net/sockstat counts {} sockets in TIME_WAIT.", grouped(before.into())))?;
+    session.check(Check::equal("closed connections in TIME_WAIT", closed, None, before));
 
-    session.step("tcp_tw_reuse=0: how many connections are possible to the same destination now?")?;
+    session.step("tcp_tw_reuse=0: how many connections to the same destination are possible now?")?;
     let left = ports - closed;
     session.theory(format!(
-        "Each TIME_WAIT keeps its port: {} - {} = {}.",
+        "Each TIME_WAIT blocks its port: {} - {} = {}.",
         grouped(ports.into()),
         grouped(closed.into()),
         grouped(left.into())
@@ -85,15 +86,15 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     try_all(session, "tcp_tw_reuse=0, same destination", on_loopback, left, ports)?;
 
     session.step(format!("And to another destination, {other}?"))?;
-    session.theory(format!("No TIME_WAIT is in the way there: all {}.", grouped(ports.into())))?;
+    session.theory(format!("No TIME_WAIT blocks a port towards it: all {}.", grouped(ports.into())))?;
     try_all(session, "tcp_tw_reuse=0, another destination", other, ports, ports)?;
 
-    session.step("tcp_tw_reuse=1, and the TIME_WAITs are older than a second. The same destination again:")?;
+    session.step("tcp_tw_reuse=1, and each TIME_WAIT is older than a second. The same destination again:")?;
     stage::set_sysctl("ipv4/tcp_tw_reuse", "1")?;
     let still = stage::read().time_wait.unwrap_or(0);
-    session.theory(format!("connect() takes them over: all {} ports.", grouped(ports.into())))?;
-    session.kernel(format!("The sysctl alone ends none of them: still {}.", grouped(still.into())))?;
-    session.check(Check::equal("tcp_tw_reuse=1 alone leaves TIME_WAITs", closed, None, still));
+    session.theory(format!("connect() reuses their ports: all {}.", grouped(ports.into())))?;
+    session.kernel(format!("The sysctl alone ends no TIME_WAIT: still {}.", grouped(still.into())))?;
+    session.check(Check::equal("in TIME_WAIT after tcp_tw_reuse=1 alone", closed, None, still));
     try_all(session, "tcp_tw_reuse=1, same destination", on_loopback, ports, ports)?;
 
     stage::set_sysctl("ipv4/tcp_tw_reuse", "2")?;
@@ -102,46 +103,45 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
     session.theory(format!("127.0.0.1 is loopback: all {} ports.", grouped(ports.into())))?;
     try_all(session, "tcp_tw_reuse=2, on loopback", on_loopback, ports, ports)?;
 
-    session.step(format!(
-        "tcp_tw_reuse=2 between addresses that are not loopback's ({ELSEWHERE}): as between two machines."
-    ))?;
+    session
+        .step(format!("tcp_tw_reuse=2 between addresses outside loopback ({ELSEWHERE}), as between two machines."))?;
     let before = leave_time_waits(session, elsewhere, closed)?;
     session.theory(format!(
-        "{} TIME_WAITs keep their ports: {} left.",
+        "{} sockets in TIME_WAIT block their ports: {} left.",
         grouped(before.into()),
         grouped(left.into())
     ))?;
     try_all(session, "tcp_tw_reuse=2, not on loopback", elsewhere, left, ports)
 }
 
-/// Opens connections and closes them, the client first; waits until their TIME_WAITs are old enough to be taken over.
+/// Opens connections and closes them, the client first. Waits until connect() may reuse their ports.
 fn leave_time_waits(session: &mut Session<'_>, to: SocketAddrV4, count: u32) -> anyhow::Result<u32> {
     let there = stage::read().time_wait.unwrap_or(0);
-    let opened = session.crew.connect(Connect { to, most: count, bind: Bind::Nothing })?.opened;
-    let accepted = session.crew.accepted(opened)?.held;
+    let opened = session.workers.connect(Connect { to, most: count, bind: ClientBind::Nothing })?.opened;
+    let accepted = session.workers.accepted(opened)?.count;
     ensure!((opened, accepted) == (count, count), "{opened} connections opened and {accepted} accepted, not {count}");
-    session.crew.close(Goodbye::Fin)?;
+    session.workers.close(CloseWith::Fin)?;
     wait_until_closed()?;
-    // Their age is told in milliseconds since 6.14 (tcp_tw_reuse_delay), before that in whole seconds.
+    // The kernel counts their age in milliseconds since 6.14 (tcp_tw_reuse_delay), before that in whole seconds.
     let delay = stage::read().tcp_tw_reuse_delay.unwrap_or(Duration::from_secs(1));
-    let ripe = monotonic() + delay.max(Duration::from_secs(1)) + Duration::from_millis(1_100);
-    wait_until("the TIME_WAITs to be old enough", || Ok(monotonic() > ripe))?;
+    let reusable_at = monotonic() + delay.max(Duration::from_secs(1)) + Duration::from_millis(1_100);
+    wait_until("TIME_WAITs old enough for reuse", || Ok(monotonic() > reusable_at))?;
     Ok(stage::read().time_wait.unwrap_or(0) - there)
 }
 
-/// Connects until it is refused, compares that with what was foretold, and leaves nothing behind.
+/// Connects until the kernel refuses, compares the count with the prediction, and closes everything.
 fn try_all(session: &mut Session<'_>, what: &str, to: SocketAddrV4, expected: u32, ports: u32) -> anyhow::Result<()> {
-    let connect = Connect { to, most: 1, bind: Bind::Nothing };
-    let one = session.crew.connect(connect)?.opened;
-    let left = session.foretold(*to.ip(), to)?;
+    let connect = Connect { to, most: 1, bind: ClientBind::Nothing };
+    let one = session.workers.connect(connect)?.opened;
+    let left = session.predicted(*to.ip(), to)?;
     if let Some(left) = left {
         session.observer(format!("After one connection, {} more will succeed.", grouped(left.into())))?;
     }
-    let rest = session.crew.connect(Connect { most: ports + 1, ..connect })?;
+    let rest = session.workers.connect(Connect { most: ports + 1, ..connect })?;
     let opened = one + rest.opened;
     session.kernel(format!("{} connections, then {}.", grouped(opened.into()), refusal(rest.errno())))?;
     session.check(Check::equal(what, expected, value(left.map(|left| left + one)), opened));
-    session.crew.accepted(opened)?;
-    session.crew.close(Goodbye::Reset)?;
+    session.workers.accepted(opened)?;
+    session.workers.close(CloseWith::Reset)?;
     wait_until_closed()
 }

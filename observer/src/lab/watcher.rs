@@ -1,4 +1,4 @@
-//! observer itself, beside the lab: the engine on a thread of its own, which the lab asks what it sees.
+//! The engine that watches a lab, on its own thread, and the handle with which the lab requests snapshots.
 
 use std::{
     path::PathBuf,
@@ -14,32 +14,32 @@ use anyhow::{Context as _, anyhow};
 
 use crate::{
     engine::{Engine, Options, POLL, Watched},
-    model::{Model, narration::Narration, snapshot::Snapshot},
+    model::{Model, snapshot::Snapshot, transcript::Transcript},
     new_file::{NewFile, Replaces},
     screen::Source,
 };
 
-/// What the lab asks: a snapshot, after a scan of the kernel's tables if `scanned`.
-struct Question {
+/// A request for a snapshot, after a scan of the kernel's tables if `scanned`.
+struct SnapshotRequest {
     scanned: bool,
-    answer: Sender<Snapshot>,
+    reply: Sender<Snapshot>,
 }
 
-/// The lab's end.
+/// The lab's handle.
 #[derive(Debug)]
-pub(super) struct Watcher(Sender<Question>);
+pub(super) struct Watcher(Sender<SnapshotRequest>);
 
-/// The engine's end: a source of snapshots for a screen too.
-pub(super) struct Watch {
+/// The engine's side, which can also be the source of the live screen.
+pub(super) struct LabEngine {
     engine: Option<Engine>,
-    questions: Receiver<Question>,
+    requests: Receiver<SnapshotRequest>,
     is_over: bool,
-    /// What is told beside a screen, and how it is asked to go on.
-    beside: Option<(Arc<Mutex<Narration>>, Sender<()>)>,
+    /// The transcript that the screen shows, and the channel that requests the next step.
+    beside: Option<(Arc<Mutex<Transcript>>, Sender<()>)>,
 }
 
-/// Starts an engine for the namespace that the process is in, which records to `file` if there is one.
-pub(super) fn start(options: Options, file: Option<&PathBuf>) -> anyhow::Result<(Watcher, Watch)> {
+/// Starts an engine for the namespace of this process. It records to `file` if there is one.
+pub(super) fn start(options: Options, file: Option<&PathBuf>) -> anyhow::Result<(Watcher, LabEngine)> {
     let options = Options { watched: Watched::Own, ..options };
     let engine = match file {
         None => Engine::start(options)?,
@@ -55,30 +55,30 @@ pub(super) fn start(options: Options, file: Option<&PathBuf>) -> anyhow::Result<
             engine
         }
     };
-    let (ask, questions) = mpsc::channel();
-    Ok((Watcher(ask), Watch { engine: Some(engine), questions, is_over: false, beside: None }))
+    let (ask, requests) = mpsc::channel();
+    Ok((Watcher(ask), LabEngine { engine: Some(engine), requests, is_over: false, beside: None }))
 }
 
 impl Watcher {
-    /// What is there now: by events alone, or `scanned`.
+    /// The current snapshot: from events alone, or right after a scan if `scanned`.
     pub(super) fn snapshot(&self, scanned: bool, patience: Duration) -> anyhow::Result<Snapshot> {
-        let (answer, answers) = mpsc::channel();
-        self.0.send(Question { scanned, answer }).map_err(|_| anyhow!("the engine has ended"))?;
-        match answers.recv_timeout(patience) {
+        let (reply, replies) = mpsc::channel();
+        self.0.send(SnapshotRequest { scanned, reply }).map_err(|_| anyhow!("the engine has ended"))?;
+        match replies.recv_timeout(patience) {
             Ok(snapshot) => Ok(snapshot),
-            Err(RecvTimeoutError::Timeout) => Err(anyhow!("the engine did not answer in time")),
+            Err(RecvTimeoutError::Timeout) => Err(anyhow!("the engine did not respond in time")),
             Err(RecvTimeoutError::Disconnected) => Err(anyhow!("the engine has ended")),
         }
     }
 }
 
-impl Watch {
-    /// Shows narration beside the snapshots; `next` is told when the person wants the next step.
-    pub(super) fn tell_beside(&mut self, narration: Arc<Mutex<Narration>>, next: Sender<()>) {
-        self.beside = Some((narration, next));
+impl LabEngine {
+    /// Puts the transcript into the snapshots. `next` receives a message when the person wants the next step.
+    pub(super) fn show_beside(&mut self, transcript: Arc<Mutex<Transcript>>, next: Sender<()>) {
+        self.beside = Some((transcript, next));
     }
 
-    /// Runs on a thread of its own until the lab lets go of its end; then completes the recording.
+    /// Runs on its own thread until the lab drops its handle; then completes the recording.
     pub(super) fn run(mut self) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
         thread::Builder::new()
             .name("engine".to_owned())
@@ -101,8 +101,8 @@ impl Watch {
     }
 }
 
-/// The recording is completed also where a screen ends.
-impl Drop for Watch {
+/// Completes the recording also where the screen ends first.
+impl Drop for LabEngine {
     fn drop(&mut self) {
         if let Some(engine) = self.engine.take()
             && let Err(error) = engine.finish()
@@ -112,17 +112,17 @@ impl Drop for Watch {
     }
 }
 
-impl Source for Watch {
+impl Source for LabEngine {
     fn advance(&mut self) -> anyhow::Result<()> {
         self.engine()?.poll()?;
         loop {
-            match self.questions.try_recv() {
-                Ok(Question { scanned, answer }) => {
+            match self.requests.try_recv() {
+                Ok(SnapshotRequest { scanned, reply }) => {
                     if scanned {
                         self.engine()?.scan()?;
                     }
-                    // Whoever asked may have lost patience.
-                    let _ = answer.send(self.snapshot(usize::MAX));
+                    // The lab may have stopped waiting.
+                    let _ = reply.send(self.snapshot(usize::MAX));
                 }
                 Err(TryRecvError::Empty) => return Ok(()),
                 Err(TryRecvError::Disconnected) => {
@@ -136,18 +136,18 @@ impl Source for Watch {
     fn snapshot(&mut self, destinations: usize) -> Snapshot {
         #[expect(clippy::expect_used, reason = "the engine is taken only when this ends")]
         let mut snapshot = self.engine.as_mut().expect("an engine").snapshot(destinations);
-        let told = self.beside.as_ref().map(|(narration, _)| narration);
-        snapshot.narration = told.map(|told| Arc::new(told.lock().unwrap_or_else(PoisonError::into_inner).clone()));
+        let transcript = self.beside.as_ref().map(|(transcript, _)| transcript);
+        snapshot.transcript = transcript.map(|it| Arc::new(it.lock().unwrap_or_else(PoisonError::into_inner).clone()));
         snapshot
     }
 
-    /// Narration is news, too.
+    /// New lines of the transcript are a reason to redraw, too.
     fn pulse(&self) -> u64 {
-        let told = self.beside.as_ref().map_or(0, |(narration, _)| {
-            let narration = narration.lock().unwrap_or_else(PoisonError::into_inner);
-            narration.lines.len() as u64 + narration.progress.map_or(0, |(done, _)| done)
+        let news = self.beside.as_ref().map_or(0, |(transcript, _)| {
+            let transcript = transcript.lock().unwrap_or_else(PoisonError::into_inner);
+            transcript.lines.len() as u64 + transcript.progress.map_or(0, |(done, _)| done)
         });
-        self.model().events_total() + told
+        self.model().events_total() + news
     }
 
     fn next_step(&mut self) {

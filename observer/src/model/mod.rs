@@ -35,7 +35,6 @@ mod listener;
 mod minisocks;
 pub mod name;
 pub mod namespace;
-pub mod narration;
 mod owner;
 pub mod port_owner;
 mod port_table;
@@ -50,6 +49,7 @@ mod report;
 pub mod snapshot;
 mod socket;
 mod stuck;
+pub mod transcript;
 pub mod units;
 
 use std::time::Duration;

@@ -62,7 +62,7 @@ impl Model {
             processes: self.process_rows(),
             connections: None,
             playback: None,
-            narration: None,
+            transcript: None,
             failures: self.failure_rows(),
             failures_total: self.diagnosis.failures.total(),
             hits: self.hits(),

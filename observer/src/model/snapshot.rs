@@ -19,9 +19,9 @@ use super::{
     hits::Hits,
     limit::Limit,
     name::Name,
-    narration::Narration,
     quality::Quality,
     query::Connections,
+    transcript::Transcript,
     units::{Comm, NetnsId, PortRange, Process, StateCounts, TcpState},
 };
 
@@ -47,7 +47,7 @@ pub struct Snapshot {
     /// Where the replay stands, if this is one.
     pub playback: Option<Playback>,
     /// What a lab tells, if one is run.
-    pub narration: Option<Arc<Narration>>,
+    pub transcript: Option<Arc<Transcript>>,
     /// What can run out, the most urgent first.
     pub limits: Vec<Limit>,
     /// What is likely to be wrong, and what to do about it.

@@ -52,7 +52,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-pub(crate) use self::widget::narration::LEAST_HEIGHT as LEAST_HEIGHT_OF_LABS;
+pub(crate) use self::widget::transcript::LEAST_HEIGHT as LEAST_HEIGHT_OF_LABS;
 use self::{
     input::Input,
     message::{Effect, Message},

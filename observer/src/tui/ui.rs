@@ -10,7 +10,7 @@ use super::{
     prompt::{Prompt, Typed},
     screen::{Screen, Screens},
     view,
-    widget::{explain::Explanation, help, narration, quality},
+    widget::{explain::Explanation, help, quality, transcript},
 };
 use crate::model::{
     query::{Of, Query},
@@ -59,7 +59,7 @@ impl Ui {
     /// Where things stand while this is shown.
     pub(crate) fn areas(&self, data: &Snapshot) -> Areas {
         let has_alarm = quality::alarm(data).is_some();
-        let (area, _) = narration::split(self.area, data.narration.as_deref());
+        let (area, _) = transcript::split(self.area, data.transcript.as_deref());
         Areas::of(layout::usable(area), has_alarm, !data.findings.is_empty(), self.screens.shown)
     }
 
@@ -72,7 +72,7 @@ impl Ui {
 
     fn scroll_explanation(&mut self, latest: &Snapshot, to: Move) {
         let entries = self.screens.pane().explained(self.shown(latest), &self.prompt.filter);
-        let (area, _) = narration::split(self.area, latest.narration.as_deref());
+        let (area, _) = transcript::split(self.area, latest.transcript.as_deref());
         let (lines, page) = Explanation::measure(&entries.unwrap_or_default(), area);
         self.explain = self.explain.map(|top| help::scrolled(top, to, page, lines));
     }
@@ -121,7 +121,7 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         // What is counted on while the picture is held is the recording: it is the one to be stopped.
         Message::TogglePause if latest.playback.is_some() => return Effect::Ask(Request::Playback(Step::Stop)),
         Message::Playback(step) if latest.playback.is_some() => return Effect::Ask(Request::Playback(step)),
-        Message::NextStep if latest.narration.is_some() => return Effect::Ask(Request::NextStep),
+        Message::NextStep if latest.transcript.is_some() => return Effect::Ask(Request::NextStep),
         Message::Playback(_) | Message::NextStep => {}
         Message::RestartTotals => return Effect::Ask(Request::RestartTotals),
         Message::ToggleMouse => {

@@ -19,9 +19,9 @@ use super::{
     theme::{Theme, ThemeName},
     ui::Ui,
     widget::{
-        explain, header, headroom, help, limits, narration,
+        explain, header, headroom, help, limits,
         parts::{self, Part},
-        quality,
+        quality, transcript,
     },
 };
 use crate::model::{
@@ -35,9 +35,9 @@ const MOMENT: Duration = Duration::from_mins(1);
 
 /// Draws `ui`; `latest` is the newest snapshot, shown or not.
 pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
-    let (area, told) = narration::split(area, latest.narration.as_deref());
-    if let Some((narration, told)) = latest.narration.as_deref().zip(told) {
-        narration::view(narration, theme, told, buf);
+    let (area, told) = transcript::split(area, latest.transcript.as_deref());
+    if let Some((transcript, told)) = latest.transcript.as_deref().zip(told) {
+        transcript::view(transcript, theme, told, buf);
     }
     if layout::is_too_small(area) {
         return too_small(theme, area, buf);

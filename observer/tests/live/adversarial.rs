@@ -12,7 +12,7 @@ use std::{
     net::{Shutdown, SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     process, thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use observer::{
@@ -28,13 +28,14 @@ use socket2::{SockRef, Socket};
 
 use crate::{
     sockets::{
-        Player, accept, deaf_listener, deafen, disconnect, fast_open, fast_open_listener, hold, is_server_port, local,
-        multipath, part, pass, reset, self_connected, set_option, simultaneous_open, skip, socket, start_connect, take,
+        TestProcess, accept, disconnect, drop_incoming_packets, fast_open, fast_open_listener, is_server_port,
+        keep_open, local, multipath, pass, reset, role, self_connected, set_option, silent_listener, simultaneous_open,
+        skip, socket, start_connect, take,
     },
     ss::{full_sockets, ss},
     support::{
-        Counts, PATIENCE, Pairs, Row, counted, eventually, in_private_netns, inbound, listen, observe, outbound, run,
-        set_sysctl, truth, wait_until,
+        Counts, PATIENCE, Pairs, Row, counted, difference, eventually, in_private_netns, inbound, listen, observe,
+        outbound, run, scan_until, set_sysctl, truth, wait_until,
     },
 };
 
@@ -60,32 +61,33 @@ fn settle(engine: &mut Engine, wanted: (u32, (u64, u64, u64))) -> Snapshot {
     // FIN_WAIT2 for up to tcp_fin_timeout instead of replacing it by an inet_timewait_sock (tcp_rcv_state_process()).
     let sockets = usize::try_from(wanted.0).unwrap();
     wait_until(&format!("{sockets} full sockets"), || full_sockets() == sockets);
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        engine.scan().expect("scan");
+    scan_until(engine, "the counts of ss", |engine| {
         let snapshot = engine.snapshot(usize::MAX);
-        let (told, shown) = (counted(&snapshot), rows_of_ss());
+        let (observed, shown) = (counted(&snapshot), rows_of_ss());
         let got = (snapshot.totals.sockets, flows(&snapshot));
-        if got == wanted && told == shown {
-            let late = observe().snapshot(usize::MAX);
-            if counted(&late) == told && pairs(&late) == pairs(&snapshot) {
-                // Every hook was there before every socket. Where the kernel says that it left one out, a scan has
-                // found what it would have told.
-                if snapshot.quality.losses == Losses::default() {
-                    assert_eq!(snapshot.quality.drift, Drift::default(), "events did not tell all");
-                }
-                return snapshot;
-            }
+        if got != wanted {
+            return Err(format!("sockets, (opened, closed, failed): {got:?} instead of {wanted:?}"));
         }
-        if Instant::now() > deadline {
-            let late = observe().snapshot(usize::MAX);
-            assert_eq!(got, wanted, "sockets, (opened, closed, failed)\nobserver {told:#?}");
-            assert_eq!(told, shown, "observer and ss");
-            assert_eq!(counted(&late), told, "an engine that starts now, and one that was there");
-            assert_eq!(pairs(&late), pairs(&snapshot), "sockets and connections");
-            panic!("too slow");
+        if observed != shown {
+            return Err(difference(&observed, &shown));
         }
-    }
+        let late = observe().snapshot(usize::MAX);
+        if counted(&late) != observed {
+            return Err(format!("an engine that starts now counts {:?} instead of {observed:?}", counted(&late)));
+        }
+        if pairs(&late) != pairs(&snapshot) {
+            let (late, running) = (pairs(&late), pairs(&snapshot));
+            return Err(format!(
+                "an engine that starts now has sockets and connections {late:?} instead of {running:?}"
+            ));
+        }
+        // Every hook was attached before every socket. Where the kernel reports missed runs, a scan has found what they
+        // would have reported.
+        if snapshot.quality.losses == Losses::default() {
+            assert_eq!(snapshot.quality.drift, Drift::default(), "events did not report everything");
+        }
+        Ok(snapshot)
+    })
 }
 
 /// What `ss` says of the calling thread's namespace, by rows of `observer`.

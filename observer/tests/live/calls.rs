@@ -18,19 +18,15 @@ use observer::{
 };
 use socket2::{Domain, Socket, Type};
 
-use crate::processes::output;
-use crate::refusals::{address, errno, refused, tcp};
-use crate::support::{eventually, in_private_netns, listen, observe, options, run, set_sysctl, start};
+use crate::{
+    processes::output,
+    refused::{address, errno, refused, tcp},
+    sockets::{disconnect, set_option},
+    support::{eventually, in_private_netns, listen, observe, options, run, set_sysctl, start},
+};
 
 fn tcp6() -> Socket {
     Socket::new(Domain::IPV6, Type::STREAM, None).unwrap()
-}
-
-fn set_option(socket: &Socket, level: libc::c_int, name: libc::c_int, value: u32) -> io::Result<()> {
-    let length = libc::socklen_t::try_from(size_of::<u32>()).unwrap();
-    // SAFETY: `value` lives while the call runs, and is as long as it is told.
-    let status = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) };
-    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Waits until so many connections have ended before their handshake; what failed was reported by then.
@@ -122,15 +118,6 @@ fn without_ipv6_a_connect_does_not_lack_ports() {
     });
 }
 
-/// connect() to no address: the socket lets go of its connection and of the port that connect() chose.
-fn disconnect(socket: &Socket) {
-    // SAFETY: all zeros is a valid value, whose family is AF_UNSPEC.
-    let nowhere: libc::sockaddr = unsafe { std::mem::zeroed() };
-    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr>()).unwrap();
-    // SAFETY: `nowhere` lives while the call runs, and is as long as it is told.
-    assert_eq!(unsafe { libc::connect(socket.as_raw_fd(), &raw const nowhere, length) }, 0);
-}
-
 #[test]
 fn a_socket_that_was_connected_before_lacks_a_port_too() {
     in_private_netns(|| {
@@ -141,7 +128,7 @@ fn a_socket_that_was_connected_before_lacks_a_port_too() {
         let (connected, refused_once) = (tcp(), tcp());
         connected.connect(&address("127.0.0.1:7000").into()).unwrap();
         connected.set_linger(Some(std::time::Duration::ZERO)).unwrap();
-        disconnect(&connected);
+        disconnect(&connected).unwrap();
         assert_eq!(errno(refused_once.connect(&address("127.0.0.1:7001").into())), libc::ECONNREFUSED);
         let _clients: Vec<_> = (0..4).map(|_| TcpStream::connect(server).unwrap()).collect();
         for socket in [&connected, &refused_once] {
@@ -157,7 +144,7 @@ fn a_socket_that_was_connected_before_lacks_a_port_too() {
 const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
 
 /// A socket with a port range of its own, which older kernels refuse.
-fn with_range(low: u32, high: u32) -> Option<Socket> {
+fn with_range(low: i32, high: i32) -> Option<Socket> {
     let socket = tcp();
     match set_option(&socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, high << 16 | low) {
         Ok(()) => Some(socket),
@@ -199,15 +186,11 @@ fn a_failure_within_a_sockets_own_range_is_of_that_range() {
         assert!(bind[0].reason().contains(taken), "{}", bind[0].reason());
         // Others have the rest of the namespace's range.
         let _others: Vec<_> = (0..5).map(|_| TcpStream::connect(server).unwrap()).collect();
-        // Nor does a loop of retries claim more.
-        let evidence = loop {
+        // A retry loop claims no more than that range.
+        let evidence = eventually(&mut engine, "the retry loop", |snapshot| {
             assert_eq!(errno(connect().unwrap()), libc::EADDRNOTAVAIL);
-            engine.poll().unwrap();
-            let findings = engine.snapshot(0).findings;
-            if let Some(found) = findings.into_iter().find(|it| it.kind == FindingKind::RetryLoop) {
-                break found.evidence;
-            }
-        };
+            snapshot.findings.iter().find(|it| it.kind == FindingKind::RetryLoop).map(|it| it.evidence.clone())
+        });
         assert!(evidence.contains("4 of 4 ports") && evidence.contains("own range 40010-40013"), "{evidence}");
         assert!(!evidence.contains("whole range"), "{evidence}");
         drop(held);
@@ -316,8 +299,8 @@ fn a_connect_by_io_uring_that_finds_no_port_is_reported_once() {
 const INSTANCES: &str = "OBSERVER_TEST_INOTIFY_INSTANCES";
 
 #[test]
-fn a_user_at_its_limit_of_inotify_instances_is_told_from_a_process_without_descriptors() {
-    let test = "calls::a_user_at_its_limit_of_inotify_instances_is_told_from_a_process_without_descriptors";
+fn a_limit_of_inotify_instances_is_not_reported_as_an_fd_limit() {
+    let test = "calls::a_limit_of_inotify_instances_is_not_reported_as_an_fd_limit";
     if let Ok(instances) = std::env::var(INSTANCES) {
         return take_inotify_instances(instances.parse().unwrap());
     }

@@ -21,11 +21,11 @@ use observer::{
 };
 
 use self::{
-    truth::{Counts, Namespace, assert_flows_add_up, reach_owners_of_ss, reach_ss, report, told},
-    worker::{Orders, STEPS_A_WORD, work},
+    truth::{Counts, Namespace, assert_flows_add_up, observed, reach_owners_of_ss, reach_ss, report},
+    worker::{STEPS_PER_REPORT, Task, work},
 };
 use crate::{
-    sockets::{Player, part},
+    sockets::{TestProcess, role},
     support::{Pairs, forced_methods, in_private_netns, scaled, set_sysctl, start},
 };
 
@@ -76,8 +76,8 @@ struct Outcome {
 
 #[test]
 fn counts_are_exact_after_churn() {
-    if let Some((orders, line)) = part() {
-        return work(&orders, &line);
+    if let Some((task, channel)) = role() {
+        return work(&task, &channel);
     }
     let outcome = Churn {
         namespaces: 2,
@@ -96,8 +96,8 @@ fn counts_are_exact_after_churn() {
 
 #[test]
 fn counts_are_exact_after_a_start_in_the_middle_of_churn() {
-    if let Some((orders, line)) = part() {
-        return work(&orders, &line);
+    if let Some((task, channel)) = role() {
+        return work(&task, &channel);
     }
     let outcome = Churn {
         namespaces: 1,
@@ -114,8 +114,8 @@ fn counts_are_exact_after_a_start_in_the_middle_of_churn() {
 
 #[test]
 fn counts_are_exact_in_several_namespaces_at_once() {
-    if let Some((orders, line)) = part() {
-        return work(&orders, &line);
+    if let Some((task, channel)) = role() {
+        return work(&task, &channel);
     }
     let outcome = Churn {
         namespaces: 3,
@@ -138,8 +138,8 @@ fn without_missed(losses: Losses) -> Losses {
 
 #[test]
 fn counts_are_exact_after_records_were_lost() {
-    if let Some((orders, line)) = part() {
-        return work(&orders, &line);
+    if let Some((task, channel)) = role() {
+        return work(&task, &channel);
     }
     let outcome = Churn {
         namespaces: 1,
@@ -197,7 +197,7 @@ impl Churn {
         let at: SocketAddr = BYSTANDERS.parse().unwrap();
         let place = (namespaces[0].id, at.ip(), Some(at.port()));
         let row = at_end.endpoints.iter().find(|row| (row.key.netns, row.key.local_ip, row.key.local_port) == place);
-        let row = row.expect("a row of those who stood by");
+        let row = row.expect("the bystanders' row");
         assert_eq!((row.sockets, row.opened_total, row.closed_total), (50, 0, 0), "nothing happened to them");
         drop(bystanders);
         // Totals of all namespaces are those of other tests too, which go on meanwhile.
@@ -208,7 +208,7 @@ impl Churn {
             reach_owners_of_ss(&mut engine, namespace);
         }
         for stranger in &namespaces[self.watched..] {
-            assert_eq!(told(&at_end, stranger.id), Counts::new(), "a namespace that is not watched");
+            assert_eq!(observed(&at_end, stranger.id), Counts::new(), "a namespace that is not watched");
         }
         drop(progress);
         Outcome { at_end }
@@ -221,39 +221,39 @@ impl Churn {
     }
 
     fn start_workers(self, namespaces: &[Namespace], test: impl Fn() + Copy + Send, seed: u64) -> Progress {
-        let (tell, words) = channel();
-        let mut players = Vec::new();
+        let (send, words) = channel();
+        let mut processes = Vec::new();
         for namespace in namespaces {
             let of_namespace = namespace.enter(move || {
                 set_sysctl("ipv4/tcp_fastopen", "3");
                 // By one seed in two, every handshake is by cookie.
                 set_sysctl("ipv4/tcp_syncookies", if seed.is_multiple_of(2) { "2" } else { "1" });
                 let start = |index| {
-                    let orders = Orders { index, workers: self.workers, steps: self.steps, seed };
-                    Player::start(&test, &orders.to_words())
+                    let task = Task { index, workers: self.workers, steps: self.steps, seed };
+                    TestProcess::start(&test, &task.to_words())
                 };
                 (0..self.workers).map(start).collect::<Vec<_>>()
             });
-            players.extend(of_namespace);
+            processes.extend(of_namespace);
         }
-        for player in &mut players {
-            player.wait_for_word();
+        for process in &mut processes {
+            process.wait_until_ready();
         }
-        for player in &mut players {
-            player.line.write_all(b".").unwrap();
-            player.line.set_read_timeout(None).unwrap();
-            let (mut line, tell) = (player.line.try_clone().unwrap(), tell.clone());
+        for process in &mut processes {
+            process.channel.write_all(b".").unwrap();
+            process.channel.set_read_timeout(None).unwrap();
+            let (mut channel, send) = (process.channel.try_clone().unwrap(), send.clone());
             thread::spawn(move || {
-                while let Ok(1) = line.read(&mut [0]) {
-                    if tell.send(()).is_err() {
+                while let Ok(1) = channel.read(&mut [0]) {
+                    if send.send(()).is_err() {
                         return;
                     }
                 }
             });
         }
-        let workers = u32::try_from(players.len()).unwrap();
-        let wanted = workers * (self.steps / STEPS_A_WORD * STEPS_A_WORD);
-        Progress { words, steps: 0, wanted, last_word: Instant::now(), _players: players }
+        let workers = u32::try_from(processes.len()).unwrap();
+        let wanted = workers * (self.steps / STEPS_PER_REPORT * STEPS_PER_REPORT);
+        Progress { words, steps: 0, wanted, last_word: Instant::now(), _processes: processes }
     }
 }
 
@@ -268,7 +268,7 @@ struct Progress {
     steps: u32,
     wanted: u32,
     last_word: Instant,
-    _players: Vec<Player>,
+    _processes: Vec<TestProcess>,
 }
 
 impl Progress {
@@ -276,14 +276,14 @@ impl Progress {
         self.steps >= self.wanted
     }
 
-    /// Takes in what the workers have told, and waits for a word of theirs for as long as the program waits between two
+    /// Receives the workers' progress, and waits for more of it for as long as the program waits between two
     /// looks at the ring.
     fn wait_a_little(&mut self) {
         let until = Instant::now() + Duration::from_millis(25);
         loop {
             match self.words.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(()) => {
-                    self.steps += STEPS_A_WORD;
+                    self.steps += STEPS_PER_REPORT;
                     self.last_word = Instant::now();
                 }
                 Err(RecvTimeoutError::Timeout) => break,

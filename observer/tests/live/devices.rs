@@ -135,7 +135,7 @@ fn nobody() -> SocketAddr {
 }
 
 #[test]
-fn two_links_with_the_same_addresses_are_told_apart() {
+fn two_links_with_the_same_addresses_are_distinguished() {
     in_private_netns(|| {
         set_range();
         add_link("a0", "a1");

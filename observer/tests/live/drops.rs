@@ -4,32 +4,22 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     os::fd::AsRawFd as _,
-    process::Command,
 };
 
-use observer::{
-    engine::{Engine, Options, Scans},
-    model::{
-        device::Device,
-        failure::{FailureKind, FailureRow, Local},
-        limit::{Limit, LimitKind, Scope},
-        snapshot::Snapshot,
-    },
+use observer::model::{
+    device::Device,
+    failure::{FailureKind, FailureRow, Local},
+    limit::{Limit, LimitKind, Scope},
+    snapshot::Snapshot,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     limits::start_connecting,
-    processes::output,
-    refusals::{counted, kernel_counter},
+    refused::{counted, kernel_counter},
     sockets::{set_option, skip},
-    support::{eventually, in_private_netns, listen, options, run, set_sysctl, start, wait_until},
+    support::{eventually, in_private_netns, listen, load_nft, run, scanning, set_sysctl, wait_until},
 };
-
-/// The engine with regular scans: a failure at a listener waits for the scan that shows whose it is.
-fn scanning() -> Engine {
-    start(Options { scans: Scans::Regularly, ..options() })
-}
 
 fn limit(snapshot: &Snapshot, kind: LimitKind, at: &str) -> Option<Limit> {
     let at: SocketAddr = at.parse().unwrap();
@@ -171,13 +161,6 @@ fn syn_cookies_refuse_nobody_and_are_hits_of_the_syn_queue() {
     });
 }
 
-/// Loads rules into the calling thread's namespace; tells why it could not.
-fn rules(rules: &str) -> Result<(), String> {
-    let loaded = output(Command::new("nft").arg(rules)).expect("nft is needed (Debian package nftables)");
-    let why = String::from_utf8_lossy(&loaded.stderr);
-    if loaded.status.success() { Ok(()) } else { Err(why.lines().next().unwrap_or("nft does not say why").to_owned()) }
-}
-
 /// `insert_failed`, `drop` and `early_drop` of all CPUs.
 pub(crate) fn conntrack_counters() -> [u64; 3] {
     let text = std::fs::read_to_string("/proc/thread-self/net/stat/nf_conntrack").unwrap();
@@ -197,7 +180,7 @@ fn a_nat_port_clash_is_no_full_table() {
     in_private_netns(|| {
         let nat = "table ip t { chain c { type nat hook postrouting priority 100; tcp dport 7000 snat to \
                    127.0.0.1:50000-50001; }; }";
-        if let Err(why) = rules(nat) {
+        if let Err(why) = load_nft(nat) {
             return skip(&a_nat_port_clash_is_no_full_table, &format!("no NAT rule: {why}"));
         }
         let mut engine = scanning();

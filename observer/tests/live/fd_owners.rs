@@ -8,7 +8,6 @@ use std::{
     os::unix::net::UnixStream,
     process::{Child, Command, Stdio},
     thread,
-    time::Instant,
 };
 
 use observer::{
@@ -23,9 +22,11 @@ use socket2::Socket;
 
 use crate::{
     processes::start_program,
-    sockets::{Player, accept, hold, multipath, part, pass, skip, take},
+    sockets::{TestProcess, accept, keep_open, multipath, pass, role, skip, take},
     ss,
-    support::{PATIENCE, eventually, in_private_netns, inbound, listen, observe, outbound, run, wait_until},
+    support::{
+        difference, eventually, in_private_netns, inbound, listen, observe, outbound, run, scan_until, wait_until,
+    },
 };
 
 const AT: &str = "127.0.0.1:7000";
@@ -82,15 +83,11 @@ fn shown(engine: &mut Engine) -> Users {
 /// starts holds a copy of every socket until its exec().
 #[track_caller]
 fn assert_fd_owners_equal_ss(engine: &mut Engine) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        engine.scan().unwrap();
-        let (shown, told) = (shown(engine), truth());
-        if shown == told {
-            return assert_one_name_for_each_process(&engine.snapshot(0));
-        }
-        assert!(Instant::now() < deadline, "owners by observer {shown:#?}, by ss {told:#?}");
-    }
+    scan_until(engine, "the users of ss", |engine| {
+        let (observed, shown) = (shown(engine), truth());
+        if observed == shown { Ok(()) } else { Err(difference(&observed, &shown)) }
+    });
+    assert_one_name_for_each_process(&engine.snapshot(0));
 }
 
 fn assert_one_name_for_each_process(snapshot: &Snapshot) {
@@ -121,9 +118,9 @@ fn comm_of(pid: u32) -> String {
 
 #[test]
 fn the_fd_owners_of_every_socket_are_the_users_that_ss_shows() {
-    if let Some((_, line)) = part() {
-        let held = take(&line).unwrap();
-        hold(&line);
+    if let Some((_, channel)) = role() {
+        let held = take(&channel).unwrap();
+        keep_open(&channel);
         return drop(held);
     }
     in_private_netns(|| {
@@ -135,11 +132,11 @@ fn the_fd_owners_of_every_socket_are_the_users_that_ss_shows() {
         let replaced = shell(&format!("{connect}; exec tail -f /dev/null"));
         let threaded = thread::Builder::new().name("a-thread".to_owned());
         let client = threaded.spawn(|| TcpStream::connect(AT).unwrap()).unwrap().join().unwrap();
-        let mut player =
-            Player::start(&the_fd_owners_of_every_socket_are_the_users_that_ss_shows, "hold what is passed");
+        let mut process =
+            TestProcess::start(&the_fd_owners_of_every_socket_are_the_users_that_ss_shows, "hold what is passed");
         let passed = TcpStream::connect(AT).unwrap();
-        pass(&player.line, &passed).unwrap();
-        player.wait_for_word();
+        pass(&process.channel, &passed).unwrap();
+        process.wait_until_ready();
         drop(passed);
         let held = accepted(&listener, 5);
         wait_until("all have their names", || comm_of(replaced.0.id()) == "tail");
@@ -148,7 +145,7 @@ fn the_fd_owners_of_every_socket_are_the_users_that_ss_shows() {
         // Found by a scan as by events.
         assert_fd_owners_equal_ss(&mut observe());
 
-        // The name changes after the socket was born and after it was seen.
+        // The name changes after the socket exists and after observer has seen it.
         std::io::Write::write_all(&mut &renamed.1, b"\n").unwrap();
         wait_until("the new name", || comm_of(renamed.0.id()) == "renamed-later");
         assert_fd_owners_equal_ss(&mut engine);
@@ -156,7 +153,7 @@ fn the_fd_owners_of_every_socket_are_the_users_that_ss_shows() {
             child.kill().unwrap();
             child.wait().unwrap();
         }
-        drop((client, held, player));
+        drop((client, held, process));
     });
 }
 
@@ -187,10 +184,10 @@ fn the_name_is_the_process_s_and_not_the_thread_s() {
 }
 
 #[test]
-fn every_subflow_of_a_multipath_connection_is_its_process_s() {
+fn every_subflow_of_a_multipath_connection_belongs_to_its_process() {
     in_private_netns(|| {
         let Some(listener) = multipath(AT.parse().unwrap()) else {
-            return skip(&every_subflow_of_a_multipath_connection_is_its_process_s, "this kernel has no MPTCP");
+            return skip(&every_subflow_of_a_multipath_connection_belongs_to_its_process, "this kernel has no MPTCP");
         };
         for second in ["127.0.0.2", "127.0.0.3"] {
             run("ip", &["mptcp", "endpoint", "add", second, "dev", "lo", "subflow"]);
@@ -216,7 +213,7 @@ fn every_subflow_of_a_multipath_connection_is_its_process_s() {
 }
 
 #[test]
-fn a_row_names_who_holds_most_of_its_sockets_and_how_many_others() {
+fn a_row_names_the_process_with_most_of_its_sockets_and_counts_the_others() {
     in_private_netns(|| {
         let mut engine = observe();
         let listener = listen(AT, 128);

@@ -20,7 +20,7 @@ use crate::{
     limits::start_connecting,
     processes::start_program,
     sockets::set_option,
-    support::{Pairs, eventually, in_private_netns, listen, observe, run, set_sysctl, wait_until},
+    support::{Pairs, eventually, in_private_netns, listen, observe, run, set_sysctl, wait_for_sockets, wait_until},
 };
 
 fn found(snapshot: &Snapshot, kind: FindingKind) -> Option<&Finding> {
@@ -151,12 +151,11 @@ fn time_wait_at_one_destination_is_found() {
         set_sysctl("ipv4/tcp_tw_reuse", "0");
         let mut pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 40);
         assert_eq!(found(&observe().snapshot(1), FindingKind::TimeWaitAtOneDestination), None, "none is closed");
-        let in_state = |state| run("ss", &["-Htan", "state", state]).lines().count();
         pairs.clients.clear();
         // The end whose FIN is first is the one that waits.
-        wait_until("40 in FIN_WAIT2", || in_state("fin-wait-2") == 40);
+        wait_for_sockets("fin-wait-2", 40);
         pairs.accepted.clear();
-        wait_until("40 in TIME_WAIT", || in_state("time-wait") == 40);
+        wait_for_sockets("time-wait", 40);
         let snapshot = observe().snapshot(1);
         let evidence = evidence(&snapshot, FindingKind::TimeWaitAtOneDestination);
         assert!(evidence.starts_with("40 of 100 ports are in TIME_WAIT, of 40 "), "{evidence}");
@@ -180,11 +179,10 @@ fn tcp_tw_reuse_is_not_proposed_without_timestamps() {
         set_sysctl("ipv4/tcp_tw_reuse", "0");
         set_sysctl("ipv4/tcp_timestamps", "0");
         let mut pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 40);
-        let in_state = |state| run("ss", &["-Htan", "state", state]).lines().count();
         pairs.clients.clear();
-        wait_until("40 in FIN_WAIT2", || in_state("fin-wait-2") == 40);
+        wait_for_sockets("fin-wait-2", 40);
         pairs.accepted.clear();
-        wait_until("40 in TIME_WAIT", || in_state("time-wait") == 40);
+        wait_for_sockets("time-wait", 40);
         let remedy =
             |snapshot: &Snapshot| found(snapshot, FindingKind::TimeWaitAtOneDestination).unwrap().remedy.clone();
         let words = remedy(&observe().snapshot(1));

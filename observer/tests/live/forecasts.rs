@@ -7,7 +7,10 @@ use std::{
 
 use observer::{engine::Engine, model::limit::LimitKind};
 
-use crate::support::{in_private_netns, listen, options, run, set_sysctl};
+use crate::{
+    ss::sockets_in,
+    support::{in_private_netns, listen, options, set_sysctl},
+};
 
 #[test]
 fn a_steady_rate_of_closes_that_levels_off_has_no_forecast() {
@@ -37,7 +40,7 @@ fn a_steady_rate_of_closes_that_levels_off_has_no_forecast() {
         }
         assert!(has_rate, "the rate of closes was not seen: {:?}", engine.snapshot(1).limits);
         // The kernel has them all, and so has the model.
-        let in_kernel = run("ss", &["-Htan", "state", "time-wait"]).lines().count() as u64;
+        let in_kernel = sockets_in("time-wait") as u64;
         let limit = engine.snapshot(1).limits.into_iter().find(|limit| limit.kind == LimitKind::Ports).unwrap();
         assert!(limit.used.abs_diff(in_kernel) <= 24, "{in_kernel} TIME_WAITs, {limit:?}");
     });

@@ -47,8 +47,8 @@ impl TimeWaits {
     }
 
     /// Waits until all of them may be taken over.
-    pub(crate) fn let_ripen(&self) {
-        self.0.let_ripen();
+    pub(crate) fn wait_until_reusable(&self) {
+        self.0.wait_until_reusable();
     }
 
     /// Connects until EADDRNOTAVAIL; returns how many there were.
@@ -70,7 +70,7 @@ fn assert_left(stage: &mut Stage, route: Route, wanted: u32) {
 }
 
 #[test]
-fn each_destination_and_each_source_has_the_range_for_itself() {
+fn each_destination_and_each_source_can_use_the_whole_range() {
     on_stage(|stage| {
         for other in
             ["127.0.0.1>127.0.0.1:7001", "127.0.0.2>127.0.0.1:7000", "::1>[::1]:7000", "fd00::1>[fd00::2]:7000"]
@@ -97,13 +97,13 @@ fn ipv6_sockets_with_v4_mapped_addresses_take_the_ports_of_ipv4() {
 #[test]
 fn clients_whose_port_is_not_seen_yet_are_counted() {
     on_stage(|stage| {
-        let deaf = route("127.0.0.1>127.0.0.1:7002");
+        let silent = route("127.0.0.1>127.0.0.1:7002");
         let mut engine = observe();
-        assert_eq!(stage.open(deaf, 30), 30);
+        assert_eq!(stage.open(silent, 30), 30);
         eventually(&mut engine, "30 used by events alone", |snapshot| {
-            (ports(snapshot, deaf)?.left() == Some(70)).then_some(())
+            (ports(snapshot, silent)?.left() == Some(70)).then_some(())
         });
-        assert_left(stage, deaf, 70);
+        assert_left(stage, silent, 70);
     });
 }
 
@@ -135,7 +135,7 @@ fn bound_sockets_of_any_kind_and_address_block_their_ports() {
 }
 
 #[test]
-fn a_port_that_was_bound_by_name_stays_blocked_beyond_its_connection() {
+fn a_port_bound_by_number_stays_blocked_after_its_connection() {
     on_stage(|stage| {
         let used = local(&stage.open[0]).port();
         let mut engine = observe();
@@ -163,7 +163,7 @@ fn a_port_that_was_bound_by_name_stays_blocked_beyond_its_connection() {
 }
 
 #[test]
-fn the_child_of_a_listener_that_is_gone_keeps_the_port() {
+fn an_accepted_connection_of_a_closed_listener_keeps_the_port() {
     on_stage(|stage| {
         let used = local(&stage.open[0]).port();
         let port = (RANGE.0..=RANGE.1).find(|port| *port != used).unwrap();
@@ -179,7 +179,7 @@ fn the_child_of_a_listener_that_is_gone_keeps_the_port() {
 /// Up to 6.17 a bind bucket that ever was explicit stays so until its last socket is gone; since 6.18 it is set free
 /// with its last explicit one. Which of the two this kernel does, connect() tells; the prediction has to agree.
 #[test]
-fn a_bind_that_is_gone_from_a_port_in_use_is_told_as_the_kernel_sees_it() {
+fn a_closed_binder_on_a_port_in_use_counts_as_in_the_kernel() {
     on_stage(|stage| {
         let other = route("127.0.0.1>127.0.0.1:7001");
         stage.open(other, 50);
@@ -198,7 +198,7 @@ fn a_bind_that_is_gone_from_a_port_in_use_is_told_as_the_kernel_sees_it() {
 }
 
 #[test]
-fn reserved_ports_are_no_part_whether_bound_or_not() {
+fn reserved_ports_do_not_count_whether_bound_or_not() {
     on_stage(|stage| {
         set_sysctl("ipv4/ip_local_reserved_ports", "20010-20039,21000");
         let used = local(&stage.open[0]).port();
@@ -227,7 +227,7 @@ fn ranges_of_any_size_are_counted_to_the_last_port() {
 }
 
 #[test]
-fn a_range_of_ones_own_takes_ports_as_any_other() {
+fn a_sockets_own_range_takes_ports_like_any_other() {
     on_stage(|stage| {
         let within = |_| Stage::connect_within(home(), 20_050, 20_069)?.ok();
         let own: Vec<_> = (0..30).map_while(within).collect();
@@ -246,7 +246,7 @@ fn time_waits(stage: &mut Stage, route: Route, count: usize) {
 }
 
 #[test]
-fn time_wait_sockets_of_age_are_reused_as_tcp_tw_reuse_says() {
+fn old_time_wait_sockets_are_reused_as_tcp_tw_reuse_allows() {
     // How many of 40 are not to be had: on 127.0.0.1, and between other addresses.
     for (tw_reuse, on_loopback, elsewhere) in [("0", 40, 40), ("1", 0, 0), ("2", 0, 40)] {
         on_stage(move |stage| {
@@ -254,7 +254,7 @@ fn time_wait_sockets_of_age_are_reused_as_tcp_tw_reuse_says() {
             let far = route("10.1.0.1>10.1.0.2:7000");
             time_waits(stage, home(), 40);
             time_waits(stage, far, 40);
-            stage.let_ripen();
+            stage.wait_until_reusable();
             assert_left(stage, home(), 99 - on_loopback);
             assert_left(stage, far, 100 - elsewhere);
         });
@@ -262,7 +262,7 @@ fn time_wait_sockets_of_age_are_reused_as_tcp_tw_reuse_says() {
 }
 
 #[test]
-fn young_time_wait_sockets_are_not_reused_and_come_of_age_without_a_scan() {
+fn young_time_wait_sockets_are_not_reused_and_become_reusable_without_a_scan() {
     on_stage(|stage| {
         set_sysctl("ipv4/tcp_tw_reuse", "1");
         // Before 6.14 age is told in whole seconds: the test has to begin with one.
@@ -290,7 +290,7 @@ fn without_timestamps_no_time_wait_socket_is_reused() {
         set_sysctl("ipv4/tcp_tw_reuse", "1");
         set_sysctl("ipv4/tcp_timestamps", "0");
         time_waits(stage, home(), 40);
-        stage.let_ripen();
+        stage.wait_until_reusable();
         assert_left(stage, home(), 59);
     });
 }
@@ -308,7 +308,7 @@ fn fin_wait_2_is_not_reused() {
 }
 
 #[test]
-fn time_wait_sockets_concern_their_destination_unless_they_were_bound_by_name() {
+fn time_wait_blocks_its_destination_alone_unless_the_port_was_bound_by_number() {
     on_stage(|stage| {
         let other = route("127.0.0.1>127.0.0.1:7001");
         set_sysctl("ipv4/tcp_tw_reuse", "1");
@@ -335,6 +335,6 @@ fn time_wait_sockets_concern_their_destination_unless_they_were_bound_by_name() 
 }
 
 #[test]
-fn scenarios_at_random_are_predicted_exactly() {
+fn random_scenarios_are_predicted_exactly() {
     batch::run_all();
 }

@@ -9,7 +9,7 @@ use observer::model::{
 };
 
 use crate::{
-    refusals::errno,
+    refused::errno,
     support::{eventually, in_private_netns, listen, observe, set_sysctl},
 };
 

@@ -9,7 +9,7 @@ use crate::{processes::output, support::scaled};
 
 /// Runs a lab to its verdict.
 #[track_caller]
-pub(crate) fn borne_out(name: &str, scale: Option<u32>) -> Value {
+pub(crate) fn confirmed(name: &str, scale: Option<u32>) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_observer"));
     command.args(["lab", name, "--json"]);
     command.args(scale.into_iter().flat_map(|scale| ["--scale".to_owned(), scale.to_string()]));
@@ -17,7 +17,7 @@ pub(crate) fn borne_out(name: &str, scale: Option<u32>) -> Value {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!((report["verdict"].as_str(), report["observed"].as_bool()), (Some("borne_out"), Some(true)), "{text}");
+    assert_eq!((report["verdict"].as_str(), report["observed"].as_bool()), (Some("confirmed"), Some(true)), "{text}");
     report
 }
 
@@ -31,7 +31,7 @@ fn kernel<'a>(report: &'a Value, what: &str) -> &'a Value {
 
 #[test]
 fn one_number_of_four_makes_another_connection() {
-    let report = borne_out("four-tuple", None);
+    let report = confirmed("four-tuple", None);
     assert_eq!(kernel(&report, "connections at the same time"), 5);
     assert_eq!(kernel(&report, "the same four numbers again"), "EADDRNOTAVAIL");
 }
@@ -39,16 +39,16 @@ fn one_number_of_four_makes_another_connection() {
 #[test]
 fn accept_takes_no_port() {
     let ports = scaled(1_000);
-    assert_eq!(kernel(&borne_out("accept", Some(ports)), "different local ports in use"), ports + 1);
+    assert_eq!(kernel(&confirmed("accept", Some(ports)), "different local ports in use"), ports + 1);
 }
 
 #[test]
 fn a_client_ends_at_its_range_for_each_destination() {
     let ports = scaled(2_000);
-    let report = borne_out("client-ceiling", Some(ports));
+    let report = confirmed("client-ceiling", Some(ports));
     for what in [
         "connections to the first destination",
-        "connections a second destination",
+        "connections to a second destination",
         "connections from a second address",
     ] {
         assert_eq!(kernel(&report, what), ports, "{what}");
@@ -58,7 +58,7 @@ fn a_client_ends_at_its_range_for_each_destination() {
 #[test]
 fn a_port_is_used_for_several_destinations_unless_bind_took_it() {
     let ports = scaled(1_000);
-    let report = borne_out("port-reuse", Some(ports));
+    let report = confirmed("port-reuse", Some(ports));
     assert_eq!(kernel(&report, "connections to three destinations"), 3 * ports);
     assert_eq!(kernel(&report, "local ports that they use"), ports);
 }
@@ -66,17 +66,17 @@ fn a_port_is_used_for_several_destinations_unless_bind_took_it() {
 #[test]
 fn time_wait_keeps_ports_from_its_own_destination() {
     let ports = scaled(1_000);
-    let report = borne_out("time-wait", Some(ports));
+    let report = confirmed("time-wait", Some(ports));
     assert_eq!(kernel(&report, "tcp_tw_reuse=0, same destination"), ports / 2);
     assert_eq!(kernel(&report, "tcp_tw_reuse=0, another destination"), ports);
 }
 
 #[test]
 fn a_process_ends_at_its_limit_of_descriptors() {
-    assert_eq!(kernel(&borne_out("fd-limit", None), "its next socket()"), "EMFILE");
+    assert_eq!(kernel(&confirmed("fd-limit", None), "its next socket()"), "EMFILE");
 }
 
 #[test]
 fn a_full_accept_queue_refuses_nobody() {
-    assert_eq!(kernel(&borne_out("backlog", None), "clients that believe to be connected"), 5);
+    assert_eq!(kernel(&confirmed("backlog", None), "clients in ESTABLISHED"), 5);
 }

@@ -21,10 +21,11 @@ use observer::{
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    processes::{output, start_program},
-    refusals::kernel_counter,
+    processes::start_program,
+    refused::kernel_counter,
     sockets::{set_option, skip},
-    support::{eventually, in_private_netns, listen, observe, options, run, set_sysctl, start, wait_until},
+    ss::sockets_in,
+    support::{eventually, in_private_netns, listen, load_nft, observe, options, run, set_sysctl, start, wait_until},
 };
 
 /// Starts as many connections as asked for, and waits for none of them.
@@ -104,7 +105,7 @@ fn a_syn_queue_holds_handshakes_that_wait_for_data() {
         let listener = listen("127.0.0.1:7000", 8);
         set_option(&listener, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 60).unwrap();
         let clients = start_connecting("127.0.0.1:7000", 3);
-        let in_progress = || run("ss", &["-Htan", "state", "syn-recv"]).lines().count();
+        let in_progress = || sockets_in("syn-recv");
         wait_until("three request sockets", || in_progress() == 3);
         let snapshot = observe().snapshot(0);
         let limit = of_listener(&snapshot, LimitKind::SynQueue, "127.0.0.1:7000");
@@ -224,10 +225,7 @@ fn tracked_connections_are_counted() {
     in_private_netns(|| {
         // No counter in the rule: it is a module of its own on Linux 5.10.
         let rules = "table ip t { chain c { type filter hook input priority 0; ct state new accept; }; }";
-        let loaded = output(Command::new("nft").arg(rules)).expect("nft is needed (Debian package nftables)");
-        if !loaded.status.success() {
-            let why = String::from_utf8_lossy(&loaded.stderr);
-            let why = why.lines().next().unwrap_or("nft does not say why");
+        if let Err(why) = load_nft(rules) {
             return skip(&tracked_connections_are_counted, &format!("no rule on connection tracking: {why}"));
         }
         let pairs = crate::support::Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 7);

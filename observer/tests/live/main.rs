@@ -30,6 +30,7 @@ mod processes;
 mod random;
 mod recording;
 mod refusals;
+mod refused;
 mod scale;
 mod sockets;
 mod ss;

@@ -68,7 +68,7 @@ fn the_namespace_of_the_host_is_called_host() {
 }
 
 #[test]
-fn a_namespace_is_named_by_who_holds_its_sockets_and_never_by_who_pauses() {
+fn a_namespace_is_named_after_the_owner_of_its_sockets_and_never_after_a_pause_container() {
     in_private_netns(|| {
         let (own, dir) = (netns::current().unwrap(), tempfile::tempdir().unwrap());
         let _listener = listen("127.0.0.1:7000", 8);

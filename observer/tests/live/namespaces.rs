@@ -101,7 +101,7 @@ fn a_mounted_namespace_has_its_name_its_sysctls_and_its_sockets() {
 }
 
 #[test]
-fn namespaces_held_by_a_thread_or_by_nothing_but_sockets_are_found_at_start() {
+fn namespaces_kept_by_a_thread_or_by_sockets_alone_are_found_at_start() {
     for with_thread in [true, false] {
         let held = hold_in_new_namespace(7, with_thread);
         let mut engine = observe_all();
@@ -114,7 +114,7 @@ fn namespaces_held_by_a_thread_or_by_nothing_but_sockets_are_found_at_start() {
 }
 
 #[test]
-fn a_namespace_is_born_counted_and_forgotten_while_we_watch() {
+fn a_new_namespace_is_counted_and_forgotten_when_it_ends() {
     let mut engine = observe_all();
     let held = hold_in_new_namespace(9, true);
     eventually(&mut engine, "the new namespace by events alone", |snapshot| {

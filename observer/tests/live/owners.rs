@@ -9,7 +9,6 @@ use std::{
         unix::net::UnixStream,
     },
     process::{Child, Command, Stdio},
-    time::Instant,
 };
 
 use observer::{
@@ -19,7 +18,8 @@ use observer::{
 
 use crate::processes::start_program;
 use crate::support::{
-    PATIENCE, assert_equals_ss, eventually, in_private_netns, inbound, listen, observe, outbound, run, wait_until,
+    assert_equals_ss, difference, eventually, in_private_netns, inbound, listen, observe, outbound, run, scan_until,
+    wait_until,
 };
 
 /// How many sockets each process holds, by its pid.
@@ -50,15 +50,10 @@ fn truth() -> Owned {
 /// of every socket until its exec(), and `ss` may name that one.
 #[track_caller]
 fn assert_owners_equal_ss(engine: &mut Engine) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        engine.scan().unwrap();
-        let (told, shown) = (owned(&engine.snapshot(0)), truth());
-        if told == shown {
-            return;
-        }
-        assert!(Instant::now() < deadline, "owners by observer {told:?}, by ss {shown:?}");
-    }
+    scan_until(engine, "the owners of ss", |engine| {
+        let (observed, shown) = (owned(&engine.snapshot(0)), truth());
+        if observed == shown { Ok(()) } else { Err(difference(&observed, &shown)) }
+    });
 }
 
 /// A shell that does as `script` says and then waits for its standard input to end.
@@ -104,7 +99,7 @@ fn each_process_has_its_own_sockets() {
 }
 
 #[test]
-fn a_socket_that_was_inherited_belongs_to_the_child_when_the_parent_lets_go() {
+fn an_inherited_socket_belongs_to_the_child_once_the_parent_closes_it() {
     in_private_netns(|| {
         let mut engine = observe();
         let listener = listen("127.0.0.1:7000", 128);
@@ -154,7 +149,7 @@ fn a_socket_closed_before_its_data_was_taken_is_an_orphan() {
 }
 
 #[test]
-fn the_owner_is_a_process_and_not_whoever_a_softirq_interrupted() {
+fn the_owner_is_a_process_and_not_the_one_that_a_softirq_interrupted() {
     in_private_netns(|| {
         let mut engine = observe();
         let listener = listen("127.0.0.1:7000", 128);

@@ -18,7 +18,7 @@ use observer::{
 use socket2::Socket;
 
 use crate::processes::start_program;
-use crate::refusals::{address, errno, tcp};
+use crate::refused::{address, errno, tcp};
 use crate::support::{Pairs, eventually, in_private_netns, listen, observe, run, wait_until};
 
 const HOLD: &str = "OBSERVER_TEST_HOLD";
@@ -123,7 +123,7 @@ fn a_socket_that_is_only_bound_is_found_by_the_scan_that_a_failure_asks_for() {
 }
 
 #[test]
-fn a_connected_client_holds_the_port_that_connect_chose() {
+fn a_connected_client_keeps_the_port_that_connect_chose() {
     in_private_netns(|| {
         let mut engine = observe();
         let _listener = listen("127.0.0.1:7000", 1);
@@ -148,7 +148,7 @@ fn seconds_by_ss(part: &str) -> u64 {
 }
 
 #[test]
-fn a_time_wait_holds_its_port_for_as_long_as_ss_says() {
+fn a_time_wait_keeps_its_port_for_as_long_as_ss_shows() {
     in_private_netns(|| {
         let mut early = observe();
         let mut pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 1);

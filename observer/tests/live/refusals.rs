@@ -1,64 +1,23 @@
 //! What the kernel refuses: each time told once, with the process, the addresses and the errno that the call returned.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io,
-    net::{SocketAddr, TcpStream},
-    os::fd::AsRawFd as _,
-    process::Command,
-};
+use std::{collections::BTreeMap, fs::File, net::TcpStream, os::fd::AsRawFd as _, process::Command};
 
-use observer::{
-    engine::Engine,
-    model::{
-        device::Device,
-        failure::{FailureKind, FailureRow, Local},
-        quality::Losses,
-        snapshot::Snapshot,
-    },
+use observer::model::{
+    device::Device,
+    failure::{FailureKind, Local},
 };
 use socket2::{Domain, Socket, Type};
 
-use crate::processes::output;
-use crate::support::{
-    Pairs, eventually, in_private_netns, listen, observe, options, run, set_sysctl, start, wait_until,
+use crate::{
+    processes::output,
+    refused::{address, counted, errno, kernel_counter, refused, tcp},
+    support::{
+        Pairs, in_private_netns, listen, observe, options, scanning, set_sysctl, start, wait_for_sockets, wait_until,
+    },
 };
 
-pub(crate) fn address(text: &str) -> SocketAddr {
-    text.parse().unwrap()
-}
-
-pub(crate) fn tcp() -> Socket {
-    Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()
-}
-
-/// The errno's number, of a call that must fail.
-pub(crate) fn errno<T>(result: io::Result<T>) -> i32 {
-    result.err().expect("the call is refused").raw_os_error().unwrap()
-}
-
-/// Failures of this process, once there are `count`; none of its records was lost.
-pub(crate) fn refused(engine: &mut Engine, kind: FailureKind, count: u64) -> Vec<FailureRow> {
-    let of_kind = |snapshot: &Snapshot| -> Vec<FailureRow> {
-        snapshot.failures.iter().filter(|row| row.key.kind == kind).cloned().collect()
-    };
-    let rows = eventually(engine, &format!("{count} of {kind:?}"), |snapshot| {
-        let rows = of_kind(snapshot);
-        (rows.iter().map(|row| row.count).sum::<u64>() >= count).then_some(rows)
-    });
-    engine.poll().unwrap();
-    let snapshot = engine.snapshot(0);
-    assert_eq!(of_kind(&snapshot), rows, "each is told once");
-    assert_eq!(Losses { missed: None, ..snapshot.quality.losses }, Losses::default());
-    for row in &rows {
-        assert_eq!(row.key.process.unwrap().pid.0, std::process::id());
-    }
-    rows
-}
-
 #[test]
-fn a_client_without_free_ports_is_told_with_the_destination_and_the_numbers() {
+fn a_client_without_free_ports_is_reported_with_destination_and_numbers() {
     in_private_netns(|| {
         set_sysctl("ipv4/ip_local_port_range", "40000 40009");
         let mut engine = observe();
@@ -81,7 +40,7 @@ fn a_client_without_free_ports_is_told_with_the_destination_and_the_numbers() {
 }
 
 #[test]
-fn a_bound_client_whose_four_tuple_is_in_use_is_told() {
+fn a_bound_client_whose_four_tuple_is_in_use_is_reported() {
     in_private_netns(|| {
         let mut engine = observe();
         let _listener = listen("127.0.0.1:7000", 128);
@@ -100,7 +59,7 @@ fn a_bound_client_whose_four_tuple_is_in_use_is_told() {
 }
 
 #[test]
-fn a_bind_to_an_address_in_use_is_told_with_that_address() {
+fn a_bind_to_an_address_in_use_is_reported_with_that_address() {
     in_private_netns(|| {
         let mut engine = observe();
         let _listener = listen("127.0.0.1:7000", 128);
@@ -150,9 +109,9 @@ fn take_all_descriptors() -> Vec<File> {
 }
 
 #[test]
-fn a_process_at_its_limit_of_descriptors_is_told_by_socket_and_accept() {
+fn socket_and_accept_of_a_process_at_its_fd_limit_are_reported() {
     if std::env::var_os(FEW).is_none() {
-        return with_few_descriptors("refusals::a_process_at_its_limit_of_descriptors_is_told_by_socket_and_accept");
+        return with_few_descriptors("refusals::socket_and_accept_of_a_process_at_its_fd_limit_are_reported");
     }
     in_private_netns(|| {
         let mut engine = observe();
@@ -175,9 +134,9 @@ fn a_process_at_its_limit_of_descriptors_is_told_by_socket_and_accept() {
 }
 
 #[test]
-fn on_request_every_call_that_makes_descriptors_is_told() {
+fn every_call_that_makes_fds_is_reported_on_request() {
     if std::env::var_os(FEW).is_none() {
-        return with_few_descriptors("refusals::on_request_every_call_that_makes_descriptors_is_told");
+        return with_few_descriptors("refusals::every_call_that_makes_fds_is_reported_on_request");
     }
     in_private_netns(|| {
         let mut engine = start(observer::engine::Options { trace_all_fd_syscalls: true, ..options() });
@@ -200,26 +159,10 @@ fn on_request_every_call_that_makes_descriptors_is_told() {
     });
 }
 
-/// Rows of a kind, once they count `count`; what the kernel refuses on its own account has no process of its own.
-pub(crate) fn counted(engine: &mut Engine, kind: FailureKind, count: u64) -> FailureRow {
-    eventually(engine, &format!("{count} of {kind:?}"), |snapshot| {
-        snapshot.failures.iter().find(|row| row.key.kind == kind && row.count == count).cloned()
-    })
-}
-
-/// The second word of a counter of the calling thread's namespace, by `nstat`'s names.
-pub(crate) fn kernel_counter(name: &str) -> u64 {
-    let text = std::fs::read_to_string("/proc/thread-self/net/netstat").unwrap();
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
-    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
-    let column = names.split_whitespace().position(|other| other == name).unwrap();
-    values.split_whitespace().nth(column).unwrap().parse().unwrap()
-}
-
 #[test]
-fn handshakes_that_a_full_accept_queue_throws_away_are_told_with_the_listener() {
+fn handshakes_dropped_by_a_full_accept_queue_are_reported_with_the_listener() {
     in_private_netns(|| {
-        let mut engine = start(observer::engine::Options { scans: observer::engine::Scans::Regularly, ..options() });
+        let mut engine = scanning();
         let listener = listen("127.0.0.1:7000", 2);
         let clients: Vec<Socket> = (0..8)
             .map(|_| {
@@ -246,14 +189,14 @@ fn handshakes_that_a_full_accept_queue_throws_away_are_told_with_the_listener() 
 }
 
 #[test]
-fn sockets_that_close_without_time_wait_are_told() {
+fn sockets_that_close_without_time_wait_are_reported() {
     in_private_netns(|| {
         set_sysctl("ipv4/tcp_max_tw_buckets", "3");
         let mut engine = observe();
         let mut pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 10);
         pairs.clients.clear();
         pairs.accepted.clear();
-        wait_until("all are closed", || run("ss", &["-Htan", "state", "connected", "exclude", "time-wait"]).is_empty());
+        wait_for_sockets("connected exclude time-wait", 0);
         let overflows = kernel_counter("TCPTimeWaitOverflow");
         assert!(overflows >= 7, "ten connections, three TIME_WAITs, {overflows} overflows");
         let row = counted(&mut engine, FailureKind::TimeWait, overflows);

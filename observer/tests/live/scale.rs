@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{
     assert_equals_ss, events_reach_ss, eventually, in_private_netns, inbound, listen, observe, run, set_sysctl, truth,
-    wait_until,
+    wait_for_sockets,
 };
 
 /// Counts by state of `observer snapshot --json` and of `ss`, both run here and now.
@@ -53,7 +53,7 @@ fn five_thousand_before_and_five_thousand_after_make_ten_thousand() {
         drop(listener);
         assert_equals_ss(&mut engine);
         // Two looks at a state that passes see different numbers.
-        wait_until("no FIN on its way", || run("ss", &["-Htan", "state", "fin-wait-1"]).is_empty());
+        wait_for_sockets("fin-wait-1", 0);
         events_reach_ss(&mut engine);
         row(&mut engine, 0);
         assert_snapshot_equals_ss();

@@ -1,4 +1,4 @@
-//! Sockets in the states that `std::net` does not lead to, and processes that hold them.
+//! Sockets in states that `std::net` cannot reach, and processes that keep them open.
 
 use std::{
     any::type_name_of_val,
@@ -38,8 +38,8 @@ pub(crate) fn start_connect(socket: &Socket, to: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// From now on every packet to this socket is lost on its way in, unseen by either end.
-pub(crate) fn deafen(socket: &Socket) -> io::Result<()> {
+/// From now on the socket drops every incoming packet, and neither end notices.
+pub(crate) fn drop_incoming_packets(socket: &Socket) -> io::Result<()> {
     // Classic BPF: return 0, "keep no byte of the packet".
     const RET: u16 = 0x06;
     socket.attach_filter(&[SockFilter::new(RET, 0, 0, 0)])
@@ -51,16 +51,16 @@ pub(crate) fn reset(socket: Socket) {
     drop(socket);
 }
 
-/// A listener that no SYN reaches: who connects to it waits in SYN_SENT.
-pub(crate) fn deaf_listener(at: SocketAddr) -> io::Result<Socket> {
+/// A listener that no SYN reaches. Its clients wait in SYN_SENT.
+pub(crate) fn silent_listener(at: SocketAddr) -> io::Result<Socket> {
     let listener = socket(at);
     listener.bind(&at.into())?;
-    deafen(&listener)?;
+    drop_incoming_packets(&listener)?;
     listener.listen(1)?;
     Ok(listener)
 }
 
-/// connect() to `AF_UNSPEC`: the connection ends with a reset, the socket lives on.
+/// connect() to `AF_UNSPEC`: the connection ends with a reset, and the socket stays open.
 pub(crate) fn disconnect(socket: &impl AsRawFd) -> io::Result<()> {
     // `AF_UNSPEC` is 0, and so is every byte of this address.
     let unspecified = [0_u8; 16];
@@ -123,14 +123,14 @@ pub(crate) fn self_connected(ip_and_port_0: SocketAddr) -> io::Result<Socket> {
 }
 
 /// Two sockets that connected to each other, with no listener between them. On loopback a SYN arrives before connect()
-/// returns: for the two to cross, a deaf listener takes the first.
+/// returns: a silent listener takes the first SYN, so that the two can cross.
 pub(crate) fn simultaneous_open(ip_and_port_0: SocketAddr) -> io::Result<(Socket, Socket)> {
-    let deaf = deaf_listener(ip_and_port_0)?;
-    let at = local(&deaf);
+    let silent = silent_listener(ip_and_port_0)?;
+    let at = local(&silent);
     let first = socket(ip_and_port_0);
     first.bind(&ip_and_port_0.into())?;
     start_connect(&first, at)?;
-    drop(deaf);
+    drop(silent);
     let second = socket(ip_and_port_0);
     second.bind(&at.into())?;
     second.connect(&local(&first).into())?;
@@ -176,30 +176,30 @@ pub(crate) fn take(through: &UnixStream) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-const PART: &str = "OBSERVER_TEST_PART";
+const ROLE: &str = "OBSERVER_TEST_ROLE";
 
-/// Another process that runs this same test, told by its environment to play a part in it: something to kill. It has a
-/// line to its director, as its standard input.
-pub(crate) struct Player {
+/// Another process that runs this same test. Its environment gives it a role in the test. Its standard input is a channel
+/// to the test.
+pub(crate) struct TestProcess {
     child: Child,
-    pub(crate) line: UnixStream,
+    pub(crate) channel: UnixStream,
 }
 
-impl Player {
+impl TestProcess {
     /// Starts a process in the namespace of the calling thread. `test` is the test function itself.
-    pub(crate) fn start(test: &impl Fn(), part: &str) -> Self {
+    pub(crate) fn start(test: &impl Fn(), role: &str) -> Self {
         let path = type_name_of_val(test);
         let name = path.split_once("::").map_or(path, |(_, name)| name);
         let mut command = Command::new(env::current_exe().unwrap());
-        command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(PART, part).stdout(Stdio::null());
-        let (child, line) = start_program(&mut command).expect("start this test again");
-        Self { child, line }
+        command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env(ROLE, role).stdout(Stdio::null());
+        let (child, channel) = start_program(&mut command).expect("start this test again");
+        Self { child, channel }
     }
 
-    /// Waits for one byte: the player has done what is its part.
-    pub(crate) fn wait_for_word(&mut self) {
-        self.line.set_read_timeout(Some(PATIENCE)).unwrap();
-        self.line.read_exact(&mut [0]).expect("the other process has failed");
+    /// Waits for one byte: the process is ready.
+    pub(crate) fn wait_until_ready(&mut self) {
+        self.channel.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.channel.read_exact(&mut [0]).expect("the other process has failed");
     }
 
     /// `kill -9`
@@ -214,26 +214,26 @@ impl Player {
     }
 }
 
-impl Drop for Player {
+impl Drop for TestProcess {
     fn drop(&mut self) {
         self.kill_and_wait();
     }
 }
 
-/// The part that this process is to play, and its line to its director; `None` in the director itself.
-pub(crate) fn part() -> Option<(String, UnixStream)> {
-    let part = env::var(PART).ok()?;
-    let line = io::stdin().as_fd().try_clone_to_owned().unwrap();
-    Some((part, UnixStream::from(line)))
+/// The role of this process and its channel to the test; `None` in the test itself.
+pub(crate) fn role() -> Option<(String, UnixStream)> {
+    let role = env::var(ROLE).ok()?;
+    let channel = io::stdin().as_fd().try_clone_to_owned().unwrap();
+    Some((role, UnixStream::from(channel)))
 }
 
-/// The end of a part: says that all is done, and holds everything until the director goes away or kills.
-pub(crate) fn hold(mut line: &UnixStream) {
-    line.write_all(b".").unwrap();
-    let _ = line.read(&mut [0]);
+/// The end of a role: reports that the process is ready, and keeps its sockets open until the test ends or kills it.
+pub(crate) fn keep_open(mut channel: &UnixStream) {
+    channel.write_all(b".").unwrap();
+    let _ = channel.read(&mut [0]);
 }
 
-/// Tells `cargo xtask test` that this machine cannot run a test.
+/// Reports to `cargo xtask test` that this machine cannot run a test.
 pub(crate) fn skip(test: &impl Fn(), why: &str) {
     let path = type_name_of_val(test);
     let line = format!("SKIPPED {}: {why}", path.split_once("::").map_or(path, |(_, name)| name));

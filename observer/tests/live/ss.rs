@@ -11,6 +11,12 @@ pub(crate) fn ss() -> Vec<(TcpState, SocketAddr)> {
     parse(&run("ss", &["-Htan"]))
 }
 
+/// How many sockets are in this state: a state filter of `ss`, like `time-wait` or `connected exclude time-wait`.
+pub(crate) fn sockets_in(state: &str) -> usize {
+    let args: Vec<&str> = ["-Htan", "state"].into_iter().chain(state.split(' ')).collect();
+    run("ss", &args).lines().count()
+}
+
 /// How many connections of those have a full `struct sock`. A TIME_WAIT and most FIN_WAIT2 have an
 /// `inet_timewait_sock`, which has a timer of its own; a SYN_RECV without an inode is a `request_sock`.
 pub(crate) fn full_sockets() -> usize {

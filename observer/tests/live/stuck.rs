@@ -8,7 +8,7 @@ use std::{
 };
 
 use observer::{
-    engine::{Engine, Options, Scans},
+    engine::Engine,
     model::{
         finding::{Finding, FindingKind},
         snapshot::Snapshot,
@@ -17,12 +17,9 @@ use observer::{
 
 use crate::{
     limits::start_connecting,
-    support::{Pairs, eventually, in_private_netns, listen, options, run, set_sysctl, start, wait_until},
+    ss::sockets_in,
+    support::{Pairs, eventually, in_private_netns, listen, run, scanning, set_sysctl, wait_for_sockets, wait_until},
 };
-
-fn scanning() -> Engine {
-    start(Options { scans: Scans::Regularly, ..options() })
-}
 
 fn found(snapshot: &Snapshot, kind: FindingKind) -> Option<Finding> {
     snapshot.findings.iter().find(|finding| finding.kind == kind).cloned()
@@ -32,17 +29,13 @@ fn gone(engine: &mut Engine, kind: FindingKind) {
     eventually(engine, "its end", |snapshot| found(snapshot, kind).is_none().then_some(()));
 }
 
-fn in_state(state: &str) -> usize {
-    run("ss", &["-Htan", "state", state]).lines().count()
-}
-
 #[test]
 fn connections_that_the_application_does_not_close_are_a_leak() {
     in_private_netns(|| {
         let mut engine = scanning();
         let mut pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 12);
         pairs.clients.clear();
-        wait_until("12 in CLOSE_WAIT", || in_state("close-wait") == 12);
+        wait_for_sockets("close-wait", 12);
         let (began, mut found_after) = (Instant::now(), Duration::ZERO);
         let leak = eventually(&mut engine, "the leak", |snapshot| found(snapshot, FindingKind::CloseWaitLeak));
         found_after += began.elapsed();
@@ -67,7 +60,7 @@ fn connections_that_are_closed_soon_are_no_leak() {
         while began.elapsed() < Duration::from_secs(34) {
             pairs.more("127.0.0.1:7000", 12);
             pairs.clients.clear();
-            wait_until("12 in CLOSE_WAIT", || in_state("close-wait") == 12);
+            wait_for_sockets("close-wait", 12);
             let (scans, round) = (engine.snapshot(0).quality.scans_total, Instant::now());
             // Long enough for a scan to see them.
             eventually(&mut engine, "a scan", |snapshot| {
@@ -89,12 +82,12 @@ fn a_destination_that_does_not_answer_is_found_and_one_that_does_is_not() {
         // It takes one or two, and then drops SYNs.
         let silent = listen("127.0.0.1:7000", 0);
         let (clients, others) = (start_connecting("127.0.0.1:7000", 12), start_connecting("127.0.0.1:7001", 12));
-        wait_until("the answers", || in_state("syn-sent") < 12 && in_state("syn-sent") >= 8);
+        wait_until("the answers", || sockets_in("syn-sent") < 12 && sockets_in("syn-sent") >= 8);
         let finding = eventually(&mut engine, "no answer", |snapshot| {
             // The first answer is waited for 4 seconds: before that nobody is accused.
             found(snapshot, FindingKind::NoAnswer)
         });
-        let waiting = in_state("syn-sent");
+        let waiting = sockets_in("syn-sent");
         assert_eq!(finding.sentence, "127.0.0.1:7000 does not answer.");
         let count: usize = finding.evidence.split(' ').next().unwrap().parse().unwrap();
         assert!((8..=12).contains(&count) && count >= waiting.min(8), "{waiting} wait, {finding:?}");

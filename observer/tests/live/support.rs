@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Debug,
     fs,
+    io::{self, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     process::Command,
     thread,
@@ -74,7 +76,12 @@ pub(crate) fn observe() -> Engine {
     start(options())
 }
 
-/// The engine, on those attach methods that were asked for.
+/// The engine with regular scans: a failure at a listener waits for the scan that shows the listener.
+pub(crate) fn scanning() -> Engine {
+    start(Options { scans: Scans::Regularly, ..options() })
+}
+
+/// Starts the engine, and checks that every hook is attached.
 pub(crate) fn start(options: Options) -> Engine {
     let mut engine = Engine::start(options).expect("start the engine");
     for status in engine.snapshot(0).quality.hooks {
@@ -108,6 +115,71 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "did not come: {what}\n{}", run("ss", &["-tan"]));
         thread::yield_now();
     }
+}
+
+/// Waits until the kernel has `count` sockets in this state (see [`ss::sockets_in`]): a scan before that sees others.
+pub(crate) fn wait_for_sockets(state: &str, count: usize) {
+    wait_until(&format!("{count} sockets in {state}"), || ss::sockets_in(state) == count);
+}
+
+/// Loads nftables rules into the calling thread's namespace; the first line of nft's error if it fails.
+pub(crate) fn load_nft(rules: &str) -> Result<(), String> {
+    let loaded = output(Command::new("nft").arg(rules)).expect("nft is needed (Debian package nftables)");
+    let why = String::from_utf8_lossy(&loaded.stderr);
+    if loaded.status.success() { Ok(()) } else { Err(why.lines().next().unwrap_or("nft gives no reason").to_owned()) }
+}
+
+/// Lets netfilter track the connections that the calling thread's namespace opens.
+pub(crate) fn track_connections() {
+    let rules =
+        "add table ip t; add chain ip t c { type filter hook output priority 0; }; add rule ip t c ct state new accept";
+    load_nft(rules).unwrap();
+}
+
+/// Reports that a test repeats a part, and why. It writes to stderr directly, because libtest shows what a test prints only
+/// if the test fails.
+pub(crate) fn report_retry(test: &str, why: &str) {
+    // In a line of its own: with one thread, libtest has printed the name of the test already.
+    writeln!(io::stderr(), "\nRETRIED {test}: {why}").unwrap();
+}
+
+/// Scans until `wanted` gives a value, or fails with its last reason after a minute. A scan can lose records on a busy host, or
+/// see a socket that the kernel is about to remove. Each repetition is reported with the reason for the first.
+#[track_caller]
+pub(crate) fn scan_until<T>(
+    engine: &mut Engine,
+    what: &str,
+    mut wanted: impl FnMut(&mut Engine) -> Result<T, String>,
+) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    let (mut scans, mut first_reason) = (0, None);
+    loop {
+        engine.scan().expect("scan");
+        scans += 1;
+        match wanted(engine) {
+            Ok(value) => {
+                if let Some(reason) = first_reason {
+                    report_retry(what, &format!("{scans} scans; after the first: {reason}"));
+                }
+                return value;
+            }
+            Err(reason) => {
+                assert!(Instant::now() < deadline, "not seen after {scans} scans: {what}\n{reason}");
+                first_reason.get_or_insert(reason);
+            }
+        }
+    }
+}
+
+/// The entries of both maps that differ, for a message.
+pub(crate) fn difference<K: Ord + Debug, V: PartialEq + Debug>(
+    observed: &BTreeMap<K, V>,
+    shown: &BTreeMap<K, V>,
+) -> String {
+    let entries = |these: &BTreeMap<K, V>, others: &BTreeMap<K, V>| {
+        format!("{:#?}", these.iter().filter(|(key, value)| others.get(key) != Some(value)).collect::<Vec<_>>())
+    };
+    format!("observer has {}, ss has {}", entries(observed, shown), entries(shown, observed))
 }
 
 /// A row of counts: what `observer` and `ss` are compared by.

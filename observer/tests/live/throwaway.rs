@@ -6,7 +6,6 @@ use std::{
     io::{self, ErrorKind, Write as _},
     net::TcpStream,
     os::unix::fs::FileExt as _,
-    process::Command,
 };
 
 use observer::{engine::Engine, model::failure::FailureKind};
@@ -14,11 +13,10 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     drops::conntrack_counters,
-    labs::borne_out,
-    processes::output,
-    refusals::{address, counted, errno, kernel_counter, tcp},
+    labs::confirmed,
+    refused::{address, counted, errno, kernel_counter, tcp},
     sockets::skip,
-    support::{Pairs, eventually, in_private_netns, observe, wait_until},
+    support::{Pairs, eventually, in_private_netns, observe, track_connections, wait_until},
 };
 
 /// Whether this kernel was booted for the tests alone; if not, that is told.
@@ -55,8 +53,8 @@ impl Drop for HostSysctl {
 }
 
 #[test]
-fn a_host_without_files_is_told_with_who_was_refused() {
-    if !is_for_us(&a_host_without_files_is_told_with_who_was_refused) {
+fn a_host_at_its_file_limit_is_reported_with_the_refused_process() {
+    if !is_for_us(&a_host_at_its_file_limit_is_reported_with_the_refused_process) {
         return;
     }
     in_private_netns(|| {
@@ -80,13 +78,13 @@ fn a_host_without_files_is_told_with_who_was_refused() {
 }
 
 #[test]
-fn the_lab_of_file_max_is_borne_out_and_restores_the_limit() {
-    if !is_for_us(&the_lab_of_file_max_is_borne_out_and_restores_the_limit) {
+fn lab_file_max_is_confirmed_and_restores_the_limit() {
+    if !is_for_us(&lab_file_max_is_confirmed_and_restores_the_limit) {
         return;
     }
     let read = || fs::read_to_string("/proc/sys/fs/file-max").unwrap();
     let before = read();
-    borne_out("file-max", None);
+    confirmed("file-max", None);
     assert_eq!(read(), before);
 }
 
@@ -115,8 +113,8 @@ fn aborts_are_told(engine: &mut Engine, count: u64) {
 }
 
 #[test]
-fn too_many_orphans_are_told() {
-    if !is_for_us(&too_many_orphans_are_told) {
+fn too_many_orphans_are_reported() {
+    if !is_for_us(&too_many_orphans_are_reported) {
         return;
     }
     let max_orphans = HostSysctl::open("net/ipv4/tcp_max_orphans");
@@ -131,8 +129,8 @@ fn too_many_orphans_are_told() {
 }
 
 #[test]
-fn too_much_memory_in_buffers_is_told() {
-    if !is_for_us(&too_much_memory_in_buffers_is_told) {
+fn too_much_buffer_memory_is_reported() {
+    if !is_for_us(&too_much_buffer_memory_is_reported) {
         return;
     }
     let tcp_mem = HostSysctl::open("net/ipv4/tcp_mem");
@@ -147,15 +145,13 @@ fn too_much_memory_in_buffers_is_told() {
 }
 
 #[test]
-fn packets_that_a_full_connection_tracking_drops_are_told() {
-    if !is_for_us(&packets_that_a_full_connection_tracking_drops_are_told) {
+fn packets_dropped_by_a_full_conntrack_table_are_reported() {
+    if !is_for_us(&packets_dropped_by_a_full_conntrack_table_are_reported) {
         return;
     }
     let max = HostSysctl::open("net/netfilter/nf_conntrack_max");
     in_private_netns(move || {
-        let rules = "add table ip t; add chain ip t c { type filter hook output priority 0; }; add rule ip t c ct state new accept";
-        let output = output(Command::new("nft").arg(rules)).expect("nft is needed (Debian package nftables)");
-        assert!(output.status.success(), "{output:?}");
+        track_connections();
         let mut engine = observe();
         let pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 4);
         max.set("4");
@@ -182,15 +178,13 @@ fn packets_that_a_full_connection_tracking_drops_are_told() {
 }
 
 #[test]
-fn an_entry_that_a_full_connection_tracking_evicts_is_no_drop() {
-    if !is_for_us(&an_entry_that_a_full_connection_tracking_evicts_is_no_drop) {
+fn an_entry_evicted_from_a_full_conntrack_table_is_no_drop() {
+    if !is_for_us(&an_entry_evicted_from_a_full_conntrack_table_is_no_drop) {
         return;
     }
     let max = HostSysctl::open("net/netfilter/nf_conntrack_max");
     in_private_netns(move || {
-        let rules = "add table ip t; add chain ip t c { type filter hook output priority 0; }; add rule ip t c ct state new accept";
-        let output = output(Command::new("nft").arg(rules)).expect("nft is needed (Debian package nftables)");
-        assert!(output.status.success(), "{output:?}");
+        track_connections();
         let mut engine = observe();
         // As many as there are buckets to look for a victim in: of datagrams that nobody answers each entry is one.
         let buckets: u64 =

@@ -30,11 +30,11 @@ const PLACES: [&[&str]; 4] = [
 ];
 
 #[test]
-fn what_is_young_and_what_may_be_taken_over_is_the_same_in_every_time_namespace() {
+fn young_and_reusable_time_waits_are_the_same_in_every_time_namespace() {
     in_private_netns(|| {
         set_sysctl("ipv4/tcp_tw_reuse", "1");
         let mut stage = TimeWaits::new(40);
-        stage.let_ripen();
+        stage.wait_until_reusable();
         for place in PLACES {
             let ports = ports(place);
             assert_eq!(
@@ -50,7 +50,7 @@ fn what_is_young_and_what_may_be_taken_over_is_the_same_in_every_time_namespace(
 
 /// Since 6.14 how old they have to be can be set.
 #[test]
-fn what_is_too_young_is_so_in_every_time_namespace() {
+fn a_young_time_wait_is_young_in_every_time_namespace() {
     in_private_netns(|| {
         set_sysctl("ipv4/tcp_tw_reuse", "1");
         let has_delay = std::fs::write("/proc/sys/net/ipv4/tcp_tw_reuse_delay", "55000").is_ok();

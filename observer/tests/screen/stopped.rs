@@ -70,7 +70,7 @@ fn a_key_ends_the_program_while_nobody_reads_the_terminal() {
 }
 
 #[test]
-fn a_recording_ends_although_its_last_words_are_not_taken() {
+fn a_recording_ends_although_nobody_reads_its_output() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("recording");
     let args = ["--own-netns", "record", file.to_str().unwrap()];

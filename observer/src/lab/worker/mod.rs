@@ -1,7 +1,7 @@
-//! Worker processes, as the lab sees them. Each is this same program, started anew with a hidden command, in the lab's
-//! network namespace; it does what comes on its line, and ends when the line or the lab does.
+//! Worker processes, as the lab sees them. Each is this same program, started with a hidden command in the lab's
+//! network namespace. It serves the requests on its channel, and ends when the channel or the lab ends.
 
-pub(crate) mod order;
+pub(crate) mod request;
 mod work;
 
 use std::{
@@ -13,19 +13,19 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 
-use self::order::{Answer, Line, Order};
+use self::request::{Channel, Request, Response};
 
 /// The command that makes this program a worker.
 const COMMAND: &str = "lab-worker";
-/// The program itself, also where its file was replaced in the meantime.
+/// The running program itself, even if somebody has replaced its file.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 
-/// What a worker is for; its command name says so on the screen.
+/// What a worker does. Its command name shows it on the screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// It connects.
+    /// Opens connections.
     Client,
-    /// It accepts.
+    /// Accepts connections.
     Server,
 }
 
@@ -40,7 +40,7 @@ impl Role {
     }
 }
 
-/// Works, if this process was started as a worker by another of this program, until there is no more to be done.
+/// Works until the lab ends, if a lab started this process as a worker; returns `None` at once otherwise.
 #[must_use]
 pub fn run_if_asked() -> Option<ExitCode> {
     let mut words = env::args().skip(1);
@@ -49,14 +49,14 @@ pub fn run_if_asked() -> Option<ExitCode> {
     }
     let (role, parent) = (words.next()?, words.next()?.parse().ok()?);
     let role = Role::ALL.into_iter().find(|it| it.name() == role)?;
-    // What went wrong was told on the line, if anybody listens.
+    // The worker has sent its error on the channel, if the lab still reads it.
     Some(work::run(role, parent).unwrap_or(ExitCode::FAILURE))
 }
 
 /// A worker process; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    line: Line,
+    channel: Channel,
     child: Child,
     /// How many more connections it can hold.
     pub(crate) room: u32,
@@ -65,16 +65,16 @@ pub(crate) struct Worker {
 impl Worker {
     /// Starts a worker in the namespaces of the calling thread. It ends with that thread.
     pub(crate) fn start(role: Role, room: u32) -> anyhow::Result<Self> {
-        let (line, theirs) = Line::pair().context("make a line to a worker")?;
+        let (channel, theirs) = Channel::pair().context("make a channel to a worker")?;
         let child = Command::new(THIS_PROGRAM)
             .args([COMMAND, role.name(), &std::process::id().to_string()])
             .stdin(theirs)
             .stdout(Stdio::null())
-            // What a worker has to tell comes on its line; behind a screen nothing may print.
+            // A worker sends its errors on its channel. Nothing may print behind a screen.
             .stderr(Stdio::null())
             .spawn()
             .context("start a worker process")?;
-        Ok(Self { line, child, room })
+        Ok(Self { channel, child, room })
     }
 
     /// Its process id.
@@ -82,31 +82,31 @@ impl Worker {
         self.child.id()
     }
 
-    /// Gives an order; the answer is to be waited for.
-    pub(crate) fn order(&self, order: &Order, with: Option<BorrowedFd<'_>>) -> anyhow::Result<()> {
-        self.line.send(order, with).with_context(|| format!("tell worker {} what to do", self.pid()))
+    /// Sends a request, with an fd if there is one. The caller must then wait for the response.
+    pub(crate) fn request(&self, request: &Request, with: Option<BorrowedFd<'_>>) -> anyhow::Result<()> {
+        self.channel.send(request, with).with_context(|| format!("send a request to worker {}", self.pid()))
     }
 
-    /// Its answer, if one comes within this time.
-    pub(crate) fn answer_within(&self, time: Duration) -> anyhow::Result<Option<Answer>> {
-        if !self.line.is_ready_within(time).context("wait for a worker")? {
+    /// The response, if it comes within this time.
+    pub(crate) fn response_within(&self, time: Duration) -> anyhow::Result<Option<Response>> {
+        if !self.channel.is_ready_within(time).context("wait for a worker")? {
             return Ok(None);
         }
-        match self.line.receive().context("hear a worker")? {
-            Some((Answer::Failed(why), _)) => bail!("worker {}: {why}", self.pid()),
-            Some((answer, _)) => Ok(Some(answer)),
-            None => bail!("worker {} has ended early", self.pid()),
+        match self.channel.receive().context("receive a worker's response")? {
+            Some((Response::Failed(why), _)) => bail!("worker {}: {why}", self.pid()),
+            Some((response, _)) => Ok(Some(response)),
+            None => bail!("worker {} ended early", self.pid()),
         }
     }
 
-    /// Gives an order and waits for its answer until `deadline`.
-    pub(crate) fn ask(&self, order: &Order, deadline: Instant) -> anyhow::Result<Answer> {
-        self.order(order, None)?;
-        self.answer_within(deadline.saturating_duration_since(Instant::now()))?
-            .ok_or_else(|| anyhow!("worker {} did not answer in time", self.pid()))
+    /// Sends a request and waits for the response until `deadline`.
+    pub(crate) fn ask(&self, request: &Request, deadline: Instant) -> anyhow::Result<Response> {
+        self.request(request, None)?;
+        self.response_within(deadline.saturating_duration_since(Instant::now()))?
+            .ok_or_else(|| anyhow!("worker {} did not respond in time", self.pid()))
     }
 
-    /// Ends it, without waiting for that.
+    /// Kills it, and does not wait for its end.
     pub(crate) fn kill(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();

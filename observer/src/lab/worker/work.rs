@@ -1,5 +1,5 @@
-//! The worker process itself: holds sockets, and does what it is told. It ends when its line ends or its parent does,
-//! whatever the reason, and all that it held ends with it.
+//! The worker process itself: it serves requests and holds the sockets. It ends when its channel or its parent ends,
+//! for whatever reason, and its sockets end with it.
 
 use std::{
     collections::BTreeSet,
@@ -19,13 +19,13 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{
     Role,
-    order::{Answer, Bind, Connect, Goodbye, Line, Order, Refusal},
+    request::{Channel, ClientBind, CloseWith, Connect, Refusal, Request, Response},
 };
 
-/// Works until the line on standard input ends. `parent` is the process that asked for this one.
+/// Works until the channel on standard input ends. `parent` is the process that asked for this one.
 pub(super) fn run(role: Role, parent: u32) -> anyhow::Result<ExitCode> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    // It may have died before it was to be told of.
+    // The parent may have ended before the kernel knew of the signal.
     if getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs()) != Some(parent) {
         return Ok(ExitCode::FAILURE);
     }
@@ -34,56 +34,57 @@ pub(super) fn run(role: Role, parent: u32) -> anyhow::Result<ExitCode> {
         Role::Server => c"lab-server",
     })?;
     close_inherited();
-    let line = Line::new(io::stdin().as_fd().try_clone_to_owned()?);
+    let channel = Channel::new(io::stdin().as_fd().try_clone_to_owned()?);
     raise_files(None)?;
-    let mut worker = Held::default();
+    let mut sockets = Sockets::default();
     loop {
-        worker.wait(&line)?;
-        let Some((order, fd)) = line.receive()? else { return Ok(ExitCode::SUCCESS) };
-        let answer = worker.obey(order, fd).unwrap_or_else(|error| Answer::Failed(error.to_string()));
-        line.send(&answer, None)?;
+        sockets.wait(&channel)?;
+        let Some((request, fd)) = channel.receive()? else { return Ok(ExitCode::SUCCESS) };
+        let response = sockets.handle(request, fd).unwrap_or_else(|error| Response::Failed(error.to_string()));
+        channel.send(&response, None)?;
     }
 }
 
-/// Closes what somebody further up has left open, so that the process holds what it was given and nothing else.
+/// Closes inherited fds, so that the fd count of the lab is exact.
 fn close_inherited() {
     const FIRST: libc::c_uint = 3;
-    // A kernel before 5.9 does not have the call: then they stay.
+    // Kernels before 5.9 lack the call: the fds stay.
     // SAFETY: nothing in this process owns a descriptor yet but the three standard streams.
     unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, 0) };
 }
 
-/// Sets the soft limit of descriptors; to the hard one without a number.
+/// Sets the soft fd limit: to `soft`, or to the hard limit.
 fn raise_files(soft: Option<u64>) -> io::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: soft.or(maximum), maximum })?;
     Ok(())
 }
 
-/// What a worker holds.
+/// The sockets of a worker.
 #[derive(Default)]
-struct Held {
-    /// As a client.
+struct Sockets {
+    /// Of a client.
     connected: Vec<Socket>,
+    /// Of a server.
     accepting: Option<Accepting>,
 }
 
-/// A server's listener, shared with other workers, and what was accepted from it.
+/// A server's listener, which it shares with other workers, and the connections accepted from it.
 struct Accepting {
     listener: Socket,
     most: usize,
     accepted: Vec<Socket>,
     locals: BTreeSet<SocketAddrV4>,
-    /// It is not asked again until somebody wants to know.
+    /// The last refusal of accept(). The next request to report tries again.
     refused: Option<Refusal>,
 }
 
-impl Held {
-    /// Accepts until there is something on the line.
-    fn wait(&mut self, line: &Line) -> io::Result<()> {
+impl Sockets {
+    /// Accepts connections until a request arrives.
+    fn wait(&mut self, channel: &Channel) -> io::Result<()> {
         loop {
             let listener = self.accepting.as_ref().filter(|it| it.wants_more()).map(|it| &it.listener);
-            let mut fds = vec![PollFd::new(line, PollFlags::IN)];
+            let mut fds = vec![PollFd::new(channel, PollFlags::IN)];
             fds.extend(listener.map(|listener| PollFd::new(listener, PollFlags::IN)));
             match poll(&mut fds, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -102,39 +103,39 @@ impl Held {
         }
     }
 
-    fn obey(&mut self, order: Order, fd: Option<OwnedFd>) -> anyhow::Result<Answer> {
-        Ok(match order {
-            Order::Connect(connect) => self.connect(connect)?,
-            Order::Accept { most } => {
-                let listener = Socket::from(fd.ok_or_else(|| anyhow::anyhow!("no listener came"))?);
+    fn handle(&mut self, request: Request, fd: Option<OwnedFd>) -> anyhow::Result<Response> {
+        Ok(match request {
+            Request::Connect(connect) => self.connect(connect)?,
+            Request::Accept { most } => {
+                let listener = Socket::from(fd.ok_or_else(|| anyhow::anyhow!("no listener came with the request"))?);
                 listener.set_nonblocking(true)?;
                 let most = usize::try_from(most)?;
                 let (accepted, locals) = (Vec::new(), BTreeSet::new());
                 self.accepting = Some(Accepting { listener, most, accepted, locals, refused: None });
-                Answer::Done
+                Response::Done
             }
-            Order::Tell => self
+            Request::ReportAccepted => self
                 .accepting
                 .as_mut()
-                .map_or_else(|| Answer::Accepted { held: 0, locals: Vec::new(), refused: None }, Accepting::tell),
-            Order::Close(goodbye) => {
+                .map_or_else(|| Response::Accepted { count: 0, locals: Vec::new(), refused: None }, Accepting::report),
+            Request::Close(how) => {
                 let accepted = self.accepting.iter_mut().flat_map(|it| it.accepted.drain(..));
                 for socket in self.connected.drain(..).chain(accepted) {
-                    end(socket, goodbye)?;
+                    end(socket, how)?;
                 }
-                Answer::Done
+                Response::Done
             }
-            Order::LimitFiles { soft } => {
-                // The listing is a descriptor itself, for which either limit may have no room.
+            Request::LimitFiles { soft } => {
+                // Listing takes an fd itself, and the old and the new limit may have no room for it.
                 raise_files(None)?;
                 let open = std::fs::read_dir("/proc/self/fd")?.count() as u64 - 1;
                 raise_files(Some(soft))?;
-                Answer::Files { open }
+                Response::Files { open }
             }
         })
     }
 
-    fn connect(&mut self, Connect { to, most, bind }: Connect) -> anyhow::Result<Answer> {
+    fn connect(&mut self, Connect { to, most, bind }: Connect) -> anyhow::Result<Response> {
         let mut nanos = Vec::new();
         let mut refused = None;
         while refused.is_none() && nanos.len() < usize::try_from(most)? {
@@ -151,22 +152,22 @@ impl Held {
         }
         let opened = u32::try_from(nanos.len())?;
         nanos.sort_unstable();
-        Ok(Answer::Connected { opened, refused, median_nanos: nanos.get(nanos.len() / 2).copied().unwrap_or(0) })
+        Ok(Response::Connected { opened, refused, connect_median_ns: nanos.get(nanos.len() / 2).copied().unwrap_or(0) })
     }
 }
 
-/// One connection, and how long connect() took; or the call that was refused.
-fn open(to: SocketAddrV4, bind: Bind) -> Result<(Socket, Duration), (&'static str, io::Error)> {
+/// Opens a connection. Returns it with the duration of connect(), or the call that the kernel refused.
+fn open(to: SocketAddrV4, bind: ClientBind) -> Result<(Socket, Duration), (&'static str, io::Error)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(|error| ("socket", error))?;
-    // Whatever ends this process leaves no TIME_WAIT behind; an orderly end is asked for by name.
+    // A killed process must leave no TIME_WAIT. `CloseWith::Fin` sets this back.
     socket.set_linger(Some(Duration::ZERO)).map_err(|error| ("setsockopt", error))?;
     let from = match bind {
-        Bind::Nothing => None,
-        Bind::Address(ip) => {
+        ClientBind::Nothing => None,
+        ClientBind::Address(ip) => {
             setsockopt(&socket, IpBindAddressNoPort, &true).map_err(|errno| ("setsockopt", errno.into()))?;
             Some(ip)
         }
-        Bind::AddressAndPort(ip) => Some(ip),
+        ClientBind::AddressAndPort(ip) => Some(ip),
     };
     if let Some(ip) = from {
         socket.bind(&SocketAddrV4::new(ip, 0).into()).map_err(|error| ("bind", error))?;
@@ -176,10 +177,10 @@ fn open(to: SocketAddrV4, bind: Bind) -> Result<(Socket, Duration), (&'static st
     Ok((socket, began.elapsed()))
 }
 
-fn end(socket: Socket, goodbye: Goodbye) -> io::Result<()> {
-    socket.set_linger(match goodbye {
-        Goodbye::Fin => None,
-        Goodbye::Reset => Some(Duration::ZERO),
+fn end(socket: Socket, how: CloseWith) -> io::Result<()> {
+    socket.set_linger(match how {
+        CloseWith::Fin => None,
+        CloseWith::Reset => Some(Duration::ZERO),
     })?;
     drop(socket);
     Ok(())
@@ -190,7 +191,7 @@ impl Accepting {
         self.refused.is_none() && self.accepted.len() < self.most
     }
 
-    /// Accepts what waits, as far as there is room.
+    /// Accepts the waiting connections, as far as there is room.
     fn accept_all(&mut self) {
         while self.wants_more() {
             match self.listener.accept() {
@@ -201,7 +202,7 @@ impl Accepting {
                     }));
                     self.accepted.push(socket);
                 }
-                // Another worker was quicker, or the client is gone.
+                // Another worker was faster, or the client is gone.
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => return,
                 Err(error) => {
                     self.refused =
@@ -211,11 +212,11 @@ impl Accepting {
         }
     }
 
-    fn tell(&mut self) -> Answer {
+    fn report(&mut self) -> Response {
         let refused = self.refused.take();
         self.accept_all();
-        Answer::Accepted {
-            held: u32::try_from(self.accepted.len()).unwrap_or(u32::MAX),
+        Response::Accepted {
+            count: u32::try_from(self.accepted.len()).unwrap_or(u32::MAX),
             locals: self.locals.iter().copied().collect(),
             refused: self.refused.clone().or(refused),
         }

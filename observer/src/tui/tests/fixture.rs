@@ -178,7 +178,7 @@ pub(super) fn empty() -> Snapshot {
         processes: Vec::new(),
         connections: None,
         playback: None,
-        narration: None,
+        transcript: None,
         failures: Vec::new(),
         failures_total: 0,
         hits: Vec::new(),

@@ -79,7 +79,7 @@ fn refused_timed_out_and_port_exhausted_connects_are_failures_and_nothing_else()
         settle(&mut engine, (0, (22, 22, 4)));
 
         set_sysctl("ipv4/ip_local_port_range", "41000 41099");
-        let deaf = deaf_listener(addr(V4)).unwrap();
+        let silent = silent_listener(addr(V4)).unwrap();
         let waiting: Vec<Socket> = (0..3)
             .map(|_| {
                 let client = socket(addr(V4));
@@ -96,7 +96,7 @@ fn refused_timed_out_and_port_exhausted_connects_are_failures_and_nothing_else()
         drop(closed_while_waiting);
         wait_until("the timeouts", || !ss().iter().any(|(state, _)| *state == TcpState::SynSent));
         settle(&mut engine, (0, (22, 22, 8)));
-        drop((deaf, waiting));
+        drop((silent, waiting));
     });
 }
 
@@ -145,9 +145,9 @@ fn a_disconnected_socket_connects_elsewhere() {
         assert_eq!(snapshot.totals.connections, 4);
         assert_eq!(inbound(&snapshot, "127.0.0.2:7001").map(|row| row.sockets), Some(4));
         // Disconnected while it waits for an answer, too.
-        let deaf = deaf_listener(addr("127.0.0.1:7002")).unwrap();
+        let silent = silent_listener(addr("127.0.0.1:7002")).unwrap();
         let waiting = socket(addr(V4));
-        start_connect(&waiting, local(&deaf)).unwrap();
+        start_connect(&waiting, local(&silent)).unwrap();
         disconnect(&waiting).unwrap();
         assert_eq!(flows(&settle(&mut engine, (8, (16, 8, 1)))), (16, 8, 1));
         drop((pairs, other));

@@ -4,16 +4,16 @@ use super::*;
 
 #[test]
 fn a_client_process_is_killed() {
-    if let Some((target, line)) = part() {
+    if let Some((target, channel)) = role() {
         let clients: Vec<_> = (0..20).map(|_| TcpStream::connect(&target).unwrap()).collect();
-        hold(&line);
+        keep_open(&channel);
         return drop(clients);
     }
     in_private_netns(|| {
         let mut engine = observe();
         let listener = listen(V4, 128);
-        let mut client = Player::start(&a_client_process_is_killed, V4);
-        client.wait_for_word();
+        let mut client = TestProcess::start(&a_client_process_is_killed, V4);
+        client.wait_until_ready();
         let accepted: Vec<_> = (0..20).map(|_| listener.accept().unwrap().0).collect();
         let snapshot = settle(&mut engine, (40, (40, 0, 0)));
         assert_eq!(snapshot.totals.connections, 20);
@@ -29,20 +29,20 @@ fn a_client_process_is_killed() {
 
 #[test]
 fn a_server_process_is_killed() {
-    if let Some((address, line)) = part() {
+    if let Some((address, channel)) = role() {
         let listener = listen(&address, 128);
-        (&line).write_all(b".").unwrap();
+        (&channel).write_all(b".").unwrap();
         let accepted: Vec<_> = (0..20).map(|_| listener.accept().unwrap().0).collect();
-        hold(&line);
+        keep_open(&channel);
         return drop(accepted);
     }
     in_private_netns(|| {
         let mut engine = observe();
-        let mut server = Player::start(&a_server_process_is_killed, V4);
-        server.wait_for_word();
+        let mut server = TestProcess::start(&a_server_process_is_killed, V4);
+        server.wait_until_ready();
         // Ten more than it accepts, and one that has sent what it never read.
         let clients: Vec<_> = (0..30).map(|_| TcpStream::connect(V4).unwrap()).collect();
-        server.wait_for_word();
+        server.wait_until_ready();
         (&clients[0]).write_all(b"unread").unwrap();
         let snapshot = settle(&mut engine, (60, (60, 0, 0)));
         assert_eq!(snapshot.totals.connections, 30);
@@ -119,7 +119,7 @@ fn one_side_is_shut_down_and_data_flows_on() {
 }
 
 #[test]
-fn clients_that_have_closed_while_the_server_holds_on_are_fin_wait_2_without_a_socket() {
+fn closed_clients_of_a_server_that_stays_open_are_in_fin_wait_2_without_a_socket() {
     in_private_netns(|| {
         let mut engine = observe();
         let mut pairs = Pairs::open("[::]:7000", V4, 6);
@@ -172,17 +172,17 @@ fn every_state_is_counted_in_every_family() {
             settled(&half.1);
             // FIN_WAIT1: the peer does not hear of it.
             let unheard = open();
-            deafen(&unheard.1).unwrap();
+            drop_incoming_packets(&unheard.1).unwrap();
             unheard.0.shutdown(Shutdown::Write).unwrap();
             // LAST_ACK: the peer has closed and does not hear the answer.
             let last = open();
             last.0.shutdown(Shutdown::Write).unwrap();
             settled(&last.1);
-            deafen(&last.0).unwrap();
+            drop_incoming_packets(&last.0).unwrap();
             last.1.shutdown(Shutdown::Write).unwrap();
             // CLOSING: both closed, and one of them hears nothing.
             let closing = open();
-            deafen(&closing.1).unwrap();
+            drop_incoming_packets(&closing.1).unwrap();
             closing.0.shutdown(Shutdown::Write).unwrap();
             closing.1.shutdown(Shutdown::Write).unwrap();
             // TIME_WAIT
@@ -192,7 +192,7 @@ fn every_state_is_counted_in_every_family() {
             drop(server);
             // SYN_SENT and a request socket: the answer does not arrive.
             let request = socket(addr(target));
-            deafen(&request).unwrap();
+            drop_incoming_packets(&request).unwrap();
             start_connect(&request, addr(target)).unwrap();
 
             let snapshot = settle(&mut engine, (11, (12, 2, 0)));

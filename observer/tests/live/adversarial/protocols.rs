@@ -27,7 +27,7 @@ fn data_in_the_syn() {
 
         // Accepted, and the client never learns of it: a full socket in SYN_RECV.
         let unaware = socket(addr(V4));
-        deafen(&unaware).unwrap();
+        drop_incoming_packets(&unaware).unwrap();
         unaware.set_nonblocking(true).unwrap();
         // With a cookie it sends at once.
         fast_open(&unaware, addr(V4)).unwrap();
@@ -100,7 +100,7 @@ fn multipath_connections_are_counted_by_their_subflows() {
 }
 
 #[test]
-fn a_server_that_defers_its_accept_holds_request_sockets() {
+fn a_server_with_deferred_accept_has_request_sockets() {
     in_private_netns(|| {
         let mut engine = observe();
         let listener: Socket = listen(V4, 128).into();

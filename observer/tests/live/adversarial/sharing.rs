@@ -59,21 +59,21 @@ fn a_listener_on_every_address_and_one_on_a_single_address_share_a_port() {
 }
 
 #[test]
-fn sockets_live_on_in_the_process_that_they_were_passed_to() {
-    if let Some((_, line)) = part() {
-        let held: Vec<_> = (0..5).map(|_| take(&line).unwrap()).collect();
-        hold(&line);
+fn sockets_stay_open_in_the_process_that_received_them() {
+    if let Some((_, channel)) = role() {
+        let held: Vec<_> = (0..5).map(|_| take(&channel).unwrap()).collect();
+        keep_open(&channel);
         return drop(held);
     }
     in_private_netns(|| {
         let mut engine = observe();
         let mut pairs = Pairs::open(V4, V4, 4);
-        let mut receiver = Player::start(&sockets_live_on_in_the_process_that_they_were_passed_to, "hold");
+        let mut receiver = TestProcess::start(&sockets_stay_open_in_the_process_that_received_them, "hold");
         for client in &pairs.clients {
-            pass(&receiver.line, client).unwrap();
+            pass(&receiver.channel, client).unwrap();
         }
-        pass(&receiver.line, &pairs.listener).unwrap();
-        receiver.wait_for_word();
+        pass(&receiver.channel, &pairs.listener).unwrap();
+        receiver.wait_until_ready();
         pairs.clients.clear();
         let Pairs { listener, accepted, .. } = pairs;
         drop(listener);

@@ -25,7 +25,7 @@ use crate::{
     support::{PATIENCE, in_private_netns, run},
 };
 
-/// A network namespace that lives as long as this.
+/// A network namespace that exists as long as this value.
 pub(super) struct Namespace {
     file: File,
     pub(super) id: NetnsId,
@@ -71,7 +71,7 @@ fn shown(namespace: &Namespace) -> Counts {
     counts
 }
 
-pub(super) fn told(snapshot: &Snapshot, netns: NetnsId) -> Counts {
+pub(super) fn observed(snapshot: &Snapshot, netns: NetnsId) -> Counts {
     let mut counts = Counts::new();
     for row in snapshot.endpoints.iter().filter(|row| row.key.netns == netns) {
         let local = SocketAddr::new(row.key.local_ip, row.key.local_port.unwrap_or(0));
@@ -91,7 +91,7 @@ pub(super) fn reach_ss(engine: &mut Engine, namespaces: &[Namespace]) -> Snapsho
         engine.poll().expect("poll");
         let snapshot = engine.snapshot(0);
         let wrong =
-            namespaces.iter().find_map(|namespace| difference(&told(&snapshot, namespace.id), &shown(namespace)));
+            namespaces.iter().find_map(|namespace| difference(&observed(&snapshot, namespace.id), &shown(namespace)));
         if wrong.is_none() && !snapshot.quality.is_unhealed() {
             return snapshot;
         }
@@ -135,7 +135,7 @@ pub(super) fn reach_owners_of_ss(engine: &mut Engine, namespace: &Namespace) {
 pub(super) fn assert_flows_add_up(snapshot: &Snapshot) {
     let totals = &snapshot.totals;
     let count = |state| snapshot.endpoints.iter().map(|row| u64::from(row.states.get(state))).sum::<u64>();
-    // Those who stood by were there before.
+    // The bystanders were there before.
     let open = 100 + totals.opened_total - totals.closed_total;
     let in_handshake = u64::from(totals.sockets) - open;
     let syn_sent = count(TcpState::SynSent);
@@ -148,13 +148,13 @@ pub(super) fn assert_flows_add_up(snapshot: &Snapshot) {
 
 type Difference = ((Direction, SocketAddr, &'static str), u32, u32);
 
-fn difference(told: &Counts, shown: &Counts) -> Option<Vec<Difference>> {
-    let keys: std::collections::BTreeSet<_> = told.keys().chain(shown.keys()).copied().collect();
+fn difference(observed: &Counts, shown: &Counts) -> Option<Vec<Difference>> {
+    let keys: std::collections::BTreeSet<_> = observed.keys().chain(shown.keys()).copied().collect();
     let count = |counts: &Counts, key| counts.get(key).copied().unwrap_or(0);
     let wrong: Vec<Difference> = keys
         .iter()
-        .map(|key| (*key, count(told, key), count(shown, key)))
-        .filter(|(_, told, shown)| told != shown)
+        .map(|key| (*key, count(observed, key), count(shown, key)))
+        .filter(|(_, observed, shown)| observed != shown)
         .collect();
     (!wrong.is_empty()).then_some(wrong)
 }

@@ -1,5 +1,5 @@
-//! One process of the churn: it takes steps at random, alone and with its neighbours, until it has taken enough of
-//! them; then it holds what it has.
+//! One process of the churn: it takes random steps, alone and with its neighbours, until it has taken enough. Then it keeps
+//! its sockets open.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -14,30 +14,30 @@ use crate::random::Random;
 use crate::{
     processes::output,
     sockets::{
-        deaf_listener, deafen, disconnect, fast_open, fast_open_listener, local, multipath, pass, reset,
-        self_connected, set_option, simultaneous_open, socket, start_connect, take,
+        disconnect, drop_incoming_packets, fast_open, fast_open_listener, local, multipath, pass, reset,
+        self_connected, set_option, silent_listener, simultaneous_open, socket, start_connect, take,
     },
     support::{listen, run},
 };
 
-/// After so many steps a worker sends a byte to its director.
-pub(super) const STEPS_A_WORD: u32 = 100;
-/// Sockets that a worker holds at most: no `ulimit -n` is as low.
+/// After this many steps a worker sends a byte to the test.
+pub(super) const STEPS_PER_REPORT: u32 = 100;
+/// The most sockets of a worker: no `ulimit -n` is as low.
 const HELD_AT_MOST: usize = 300;
 /// First port of the first worker; each has [`PORTS`] of them.
 const FIRST_PORT: u16 = 7000;
 const PORTS: u16 = 20;
 
-/// What a worker is told.
+/// The task of a worker.
 #[derive(Clone, Copy)]
-pub(super) struct Orders {
+pub(super) struct Task {
     pub(super) index: u16,
     pub(super) workers: u16,
     pub(super) steps: u32,
     pub(super) seed: u64,
 }
 
-impl Orders {
+impl Task {
     pub(super) fn to_words(self) -> String {
         format!("{} {} {} {}", self.index, self.workers, self.steps, self.seed)
     }
@@ -54,30 +54,30 @@ impl Orders {
     }
 }
 
-/// The life of a worker.
-pub(super) fn work(orders: &str, mut line: &UnixStream) {
-    let orders = Orders::from_words(orders);
-    let mut worker = Worker::new(orders);
+/// Runs a worker.
+pub(super) fn work(task: &str, mut channel: &UnixStream) {
+    let task = Task::from_words(task);
+    let mut worker = Worker::new(task);
     // All of them listen before any of them connects.
-    line.write_all(b".").unwrap();
-    line.read_exact(&mut [0]).unwrap();
-    for step in 1..=orders.steps {
+    channel.write_all(b".").unwrap();
+    channel.read_exact(&mut [0]).unwrap();
+    for step in 1..=task.steps {
         if let Err(error) = worker.step()
-            && !is_part_of_the_game(&error)
+            && !is_expected(&error)
         {
-            panic!("step {step} of {}: {error}", orders.to_words());
+            panic!("step {step} of {}: {error}", task.to_words());
         }
-        if step % STEPS_A_WORD == 0 {
-            line.write_all(b".").unwrap();
+        if step % STEPS_PER_REPORT == 0 {
+            channel.write_all(b".").unwrap();
         }
     }
-    // Until the director goes away.
-    let _ = line.read(&mut [0]);
+    // Until the test closes the channel.
+    let _ = channel.read(&mut [0]);
 }
 
-/// Whatever a socket answers to what is done to it here, in whichever state it is, is meant to happen. Not so that there
-/// is no more room for sockets, or that they are used wrongly.
-fn is_part_of_the_game(error: &io::Error) -> bool {
+/// Whether a step may end in this error. Sockets may refuse steps in any state. But running out of resources and wrong calls
+/// are errors of the test.
+fn is_expected(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     !matches!(code, None | Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EBADF | libc::EFAULT | libc::EPERM))
 }
@@ -92,23 +92,23 @@ const SHARED_TOO: usize = 5;
 const LISTENERS: usize = 6;
 
 struct Worker {
-    orders: Orders,
+    task: Task,
     random: Random,
     listeners: Vec<Socket>,
     /// Never accepted from, and no SYN gets there.
-    deaf: Socket,
+    silent: Socket,
     held: Vec<Socket>,
     through: (UnixStream, UnixStream),
 }
 
 impl Worker {
-    fn new(orders: Orders) -> Self {
-        let listeners = (0..LISTENERS).map(|which| open_listener(orders.index, which)).collect();
+    fn new(task: Task) -> Self {
+        let listeners = (0..LISTENERS).map(|which| open_listener(task.index, which)).collect();
         Self {
-            orders,
-            random: Random::new(orders.seed ^ u64::from(orders.index) << 32),
+            task,
+            random: Random::new(task.seed ^ u64::from(task.index) << 32),
             listeners,
-            deaf: deaf_listener(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port(orders.index, 10))).unwrap(),
+            silent: silent_listener(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port(task.index, 10))).unwrap(),
             held: Vec::new(),
             through: UnixStream::pair().unwrap(),
         }
@@ -142,7 +142,7 @@ impl Worker {
             88..91 => self.send_with_the_syn()?,
             91..93 => self.open_multipath()?,
             93..94 => self.run_out_of_ports()?,
-            94..96 => self.deafen_any()?,
+            94..96 => self.drop_packets_to_any()?,
             96..97 => self.listen_anew(),
             97..99 => self.pass_any()?,
             // What takes a process of its own is rare.
@@ -185,7 +185,7 @@ impl Worker {
     /// A connection to one of the own listeners. The accepted end may be that of a neighbour, who came before.
     fn open(&mut self) -> io::Result<(Socket, Socket)> {
         let which = self.random.below(LISTENERS);
-        let to = self.target(self.orders.index, which);
+        let to = self.target(self.task.index, which);
         let client = socket(to);
         start_connect(&client, to)?;
         let server = match which {
@@ -196,7 +196,7 @@ impl Worker {
     }
 
     fn connect_to_a_neighbour(&mut self) -> io::Result<()> {
-        let neighbour = u16::try_from(self.random.below(usize::from(self.orders.workers))).unwrap();
+        let neighbour = u16::try_from(self.random.below(usize::from(self.task.workers))).unwrap();
         let which = self.random.below(LISTENERS);
         let to = self.target(neighbour, which);
         let client = socket(to);
@@ -229,15 +229,15 @@ impl Worker {
             .map_or(Ok(()), |socket| socket.send_with_flags(b"x", libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT).map(drop))
     }
 
-    fn deafen_any(&mut self) -> io::Result<()> {
-        // One that keeps listening on the own address would hang its clients: only what is held is made deaf.
-        self.any().map_or(Ok(()), deafen)
+    fn drop_packets_to_any(&mut self) -> io::Result<()> {
+        // One that keeps listening on the own address would hang its clients: only what is held is made silent.
+        self.any().map_or(Ok(()), drop_incoming_packets)
     }
 
     /// The same socket, first here, then there.
     fn move_any_elsewhere(&mut self) -> io::Result<()> {
         let which = self.random.below(LISTENERS);
-        let to = self.target(self.orders.index, which);
+        let to = self.target(self.task.index, which);
         let Some(socket) = self.any() else { return Ok(()) };
         disconnect(socket)?;
         start_connect(socket, to)
@@ -250,24 +250,24 @@ impl Worker {
             // The error is taken, and the socket is as new.
             client.take_error()?;
         }
-        start_connect(&client, self.target(self.orders.index, V4))?;
+        start_connect(&client, self.target(self.task.index, V4))?;
         self.held.push(client);
         Ok(())
     }
 
     fn wait_in_vain(&mut self) -> io::Result<()> {
-        let client = socket(local(&self.deaf));
+        let client = socket(local(&self.silent));
         if self.random.below(2) == 0 {
             // It fails at the first retransmission, a second from now.
             set_option(&client, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 1)?;
         }
-        start_connect(&client, local(&self.deaf))?;
+        start_connect(&client, local(&self.silent))?;
         self.held.push(client);
         Ok(())
     }
 
     fn close_over_children(&mut self) -> io::Result<()> {
-        let at = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port(self.orders.index, 11));
+        let at = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port(self.task.index, 11));
         let listener = socket(at);
         listener.bind(&at.into())?;
         listener.listen(16)?;
@@ -280,11 +280,11 @@ impl Worker {
     }
 
     fn send_with_the_syn(&mut self) -> io::Result<()> {
-        let to = self.target(self.orders.index, FAST);
+        let to = self.target(self.task.index, FAST);
         let client = socket(to);
         client.set_nonblocking(true)?;
         if self.random.below(8) == 0 {
-            deafen(&client)?;
+            drop_incoming_packets(&client)?;
         }
         fast_open(&client, to)?;
         self.held.push(client);
@@ -293,7 +293,7 @@ impl Worker {
     }
 
     fn open_multipath(&mut self) -> io::Result<()> {
-        let to = self.target(self.orders.index, MULTIPATH);
+        let to = self.target(self.task.index, MULTIPATH);
         let Some(client) = multipath(to) else { return Ok(()) };
         start_connect(&client, to)?;
         self.held.push(client);
@@ -304,8 +304,8 @@ impl Worker {
     /// Two sockets that may have one port, towards one destination.
     fn run_out_of_ports(&mut self) -> io::Result<()> {
         const IP_LOCAL_PORT_RANGE: i32 = 51;
-        let to = self.target(self.orders.index, V4);
-        let only = 50_000 + i32::from(self.orders.index);
+        let to = self.target(self.task.index, V4);
+        let only = 50_000 + i32::from(self.task.index);
         for _ in 0..2 {
             let client = socket(to);
             set_option(&client, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, only << 16 | only)?;
@@ -315,12 +315,12 @@ impl Worker {
         Ok(())
     }
 
-    /// What was accepted lives on without its listener, what was not is reset; then there is a listener again.
+    /// Accepted connections stay open without their listener, the kernel resets the others. Then it listens again.
     fn listen_anew(&mut self) {
         let which = self.random.below(LISTENERS);
         let placeholder = socket(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0));
         drop(std::mem::replace(&mut self.listeners[which], placeholder));
-        self.listeners[which] = open_listener(self.orders.index, which);
+        self.listeners[which] = open_listener(self.task.index, which);
     }
 
     /// Through a Unix socket, and closed here in between.
@@ -334,7 +334,7 @@ impl Worker {
 
     /// `kill -9` of a process that holds connections: a shell opens them and kills itself.
     fn be_killed(&mut self) -> io::Result<()> {
-        let own = port(self.orders.index, V4);
+        let own = port(self.task.index, V4);
         let script = format!("exec 3<>/dev/tcp/127.0.0.1/{own} 4<>/dev/tcp/127.0.0.1/{own}; kill -9 $$");
         output(Command::new("bash").args(["-c", &script]))?;
         self.accept_what_waits();

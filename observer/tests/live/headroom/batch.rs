@@ -1,6 +1,6 @@
-//! Scenarios at random. Many are prepared side by side, each in a namespace of its own, so that their TIME_WAIT sockets
-//! age together; then one after the other is finished, predicted, and counted.
-//! `OBSERVER_HEADROOM_SEED` repeats one of them.
+//! Random scenarios. Each has its own namespace, and many are prepared in parallel, so that their TIME_WAIT sockets age
+//! together. Then they are finished, predicted and counted one after the other. `OBSERVER_HEADROOM_SEED` repeats one of
+//! them.
 
 use std::{
     env, process,
@@ -10,27 +10,32 @@ use std::{
 };
 
 use super::scenario::Scenario;
-use crate::support::{in_private_netns, scaled};
+use crate::support::{in_private_netns, report_retry, scaled};
 
-/// Scenarios of a run, and how many of them are under way at a time.
+/// The test that runs these scenarios.
+const TEST: &str = "headroom::random_scenarios_are_predicted_exactly";
+
+/// Scenarios of a run, and how many of them run at a time.
 const SCENARIOS: u32 = 208;
 const AT_A_TIME: usize = 26;
-/// How long to count ports must take at most, lest a TIME_WAIT socket comes of age meanwhile; doubled for each new try.
-const A_WHILE: Duration = Duration::from_millis(100);
-const TRIES: u32 = 5;
+/// Time in which counting the ports of a destination must be done, before a TIME_WAIT socket becomes reusable. Each further
+/// attempt has twice as long.
+const COUNTING_TIME: Duration = Duration::from_millis(100);
+/// Attempts at a scenario. Every attempt after the first is reported with its cause.
+const ATTEMPTS: u32 = 5;
 
-/// What came of a scenario.
+/// The result of a scenario.
 pub(super) enum Outcome {
     /// Every prediction was right.
     Right(Coverage),
-    /// What was predicted, what was got, and how.
+    /// At least one prediction was wrong: the prediction, the count and the steps.
     Wrong(String),
-    /// To be run again: a TIME_WAIT socket came of age while ports were counted, or events alone told something else. They
-    /// can get lost; only what they tell wrongly each time is wrong.
+    /// Run this seed again, for this reason: a TIME_WAIT socket became reusable while the ports were counted, or the
+    /// prediction rests on events alone, which can get lost. A prediction that is wrong in every attempt is a failure.
     Unsettled(u64, String),
 }
 
-/// Destinations that a run has met.
+/// How many destinations of each kind a run has counted.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Coverage {
     pub(super) all: u32,
@@ -62,51 +67,58 @@ pub(super) fn run_all() {
     let seeds = first..first + if repeated.is_some() { 1 } else { u64::from(scaled(SCENARIOS)) };
     let mut unsettled: Vec<(u64, String)> = seeds.map(|seed| (seed, String::new())).collect();
     let (mut covered, mut wrong) = (Coverage::default(), Vec::new());
-    for tries in 0..TRIES {
+    let mut retries = 0;
+    for attempt in 1..=ATTEMPTS {
         let seeds: Vec<u64> = unsettled.drain(..).map(|(seed, _)| seed).collect();
         for batch in seeds.chunks(AT_A_TIME) {
-            for outcome in run_batch(batch, A_WHILE * 2_u32.pow(tries)) {
+            for outcome in run_batch(batch, COUNTING_TIME * 2_u32.pow(attempt - 1)) {
                 match outcome {
                     Outcome::Right(coverage) => covered.add(coverage),
                     Outcome::Wrong(report) => wrong.push(report),
-                    Outcome::Unsettled(seed, report) => unsettled.push((seed, report)),
+                    Outcome::Unsettled(seed, cause) => {
+                        if attempt < ATTEMPTS {
+                            retries += 1;
+                            report_retry(TEST, &format!("attempt {attempt} of {ATTEMPTS}: {cause}"));
+                        }
+                        unsettled.push((seed, cause));
+                    }
                 }
             }
         }
     }
     wrong.extend(unsettled.into_iter().map(|(_, report)| report));
-    assert!(wrong.is_empty(), "{} scenarios were predicted wrongly:\n{}", wrong.len(), wrong.join("\n\n"));
+    assert!(wrong.is_empty(), "{} scenarios had wrong predictions:\n{}", wrong.len(), wrong.join("\n\n"));
     let Coverage { all, blocked, time_wait, reused, odd, by_events_alone, not_obvious } = covered;
     println!(
-        "{all} destinations from seed {first}: {blocked} with blocked ports, {time_wait} with TIME_WAIT, \
+        "{all} destinations from seed {first}, {retries} retries: {blocked} with blocked ports, {time_wait} with TIME_WAIT, \
          {reused} with reusable ones, {odd} odd ranges, {by_events_alone} by events alone, {not_obvious} not obvious"
     );
     let least = [blocked, time_wait, reused, odd, by_events_alone, not_obvious].into_iter().min();
-    // A tenth of them may meet little of something.
-    assert!(repeated.is_some() || scaled(100) < 100 || least >= Some(20), "too little of something was met");
+    // A tenth of them may lack some kinds.
+    assert!(repeated.is_some() || scaled(100) < 100 || least >= Some(20), "some kind of destination was too rare");
 }
 
-/// Runs scenarios side by side.
-fn run_batch(seeds: &[u64], a_while: Duration) -> Vec<Outcome> {
+/// Runs scenarios in parallel.
+fn run_batch(seeds: &[u64], counting_time: Duration) -> Vec<Outcome> {
     let turn = Arc::new(Mutex::new(()));
-    let (tell, outcomes) = channel();
+    let (send, outcomes) = channel();
     let threads: Vec<_> = seeds
         .iter()
         .map(|seed| {
-            let (seed, turn, tell) = (*seed, turn.clone(), tell.clone());
+            let (seed, turn, send) = (*seed, turn.clone(), send.clone());
             thread::spawn(move || {
                 in_private_netns(move || {
                     let mut scenario = Scenario::prepare(seed);
-                    scenario.stage.let_ripen();
+                    scenario.stage.wait_until_reusable();
                     let turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-                    let counted = scenario.finish(a_while);
+                    let counted = scenario.finish(counting_time);
                     drop(turn);
-                    tell.send(scenario.judge(counted.as_deref())).unwrap();
+                    send.send(scenario.judge(counted.as_deref())).unwrap();
                 });
             })
         })
         .collect();
-    drop(tell);
+    drop(send);
     for thread in threads {
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     }

@@ -9,7 +9,7 @@ use socket2::Socket;
 use super::stage::Stage;
 use crate::{
     sockets::{reset, socket, start_connect},
-    support::{in_private_netns, observe, set_sysctl, wait_until},
+    support::{in_private_netns, observe, scan_until, set_sysctl},
 };
 
 const LOW: u16 = 20_000;
@@ -48,12 +48,10 @@ fn throw(size: u16, free: &[u16]) -> Vec<Thrown> {
     };
     let mut open: Vec<Socket> = destinations().filter_map(|to| connect(to).ok()).collect();
     let mut engine = observe();
-    let mut snapshot = engine.snapshot(usize::MAX);
-    // A scan that lost records of its own shows less than there is.
-    wait_until("a row for each connection", || {
-        engine.scan().unwrap();
-        snapshot = engine.snapshot(usize::MAX);
-        destinations().filter(|to| port_use(&snapshot, *to).is_some()).count() == open.len()
+    let snapshot = scan_until(&mut engine, "a row for each connection", |engine| {
+        let snapshot = engine.snapshot(usize::MAX);
+        let rows = destinations().filter(|to| port_use(&snapshot, *to).is_some()).count();
+        if rows == open.len() { Ok(snapshot) } else { Err(format!("{rows} rows for {} connections", open.len())) }
     });
     let mut thrown = Vec::new();
     for to in destinations() {

@@ -1,4 +1,4 @@
-//! One scenario: what is done in its namespace, from its seed.
+//! One scenario: its seed decides what happens in its namespace.
 
 use std::{
     io,
@@ -27,20 +27,20 @@ const ROUTES: [&str; 9] = [
     "10.1.0.1>10.1.0.2:7001",
     "::1>[::1]:7000",
     "fd00::1>[fd00::2]:7001",
-    // Nobody answers there: its clients stay in SYN_SENT.
+    // No server answers there: its clients stay in SYN_SENT.
     "127.0.0.1>127.0.0.1:7002",
     // With a server that answers, two clients of one four-tuple on different devices would disturb each other.
     "127.0.0.1%lo>127.0.0.1:7002",
 ];
 const ADDRESSES: [&str; 6] = ["0.0.0.0", "127.0.0.1", "127.0.0.3", "10.1.0.1", "::", "::1"];
 
-/// A destination.
+/// The prediction and the count of one destination.
 pub(super) struct Count {
     route: Route,
     predicted: PortUse,
-    /// How many ports connect() gave.
+    /// How many ports connect() found.
     got: u32,
-    /// How many of the lowest and the highest it would have given then.
+    /// How many of the lowest and the highest port were free then.
     edges: u32,
 }
 
@@ -50,14 +50,14 @@ pub(super) struct Scenario {
     pub(super) stage: Stage,
     routes: Vec<Route>,
     engine: Option<Engine>,
-    /// Something happened of which no event tells.
+    /// Whether something happened that makes no event.
     needs_scan: bool,
-    /// What was done, for the report of a failure.
+    /// The steps so far, for the report of a failure.
     steps: Vec<String>,
 }
 
 impl Scenario {
-    /// The part of the scenario that is as old as a TIME_WAIT socket has to be.
+    /// The first part of the scenario. Its TIME_WAIT sockets need time to become reusable.
     pub(super) fn prepare(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let low = 20_000 + u16::try_from(random.below(20_000)).unwrap();
@@ -85,8 +85,8 @@ impl Scenario {
         while routes.len() > 3 {
             routes.swap_remove(random.below(routes.len()));
         }
-        // Which port a client in SYN_SENT has is told by a scan, unless the connect hook can tell.
-        let needs_scan = routes.iter().any(|route| route.to.port() == Stage::DEAF);
+        // A scan shows the port of a client in SYN_SENT, unless the connect hook reports it.
+        let needs_scan = routes.iter().any(|route| route.to.port() == Stage::SILENT);
         let mut scenario = Self { seed, random, stage, routes, engine: None, needs_scan, steps };
         // Clients from before the range was narrowed lie outside of it.
         if scenario.random.below(3) == 0 {
@@ -99,8 +99,9 @@ impl Scenario {
         scenario
     }
 
-    /// The rest of it; then every destination is predicted, and counted. `None` if ages changed meanwhile.
-    pub(super) fn finish(&mut self, a_while: Duration) -> Option<Vec<Count>> {
+    /// The second part; then observer predicts each destination, and the test counts it. `None` if a TIME_WAIT socket became
+    /// reusable during that.
+    pub(super) fn finish(&mut self, counting_time: Duration) -> Option<Vec<Count>> {
         self.steps(2);
         self.maybe_observe();
         self.steps(3);
@@ -117,20 +118,20 @@ impl Scenario {
         }
         let mut counted = Vec::new();
         for route in &self.routes {
-            self.stage.let_settle(a_while);
+            self.stage.wait_until_settled(counting_time);
             let since = monotonic();
             engine.poll().unwrap();
-            // Which ports it shares with others in SYN_SENT a scan shows, unless the connect hook can tell.
+            // A scan shows which ports it shares with others in SYN_SENT, unless the connect hook reports it.
             if route.on_lo {
                 engine.scan().unwrap();
             }
             let mut snapshot = engine.snapshot(usize::MAX);
-            // Events can get lost; that this is seen, and put right by a scan, is tested elsewhere.
+            // Events can get lost. Other tests check that observer reports this and that a scan corrects it.
             if snapshot.quality.losses.total() > 0 {
                 engine.scan().unwrap();
                 snapshot = engine.snapshot(usize::MAX);
             }
-            // Without a port for it there may be no socket to make a row of.
+            // Without a port for it, there may be no socket and no row.
             let Some(predicted) = ports(&snapshot, *route) else { continue };
             let (got, edges) = (self.stage.exhaust(*route), self.stage.exhaust_edges(*route));
             if !self.stage.is_settled_since(since) {
@@ -143,7 +144,13 @@ impl Scenario {
 
     pub(super) fn judge(&self, counted: Option<&[Count]>) -> Outcome {
         let Some(counted) = counted else {
-            return Outcome::Unsettled(self.seed, format!("OBSERVER_HEADROOM_SEED={}: never settled", self.seed));
+            return Outcome::Unsettled(
+                self.seed,
+                format!(
+                    "OBSERVER_HEADROOM_SEED={}: a TIME_WAIT socket became reusable while the ports were counted",
+                    self.seed
+                ),
+            );
         };
         let by_events_alone = self.steps.last().is_some_and(|step| step == "no scan");
         let mut coverage = Coverage::default();
@@ -151,7 +158,7 @@ impl Scenario {
             let PortUse { range, reserved, passed_over, blocked, used, time_wait, time_wait_reusable, .. } = *predicted;
             let parts = reserved + passed_over + blocked.unwrap_or(0) + used + time_wait + predicted.left_at_most();
             let is_within = predicted.left().is_some_and(|left| (left..=predicted.left_at_most()).contains(got));
-            // The highest of three is never looked at, whoever has it.
+            // connect() never tries the highest of three ports.
             let is_right = is_within && (range == 3 || got + edges == predicted.left_at_most());
             if !is_right || parts != range {
                 let report = format!(
@@ -160,7 +167,11 @@ impl Scenario {
                     self.stage.range,
                     self.steps.join("\n")
                 );
-                return if by_events_alone { Outcome::Unsettled(self.seed, report) } else { Outcome::Wrong(report) };
+                return if by_events_alone {
+                    Outcome::Unsettled(self.seed, format!("by events alone: {report}"))
+                } else {
+                    Outcome::Wrong(report)
+                };
             }
             coverage.add(Coverage {
                 all: 1,
@@ -175,7 +186,7 @@ impl Scenario {
         Outcome::Right(coverage)
     }
 
-    /// Starts the engine or leaves it for later: what comes after is told by events.
+    /// Starts the engine, or leaves it for later. Events report what comes after the start.
     fn maybe_observe(&mut self) {
         if self.engine.is_none() && self.random.below(2) == 0 {
             self.engine = Some(observe());
@@ -186,11 +197,11 @@ impl Scenario {
     fn steps(&mut self, count: usize) {
         for _ in 0..count {
             let route = self.routes[self.random.below(self.routes.len())];
-            let is_deaf = route.to.port() == Stage::DEAF;
+            let is_silent = route.to.port() == Stage::SILENT;
             let count = 1 + self.random.below(9);
             let kind = match self.random.below(22) {
                 // These need a server that answers.
-                7..=10 | 17.. if is_deaf => 0,
+                7..=10 | 17.. if is_silent => 0,
                 // Of these there cannot be too many.
                 17.. => 7,
                 kind => kind,

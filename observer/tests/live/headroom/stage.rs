@@ -19,8 +19,8 @@ use observer::{
 use socket2::{Domain, Socket, Type};
 
 use crate::{
-    sockets::{deaf_listener, local, reset, set_option, start_connect, state},
-    support::{run, set_sysctl, wait_until},
+    sockets::{local, reset, set_option, silent_listener, start_connect, state},
+    support::{run, scan_until, set_sysctl, wait_until},
 };
 
 /// `IP_BIND_ADDRESS_NO_PORT` and `IP_LOCAL_PORT_RANGE` of include/uapi/linux/in.h.
@@ -68,7 +68,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// Time in which a TIME_WAIT socket becomes one that connect() may take over.
 #[derive(Clone, Copy)]
-struct Ripens {
+struct Ageing {
     from: Duration,
     until: Duration,
 }
@@ -79,14 +79,14 @@ pub(super) struct Stage {
     servers: Vec<Socket>,
     children: Vec<Socket>,
     pub(super) open: Vec<Socket>,
-    ripens: Vec<Ripens>,
+    ageing: Vec<Ageing>,
 }
 
 impl Stage {
     /// Ports of the servers; all take IPv4 and IPv6.
     pub(super) const SERVERS: [u16; 2] = [7000, 7001];
     /// The port of a server that no SYN reaches, by IPv4 only.
-    pub(super) const DEAF: u16 = 7002;
+    pub(super) const SILENT: u16 = 7002;
 
     /// `low` and `high` bound the ephemeral ports. 10.1.0.1, 10.1.0.2, fd00::1 and fd00::2 are local addresses too.
     pub(super) fn new((low, high): (u16, u16)) -> Self {
@@ -105,9 +105,9 @@ impl Stage {
             socket
         };
         let mut servers: Vec<Socket> = Self::SERVERS.map(server).into();
-        servers.push(deaf_listener(SocketAddr::from(([0, 0, 0, 0], Self::DEAF))).unwrap());
+        servers.push(silent_listener(SocketAddr::from(([0, 0, 0, 0], Self::SILENT))).unwrap());
         let mut stage =
-            Self { range: (low, high), servers, children: Vec::new(), open: Vec::new(), ripens: Vec::new() };
+            Self { range: (low, high), servers, children: Vec::new(), open: Vec::new(), ageing: Vec::new() };
         stage.set_range((low, high));
         // The kernel takes up IPv6 addresses in its own time. It lets connect() begin before it takes in what is sent there,
         // and a SYN that finds no way in ends its connection.
@@ -204,7 +204,7 @@ impl Stage {
         let from = monotonic();
         let child = self.accepted(&client);
         close_in_turn(client, &child);
-        self.ripens.push(ripens(from.saturating_sub(MILLISECOND), monotonic()));
+        self.ageing.push(ageing(from.saturating_sub(MILLISECOND), monotonic()));
     }
 
     /// The connection ends with its server in TIME_WAIT.
@@ -221,30 +221,30 @@ impl Stage {
         self.children.push(child);
     }
 
-    /// Waits for the beginning of a second on the kernel's clock, by which it tells age before 6.14.
+    /// Waits for the beginning of a second on the kernel's clock, in which kernels before 6.14 count ages.
     pub(super) fn start_with_a_second() {
         park_until(Duration::from_secs(monotonic().as_secs() + 1));
     }
 
-    /// Waits until every TIME_WAIT socket there is may be taken over, as far as its age goes.
-    pub(super) fn let_ripen(&self) {
-        park_until(self.ripens.iter().map(|it| it.until).max().unwrap_or_default());
+    /// Waits until every TIME_WAIT socket is old enough for connect() to reuse its port.
+    pub(super) fn wait_until_reusable(&self) {
+        park_until(self.ageing.iter().map(|it| it.until).max().unwrap_or_default());
     }
 
-    /// Waits until no TIME_WAIT socket comes of age for a while.
-    pub(super) fn let_settle(&self, a_while: Duration) {
+    /// Waits until no TIME_WAIT socket becomes reusable within this time.
+    pub(super) fn wait_until_settled(&self, counting_time: Duration) {
         loop {
             let now = monotonic();
-            let is_near = |it: &&Ripens| it.from < now + a_while && it.until > now;
-            let Some(near) = self.ripens.iter().find(is_near) else { break };
+            let is_near = |it: &&Ageing| it.from < now + counting_time && it.until > now;
+            let Some(near) = self.ageing.iter().find(is_near) else { break };
             park_until(near.until);
         }
     }
 
-    /// No TIME_WAIT socket has come of age since.
+    /// Whether no TIME_WAIT socket has become reusable since.
     pub(super) fn is_settled_since(&self, since: Duration) -> bool {
         let now = monotonic();
-        !self.ripens.iter().any(|it| it.from <= now && it.until >= since)
+        !self.ageing.iter().any(|it| it.from <= now && it.until >= since)
     }
 
     /// Connects until the kernel says that there is no port; returns how many it gave.
@@ -303,16 +303,12 @@ pub(super) fn ports(snapshot: &Snapshot, route: Route) -> Option<PortUse> {
     rows.find(is_it)?.ports
 }
 
-/// Scans, and tells how many connects are left.
+/// Scans, and returns the predicted number of connect()s left.
 pub(super) fn predict(engine: &mut Engine, route: Route) -> u32 {
-    let mut known = None;
-    // A scan that lost records of its own on a busy host shows less than there is.
-    wait_until("a row for this destination", || {
-        engine.scan().expect("scan");
-        known = ports(&engine.snapshot(usize::MAX), route);
-        known.is_some()
+    let known = scan_until(engine, "a row for this destination", |engine| {
+        ports(&engine.snapshot(usize::MAX), route).ok_or_else(|| format!("no row for {route:?}"))
     });
-    known.and_then(PortUse::left).expect("bind buckets can be read")
+    known.left().expect("bind buckets can be read")
 }
 
 /// Waits for what comes of a handshake, and ends the connection with a reset.
@@ -323,7 +319,7 @@ fn is_established(client: Socket) -> bool {
     reached == Some(TcpState::Established)
 }
 
-/// Closes both ends; when the last one is told that its FIN has arrived, the first one is in TIME_WAIT.
+/// Closes both ends. When the second end's FIN is acknowledged, the first one is in TIME_WAIT.
 fn close_in_turn(first: Socket, last: &Socket) {
     drop(first);
     wait_until("the first FIN", || state(last) == Some(TcpState::CloseWait));
@@ -332,14 +328,14 @@ fn close_in_turn(first: Socket, last: &Socket) {
 }
 
 /// When a TIME_WAIT socket that began between these times may be taken over, by the rule of the running kernel.
-fn ripens(from: Duration, until: Duration) -> Ripens {
+fn ageing(from: Duration, until: Duration) -> Ageing {
     match fs::read_to_string("/proc/sys/net/ipv4/tcp_tw_reuse_delay") {
         Ok(delay) => {
             let delay = Duration::from_millis(delay.trim().parse().unwrap());
-            Ripens { from: from + delay, until: until + delay + 2 * MILLISECOND }
+            Ageing { from: from + delay, until: until + delay + 2 * MILLISECOND }
         }
         // Before 6.14: with the next whole second.
-        Err(_) => Ripens {
+        Err(_) => Ageing {
             from: Duration::from_secs(from.as_secs() + 1),
             until: Duration::from_secs(until.as_secs() + 1) + MILLISECOND,
         },

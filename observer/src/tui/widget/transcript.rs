@@ -9,7 +9,7 @@ use ratatui::{
 };
 
 use crate::{
-    model::narration::{Narration, Told, Voice},
+    model::transcript::{Speaker, Transcript, TranscriptLine},
     tui::{
         format,
         layout::{MIN_HEIGHT, MIN_WIDTH},
@@ -27,9 +27,9 @@ const LABEL: usize = 9;
 /// The least height of a terminal that has room for both.
 pub(crate) const LEAST_HEIGHT: u16 = MIN_HEIGHT + 6;
 
-/// The parts of a terminal: the screen, and the narration if there is one.
-pub(crate) fn split(area: Rect, narration: Option<&Narration>) -> (Rect, Option<Rect>) {
-    if narration.is_none() {
+/// The parts of a terminal: the screen, and the transcript if there is one.
+pub(crate) fn split(area: Rect, transcript: Option<&Transcript>) -> (Rect, Option<Rect>) {
+    if transcript.is_none() {
         return (area, None);
     }
     let (screen, told) = if area.width >= BESIDE_FROM {
@@ -44,10 +44,10 @@ pub(crate) fn split(area: Rect, narration: Option<&Narration>) -> (Rect, Option<
 }
 
 /// A box with the newest words at its end; what does not fit is cut at its beginning.
-pub(crate) fn view(narration: &Narration, theme: &Theme, area: Rect, buf: &mut Buffer) {
-    let hint = match narration {
-        Narration { is_over: true, .. } => " q quits ",
-        Narration { is_waiting: true, .. } => " n: next step ",
+pub(crate) fn view(transcript: &Transcript, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    let hint = match transcript {
+        Transcript { is_over: true, .. } => " q quits ",
+        Transcript { is_waiting: true, .. } => " n: next step ",
         _ => "",
     };
     let inner = Rect {
@@ -57,15 +57,15 @@ pub(crate) fn view(narration: &Narration, theme: &Theme, area: Rect, buf: &mut B
         height: area.height.saturating_sub(2),
     };
     let mut lines: Vec<Line> =
-        narration.lines.iter().flat_map(|told| paragraph(told, inner.width.into(), theme)).collect();
-    if let Some((done, of)) = narration.progress {
+        transcript.lines.iter().flat_map(|told| paragraph(told, inner.width.into(), theme)).collect();
+    if let Some((done, of)) = transcript.progress {
         let text = format!("{:LABEL$}{} of {}", "", format::count(done), format::count(of));
         lines.push(Line::styled(text, theme.strong));
     }
     let cut = lines.len().saturating_sub(inner.height.into());
     let title = match cut {
-        0 => format!(" lab {} ", narration.title),
-        _ => format!(" lab {}, {cut} lines before … ", narration.title),
+        0 => format!(" lab {} ", transcript.title),
+        _ => format!(" lab {}, {cut} lines before … ", transcript.title),
     };
     Block::bordered()
         .border_style(theme.dim)
@@ -77,22 +77,22 @@ pub(crate) fn view(narration: &Narration, theme: &Theme, area: Rect, buf: &mut B
     }
 }
 
-fn paragraph<'a>(told: &Told, width: usize, theme: &Theme) -> Vec<Line<'a>> {
-    let (style, label): (Style, _) = match told.voice {
-        Voice::Step => (theme.strong, 0),
-        Voice::Opening => (Style::new(), 0),
-        Voice::Drawing => return vec![Line::raw(told.text.clone())],
-        Voice::Good => (theme.calm, 0),
-        Voice::Bad => (theme.critical, 0),
-        Voice::Theory | Voice::Kernel | Voice::Observer => (Style::new(), LABEL),
+fn paragraph<'a>(told: &TranscriptLine, width: usize, theme: &Theme) -> Vec<Line<'a>> {
+    let (style, label): (Style, _) = match told.speaker {
+        Speaker::Step => (theme.strong, 0),
+        Speaker::Opening => (Style::new(), 0),
+        Speaker::Drawing => return vec![Line::raw(told.text.clone())],
+        Speaker::Good => (theme.calm, 0),
+        Speaker::Bad => (theme.critical, 0),
+        Speaker::Theory | Speaker::Kernel | Speaker::Observer => (Style::new(), LABEL),
     };
     let text = format::printable(&told.text);
     let mut lines: Vec<Line> = Vec::new();
-    if told.voice == Voice::Step {
+    if told.speaker == Speaker::Step {
         lines.push(Line::default());
     }
     for (i, part) in format::wrapped(&text, width.saturating_sub(label).max(1)).into_iter().enumerate() {
-        let name = if i == 0 { told.voice.name() } else { "" };
+        let name = if i == 0 { told.speaker.name() } else { "" };
         lines.push(Line::from(vec![
             Span::styled(if label == 0 { String::new() } else { format!("{name:<label$}") }, theme.title),
             Span::styled(part, style),

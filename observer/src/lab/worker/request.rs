@@ -1,5 +1,5 @@
-//! What the lab tells its worker processes to do, what they answer, and the line between them: a Unix socket that keeps
-//! messages apart, on which descriptors can travel.
+//! Requests of the lab to its worker processes, their responses, and the channel between them: a Unix socket that keeps
+//! message boundaries and can carry fds.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -21,42 +21,43 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// Longer than any message.
 const MESSAGE: usize = 4096;
 
-/// What a worker is told.
+/// What the lab requests of a worker.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) enum Order {
-    /// Open connections until there are `most` more, or one is refused. Answered by [`Answer::Connected`].
+pub(crate) enum Request {
+    /// Open `most` more connections, or stop at the first refusal. The response is [`Response::Connected`].
     Connect(Connect),
-    /// Accept from the listener that comes with this order, as connections come, until `most` are held. Answered by
-    /// [`Answer::Done`] at once.
+    /// Accept connections from the listener that comes with this request, until `most` are open. The response is
+    /// [`Response::Done`] at once.
     Accept {
-        /// At most so many.
+        /// At most this many.
         most: u32,
     },
-    /// Tell what was accepted so far, and look again at a listener that was refused. Answered by [`Answer::Accepted`].
-    Tell,
-    /// Close all that is held, at the other end's leave or not. Answered by [`Answer::Done`].
-    Close(Goodbye),
-    /// Set the soft limit of descriptors (`ulimit -n`). Answered by [`Answer::Files`].
+    /// Report what this worker has accepted, and call accept() again if it was refused. The response is
+    /// [`Response::Accepted`].
+    ReportAccepted,
+    /// Close all connections. The response is [`Response::Done`].
+    Close(CloseWith),
+    /// Set the soft fd limit (`ulimit -n`). The response is [`Response::Files`].
     LimitFiles {
         /// The limit.
         soft: u64,
     },
 }
 
-/// Connections to be opened.
+/// Connections for a client to open.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Connect {
-    /// Where to.
+    /// The destination.
     pub(crate) to: SocketAddrV4,
     /// How many at most.
     pub(crate) most: u32,
-    /// What comes before connect().
-    pub(crate) bind: Bind,
+    /// What to bind before connect().
+    pub(crate) bind: ClientBind,
 }
 
 /// What a client binds before it connects.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) enum Bind {
+pub(crate) enum ClientBind {
     /// Nothing: the kernel chooses the source address and the port.
     Nothing,
     /// The address alone: `IP_BIND_ADDRESS_NO_PORT` leaves the port to connect().
@@ -65,29 +66,29 @@ pub(crate) enum Bind {
     AddressAndPort(std::net::Ipv4Addr),
 }
 
-/// How connections end.
+/// How to close connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Goodbye {
-    /// By the orderly exchange of FINs: the end that closes first keeps a TIME_WAIT.
+pub(crate) enum CloseWith {
+    /// With FINs: the end that closes first stays in TIME_WAIT.
     Fin,
-    /// By a reset: nothing is left at either end.
+    /// With a reset: neither end stays.
     Reset,
 }
 
-/// What a worker answers.
+/// A worker's response.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Answer {
-    /// It is done.
+pub(crate) enum Response {
+    /// The worker has served the request.
     Done,
-    /// How many connections were opened, what ended that if it was not the number, and how long connect() took in the
-    /// median, in nanoseconds.
-    Connected { opened: u32, refused: Option<Refusal>, median_nanos: u64 },
-    /// How many connections were accepted and are held, their local addresses (all of them, without repetition), and
-    /// what accept() was refused with.
-    Accepted { held: u32, locals: Vec<SocketAddrV4>, refused: Option<Refusal> },
-    /// How many descriptors the process has open.
+    /// How many connections the client opened, the refusal that ended it (if the number did not), and the median
+    /// duration of connect() in nanoseconds.
+    Connected { opened: u32, refused: Option<Refusal>, connect_median_ns: u64 },
+    /// How many accepted connections are open, their distinct local addresses, and the refusal of accept() (if there
+    /// was one).
+    Accepted { count: u32, locals: Vec<SocketAddrV4>, refused: Option<Refusal> },
+    /// How many fds the process has open.
     Files { open: u64 },
-    /// What went wrong that should not have.
+    /// An unexpected error.
     Failed(String),
 }
 
@@ -96,15 +97,15 @@ pub(crate) enum Answer {
 pub(crate) struct Refusal {
     /// The call.
     pub(crate) call: String,
-    /// The number of the error.
+    /// Its errno.
     pub(crate) errno: i32,
 }
 
-/// One end of the line between the lab and a worker.
+/// One end of the channel between the lab and a worker.
 #[derive(Debug)]
-pub(crate) struct Line(OwnedFd);
+pub(crate) struct Channel(OwnedFd);
 
-impl Line {
+impl Channel {
     /// Both ends.
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -112,12 +113,12 @@ impl Line {
         Ok((Self(ours), theirs))
     }
 
-    /// The end that a worker was given.
+    /// The worker's end.
     pub(crate) const fn new(fd: OwnedFd) -> Self {
         Self(fd)
     }
 
-    /// Sends a message, with a descriptor.
+    /// Sends a message, with an fd if there is one.
     pub(crate) fn send(&self, message: &impl Serialize, with: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let bytes = serde_json::to_vec(message)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -130,7 +131,7 @@ impl Line {
         Ok(())
     }
 
-    /// Waits for the next message, and the descriptor with it; `None` when the other end has gone away.
+    /// Waits for the next message and its fd; `None` when the other end has closed.
     pub(crate) fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Option<OwnedFd>)>> {
         let mut bytes = [0; MESSAGE];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -151,7 +152,7 @@ impl Line {
         Ok(Some((serde_json::from_slice(&bytes[..got])?, fd)))
     }
 
-    /// Waits until there is something to receive; `false` if there was nothing for so long.
+    /// Waits until a message has arrived; `false` if none does within this time.
     pub(crate) fn is_ready_within(&self, time: Duration) -> io::Result<bool> {
         let timeout = Timespec::try_from(time).map_err(io::Error::other)?;
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
@@ -163,7 +164,7 @@ impl Line {
     }
 }
 
-impl AsFd for Line {
+impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -174,14 +175,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn orders_travel_with_a_descriptor() {
-        let (ours, theirs) = Line::pair().unwrap();
-        let theirs = Line::new(theirs);
+    fn a_request_carries_an_fd() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let theirs = Channel::new(theirs);
         let file = std::fs::OpenOptions::new().read(true).open("/dev/null").unwrap();
-        ours.send(&Order::Accept { most: 7 }, Some(file.as_fd())).unwrap();
-        let (order, fd) = theirs.receive().unwrap().unwrap();
-        assert!(matches!(order, Order::Accept { most: 7 }) && fd.is_some());
+        ours.send(&Request::Accept { most: 7 }, Some(file.as_fd())).unwrap();
+        let (request, fd) = theirs.receive().unwrap().unwrap();
+        assert!(matches!(request, Request::Accept { most: 7 }) && fd.is_some());
         drop(ours);
-        assert!(theirs.receive::<Order>().unwrap().is_none());
+        assert!(theirs.receive::<Request>().unwrap().is_none());
     }
 }

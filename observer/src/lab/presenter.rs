@@ -1,4 +1,4 @@
-//! Who tells what happens: to a terminal line by line, to a screen, or to nobody until the verdict.
+//! Presenters show what happens in a lab: line by line in a terminal, beside the screen, or as one JSON report.
 
 use std::io::{self, BufRead as _, Write};
 
@@ -7,47 +7,47 @@ use super::{
     report::{Check, Point, Relation, Report, Value, Verdict},
 };
 use crate::{
-    model::{narration::Voice, units::grouped},
+    model::{transcript::Speaker, units::grouped},
     tui::format,
 };
 
-/// A piece of narration.
+/// Something that happened in a lab and that a presenter may show.
 #[derive(Clone, Debug)]
-pub(crate) enum Told {
-    /// Before anything happens: the claim, and what the lab will use.
+pub(crate) enum LabEvent {
+    /// The claim, and what the lab will use. It comes first.
     Opening { lab: &'static Lab, uses: String, note: Option<String> },
-    /// What is about to happen.
+    /// A step begins.
     Step { number: u32, title: String },
-    /// What is said about it, and by whom.
-    Line(Voice, String),
-    /// How far a longer step is.
+    /// A speaker says a line.
+    Said(Speaker, String),
+    /// Progress of a long step.
     Progress { what: &'static str, done: u64, of: u64 },
-    /// A curve as far as it is measured: one more point than the last time.
+    /// The points of the curve measured so far: one more than in the event before.
     Curve(Vec<Point>),
-    /// The end.
+    /// The verdict. It comes last.
     Verdict(Box<Report>),
 }
 
-/// Tells a person, or nobody.
-pub(crate) trait Narrator: Send {
-    /// Passes on a piece of narration.
-    fn tell(&mut self, told: Told) -> anyhow::Result<()>;
+/// Shows lab events.
+pub(crate) trait Presenter: Send {
+    /// Shows an event.
+    fn show(&mut self, event: LabEvent) -> anyhow::Result<()>;
 
-    /// Called before each step: waits until the person wants it, if the person is to be asked.
+    /// Called before each step. Waits for the person where each step waits for a key.
     fn wait(&mut self) -> anyhow::Result<()>;
 }
 
-/// Columns of plain narration.
+/// Columns of plain text.
 const WIDTH: usize = 80;
 /// Columns of the word before each line.
 const LABEL: usize = 12;
 
-/// Narration as text.
+/// Prints events as plain text.
 pub(crate) struct Plain<W> {
     out: W,
-    /// Fifths of the current step that were told.
+    /// Fifths of the current step that have been printed.
     fifths: u64,
-    /// Asks before each step.
+    /// Whether to wait for Enter before each step.
     waits: bool,
 }
 
@@ -82,15 +82,15 @@ impl<W: Write> Plain<W> {
                 writeln!(self.out, "     {line}")?;
             }
         }
-        if !report.facts.is_empty() {
+        if !report.measurements.is_empty() {
             writeln!(self.out, "\nMEASURED")?;
-            for fact in &report.facts {
+            for measurement in &report.measurements {
                 writeln!(
                     self.out,
                     "     {:<width$} {:>NUMBER$} {}",
-                    fact.what,
-                    grouped(fact.value),
-                    fact.unit,
+                    measurement.what,
+                    grouped(measurement.value),
+                    measurement.unit,
                     width = WHAT - 5
                 )?;
             }
@@ -104,7 +104,7 @@ impl<W: Write> Plain<W> {
 const NUMBER: usize = 13;
 const WHAT: usize = WIDTH - 3 * (NUMBER + 1);
 
-/// The three numbers of a check: theory, observer, kernel.
+/// The three values of a check: theory, observer, kernel.
 pub(crate) fn columns(check: &Check) -> [String; 3] {
     let text = |value: &Value| match value {
         Value::Count(count) => grouped(*count),
@@ -120,83 +120,91 @@ pub(crate) fn columns(check: &Check) -> [String; 3] {
 /// The verdict in words.
 pub(crate) fn sentence(report: &Report) -> String {
     let failed = report.checks.iter().filter(|check| !check.holds).count();
-    let (all, seconds) = (report.checks.len(), report.took_seconds);
+    let (all, seconds) = (report.checks.len(), report.duration_seconds);
     let (short, claim) = (report.lab, report.claim);
     match report.verdict {
-        Verdict::BorneOut => {
-            let of = if all == 1 { "its statement holds".to_owned() } else { format!("all {all} statements hold") };
-            format!("borne out: {claim} ({of}; {seconds:.1} s)")
+        Verdict::Confirmed => {
+            let of = if all == 1 { "1 check holds".to_owned() } else { format!("all {all} checks hold") };
+            format!("confirmed: {claim} ({of}; {seconds:.1} s)")
         }
-        Verdict::NotBorneOut => {
-            format!("NOT BORNE OUT: of the {all} statements of lab {short} {failed} did not hold here")
+        Verdict::Refuted => {
+            format!("REFUTED: {failed} of {all} checks of lab {short} failed on this host")
         }
         Verdict::Inconclusive => {
-            format!("inconclusive: {}", report.inconclusive.as_deref().unwrap_or("the measurement says nothing"))
+            format!(
+                "inconclusive: {}",
+                report.inconclusive_reason.as_deref().unwrap_or("the measurement does not decide")
+            )
         }
     }
 }
 
-/// One line of a curve: how full, how long, and a bar as long. The scale is that of the first point, so that a curve can
-/// be drawn while it is measured.
+/// One line of a curve: used %, time, and a bar of that length. The first point sets the scale, so that the curve can
+/// be drawn during the measurement.
 pub(crate) fn bar(point: Point, first: Point, width: usize) -> String {
-    /// So many times the first point fill the width.
+    /// A point this many times the first one fills the width.
     const FULL: u64 = 60;
-    let cells = u64::try_from(width).unwrap_or(0) * point.median_nanos / (FULL * first.median_nanos.max(1));
+    let cells = u64::try_from(width).unwrap_or(0) * point.connect_median_ns / (FULL * first.connect_median_ns.max(1));
     let cells = usize::try_from(cells).unwrap_or(width).clamp(1, width.max(1));
-    format!("{:>3} % {:>7} µs {}", point.percent, grouped(point.median_nanos.div_ceil(1000)), "█".repeat(cells))
+    format!(
+        "{:>3} % {:>7} µs {}",
+        point.used_percent,
+        grouped(point.connect_median_ns.div_ceil(1000)),
+        "█".repeat(cells)
+    )
 }
 
-/// A whole curve in few lines, for a screen that draws it anew with each point: its highest point fills the height.
+/// A whole curve in five lines, for a screen that redraws it with each point. The highest point fills the height.
 pub(crate) fn chart(points: &[Point]) -> Vec<String> {
     const ROWS: u64 = 4;
     const EIGHTHS: [&str; 9] = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
-    let top = points.iter().map(|point| point.median_nanos).max().unwrap_or(1).max(1);
+    let top = points.iter().map(|point| point.connect_median_ns).max().unwrap_or(1).max(1);
     let cell = |point: &Point, row: u64| {
-        let eighths = (point.median_nanos * ROWS * 8 / top).max(1);
+        let eighths = (point.connect_median_ns * ROWS * 8 / top).max(1);
         let filled = usize::try_from(eighths.saturating_sub(row * 8).min(8)).unwrap_or(8);
         EIGHTHS[filled].repeat(2)
     };
     let mut lines: Vec<String> =
         (0..ROWS).rev().map(|row| points.iter().map(|point| cell(point, row)).collect()).collect();
     if let (Some(first), Some(last)) = (lines.first_mut(), points.last()) {
-        *first = format!("{first:<42}connect(): {} µs", grouped(last.median_nanos.div_ceil(1000)));
+        *first = format!("{first:<42}connect(): {} µs", grouped(last.connect_median_ns.div_ceil(1000)));
     }
     lines.push(format!("{:<20}{:<15}{:>5}  of the ports in use", "0 %", "50 %", "100 %"));
     lines
 }
 
-impl<W: Write + Send> Narrator for Plain<W> {
-    fn tell(&mut self, told: Told) -> anyhow::Result<()> {
-        match told {
-            Told::Opening { lab, uses, note } => {
+impl<W: Write + Send> Presenter for Plain<W> {
+    fn show(&mut self, event: LabEvent) -> anyhow::Result<()> {
+        match event {
+            LabEvent::Opening { lab, uses, note } => {
                 self.entry("LAB", lab.name)?;
                 self.entry("CLAIM", lab.claim)?;
                 self.entry("USES", &uses)?;
                 self.entry(
                     "",
-                    "Nothing outside of the private namespace changes, and when the lab ends all of this is gone.",
+                    "Nothing outside the private namespace changes. All of this is gone when the lab ends.",
                 )?;
                 if let Some(note) = note {
                     self.entry("NOTE", &note)?;
                 }
             }
-            Told::Step { number, title } => {
+            LabEvent::Step { number, title } => {
                 self.fifths = 0;
                 writeln!(self.out)?;
                 for (i, line) in format::wrapped(&title, WIDTH - 3).into_iter().enumerate() {
                     if i == 0 { writeln!(self.out, "{number}. {line}")? } else { writeln!(self.out, "   {line}")? }
                 }
             }
-            Told::Line(voice, words) => self.entry(&format!("   {}", voice.name()), &words)?,
-            Told::Progress { what, done, of } => {
+            LabEvent::Said(speaker, words) => self.entry(&format!("   {}", speaker.name()), &words)?,
+            LabEvent::Progress { what, done, of } => {
                 let fifths = done * 5 / of.max(1);
                 if fifths > self.fifths {
                     self.fifths = fifths;
                     writeln!(self.out, "   {:<8}{:>9} of {} {what}", "", grouped(done), grouped(of))?;
                 }
             }
-            // It grows by a point at a time.
-            Told::Curve(points) => {
+            // Each event adds one point: print that one alone.
+            LabEvent::Curve(points) => {
                 if let (Some(first), Some(last)) = (points.first(), points.last()) {
                     if points.len() == 1 {
                         writeln!(self.out, "   in use    connect()")?;
@@ -204,7 +212,7 @@ impl<W: Write + Send> Narrator for Plain<W> {
                     writeln!(self.out, "   {}", bar(*last, *first, WIDTH - 21))?;
                 }
             }
-            Told::Verdict(report) => self.verdict(&report)?,
+            LabEvent::Verdict(report) => self.verdict(&report)?,
         }
         self.out.flush()?;
         Ok(())
@@ -214,19 +222,19 @@ impl<W: Write + Send> Narrator for Plain<W> {
         if !self.waits {
             return Ok(());
         }
-        writeln!(self.out, "\n-- Enter: the next step --")?;
+        writeln!(self.out, "\n-- Press Enter for the next step --")?;
         self.out.flush()?;
         io::stdin().lock().read_line(&mut String::new())?;
         Ok(())
     }
 }
 
-/// Says nothing but the verdict, as JSON.
+/// Prints the report alone, as JSON.
 pub(crate) struct Json<W>(pub(crate) W);
 
-impl<W: Write + Send> Narrator for Json<W> {
-    fn tell(&mut self, told: Told) -> anyhow::Result<()> {
-        if let Told::Verdict(report) = told {
+impl<W: Write + Send> Presenter for Json<W> {
+    fn show(&mut self, event: LabEvent) -> anyhow::Result<()> {
+        if let LabEvent::Verdict(report) = event {
             serde_json::to_writer_pretty(&mut self.0, &report)?;
             self.0.write_all(b"\n")?;
             self.0.flush()?;
@@ -245,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_chart_fills_its_height_at_the_highest_point() {
-        let point = |percent, micros: u64| Point { percent, median_nanos: micros * 1000 };
+        let point = |used_percent, micros: u64| Point { used_percent, connect_median_ns: micros * 1000 };
         let lines = chart(&[point(0, 25), point(5, 25), point(10, 800)]);
         assert_eq!(lines[0], format!("{:<42}connect(): 800 µs", "    ██"));
         assert_eq!((lines[3].as_str(), lines.len()), ("▁▁▁▁██", 5));
