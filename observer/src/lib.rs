@@ -9,6 +9,7 @@
 //! - `input`: all that goes into the model, from a live engine or from a recording.
 //! - `engine`: owns source and model, publishes snapshots.
 //! - `recording`: inputs in a file; `record`, `replay`: the ways into it and out of it.
+//! - `present`: each quantity's id, title, unit, help and value, defined once.
 //! - `tui`, `export`, `doctor`: what people and scripts see.
 //! - `lab`: experiments that put what observer says to the test.
 //! - `outlet`, `new_file`: writes to terminals that may be stopped, and to names from the user.
@@ -29,6 +30,7 @@ pub mod logging;
 pub mod model;
 mod new_file;
 pub mod outlet;
+mod present;
 pub mod probe;
 pub mod record;
 pub mod recording;

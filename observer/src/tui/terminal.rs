@@ -99,7 +99,7 @@ impl Taken {
 }
 
 /// The terminal while it shows the screen; leaves it when dropped.
-pub(crate) struct Screen {
+pub(crate) struct TerminalScreen {
     // Dropped first: what ratatui's terminal says when it is dropped goes nowhere then. On a terminal that is gone it
     // would print its failure, which panics.
     _guard: Guard,
@@ -115,7 +115,7 @@ impl Drop for Guard {
     }
 }
 
-impl Screen {
+impl TerminalScreen {
     pub(crate) fn enter() -> io::Result<Self> {
         leave_on_panic();
         // What was begun is undone.

@@ -9,8 +9,8 @@ use super::{
     message::{Effect, Message, Move, Request, Step},
     prompt::{Prompt, Typed},
     screen::{Screen, Screens},
-    view,
-    widget::{explain::Explanation, help, narration, quality},
+    tabs,
+    widget::{explain::Explanation, help, quality, transcript},
 };
 use crate::model::{
     query::{Of, Query},
@@ -22,7 +22,7 @@ use crate::model::{
 pub(crate) struct Ui {
     pub(crate) screens: Screens,
     pub(crate) prompt: Prompt,
-    /// The snapshot that is held while paused.
+    /// The snapshot that is shown while the display is paused.
     pub(crate) paused: Option<Arc<Snapshot>>,
     /// How far the help is scrolled, while it is open.
     pub(crate) help: Option<usize>,
@@ -50,7 +50,7 @@ impl Ui {
         }
     }
 
-    /// What the engine is to be asked for.
+    /// The connections to request from the engine.
     pub(crate) fn query(&self) -> Option<Query> {
         (self.screens.shown == Screen::Connections)
             .then(|| Query { of: self.screens.of, filter: self.prompt.filter.clone() })
@@ -59,7 +59,7 @@ impl Ui {
     /// Where things stand while this is shown.
     pub(crate) fn areas(&self, data: &Snapshot) -> Areas {
         let has_alarm = quality::alarm(data).is_some();
-        let (area, _) = narration::split(self.area, data.narration.as_deref());
+        let (area, _) = transcript::split(self.area, data.narration.as_deref());
         Areas::of(layout::usable(area), has_alarm, !data.findings.is_empty(), self.screens.shown)
     }
 
@@ -70,9 +70,27 @@ impl Ui {
         self.screens.pane_mut().update(data, &self.prompt.filter, area, message);
     }
 
+    /// Moves what is on top: the help, an explanation, the cursor.
+    fn move_by(&mut self, latest: &Snapshot, to: Move) {
+        if self.help.is_some() {
+            let page = usize::from(help::inner(self.area).height);
+            let lines = help::line_count(self.area);
+            self.help = self.help.map(|top| help::scrolled(top, to, page, lines));
+            return;
+        }
+        match to {
+            // An explanation that does not fit is paged through; another row has another one.
+            Move::PageUp | Move::PageDown if self.explain.is_some() => self.scroll_explanation(latest, to),
+            _ => {
+                self.explain = self.explain.map(|_| 0);
+                self.pass_on(latest, Message::Move(to));
+            }
+        }
+    }
+
     fn scroll_explanation(&mut self, latest: &Snapshot, to: Move) {
         let entries = self.screens.pane().explained(self.shown(latest), &self.prompt.filter);
-        let (area, _) = narration::split(self.area, latest.narration.as_deref());
+        let (area, _) = transcript::split(self.area, latest.narration.as_deref());
         let (lines, page) = Explanation::measure(&entries.unwrap_or_default(), area);
         self.explain = self.explain.map(|top| help::scrolled(top, to, page, lines));
     }
@@ -95,30 +113,41 @@ pub(crate) fn paste(ui: &mut Ui, latest: &Arc<Snapshot>, text: &str) {
     }
 }
 
+/// Whether a message does something while the help is on top: other keys do nothing that could not be seen.
+const fn reaches_help(message: Message) -> bool {
+    matches!(
+        message,
+        Message::ToggleHelp
+            | Message::Close
+            | Message::Move(_)
+            | Message::Type(_)
+            | Message::Click { .. }
+            | Message::Resize { .. }
+            | Message::Silence(_)
+    )
+}
+
+/// A click on a tab shows its screen; any other is the screen's.
+fn click(ui: &mut Ui, latest: &Arc<Snapshot>, at: Position) -> Effect {
+    let areas = ui.areas(ui.shown(latest));
+    let tab = tabs::at(ui.screens.shown, areas.tabs, at).filter(|_| !ui.screens.has_scope());
+    if let Some(screen) = tab {
+        return update(ui, latest, Message::Show(screen));
+    }
+    ui.pass_on(latest, Message::Click { column: at.x, row: at.y });
+    Effect::None
+}
+
 /// Applies a message; `latest` is the newest snapshot, shown or not.
 pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> Effect {
     match message {
         Message::Quit => return Effect::Quit,
         Message::Suspend => return Effect::Suspend,
         Message::Redraw => return Effect::Redraw,
-        // The help lies on top: keys that do not concern it do nothing that could not be seen.
-        Message::Show(_)
-        | Message::NextScreen
-        | Message::PreviousScreen
-        | Message::TogglePause
-        | Message::Enter
-        | Message::Explain
-        | Message::Filter
-        | Message::NextSort
-        | Message::ReverseSort
-        | Message::RestartTotals
-        | Message::ToggleMouse
-        | Message::Playback(_)
-        | Message::NextStep
-            if ui.help.is_some() => {}
+        _ if ui.help.is_some() && !reaches_help(message) => {}
         Message::Resize { width, height } => ui.area = Rect::new(0, 0, width, height),
         Message::Silence(silence) => ui.silence = silence,
-        // What is counted on while the picture is held is the recording: it is the one to be stopped.
+        // In a replay Space stops the recording, not the display.
         Message::TogglePause if latest.playback.is_some() => return Effect::Ask(Request::Playback(Step::Stop)),
         Message::Playback(step) if latest.playback.is_some() => return Effect::Ask(Request::Playback(step)),
         Message::NextStep if latest.narration.is_some() => return Effect::Ask(Request::NextStep),
@@ -155,19 +184,7 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
             }
             ui.explain = ui.screens.pane().has_cursor().then_some(0);
         }
-        Message::Move(to) if ui.help.is_some() => {
-            let page = usize::from(help::inner(ui.area).height);
-            let lines = help::line_count(ui.area);
-            ui.help = ui.help.map(|top| help::scrolled(top, to, page, lines));
-        }
-        // An explanation that does not fit is paged through; another row has another one.
-        Message::Move(to @ (Move::PageUp | Move::PageDown)) if ui.explain.is_some() => {
-            ui.scroll_explanation(latest, to);
-        }
-        Message::Move(_) if ui.explain.is_some() => {
-            ui.explain = Some(0);
-            ui.pass_on(latest, message);
-        }
+        Message::Move(to) => ui.move_by(latest, to),
         Message::Enter => {
             if !ui.screens.pane().has_cursor() {
                 update(ui, latest, Message::Move(Move::Down));
@@ -180,15 +197,8 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         Message::Close if !ui.screens.pane().has_cursor() && ui.screens.leave() => {}
         // What lies on top is not to be clicked through.
         Message::Click { .. } if ui.help.is_some() || ui.explain.is_some() => (ui.help, ui.explain) = (None, None),
-        Message::Click { column, row } => {
-            let areas = ui.areas(ui.shown(latest));
-            let at = Position { x: column, y: row };
-            if let Some(screen) = view::tab_at(ui, areas.tabs, at) {
-                return update(ui, latest, Message::Show(screen));
-            }
-            ui.pass_on(latest, message);
-        }
-        Message::Move(_) | Message::Close | Message::NextSort | Message::ReverseSort => ui.pass_on(latest, message),
+        Message::Click { column, row } => return click(ui, latest, Position { x: column, y: row }),
+        Message::Close | Message::NextSort | Message::ReverseSort => ui.pass_on(latest, message),
     }
     Effect::None
 }

@@ -204,4 +204,6 @@ impl Limit {
 }
 
 #[cfg(test)]
+mod builder;
+#[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ pub(crate) use self::{
     connections::Connections, destinations::Destinations, endpoints::Endpoints, failures::Failures, limits::Limits,
     processes::Processes,
 };
-use super::{pane::Pane, table::State};
+use super::{pane::Pane, table::TableState};
 use crate::model::{filter::Filter, query::Of, snapshot::Snapshot};
 
 /// A screen, by name.
@@ -40,6 +40,7 @@ impl Screen {
         Self::Quality,
     ];
 
+    /// Its short name: all of them fit into 80 columns.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Endpoints => "Endpoints",
@@ -49,6 +50,14 @@ impl Screen {
             Self::Limits => "Limits",
             Self::Failures => "Failures",
             Self::Quality => "Data",
+        }
+    }
+
+    /// Its full name, where there is room for it.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Quality => "Data quality",
+            other => other.name(),
         }
     }
 
@@ -67,17 +76,17 @@ impl Screen {
 #[derive(Debug, Default)]
 pub(crate) struct Screens {
     pub(crate) shown: Screen,
-    pub(crate) endpoints: State<Endpoints>,
-    pub(crate) destinations: State<Destinations>,
-    pub(crate) processes: State<Processes>,
-    pub(crate) connections: State<Connections>,
-    /// Whose connections are shown.
+    pub(crate) endpoints: TableState<Endpoints>,
+    pub(crate) destinations: TableState<Destinations>,
+    pub(crate) processes: TableState<Processes>,
+    pub(crate) connections: TableState<Connections>,
+    /// The scope of the connections that are shown.
     pub(crate) of: Of,
-    /// Where they were asked for.
+    /// The screen from which they were opened.
     pub(crate) from: Option<Screen>,
-    pub(crate) limits: State<Limits>,
-    pub(crate) failures: State<Failures>,
-    pub(crate) quality: quality::State,
+    pub(crate) limits: TableState<Limits>,
+    pub(crate) failures: TableState<Failures>,
+    pub(crate) quality: quality::QualityState,
 }
 
 impl Screens {
@@ -97,11 +106,11 @@ impl Screens {
         if let Some(of) = of {
             self.from = Some(self.shown);
             (self.shown, self.of) = (Screen::Connections, of);
-            self.connections = State::default();
+            self.connections = TableState::default();
         }
     }
 
-    /// Back to where connections were asked for; whether there was such a place.
+    /// Back to the screen from which connections were opened; whether there was one.
     pub(crate) fn leave(&mut self) -> bool {
         let from = if self.shown == Screen::Connections { self.from.take() } else { None };
         if let Some(from) = from {
@@ -110,9 +119,14 @@ impl Screens {
         from.is_some()
     }
 
-    /// Whether the connections of a snapshot are those that are to be shown: a held picture may have others, or none.
+    /// Whether a snapshot has the requested connections: one at which the display is paused may have others, or none.
     pub(crate) fn are_answered(&self, data: &Snapshot) -> bool {
         data.connections.as_ref().is_some_and(|it| it.query.of == self.of)
+    }
+
+    /// Whether single connections of one row are shown: then their scope has the place of the screens' names.
+    pub(crate) fn has_scope(&self) -> bool {
+        self.shown == Screen::Connections && self.of != Of::All
     }
 
     /// The screen that is shown.

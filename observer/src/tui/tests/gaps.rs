@@ -58,7 +58,7 @@ fn the_panel_says_what_would_help() {
         update(&mut ui, &data, Message::Move(Move::PageDown));
         let second = text(&ui, &data);
         // The lines of the screen itself: a sentence may be in several of them, and on both pages.
-        let is_title = |line: &&str| line.contains("what these numbers rest on");
+        let is_title = |line: &&str| line.contains("Data quality: losses");
         let pages = [&first, &second].into_iter().flat_map(|page| {
             let below_title = page.lines().skip_while(move |line| !is_title(line)).skip(1);
             below_title.take_while(|line| !line.contains('│'))

@@ -14,7 +14,8 @@ use crate::{
         snapshot::{Host, ProcessFiles, Snapshot},
         units::{Comm, Pid, Process},
     },
-    tui::{format, message::Message, screen::Screen, table::Value, ui::update, widget::sparkline::sparkline},
+    present::{Cell, format, sparkline::sparkline},
+    tui::{message::Message, screen::Screen, ui::update},
 };
 
 #[test]
@@ -92,13 +93,13 @@ fn a_long_address_keeps_its_port() {
 #[test]
 fn an_outbound_row_says_where_it_goes_if_there_is_room() {
     let mut row = outbound([10, 0, 0, 5], &[]);
-    assert_eq!(Value::Endpoint(&row).text(30), "10.0.0.5:*");
+    assert_eq!(Cell::Endpoint(&row).text(30), "10.0.0.5:*");
     row.destinations = vec![destination("10.0.0.9:5432", 1, 0)];
     row.destination_count = 1;
-    assert_eq!(Value::Endpoint(&row).text(30), "10.0.0.5 → 10.0.0.9:5432");
+    assert_eq!(Cell::Endpoint(&row).text(30), "10.0.0.5 → 10.0.0.9:5432");
     row.destination_count = 1_200;
-    assert_eq!(Value::Endpoint(&row).text(30), "10.0.0.5 → 1,200 destinations");
-    assert_eq!(Value::Endpoint(&row).text(18), "10.0.0.5:*");
+    assert_eq!(Cell::Endpoint(&row).text(30), "10.0.0.5 → 1,200 destinations");
+    assert_eq!(Cell::Endpoint(&row).text(18), "10.0.0.5:*");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
         message::{Message, Move, Step},
         prompt::Typed,
         screen::{Endpoints, Screen},
-        table::State,
+        table::TableState,
         theme::{Theme, ThemeName},
         ui::{Ui, update},
     },
@@ -56,7 +56,7 @@ fn hosts() -> [Snapshot; 4] {
     [empty(), busy(), ailing(), thousands()]
 }
 
-fn table(ui: &Ui) -> &State<Endpoints> {
+fn table(ui: &Ui) -> &TableState<Endpoints> {
     &ui.screens.endpoints
 }
 

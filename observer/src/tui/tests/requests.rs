@@ -4,12 +4,12 @@ use ratatui::layout::Rect;
 
 use super::fixture::{arc, busy, text, ui};
 use crate::{
-    model::snapshot::{Playback, Snapshot},
+    model::snapshot::{EndpointRow, Playback, Snapshot},
+    present::Fields as _,
     tui::{
         layout::Areas,
         message::{Effect, Message, Move, Request, Step},
-        screen::{Endpoints, Screen},
-        table::Source as _,
+        screen::Screen,
         ui::{Ui, update},
     },
 };
@@ -51,12 +51,12 @@ fn a_click_on_a_column_sorts_by_it_and_another_one_reverses() {
     let (mut ui, data) = (ui(80, 24), busy());
     let (column, row) = find(&ui, &data, "OPEN/s");
     click(&mut ui, &data, column, row);
-    assert_eq!(Endpoints::FIELDS[ui.screens.endpoints.sort].title(), "OPENED/s");
+    assert_eq!(EndpointRow::field(ui.screens.endpoints.sort).unwrap().title(), "OPENED/s");
     assert!(!ui.screens.endpoints.reversed);
     click(&mut ui, &data, column, row);
     assert!(ui.screens.endpoints.reversed);
     click(&mut ui, &data, 79, row);
-    assert_eq!(Endpoints::FIELDS[ui.screens.endpoints.sort].title(), "OPENED/s", "a picture has no order");
+    assert_eq!(EndpointRow::field(ui.screens.endpoints.sort).unwrap().title(), "OPENED/s", "a picture has no order");
 }
 
 #[test]

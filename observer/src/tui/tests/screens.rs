@@ -185,12 +185,12 @@ fn a_row_is_explained_with_what_was_found_there() {
 fn the_connections_of_a_row_are_entered_and_left() {
     let (mut ui, mut data) = (ui(SMALL.0, SMALL.1), busy());
     update(&mut ui, &arc(data.clone()), Message::Enter);
-    assert!(text(&ui, &data).contains("Asking for them…"), "the answer to another question");
+    assert!(text(&ui, &data).contains("Loading…"), "the answer to another question");
     data.connections.as_mut().unwrap().query = ui.query().unwrap();
     assert_snapshot!("entered_80x24", text(&ui, &data));
-    // A held picture says that it has no answer.
-    let held = shot_after(&[Message::TogglePause, Message::Enter], busy(), SMALL);
-    assert!(held.contains("This picture is held"), "{held}");
+    // A paused display says that it has no answer.
+    let paused = shot_after(&[Message::TogglePause, Message::Enter], busy(), SMALL);
+    assert!(paused.contains("The display is paused"), "{paused}");
     let back = shot_after(&[Message::Enter, Message::Close], busy(), SMALL);
     assert!(back.contains(">1 Endpoints"), "{back}");
 }

@@ -6,7 +6,6 @@ pub(crate) mod header;
 pub(crate) mod headroom;
 pub(crate) mod help;
 pub(crate) mod limits;
-pub(crate) mod narration;
 pub(crate) mod parts;
 pub(crate) mod quality;
-pub(crate) mod sparkline;
+pub(crate) mod transcript;

@@ -1,4 +1,4 @@
-//! How far the numbers can be trusted: one line at the bottom, and a banner when there is a reason for it.
+//! Data quality: one line at the bottom, and a banner when numbers may be wrong.
 
 use ratatui::{
     buffer::Buffer,
@@ -52,12 +52,12 @@ pub(crate) fn alarm(data: &Snapshot) -> Option<Alarm> {
 
 fn missing(status: &HookStatus) -> String {
     let consequence = match status.hook {
-        Hook::State => "what happens between two scans is not seen",
+        Hook::State => "changes between two scans are missed",
         Hook::Scan => "sockets older than observer are not counted",
-        Hook::Destroy => "a close that was lost is noticed by the next scan only",
+        Hook::Destroy => "only the next scan notices a lost close",
         Hook::Connect => "the process of an outgoing connection may be unknown",
         Hook::Accept => "the process of an accepted connection may be unknown",
-        Hook::Failures => "calls that get no descriptor, address or port are not reported",
+        Hook::Failures => "failed calls for a descriptor, address or port are not reported",
         Hook::FdOwners => "the process of an older socket may be unknown",
     };
     let because = status
@@ -71,9 +71,9 @@ fn unhealed(losses: &Losses) -> String {
     let Losses { ring_full, scan_ring_full, read_failed, undecodable, missed: _ } = *losses;
     let causes = [
         (ring_full + scan_ring_full, "ring full"),
-        (losses.missed_if_told(), "hook not run by the kernel"),
+        (losses.missed_if_told(), "missed runs"),
         (read_failed, "unreadable"),
-        (undecodable, "not understood"),
+        (undecodable, "not decoded"),
     ];
     let causes = causes.into_iter().filter(|(count, _)| *count > 0);
     let causes: Vec<_> = causes.map(|(count, cause)| format!("{} {cause}", format::count(count))).collect();
