@@ -179,6 +179,8 @@ impl Cell<'_> {
     pub(crate) fn cmp(&self, other: &Self) -> Ordering {
         let place = |key: &EndpointKey| (key.local_ip, key.local_port, key.device);
         match (self, other) {
+            // What is missing is below every number.
+            _ if self.is_missing() || other.is_missing() => other.is_missing().cmp(&self.is_missing()),
             (Self::Endpoint(a), Self::Endpoint(b)) => place(&a.key).cmp(&place(&b.key)),
             (Self::Towards(a, a_device, a_remote), Self::Towards(b, b_device, b_remote)) => {
                 (a, a_device, a_remote).cmp(&(b, b_device, b_remote))
@@ -204,6 +206,10 @@ impl Cell<'_> {
             (Self::Time(a), Self::Time(b)) => a.unwrap_or(Duration::MAX).cmp(&b.unwrap_or(Duration::MAX)),
             _ => self.magnitude().cmp(&other.magnitude()),
         }
+    }
+
+    const fn is_missing(&self) -> bool {
+        matches!(self, Self::Unknown | Self::Absent)
     }
 
     const fn magnitude(&self) -> u64 {
@@ -255,4 +261,25 @@ fn destination(row: &DestinationRow, count: impl Fn(u32) -> String) -> String {
         None => format!("at most {}", count(ports.left_at_most())),
     };
     format!("{remote}: {left} ports left, {} used, {} in TIME_WAIT", count(ports.used), count(ports.time_wait))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_below_every_number() {
+        let parts = || {
+            let part = |percent: u32| Cell::Part(f64::from(percent) / 100.0, Level::Ok);
+            (0..100).map(move |i| if i % 3 == 0 { Cell::Unknown } else { part(i * 37 % 101) })
+        };
+        let mut cells: Vec<Cell> = parts().collect();
+        // An order that is none makes the sort panic.
+        cells.sort_by(Cell::cmp);
+        let missing = cells.iter().take_while(|cell| matches!(cell, Cell::Unknown)).count();
+        assert_eq!(missing, parts().filter(|cell| matches!(cell, Cell::Unknown)).count());
+        assert_eq!(Cell::Absent.cmp(&Cell::Unknown), Ordering::Equal);
+        assert_eq!(Cell::Absent.cmp(&Cell::Count(0)), Ordering::Less);
+        assert_eq!(Cell::Maximum(None).cmp(&Cell::Maximum(Some(7))), Ordering::Greater);
+    }
 }

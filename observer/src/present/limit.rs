@@ -43,7 +43,7 @@ const FIELDS: &[Column] = &[
     .width(9, 9, 9)
     .rank(6),
     Column::number("ratio", &["USED %"], "% of the maximum", "Share of the maximum in use.", |row, _| {
-        Cell::Part(row.ratio(), row.level())
+        row.practical_maximum().map_or(Cell::Absent, |_| Cell::Part(row.ratio(), row.level()))
     })
     .source("in use / maximum")
     .json(&["ratio"])

@@ -5,7 +5,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButto
 use super::{
     message::{Message, Move, Step},
     prompt::Typed,
-    screen::Screen,
+    screen_name::ScreenName,
 };
 
 /// A key as it is typed; a capital letter stands for itself with Shift.
@@ -84,28 +84,33 @@ pub(crate) const KEYMAP: &[KeyBinding] = &[
     ),
     binding(&[key(KeyCode::Tab)], Message::NextScreen, "The next screen.", Some("screen")),
     binding(&[key(KeyCode::BackTab)], Message::PreviousScreen, "The previous screen.", None),
-    binding(&[char('1')], Message::Show(Screen::Endpoints), "Endpoints: local addresses and their connections.", None),
+    binding(
+        &[char('1')],
+        Message::Show(ScreenName::Endpoints),
+        "Endpoints: local addresses and their connections.",
+        None,
+    ),
     binding(
         &[char('2')],
-        Message::Show(Screen::Destinations),
+        Message::Show(ScreenName::Destinations),
         "Destinations: local ports that are left towards each.",
         None,
     ),
     binding(
         &[char('3')],
-        Message::Show(Screen::Processes),
+        Message::Show(ScreenName::Processes),
         "Processes: their sockets, descriptors and failures.",
         None,
     ),
-    binding(&[char('4')], Message::Show(Screen::Connections), "Connections: single four-tuples.", None),
-    binding(&[char('5')], Message::Show(Screen::Limits), "Limits: everything that can run out.", None),
+    binding(&[char('4')], Message::Show(ScreenName::Connections), "Connections: single four-tuples.", None),
+    binding(&[char('5')], Message::Show(ScreenName::Limits), "Limits: everything that can run out.", None),
     binding(
         &[char('6')],
-        Message::Show(Screen::Failures),
+        Message::Show(ScreenName::Failures),
         "Failures: calls and connections that the kernel refused.",
         None,
     ),
-    binding(&[char('7')], Message::Show(Screen::Quality), "Data quality: losses, scans and hooks.", None),
+    binding(&[char('7')], Message::Show(ScreenName::Quality), "Data quality: losses, scans and hooks.", None),
     binding(&[key(KeyCode::Enter)], Message::Enter, "The connections of the row; Esc goes back.", Some("connections")),
     binding(
         &[char('i')],

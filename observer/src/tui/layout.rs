@@ -2,7 +2,7 @@
 
 use ratatui::layout::{Constraint, Layout, Rect};
 
-use super::screen::Screen;
+use super::screen_name::ScreenName;
 
 /// Columns that the screen needs at least.
 pub const MIN_WIDTH: u16 = 60;
@@ -64,9 +64,9 @@ pub(crate) fn usable(area: Rect) -> Rect {
 
 impl Areas {
     /// `banner`: whether something is missing; `findings`: whether something is likely to be wrong.
-    pub(crate) fn of(area: Rect, banner: bool, findings: bool, shown: Screen) -> Self {
+    pub(crate) fn of(area: Rect, banner: bool, findings: bool, shown: ScreenName) -> Self {
         let tall = area.height >= TALL_FROM;
-        let is_main = shown == Screen::Endpoints;
+        let is_main = shown == ScreenName::Endpoints;
         let beside = tall && area.width >= BESIDE_FROM;
         let below = if tall { 6 } else { 3 };
         let limits_beside = beside && area.height >= LIMITS_BESIDE_FROM;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{prompt::Typed, screen::Screen};
+use super::{prompt::Typed, screen_name::ScreenName};
 use crate::model::query::Query;
 
 /// A request of the user, or news of the world.
@@ -14,7 +14,7 @@ pub(crate) enum Message {
     /// Draw everything again.
     Redraw,
     ToggleHelp,
-    Show(Screen),
+    Show(ScreenName),
     NextScreen,
     PreviousScreen,
     /// Closes what lies on top.

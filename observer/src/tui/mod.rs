@@ -27,6 +27,7 @@ mod message;
 mod pane;
 mod prompt;
 mod screen;
+mod screen_name;
 mod table;
 mod tabs;
 mod terminal;

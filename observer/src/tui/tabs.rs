@@ -7,14 +7,14 @@ use ratatui::{
 
 use super::{
     format,
-    screen::Screen,
+    screen_name::ScreenName,
     theme::{Theme, ThemeName},
     widget::parts::{self, Part},
 };
 
 /// The screens with their digits; the one that is shown is never left out.
-pub(crate) fn line(shown: Screen, theme: &Theme, width: u16) -> Line<'static> {
-    let tab = |screen: &Screen| {
+pub(crate) fn line(shown: ScreenName, theme: &Theme, width: u16) -> Line<'static> {
+    let tab = |screen: &ScreenName| {
         let (place, name) = (screen.digit(), screen.name());
         if *screen == shown {
             Part::new(0, vec![Span::styled(format!(">{place} {name}"), theme.title)])
@@ -22,11 +22,11 @@ pub(crate) fn line(shown: Screen, theme: &Theme, width: u16) -> Line<'static> {
             Part::new(place, vec![Span::raw(format!("{place} {name}"))])
         }
     };
-    parts::fit_marked(Screen::ALL.iter().map(tab).collect(), " ", width)
+    parts::fit_marked(ScreenName::ALL.iter().map(tab).collect(), " ", width)
 }
 
 /// The screen whose name is at this place.
-pub(crate) fn at(shown: Screen, area: Rect, at: Position) -> Option<Screen> {
+pub(crate) fn at(shown: ScreenName, area: Rect, at: Position) -> Option<ScreenName> {
     if !area.contains(at) {
         return None;
     }
@@ -36,5 +36,5 @@ pub(crate) fn at(shown: Screen, area: Rect, at: Position) -> Option<Screen> {
         end += format::columns(span.width());
         at.x < end
     })?;
-    Screen::ALL.into_iter().find(|screen| clicked.content.ends_with(screen.name()))
+    ScreenName::ALL.into_iter().find(|screen| clicked.content.ends_with(screen.name()))
 }

@@ -8,7 +8,8 @@ use super::{
     layout::{self, Areas},
     message::{Effect, Message, Move, Request, Step},
     prompt::{Prompt, Typed},
-    screen::{Screen, Screens},
+    screen::Screens,
+    screen_name::ScreenName,
     tabs,
     widget::{explain::Explanation, help, quality, transcript},
 };
@@ -52,7 +53,7 @@ impl Ui {
 
     /// The connections to request from the engine.
     pub(crate) fn query(&self) -> Option<Query> {
-        (self.screens.shown == Screen::Connections)
+        (self.screens.shown == ScreenName::Connections)
             .then(|| Query { of: self.screens.of, filter: self.prompt.filter.clone() })
     }
 
@@ -169,7 +170,7 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         }
         Message::NextScreen => return update(ui, latest, Message::Show(ui.screens.shown.turned(1))),
         Message::PreviousScreen => {
-            let before = ui.screens.shown.turned(Screen::ALL.len() - 1);
+            let before = ui.screens.shown.turned(ScreenName::ALL.len() - 1);
             return update(ui, latest, Message::Show(before));
         }
         Message::Filter => ui.prompt.open(),

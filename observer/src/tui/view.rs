@@ -14,7 +14,7 @@ use super::{
     layout::{self, Areas, HeadroomArea, LimitsArea, MIN_HEIGHT, MIN_WIDTH},
     message::Message,
     prompt::Prompt,
-    screen::Screen,
+    screen_name::ScreenName,
     tabs, text,
     theme::Theme,
     ui::Ui,
@@ -64,7 +64,7 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     } else {
         text::put(tabs::line(ui.screens.shown, theme, areas.tabs.width), areas.tabs, buf);
     }
-    if ui.screens.shown == Screen::Connections && !ui.screens.are_answered(data) {
+    if ui.screens.shown == ScreenName::Connections && !ui.screens.are_answered(data) {
         unanswered(ui, theme, areas.screen, buf);
     } else {
         ui.screens.pane().view(data, &ui.prompt.filter, theme, areas.screen, buf);
@@ -175,8 +175,8 @@ fn footer(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffe
     let is_paused = ui.paused.is_some() || latest.playback.is_some_and(|playback| playback.is_stopped);
     let shown = ui.screens.shown;
     let does_nothing = |message| match message {
-        Message::Enter => !matches!(shown, Screen::Endpoints | Screen::Destinations | Screen::Processes),
-        Message::Explain | Message::Filter | Message::NextSort | Message::ReverseSort => shown == Screen::Quality,
+        Message::Enter => !matches!(shown, ScreenName::Endpoints | ScreenName::Destinations | ScreenName::Processes),
+        Message::Explain | Message::Filter | Message::NextSort | Message::ReverseSort => shown == ScreenName::Quality,
         _ => false,
     };
     let taught = keymap::KEYMAP.iter().filter(|binding| !does_nothing(binding.message)).filter_map(|binding| {

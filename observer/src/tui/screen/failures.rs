@@ -63,8 +63,8 @@ impl TableSource for Failures {
     }
 
     fn nothing(_: &Snapshot) -> &'static str {
-        "No failures since observer started: every connect() got a port, every bind() its address, every process its \
-         descriptors, and no queue or table was full."
+        "No failures recorded since observer started. Failures are: connect() without a port, bind() to an address in use, \
+         calls without a descriptor, full queues and tables."
     }
 
     fn explain(row: &FailureRow, _: &Snapshot) -> Vec<Explained> {

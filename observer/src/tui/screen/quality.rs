@@ -116,9 +116,7 @@ impl Writer<'_> {
 fn losses(quality: &Quality, writer: &Writer) -> Vec<Line<'static>> {
     let losses = quality.losses;
     let missed = match losses.missed {
-        Some(missed) => {
-            writer.loss("missed runs", missed, "hook runs that the kernel skipped (recursion_misses, nmissed)")
-        }
+        Some(missed) => writer.loss("missed runs", missed, "hook runs that the kernel skipped"),
         None => writer.entry(
             "missed runs",
             "unknown",
@@ -129,7 +127,7 @@ fn losses(quality: &Quality, writer: &Writer) -> Vec<Line<'static>> {
     [
         writer.plain("events", &format::count(quality.events_total), "records from hooks since start"),
         writer.loss("ring full", losses.ring_full, "records from hooks lost: the ring buffer was full"),
-        writer.loss("scan lost", losses.scan_ring_full, "records from scans lost; such a scan removes nothing"),
+        writer.loss("scan lost", losses.scan_ring_full, "records from scans lost: that scan removes nothing"),
         missed,
         writer.loss("unreadable", losses.read_failed, "kernel fields that a hook could not read"),
         writer.loss("not decoded", losses.undecodable, "records that observer could not decode"),

@@ -17,7 +17,8 @@ use crate::{
         layout::scroll_offset,
         message::{Effect, Message, Move},
         prompt::Typed,
-        screen::{Endpoints, Screen},
+        screen::Endpoints,
+        screen_name::ScreenName,
         table::{TableSource as _, TableState, columns},
         ui::{Ui, paste, update},
     },
@@ -101,7 +102,7 @@ fn the_help_takes_the_keys_while_it_is_open() {
 #[test]
 fn an_explanation_that_does_not_fit_is_paged_through() {
     let data = arc(busy());
-    let explained = [Message::Show(Screen::Limits), Message::Explain];
+    let explained = [Message::Show(ScreenName::Limits), Message::Explain];
     let first = text(&after(&explained, &data), &data);
     assert!(first.contains("… ") && first.contains(" more lines: PgDn "), "{first}");
     let paged = after(&[&explained[..], &[Message::Move(Move::PageDown)]].concat(), &data);

@@ -10,7 +10,7 @@ use crate::{
     tui::{
         message::{Message, Move},
         prompt::Typed,
-        screen::Screen,
+        screen_name::ScreenName,
         ui::update,
     },
 };
@@ -148,7 +148,7 @@ fn no_size_panics() {
 
 #[test]
 fn every_other_screen() {
-    for screen in &Screen::ALL[1..] {
+    for screen in &ScreenName::ALL[1..] {
         let name = screen.name().to_lowercase();
         let show = [Message::Show(*screen)];
         assert_snapshot!(format!("{name}_80x24"), shot_after(&show, busy(), SMALL));
@@ -159,7 +159,7 @@ fn every_other_screen() {
 
 #[test]
 fn a_row_is_explained() {
-    for screen in [Screen::Endpoints, Screen::Destinations, Screen::Limits] {
+    for screen in [ScreenName::Endpoints, ScreenName::Destinations, ScreenName::Limits] {
         let name = screen.name().to_lowercase();
         let explain = [Message::Show(screen), Message::Explain];
         assert_snapshot!(format!("{name}_explained_80x24"), shot_after(&explain, busy(), SMALL));
@@ -169,7 +169,7 @@ fn a_row_is_explained() {
 #[test]
 fn a_row_is_explained_with_what_was_found_there() {
     let mut data = ailing();
-    let (scope, explain) = (data.limits[0].scope, [Message::Show(Screen::Limits), Message::Explain]);
+    let (scope, explain) = (data.limits[0].scope, [Message::Show(ScreenName::Limits), Message::Explain]);
     let without = shot_after(&explain, data.clone(), LARGE);
     assert!(!without.contains("remedy"), "{without}");
     data.findings[0].scope = Some(scope);

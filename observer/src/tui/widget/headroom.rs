@@ -298,8 +298,8 @@ fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
             items.push(text(descriptors(data, files, "open files")));
             if let Some(fill) = Fill::of_process(data, files) {
                 let is_own = data.host.most_descriptors(files) == files.soft_limit;
-                let whose = if is_own { "(its soft limit, ulimit -n)" } else { "(the kernel's limit, fs.nr_open)" };
-                items.extend([text(whose.to_owned()), Item::Gauge(fill)]);
+                let source = if is_own { "(its soft limit, ulimit -n)" } else { "(the kernel's limit, fs.nr_open)" };
+                items.extend([text(source.to_owned()), Item::Gauge(fill)]);
             }
         }
     }

@@ -82,7 +82,7 @@ fn paragraph<'a>(event: &Told, width: usize, theme: &Theme) -> Vec<Line<'a>> {
         Voice::Step => (theme.strong, 0),
         Voice::Opening => (Style::new(), 0),
         Voice::Drawing => return vec![Line::raw(event.text.clone())],
-        Voice::Good => (theme.calm, 0),
+        Voice::Good => (theme.ok, 0),
         Voice::Bad => (theme.critical, 0),
         Voice::Theory | Voice::Kernel | Voice::Observer => (Style::new(), LABEL),
     };
