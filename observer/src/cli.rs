@@ -22,6 +22,8 @@ use crate::{
         watch::Schedule,
     },
     lab::{self, Lab, explain::Topic},
+    model::{limit::Limit, snapshot::EndpointRow},
+    present::sort,
     probe::plan::{self, ForcedMethod, ForcedMethods},
     record, replay, tui,
 };
@@ -142,6 +144,9 @@ pub struct SnapshotArgs {
     /// Print one JSON object (schema 2) instead of a table.
     #[arg(long)]
     pub json: bool,
+    /// Sort the table by this field: time_wait, closed_per_second, ... (docs/metrics.md has all).
+    #[arg(long, value_name = "ID", value_parser = sort::parse::<EndpointRow>, conflicts_with = "json")]
+    pub sort: Option<&'static str>,
 }
 
 /// Choices of `observer watch`.
@@ -193,6 +198,9 @@ pub struct LimitsArgs {
     /// Print one JSON object (schema 2) instead of text.
     #[arg(long)]
     pub json: bool,
+    /// Sort the table by this field: ratio, used, seconds_to_full, ... (docs/metrics.md has all).
+    #[arg(long, value_name = "ID", value_parser = sort::parse::<Limit>, conflicts_with = "json")]
+    pub sort: Option<&'static str>,
 }
 
 /// Choices of `observer check`.
@@ -354,7 +362,7 @@ impl Cli {
                 if has_screen && !json {
                     Job::ReplayScreen(options)
                 } else {
-                    Job::ReplayPrint(options, SnapshotArgs { json })
+                    Job::ReplayPrint(options, SnapshotArgs { json, sort: None })
                 }
             }
             Some(Command::Limits(args)) => Job::Limits(args),
@@ -385,7 +393,7 @@ mod tests {
     fn without_a_terminal_plain_observer_prints_a_snapshot() {
         let parse = || Cli::parse_from(["observer"]);
         assert!(matches!(parse().job(true), Job::Screen));
-        assert!(matches!(parse().job(false), Job::Snapshot(SnapshotArgs { json: false })));
+        assert!(matches!(parse().job(false), Job::Snapshot(SnapshotArgs { json: false, sort: None })));
     }
 
     #[test]

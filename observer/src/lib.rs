@@ -62,6 +62,7 @@ pub mod logging;
 pub mod model;
 mod new_file;
 pub mod outlet;
+mod present;
 pub mod probe;
 pub mod record;
 pub mod recording;

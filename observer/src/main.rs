@@ -54,12 +54,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     options.diagnostics = log.is_kept();
     match job {
         Job::Screen => return screen::run(options, look),
-        Job::Snapshot(args) => export::print(options, args.json, &mut io::stdout().lock())?,
+        Job::Snapshot(args) => export::print(options, args.json, args.sort, &mut io::stdout().lock())?,
         Job::Watch(schedule) => export::watch::run(options, schedule, &mut io::stdout().lock())?,
         Job::Record(record) => outlet::to_stderr(&format!("observer: {}\n", record::run(options, &record)?)),
         Job::ReplayScreen(replay) => return replay::show(replay, look),
         Job::ReplayPrint(replay, args) => replay::print(&replay.file, args.json, &mut io::stdout().lock())?,
-        Job::Limits(args) => export::limits::print(options, args.json, &mut io::stdout().lock())?,
+        Job::Limits(args) => export::limits::print(options, args.json, args.sort, &mut io::stdout().lock())?,
         Job::Check(thresholds) => {
             return Ok(export::check::run(options, thresholds, &mut io::stdout().lock())?.into());
         }

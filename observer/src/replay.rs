@@ -248,5 +248,5 @@ pub fn print(file: &Path, as_json: bool, out: &mut impl Write) -> anyhow::Result
 
 fn print_end<R: Read>(mut replay: Replay<R>, name: &str, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
     replay.finish().with_context(|| name.to_owned())?;
-    export::write(&replay.snapshot(export::destinations(as_json)), as_json, out)
+    export::write(&replay.snapshot(export::destinations(as_json)), as_json, None, out)
 }

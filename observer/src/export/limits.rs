@@ -15,7 +15,6 @@ use serde::Serialize;
 use super::{
     gaps::UnreadObject,
     limit::{FindingObject, HitsObject, LimitObject},
-    owner,
 };
 use crate::{
     engine::Options,
@@ -24,15 +23,15 @@ use crate::{
         hits::{Hits, Since},
         limit::practical,
         limit::{About, Limit, LimitKind},
-        name::padded,
+        name::{padded, padded_left},
         snapshot::{FileUse, NamespaceRow, ProcessFiles, Snapshot},
         units::{NetnsId, Pid, grouped_digits},
     },
-    tui::format,
+    present::{Field, Fields as _, Order, format, labelled::labelled, scope, sort},
 };
 
 /// Attaches, scans, and prints the limits and the arithmetic.
-pub fn print(options: Options, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+pub fn print(options: Options, as_json: bool, sort: Option<&str>, out: &mut impl Write) -> anyhow::Result<()> {
     proc::require()?;
     let own = netns::current().context("read /proc/thread-self/ns/net")?;
     let snapshot = super::take(options, if as_json { usize::MAX } else { 1 })?;
@@ -41,7 +40,7 @@ pub fn print(options: Options, as_json: bool, out: &mut impl Write) -> anyhow::R
         serde_json::to_writer_pretty(&mut *out, &Document::new(&snapshot, arithmetic))?;
         out.write_all(b"\n")?;
     } else {
-        out.write_all(render(&snapshot, own, &arithmetic).as_bytes())?;
+        out.write_all(render(&snapshot, own, &arithmetic, sort).as_bytes())?;
     }
     out.flush().map_err(|error: io::Error| error.into())
 }
@@ -164,29 +163,30 @@ impl Arithmetic {
 
 /// Columns of the whole.
 const WIDTH: usize = 80;
-/// Columns of each part of the table of limits; two spaces between them.
+/// The name of a limit.
 const NAME: usize = 16;
 const USED: usize = 9;
-const MAXIMUM: usize = 9;
-const PERCENT: usize = 5;
-const FULL_IN: usize = 8;
-const OWNER: usize = WIDTH - NAME - USED - MAXIMUM - PERCENT - FULL_IN - 5;
+/// The fields of the table and their columns; a space between them. The scope has what the others leave.
+const COLUMNS: [(&str, usize); 6] =
+    [("kind", NAME), (SCOPE, 0), ("used", USED), ("maximum", 9), ("ratio", 6), ("seconds_to_full", 8)];
+const SCOPE: &str = "scope";
 /// Limits of one kind in the table.
 const OF_A_KIND: usize = 4;
 /// Limits whose counters are listed.
 const COUNTED: usize = 8;
 
-fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic) -> String {
-    let mut text = format!(
-        "{:<NAME$} {:<OWNER$} {:>USED$} {:>MAXIMUM$} {:>PERCENT$} {:>FULL_IN$}\n",
-        "LIMIT", "OF", "USED", "MAXIMUM", "%", "FULL IN"
-    );
+fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic, sort: Option<&str>) -> String {
+    let fields: Vec<(&Field<Limit>, usize)> =
+        COLUMNS.iter().filter_map(|(id, width)| Some((Limit::field(id)?, width_of(*width)))).collect();
+    let titles = fields.iter().map(|(field, width)| aligned(field, field.title_within(*width), *width));
+    let mut text = line(titles);
     let mut listed = [0; LimitKind::ALL.len()];
-    for limit in &snapshot.limits {
+    for limit in sort::by_id(&snapshot.limits, snapshot, sort) {
         let of_kind = &mut listed[limit.kind as usize];
         *of_kind += 1;
         if *of_kind <= OF_A_KIND {
-            text.push_str(&row(limit, own));
+            let cells = fields.iter().map(|(field, width)| cell(field, *width, limit, snapshot, own));
+            text.push_str(&line(cells));
         }
     }
     // Writing to a String cannot fail.
@@ -200,28 +200,31 @@ fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic) -> String 
     text
 }
 
-fn row(limit: &Limit, own: NetnsId) -> String {
-    let count = |number: u64, room| format::count_within(number, room);
-    let owner = owner::fitted(limit, &format::printable(&limit.elsewhere(own)), OWNER);
-    let (maximum, percent) = match limit.practical_maximum() {
-        Some(maximum) => (count(maximum, MAXIMUM), (limit.ratio() * 100.0).floor().min(999.0).to_string()),
-        None => ("no limit".to_owned(), "-".to_owned()),
-    };
-    let full_in = match limit.time_to_full() {
-        Some(time) if time.is_zero() => "full".to_owned(),
-        Some(time) => format::forecast(time),
-        None => "-".to_owned(),
-    };
-    let owner = padded(&owner, OWNER);
-    // The rest is ASCII: padding by characters is padding by columns.
-    format!(
-        "{:<NAME$} {owner} {:>USED$} {maximum:>MAXIMUM$} {percent:>PERCENT$} {full_in:>FULL_IN$}\n",
-        limit.about().name,
-        count(limit.used, USED),
-    )
+/// The scope has what the other columns leave.
+fn width_of(width: usize) -> usize {
+    let others: usize = COLUMNS.iter().map(|(_, width)| width + 1).sum();
+    if width == 0 { WIDTH + 1 - others } else { width }
 }
 
-/// A limit that nobody looked at is not in the table: that is said below it.
+fn aligned(field: &Field<Limit>, text: &str, width: usize) -> String {
+    if field.order == Order::Text { padded(text, width) } else { padded_left(text, width) }
+}
+
+fn line(cells: impl Iterator<Item = String>) -> String {
+    cells.collect::<Vec<_>>().join(" ").trim_end().to_owned() + "\n"
+}
+
+/// A scope names its namespace, unless observer was started in it.
+fn cell(field: &Field<Limit>, width: usize, limit: &Limit, snapshot: &Snapshot, own: NetnsId) -> String {
+    let text = if field.id == SCOPE {
+        scope::fitted(limit, &format::printable(&limit.elsewhere(own)), width)
+    } else {
+        (field.get)(limit, snapshot).text(width)
+    };
+    aligned(field, &text, width)
+}
+
+/// A limit that could not be read is missing from the table: this says so below it.
 fn not_read(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
     let gaps = &snapshot.quality.gaps;
     let lines: Vec<String> = gaps.advice().into_iter().chain(gaps.skipped.sentence()).collect();
@@ -250,7 +253,7 @@ fn counters(limits: &[Limit], own: NetnsId, text: &mut String) -> std::fmt::Resu
     let has_counted = |limit: &&Limit| limit.counters.iter().any(|counter| counter.total > 0);
     for (i, limit) in limits.iter().filter(has_counted).take(COUNTED).enumerate() {
         if i == 0 {
-            writeln!(text, "\nWHAT THE KERNEL COUNTED THERE")?;
+            writeln!(text, "\nTHE KERNEL'S COUNTERS")?;
         }
         entry("", &format::printable(&format!("{} {}", limit.about().name, limit.owner_beside(own))), text)?;
         entry("  counted", &limit.counted(), text)?;
@@ -271,24 +274,20 @@ fn hits(snapshot: &Snapshot, own: NetnsId, text: &mut String) -> std::fmt::Resul
             Since::Observer => "observer's start".to_owned(),
         };
         let since = format::cut_end(&format::printable(&since), SINCE);
-        let counted = format::wrapped(hit.counter, WIDTH - NAME - USED - SINCE - 5);
         let (name, count) = (About::of(hit.kind).name, format::count_within(hit.count, USED));
-        for (i, line) in counted.into_iter().enumerate() {
-            match i {
-                0 => writeln!(text, "{name:<NAME$} {count:>USED$}  {since:<SINCE$}  {line}")?,
-                _ => writeln!(text, "{:width$}{line}", "", width = NAME + USED + SINCE + 5)?,
-            }
-        }
+        let head = format!("{name:<NAME$} {count:>USED$}  {}", padded(&since, SINCE));
+        let lines = labelled(&head, NAME + USED + SINCE + 5, hit.counter, WIDTH);
+        lines.iter().try_for_each(|line| writeln!(text, "{}", line.joined()))?;
     }
     Ok(())
 }
 
 fn sources(limits: &[Limit], text: &mut String) -> std::fmt::Result {
-    writeln!(text, "\nWHERE EACH COMES FROM, HOW TO RAISE IT, AND WHAT THAT RISKS")?;
+    writeln!(text, "\nSOURCE OF EACH LIMIT, HOW TO RAISE IT, AND THE RISK")?;
     for kind in LimitKind::ALL.into_iter().filter(|kind| limits.iter().any(|limit| limit.kind == *kind)) {
         let About { name, source, refusal, remedy, risk, .. } = About::of(kind);
         writeln!(text, "{name}")?;
-        for (label, words) in [("  from", source), ("  when full", refusal), ("  raise", remedy), ("  risk", risk)] {
+        for (label, words) in [("  source", source), ("  when full", refusal), ("  raise", remedy), ("  risk", risk)] {
             entry(label, words, text)?;
         }
     }
@@ -298,15 +297,8 @@ fn sources(limits: &[Limit], text: &mut String) -> std::fmt::Result {
 /// A label, and words beside it in as many lines as they need.
 fn entry(label: &str, words: &str, text: &mut String) -> std::fmt::Result {
     const LABEL: usize = 12;
-    let room = if label.is_empty() { WIDTH } else { WIDTH - LABEL };
-    for (i, line) in format::wrapped(words, room).into_iter().enumerate() {
-        match (label, i) {
-            ("", _) => writeln!(text, "{line}")?,
-            (label, 0) => writeln!(text, "{label:<LABEL$}{line}")?,
-            (_, _) => writeln!(text, "{:LABEL$}{line}", "")?,
-        }
-    }
-    Ok(())
+    let indent = if label.is_empty() { 0 } else { LABEL };
+    labelled(label, indent, words, WIDTH).iter().try_for_each(|line| writeln!(text, "{}", line.joined()))
 }
 
 fn theory(arithmetic: &Arithmetic, text: &mut String) -> std::fmt::Result {
@@ -330,14 +322,14 @@ fn practice(arithmetic: &Arithmetic, text: &mut String) -> std::fmt::Result {
     writeln!(text, "On this host, in this network namespace:")?;
     let mut line = |number: u64, what: String| writeln!(text, "  {:>13}  {what}", format::count(number));
     if let Some(([low, high], usable)) = arithmetic.port_range.zip(arithmetic.usable_ports) {
-        line(usable.into(), format!("ports for connect(): {low}-{high}, less {reserved_ports} that are reserved"))?;
+        line(usable.into(), format!("ports for connect(): {low}-{high}, less {reserved_ports} reserved"))?;
     }
     line(*local_ipv4 as u64, format!("local IPv4 addresses, and {local_ipv6} IPv6 (not those of lo)"))?;
     if let Some(connections) = arithmetic.connections_to_an_ipv4_destination {
         line(connections, "connections from these to any one IPv4 destination".to_owned())?;
     }
     if let Some(soft) = arithmetic.own_soft_nofile {
-        let hard = arithmetic.own_hard_nofile.map_or_else(|| "unlimited".to_owned(), format::count);
+        let hard = format::maximum(arithmetic.own_hard_nofile);
         line(soft, format!("file descriptors of a process started here (hard limit {hard})"))?;
     }
     if let Some(nr_open) = arithmetic.nr_open {

@@ -6,7 +6,6 @@ mod hits;
 mod json;
 mod limit;
 pub mod limits;
-pub(crate) mod owner;
 mod quality;
 mod table;
 pub mod watch;
@@ -24,8 +23,8 @@ fn take(options: Options, destinations: usize) -> anyhow::Result<Snapshot> {
 }
 
 /// Attaches, scans, and prints what is there.
-pub fn print(options: Options, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    write(&take(options, destinations(as_json))?, as_json, out)
+pub fn print(options: Options, as_json: bool, sort: Option<&str>, out: &mut impl Write) -> anyhow::Result<()> {
+    write(&take(options, destinations(as_json))?, as_json, sort, out)
 }
 
 /// How many destinations of each endpoint are printed.
@@ -33,12 +32,17 @@ pub(crate) const fn destinations(as_json: bool) -> usize {
     if as_json { usize::MAX } else { 1 }
 }
 
-/// Prints a snapshot.
-pub(crate) fn write(snapshot: &Snapshot, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+/// Prints a snapshot; a table is in the order of the field `sort`.
+pub(crate) fn write(
+    snapshot: &Snapshot,
+    as_json: bool,
+    sort: Option<&str>,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     if as_json {
         json::write(snapshot, out)?;
     } else {
-        out.write_all(table::render(snapshot).as_bytes())?;
+        out.write_all(table::render(snapshot, sort).as_bytes())?;
     }
     out.flush().map_err(|error: io::Error| error.into())
 }

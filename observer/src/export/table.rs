@@ -3,46 +3,49 @@
 use std::fmt::Write as _;
 
 use super::hits;
-use crate::model::{
-    name::{columns, padded, padded_left},
-    snapshot::{Direction, EndpointRow, OwnerNames, Snapshot},
-    units::{NetnsId, TcpState},
+use crate::{
+    model::{
+        name::{columns, padded, padded_left},
+        snapshot::{EndpointRow, Snapshot},
+        units::NetnsId,
+    },
+    present::{Field, Fields as _, Order, field::NETNS_ID, format, sort},
 };
 
-/// Columns, padded to their widest cell, then the headroom and the trust line.
-pub(super) fn render(snapshot: &Snapshot) -> String {
-    let mut rows = vec![
-        [
-            "LOCAL ENDPOINT",
-            "DIR",
-            "PROCESS",
-            "NAMESPACE",
-            "ESTABLISHED",
-            "SYN_SENT",
-            "CLOSE_WAIT",
-            "TIME_WAIT",
-            "OTHER",
-            "MOST USED DESTINATION",
-        ]
-        .map(str::to_owned),
-    ];
-    rows.extend(snapshot.endpoints.iter().map(cells));
+/// The fields of an endpoint that the table has.
+const COLUMNS: [&str; 10] = [
+    "local_endpoint",
+    "direction",
+    "process",
+    NETNS_ID,
+    "established",
+    "syn_sent",
+    "close_wait",
+    "time_wait",
+    "other_states",
+    "most_used_destination",
+];
+
+/// Columns, padded to their widest cell, in the order of the field `sort`; then the headroom and the data quality.
+pub(super) fn render(snapshot: &Snapshot, sort: Option<&str>) -> String {
+    let fields: Vec<&Field<EndpointRow>> = COLUMNS.into_iter().filter_map(EndpointRow::field).collect();
+    let mut rows = vec![fields.iter().map(|field| field.title().to_owned()).collect::<Vec<_>>()];
+    let cells = |row| fields.iter().map(|field| (field.get)(row, snapshot).plain()).collect();
+    rows.extend(sort::by_id(&snapshot.endpoints, snapshot, sort).into_iter().map(cells));
     let mut text = String::new();
-    aligned(&rows, &mut text);
+    aligned(&fields, &rows, &mut text);
     // Writing to a String cannot fail.
     let _ = summary(snapshot, &mut text);
     text
 }
 
-/// Cells from here on are numbers, and stand to the right; the last is text again.
-const NUMBERS: std::ops::Range<usize> = 4..9;
-
-fn aligned<const N: usize>(rows: &[[String; N]], text: &mut String) {
-    let widths: [usize; N] =
-        std::array::from_fn(|column| rows.iter().map(|row| columns(&row[column])).max().unwrap_or(0));
+fn aligned(fields: &[&Field<EndpointRow>], rows: &[Vec<String>], text: &mut String) {
+    let width = |column: usize| rows.iter().map(|row| columns(&row[column])).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..fields.len()).map(width).collect();
     for row in rows {
-        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
-            if NUMBERS.contains(&column) { padded_left(cell, width) } else { padded(cell, width) }
+        let cells = row.iter().zip(fields).zip(&widths).map(|((cell, field), width)| match field.order {
+            Order::Text | Order::None => padded(cell, *width),
+            Order::Number | Order::Time => padded_left(cell, *width),
         });
         let line = cells.collect::<Vec<_>>().join("  ");
         text.push_str(line.trim_end());
@@ -50,56 +53,14 @@ fn aligned<const N: usize>(rows: &[[String; N]], text: &mut String) {
     }
 }
 
-fn cells(row: &EndpointRow) -> [String; 10] {
-    let local = match row.key.local_port {
-        Some(port) => row.key.device.endpoint(row.key.local_ip, port),
-        None => format!("{} (any port)", row.key.device.scoped(row.key.local_ip)),
-    };
-    let direction = match (row.key.direction, row.listening) {
-        (Direction::Inbound, true) => "listen",
-        (Direction::Inbound, false) => "in",
-        (Direction::Outbound, _) => "out",
-    };
-    let count = |state| row.states.get(state).to_string();
-    let destination = row.destinations.first().map_or_else(String::new, |most_used| match most_used.ports {
-        Some(ports) => format!(
-            "{}: {} ports left, {} used, {} in TIME_WAIT",
-            most_used.remote,
-            match ports.left() {
-                Some(_) => ports.left_text(|count| count.to_string()),
-                None => format!("at most {}", ports.left_at_most()),
-            },
-            ports.used,
-            ports.time_wait
-        ),
-        None => most_used.remote.to_string(),
-    });
-    [
-        local,
-        direction.to_owned(),
-        row.owner_names().map_or_else(|| "-".to_owned(), fd_owners),
-        namespace(row.netns_name.as_deref(), row.key.netns),
-        count(TcpState::Established),
-        count(TcpState::SynSent),
-        count(TcpState::CloseWait),
-        count(TcpState::TimeWait),
-        row.other_states().to_string(),
-        destination,
-    ]
-}
-
-/// `nginx (812)`, `nginx`, `wrk +1`.
-fn fd_owners(OwnerNames { process, namesakes, others }: OwnerNames) -> String {
-    match (namesakes, others) {
-        (1, 0) => process.to_string(),
-        (_, 0) => process.comm.to_string(),
-        _ => format!("{} +{others}", process.comm),
-    }
-}
-
 /// A namespace as people know it.
 fn namespace(name: Option<&str>, netns: NetnsId) -> String {
     name.map_or_else(|| netns.0.to_string(), str::to_owned)
+}
+
+/// How much there can be, without grouping: other programs may read it.
+fn plain(maximum: Option<u64>) -> String {
+    maximum.map_or_else(|| format::NO_LIMIT.to_owned(), |maximum| maximum.to_string())
 }
 
 fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
@@ -125,12 +86,11 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
         }
     }
     if let Some(process) = snapshot.host.fullest_process() {
-        let limit = snapshot.host.most_descriptors(process);
-        let limit = limit.map_or_else(|| "no practical limit".to_owned(), |limit| limit.to_string());
+        let limit = plain(snapshot.host.most_descriptors(process));
         writeln!(text, "file descriptors: {} has {} of {limit}", process.process, process.open)?;
     }
     if let Some(files) = snapshot.host.files {
-        let max = files.practical_max().map_or_else(|| "no practical limit".to_owned(), |max| max.to_string());
+        let max = plain(files.practical_max());
         writeln!(text, "open files of the host: {} of {max}", files.allocated)?;
     }
     for line in hits::lines(snapshot) {
@@ -138,7 +98,7 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
     }
     let quality = &snapshot.quality;
     let hooks = quality.hooks.iter().map(|status| match status.method {
-        Some(method) => format!("{} by {method}", status.hook),
+        Some(method) => format!("{} via {method}", status.hook),
         None => format!("{} missing", status.hook),
     });
     writeln!(text, "{}; {} records lost", hooks.collect::<Vec<_>>().join(", "), quality.losses.total())?;

@@ -33,12 +33,12 @@ const QUEUE: usize = 64;
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The keyboard, until it is dropped.
-pub(crate) struct Input {
+pub(crate) struct Keyboard {
     events: mpsc::Receiver<io::Result<Event>>,
     ended: blocking::Receiver<()>,
 }
 
-impl Input {
+impl Keyboard {
     pub(crate) fn start() -> io::Result<Self> {
         let (sender, events) = mpsc::channel(QUEUE);
         let (thread_lives, ended) = blocking::channel();
@@ -64,7 +64,7 @@ impl Input {
     }
 }
 
-impl Drop for Input {
+impl Drop for Keyboard {
     fn drop(&mut self) {
         self.events.close();
         let _ = self.ended.recv_timeout(PATIENCE);

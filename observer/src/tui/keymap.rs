@@ -5,7 +5,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButto
 use super::{
     message::{Message, Move, Step},
     prompt::Typed,
-    screen::Screen,
+    screen_name::ScreenName,
 };
 
 /// A key as it is typed; a capital letter stands for itself with Shift.
@@ -52,51 +52,76 @@ impl Key {
     }
 }
 
-/// What some keys do.
+/// Keys, and what they do.
 #[derive(Debug)]
-pub(crate) struct Binding {
+pub(crate) struct KeyBinding {
     /// The first is the one to teach.
     pub(crate) keys: &'static [Key],
     pub(crate) message: Message,
-    /// A sentence for the help.
+    /// For the help.
     pub(crate) help: &'static str,
-    /// A word for the footer; the table's order is the order of importance there.
+    /// A word for the footer; the first bindings are the last to leave it.
     pub(crate) footer: Option<&'static str>,
 }
 
-const fn binding(keys: &'static [Key], message: Message, help: &'static str, footer: Option<&'static str>) -> Binding {
-    Binding { keys, message, help, footer }
+const fn binding(
+    keys: &'static [Key],
+    message: Message,
+    help: &'static str,
+    footer: Option<&'static str>,
+) -> KeyBinding {
+    KeyBinding { keys, message, help, footer }
 }
 
-pub(crate) const KEYMAP: &[Binding] = &[
+pub(crate) const KEYMAP: &[KeyBinding] = &[
     binding(&[char('q'), ctrl('c')], Message::Quit, "Quit.", Some("quit")),
     binding(&[char('?'), char('h'), key(KeyCode::F(1))], Message::ToggleHelp, "Open or close this help.", Some("help")),
     binding(
         &[char(' '), char('p')],
         Message::TogglePause,
-        "Pause: hold the picture, while counting goes on. In a replay: stop it.",
+        "Pause the display; counting goes on. In a replay: stop the replay.",
         Some("pause"),
     ),
     binding(&[key(KeyCode::Tab)], Message::NextScreen, "The next screen.", Some("screen")),
-    binding(&[key(KeyCode::BackTab)], Message::PreviousScreen, "The screen before.", None),
-    binding(&[char('1')], Message::Show(Screen::Endpoints), "Endpoints: local addresses and their connections.", None),
-    binding(&[char('2')], Message::Show(Screen::Destinations), "Destinations: ports that are left to each.", None),
-    binding(&[char('3')], Message::Show(Screen::Processes), "Processes: who holds sockets and descriptors.", None),
-    binding(&[char('4')], Message::Show(Screen::Connections), "Connections: single four-tuples.", None),
-    binding(&[char('5')], Message::Show(Screen::Limits), "Limits: everything that can run out.", None),
-    binding(&[char('6')], Message::Show(Screen::Failures), "Failures: what the kernel refused, and to whom.", None),
-    binding(&[char('7')], Message::Show(Screen::Quality), "Data quality: losses, scans and hooks.", None),
+    binding(&[key(KeyCode::BackTab)], Message::PreviousScreen, "The previous screen.", None),
+    binding(
+        &[char('1')],
+        Message::Show(ScreenName::Endpoints),
+        "Endpoints: local addresses and their connections.",
+        None,
+    ),
+    binding(
+        &[char('2')],
+        Message::Show(ScreenName::Destinations),
+        "Destinations: local ports that are left towards each.",
+        None,
+    ),
+    binding(
+        &[char('3')],
+        Message::Show(ScreenName::Processes),
+        "Processes: their sockets, descriptors and failures.",
+        None,
+    ),
+    binding(&[char('4')], Message::Show(ScreenName::Connections), "Connections: single four-tuples.", None),
+    binding(&[char('5')], Message::Show(ScreenName::Limits), "Limits: everything that can run out.", None),
+    binding(
+        &[char('6')],
+        Message::Show(ScreenName::Failures),
+        "Failures: calls and connections that the kernel refused.",
+        None,
+    ),
+    binding(&[char('7')], Message::Show(ScreenName::Quality), "Data quality: losses, scans and hooks.", None),
     binding(&[key(KeyCode::Enter)], Message::Enter, "The connections of the row; Esc goes back.", Some("connections")),
     binding(
         &[char('i')],
         Message::Explain,
-        "Explain every number of the row: what it is, where it comes from, what to do about it.",
+        "Explain every number of the row: what it is and where it comes from. Of a limit: how to raise it.",
         Some("explain"),
     ),
     binding(
         &[char('/')],
         Message::Filter,
-        "Show only some rows: port:443 state:time_wait comm:nginx pid:812 netns:blue dir:out 10.0.0.0/8, or a part of a name.",
+        "Show only the rows that match: port:443 state:time_wait comm:nginx pid:812 netns:blue dir:out 10.0.0.0/8, or part of a name.",
         Some("filter"),
     ),
     binding(&[char('s')], Message::NextSort, "Sort by the next column.", Some("sort")),
@@ -107,23 +132,28 @@ pub(crate) const KEYMAP: &[Binding] = &[
     binding(&[key(KeyCode::PageDown)], Message::Move(Move::PageDown), "One page down.", None),
     binding(&[ctrl('u')], Message::Move(Move::HalfPageUp), "Half a page up.", None),
     binding(&[ctrl('d')], Message::Move(Move::HalfPageDown), "Half a page down.", None),
-    binding(&[key(KeyCode::Home), char('g')], Message::Move(Move::First), "To the first row.", None),
-    binding(&[key(KeyCode::End), char('G')], Message::Move(Move::Last), "To the last row.", None),
+    binding(&[key(KeyCode::Home), char('g')], Message::Move(Move::First), "First row.", None),
+    binding(&[key(KeyCode::End), char('G')], Message::Move(Move::Last), "Last row.", None),
     binding(
         &[key(KeyCode::Esc)],
         Message::Close,
-        "Close what lies on top, let go of the row, show all rows again, go back.",
+        "Close the window on top, deselect the row, clear the filter, or go back: the first that applies.",
         None,
     ),
-    binding(&[char('R')], Message::RestartTotals, "Begin peaks and totals anew. Losses are not forgotten.", None),
-    binding(&[char('m')], Message::ToggleMouse, "Mouse on or off: wheel, click on rows, columns, screens.", None),
+    binding(&[char('R')], Message::RestartTotals, "Reset peaks and totals to the present. Losses stay.", None),
+    binding(
+        &[char('m')],
+        Message::ToggleMouse,
+        "Switch the mouse on or off: wheel; click on rows, columns, screens.",
+        None,
+    ),
     binding(&[key(KeyCode::Left)], Message::Playback(Step::Back), "Replay: ten seconds back.", None),
     binding(&[key(KeyCode::Right)], Message::Playback(Step::Ahead), "Replay: ten seconds ahead.", None),
     binding(&[char('[')], Message::Playback(Step::Slower), "Replay: half as fast.", None),
     binding(&[char(']')], Message::Playback(Step::Faster), "Replay: twice as fast.", None),
-    binding(&[char('n')], Message::NextStep, "In a lab: the next step.", None),
-    binding(&[ctrl('l')], Message::Redraw, "Draw the screen again.", None),
-    binding(&[ctrl('z')], Message::Suspend, "Suspend; `fg` in the shell comes back.", None),
+    binding(&[char('n')], Message::NextStep, "Lab: the next step.", None),
+    binding(&[ctrl('l')], Message::Redraw, "Redraw the screen.", None),
+    binding(&[ctrl('z')], Message::Suspend, "Suspend; `fg` in the shell resumes.", None),
 ];
 
 /// What this key press asks for; letters are letters while a filter is typed.

@@ -2,7 +2,7 @@
 
 use ratatui::layout::{Constraint, Layout, Rect};
 
-use super::screen::Screen;
+use super::screen_name::ScreenName;
 
 /// Columns that the screen needs at least.
 pub const MIN_WIDTH: u16 = 60;
@@ -14,7 +14,7 @@ pub const MIN_HEIGHT: u16 = 16;
 const BESIDE_FROM: u16 = 117;
 const PANEL_WIDTH: u16 = 38;
 
-/// From here on there is room for a third header line, a second trust line and the longer headroom.
+/// From here on there is room for a third header line, a second quality line and the longer headroom.
 const TALL_FROM: u16 = 20;
 
 /// From here on the panel has room for the limits below the headroom.
@@ -30,15 +30,15 @@ pub(crate) struct Areas {
     pub(crate) banner: Rect,
     pub(crate) tabs: Rect,
     pub(crate) screen: Rect,
-    pub(crate) headroom: Headroom,
-    pub(crate) limits: Limits,
+    pub(crate) headroom: HeadroomArea,
+    pub(crate) limits: LimitsArea,
     pub(crate) quality: Rect,
     pub(crate) footer: Rect,
 }
 
 /// Where the headroom stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Headroom {
+pub(crate) enum HeadroomArea {
     /// Only the main screen has it.
     None,
     Beside(Rect),
@@ -47,7 +47,7 @@ pub(crate) enum Headroom {
 
 /// Where the limits stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Limits {
+pub(crate) enum LimitsArea {
     Panel(Rect),
     Strip(Rect),
 }
@@ -64,9 +64,9 @@ pub(crate) fn usable(area: Rect) -> Rect {
 
 impl Areas {
     /// `banner`: whether something is missing; `findings`: whether something is likely to be wrong.
-    pub(crate) fn of(area: Rect, banner: bool, findings: bool, shown: Screen) -> Self {
+    pub(crate) fn of(area: Rect, banner: bool, findings: bool, shown: ScreenName) -> Self {
         let tall = area.height >= TALL_FROM;
-        let is_main = shown == Screen::Endpoints;
+        let is_main = shown == ScreenName::Endpoints;
         let beside = tall && area.width >= BESIDE_FROM;
         let below = if tall { 6 } else { 3 };
         let limits_beside = beside && area.height >= LIMITS_BESIDE_FROM;
@@ -89,17 +89,17 @@ impl Areas {
         ])
         .areas(area);
         let (screen, headroom, limits) = if !is_main {
-            (middle, Headroom::None, Limits::Strip(strip))
+            (middle, HeadroomArea::None, LimitsArea::Strip(strip))
         } else if beside {
             let [screen, panel] =
                 Layout::horizontal([Constraint::Fill(1), Constraint::Length(PANEL_WIDTH)]).spacing(1).areas(middle);
             let limits_panel = if limits_beside { LIMITS_PANEL } else { 0 };
             let [headroom, limits] =
                 Layout::vertical([Constraint::Fill(1), Constraint::Length(limits_panel)]).areas(panel);
-            let limits = if limits_beside { Limits::Panel(limits) } else { Limits::Strip(strip) };
-            (screen, Headroom::Beside(headroom), limits)
+            let limits = if limits_beside { LimitsArea::Panel(limits) } else { LimitsArea::Strip(strip) };
+            (screen, HeadroomArea::Beside(headroom), limits)
         } else {
-            (middle, Headroom::Below(low), Limits::Strip(strip))
+            (middle, HeadroomArea::Below(low), LimitsArea::Strip(strip))
         };
         Self { header, banner, tabs, screen, headroom, limits, quality, footer }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{prompt::Typed, screen::Screen};
+use super::{prompt::Typed, screen_name::ScreenName};
 use crate::model::query::Query;
 
 /// A request of the user, or news of the world.
@@ -14,7 +14,7 @@ pub(crate) enum Message {
     /// Draw everything again.
     Redraw,
     ToggleHelp,
-    Show(Screen),
+    Show(ScreenName),
     NextScreen,
     PreviousScreen,
     /// Closes what lies on top.
@@ -31,7 +31,7 @@ pub(crate) enum Message {
     Type(Typed),
     NextSort,
     ReverseSort,
-    /// Totals and peaks begin anew.
+    /// Reset totals and peaks.
     RestartTotals,
     ToggleMouse,
     /// The mouse was pressed in this cell.
@@ -102,7 +102,7 @@ pub(crate) enum Effect {
 pub enum Request {
     /// These single connections in every snapshot from now on.
     Connections(Option<Query>),
-    /// Totals and peaks are to begin anew.
+    /// Reset totals and peaks.
     RestartTotals,
     /// Another place or another pace in the recording.
     Playback(Step),

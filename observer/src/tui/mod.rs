@@ -2,17 +2,17 @@
 //!
 //! ```text
 //! keys, signals ─▶ keymap ─▶ Message ─▶ update(&mut Ui, …) ─▶ Effect ─▶ this loop
-//! engine ◀── Wish ── Effect           (single connections while they are shown, a step within a replay, …)
+//! engine ◀── Request ── Effect        (single connections while they are shown, a step within a replay, …)
 //! engine ────────▶ Arc<Snapshot> ─────▶ view(&Ui, &Snapshot, &Theme, …) ─▶ terminal
 //! ```
 //!
 //! - `terminal`: raw mode and the alternate screen, entered and left whatever happens; `input`: keys.
 //! - `message`, `keymap`, `ui`: what can be asked for, by which key, and what it does.
 //! - `prompt`: the line in which a filter is typed.
-//! - `layout`, `view`: where things stand, and the frame around the screens.
-//! - `screen/`: one file a screen, each a `pane`; `table/`: what all screens with rows share; `widget/`: the parts around them.
+//! - `layout`, `view`: where things are, and the frame around the screens.
+//! - `screen/`: one file a screen, each a `pane`; `table`: what all screens with rows share; `widget/`: the parts around them.
 //! - `text`: lines, cut where they do not fit.
-//! - `format`: numbers, durations and addresses as people read them; `theme`: styles; `ascii`: for terminals without more.
+//! - `theme`: styles; `ascii`: for terminals without more. Numbers and addresses are written by `present::format`.
 //!
 //! **Invariant**: only this file and `terminal`, `input` know a clock or do IO; `update` and `view` are pure.
 //! **Invariant**: `view` takes shared references only: pausing, sorting and scrolling never reach the engine.
@@ -20,7 +20,6 @@
 //! **Invariant**: text from outside is drawn only through `format::printable`.
 
 mod ascii;
-pub(crate) mod format;
 mod input;
 mod keymap;
 mod layout;
@@ -28,7 +27,9 @@ mod message;
 mod pane;
 mod prompt;
 mod screen;
+mod screen_name;
 mod table;
+mod tabs;
 mod terminal;
 mod text;
 mod theme;
@@ -37,7 +38,11 @@ mod view;
 mod widget;
 
 #[cfg(test)]
-mod tests;
+pub(crate) use self::pane::LABEL as LONGEST_LABEL;
+pub(crate) use crate::present::format;
+
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::{
     io,
@@ -54,9 +59,9 @@ use tokio::{
 
 pub(crate) use self::widget::transcript::LEAST_HEIGHT as LEAST_HEIGHT_OF_LABS;
 use self::{
-    input::Input,
+    input::Keyboard,
     message::{Effect, Message},
-    terminal::{Screen, Signal, Signals, StopScope},
+    terminal::{Signal, Signals, StopScope, TerminalScreen},
     theme::Theme,
     ui::Ui,
 };
@@ -125,7 +130,7 @@ pub async fn run(
 ) -> Result<Ended, Error> {
     // Before the terminal is touched: from here on no signal ends the program behind our back.
     let signals = Signals::new()?;
-    let screen = Screen::enter()?;
+    let screen = TerminalScreen::enter()?;
     match converse(snapshots, requests, options, signals, screen).await {
         Err(Error::Terminal(error)) if terminal::is_gone(&error) => Ok(Ended::TerminalGone),
         ended => ended,
@@ -137,9 +142,9 @@ async fn converse(
     requests: mpsc::Sender<Request>,
     options: Options,
     mut signals: Signals,
-    mut screen: Screen,
+    mut screen: TerminalScreen,
 ) -> Result<Ended, Error> {
-    let mut input = Input::start()?;
+    let mut input = Keyboard::start()?;
     let theme = Theme::new(options.theme);
     let mut ui = Ui::new(screen.area()?);
     if options.mouse {
@@ -256,7 +261,7 @@ fn typed(ui: &mut Ui, latest: &Arc<Snapshot>, event: Event) -> Option<Message> {
     }
 }
 
-fn resized(screen: &Screen) -> io::Result<Message> {
+fn resized(screen: &TerminalScreen) -> io::Result<Message> {
     let Rect { width, height, .. } = screen.area()?;
     Ok(Message::Resize { width, height })
 }

@@ -2,8 +2,26 @@
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
-use super::{message::Message, table::Line, theme::Theme};
+use super::{message::Message, theme::Theme};
 use crate::model::{filter::Filter, snapshot::Snapshot};
+
+/// Columns of the longest label of an explanation.
+pub(crate) const LABEL: usize = 15;
+
+/// A paragraph of an explanation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Explained {
+    pub(crate) label: &'static str,
+    /// What stands in the row, where the paragraph is about a field.
+    pub(crate) value: Option<String>,
+    pub(crate) text: String,
+}
+
+impl Explained {
+    pub(crate) fn new(label: &'static str, text: impl Into<String>) -> Self {
+        Self { label, value: None, text: text.into() }
+    }
+}
 
 /// A screen, with what the user chose to see of it.
 pub(crate) trait Pane {
@@ -17,7 +35,7 @@ pub(crate) trait Pane {
     fn view(&self, data: &Snapshot, filter: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer);
 
     /// Every number of the selected row, with what it is.
-    fn explained(&self, _data: &Snapshot, _filter: &Filter) -> Option<Vec<Line>> {
+    fn explained(&self, _data: &Snapshot, _filter: &Filter) -> Option<Vec<Explained>> {
         None
     }
 }

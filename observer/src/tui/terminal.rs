@@ -35,7 +35,7 @@ const AT_ONCE: Duration = Duration::from_millis(5);
 pub(crate) const RETRY: Duration = Duration::from_millis(20);
 
 /// What of the terminal is ours.
-struct Taken {
+struct TerminalState {
     /// Frames may be written.
     is_ours: bool,
     /// Where frames go. Opened once: after a stop there may be no descriptor for another.
@@ -52,16 +52,22 @@ struct Taken {
 
 /// Held while a frame is written, so that the panic hook never cuts one in half, and no frame lands on top of a panic's
 /// message. Never for long: no write waits for the terminal.
-static TAKEN: Mutex<Taken> =
-    Mutex::new(Taken { is_ours: false, outlet: None, tty: None, mode_before: None, rest: Vec::new(), mouse: false });
+static STATE: Mutex<TerminalState> = Mutex::new(TerminalState {
+    is_ours: false,
+    outlet: None,
+    tty: None,
+    mode_before: None,
+    rest: Vec::new(),
+    mouse: false,
+});
 
 static PANICKED: Notify = Notify::const_new();
 
-fn taken() -> MutexGuard<'static, Taken> {
-    TAKEN.lock().unwrap_or_else(PoisonError::into_inner)
+fn state() -> MutexGuard<'static, TerminalState> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Taken {
+impl TerminalState {
     /// Writes as much of the rest as the terminal takes by then.
     fn push(&mut self, time: Duration) -> io::Result<()> {
         let Some(outlet) = self.outlet.as_ref().filter(|_| self.is_ours) else { return Ok(()) };
@@ -99,7 +105,7 @@ impl Taken {
 }
 
 /// The terminal while it shows the screen; leaves it when dropped.
-pub(crate) struct Screen {
+pub(crate) struct TerminalScreen {
     // Dropped first: what ratatui's terminal says when it is dropped goes nowhere then. On a terminal that is gone it
     // would print its failure, which panics.
     _guard: Guard,
@@ -115,7 +121,7 @@ impl Drop for Guard {
     }
 }
 
-impl Screen {
+impl TerminalScreen {
     pub(crate) fn enter() -> io::Result<Self> {
         leave_on_panic();
         // What was begun is undone.
@@ -140,13 +146,13 @@ impl Screen {
     /// Whether the terminal has not taken all of the last frame: another would only have to wait behind it.
     #[expect(clippy::unused_self, reason = "only who has the screen may ask")]
     pub(crate) fn is_behind(&self) -> bool {
-        !taken().rest.is_empty()
+        !state().rest.is_empty()
     }
 
     /// Writes on where the terminal did not take all.
     #[expect(clippy::unused_self, reason = "only who has the screen may")]
     pub(crate) fn push(&mut self) -> io::Result<()> {
-        taken().push(Duration::ZERO)
+        state().push(Duration::ZERO)
     }
 
     /// The next frame is drawn in full. Not at once: keys that come while the terminal takes nothing must not wait for it
@@ -158,10 +164,10 @@ impl Screen {
     /// Lets the mouse speak to us, or to the terminal as usual.
     #[expect(clippy::unused_self, reason = "only who has the screen may")]
     pub(crate) fn set_mouse(&mut self, on: bool) -> io::Result<()> {
-        let mut taken = taken();
-        taken.mouse = on;
-        taken.queue_mouse(on)?;
-        taken.push(Duration::ZERO)
+        let mut state = state();
+        state.mouse = on;
+        state.queue_mouse(on)?;
+        state.push(Duration::ZERO)
     }
 
     /// Takes the terminal again after somebody else may have used it.
@@ -208,37 +214,37 @@ fn leads_session() -> bool {
 }
 
 fn enter() -> io::Result<()> {
-    let mut taken = taken();
+    let mut state = state();
     // First, since it stops us until we are in the foreground.
-    taken.set_raw_mode()?;
+    state.set_raw_mode()?;
     // From here on there is something to leave.
-    taken.is_ours = true;
-    if taken.outlet.is_none() {
-        taken.outlet = Some(Outlet::new(io::stdout())?);
+    state.is_ours = true;
+    if state.outlet.is_none() {
+        state.outlet = Some(Outlet::new(io::stdout())?);
     }
-    queue!(taken.rest, EnterAlternateScreen, EnableBracketedPaste, Hide)?;
-    if taken.mouse {
-        taken.queue_mouse(true)?;
+    queue!(state.rest, EnterAlternateScreen, EnableBracketedPaste, Hide)?;
+    if state.mouse {
+        state.queue_mouse(true)?;
     }
-    taken.push(AT_ONCE)
+    state.push(AT_ONCE)
 }
 
 fn leave() {
-    let mut taken = taken();
-    if !std::mem::take(&mut taken.is_ours) {
+    let mut state = state();
+    if !std::mem::take(&mut state.is_ours) {
         return;
     }
-    let rest = std::mem::take(&mut taken.rest);
+    let rest = std::mem::take(&mut state.rest);
     let mut farewell = Vec::new();
-    if taken.mouse {
+    if state.mouse {
         let _ = queue!(farewell, DisableMouseCapture);
     }
     let _ = queue!(farewell, DisableBracketedPaste, Show, LeaveAlternateScreen);
-    if let Some(outlet) = &taken.outlet {
+    if let Some(outlet) = &state.outlet {
         // The terminal may be gone, and there is nobody to tell.
         let _ = outlet.part(&rest, &farewell);
     }
-    taken.restore_mode();
+    state.restore_mode();
 }
 
 /// The message of a panic is to be read on the restored terminal, whichever thread it comes from.
@@ -275,13 +281,13 @@ impl Write for Frame {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let mut taken = taken();
+        let mut state = state();
         let frame = std::mem::take(&mut self.0);
-        if !taken.is_ours {
+        if !state.is_ours {
             return Ok(());
         }
-        taken.rest.extend(frame);
-        taken.push(AT_ONCE)
+        state.rest.extend(frame);
+        state.push(AT_ONCE)
     }
 }
 

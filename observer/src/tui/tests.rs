@@ -1,11 +1,11 @@
 //! What the screen shows, and what keys do to it.
 
 mod behaviour;
-mod fixture;
+pub(crate) mod fixture;
 mod gaps;
-mod narration;
 mod numbers;
 mod property;
 mod requests;
 mod screens;
 mod styles;
+mod transcript;

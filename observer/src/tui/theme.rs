@@ -35,7 +35,7 @@ pub(crate) struct Theme {
     /// A state of the screen that must not be overlooked.
     pub(crate) badge: Style,
     /// Nothing to look at.
-    pub(crate) calm: Style,
+    pub(crate) ok: Style,
     /// Half of the ports or 80 % of anything; something is missing.
     pub(crate) warning: Style,
     /// 95 % and more; numbers are wrong.
@@ -53,7 +53,7 @@ impl Theme {
             dim: plain.add_modifier(Modifier::DIM),
             selected: plain.add_modifier(Modifier::REVERSED),
             badge: bold.add_modifier(Modifier::REVERSED),
-            calm: plain,
+            ok: plain,
             warning: bold,
             critical: bold,
         };
@@ -61,14 +61,14 @@ impl Theme {
             ThemeName::Mono => mono,
             ThemeName::Dark => Self {
                 title: bold.fg(Color::Cyan),
-                calm: plain.fg(Color::Green),
+                ok: plain.fg(Color::Green),
                 warning: bold.fg(Color::Yellow),
                 critical: bold.fg(Color::Red),
                 ..mono
             },
             ThemeName::Light => Self {
                 title: bold.fg(Color::Blue),
-                calm: plain.fg(Color::Green),
+                ok: plain.fg(Color::Green),
                 warning: bold.fg(Color::Magenta),
                 critical: bold.fg(Color::Red),
                 ..mono
@@ -86,7 +86,7 @@ impl Theme {
     /// The style of something that is as full as this.
     pub(crate) const fn level(&self, level: Level) -> Style {
         match level {
-            Level::Ok => self.calm,
+            Level::Ok => self.ok,
             Level::Notice | Level::Warning => self.warning,
             Level::Critical | Level::Exhausted => self.critical,
         }

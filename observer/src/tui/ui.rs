@@ -8,8 +8,9 @@ use super::{
     layout::{self, Areas},
     message::{Effect, Message, Move, Request, Step},
     prompt::{Prompt, Typed},
-    screen::{Screen, Screens},
-    view,
+    screen::Screens,
+    screen_name::ScreenName,
+    tabs,
     widget::{explain::Explanation, help, quality, transcript},
 };
 use crate::model::{
@@ -22,7 +23,7 @@ use crate::model::{
 pub(crate) struct Ui {
     pub(crate) screens: Screens,
     pub(crate) prompt: Prompt,
-    /// The snapshot that is held while paused.
+    /// The snapshot that is shown while the display is paused.
     pub(crate) paused: Option<Arc<Snapshot>>,
     /// How far the help is scrolled, while it is open.
     pub(crate) help: Option<usize>,
@@ -50,9 +51,9 @@ impl Ui {
         }
     }
 
-    /// What the engine is to be asked for.
+    /// The connections to request from the engine.
     pub(crate) fn query(&self) -> Option<Query> {
-        (self.screens.shown == Screen::Connections)
+        (self.screens.shown == ScreenName::Connections)
             .then(|| Query { of: self.screens.of, filter: self.prompt.filter.clone() })
     }
 
@@ -68,6 +69,24 @@ impl Ui {
         let data = self.paused.as_deref().unwrap_or(latest);
         let area = self.areas(data).screen;
         self.screens.pane_mut().update(data, &self.prompt.filter, area, message);
+    }
+
+    /// Moves what is on top: the help, an explanation, the cursor.
+    fn move_by(&mut self, latest: &Snapshot, to: Move) {
+        if self.help.is_some() {
+            let page = usize::from(help::inner(self.area).height);
+            let lines = help::line_count(self.area);
+            self.help = self.help.map(|top| help::scrolled(top, to, page, lines));
+            return;
+        }
+        match to {
+            // An explanation that does not fit is paged through; another row has another one.
+            Move::PageUp | Move::PageDown if self.explain.is_some() => self.scroll_explanation(latest, to),
+            _ => {
+                self.explain = self.explain.map(|_| 0);
+                self.pass_on(latest, Message::Move(to));
+            }
+        }
     }
 
     fn scroll_explanation(&mut self, latest: &Snapshot, to: Move) {
@@ -95,30 +114,41 @@ pub(crate) fn paste(ui: &mut Ui, latest: &Arc<Snapshot>, text: &str) {
     }
 }
 
+/// Whether a message does something while the help is on top: other keys do nothing that could not be seen.
+const fn reaches_help(message: Message) -> bool {
+    matches!(
+        message,
+        Message::ToggleHelp
+            | Message::Close
+            | Message::Move(_)
+            | Message::Type(_)
+            | Message::Click { .. }
+            | Message::Resize { .. }
+            | Message::Silence(_)
+    )
+}
+
+/// A click on a tab shows its screen; any other is the screen's.
+fn click(ui: &mut Ui, latest: &Arc<Snapshot>, at: Position) -> Effect {
+    let areas = ui.areas(ui.shown(latest));
+    let tab = tabs::at(ui.screens.shown, areas.tabs, at).filter(|_| !ui.screens.has_scope());
+    if let Some(screen) = tab {
+        return update(ui, latest, Message::Show(screen));
+    }
+    ui.pass_on(latest, Message::Click { column: at.x, row: at.y });
+    Effect::None
+}
+
 /// Applies a message; `latest` is the newest snapshot, shown or not.
 pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> Effect {
     match message {
         Message::Quit => return Effect::Quit,
         Message::Suspend => return Effect::Suspend,
         Message::Redraw => return Effect::Redraw,
-        // The help lies on top: keys that do not concern it do nothing that could not be seen.
-        Message::Show(_)
-        | Message::NextScreen
-        | Message::PreviousScreen
-        | Message::TogglePause
-        | Message::Enter
-        | Message::Explain
-        | Message::Filter
-        | Message::NextSort
-        | Message::ReverseSort
-        | Message::RestartTotals
-        | Message::ToggleMouse
-        | Message::Playback(_)
-        | Message::NextStep
-            if ui.help.is_some() => {}
+        _ if ui.help.is_some() && !reaches_help(message) => {}
         Message::Resize { width, height } => ui.area = Rect::new(0, 0, width, height),
         Message::Silence(silence) => ui.silence = silence,
-        // What is counted on while the picture is held is the recording: it is the one to be stopped.
+        // In a replay Space stops the recording, not the display.
         Message::TogglePause if latest.playback.is_some() => return Effect::Ask(Request::Playback(Step::Stop)),
         Message::Playback(step) if latest.playback.is_some() => return Effect::Ask(Request::Playback(step)),
         Message::NextStep if latest.transcript.is_some() => return Effect::Ask(Request::NextStep),
@@ -140,7 +170,7 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         }
         Message::NextScreen => return update(ui, latest, Message::Show(ui.screens.shown.turned(1))),
         Message::PreviousScreen => {
-            let before = ui.screens.shown.turned(Screen::ALL.len() - 1);
+            let before = ui.screens.shown.turned(ScreenName::ALL.len() - 1);
             return update(ui, latest, Message::Show(before));
         }
         Message::Filter => ui.prompt.open(),
@@ -155,19 +185,7 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
             }
             ui.explain = ui.screens.pane().has_cursor().then_some(0);
         }
-        Message::Move(to) if ui.help.is_some() => {
-            let page = usize::from(help::inner(ui.area).height);
-            let lines = help::line_count(ui.area);
-            ui.help = ui.help.map(|top| help::scrolled(top, to, page, lines));
-        }
-        // An explanation that does not fit is paged through; another row has another one.
-        Message::Move(to @ (Move::PageUp | Move::PageDown)) if ui.explain.is_some() => {
-            ui.scroll_explanation(latest, to);
-        }
-        Message::Move(_) if ui.explain.is_some() => {
-            ui.explain = Some(0);
-            ui.pass_on(latest, message);
-        }
+        Message::Move(to) => ui.move_by(latest, to),
         Message::Enter => {
             if !ui.screens.pane().has_cursor() {
                 update(ui, latest, Message::Move(Move::Down));
@@ -180,15 +198,8 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         Message::Close if !ui.screens.pane().has_cursor() && ui.screens.leave() => {}
         // What lies on top is not to be clicked through.
         Message::Click { .. } if ui.help.is_some() || ui.explain.is_some() => (ui.help, ui.explain) = (None, None),
-        Message::Click { column, row } => {
-            let areas = ui.areas(ui.shown(latest));
-            let at = Position { x: column, y: row };
-            if let Some(screen) = view::tab_at(ui, areas.tabs, at) {
-                return update(ui, latest, Message::Show(screen));
-            }
-            ui.pass_on(latest, message);
-        }
-        Message::Move(_) | Message::Close | Message::NextSort | Message::ReverseSort => ui.pass_on(latest, message),
+        Message::Click { column, row } => return click(ui, latest, Position { x: column, y: row }),
+        Message::Close | Message::NextSort | Message::ReverseSort => ui.pass_on(latest, message),
     }
     Effect::None
 }

@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use ratatui::{
     buffer::Buffer,
-    layout::{Constraint, Layout, Position, Rect},
+    layout::{Constraint, Layout, Rect},
     text::{Line, Span},
     widgets::{Block, Borders, Widget},
 };
 
 use super::{
-    SILENCE, format, keymap,
-    layout::{self, Areas, Headroom, Limits, MIN_HEIGHT, MIN_WIDTH},
+    SILENCE, keymap,
+    layout::{self, Areas, HeadroomArea, LimitsArea, MIN_HEIGHT, MIN_WIDTH},
     message::Message,
     prompt::Prompt,
-    screen::Screen,
-    text,
-    theme::{Theme, ThemeName},
+    screen_name::ScreenName,
+    tabs, text,
+    theme::Theme,
     ui::Ui,
     widget::{
         explain, header, headroom, help, limits,
@@ -24,20 +24,23 @@ use super::{
         quality, transcript,
     },
 };
-use crate::model::{
-    PORT_NUMBERS,
-    query::Of,
-    snapshot::{Playback, Snapshot},
+use crate::{
+    model::{
+        PORT_NUMBERS,
+        query::Of,
+        snapshot::{Playback, Snapshot},
+    },
+    present::{format, labelled::labelled},
 };
 
-/// How long a moment is told of.
+/// How long a badge stays that reports a moment.
 const MOMENT: Duration = Duration::from_mins(1);
 
 /// Draws `ui`; `latest` is the newest snapshot, shown or not.
 pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
-    let (area, told) = transcript::split(area, latest.transcript.as_deref());
-    if let Some((transcript, told)) = latest.transcript.as_deref().zip(told) {
-        transcript::view(transcript, theme, told, buf);
+    let (area, beside) = transcript::split(area, latest.transcript.as_deref());
+    if let Some((words, beside)) = latest.transcript.as_deref().zip(beside) {
+        transcript::view(words, theme, beside, buf);
     }
     if layout::is_too_small(area) {
         return too_small(theme, area, buf);
@@ -56,24 +59,24 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     if let Some(alarm) = alarm {
         quality::banner(&alarm, theme, areas.banner, buf);
     }
-    if has_subject(ui) {
+    if ui.screens.has_scope() {
         scope(ui, data, theme, areas.tabs, buf);
     } else {
-        text::put(tabs(ui.screens.shown, theme, areas.tabs.width), areas.tabs, buf);
+        text::put(tabs::line(ui.screens.shown, theme, areas.tabs.width), areas.tabs, buf);
     }
-    if ui.screens.shown == Screen::Connections && !ui.screens.are_answered(data) {
+    if ui.screens.shown == ScreenName::Connections && !ui.screens.are_answered(data) {
         unanswered(ui, theme, areas.screen, buf);
     } else {
         ui.screens.pane().view(data, &ui.prompt.filter, theme, areas.screen, buf);
     }
     match areas.headroom {
-        Headroom::None => {}
-        Headroom::Beside(area) => headroom::panel(data, theme, area, buf),
-        Headroom::Below(area) => headroom::compact(data, theme, area, buf),
+        HeadroomArea::None => {}
+        HeadroomArea::Beside(area) => headroom::panel(data, theme, area, buf),
+        HeadroomArea::Below(area) => headroom::compact(data, theme, area, buf),
     }
     match areas.limits {
-        Limits::Panel(area) => limits::panel(data, theme, area, buf),
-        Limits::Strip(area) => limits::strip(data, theme, area, buf),
+        LimitsArea::Panel(area) => limits::panel(data, theme, area, buf),
+        LimitsArea::Strip(area) => limits::strip(data, theme, area, buf),
     }
     quality::view(data, theme, areas.quality, buf);
     if ui.prompt.is_open || !ui.prompt.text.is_empty() {
@@ -83,85 +86,56 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     }
     let explained = ui.explain.and_then(|top| Some((top, ui.screens.pane().explained(data, &ui.prompt.filter)?)));
     if let Some((top, lines)) = explained {
-        explain::view(ui.screens.shown.name(), &lines, top, theme, area, buf);
+        explain::view(ui.screens.shown.title(), &lines, top, theme, area, buf);
     }
     if let Some(top) = ui.help {
         help::view(top, theme, area, buf);
     }
 }
 
-/// Whose connections are shown, and how many there are, in place of the other screens' names.
+/// The scope of the connections that are shown, and how many there are, in place of the other screens' names.
 fn scope(ui: &Ui, data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let screens = &ui.screens;
-    let whose = match screens.of {
-        Of::All => "of everybody".to_owned(),
+    let scope = match screens.of {
+        Of::All => "of all processes".to_owned(),
         Of::Endpoint(key) => format!("of {}", format::address(key.local_ip, key.local_port, key.device)),
         Of::Destination { local_ip, device, remote, .. } => {
             format::printable(&format!("{} → {remote}", device.scoped(local_ip)))
         }
-        Of::Process(pid) => format!("of process {}", pid.0),
+        Of::Process(pid) => {
+            let process = data.processes.iter().map(|row| row.process).find(|process| process.pid == pid);
+            process.map_or_else(|| format!("of process {pid}"), |process| format!("of {process}"))
+        }
     };
     let answer = data.connections.as_ref().filter(|it| Some(&it.query) == ui.query().as_ref());
     let count = answer.map_or_else(String::new, |it| format!(": {}", format::count(it.matching as u64)));
-    let text = format!(">{} {} {whose}{count}   Esc goes back", screens.shown.digit(), screens.shown.name());
+    let text = format!(">{} {} {scope}{count}   Esc goes back", screens.shown.digit(), screens.shown.name());
     text::put(Span::styled(text, theme.title), area, buf);
 }
 
-/// In place of connections that this picture does not have.
+/// In place of connections that this snapshot does not have.
 fn unanswered(ui: &Ui, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let words = match ui.paused {
-        Some(_) => "This picture is held, and does not have them: Space lets go of it.",
-        None => "Asking for them…",
+        Some(_) => "The display is paused at a snapshot without these connections. Space resumes it.",
+        None => "Loading…",
     };
     let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
-    let block = block.title(Line::styled(format!(" {} ", ui.screens.shown.name()), theme.title));
+    let block = block.title(Line::styled(format!(" {} ", ui.screens.shown.title()), theme.title));
     let inner = block.inner(area);
     block.render(area, buf);
-    for (line, row) in format::wrapped(words, inner.width.into()).into_iter().zip(inner.rows()) {
-        text::put(line, row, buf);
+    for (line, row) in labelled("", 0, words, inner.width.into()).into_iter().zip(inner.rows()) {
+        text::put(line.text, row, buf);
     }
 }
 
-/// The screens with their digits; the one that is shown is never left out.
-fn tabs(shown: Screen, theme: &Theme, width: u16) -> Line<'static> {
-    let tab = |screen: &Screen| {
-        let (place, name) = (screen.digit(), screen.name());
-        if *screen == shown {
-            Part::new(0, vec![Span::styled(format!(">{place} {name}"), theme.title)])
-        } else {
-            Part::new(place, vec![Span::raw(format!("{place} {name}"))])
-        }
-    };
-    parts::fit_marked(Screen::ALL.iter().map(tab).collect(), " ", width)
-}
-
-/// The screen whose name stands there.
-pub(crate) fn tab_at(ui: &Ui, area: Rect, at: Position) -> Option<Screen> {
-    if has_subject(ui) || !area.contains(at) {
-        return None;
-    }
-    let mut end = area.x;
-    let line = tabs(ui.screens.shown, &Theme::new(ThemeName::Mono), area.width);
-    let clicked = line.spans.iter().find(|span| {
-        end += format::columns(span.width());
-        at.x < end
-    })?;
-    Screen::ALL.into_iter().find(|screen| clicked.content.ends_with(screen.name()))
-}
-
-/// Whether the line of tabs tells whose connections are shown.
-fn has_subject(ui: &Ui) -> bool {
-    ui.screens.shown == Screen::Connections && ui.screens.of != Of::All
-}
-
-/// What must not be overlooked: it stands at the right of the first line.
+/// What must not be overlooked, at the right of the first line.
 fn badge(ui: &Ui, latest: &Snapshot, theme: &Theme) -> Option<Span<'static>> {
     let mut words = Vec::new();
     if ui.silence >= SILENCE {
         words.push(format!("NO NEW DATA FOR {}", format::duration(ui.silence)));
     }
-    if let Some(held) = &ui.paused {
-        let age = latest.uptime.saturating_sub(held.uptime) + ui.silence;
+    if let Some(paused) = &ui.paused {
+        let age = latest.uptime.saturating_sub(paused.uptime) + ui.silence;
         words.push(format!("PAUSED, {} old", format::duration(age)));
     }
     if let Some(playback) = latest.playback {
@@ -184,7 +158,7 @@ fn replayed(playback: Playback) -> String {
     }
 }
 
-/// For a minute, who has just got more connections than there are port numbers.
+/// For a minute, the endpoint that got more connections than there are port numbers.
 fn passed_port_numbers(data: &Snapshot) -> Option<String> {
     let is_recent = |at: &Duration| data.uptime.saturating_sub(*at) < MOMENT;
     let newest = data.endpoints.iter().filter(|row| row.beyond_port_numbers.as_ref().is_some_and(is_recent));
@@ -198,16 +172,16 @@ fn passed_port_numbers(data: &Snapshot) -> Option<String> {
 }
 
 fn footer(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
-    let is_held = ui.paused.is_some() || latest.playback.is_some_and(|playback| playback.is_stopped);
+    let is_paused = ui.paused.is_some() || latest.playback.is_some_and(|playback| playback.is_stopped);
     let shown = ui.screens.shown;
     let does_nothing = |message| match message {
-        Message::Enter => !matches!(shown, Screen::Endpoints | Screen::Destinations | Screen::Processes),
-        Message::Explain | Message::Filter | Message::NextSort | Message::ReverseSort => shown == Screen::Quality,
+        Message::Enter => !matches!(shown, ScreenName::Endpoints | ScreenName::Destinations | ScreenName::Processes),
+        Message::Explain | Message::Filter | Message::NextSort | Message::ReverseSort => shown == ScreenName::Quality,
         _ => false,
     };
     let taught = keymap::KEYMAP.iter().filter(|binding| !does_nothing(binding.message)).filter_map(|binding| {
         let word = match binding.message {
-            Message::TogglePause if is_held => Some("resume"),
+            Message::TogglePause if is_paused => Some("resume"),
             _ => binding.footer,
         }?;
         Some((binding.keys.first()?.label(), word))
@@ -227,8 +201,8 @@ fn prompt(prompt: &Prompt, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let text = format::cut_start(&text, room);
     let (hint, style) = match (&prompt.error, prompt.is_open) {
         (Some(error), _) => (format::printable(&error.to_string()), theme.warning),
-        (None, true) => ("Enter keeps it, Esc gives it up".to_owned(), theme.dim),
-        (None, false) => ("Esc shows all rows, / changes it".to_owned(), theme.dim),
+        (None, true) => ("Enter keeps it, Esc discards it".to_owned(), theme.dim),
+        (None, false) => ("Esc clears it, / edits it".to_owned(), theme.dim),
     };
     let parts = vec![
         Part::new(0, vec![Span::styled("filter ", theme.strong), Span::raw(format!("{text}{cursor}"))]),

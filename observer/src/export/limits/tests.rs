@@ -16,19 +16,7 @@ fn snapshot() -> Snapshot {
 
 fn limit(kind: LimitKind, scope: Scope, used: u64, maximum: u64) -> Limit {
     let process = Some(Process { pid: Pid(1_234_567), comm: "a-long-command-".into() });
-    Limit {
-        kind,
-        scope,
-        netns_name: Some("blue".into()),
-        process,
-        used,
-        maximum,
-        hits: None,
-        counters: Vec::new(),
-        slope: None,
-        turnover: None,
-        lifetime: None,
-    }
+    Limit { netns_name: Some("blue".into()), process, ..Limit::for_test(kind, scope, used, maximum) }
 }
 
 #[test]
@@ -56,7 +44,7 @@ fn what_belongs_to_another_namespace_says_to_which_and_says_it_once() {
     snapshot.findings = [OWN, other, NetnsId(7)].map(finding).into();
     snapshot.limits = vec![limit(LimitKind::TimeWait, Scope::Namespace(other), 1, 2)];
     let arithmetic = Arithmetic::of(&snapshot, OWN, None, &BTreeSet::new(), None);
-    let text = render(&snapshot, OWN, &arithmetic);
+    let text = render(&snapshot, OWN, &arithmetic, None);
     for line in ["Much is reserved.", "Much is reserved (in blue).", "Much is reserved (in 7)."] {
         assert_eq!(text.lines().filter(|found| *found == line).count(), 1, "{line} in\n{text}");
     }
@@ -101,7 +89,7 @@ fn everything_fits_80_columns() {
     let addresses = ["10.0.0.1", "10.0.0.2", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into();
     let arithmetic = Arithmetic::of(&snapshot, OWN, Some(&row), &addresses, None);
     assert_eq!(arithmetic.connections_to_an_ipv4_destination, Some(2 * 5_535));
-    let text = render(&snapshot, OWN, &arithmetic);
+    let text = render(&snapshot, OWN, &arithmetic, None);
     for line in text.lines() {
         assert!(line.chars().count() <= WIDTH, "{} columns: {line}", line.chars().count());
     }

@@ -203,4 +203,6 @@ impl Limit {
 }
 
 #[cfg(test)]
+mod builder;
+#[cfg(test)]
 mod tests;

@@ -5,19 +5,7 @@ use super::*;
 
 fn limit(kind: LimitKind, used: u64, maximum: u64, slope: Option<f64>) -> Limit {
     let lifetime = super::forecast::lifetime(kind, None);
-    Limit {
-        kind,
-        scope: Scope::Host,
-        netns_name: None,
-        process: None,
-        used,
-        maximum,
-        hits: None,
-        counters: Vec::new(),
-        slope,
-        turnover: None,
-        lifetime,
-    }
+    Limit { slope, lifetime, ..Limit::for_test(kind, Scope::Host, used, maximum) }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the kernel refused: by whom, where, why, how often.
+//! What the kernel refused: to which process, where, why, how often.
 
 use std::net::SocketAddr;
 
@@ -11,14 +11,14 @@ use crate::{
         snapshot::Snapshot,
         units::{NetnsId, Pid},
     },
-    tui::table::{Field, Line, NAMESPACE, NAMESPACE_HELP, Source, Value},
+    tui::{pane::Explained, table::TableSource},
 };
 
 /// Groups of failures.
 #[derive(Debug)]
 pub(crate) struct Failures;
 
-impl Source for Failures {
+impl TableSource for Failures {
     type Row = FailureRow;
     type Key = (
         NetnsId,
@@ -31,8 +31,7 @@ impl Source for Failures {
     );
 
     const NAME: &'static str = "Failures";
-    const SORT: usize = AGO;
-    const FIELDS: &'static [Column] = FIELDS;
+    const SORT: &'static str = "last_at";
 
     fn rows(data: &Snapshot) -> Vec<&FailureRow> {
         data.failures.iter().collect()
@@ -64,52 +63,22 @@ impl Source for Failures {
     }
 
     fn nothing(_: &Snapshot) -> &'static str {
-        "The kernel has refused nothing since observer started: no connect() without a port, no bind() to an address in \
-         use, no process or host without descriptors, no queue or table that was full."
+        "No failures recorded since observer started. Failures are: connect() without a port, bind() to an address in use, \
+         calls without a descriptor, full queues and tables."
     }
 
-    fn explain(row: &FailureRow, _: &Snapshot) -> Vec<Line> {
-        let port_owner = row.port_owner().map(|port_owner| Line::new("HELD BY", format!("{port_owner}.")));
-        port_owner.into_iter().chain(row.remedy().map(|remedy| Line::new("WHAT TO DO", format!("{remedy}.")))).collect()
+    fn explain(row: &FailureRow, _: &Snapshot) -> Vec<Explained> {
+        let port_owner = row.port_owner().map(|port_owner| Explained::new("PORT OWNER", format!("{port_owner}.")));
+        port_owner
+            .into_iter()
+            .chain(row.remedy().map(|remedy| Explained::new("REMEDY", format!("{remedy}."))))
+            .collect()
     }
 
     fn netns(row: &FailureRow) -> Option<NetnsId> {
         Some(row.key.netns)
     }
 }
-
-type Column = Field<FailureRow>;
-
-/// Its place in the list.
-const AGO: usize = 1;
-
-const FIELDS: &[Column] = &[
-    Column::text(
-        &["WHAT FAILED"],
-        "The system call and the errno that it returned, or what the kernel gave up.",
-        |row, _| Value::Text(row.what()),
-    )
-    .width(20, 24, 26),
-    Column::time(&["AGO"], "How long ago it happened last.", |row, data| {
-        Value::Time(Some(data.uptime.saturating_sub(row.last_at)))
-    })
-    .width(8, 8, 10)
-    .rank(2),
-    Column::number(&["TIMES"], "How often it happened since observer started.", |row, _| Value::Count(row.count))
-        .width(8, 8, 10)
-        .rank(1),
-    Column::text(&["PROCESS"], "The process that was refused, and its pid.", |row, _| Value::process(row.key.process))
-        .width(10, 18, 24)
-        .rank(3),
-    Column::text(&[NAMESPACE], NAMESPACE_HELP, |row, data| {
-        Value::Namespace(data.name_of(row.key.netns), row.key.netns)
-    })
-    .width(11, 11, 16)
-    .rank(5),
-    Column::text(&["WHY"], "The reason, in numbers as far as they are known.", |row, _| Value::Text(row.reason()))
-        .width(20, 60, 90)
-        .rank(4),
-];
 
 #[cfg(test)]
 mod tests {
@@ -159,6 +128,6 @@ mod tests {
         let snapshot = Model::new(Vec::new(), Basis::default()).snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 0);
         let lines = Failures::explain(&refused_bind(), &snapshot);
         let [line] = &lines[..] else { panic!("one line") };
-        assert_eq!((line.label, line.text.as_str()), ("HELD BY", "nginx (812) listens on it."));
+        assert_eq!((line.label, line.text.as_str()), ("PORT OWNER", "nginx (812) listens on it."));
     }
 }

@@ -1,4 +1,4 @@
-//! How far every number on the other screens can be trusted, and what the observer itself costs.
+//! Data quality: losses, scan age, drift and attach methods, and what observer itself costs.
 
 use ratatui::{
     buffer::Buffer,
@@ -12,11 +12,15 @@ use crate::{
     errno,
     model::{
         filter::Filter,
+        name::{padded, padded_left},
         quality::{HookStatus, Quality},
         snapshot::Snapshot,
     },
-    tui::{
+    present::{
         format,
+        labelled::{LabelledLine, labelled},
+    },
+    tui::{
         message::Message,
         pane::Pane,
         text,
@@ -26,15 +30,16 @@ use crate::{
 
 /// How far the text is scrolled.
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct QualityState {
     top: usize,
 }
 
 const LABEL: usize = 14;
 const VALUE: usize = 12;
-const BEFORE_MEANING: usize = LABEL + VALUE + 3;
+const GAP: usize = 3;
+const BEFORE_MEANING: usize = LABEL + VALUE + GAP;
 
-impl Pane for State {
+impl Pane for QualityState {
     fn update(&mut self, data: &Snapshot, _: &Filter, area: Rect, message: Message) {
         if let Message::Move(to) = message {
             let page = usize::from(area.height.saturating_sub(1));
@@ -45,7 +50,7 @@ impl Pane for State {
 
     fn view(&self, data: &Snapshot, _: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
         let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
-        let block = block.title(Line::styled(" Data quality: what these numbers rest on ", theme.title));
+        let block = block.title(Line::styled(" Data quality: losses, scans, cost, hooks ", theme.title));
         let inner = block.inner(area);
         block.render(area, buf);
         let lines = lines(data, theme, inner.width);
@@ -58,130 +63,141 @@ impl Pane for State {
 
 fn lines(data: &Snapshot, theme: &Theme, width: u16) -> Vec<Line<'static>> {
     let quality = &data.quality;
+    let writer = Writer { theme, width };
     let mut out = vec![Line::styled("LOSSES", theme.title)];
-    out.extend(losses(quality, theme));
-    let unread = unread(quality, theme, width);
-    if !unread.is_empty() {
-        out.extend([Line::default(), Line::styled("NOT READ", theme.title)]);
-        out.extend(unread);
-    }
-    out.extend([Line::default(), Line::styled("SCANS", theme.title)]);
-    out.extend(scans(data, theme));
-    if let Some(missing) = quality.processes.missing() {
-        out.extend([Line::default(), Line::styled("NOT VISIBLE", theme.title)]);
-        out.extend(format::wrapped(missing, width.into()).into_iter().map(|line| Line::styled(line, theme.warning)));
-    }
-    out.extend([Line::default(), Line::styled("COST", theme.title)]);
-    out.extend(cost(quality, theme));
-    out.extend([Line::default(), Line::styled("HOOKS", theme.title)]);
-    for status in &quality.hooks {
-        out.extend(hook(status, theme, width));
-    }
+    out.extend(losses(quality, &writer));
+    let mut section = |title, lines: Vec<Line<'static>>| {
+        if !lines.is_empty() {
+            out.extend([Line::default(), Line::styled(title, theme.title)]);
+            out.extend(lines);
+        }
+    };
+    section("NOT READ", unread(quality, &writer));
+    section("SCANS", scans(data, &writer));
+    let missing = quality.processes.missing().map(|missing| labelled("", 0, missing, width.into()));
+    let missing = missing.into_iter().flatten().map(|line| Line::styled(line.text, theme.warning));
+    section("NOT VISIBLE", missing.collect());
+    section("COST", cost(quality, &writer));
+    section("HOOKS", quality.hooks.iter().flat_map(|status| hook(status, &writer)).collect());
     out
 }
 
-fn entry(label: &str, value: &str, style: Style, meaning: &str, theme: &Theme) -> Line<'static> {
-    Line::from(vec![
-        Span::raw(format!("{label:<LABEL$}")),
-        Span::styled(format!("{value:>VALUE$}"), style),
-        Span::styled(format!("   {meaning}"), theme.dim),
-    ])
+/// A label, a value and what it means, which wraps where it needs several lines.
+struct Writer<'a> {
+    theme: &'a Theme,
+    width: u16,
 }
 
-/// As [`entry`], with all of a meaning that needs several lines.
-fn long_entry(label: &str, value: &str, style: Style, meaning: &str, theme: &Theme, width: u16) -> Vec<Line<'static>> {
-    let room = usize::from(width).saturating_sub(BEFORE_MEANING).max(1);
-    let mut parts = format::wrapped(meaning, room).into_iter();
-    let first = parts.next().unwrap_or_default();
-    let rest = parts.map(|part| Line::styled(format!("{:BEFORE_MEANING$}{part}", ""), theme.dim));
-    [entry(label, value, style, &first, theme)].into_iter().chain(rest).collect()
+impl Writer<'_> {
+    fn entry(&self, label: &str, value: &str, style: Style, meaning: &str) -> Vec<Line<'static>> {
+        let head = [Span::raw(padded(label, LABEL)), Span::styled(padded_left(value, VALUE), style)];
+        let lines = labelled("", BEFORE_MEANING, meaning, self.width.into()).into_iter().enumerate();
+        let line = |(i, part): (usize, LabelledLine)| {
+            let text = Span::styled(part.text, self.theme.dim);
+            match i {
+                0 => head.iter().cloned().chain([Span::raw(" ".repeat(GAP)), text]).collect(),
+                _ => Line::from(vec![Span::raw(part.label), text]),
+            }
+        };
+        lines.map(line).collect()
+    }
+
+    fn plain(&self, label: &str, value: &str, meaning: &str) -> Vec<Line<'static>> {
+        self.entry(label, value, Style::new(), meaning)
+    }
+
+    /// A count that should be zero.
+    fn loss(&self, label: &str, count: u64, meaning: &str) -> Vec<Line<'static>> {
+        let style = if count == 0 { Style::new() } else { self.theme.warning };
+        self.entry(label, &format::count(count), style, meaning)
+    }
 }
 
-fn losses(quality: &Quality, theme: &Theme) -> Vec<Line<'static>> {
-    let alarming = |count: u64| if count == 0 { Style::new() } else { theme.warning };
+fn losses(quality: &Quality, writer: &Writer) -> Vec<Line<'static>> {
     let losses = quality.losses;
-    let line = |label, count, meaning| entry(label, &format::count(count), alarming(count), meaning, theme);
     let missed = match losses.missed {
-        Some(missed) => line("not run", missed, "hooks that the kernel did not run (recursion_misses, nmissed)"),
-        None => entry("not run", "unknown", theme.warning, "this kernel does not tell (5.12 and later do)", theme),
+        Some(missed) => writer.loss("missed runs", missed, "hook runs that the kernel skipped"),
+        None => writer.entry(
+            "missed runs",
+            "unknown",
+            writer.theme.warning,
+            "this kernel does not count them (5.12 and later do)",
+        ),
     };
-    vec![
-        entry("events", &format::count(quality.events_total), Style::new(), "records of hooks since start", theme),
-        line("ring full", losses.ring_full, "records of hooks that found no room in the ring buffer"),
-        line("scan cut", losses.scan_ring_full, "records of scans that found no room: that scan removed nothing"),
+    [
+        writer.plain("events", &format::count(quality.events_total), "records from hooks since start"),
+        writer.loss("ring full", losses.ring_full, "records from hooks lost: the ring buffer was full"),
+        writer.loss("scan lost", losses.scan_ring_full, "records from scans lost: that scan removes nothing"),
         missed,
-        line("unreadable", losses.read_failed, "fields of the kernel that could not be read"),
-        line("not decoded", losses.undecodable, "records that made no sense"),
-        line("accepts", quality.unseen_accepts, "accept() calls that no hook saw; a scan found their process"),
+        writer.loss("unreadable", losses.read_failed, "kernel fields that a hook could not read"),
+        writer.loss("not decoded", losses.undecodable, "records that observer could not decode"),
+        writer.loss("accepts", quality.unseen_accepts, "accept() calls without an event; a scan found them"),
     ]
+    .concat()
 }
 
 /// Nothing where all was read.
-fn unread(quality: &Quality, theme: &Theme, width: u16) -> Vec<Line<'static>> {
+fn unread(quality: &Quality, writer: &Writer) -> Vec<Line<'static>> {
+    let style = writer.theme.warning;
     let kinds = quality.gaps.unread().flat_map(|(kind, gap)| {
         let why = gap.errno.map_or_else(|| "hidden".to_owned(), errno::name);
         let meaning = format!("{} ({why}): {}; {}", kind.id(), kind.consequence(), kind.remedy());
-        long_entry("not read", &format::count(gap.count.into()), theme.warning, &meaning, theme, width)
+        writer.entry("not read", &format::count(gap.count.into()), style, &meaning)
     });
     let skipped = &quality.gaps.skipped;
     let meaning = format!("{}: {}", format::printable(&skipped.operation), format::printable(&skipped.cause));
     let rounds = format::count(skipped.rounds);
-    let skipped = (skipped.rounds > 0).then(|| long_entry("skipped", &rounds, theme.warning, &meaning, theme, width));
+    let skipped = (skipped.rounds > 0).then(|| writer.entry("skipped", &rounds, style, &meaning));
     kinds.chain(skipped.into_iter().flatten()).collect()
 }
 
-fn scans(data: &Snapshot, theme: &Theme) -> Vec<Line<'static>> {
+fn scans(data: &Snapshot, writer: &Writer) -> Vec<Line<'static>> {
     let quality = &data.quality;
-    let drift = quality.drift;
-    let plain = |label, value: &str, meaning| entry(label, value, Style::new(), meaning, theme);
+    let absent = || format::ABSENT.to_owned();
     let (age, took, found) = match quality.last_scan {
-        None => ("none yet".to_owned(), "–".to_owned(), "–".to_owned()),
+        None => ("none yet".to_owned(), absent(), absent()),
         Some(scan) => (
             format::duration(data.uptime.saturating_sub(scan.finished_at)),
             format::took(scan.took),
             format::count(scan.found.into()),
         ),
     };
-    vec![
-        plain("age", &age, "since the last scan, which made every count exact"),
-        plain("took", &took, "the last scan; they take 2 % of a CPU at most"),
-        plain("found", &found, "sockets in the kernel's tables, TIME_WAIT included"),
-        plain("scans", &format::count(quality.scans_total), "since start"),
-        plain(
-            "drift",
-            &format::count(drift.total()),
-            "what scans changed beyond what events explain: added, removed, corrected",
-        ),
+    let drift = format::count(quality.drift.total());
+    [
+        writer.plain("age", &age, "since the last scan; it made every count exact"),
+        writer.plain("took", &took, "the last scan; scans use 2 % of a CPU at most"),
+        writer.plain("found", &found, "sockets in the kernel's tables, including TIME_WAIT"),
+        writer.plain("scans", &format::count(quality.scans_total), "scans since start"),
+        writer.plain("drift", &drift, "sockets that scans changed without an event"),
     ]
+    .concat()
 }
 
-fn cost(quality: &Quality, theme: &Theme) -> Vec<Line<'static>> {
-    let plain = |label, value: &str, meaning| entry(label, value, Style::new(), meaning, theme);
+fn cost(quality: &Quality, writer: &Writer) -> Vec<Line<'static>> {
     let Some(own) = quality.own else {
-        return vec![plain("cpu", "unknown", "two readings of the host, a second apart, will tell")];
+        return writer.plain("cpu", "unknown", "known after the second reading of the host");
     };
-    let each = own.ns_per_event.map_or_else(|| "–".to_owned(), |each| format!("{} ns", format::rate(each)));
-    vec![
-        plain(
-            "cpu",
-            &format!("{:.1} %", own.cpu * 100.0),
-            "of one CPU over the last second, this screen and scans included",
-        ),
-        plain("each event", &each, "of that for each event; told from 10,000 events a second on"),
-        plain("memory", &format!("{} MiB", format::count(own.resident >> 20)), "resident"),
+    let each = own.ns_per_event.map_or_else(|| format::ABSENT.to_owned(), |each| format!("{} ns", format::rate(each)));
+    let cpu = format!("{:.1} %", own.cpu * 100.0);
+    let memory = format!("{} MiB", format::count(own.resident >> 20));
+    [
+        writer.plain("cpu", &cpu, "of one CPU over the last second, all of observer"),
+        writer.plain("per event", &each, "of that per event; known from 10,000 events/s on"),
+        writer.plain("memory", &memory, "resident memory of observer"),
     ]
+    .concat()
 }
 
-fn hook(status: &HookStatus, theme: &Theme, width: u16) -> Vec<Line<'static>> {
+fn hook(status: &HookStatus, writer: &Writer) -> Vec<Line<'static>> {
     let (method, style) = match status.method {
         Some(method) => (method.to_string(), Style::new()),
-        None => ("MISSING".to_owned(), theme.warning),
+        None => ("MISSING".to_owned(), writer.theme.warning),
     };
-    let mut out = vec![entry(&status.hook.to_string(), &method, style, status.hook.spec().purpose, theme)];
+    let mut out = writer.entry(&status.hook.to_string(), &method, style, status.hook.spec().purpose);
     for failed in &status.failed {
         let words = format::printable(&format!("not {}: {}", failed.method, failed.because));
-        let parts = format::wrapped(&words, usize::from(width).saturating_sub(LABEL).max(1));
-        out.extend(parts.into_iter().map(|part| Line::styled(format!("{:LABEL$}{part}", ""), theme.dim)));
+        let lines = labelled("", LABEL, &words, writer.width.into());
+        out.extend(lines.iter().map(|line| Line::styled(line.joined(), writer.theme.dim)));
     }
     out
 }

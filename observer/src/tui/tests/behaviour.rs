@@ -9,20 +9,22 @@ use super::fixture::{arc, busy, empty, text, thousands, ui};
 use crate::{
     model::{
         filter::Filter,
-        snapshot::{EndpointKey, Snapshot},
+        snapshot::{EndpointKey, EndpointRow, Snapshot},
     },
+    present::{Fields as _, Order},
     tui::{
         keymap::{KEYMAP, message},
         layout::scroll_offset,
         message::{Effect, Message, Move},
         prompt::Typed,
-        screen::{Endpoints, Screen},
-        table::{Kind, Source as _, State, columns},
+        screen::Endpoints,
+        screen_name::ScreenName,
+        table::{TableSource as _, TableState, columns},
         ui::{Ui, paste, update},
     },
 };
 
-fn table(ui: &Ui) -> &State<Endpoints> {
+fn table(ui: &Ui) -> &TableState<Endpoints> {
     &ui.screens.endpoints
 }
 
@@ -100,7 +102,7 @@ fn the_help_takes_the_keys_while_it_is_open() {
 #[test]
 fn an_explanation_that_does_not_fit_is_paged_through() {
     let data = arc(busy());
-    let explained = [Message::Show(Screen::Limits), Message::Explain];
+    let explained = [Message::Show(ScreenName::Limits), Message::Explain];
     let first = text(&after(&explained, &data), &data);
     assert!(first.contains("… ") && first.contains(" more lines: PgDn "), "{first}");
     let paged = after(&[&explained[..], &[Message::Move(Move::PageDown)]].concat(), &data);
@@ -216,14 +218,17 @@ fn the_last_row_can_be_reached_and_seen() {
 fn most_sockets_come_first_and_equals_stand_still() {
     let mut data = thousands();
     let keys = |data: &Snapshot| {
-        State::<Endpoints>::default()
+        TableState::<Endpoints>::default()
             .sorted(data, &Filter::default())
             .into_iter()
             .map(|row| row.key)
             .collect::<Vec<_>>()
     };
-    let sockets: Vec<_> =
-        State::<Endpoints>::default().sorted(&data, &Filter::default()).into_iter().map(|row| row.sockets).collect();
+    let sockets: Vec<_> = TableState::<Endpoints>::default()
+        .sorted(&data, &Filter::default())
+        .into_iter()
+        .map(|row| row.sockets)
+        .collect();
     assert!(sockets.is_sorted_by(|a, b| a >= b));
     let before = keys(&data);
     data.endpoints.reverse();
@@ -234,8 +239,8 @@ fn most_sockets_come_first_and_equals_stand_still() {
 fn numbers_are_sorted_down_and_text_up() {
     let data = busy();
     let first = |title, reversed| {
-        let sort = Endpoints::FIELDS.iter().position(|field| field.title() == title).unwrap();
-        let state = State::<Endpoints> { sort, reversed, ..State::default() };
+        let sort = Endpoints::FIELDS.iter().find(|field| field.title() == title).unwrap().id;
+        let state = TableState::<Endpoints> { sort, reversed, ..TableState::default() };
         state.sorted(&data, &Filter::default())[0].process.map(|process| process.comm.to_string())
     };
     assert_eq!(first("PROCESS", false).as_deref(), Some("caddy"));
@@ -243,7 +248,7 @@ fn numbers_are_sorted_down_and_text_up() {
     assert_eq!(first("ESTABLISHED", false).as_deref(), Some("nginx"));
     assert_eq!(first("ESTABLISHED", true).as_deref(), Some("sshd"));
     assert_eq!(first("TIME_WAIT", false).as_deref(), Some("load-generator"));
-    assert_eq!(Endpoints::FIELDS[Endpoints::SORT].title(), "ALL SOCKETS");
+    assert_eq!(EndpointRow::field(Endpoints::SORT).unwrap().title(), "ALL SOCKETS");
 }
 
 #[test]
@@ -257,7 +262,7 @@ fn sorting_goes_round_all_columns_in_sight_and_back() {
     }
     assert_eq!(table(&ui).sort, Endpoints::SORT);
     let shown = columns::<Endpoints>(80, &data);
-    let numbers_and_text = shown.iter().filter(|(index, _)| Endpoints::FIELDS[*index].kind != Kind::Picture);
+    let numbers_and_text = shown.iter().filter(|(index, _)| Endpoints::FIELDS[*index].order != Order::None);
     assert_eq!(seen.len(), numbers_and_text.count() + 1);
     update(&mut ui, &data, Message::ReverseSort);
     assert!(table(&ui).reversed);

@@ -195,7 +195,7 @@ pub(super) fn one() -> Snapshot {
 }
 
 /// A busy host: five rows worth reading.
-pub(super) fn busy() -> Snapshot {
+pub(crate) fn busy() -> Snapshot {
     use TcpState::{CloseWait, Established, FinWait2, SynSent, TimeWait};
     let mut data = one();
 
@@ -321,19 +321,7 @@ fn connections() -> Connections {
 
 /// What a busy host can run out of, the most urgent first.
 fn limits() -> Vec<Limit> {
-    let limit = |kind, scope, used, maximum| Limit {
-        kind,
-        scope,
-        netns_name: None,
-        process: None,
-        used,
-        maximum,
-        hits: None,
-        counters: Vec::new(),
-        slope: None,
-        turnover: None,
-        lifetime: None,
-    };
+    let limit = Limit::for_test;
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
     let nginx = Some(process(1_234_567, "nginx"));
     let listener =

@@ -8,7 +8,7 @@ use crate::{
     },
     tui::{
         message::{Message, Move},
-        screen::Screen,
+        screen_name::ScreenName,
         ui::update,
     },
 };
@@ -53,12 +53,12 @@ fn a_round_that_is_being_skipped_is_an_alarm_until_the_next_scan() {
 fn the_panel_says_what_would_help() {
     for (width, height) in [(160, 50), (80, 35), (80, 24), (60, 35)] {
         let (mut ui, data) = (ui(width, height), arc(with_gaps()));
-        update(&mut ui, &data, Message::Show(Screen::Quality));
+        update(&mut ui, &data, Message::Show(ScreenName::Quality));
         let first = text(&ui, &data);
         update(&mut ui, &data, Message::Move(Move::PageDown));
         let second = text(&ui, &data);
         // The lines of the screen itself: a sentence may be in several of them, and on both pages.
-        let is_title = |line: &&str| line.contains("what these numbers rest on");
+        let is_title = |line: &&str| line.contains("Data quality: losses");
         let pages = [&first, &second].into_iter().flat_map(|page| {
             let below_title = page.lines().skip_while(move |line| !is_title(line)).skip(1);
             below_title.take_while(|line| !line.contains('│'))
@@ -69,7 +69,7 @@ fn the_panel_says_what_would_help() {
         }
     }
     let (mut ui, data) = (ui(160, 50), arc(with_gaps()));
-    update(&mut ui, &data, Message::Show(Screen::Quality));
+    update(&mut ui, &data, Message::Show(ScreenName::Quality));
     let text = text(&ui, &data);
     let footer = text.lines().last().unwrap();
     assert!(!footer.contains("Enter") && !footer.contains("explain"), "{footer}");

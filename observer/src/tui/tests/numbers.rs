@@ -14,7 +14,8 @@ use crate::{
         snapshot::{Host, ProcessFiles, Snapshot},
         units::{Comm, Pid, Process},
     },
-    tui::{format, message::Message, screen::Screen, table::Value, ui::update, widget::sparkline::sparkline},
+    present::{Cell, format, sparkline::sparkline},
+    tui::{message::Message, screen_name::ScreenName, ui::update},
 };
 
 #[test]
@@ -92,13 +93,13 @@ fn a_long_address_keeps_its_port() {
 #[test]
 fn an_outbound_row_says_where_it_goes_if_there_is_room() {
     let mut row = outbound([10, 0, 0, 5], &[]);
-    assert_eq!(Value::Endpoint(&row).text(30), "10.0.0.5:*");
+    assert_eq!(Cell::Endpoint(&row).text(30), "10.0.0.5:*");
     row.destinations = vec![destination("10.0.0.9:5432", 1, 0)];
     row.destination_count = 1;
-    assert_eq!(Value::Endpoint(&row).text(30), "10.0.0.5 → 10.0.0.9:5432");
+    assert_eq!(Cell::Endpoint(&row).text(30), "10.0.0.5 → 10.0.0.9:5432");
     row.destination_count = 1_200;
-    assert_eq!(Value::Endpoint(&row).text(30), "10.0.0.5 → 1,200 destinations");
-    assert_eq!(Value::Endpoint(&row).text(18), "10.0.0.5:*");
+    assert_eq!(Cell::Endpoint(&row).text(30), "10.0.0.5 → 1,200 destinations");
+    assert_eq!(Cell::Endpoint(&row).text(18), "10.0.0.5:*");
 }
 
 #[test]
@@ -149,7 +150,7 @@ fn a_process_is_as_full_in_every_panel() {
         model.set_host(Host { nr_open: Some(1_000), processes: vec![files], ..Host::default() });
         model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 1)
     };
-    let rows = |data: &Snapshot, screen: Screen| {
+    let rows = |data: &Snapshot, screen: ScreenName| {
         let mut ui = ui(160, 50);
         update(&mut ui, &arc(data.clone()), Message::Show(screen));
         text(&ui, data)
@@ -158,12 +159,12 @@ fn a_process_is_as_full_in_every_panel() {
         [(600, "60 %", None), (850, "85 %", Some("warning")), (1_000, "100 %", Some("exhausted"))]
     {
         let data = of(open);
-        let main = rows(&data, Screen::Endpoints);
+        let main = rows(&data, ScreenName::Endpoints);
         // The gauge of the headroom, and the line of the limits.
         assert_eq!(main.matches(percent).count(), 2, "{main}");
         assert_eq!(word.map(|word| main.matches(word).count()), word.map(|_| 2), "{main}");
         assert!(!main.contains("notice") && main.contains("1,000 open files"), "{main}");
-        let [processes, limits] = [Screen::Processes, Screen::Limits].map(|screen| rows(&data, screen));
+        let [processes, limits] = [ScreenName::Processes, ScreenName::Limits].map(|screen| rows(&data, screen));
         assert!(processes.contains(percent) && limits.contains(percent), "{processes}\n{limits}");
     }
 }

@@ -9,8 +9,9 @@ use crate::{
         layout::scroll_offset,
         message::{Message, Move, Step},
         prompt::Typed,
-        screen::{Endpoints, Screen},
-        table::State,
+        screen::Endpoints,
+        screen_name::ScreenName,
+        table::TableState,
         theme::{Theme, ThemeName},
         ui::{Ui, update},
     },
@@ -46,7 +47,7 @@ fn message() -> impl Strategy<Value = Message> {
         4 => moves().prop_map(Message::Move),
         4 => prop::sample::select(plain),
         2 => typed.prop_map(Message::Type),
-        1 => prop::sample::select(Screen::ALL.to_vec()).prop_map(Message::Show),
+        1 => prop::sample::select(ScreenName::ALL.to_vec()).prop_map(Message::Show),
         1 => (0..200_u16, 0..60_u16).prop_map(|(column, row)| Message::Click { column, row }),
         1 => (0..200_u16, 0..60_u16).prop_map(|(width, height)| Message::Resize { width, height }),
     ]
@@ -56,7 +57,7 @@ fn hosts() -> [Snapshot; 4] {
     [empty(), busy(), ailing(), thousands()]
 }
 
-fn table(ui: &Ui) -> &State<Endpoints> {
+fn table(ui: &Ui) -> &TableState<Endpoints> {
     &ui.screens.endpoints
 }
 

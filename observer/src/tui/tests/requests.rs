@@ -4,12 +4,12 @@ use ratatui::layout::Rect;
 
 use super::fixture::{arc, busy, text, ui};
 use crate::{
-    model::snapshot::{Playback, Snapshot},
+    model::snapshot::{EndpointRow, Playback, Snapshot},
+    present::Fields as _,
     tui::{
         layout::Areas,
         message::{Effect, Message, Move, Request, Step},
-        screen::{Endpoints, Screen},
-        table::Source as _,
+        screen_name::ScreenName,
         ui::{Ui, update},
     },
 };
@@ -20,7 +20,7 @@ fn click(ui: &mut Ui, data: &Snapshot, column: u16, row: u16) {
 
 /// Where the table of endpoints begins.
 fn table(ui: &Ui) -> Rect {
-    Areas::of(ui.area, false, false, Screen::Endpoints).screen
+    Areas::of(ui.area, false, false, ScreenName::Endpoints).screen
 }
 
 /// Where this word begins on the screen.
@@ -51,17 +51,17 @@ fn a_click_on_a_column_sorts_by_it_and_another_one_reverses() {
     let (mut ui, data) = (ui(80, 24), busy());
     let (column, row) = find(&ui, &data, "OPEN/s");
     click(&mut ui, &data, column, row);
-    assert_eq!(Endpoints::FIELDS[ui.screens.endpoints.sort].title(), "OPENED/s");
+    assert_eq!(EndpointRow::field(ui.screens.endpoints.sort).unwrap().title(), "OPENED/s");
     assert!(!ui.screens.endpoints.reversed);
     click(&mut ui, &data, column, row);
     assert!(ui.screens.endpoints.reversed);
     click(&mut ui, &data, 79, row);
-    assert_eq!(Endpoints::FIELDS[ui.screens.endpoints.sort].title(), "OPENED/s", "a picture has no order");
+    assert_eq!(EndpointRow::field(ui.screens.endpoints.sort).unwrap().title(), "OPENED/s", "a picture has no order");
 }
 
 #[test]
 fn a_click_on_the_name_of_a_screen_shows_it() {
-    for screen in Screen::ALL {
+    for screen in ScreenName::ALL {
         let (mut ui, data) = (ui(80, 24), busy());
         let (column, row) = find(&ui, &data, &format!("{} {}", screen.digit(), screen.name()));
         click(&mut ui, &data, column, row);
@@ -74,13 +74,13 @@ fn a_click_closes_what_lies_on_top_and_goes_no_further() {
     let (mut ui, data) = (ui(80, 24), busy());
     update(&mut ui, &arc(data.clone()), Message::ToggleHelp);
     click(&mut ui, &data, 20, 3);
-    assert_eq!((ui.help, ui.screens.shown), (None, Screen::Endpoints));
+    assert_eq!((ui.help, ui.screens.shown), (None, ScreenName::Endpoints));
 }
 
 #[test]
 fn no_click_panics() {
     for (width, height) in [(1, 1), (60, 16), (80, 24)] {
-        for screen in Screen::ALL {
+        for screen in ScreenName::ALL {
             let (mut ui, data) = (ui(width, height), busy());
             update(&mut ui, &arc(data.clone()), Message::Show(screen));
             for (column, row) in [(0, 0), (u16::MAX, u16::MAX), (width, 5), (3, height), (30, 5), (30, 6), (30, 12)] {

@@ -10,7 +10,7 @@ use crate::{
     tui::{
         message::{Message, Move},
         prompt::Typed,
-        screen::Screen,
+        screen_name::ScreenName,
         ui::update,
     },
 };
@@ -148,7 +148,7 @@ fn no_size_panics() {
 
 #[test]
 fn every_other_screen() {
-    for screen in &Screen::ALL[1..] {
+    for screen in &ScreenName::ALL[1..] {
         let name = screen.name().to_lowercase();
         let show = [Message::Show(*screen)];
         assert_snapshot!(format!("{name}_80x24"), shot_after(&show, busy(), SMALL));
@@ -159,7 +159,7 @@ fn every_other_screen() {
 
 #[test]
 fn a_row_is_explained() {
-    for screen in [Screen::Endpoints, Screen::Destinations, Screen::Limits] {
+    for screen in [ScreenName::Endpoints, ScreenName::Destinations, ScreenName::Limits] {
         let name = screen.name().to_lowercase();
         let explain = [Message::Show(screen), Message::Explain];
         assert_snapshot!(format!("{name}_explained_80x24"), shot_after(&explain, busy(), SMALL));
@@ -169,7 +169,7 @@ fn a_row_is_explained() {
 #[test]
 fn a_row_is_explained_with_what_was_found_there() {
     let mut data = ailing();
-    let (scope, explain) = (data.limits[0].scope, [Message::Show(Screen::Limits), Message::Explain]);
+    let (scope, explain) = (data.limits[0].scope, [Message::Show(ScreenName::Limits), Message::Explain]);
     let without = shot_after(&explain, data.clone(), LARGE);
     assert!(!without.contains("remedy"), "{without}");
     data.findings[0].scope = Some(scope);
@@ -185,12 +185,12 @@ fn a_row_is_explained_with_what_was_found_there() {
 fn the_connections_of_a_row_are_entered_and_left() {
     let (mut ui, mut data) = (ui(SMALL.0, SMALL.1), busy());
     update(&mut ui, &arc(data.clone()), Message::Enter);
-    assert!(text(&ui, &data).contains("Asking for them…"), "the answer to another question");
+    assert!(text(&ui, &data).contains("Loading…"), "the answer to another question");
     data.connections.as_mut().unwrap().query = ui.query().unwrap();
     assert_snapshot!("entered_80x24", text(&ui, &data));
-    // A held picture says that it has no answer.
-    let held = shot_after(&[Message::TogglePause, Message::Enter], busy(), SMALL);
-    assert!(held.contains("This picture is held"), "{held}");
+    // A paused display says that it has no answer.
+    let paused = shot_after(&[Message::TogglePause, Message::Enter], busy(), SMALL);
+    assert!(paused.contains("The display is paused"), "{paused}");
     let back = shot_after(&[Message::Enter, Message::Close], busy(), SMALL);
     assert!(back.contains(">1 Endpoints"), "{back}");
 }

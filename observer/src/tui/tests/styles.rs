@@ -14,7 +14,7 @@ use crate::{
     tui::{
         Options, ascii,
         message::{Message, Move},
-        screen::Screen,
+        screen_name::ScreenName,
         shot,
         theme::{Theme, ThemeName},
         ui::update,
@@ -74,7 +74,7 @@ fn the_selected_row_is_reversed() {
 
 #[test]
 fn in_ascii_everything_is_ascii_and_says_the_same() {
-    let screens = Screen::ALL.map(Message::Show);
+    let screens = ScreenName::ALL.map(Message::Show);
     let parts = [Message::Explain, Message::Close, Message::ToggleHelp, Message::Close, Message::TogglePause];
     for data in [busy(), losing(), blind(), ailing()] {
         for (width, height) in [(60, 16), (80, 24), (160, 50)] {

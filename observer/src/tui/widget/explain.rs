@@ -3,19 +3,25 @@
 use ratatui::{
     buffer::Buffer,
     layout::{Constraint, Rect},
+    style::Style,
     text::{Line, Span},
     widgets::{Block, Clear, Widget},
 };
 
-use crate::tui::{
-    format, table, text,
-    theme::{Theme, ThemeName},
+use crate::{
+    model::name::padded,
+    present::{format, labelled::labelled},
+    tui::{
+        pane::{self, Explained},
+        text,
+        theme::{Theme, ThemeName},
+    },
 };
 
 const WIDTH: u16 = 96;
 /// Columns of the names, and of the values of most lines: a longer value has a line of its own, and what it means follows
 /// below it.
-const LABEL: usize = 16;
+const LABEL: usize = pane::LABEL + 1;
 const VALUE: usize = 14;
 const GAP: usize = 2;
 /// With less room than this for the meaning, it stands below every value.
@@ -28,17 +34,17 @@ pub(crate) struct Explanation<'a> {
 }
 
 impl Explanation<'_> {
-    pub(crate) fn new(entries: &[table::Line], theme: &Theme, area: Rect) -> Self {
+    pub(crate) fn new(entries: &[Explained], theme: &Theme, area: Rect) -> Self {
         let width = WIDTH.min(area.width);
-        let room = usize::from(width).saturating_sub(LABEL + 4).max(1);
-        let lines: Vec<Line> = entries.iter().flat_map(|entry| entry_lines(entry, room, theme)).collect();
+        let inside = usize::from(width).saturating_sub(4);
+        let lines: Vec<Line> = entries.iter().flat_map(|entry| paragraph(entry, inside, theme)).collect();
         let height = format::columns(lines.len() + 2).min(area.height.saturating_sub(1));
         let outer = area.centered(Constraint::Length(width), Constraint::Length(height));
         Self { lines, outer }
     }
 
     /// Its lines and the lines in sight, whatever the colours.
-    pub(crate) fn measure(entries: &[table::Line], area: Rect) -> (usize, usize) {
+    pub(crate) fn measure(entries: &[Explained], area: Rect) -> (usize, usize) {
         let it = Explanation::new(entries, &Theme::new(ThemeName::Mono), area);
         (it.lines.len(), it.page())
     }
@@ -48,43 +54,33 @@ impl Explanation<'_> {
     }
 }
 
-fn entry_lines<'a>(entry: &table::Line, room: usize, theme: &Theme) -> Vec<Line<'a>> {
-    let label = Span::styled(format!("{:<LABEL$}", entry.label), theme.strong);
-    let indent = |columns: usize| Span::raw(" ".repeat(columns));
+/// A value that is short enough stands between the label and the words; a longer one has lines of its own above them.
+fn paragraph<'a>(entry: &Explained, width: usize, theme: &Theme) -> Vec<Line<'a>> {
+    let Explained { label, value, text } = entry;
+    let has_room = width >= LABEL + VALUE + GAP + MEANING;
+    let strong = |label: String| Span::styled(label, theme.strong);
     let mut lines: Vec<Line> = Vec::new();
-    let is_wide = room >= VALUE + GAP + MEANING;
-    let (beside, style) = match &entry.value {
-        None => {
-            lines.push(Line::from(label));
-            (0, ratatui::style::Style::new())
-        }
-        Some(value) if is_wide && format::text_width(value) <= VALUE => {
-            let gap = VALUE + GAP - format::text_width(value);
-            lines.push(Line::from(vec![label, Span::styled(value.clone(), theme.title), indent(gap)]));
-            (VALUE + GAP, theme.dim)
+    let (indent, head, style) = match value {
+        None => (LABEL, vec![strong(padded(label, LABEL))], Style::new()),
+        Some(value) if has_room && format::text_width(value) <= VALUE => {
+            let value = Span::styled(padded(value, VALUE + GAP), theme.title);
+            (LABEL + VALUE + GAP, vec![strong(padded(label, LABEL)), value], theme.dim)
         }
         Some(value) => {
-            for (i, part) in format::wrapped(value, room).into_iter().enumerate() {
-                let before = if i == 0 { label.clone() } else { indent(LABEL) };
-                lines.push(Line::from(vec![before, Span::styled(part, theme.title)]));
-            }
-            let beside = if is_wide { VALUE + GAP } else { GAP };
-            lines.push(Line::from(indent(LABEL + beside)));
-            (beside, theme.dim)
+            let parts = labelled(label, LABEL, value, width).into_iter();
+            lines.extend(parts.map(|part| Line::from(vec![strong(part.label), Span::styled(part.text, theme.title)])));
+            (LABEL + if has_room { VALUE + GAP } else { GAP }, Vec::new(), theme.dim)
         }
     };
-    for (i, part) in format::wrapped(&entry.text, room.saturating_sub(beside).max(1)).into_iter().enumerate() {
-        let part = Span::styled(part, style);
-        match lines.last_mut() {
-            Some(line) if i == 0 => line.push_span(part),
-            _ => lines.push(Line::from(vec![indent(LABEL + beside), part])),
-        }
+    for (i, part) in labelled("", indent, text, width).into_iter().enumerate() {
+        let before = if i == 0 && !head.is_empty() { head.clone() } else { vec![Span::raw(part.label)] };
+        lines.push(before.into_iter().chain([Span::styled(part.text, style)]).collect());
     }
     lines
 }
 
 /// A box over the middle of the screen, scrolled down by `top` lines.
-pub(crate) fn view(title: &str, entries: &[table::Line], top: usize, theme: &Theme, area: Rect, buf: &mut Buffer) {
+pub(crate) fn view(title: &str, entries: &[Explained], top: usize, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let explanation = Explanation::new(entries, theme, area);
     let page = explanation.page();
     let Explanation { lines, outer } = explanation;

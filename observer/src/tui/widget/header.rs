@@ -13,12 +13,12 @@ use crate::{
 };
 
 /// Three lines; the first, which only says who speaks, is left out where there are two. In the first that is there, the
-/// columns on the right that are `taken` are left free.
-pub(crate) fn view(data: &Snapshot, theme: &Theme, area: Rect, taken: u16, buf: &mut Buffer) {
+/// `reserved` columns on the right stay free.
+pub(crate) fn view(data: &Snapshot, theme: &Theme, area: Rect, reserved: u16, buf: &mut Buffer) {
     let lines = [title, present, past];
     let hidden = lines.len().saturating_sub(usize::from(area.height));
     for (i, (line, row)) in lines.into_iter().skip(hidden).zip(area.rows()).enumerate() {
-        let width = if i == 0 { row.width.saturating_sub(taken) } else { row.width };
+        let width = if i == 0 { row.width.saturating_sub(reserved) } else { row.width };
         text::put(line(data, theme, width), Rect { width, ..row }, buf);
     }
 }
@@ -35,7 +35,6 @@ fn title(data: &Snapshot, theme: &Theme, width: u16) -> Line<'static> {
 fn present(data: &Snapshot, theme: &Theme, width: u16) -> Line<'static> {
     let totals = &data.totals;
     let number = |n: u32| Span::styled(format::count(n.into()), theme.strong);
-    // A namespace whose sockstat cannot be read would make the sum a lie.
     let time_wait = data.namespaces.iter().map(|namespace| namespace.time_wait).sum();
     let parts = vec![
         Part::new(0, vec![number(totals.sockets), Span::raw(" sockets")]),

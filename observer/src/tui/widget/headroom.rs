@@ -23,7 +23,7 @@ const GAP: u16 = 1;
 /// A destination and the local address that it is reached from.
 type Pair<'a> = (&'a EndpointRow, &'a DestinationRow);
 
-/// Destinations that take the largest part of their ports first; those whose ports are not known come last.
+/// Destinations with the highest share of their ports in use first; those whose ports are unknown come last.
 fn fullest_first(data: &Snapshot) -> Vec<Pair<'_>> {
     let rows = data.endpoints.iter();
     let mut pairs: Vec<Pair<'_>> =
@@ -65,11 +65,11 @@ fn kept(namespace: &NamespaceRow) -> String {
     }
 }
 
-fn taken(ports: PortUse) -> String {
+fn in_use_of_ports(ports: PortUse) -> String {
     let used = format::count(ports.used.into());
     match ports.time_wait {
-        0 => format!("{used} used"),
-        time_wait => format!("{used} used, {} TIME_WAIT", format::count(time_wait.into())),
+        0 => format!("{used} in use"),
+        time_wait => format!("{used} in use, {} TIME_WAIT", format::count(time_wait.into())),
     }
 }
 
@@ -77,7 +77,7 @@ fn left(ports: PortUse) -> String {
     format!("{} left", ports.left_text(|count| format::count(count.into())))
 }
 
-/// [`left`], and the price of a connect() once half of the ports are taken.
+/// [`left`], and the cost of a connect() once half of the ports are in use.
 fn left_and_cost(ports: PortUse) -> String {
     match ports.level() {
         Level::Ok => left(ports),
@@ -113,25 +113,26 @@ impl Fill {
 
 fn descriptors(data: &Snapshot, files: &ProcessFiles, noun: &str) -> String {
     let open = format::count(files.open);
-    data.host.most_descriptors(files).map_or_else(
-        || format!("{open} {noun}, no limit"),
-        |limit| format!("{open} of {} {noun}", format::count(limit)),
-    )
+    in_use(&open, data.host.most_descriptors(files), noun)
 }
 
 fn host_files(files: Option<FileUse>, noun: &str) -> String {
     let Some(files) = files else {
         return "unknown".to_owned();
     };
-    let allocated = format::count(files.allocated);
-    files.practical_max().map_or_else(
-        || format!("{allocated} {noun}, no practical limit"),
-        |max| format!("{allocated} of {} {noun}", format::count(max)),
-    )
+    in_use(&format::count(files.allocated), files.practical_max(), noun)
+}
+
+/// `12 of 1,024 files`, `12 files, no limit`
+fn in_use(used: &str, maximum: Option<u64>, noun: &str) -> String {
+    match maximum {
+        None => format!("{used} {noun}, {}", format::NO_LIMIT),
+        Some(maximum) => format!("{used} of {} {noun}", format::count(maximum)),
+    }
 }
 
 const NO_DESTINATION: &str = "no outgoing connections";
-const NO_RANGE: &str = "port range not known";
+const NO_RANGE: &str = "port range unknown";
 
 /// A line of the short form: words, and a gauge at the right if there is one.
 struct Entry {
@@ -170,7 +171,7 @@ pub(crate) fn compact(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buff
 fn long_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
     let fullest = fullest_first(data).into_iter().next();
     let range = range(namespace(data, fullest.as_ref())).map_or_else(
-        || "range not known".to_owned(),
+        || "range unknown".to_owned(),
         |Range { ends, size, kept }| format!("{size} in this namespace ({ends}), {kept}"),
     );
     let (towards, ports, fill) = match fullest {
@@ -179,7 +180,7 @@ fn long_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
             format::towards(row.key.local_ip, row.key.device, destination.remote, room),
             destination.ports.map_or_else(
                 || format!("{} sockets", format::count(destination.sockets.into())),
-                |ports| format!("{}, {}", taken(ports), left_and_cost(ports)),
+                |ports| format!("{}, {}", in_use_of_ports(ports), left_and_cost(ports)),
             ),
             destination.ports.map(Fill::of_ports),
         ),
@@ -280,7 +281,11 @@ fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
             match destination.ports {
                 None => items.push(text(NO_RANGE.to_owned())),
                 Some(ports) => {
-                    items.extend([text(taken(ports)), text(left_and_cost(ports)), Item::Gauge(Fill::of_ports(ports))]);
+                    items.extend([
+                        text(in_use_of_ports(ports)),
+                        text(left_and_cost(ports)),
+                        Item::Gauge(Fill::of_ports(ports)),
+                    ]);
                 }
             }
         }
@@ -293,15 +298,15 @@ fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
             items.push(text(descriptors(data, files, "open files")));
             if let Some(fill) = Fill::of_process(data, files) {
                 let is_own = data.host.most_descriptors(files) == files.soft_limit;
-                let whose = if is_own { "(its soft limit, ulimit -n)" } else { "(the kernel's limit, fs.nr_open)" };
-                items.extend([text(whose.to_owned()), Item::Gauge(fill)]);
+                let source = if is_own { "(its soft limit, ulimit -n)" } else { "(the kernel's limit, fs.nr_open)" };
+                items.extend([text(source.to_owned()), Item::Gauge(fill)]);
             }
         }
     }
     items.extend([gap(), title("Whole host"), text(host_files(data.host.files, "open files"))]);
     items.extend(Fill::of_host(data).map(Item::Gauge));
     if pairs.len() > 1 {
-        items.extend([gap(), title("Next destinations, ports taken")]);
+        items.extend([gap(), title("Next destinations, ports used %")]);
         items.extend(pairs.iter().skip(1).take(RUNNERS_UP).map(|pair| Item::Text(runner_up(pair, width))));
     }
     items

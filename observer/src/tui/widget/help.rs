@@ -1,4 +1,4 @@
-//! The help: keys, columns and words, from the tables that make them true.
+//! The help: keys and columns from their definitions, and terms.
 
 use ratatui::{
     buffer::Buffer,
@@ -7,49 +7,47 @@ use ratatui::{
     widgets::{Block, Clear, Widget},
 };
 
-use crate::tui::{
-    format,
-    keymap::{KEYMAP, Key},
-    message::Move,
-    screen::Endpoints,
-    table::Source as _,
-    text,
-    theme::{Theme, ThemeName},
+use crate::{
+    model::snapshot::EndpointRow,
+    present::{Fields as _, format, labelled::labelled},
+    tui::{
+        keymap::{KEYMAP, Key},
+        message::Move,
+        text,
+        theme::{Theme, ThemeName},
+    },
 };
 
 const WIDTH: u16 = 80;
 const LABEL: usize = 15;
 
-const WORDS: &[(&str, &str)] = &[
+const TERMS: &[(&str, &str)] = &[
     ("socket", "One end of a connection. A connection within this host has both ends here: two sockets."),
     ("connection", "Two ends that are each other's peer, counted once."),
     (
         "N left",
-        "How many connect()s towards that destination still get a port: those of the range that are not reserved, \
-                  blocked, used or in TIME_WAIT. From half of the range on each of them is slow to find one.",
+        "How many more connect() calls to that destination get a port: the ports of the range that are not reserved, \
+         blocked, in use or in TIME_WAIT. connect() is slow once half of the range is in use.",
     ),
-    (
-        "blocked",
-        "Ports that some socket has bound by hand or listens on, whatever its address: connect() passes them over.",
-    ),
+    ("blocked", "Ports that a socket occupies via bind() or listen(), whatever its address: connect() skips them."),
     (
         "limit",
-        "Something that can run out. First those that are full within the hour at the slope of the last half minute, \
-                  then the fullest. `observer limits` tells of each how to raise it.",
+        "Something that can run out. Limits that are full within the hour come first, predicted from the slope of the last \
+         half minute; the fullest follow. `observer limits` shows how to raise each.",
     ),
     (
         "notice",
-        "Half of the ports towards a destination are in use: connect() is slow. Of any limit, warning is 80 % in use, \
-                  critical 95 %, exhausted all of it.",
+        "Half of the ports towards a destination are in use: connect() is slow. For every limit, warning is 80 % in use, \
+         critical 95 %, exhausted 100 %.",
     ),
     (
         "! finding",
-        "What looks wrong, and (+N) for N more: `i` on a row of Limits shows those of that row with their evidence and \
-                  remedy, `observer limits` shows all.",
+        "What looks wrong; (+N) counts further findings. `i` on a row of Limits shows the findings of that row with \
+         evidence and remedy, `observer limits` shows all.",
     ),
-    ("lost", "Records of the kernel that did not arrive. The next scan puts the counts right."),
-    ("drift", "What scans found that no event had told."),
-    ("scan", "A look at the kernel's whole socket table."),
+    ("lost", "Records from the kernel that did not arrive. The next scan corrects the counts."),
+    ("drift", "Sockets that a scan added, removed or corrected because no event reported the change."),
+    ("scan", "A pass over the kernel's whole socket table (iter/tcp)."),
 ];
 
 /// How far the help is scrolled after `to`.
@@ -106,21 +104,18 @@ fn lines(theme: &Theme, width: u16) -> Vec<Line<'static>> {
         let keys: Vec<_> = binding.keys.iter().copied().map(Key::label).collect();
         entry(&mut out, &keys.join(", "), binding.help, theme, width);
     }
-    out.extend([Line::default(), Line::styled("COLUMNS", theme.title)]);
-    for field in Endpoints::FIELDS {
-        entry(&mut out, field.title(), field.help, theme, width);
+    out.extend([Line::default(), Line::styled("COLUMNS OF ENDPOINTS", theme.title)]);
+    for field in EndpointRow::FIELDS.iter().filter(|field| field.is_on_screen()) {
+        entry(&mut out, field.title(), &field.explanation(), theme, width);
     }
-    out.extend([Line::default(), Line::styled("WORDS", theme.title)]);
-    for (word, meaning) in WORDS {
-        entry(&mut out, word, meaning, theme, width);
+    out.extend([Line::default(), Line::styled("TERMS", theme.title)]);
+    for (term, meaning) in TERMS {
+        entry(&mut out, term, meaning, theme, width);
     }
     out
 }
 
 fn entry(out: &mut Vec<Line<'static>>, label: &str, text: &str, theme: &Theme, width: u16) {
-    let room = usize::from(width).saturating_sub(LABEL).max(1);
-    for (i, part) in format::wrapped(text, room).into_iter().enumerate() {
-        let label = if i == 0 { label } else { "" };
-        out.push(Line::from(vec![Span::styled(format!("{label:<LABEL$}"), theme.strong), Span::raw(part)]));
-    }
+    let lines = labelled(label, LABEL, text, width.into()).into_iter();
+    out.extend(lines.map(|line| Line::from(vec![Span::styled(line.label, theme.strong), Span::raw(line.text)])));
 }

@@ -1,4 +1,4 @@
-//! What runs out, the most urgent first: as many lines as there is room for, from one to the whole list.
+//! Limits, the most urgent first: as many lines as there is room for, from one to the whole list.
 
 use ratatui::{
     buffer::Buffer,
@@ -61,7 +61,7 @@ fn wide(limit: &Limit, theme: &Theme, row: Rect, buf: &mut Buffer) {
     let gauge_width = if row.width >= 100 { 40 } else { 22 };
     text::put(Span::styled(limit.about().name, theme.dim), Rect { width: LABEL - 1, ..row }, buf);
     let room = usize::from(row.width - LABEL - gauge_width - 1);
-    let maximum = limit.practical_maximum().map_or_else(|| "no limit".to_owned(), format::count);
+    let maximum = format::maximum(limit.practical_maximum());
     let when = when(limit).map_or_else(String::new, |when| format!(", {when}"));
     let numbers = format!(": {} of {maximum}{when}", format::count(limit.used));
     let owner_room = room.saturating_sub(format::text_width(&numbers));
@@ -92,7 +92,7 @@ fn narrow(limit: &Limit, theme: &Theme, row: Rect, buf: &mut Buffer) {
     text::put(Line::styled(part, theme.level(limit.level())).right_aligned(), row, buf);
 }
 
-/// Whose limit it is, or as much of it as fits: what tells it from others of its kind.
+/// The scope of a limit, or as much of it as fits: what distinguishes it from others of its kind.
 fn owner(limit: &Limit, width: usize) -> String {
     let whole = format::printable(&limit.owner());
     if format::text_width(&whole) <= width {

@@ -8,5 +8,4 @@ pub(crate) mod help;
 pub(crate) mod limits;
 pub(crate) mod parts;
 pub(crate) mod quality;
-pub(crate) mod sparkline;
 pub(crate) mod transcript;

@@ -1,4 +1,4 @@
-//! How far the numbers can be trusted: one line at the bottom, and a banner when there is a reason for it.
+//! Data quality: one line at the bottom, and a banner when numbers may be wrong.
 
 use ratatui::{
     buffer::Buffer,
@@ -64,9 +64,9 @@ fn unhealed(losses: &Losses) -> String {
     let Losses { ring_full, scan_ring_full, read_failed, undecodable, missed: _ } = *losses;
     let causes = [
         (ring_full + scan_ring_full, "ring full"),
-        (losses.missed_if_reported(), "hook not run by the kernel"),
+        (losses.missed_if_reported(), "missed runs"),
         (read_failed, "unreadable"),
-        (undecodable, "not understood"),
+        (undecodable, "not decoded"),
     ];
     let causes = causes.into_iter().filter(|(count, _)| *count > 0);
     let causes: Vec<_> = causes.map(|(count, cause)| format!("{} {cause}", format::count(count))).collect();

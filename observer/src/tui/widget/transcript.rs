@@ -1,4 +1,4 @@
-//! What a lab tells, beside the screen on a wide terminal and below it on others.
+//! A lab's transcript, beside the screen on a wide terminal and below it on others.
 
 use ratatui::{
     buffer::Buffer,
@@ -10,18 +10,18 @@ use ratatui::{
 
 use crate::{
     model::transcript::{Speaker, Transcript, TranscriptLine},
+    present::{format, labelled::labelled},
     tui::{
-        format,
         layout::{MIN_HEIGHT, MIN_WIDTH},
         text,
         theme::Theme,
     },
 };
 
-/// From here on it stands beside the screen, which keeps what it shows at 80 columns.
+/// From this width on it is beside the screen, which keeps the columns that it shows at 80.
 const BESIDE_FROM: u16 = 140;
 const BESIDE: u16 = 60;
-/// Columns of the word before each paragraph.
+/// Columns of the speaker before each paragraph.
 const LABEL: usize = 9;
 
 /// The least height of a terminal that has room for both.
@@ -32,15 +32,15 @@ pub(crate) fn split(area: Rect, transcript: Option<&Transcript>) -> (Rect, Optio
     if transcript.is_none() {
         return (area, None);
     }
-    let (screen, told) = if area.width >= BESIDE_FROM {
-        let [screen, told] = Layout::horizontal([Constraint::Min(MIN_WIDTH), Constraint::Length(BESIDE)]).areas(area);
-        (screen, told)
+    let (screen, beside) = if area.width >= BESIDE_FROM {
+        let [screen, beside] = Layout::horizontal([Constraint::Min(MIN_WIDTH), Constraint::Length(BESIDE)]).areas(area);
+        (screen, beside)
     } else {
         let height = area.height.saturating_sub(MIN_HEIGHT).min(area.height / 2);
-        let [screen, told] = Layout::vertical([Constraint::Fill(1), Constraint::Length(height)]).areas(area);
-        (screen, told)
+        let [screen, beside] = Layout::vertical([Constraint::Fill(1), Constraint::Length(height)]).areas(area);
+        (screen, beside)
     };
-    (screen, Some(told))
+    (screen, Some(beside))
 }
 
 /// A box with the newest words at its end; what does not fit is cut at its beginning.
@@ -57,7 +57,7 @@ pub(crate) fn view(transcript: &Transcript, theme: &Theme, area: Rect, buf: &mut
         height: area.height.saturating_sub(2),
     };
     let mut lines: Vec<Line> =
-        transcript.lines.iter().flat_map(|told| paragraph(told, inner.width.into(), theme)).collect();
+        transcript.lines.iter().flat_map(|event| paragraph(event, inner.width.into(), theme)).collect();
     if let Some((done, of)) = transcript.progress {
         let text = format!("{:LABEL$}{} of {}", "", format::count(done), format::count(of));
         lines.push(Line::styled(text, theme.strong));
@@ -77,26 +77,18 @@ pub(crate) fn view(transcript: &Transcript, theme: &Theme, area: Rect, buf: &mut
     }
 }
 
-fn paragraph<'a>(told: &TranscriptLine, width: usize, theme: &Theme) -> Vec<Line<'a>> {
-    let (style, label): (Style, _) = match told.speaker {
+fn paragraph<'a>(event: &TranscriptLine, width: usize, theme: &Theme) -> Vec<Line<'a>> {
+    let (style, indent): (Style, _) = match event.speaker {
         Speaker::Step => (theme.strong, 0),
         Speaker::Opening => (Style::new(), 0),
-        Speaker::Drawing => return vec![Line::raw(told.text.clone())],
-        Speaker::Good => (theme.calm, 0),
+        Speaker::Drawing => return vec![Line::raw(event.text.clone())],
+        Speaker::Good => (theme.ok, 0),
         Speaker::Bad => (theme.critical, 0),
         Speaker::Theory | Speaker::Kernel | Speaker::Observer => (Style::new(), LABEL),
     };
-    let text = format::printable(&told.text);
-    let mut lines: Vec<Line> = Vec::new();
-    if told.speaker == Speaker::Step {
-        lines.push(Line::default());
-    }
-    for (i, part) in format::wrapped(&text, width.saturating_sub(label).max(1)).into_iter().enumerate() {
-        let name = if i == 0 { told.speaker.name() } else { "" };
-        lines.push(Line::from(vec![
-            Span::styled(if label == 0 { String::new() } else { format!("{name:<label$}") }, theme.title),
-            Span::styled(part, style),
-        ]));
-    }
-    lines
+    let speaker = if indent == 0 { "" } else { event.speaker.name() };
+    let gap = (event.speaker == Speaker::Step).then(Line::default);
+    let lines = labelled(speaker, indent, &format::printable(&event.text), width).into_iter();
+    let lines = lines.map(|it| Line::from(vec![Span::styled(it.label, theme.title), Span::styled(it.text, style)]));
+    gap.into_iter().chain(lines).collect()
 }

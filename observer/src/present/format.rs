@@ -35,6 +35,22 @@ pub(crate) fn count_within(value: u64, width: usize) -> String {
     if short.len() <= width { short } else { format!("{}{letter}", value / unit) }
 }
 
+/// Where there is no limit in practice.
+pub(crate) const NO_LIMIT: &str = "no limit";
+
+/// Where there is no such number.
+pub(crate) const ABSENT: &str = "–";
+
+/// How much there can be: `1,024` or `no limit`.
+pub(crate) fn maximum(maximum: Option<u64>) -> String {
+    maximum_within(maximum, usize::MAX)
+}
+
+/// The same in so many columns.
+pub(crate) fn maximum_within(maximum: Option<u64>, width: usize) -> String {
+    maximum.map_or_else(|| NO_LIMIT.to_owned(), |maximum| count_within(maximum, width))
+}
+
 /// Per second: one decimal below ten.
 pub(crate) fn rate(value: f64) -> String {
     if value == 0.0 {
@@ -58,7 +74,7 @@ pub(crate) fn duration(value: Duration) -> String {
     }
 }
 
-/// A time to come, foretold no better than this: one unit.
+/// A predicted time, in one unit: a prediction is no more exact.
 pub(crate) fn forecast(value: Duration) -> String {
     duration(value).split(' ').take(2).collect::<Vec<_>>().join(" ")
 }

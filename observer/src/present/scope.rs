@@ -1,11 +1,9 @@
-//! Whose limit it is, in a column.
+//! The scope of a limit, in a column.
 
-use crate::{
-    model::limit::{Limit, Scope},
-    tui::format,
-};
+use super::format;
+use crate::model::limit::{Limit, Scope};
 
-/// Whose limit it is, and where. What does not fit is cut: addresses before ports, and of a namespace's name the end.
+/// What the limit applies to, and where. What does not fit is cut: addresses before ports, and of a namespace's name the end.
 pub(crate) fn fitted(limit: &Limit, elsewhere: &str, width: usize) -> String {
     const PLACE: usize = 16;
     let whole = format::printable(&limit.owner());
@@ -34,19 +32,7 @@ mod tests {
         let remote = "10.9.0.2:5432".parse().unwrap();
         let local_ip = "10.9.0.1".parse().unwrap();
         let scope = Scope::Destination { netns: NetnsId(1), local_ip, device: Device::NONE, remote };
-        let limit = Limit {
-            kind: LimitKind::Ports,
-            scope,
-            netns_name: None,
-            process: None,
-            used: 1,
-            maximum: 2,
-            hits: None,
-            counters: Vec::new(),
-            slope: None,
-            turnover: None,
-            lifetime: None,
-        };
+        let limit = Limit::for_test(LimitKind::Ports, scope, 1, 2);
         for (width, expected) in [
             (34, "10.9.0.1 → 10.9.0.2:5432 in t2-a"),
             (31, "….9.0.1 → 10.9.0.2:5432 in t2-a"),

@@ -1,48 +1,43 @@
-//! A table that scrolls, sorts, and follows its selected row wherever the order takes it. Each screen that has rows is a
-//! [`Source`]; its one list of fields decides drawing, sorting and help.
+//! A table that scrolls, sorts, and follows its selected row wherever the order takes it. Each screen with rows is a
+//! [`TableSource`]; the fields of its rows decide drawing, sorting and help.
 
-mod field;
-mod value;
-
-use std::{cmp::Ordering, fmt::Debug};
+use std::fmt::Debug;
 
 use ratatui::{
     buffer::Buffer,
     layout::{Constraint, Position, Rect},
     text,
-    widgets::{Block, Borders, Cell, Paragraph, Row, Table, Widget, Wrap},
+    widgets::{self, Block, Borders, Paragraph, Row, Table, Widget, Wrap},
 };
 
-pub(crate) use self::{
-    field::{Field, Kind, NAMESPACE, NAMESPACE_HELP, columns},
-    value::Value,
-};
 use super::{
-    format,
     layout::scroll_offset,
     message::{Message, Move},
-    pane::Pane,
+    pane::{Explained, LABEL, Pane},
     text::cut,
     theme::Theme,
 };
-use crate::model::{filter::Filter, snapshot::Snapshot, units::NetnsId};
+use crate::{
+    model::{filter::Filter, snapshot::Snapshot, units::NetnsId},
+    present::{self, Field, Fields, Order, field::NETNS_ID, format, sort::sorted},
+};
 
 /// The title and the names of the columns.
 const HEAD: u16 = 2;
 
 /// Where the rows of a table come from.
-pub(crate) trait Source: Sized + 'static {
+pub(crate) trait TableSource: Sized + 'static {
     /// A row, as it stands in the snapshot.
-    type Row: 'static;
+    type Row: Fields;
     /// What a row is known by from snapshot to snapshot.
     type Key: Copy + Ord + Debug;
 
     /// In the title.
     const NAME: &'static str;
-    /// The first one names the row and is never left out.
-    const FIELDS: &'static [Field<Self::Row>];
-    /// The index of the field that the table is sorted by at first.
-    const SORT: usize;
+    /// The fields of a row.
+    const FIELDS: &'static [Field<Self::Row>] = <Self::Row as Fields>::FIELDS;
+    /// The id of the field that the table is sorted by at first.
+    const SORT: &'static str;
 
     fn rows(data: &Snapshot) -> Vec<&Self::Row>;
 
@@ -55,7 +50,7 @@ pub(crate) trait Source: Sized + 'static {
     fn nothing(data: &Snapshot) -> &'static str;
 
     /// Where the numbers of a row come from, beyond what the help says of their columns.
-    fn explain(_row: &Self::Row, _data: &Snapshot) -> Vec<Line> {
+    fn explain(_row: &Self::Row, _data: &Snapshot) -> Vec<Explained> {
         Vec::new()
     }
 
@@ -68,30 +63,15 @@ pub(crate) trait Source: Sized + 'static {
     fn has(field: &Field<Self::Row>, data: &Snapshot) -> bool {
         let mut namespaces = Self::rows(data).into_iter().filter_map(Self::netns);
         let first = namespaces.next();
-        field.title() != NAMESPACE || namespaces.any(|netns| Some(netns) != first)
-    }
-}
-
-/// A line of an explanation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Line {
-    pub(crate) label: &'static str,
-    /// What stands in the row, where the line is about a column.
-    pub(crate) value: Option<String>,
-    pub(crate) text: String,
-}
-
-impl Line {
-    pub(crate) fn new(label: &'static str, text: impl Into<String>) -> Self {
-        Self { label, value: None, text: text.into() }
+        field.id != NETNS_ID || namespaces.any(|netns| Some(netns) != first)
     }
 }
 
 /// What the user chose to see of a table.
 #[derive(Debug)]
-pub(crate) struct State<S: Source> {
-    /// The index of the field that it is sorted by.
-    pub(crate) sort: usize,
+pub(crate) struct TableState<S: TableSource> {
+    /// The id of the field that it is sorted by.
+    pub(crate) sort: &'static str,
     /// Against the column's natural order.
     pub(crate) reversed: bool,
     pub(crate) cursor: Option<Cursor<S::Key>>,
@@ -107,19 +87,19 @@ pub(crate) struct Cursor<K> {
     pub(crate) index: usize,
 }
 
-impl<S: Source> Default for State<S> {
+impl<S: TableSource> Default for TableState<S> {
     fn default() -> Self {
         Self { sort: S::SORT, reversed: false, cursor: None, offset: 0 }
     }
 }
 
-impl<S: Source> State<S> {
+impl<S: TableSource> TableState<S> {
     fn field(&self) -> &'static Field<S::Row> {
-        &S::FIELDS[self.sort]
+        S::Row::field(self.sort).unwrap_or(&S::FIELDS[0])
     }
 
     fn is_descending(&self) -> bool {
-        (self.field().kind == Kind::Number) != self.reversed
+        self.field().is_descending(self.reversed)
     }
 
     fn move_cursor(&mut self, data: &Snapshot, filter: &Filter, area: Rect, to: Move) {
@@ -157,10 +137,11 @@ impl<S: Source> State<S> {
                     end += width;
                     at.x < end
                 });
-                let Some((index, _)) = clicked.filter(|(index, _)| S::FIELDS[*index].kind != Kind::Picture) else {
+                let clicked = clicked.map(|(index, _)| &S::FIELDS[index]);
+                let Some(Field { id, .. }) = clicked.filter(|field| field.order != Order::None) else {
                     return;
                 };
-                (self.sort, self.reversed) = (index, index == self.sort && !self.reversed);
+                (self.sort, self.reversed) = (id, *id == self.sort && !self.reversed);
                 self.reveal(data, filter, area);
             }
             line => {
@@ -173,31 +154,22 @@ impl<S: Source> State<S> {
     }
 
     /// The columns in sight, and the one that the table begins with, which narrow tables may not show.
-    fn next_sort(&self, width: u16, data: &Snapshot) -> usize {
+    fn next_sort(&self, width: u16, data: &Snapshot) -> &'static str {
         let shown = columns::<S>(width, data);
-        let is_choice = |index: &usize| {
-            let is_shown = shown.iter().any(|(shown, _)| shown == index);
-            S::FIELDS[*index].kind != Kind::Picture && (is_shown || *index == S::SORT)
+        let is_choice = |field: &&Field<S::Row>| {
+            let is_shown = shown.iter().any(|(shown, _)| S::FIELDS[*shown].id == field.id);
+            field.order != Order::None && (is_shown || field.id == S::SORT)
         };
-        let after = self.sort + 1..S::FIELDS.len();
-        after.chain(0..S::FIELDS.len()).find(is_choice).unwrap_or(self.sort)
+        let mut after =
+            S::FIELDS.iter().cycle().skip_while(|field| field.id != self.sort).skip(1).take(S::FIELDS.len());
+        after.find(is_choice).map_or(self.sort, |field| field.id)
     }
 
     /// The rows in the order of the table. Equals are in the order of their keys, so that they stand still from snapshot
     /// to snapshot.
     pub(crate) fn sorted<'a>(&self, data: &'a Snapshot, filter: &Filter) -> Vec<&'a S::Row> {
-        let get = self.field().get;
-        let mut rows: Vec<(Value<'a>, &'a S::Row)> = S::rows(data)
-            .into_iter()
-            .filter(|row| filter.is_empty() || S::passes(row, filter, data))
-            .map(|row| (get(row, data), row))
-            .collect();
-        let is_descending = self.is_descending();
-        rows.sort_unstable_by(|(a, row_a), (b, row_b)| {
-            let by_value: Ordering = if is_descending { b.cmp(a) } else { a.cmp(b) };
-            by_value.then_with(|| S::key(row_a).cmp(&S::key(row_b)))
-        });
-        rows.into_iter().map(|(_, row)| row).collect()
+        let rows = S::rows(data).into_iter().filter(|row| filter.is_empty() || S::passes(row, filter, data));
+        sorted(rows, data, self.field(), self.reversed, |a, b| S::key(a).cmp(&S::key(b)))
     }
 
     /// Where the selected row stands among `rows` now; where it stood, if it is gone.
@@ -219,11 +191,11 @@ impl<S: Source> State<S> {
         if all == 0 {
             return format!(" {} ", S::NAME);
         }
-        let order = match (self.field().kind, self.is_descending()) {
-            (Kind::Number, true) => "highest first",
-            (Kind::Number, false) => "lowest first",
-            (Kind::Time, false) => "shortest first",
-            (Kind::Time, true) => "longest first",
+        let order = match (self.field().order, self.is_descending()) {
+            (Order::Number, true) => "highest first",
+            (Order::Number, false) => "lowest first",
+            (Order::Time, false) => "shortest first",
+            (Order::Time, true) => "longest first",
             (_, true) => "last first",
             (_, false) => "in order",
         };
@@ -231,23 +203,23 @@ impl<S: Source> State<S> {
         format!(" {} {from}–{to} of {}, by {}, {order} ", S::NAME, count(all), self.field().title())
     }
 
-    fn head_cell(&self, index: usize, width: u16) -> Cell<'static> {
+    fn head_cell(&self, index: usize, width: u16) -> widgets::Cell<'static> {
         let field = &S::FIELDS[index];
         let title = format::cut_end(field.title_within(room(index, width)), room(index, width));
-        let arrow = match (index == self.sort, self.is_descending()) {
+        let arrow = match (field.id == self.sort, self.is_descending()) {
             (false, _) => "",
             (true, true) => "▼",
             (true, false) => "▲",
         };
         // The arrow of a number takes the space before the column.
-        Cell::from(match field.kind {
-            Kind::Text => aligned(index, field.kind, format!("{title}{arrow}")),
-            Kind::Number | Kind::Time | Kind::Picture => aligned(index, field.kind, format!("{arrow}{title}")),
+        widgets::Cell::from(match field.order {
+            Order::Text => aligned(index, field.order, format!("{title}{arrow}")),
+            Order::Number | Order::Time | Order::None => aligned(index, field.order, format!("{arrow}{title}")),
         })
     }
 }
 
-impl<S: Source> Pane for State<S> {
+impl<S: TableSource> Pane for TableState<S> {
     fn has_cursor(&self) -> bool {
         self.cursor.is_some()
     }
@@ -282,7 +254,7 @@ impl<S: Source> Pane for State<S> {
         if rows.is_empty() {
             let inner = block.inner(area);
             block.render(area, buf);
-            let nothing = if filter.is_empty() { S::nothing(data) } else { "No row passes the filter." };
+            let nothing = if filter.is_empty() { S::nothing(data) } else { "No row matches the filter." };
             return Paragraph::new(nothing).wrap(Wrap { trim: true }).render(inner, buf);
         }
 
@@ -300,17 +272,17 @@ impl<S: Source> Pane for State<S> {
             .render(area, buf);
     }
 
-    fn explained(&self, data: &Snapshot, filter: &Filter) -> Option<Vec<Line>> {
+    fn explained(&self, data: &Snapshot, filter: &Filter) -> Option<Vec<Explained>> {
         let row = self.selected(data, filter)?;
-        let fields = S::FIELDS.iter().filter(|field| field.kind != Kind::Picture && S::has(field, data));
+        let fields = S::FIELDS.iter().filter(|field| field.order != Order::None && S::has(field, data));
         let of_field = |field: &Field<S::Row>| {
             let value = Some((field.get)(row, data).text(usize::MAX));
-            Line { value, ..Line::new(field.title(), field.help) }
+            Explained { value, ..Explained::new(field.title_within(LABEL), field.explanation()) }
         };
-        let mut lines: Vec<Line> = fields.map(of_field).collect();
+        let mut lines: Vec<Explained> = fields.map(of_field).collect();
         let more = S::explain(row, data);
         if !more.is_empty() {
-            lines.push(Line::new("", ""));
+            lines.push(Explained::new("", ""));
             lines.extend(more);
         }
         Some(lines)
@@ -326,21 +298,32 @@ fn room(index: usize, width: u16) -> usize {
     usize::from(width) - usize::from(index != 0)
 }
 
-fn aligned(index: usize, kind: Kind, words: String) -> text::Line<'static> {
-    match kind {
-        Kind::Text if index == 0 => text::Line::raw(words),
-        Kind::Text => text::Line::raw(format!(" {words}")),
-        Kind::Number | Kind::Time | Kind::Picture => text::Line::raw(words).right_aligned(),
+fn aligned(index: usize, order: Order, words: String) -> text::Line<'static> {
+    match order {
+        Order::Text if index == 0 => text::Line::raw(words),
+        Order::Text => text::Line::raw(format!(" {words}")),
+        Order::Number | Order::Time | Order::None => text::Line::raw(words).right_aligned(),
     }
 }
 
-fn cell<S: Source>(index: usize, width: u16, row: &S::Row, data: &Snapshot, theme: &Theme) -> Cell<'static> {
+/// The columns that a table of this width has, as indices of fields, and how wide each of them is.
+pub(crate) fn columns<S: TableSource>(width: u16, data: &Snapshot) -> Vec<(usize, u16)> {
+    present::columns(width, |field| S::has(field, data))
+}
+
+fn cell<S: TableSource>(
+    index: usize,
+    width: u16,
+    row: &S::Row,
+    data: &Snapshot,
+    theme: &Theme,
+) -> widgets::Cell<'static> {
     let field = &S::FIELDS[index];
     let value = (field.get)(row, data);
-    let line = aligned(index, field.kind, value.text(room(index, width)));
+    let line = aligned(index, field.order, value.text(room(index, width)));
     match value.level() {
-        _ if value.is_nothing() => Cell::from(line).style(theme.dim),
-        Some(level) => Cell::from(line).style(theme.level(level)),
-        None => Cell::from(line),
+        _ if value.is_nothing() => widgets::Cell::from(line).style(theme.dim),
+        Some(level) => widgets::Cell::from(line).style(theme.level(level)),
+        None => widgets::Cell::from(line),
     }
 }

@@ -1,4 +1,4 @@
-//! What a lab tells, beside the screen and below it.
+//! A lab's transcript, beside the screen and below it.
 
 use std::sync::Arc;
 
@@ -40,8 +40,8 @@ fn with(transcript: Transcript) -> Snapshot {
 #[test]
 fn it_stands_below_a_small_screen_and_beside_a_large_one() {
     let busy = Transcript { progress: Some((66_000, 100_000)), ..told() };
-    assert_snapshot!("narration_80x24", text(&ui(80, 24), &with(busy.clone())));
-    assert_snapshot!("narration_160x50", text(&ui(160, 50), &with(busy)));
+    assert_snapshot!("transcript_80x24", text(&ui(80, 24), &with(busy.clone())));
+    assert_snapshot!("transcript_160x50", text(&ui(160, 50), &with(busy)));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What stands in a cell: drawn, compared and dimmed in one place for all tables.
+//! A value of a row: drawn, compared and dimmed in one place for all tables.
 
 use std::{
     cmp::Ordering,
@@ -6,18 +6,15 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    export::owner,
-    model::{
-        PORT_NUMBERS,
-        device::Device,
-        headroom::PortUse,
-        history::History,
-        limit::{Limit, level::Level},
-        snapshot::{Direction, EndpointKey, EndpointRow, OwnerNames},
-        units::{NetnsId, Pid, Process},
-    },
-    tui::{format, widget::sparkline::sparkline},
+use super::{format, scope, sparkline::sparkline};
+use crate::model::{
+    PORT_NUMBERS,
+    device::Device,
+    headroom::PortUse,
+    history::History,
+    limit::{Limit, level::Level},
+    snapshot::{DestinationRow, Direction, EndpointKey, EndpointRow, OwnerNames},
+    units::{NetnsId, Pid, Process},
 };
 
 /// One process, or one for several.
@@ -31,7 +28,7 @@ pub(crate) struct Named {
 
 /// What stands in a cell.
 #[derive(Clone, Debug)]
-pub(crate) enum Value<'a> {
+pub(crate) enum Cell<'a> {
     Endpoint(&'a EndpointRow),
     /// A local ip and where it is connected to.
     Towards(IpAddr, Device, SocketAddr),
@@ -43,14 +40,24 @@ pub(crate) enum Value<'a> {
     Process(Option<Named>),
     /// Sockets that only the kernel still holds.
     Orphans,
-    Direction(Direction),
+    /// Who connected to whom, and whether the row has a listener.
+    Direction {
+        direction: Direction,
+        listening: bool,
+    },
     Namespace(Option<&'a str>, NetnsId),
     Text(String),
-    /// Whose limit it is.
-    Whose(&'a Limit),
+    /// What a limit applies to.
+    Scope(&'a Limit),
     Count(u64),
+    /// How much there can be; `None` where there is no limit in practice.
+    Maximum(Option<u64>),
+    /// A destination with the ports that are left towards it; `None` where there is no destination.
+    Destination(Option<&'a DestinationRow>),
     /// A number that is not known.
     Unknown,
+    /// There is no such number here.
+    Absent,
     /// A place in an order, the first is 0; the first is the highest.
     Rank(usize),
     Rate(f64),
@@ -63,7 +70,7 @@ pub(crate) enum Value<'a> {
     Minute(&'a History),
 }
 
-impl Value<'_> {
+impl Cell<'_> {
     /// A process, or that it is not known.
     pub(crate) fn process(process: Option<Process>) -> Self {
         Self::fd_owners(process.map(|process| OwnerNames { process, namesakes: 1, others: 0 }))
@@ -95,13 +102,16 @@ impl Value<'_> {
             Self::Process(Some(Named { comm, others, .. })) => format::several(comm, *others, width),
             Self::Process(None) | Self::Unknown => "?".to_owned(),
             Self::Orphans => "(closed)".to_owned(),
-            Self::Direction(Direction::Inbound) => "in".to_owned(),
-            Self::Direction(Direction::Outbound) => "out".to_owned(),
+            Self::Direction { direction: Direction::Inbound, .. } => "in".to_owned(),
+            Self::Direction { direction: Direction::Outbound, .. } => "out".to_owned(),
             Self::Namespace(Some(name), _) => format::printable(name),
             Self::Namespace(None, netns) => netns.0.to_string(),
             Self::Text(text) => text.clone(),
-            Self::Whose(limit) => owner::fitted(limit, "", width),
+            Self::Scope(limit) => scope::fitted(limit, "", width),
             Self::Count(count) => format::count_within(*count, width),
+            Self::Maximum(maximum) => format::maximum_within(*maximum, width),
+            Self::Destination(None) | Self::Absent => format::ABSENT.to_owned(),
+            Self::Destination(Some(row)) => destination(row, |count| format::count(count.into())),
             Self::Rank(place) => (place + 1).to_string(),
             Self::Rate(rate) => format::rate(*rate),
             Self::Part(part, _) => format::percent(*part),
@@ -110,9 +120,26 @@ impl Value<'_> {
                 let long = format::duration(*time);
                 if format::text_width(&long) <= width { long } else { format::forecast(*time) }
             }
-            Self::Time(None) => "–".to_owned(),
+            Self::Time(None) => format::ABSENT.to_owned(),
             Self::Listening => "LISTEN".to_owned(),
             Self::Minute(history) => sparkline(history, width),
+        }
+    }
+
+    /// As plain tables show it, which other programs may read: all of it, numbers without grouping, `-` for nothing.
+    pub(crate) fn plain(&self) -> String {
+        match self {
+            Self::Endpoint(row) => match row.key.local_port {
+                Some(port) => row.key.device.endpoint(row.key.local_ip, port),
+                None => format!("{} (any port)", row.key.device.scoped(row.key.local_ip)),
+            },
+            Self::Direction { direction: Direction::Inbound, listening: true } => "listen".to_owned(),
+            Self::Count(count) | Self::Maximum(Some(count)) => count.to_string(),
+            Self::Listening => "0".to_owned(),
+            Self::Destination(Some(row)) => destination(row, |count| count.to_string()),
+            Self::Destination(None) => String::new(),
+            Self::Process(None) | Self::Unknown | Self::Absent | Self::Time(None) => "-".to_owned(),
+            _ => self.text(usize::MAX),
         }
     }
 
@@ -124,14 +151,16 @@ impl Value<'_> {
             Self::Left(ports) => ports.left_at_most() == 0,
             Self::Rate(rate) => *rate == 0.0,
             Self::Time(time) => time.is_none(),
-            Self::Listening | Self::Orphans | Self::Unknown => true,
+            Self::Destination(row) => row.is_none(),
+            Self::Listening | Self::Orphans | Self::Unknown | Self::Absent => true,
             Self::Endpoint(_)
             | Self::Towards(..)
             | Self::Address(..)
-            | Self::Direction(_)
+            | Self::Direction { .. }
             | Self::Namespace(..)
             | Self::Text(_)
-            | Self::Whose(_)
+            | Self::Scope(_)
+            | Self::Maximum(_)
             | Self::Rank(_)
             | Self::Part(..)
             | Self::Minute(_) => false,
@@ -150,6 +179,8 @@ impl Value<'_> {
     pub(crate) fn cmp(&self, other: &Self) -> Ordering {
         let place = |key: &EndpointKey| (key.local_ip, key.local_port, key.device);
         match (self, other) {
+            // What is missing is below every number.
+            _ if self.is_missing() || other.is_missing() => other.is_missing().cmp(&self.is_missing()),
             (Self::Endpoint(a), Self::Endpoint(b)) => place(&a.key).cmp(&place(&b.key)),
             (Self::Towards(a, a_device, a_remote), Self::Towards(b, b_device, b_remote)) => {
                 (a, a_device, a_remote).cmp(&(b, b_device, b_remote))
@@ -161,10 +192,14 @@ impl Value<'_> {
             (Self::Orphans, Self::Process(_)) => Ordering::Greater,
             (Self::Process(_), Self::Orphans) => Ordering::Less,
             (Self::Process(a), Self::Process(b)) => a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(b)),
-            (Self::Direction(a), Self::Direction(b)) => a.cmp(b),
+            (Self::Direction { direction: a, .. }, Self::Direction { direction: b, .. }) => a.cmp(b),
             (Self::Namespace(a, a_id), Self::Namespace(b, b_id)) => (a, a_id).cmp(&(b, b_id)),
             (Self::Text(a), Self::Text(b)) => a.cmp(b),
-            (Self::Whose(a), Self::Whose(b)) => a.owner().cmp(&b.owner()),
+            (Self::Scope(a), Self::Scope(b)) => a.owner().cmp(&b.owner()),
+            (Self::Destination(a), Self::Destination(b)) => {
+                let name = |row: &Option<&DestinationRow>| row.map(|row| row.remote);
+                name(a).is_none().cmp(&name(b).is_none()).then_with(|| name(a).cmp(&name(b)))
+            }
             (Self::Rank(a), Self::Rank(b)) => b.cmp(a),
             (Self::Rate(a), Self::Rate(b)) | (Self::Part(a, _), Self::Part(b, _)) => a.total_cmp(b),
             // What is not in sight is farther than anything that is.
@@ -173,9 +208,14 @@ impl Value<'_> {
         }
     }
 
+    const fn is_missing(&self) -> bool {
+        matches!(self, Self::Unknown | Self::Absent)
+    }
+
     const fn magnitude(&self) -> u64 {
         match self {
-            Self::Count(count) => *count,
+            Self::Count(count) | Self::Maximum(Some(count)) => *count,
+            Self::Maximum(None) => u64::MAX,
             Self::Left(ports) => ports.left_at_most() as u64,
             _ => 0,
         }
@@ -210,4 +250,36 @@ fn endpoint(row: &EndpointRow, width: usize) -> String {
     };
     let long = format!("{} → {several}", format::scoped(row.key.local_ip, row.key.device));
     if format::text_width(&long) <= width { long } else { format::cut_middle(&local, width) }
+}
+
+/// `10.0.0.9:5432: 23 ports left, 12 used, 3 in TIME_WAIT`
+fn destination(row: &DestinationRow, count: impl Fn(u32) -> String) -> String {
+    let remote = row.remote;
+    let Some(ports) = row.ports else { return remote.to_string() };
+    let left = match ports.left() {
+        Some(_) => ports.left_text(&count),
+        None => format!("at most {}", count(ports.left_at_most())),
+    };
+    format!("{remote}: {left} ports left, {} used, {} in TIME_WAIT", count(ports.used), count(ports.time_wait))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_below_every_number() {
+        let parts = || {
+            let part = |percent: u32| Cell::Part(f64::from(percent) / 100.0, Level::Ok);
+            (0..100).map(move |i| if i % 3 == 0 { Cell::Unknown } else { part(i * 37 % 101) })
+        };
+        let mut cells: Vec<Cell> = parts().collect();
+        // An order that is none makes the sort panic.
+        cells.sort_by(Cell::cmp);
+        let missing = cells.iter().take_while(|cell| matches!(cell, Cell::Unknown)).count();
+        assert_eq!(missing, parts().filter(|cell| matches!(cell, Cell::Unknown)).count());
+        assert_eq!(Cell::Absent.cmp(&Cell::Unknown), Ordering::Equal);
+        assert_eq!(Cell::Absent.cmp(&Cell::Count(0)), Ordering::Less);
+        assert_eq!(Cell::Maximum(None).cmp(&Cell::Maximum(Some(7))), Ordering::Greater);
+    }
 }

@@ -1,0 +1,224 @@
+//! Everything about a quantity of a row, and which columns of a table fit.
+
+use super::Cell;
+use crate::model::snapshot::Snapshot;
+
+/// The column that is left out where all rows are in one namespace.
+pub(crate) const NETNS_ID: &str = "netns";
+pub(crate) const NETNS_HELP: &str =
+    "Network namespace, where there are several: its `ip netns` name, else its oldest process, else its number.";
+pub(crate) const NETNS_SOURCE: &str = "the inode number of /proc/PID/ns/net";
+
+/// How a column is aligned, and what comes first in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Words, aligned to the left, A first.
+    Text,
+    /// Numbers, aligned to the right, the highest first.
+    Number,
+    /// Times, aligned to the right, the shortest first.
+    Time,
+    /// A picture, which has no order.
+    None,
+}
+
+/// What stands in a column of a row.
+pub(crate) type Get<R> = for<'a> fn(&'a R, &'a Snapshot) -> Cell<'a>;
+
+/// A kind of row with its fields.
+pub(crate) trait Fields: Sized + 'static {
+    /// What a row is, in words: `endpoint`.
+    const NOUN: &'static str;
+    /// The first one names the row and is never left out.
+    const FIELDS: &'static [Field<Self>];
+
+    /// The field with this id.
+    fn field(id: &str) -> Option<&'static Field<Self>> {
+        Self::FIELDS.iter().find(|field| field.id == id)
+    }
+}
+
+/// A quantity of a row. Widths are in columns and include the space before the column.
+#[derive(Debug)]
+pub(crate) struct Field<R: 'static> {
+    /// The name for scripts, `--sort` and JSON, in snake case.
+    pub(crate) id: &'static str,
+    /// The longest comes first; the first that fits is shown.
+    pub(crate) titles: &'static [&'static str],
+    /// What it counts; empty for words.
+    #[cfg_attr(not(test), expect(dead_code, reason = "read by the test that writes docs/metrics.md"))]
+    pub(crate) unit: &'static str,
+    /// What it is, in a sentence.
+    pub(crate) help: &'static str,
+    /// Where it comes from: hooks, scans, files, sysctls.
+    pub(crate) source: &'static str,
+    /// Where a row's JSON object has it. A single path ends with the id; several are parts of it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "read by the test that writes docs/metrics.md"))]
+    pub(crate) json: &'static [&'static str],
+    pub(crate) order: Order,
+    pub(crate) min: u16,
+    /// As narrow as it may become before it is left out: below its `min` where a shorter title says the same.
+    pub(crate) tight: Option<u16>,
+    /// Spare room makes every column this wide,
+    pub(crate) comfort: u16,
+    /// and then this wide.
+    pub(crate) max: u16,
+    /// Only tables at least this wide have the column.
+    pub(crate) from: u16,
+    /// When room runs out the highest rank goes first.
+    pub(crate) rank: u8,
+    pub(crate) get: Get<R>,
+}
+
+impl<R> Field<R> {
+    const fn new(
+        id: &'static str,
+        titles: &'static [&'static str],
+        help: &'static str,
+        order: Order,
+        get: Get<R>,
+    ) -> Self {
+        Self {
+            id,
+            titles,
+            unit: "",
+            help,
+            source: "",
+            json: &[],
+            order,
+            min: 10,
+            tight: None,
+            comfort: 10,
+            max: 10,
+            from: 0,
+            rank: 0,
+            get,
+        }
+    }
+
+    /// A column of words.
+    pub(crate) const fn text(
+        id: &'static str,
+        titles: &'static [&'static str],
+        help: &'static str,
+        get: Get<R>,
+    ) -> Self {
+        Self::new(id, titles, help, Order::Text, get)
+    }
+
+    /// A column of numbers of `unit`, ten wide.
+    pub(crate) const fn number(
+        id: &'static str,
+        titles: &'static [&'static str],
+        unit: &'static str,
+        help: &'static str,
+        get: Get<R>,
+    ) -> Self {
+        Self { unit, ..Self::new(id, titles, help, Order::Number, get) }
+    }
+
+    /// A column of times.
+    pub(crate) const fn time(
+        id: &'static str,
+        titles: &'static [&'static str],
+        help: &'static str,
+        get: Get<R>,
+    ) -> Self {
+        Self { unit: "seconds", ..Self::new(id, titles, help, Order::Time, get) }
+    }
+
+    /// A column of pictures.
+    pub(crate) const fn picture(
+        id: &'static str,
+        titles: &'static [&'static str],
+        help: &'static str,
+        get: Get<R>,
+    ) -> Self {
+        Self::new(id, titles, help, Order::None, get)
+    }
+
+    /// The network namespace of a row.
+    pub(crate) const fn netns(titles: &'static [&'static str], get: Get<R>) -> Self {
+        Self::text(NETNS_ID, titles, NETNS_HELP, get).source(NETNS_SOURCE)
+    }
+
+    pub(crate) const fn source(self, source: &'static str) -> Self {
+        Self { source, ..self }
+    }
+
+    pub(crate) const fn json(self, json: &'static [&'static str]) -> Self {
+        Self { json, ..self }
+    }
+
+    pub(crate) const fn width(self, min: u16, comfort: u16, max: u16) -> Self {
+        Self { min, comfort, max, ..self }
+    }
+
+    pub(crate) const fn tight(self, tight: u16) -> Self {
+        Self { tight: Some(tight), ..self }
+    }
+
+    pub(crate) const fn rank(self, rank: u8) -> Self {
+        Self { rank, ..self }
+    }
+
+    pub(crate) const fn from(self, from: u16) -> Self {
+        Self { from, ..self }
+    }
+
+    /// Only plain tables and explanations have it: the live tables have no room for it.
+    pub(crate) const fn off_screen(self) -> Self {
+        self.from(u16::MAX)
+    }
+
+    pub(crate) const fn is_on_screen(&self) -> bool {
+        self.from < u16::MAX
+    }
+
+    /// The name for sentences.
+    pub(crate) fn title(&self) -> &'static str {
+        self.title_within(usize::MAX)
+    }
+
+    pub(crate) fn title_within(&self, width: usize) -> &'static str {
+        let fits = |title: &&&str| title.chars().count() <= width;
+        self.titles.iter().find(fits).or(self.titles.last()).copied().unwrap_or_default()
+    }
+
+    /// What it is, and where it comes from.
+    pub(crate) fn explanation(&self) -> String {
+        if self.source.is_empty() { self.help.to_owned() } else { format!("{} Source: {}.", self.help, self.source) }
+    }
+}
+
+/// The columns that a table of this width has among those that are `wanted`, as indices of fields, and how wide each is.
+pub(crate) fn columns<R: Fields>(width: u16, wanted: impl Fn(&Field<R>) -> bool) -> Vec<(usize, u16)> {
+    let is_wanted = |field: &Field<R>| field.from <= width && field.is_on_screen() && wanted(field);
+    let wanted = R::FIELDS.iter().enumerate().filter(|(_, field)| is_wanted(field));
+    let mut columns: Vec<(usize, u16)> = wanted.map(|(index, field)| (index, field.min)).collect();
+    let total = |columns: &[(usize, u16)]| columns.iter().map(|(_, width)| width).sum::<u16>();
+    while total(&columns) > width && columns.len() > 1 {
+        let worst = columns.iter().map(|(index, _)| R::FIELDS[*index].rank).max();
+        // Before one of those that can be narrower goes, all of them become so.
+        let is_tight = columns.iter().all(|(index, width)| R::FIELDS[*index].tight.is_none_or(|tight| tight >= *width));
+        let can_tighten = columns.iter().any(|(index, _)| {
+            let field = &R::FIELDS[*index];
+            field.tight.is_some() && Some(field.rank) == worst
+        });
+        if can_tighten && !is_tight {
+            for (index, width) in &mut columns {
+                *width = R::FIELDS[*index].tight.unwrap_or(*width);
+            }
+        } else {
+            columns.retain(|(index, _)| Some(R::FIELDS[*index].rank) != worst);
+        }
+    }
+    for goal in [|field: &Field<R>| field.comfort, |field: &Field<R>| field.max] {
+        for i in 0..columns.len() {
+            let spare = width.saturating_sub(total(&columns));
+            let (index, width) = &mut columns[i];
+            *width += spare.min(goal(&R::FIELDS[*index]).saturating_sub(*width));
+        }
+    }
+    columns
+}

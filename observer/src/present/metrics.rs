@@ -1,0 +1,142 @@
+//! `docs/metrics.md`: written from the fields, and held to them by a test.
+
+use std::{collections::BTreeSet, env, fs, path::Path};
+
+use super::{Field, Fields, Order};
+use crate::{
+    export,
+    model::{
+        device::Device,
+        failure::FailureRow,
+        limit::{Limit, LimitKind, Scope},
+        query::ConnectionRow,
+        snapshot::{DestinationRow, EndpointRow, ProcessRow, Snapshot},
+    },
+    tui,
+};
+
+/// Set, the test writes the page.
+const WRITE: &str = "OBSERVER_WRITE_DOCS";
+const COMMAND: &str = "OBSERVER_WRITE_DOCS=1 cargo test -p observer --lib present::metrics";
+const PAGE: &str = "docs/metrics.md";
+
+const HEAD: &str = "\
+# Metrics
+
+<!-- Written by `OBSERVER_WRITE_DOCS=1 cargo test -p observer --lib present::metrics`. Change the fields in
+observer/src/present, not this page. -->
+
+Each quantity that observer shows has one definition. The screens, their `i` explanations, the tables of `observer snapshot`
+and `observer limits`, `--sort ID` and this page read it. Where JSON has a quantity, it has it under the same id; a few ids
+stand for several JSON fields. The last column has their paths in the row's object.
+";
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+fn section<R: Fields>(text: &mut String, title: &str, place: &str) {
+    *text += &format!(
+        "\n## {title}\n\n{place}\n\n| Id | Title | Unit | Help | Source | JSON |\n|---|---|---|---|---|---|\n"
+    );
+    for field in R::FIELDS {
+        let Field { id, unit, help, source, json, .. } = field;
+        let id = if field.order == Order::None { format!("{id} (no order)") } else { format!("`{id}`") };
+        let json = json.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
+        let cells = [&id, field.title(), unit, help, source, &json].map(cell);
+        *text += &format!("| {} |\n", cells.join(" | "));
+    }
+}
+
+fn page() -> String {
+    let mut text = HEAD.to_owned();
+    let snapshot = "`observer snapshot --sort ID`. JSON: an object of `endpoints`.";
+    section::<EndpointRow>(&mut text, "Endpoints", snapshot);
+    section::<DestinationRow>(&mut text, "Destinations", "JSON: an object of `destinations` of an endpoint.");
+    section::<ProcessRow>(&mut text, "Processes", "Not in JSON.");
+    section::<ConnectionRow>(&mut text, "Connections", "Not in JSON.");
+    section::<Limit>(&mut text, "Limits", "`observer limits --sort ID`. JSON: an object of `limits`.");
+    section::<FailureRow>(&mut text, "Failures", "JSON: an object of `failures`.");
+    text
+}
+
+#[test]
+fn the_page_of_metrics_is_what_the_fields_say() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(PAGE);
+    if env::var_os(WRITE).is_some() {
+        return fs::write(&path, page()).unwrap();
+    }
+    let page = page();
+    assert!(include_str!("../../../docs/metrics.md") == page, "{PAGE} is stale: write it with {COMMAND}");
+}
+
+fn assert_documented<R: Fields>() {
+    let ids: BTreeSet<_> = R::FIELDS.iter().map(|field| field.id).collect();
+    assert_eq!(ids.len(), R::FIELDS.len(), "an id of {} stands twice", R::NOUN);
+    let ranks: BTreeSet<_> = R::FIELDS.iter().map(|field| field.rank).collect();
+    assert_eq!(ranks.len(), R::FIELDS.len(), "two columns of {} with one rank would go together", R::NOUN);
+    for field in R::FIELDS {
+        let Field { id, help, json, .. } = field;
+        assert!(id.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_'), "{id}");
+        assert!(help.ends_with('.') && !field.title().is_empty(), "{id}: {help}");
+        let label = field.title_within(tui::LONGEST_LABEL);
+        assert!(label.chars().count() <= tui::LONGEST_LABEL, "{id} has no title that is short enough");
+        if let [path] = json {
+            assert_eq!(path.rsplit('.').next(), Some(*id), "JSON has {id} under another name");
+        }
+    }
+}
+
+#[test]
+fn every_field_has_an_id_of_its_own_and_is_documented() {
+    assert_documented::<EndpointRow>();
+    assert_documented::<DestinationRow>();
+    assert_documented::<ProcessRow>();
+    assert_documented::<ConnectionRow>();
+    assert_documented::<Limit>();
+    assert_documented::<FailureRow>();
+}
+
+/// The paths of a field that no row's object has.
+fn missing<R: Fields>(rows: &[&serde_json::Value]) -> Vec<String> {
+    assert!(!rows.is_empty(), "no {} to look at", R::NOUN);
+    let has = |path: &str| {
+        let pointer = format!("/{}", path.replace('.', "/"));
+        rows.iter().any(|row| row.pointer(&pointer).is_some())
+    };
+    let paths = R::FIELDS.iter().flat_map(|field| field.json);
+    paths.filter(|path| !has(path)).map(|path| format!("{} {path}", R::NOUN)).collect()
+}
+
+/// A snapshot in which everything is known that JSON may leave out.
+fn snapshot() -> Snapshot {
+    use crate::model::units::TcpState::{CloseWait, SynSent, TimeWait};
+    let mut data = tui::tests::fixture::busy();
+    for row in &mut data.endpoints {
+        for state in [CloseWait, SynSent, TimeWait] {
+            *row.states.get_mut(state) += 1;
+        }
+        row.key.device = Device::new(1).named("eth0".into());
+    }
+    let slope = Some(1.0);
+    data.limits.push(Limit { slope, hits: Some(1), ..Limit::for_test(LimitKind::HostFiles, Scope::Host, 1, 10) });
+    data
+}
+
+#[test]
+fn json_has_what_the_fields_say_it_has() {
+    let mut text = Vec::new();
+    export::write(&snapshot(), true, None, &mut text).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let rows = |name: &str| -> Vec<&serde_json::Value> { json[name].as_array().unwrap().iter().collect() };
+    let destinations = |row: &serde_json::Value| row["destinations"].as_array().cloned().unwrap_or_default();
+    let destinations: Vec<_> = rows("endpoints").into_iter().flat_map(destinations).collect();
+    let missing: Vec<String> = [
+        missing::<EndpointRow>(&rows("endpoints")),
+        missing::<DestinationRow>(&destinations.iter().collect::<Vec<_>>()),
+        missing::<Limit>(&rows("limits")),
+        missing::<FailureRow>(&rows("failures")),
+    ]
+    .concat();
+    assert!(missing.is_empty(), "not in JSON: {missing:?}");
+}

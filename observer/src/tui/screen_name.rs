@@ -1,0 +1,58 @@
+//! Which screens there are.
+
+/// A screen, by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ScreenName {
+    #[default]
+    Endpoints,
+    Destinations,
+    Processes,
+    Connections,
+    Limits,
+    Failures,
+    Quality,
+}
+
+impl ScreenName {
+    /// In the order of their digits.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Endpoints,
+        Self::Destinations,
+        Self::Processes,
+        Self::Connections,
+        Self::Limits,
+        Self::Failures,
+        Self::Quality,
+    ];
+
+    /// Its short name: all of them fit into 80 columns.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Endpoints => "Endpoints",
+            Self::Destinations => "Destinations",
+            Self::Processes => "Processes",
+            Self::Connections => "Connections",
+            Self::Limits => "Limits",
+            Self::Failures => "Failures",
+            Self::Quality => "Data",
+        }
+    }
+
+    /// Its full name, where there is room for it.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Quality => "Data quality",
+            other => other.name(),
+        }
+    }
+
+    /// The one so many places further on, round and round.
+    pub(crate) fn turned(self, by: usize) -> Self {
+        Self::ALL[(self as usize + by) % Self::ALL.len()]
+    }
+
+    /// The key that shows it.
+    pub(crate) const fn digit(self) -> usize {
+        self as usize + 1
+    }
+}
