@@ -42,7 +42,7 @@ fn plain_observer_prints_a_table_where_stdout_is_no_terminal() {
     let plain = observer(&[]);
     assert_eq!(plain.status.code(), Some(0), "{plain:?}");
     let text = String::from_utf8(plain.stdout).unwrap();
-    for word in ["LOCAL ENDPOINT", "ephemeral ports", "file descriptors", "state by tp_btf", "0 records lost"] {
+    for word in ["LOCAL ENDPOINT", "ephemeral ports", "file descriptors", "state via tp_btf", "0 records lost"] {
         assert!(text.contains(word), "no {word:?} in\n{text}");
     }
     assert!(!text.contains('\x1b'), "escape sequences in a pipe");
@@ -102,6 +102,8 @@ fn unknown_words_are_wrong_usage() {
     fails_with(&observer(&["--no-such-flag"]), 2, &["--no-such-flag", "Usage"]);
     fails_with(&observer(&["no-such-command"]), 2, &["no-such-command"]);
     fails_with(&observer(&["snapshot", "--jsn"]), 2, &["--jsn", "--json"]);
+    fails_with(&observer(&["snapshot", "--sort", "ports"]), 2, &["ports", "close_wait, time_wait"]);
+    fails_with(&observer(&["limits", "--sort", "time_wait"]), 2, &["time_wait", "ratio, used, maximum"]);
     fails_with(&observer(&["--ring-bytes", "5000"]), 2, &["--ring-bytes", "power of two"]);
     fails_with(&observer(&["--ring-bytes", "2048"]), 2, &["power of two from 4096"]);
 }
@@ -147,7 +149,7 @@ fn the_two_capabilities_that_are_asked_for_are_enough() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("state by tp_btf"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("state via tp_btf"), "{output:?}");
 }
 
 #[test]
@@ -220,7 +222,7 @@ fn a_recording_is_replayed_without_any_right() {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     assert_eq!((json["schema"].as_u64(), json["kernel"].as_str()), (Some(1), Some(kernel.trim())));
     assert!(json["quality"]["scans_total"].as_u64().unwrap() >= 1, "{json}");
-    assert!(String::from_utf8(replay(&[]).stdout).unwrap().contains("state by tp_btf"));
+    assert!(String::from_utf8(replay(&[]).stdout).unwrap().contains("state via tp_btf"));
 }
 
 #[test]

@@ -90,10 +90,10 @@ fn the_mouse_is_captured_on_request_and_released() {
     terminal.wait_for("the mouse", |_| mode(&terminal) != vt100::MouseProtocolMode::None);
     // SGR coordinates count from one.
     let screen = terminal.screen();
-    let (row, line) = screen.lines().enumerate().find(|(_, line)| line.contains("7 Trust")).unwrap();
-    let column = line.find("7 Trust").unwrap() + 1;
+    let (row, line) = screen.lines().enumerate().find(|(_, line)| line.contains("7 Data")).unwrap();
+    let column = line.find("7 Data").unwrap() + 1;
     terminal.press(&format!("\x1b[<0;{column};{}M\x1b[<0;{column};{}m", row + 1, row + 1));
-    terminal.wait_for_words(&[">7 Trust"]);
+    terminal.wait_for_words(&[">7 Data"]);
     terminal.press("q");
     assert_eq!(terminal.ends(), 0);
     assert_eq!(mode(&terminal), vt100::MouseProtocolMode::None, "given back");
@@ -278,14 +278,14 @@ fn every_screen_is_reached_by_its_digit_and_left_by_another() {
     terminal.wait_for_words(&MAIN_SCREEN);
     for (digit, words) in [
         ("2", [">2 Destinations", "Destinations"]),
-        ("3", [">3 Processes", "DESCRIPTORS"]),
+        ("3", [">3 Processes", "OPEN FDS"]),
         ("4", [">4 Connections", "Connections"]),
         ("5", [">5 Limits", "open files"]),
         ("6", [">6 Failures", "Failures"]),
-        ("7", [">7 Trust", "HOOKS"]),
+        ("7", [">7 Data", "HOOKS"]),
         ("\t", [">1 Endpoints", "ESTAB"]),
-        ("\x1b[Z", [">7 Trust", "LOSSES"]),
-        ("3", [">3 Processes", "DESCRIPTORS"]),
+        ("\x1b[Z", [">7 Data", "LOSSES"]),
+        ("3", [">3 Processes", "OPEN FDS"]),
     ] {
         terminal.press(digit);
         terminal.wait_for_words(&words);
@@ -296,7 +296,7 @@ fn every_screen_is_reached_by_its_digit_and_left_by_another() {
     terminal.press("\x1b");
     terminal.wait_for("nothing explained", |screen| !screen.contains("Esc closes"));
     terminal.press("/comm:nobody");
-    terminal.wait_for_words(&["filter comm:nobody", "No row passes the filter."]);
+    terminal.wait_for_words(&["filter comm:nobody", "No row matches the filter."]);
     terminal.press("\x1b");
     terminal.wait_for("no filter", |screen| !screen.contains("filter comm"));
     terminal.press("q");

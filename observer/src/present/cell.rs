@@ -110,7 +110,7 @@ impl Cell<'_> {
             Self::Scope(limit) => scope::fitted(limit, "", width),
             Self::Count(count) => format::count_within(*count, width),
             Self::Maximum(maximum) => format::maximum_within(*maximum, width),
-            Self::Destination(None) | Self::Absent => format::ABSENT.to_owned(),
+            Self::Destination(None) | Self::Absent | Self::Time(None) => format::ABSENT.to_owned(),
             Self::Destination(Some(row)) => destination(row, |count| format::count(count.into())),
             Self::Rank(place) => (place + 1).to_string(),
             Self::Rate(rate) => format::rate(*rate),
@@ -120,7 +120,6 @@ impl Cell<'_> {
                 let long = format::duration(*time);
                 if format::text_width(&long) <= width { long } else { format::forecast(*time) }
             }
-            Self::Time(None) => format::ABSENT.to_owned(),
             Self::Listening => "LISTEN".to_owned(),
             Self::Minute(history) => sparkline(history, width),
         }
@@ -197,8 +196,8 @@ impl Cell<'_> {
             (Self::Text(a), Self::Text(b)) => a.cmp(b),
             (Self::Scope(a), Self::Scope(b)) => a.owner().cmp(&b.owner()),
             (Self::Destination(a), Self::Destination(b)) => {
-                let name = |row: &Option<&DestinationRow>| row.map(|row| row.remote);
-                name(a).is_none().cmp(&name(b).is_none()).then_with(|| name(a).cmp(&name(b)))
+                let [a, b] = [a, b].map(|row| row.map(|row| row.remote));
+                a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(&b))
             }
             (Self::Rank(a), Self::Rank(b)) => b.cmp(a),
             (Self::Rate(a), Self::Rate(b)) | (Self::Part(a, _), Self::Part(b, _)) => a.total_cmp(b),

@@ -1,6 +1,6 @@
 //! `docs/metrics.md`: written from the fields, and held to them by a test.
 
-use std::{collections::BTreeSet, env, fs, path::Path};
+use std::{collections::BTreeSet, env, fmt::Write as _, fs, path::Path};
 
 use super::{Field, Fields, Order};
 use crate::{
@@ -36,7 +36,9 @@ fn cell(text: &str) -> String {
 }
 
 fn section<R: Fields>(text: &mut String, title: &str, place: &str) {
-    *text += &format!(
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
         "\n## {title}\n\n{place}\n\n| Id | Title | Unit | Help | Source | JSON |\n|---|---|---|---|---|---|\n"
     );
     for field in R::FIELDS {
@@ -44,7 +46,7 @@ fn section<R: Fields>(text: &mut String, title: &str, place: &str) {
         let id = if field.order == Order::None { format!("{id} (no order)") } else { format!("`{id}`") };
         let json = json.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
         let cells = [&id, field.title(), unit, help, source, &json].map(cell);
-        *text += &format!("| {} |\n", cells.join(" | "));
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
     }
 }
 

@@ -4,7 +4,7 @@
 
 use ratatui::buffer::Buffer;
 
-/// What stands for a letter that terminals without Unicode do not have.
+/// The ASCII substitute of a letter.
 fn plain(symbol: &str) -> &'static str {
     match symbol {
         "→" => ">",

@@ -1,5 +1,4 @@
-//! Keys, read by a thread of their own, which stops before the terminal is given back: what is typed after that is the
-//! shell's.
+//! Keys. A thread of their own reads them, and stops before the terminal is restored: later keys belong to the shell.
 //!
 //! Not crossterm's `EventStream`, which asks crossterm on the thread of the screen: on a terminal that hung up crossterm
 //! never answers (it reads in a loop and swallows the error), and after half an escape sequence it waits for the rest.
@@ -44,7 +43,7 @@ impl Keyboard {
         let (thread_lives, ended) = blocking::channel();
         let (prepared, is_prepared) = blocking::sync_channel(1);
         let tty = tty()?;
-        // Whatever is opened on the way is opened while nothing of it can fail: later there may be no descriptor left.
+        // The event loop opens its descriptors now: later there may be none left.
         descriptors::require_for_event_loop()?;
         thread::Builder::new().name("terminal-input".to_owned()).spawn(move || {
             // Nobody listens to an error any more once the screen is closed.
@@ -77,7 +76,7 @@ pub(crate) fn tty() -> io::Result<OwnedFd> {
     if stdin.is_terminal() { stdin.as_fd().try_clone_to_owned() } else { Ok(File::open("/dev/tty")?.into()) }
 }
 
-/// Asks crossterm only when there is something to read, so that nothing is taken from the terminal afterwards.
+/// Calls crossterm only when there is input, so that no input is lost after the end.
 fn forward(
     tty: OwnedFd,
     events: &mpsc::Sender<io::Result<Event>>,
@@ -93,7 +92,7 @@ fn forward(
         if has_hung_up(&tty)? {
             return Ok(());
         }
-        // Its first question makes crossterm open what it reads from: where it cannot, it never can again.
+        // The first poll makes crossterm open its terminal: if that fails, it never works again.
         event::poll(LOOK)?;
         drop(prepared);
         if !send_all(events).await? {
@@ -122,7 +121,7 @@ const LOOK: Duration = Duration::from_millis(1);
 /// How often it is tried again where poll() refuses.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Sends what the terminal has. `false` where nobody listens any more.
+/// Sends the terminal's input. `false` once the receiver is gone.
 async fn send_all(events: &mpsc::Sender<io::Result<Event>>) -> io::Result<bool> {
     loop {
         match event::poll(LOOK) {

@@ -1,4 +1,4 @@
-//! One table of keys: it decides what a key does, fills the help and the footer.
+//! One table of keys, for their actions, the help and the footer.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 
@@ -156,19 +156,19 @@ pub(crate) const KEYMAP: &[KeyBinding] = &[
     binding(&[ctrl('z')], Message::Suspend, "Suspend; `fg` in the shell resumes.", None),
 ];
 
-/// What this key press asks for; letters are letters while a filter is typed.
+/// The message of a key press; while a filter is typed, letters are text.
 pub(crate) fn message(event: KeyEvent, is_typing: bool) -> Option<Message> {
     let typed = Key::typed(event)?;
     let bound = KEYMAP.iter().find(|binding| binding.keys.contains(&typed)).map(|binding| binding.message);
     match bound {
-        // These are no text, and what they do has nothing to do with it.
+        // These keys are no text, and act while a filter is typed too.
         Some(Message::Redraw | Message::Suspend) => bound,
         _ if is_typing => typing(typed).map(Message::Type),
         _ => bound,
     }
 }
 
-/// What the mouse asks for; while a filter is typed, nothing.
+/// The message of a mouse event; none while a filter is typed.
 pub(crate) const fn pointed(event: MouseEvent, is_typing: bool) -> Option<Message> {
     match event.kind {
         _ if is_typing => None,

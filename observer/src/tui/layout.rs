@@ -1,4 +1,4 @@
-//! Where things stand: pure functions of the terminal's size, shared by `update` and `view`.
+//! The layout: pure functions of the terminal's size, shared by `update` and `view`.
 
 use ratatui::layout::{Constraint, Layout, Rect};
 
@@ -36,7 +36,7 @@ pub(crate) struct Areas {
     pub(crate) footer: Rect,
 }
 
-/// Where the headroom stands.
+/// The place of the headroom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeadroomArea {
     /// Only the main screen has it.
@@ -45,7 +45,7 @@ pub(crate) enum HeadroomArea {
     Below(Rect),
 }
 
-/// Where the limits stand.
+/// The place of the limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LimitsArea {
     Panel(Rect),

@@ -17,13 +17,13 @@ pub(crate) enum Message {
     Show(ScreenName),
     NextScreen,
     PreviousScreen,
-    /// Closes what lies on top.
+    /// Closes the window on top.
     Close,
     TogglePause,
     Move(Move),
     /// The connections of the selected row.
     Enter,
-    /// What the numbers of the selected row are.
+    /// Explains the numbers of the selected row.
     Explain,
     /// Opens the line in which a filter is typed.
     Filter,
@@ -85,7 +85,7 @@ impl Move {
     }
 }
 
-/// What only the loop can do.
+/// Actions of the loop around the user interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     None,
@@ -97,7 +97,7 @@ pub(crate) enum Effect {
     Ask(Request),
 }
 
-/// What the screen asks of the source of its snapshots.
+/// Requests of the screen to the source of its snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// These single connections in every snapshot from now on.

@@ -6,17 +6,17 @@
 //! engine ────────▶ Arc<Snapshot> ─────▶ view(&Ui, &Snapshot, &Theme, …) ─▶ terminal
 //! ```
 //!
-//! - `terminal`: raw mode and the alternate screen, entered and left whatever happens; `input`: keys.
-//! - `message`, `keymap`, `ui`: what can be asked for, by which key, and what it does.
+//! - `terminal`: raw mode and the alternate screen, restored in every case; `input`: keys.
+//! - `message`, `keymap`, `ui`: the messages, the keys that send them, and their effects.
 //! - `prompt`: the line in which a filter is typed.
-//! - `layout`, `view`: where things are, and the frame around the screens.
+//! - `layout`, `view`, `tabs`: the layout, and the frame around the screens.
 //! - `screen/`: one file a screen, each a `pane`; `table`: what all screens with rows share; `widget/`: the parts around them.
 //! - `text`: lines, cut where they do not fit.
 //! - `theme`: styles; `ascii`: for terminals without more. Numbers and addresses are written by `present::format`.
 //!
 //! **Invariant**: only this file and `terminal`, `input` know a clock or do IO; `update` and `view` are pure.
 //! **Invariant**: `view` takes shared references only: pausing, sorting and scrolling never reach the engine.
-//! **Invariant**: lines are drawn only by `text::put`, so that what is cut says so.
+//! **Invariant**: only `text::put` draws lines, so that a cut line shows it.
 //! **Invariant**: text from outside is drawn only through `format::printable`.
 
 mod ascii;
@@ -106,7 +106,7 @@ pub enum Ended {
     TerminalGone,
 }
 
-/// What closed the screen against the user's will.
+/// Errors that close the screen.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No snapshots will come any more.
@@ -248,7 +248,7 @@ async fn converse(
     }
 }
 
-/// What a key or the mouse asks for; pasted text is taken in at once.
+/// The message of a key or the mouse; pasted text is applied at once.
 fn typed(ui: &mut Ui, latest: &Arc<Snapshot>, event: Event) -> Option<Message> {
     match event {
         Event::Key(key) => keymap::message(key, ui.prompt.is_open),

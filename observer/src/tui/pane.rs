@@ -1,4 +1,4 @@
-//! What every screen can do, whatever it shows.
+//! The interface of all screens.
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
@@ -12,7 +12,7 @@ pub(crate) const LABEL: usize = 15;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Explained {
     pub(crate) label: &'static str,
-    /// What stands in the row, where the paragraph is about a field.
+    /// The row's value, where the paragraph is about a field.
     pub(crate) value: Option<String>,
     pub(crate) text: String,
 }
@@ -23,7 +23,7 @@ impl Explained {
     }
 }
 
-/// A screen, with what the user chose to see of it.
+/// A screen, with the user's choices.
 pub(crate) trait Pane {
     /// Whether a row is selected.
     fn has_cursor(&self) -> bool {
@@ -34,7 +34,7 @@ pub(crate) trait Pane {
 
     fn view(&self, data: &Snapshot, filter: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer);
 
-    /// Every number of the selected row, with what it is.
+    /// Every number of the selected row, explained.
     fn explained(&self, _data: &Snapshot, _filter: &Filter) -> Option<Vec<Explained>> {
         None
     }

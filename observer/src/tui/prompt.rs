@@ -1,18 +1,18 @@
-//! The line in which a filter is typed: it holds from the first letter on.
+//! The line in which a filter is typed: it applies from the first letter on.
 
 use std::mem;
 
 use crate::model::filter::{Filter, FilterError};
 
-/// What is typed, and what holds.
+/// The typed text, and the filter in force.
 #[derive(Debug, Default)]
 pub(crate) struct Prompt {
     /// While it is open keys are letters.
     pub(crate) is_open: bool,
     pub(crate) text: String,
-    /// What was typed before it was opened.
+    /// The text before it was opened.
     before: String,
-    /// What holds: the last text that made sense.
+    /// The filter in force: the last text that was valid.
     pub(crate) filter: Filter,
     pub(crate) error: Option<FilterError>,
 }
@@ -25,9 +25,9 @@ pub(crate) enum Typed {
     Erase,
     EraseWord,
     EraseAll,
-    /// What was typed stays.
+    /// Keeps the typed text.
     Accept,
-    /// What was there before comes back.
+    /// Restores the text from before.
     Cancel,
 }
 

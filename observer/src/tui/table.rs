@@ -29,7 +29,7 @@ const HEAD: u16 = 2;
 pub(crate) trait TableSource: Sized + 'static {
     /// A row, as it stands in the snapshot.
     type Row: Fields;
-    /// What a row is known by from snapshot to snapshot.
+    /// Identifies a row from snapshot to snapshot.
     type Key: Copy + Ord + Debug;
 
     /// In the title.
@@ -46,10 +46,10 @@ pub(crate) trait TableSource: Sized + 'static {
     /// Whether a filter lets the row through.
     fn passes(row: &Self::Row, filter: &Filter, data: &Snapshot) -> bool;
 
-    /// What to say where there are no rows.
+    /// The text in place of rows where there are none.
     fn nothing(data: &Snapshot) -> &'static str;
 
-    /// Where the numbers of a row come from, beyond what the help says of their columns.
+    /// Paragraphs about a row beyond those of its fields.
     fn explain(_row: &Self::Row, _data: &Snapshot) -> Vec<Explained> {
         Vec::new()
     }
@@ -67,7 +67,7 @@ pub(crate) trait TableSource: Sized + 'static {
     }
 }
 
-/// What the user chose to see of a table.
+/// The user's choices for a table.
 #[derive(Debug)]
 pub(crate) struct TableState<S: TableSource> {
     /// The id of the field that it is sorted by.
@@ -293,7 +293,7 @@ fn page(area: Rect) -> usize {
     usize::from(area.height.saturating_sub(HEAD))
 }
 
-/// What a column leaves for its text: the first one has no space before it.
+/// The room of a column for its text: the first one has no space before it.
 fn room(index: usize, width: u16) -> usize {
     usize::from(width) - usize::from(index != 0)
 }

@@ -29,12 +29,12 @@ use tokio::{
 use super::input;
 use crate::outlet::Outlet;
 
-/// How long a frame may be waited for: a terminal that is read takes it much sooner.
+/// The longest wait for a frame to be written: a terminal that reads takes it much sooner.
 const AT_ONCE: Duration = Duration::from_millis(5);
 /// Between two attempts to write the rest to a terminal that did not take it.
 pub(crate) const RETRY: Duration = Duration::from_millis(20);
 
-/// What of the terminal is ours.
+/// What observer changed on the terminal, and must restore.
 struct TerminalState {
     /// Frames may be written.
     is_ours: bool,

@@ -1,4 +1,4 @@
-//! The one way by which a line of text is drawn: what does not fit is cut, and what is cut ends with `…`.
+//! Draws a line of text. A line that does not fit is cut and ends with `…`.
 
 use ratatui::{
     buffer::Buffer,
@@ -31,7 +31,7 @@ pub(crate) fn cut(mut line: Line<'_>, width: usize) -> Line<'_> {
             kept.push(span);
             continue;
         }
-        // Longer than what is left, whatever follows: the mark is set.
+        // Longer than the room that is left: the cut sets the mark.
         kept.push(Span::styled(format::cut_end(&format!("{} ", span.content), left), span.style));
         break;
     }

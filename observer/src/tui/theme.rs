@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::model::limit::level::Level;
 
-/// Whose colours fit.
+/// A set of colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ThemeName {
@@ -17,7 +17,7 @@ pub enum ThemeName {
     Light,
     /// No colours: bold, dim and reverse video only.
     Mono,
-    /// Nothing is dim; what is urgent stands on a ground of its own.
+    /// Nothing is dim; urgent text has its own background.
     HighContrast,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Theme {
     pub(crate) title: Style,
     /// The numbers to look at.
     pub(crate) strong: Style,
-    /// What is there to be read second.
+    /// Text of secondary importance.
     pub(crate) dim: Style,
     /// The row under the cursor.
     pub(crate) selected: Style,

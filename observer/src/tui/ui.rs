@@ -18,7 +18,7 @@ use crate::model::{
     snapshot::Snapshot,
 };
 
-/// What the user chose to see, and how.
+/// The user's choices.
 #[derive(Debug)]
 pub(crate) struct Ui {
     pub(crate) screens: Screens,
@@ -57,14 +57,14 @@ impl Ui {
             .then(|| Query { of: self.screens.of, filter: self.prompt.filter.clone() })
     }
 
-    /// Where things stand while this is shown.
+    /// The layout while this snapshot is shown.
     pub(crate) fn areas(&self, data: &Snapshot) -> Areas {
         let has_alarm = quality::alarm(data).is_some();
         let (area, _) = transcript::split(self.area, data.transcript.as_deref());
         Areas::of(layout::usable(area), has_alarm, !data.findings.is_empty(), self.screens.shown)
     }
 
-    /// Lets the screen that is shown deal with it.
+    /// Passes a message on to the screen that is shown.
     fn pass_on(&mut self, latest: &Snapshot, message: Message) {
         let data = self.paused.as_deref().unwrap_or(latest);
         let area = self.areas(data).screen;
@@ -102,7 +102,7 @@ impl Ui {
     }
 }
 
-/// What was pasted is text and no command: it goes into the filter while one is typed, and nowhere else.
+/// Pasted text is no command: it goes into the filter while one is typed, and nowhere else.
 pub(crate) fn paste(ui: &mut Ui, latest: &Arc<Snapshot>, text: &str) {
     if !ui.prompt.is_open {
         return;
@@ -193,10 +193,10 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
             let data = ui.paused.as_deref().unwrap_or(latest);
             ui.screens.enter(data, &ui.prompt.filter);
         }
-        // What was done last is undone first: a row, then the filter, then the way here.
+        // Esc undoes the latest step first: the selected row, then the filter, then Enter.
         Message::Close if !ui.screens.pane().has_cursor() && !ui.prompt.text.is_empty() => ui.prompt.clear(),
         Message::Close if !ui.screens.pane().has_cursor() && ui.screens.leave() => {}
-        // What lies on top is not to be clicked through.
+        // A click does not go through a window on top.
         Message::Click { .. } if ui.help.is_some() || ui.explain.is_some() => (ui.help, ui.explain) = (None, None),
         Message::Click { column, row } => return click(ui, latest, Position { x: column, y: row }),
         Message::Close | Message::NextSort | Message::ReverseSort => ui.pass_on(latest, message),

@@ -14,7 +14,7 @@ fn pasted_text_is_no_command() {
     terminal.press("\x1b[200~port:443\r\ncomm:q\x07\r\n\x1b[201~");
     terminal.wait_for_words(&["filter port:443", "comm:q", ">1 Endpoints", "Enter keeps it"]);
     terminal.press("\r");
-    terminal.wait_for_words(&["Esc shows all rows"]);
+    terminal.wait_for_words(&["Esc clears it"]);
     terminal.press("q");
     assert_eq!(terminal.ends(), 0);
     terminal.is_restored();

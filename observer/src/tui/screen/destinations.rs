@@ -92,7 +92,7 @@ impl TableSource for Destinations {
     }
 }
 
-/// Why what is left is no single number; empty where it is one.
+/// Why the number of ports left is a range; empty where it is one number.
 fn by_chance(ports: PortUse) -> String {
     if ports.left().is_none() || ports.left() == Some(ports.left_at_most()) {
         return String::new();

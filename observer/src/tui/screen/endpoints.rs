@@ -1,4 +1,4 @@
-//! The local endpoints and what happens at each of them.
+//! Local endpoints and their connections.
 
 use crate::{
     model::{

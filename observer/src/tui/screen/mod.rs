@@ -15,7 +15,7 @@ pub(crate) use self::{
 use super::{pane::Pane, screen_name::ScreenName, table::TableState};
 use crate::model::{filter::Filter, query::Of, snapshot::Snapshot};
 
-/// What the user chose to see of each screen; it stays while another one is shown.
+/// The user's choices for each screen; they stay while another screen is shown.
 #[derive(Debug, Default)]
 pub(crate) struct Screens {
     pub(crate) shown: ScreenName,

@@ -1,4 +1,4 @@
-//! What the numbers of the selected row are, and where they come from.
+//! Explains the numbers of the selected row: what they are and where they come from.
 
 use ratatui::{
     buffer::Buffer,

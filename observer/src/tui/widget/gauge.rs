@@ -1,4 +1,4 @@
-//! A bar with its percentage and, once that is worth one, a word.
+//! A bar with its percentage and, from notice on, the level.
 
 use ratatui::{
     buffer::Buffer,

@@ -1,4 +1,4 @@
-//! What runs out first: ephemeral ports towards one destination, file descriptors of a process, files of the host.
+//! Headroom: ephemeral ports towards one destination, file descriptors of a process, files of the host.
 
 use ratatui::{
     buffer::Buffer,
@@ -43,7 +43,7 @@ fn namespace<'a>(data: &'a Snapshot, fullest: Option<&Pair<'_>>) -> Option<&'a N
 struct Range {
     ends: String,
     size: String,
-    /// What connect() passes over, whatever the destination.
+    /// Ports that connect() skips for every destination.
     kept: String,
 }
 

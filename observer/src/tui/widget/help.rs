@@ -68,7 +68,7 @@ fn outer(area: Rect) -> Rect {
     )
 }
 
-/// Where the text stands.
+/// The area of the text.
 pub(crate) fn inner(area: Rect) -> Rect {
     let outer = outer(area);
     Rect {

@@ -19,7 +19,7 @@ use crate::{
 
 const BAR: &str = " │ ";
 
-/// What the user must know before reading any number.
+/// A warning about all numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Alarm {
     pub(crate) text: String,
