@@ -87,3 +87,24 @@ impl Kernel {
         format!("{function} has {parameters} parameters, not {}", wanted.join(" or "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::hook::{AttachMethod, Hook};
+
+    #[test]
+    fn programs_are_those_that_fit_the_parameters_of_a_function() {
+        let mut kernel = Kernel::read().expect("a kernel with BTF");
+        let accept = Hook::Accept.spec().method(AttachMethod::Fexit).unwrap();
+        let mut with = |parameters: Option<u32>| {
+            kernel.parameters = parameters.map(|count| ("inet_csk_accept", count)).into_iter().collect();
+            let programs = kernel.programs(accept).map_err(|refusal| refusal.to_string());
+            programs.map(|programs| programs.iter().map(|program| program.name).collect::<Vec<_>>())
+        };
+        assert_eq!(with(Some(2)), Ok(vec!["accept_fexit_2_args"]));
+        assert_eq!(with(Some(4)), Ok(vec!["accept_fexit_4_args"]));
+        assert_eq!(with(Some(3)), Err("inet_csk_accept has 3 parameters, not 2 or 4".to_owned()));
+        assert_eq!(with(None), Err("BTF has no inet_csk_accept".to_owned()));
+    }
+}

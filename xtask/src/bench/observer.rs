@@ -94,31 +94,23 @@ pub(super) fn states(document: &Value) -> Result<States> {
     Ok(states)
 }
 
-/// The same of `ss`.
+/// The same from `ss`, whose names of states differ in case and hyphens.
 pub(super) fn states_of_ss() -> Result<States> {
     let mut states = States::new();
     for line in process::stdout(Command::new("ss").arg("-Htan"))?.lines() {
         let state = match line.split_whitespace().next().context("an empty line of ss")? {
-            "ESTAB" => "established",
-            "SYN-SENT" => "syn_sent",
-            "SYN-RECV" => "syn_received",
-            "FIN-WAIT-1" => "fin_wait_1",
-            "FIN-WAIT-2" => "fin_wait_2",
-            "TIME-WAIT" => "time_wait",
-            "CLOSE-WAIT" => "close_wait",
-            "LAST-ACK" => "last_ack",
-            "LISTEN" => "listen",
-            "CLOSING" => "closing",
+            "ESTAB" => "established".to_owned(),
+            "SYN-RECV" => "syn_received".to_owned(),
             // Bound and no more: it has no row.
             "UNCONN" => continue,
-            other => other,
+            other => other.to_ascii_lowercase().replace('-', "_"),
         };
-        *states.entry(state.to_owned()).or_default() += 1;
+        *states.entry(state).or_default() += 1;
     }
     Ok(states)
 }
 
-/// Sockets that one has and the other has not.
+/// The difference of two counts, summed over all states.
 pub(super) fn difference(one: &States, other: &States) -> u64 {
     let count = |states: &States, state: &str| states.get(state).copied().unwrap_or_default();
     let names: std::collections::BTreeSet<_> = one.keys().chain(other.keys()).collect();
