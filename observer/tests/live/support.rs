@@ -1,4 +1,4 @@
-//! A private network namespace, the engine in it, and the truth as `ss` tells it.
+//! A private network namespace, the engine in it, and the counts of `ss` as the truth.
 
 use std::{
     collections::BTreeMap,
@@ -65,7 +65,7 @@ pub(crate) fn forced_methods() -> ForcedMethods {
     )
 }
 
-/// As much of `count` as this machine is fit for: all, or `OBSERVER_LOAD` percent under emulation.
+/// `count`, or `OBSERVER_LOAD` percent of it where the machine is slow (under emulation).
 pub(crate) fn scaled(count: u32) -> u32 {
     let percent: u32 = std::env::var("OBSERVER_LOAD").map_or(100, |text| text.parse().expect("OBSERVER_LOAD"));
     count * percent / 100
@@ -90,8 +90,7 @@ pub(crate) fn start(options: Options) -> Engine {
     engine
 }
 
-/// How long what is to come may take on a machine that has much else to do: the engine looks less often at what takes
-/// long to look at.
+/// How long to wait for anything on a busy machine: the engine scans less often where a scan takes long.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Polls the engine until `wanted` gives a value of its snapshot; fails with the last snapshot in the end.
@@ -108,7 +107,7 @@ pub(crate) fn eventually<T>(engine: &mut Engine, what: &str, wanted: impl Fn(&Sn
     }
 }
 
-/// Waits until a condition outside of the engine holds.
+/// Waits until a condition outside the engine holds.
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
@@ -136,15 +135,15 @@ pub(crate) fn track_connections() {
     load_nft(rules).unwrap();
 }
 
-/// Reports that a test repeats a part, and why. It writes to stderr directly, because libtest shows what a test prints only
-/// if the test fails.
+/// Reports that a test repeats a part, and why. It writes to stderr directly, because libtest shows what a test prints
+/// only if the test fails.
 pub(crate) fn report_retry(test: &str, why: &str) {
     // In a line of its own: with one thread, libtest has printed the name of the test already.
     writeln!(io::stderr(), "\nRETRIED {test}: {why}").unwrap();
 }
 
-/// Scans until `wanted` gives a value, or fails with its last reason after a minute. A scan can lose records on a busy host, or
-/// see a socket that the kernel is about to remove. Each repetition is reported with the reason for the first.
+/// Scans until `wanted` gives a value, or fails with its last reason after a minute. A scan can lose records on a busy
+/// host, or see a socket that the kernel is about to remove. Each repetition is reported with the reason for the first.
 #[track_caller]
 pub(crate) fn scan_until<T>(
     engine: &mut Engine,
@@ -262,7 +261,7 @@ pub(crate) fn events_reach_ss(engine: &mut Engine) {
     });
 }
 
-/// A listener and the connections to it, both ends held by this process.
+/// A listener and the connections to it. This process owns both ends.
 pub(crate) struct Pairs {
     pub(crate) listener: TcpListener,
     pub(crate) clients: Vec<TcpStream>,

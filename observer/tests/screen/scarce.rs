@@ -1,4 +1,5 @@
-//! A screen whose descriptors run out while it is shown: it goes on, and takes and leaves the terminal without new ones.
+//! A screen whose descriptors run out while it is shown: it goes on, and takes and leaves the terminal without new
+//! ones.
 
 use rustix::process::{Resource, Rlimit, Signal, kill_process, prlimit};
 
