@@ -70,11 +70,11 @@ fn settle(engine: &mut Engine, wanted: (u32, (u64, u64, u64))) -> Snapshot {
             return Err(format!("sockets, (opened, closed, failed): {got:?} instead of {wanted:?}"));
         }
         if observed != shown {
-            return Err(difference(&observed, &shown));
+            return Err(difference(("observer", &observed), ("ss", &shown)));
         }
         let late = observe().snapshot(usize::MAX);
         if counted(&late) != observed {
-            return Err(format!("an engine that starts now counts {:?} instead of {observed:?}", counted(&late)));
+            return Err(difference(("an engine that starts now", &counted(&late)), ("the running engine", &observed)));
         }
         if pairs(&late) != pairs(&snapshot) {
             let (late, running) = (pairs(&late), pairs(&snapshot));

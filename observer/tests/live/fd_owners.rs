@@ -85,7 +85,7 @@ fn shown(engine: &mut Engine) -> Users {
 fn assert_fd_owners_equal_ss(engine: &mut Engine) {
     scan_until(engine, "the users of ss", |engine| {
         let (observed, shown) = (shown(engine), truth());
-        if observed == shown { Ok(()) } else { Err(difference(&observed, &shown)) }
+        if observed == shown { Ok(()) } else { Err(difference(("observer", &observed), ("ss", &shown))) }
     });
     assert_one_name_for_each_process(&engine.snapshot(0));
 }

@@ -52,7 +52,7 @@ fn truth() -> Owned {
 fn assert_owners_equal_ss(engine: &mut Engine) {
     scan_until(engine, "the owners of ss", |engine| {
         let (observed, shown) = (owned(&engine.snapshot(0)), truth());
-        if observed == shown { Ok(()) } else { Err(difference(&observed, &shown)) }
+        if observed == shown { Ok(()) } else { Err(difference(("observer", &observed), ("ss", &shown))) }
     });
 }
 

@@ -6,6 +6,7 @@ use std::{
     fs,
     io::{self, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    panic::Location,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -135,7 +136,7 @@ pub(crate) fn track_connections() {
     load_nft(rules).unwrap();
 }
 
-/// Reports that a test repeats a part, and why. It writes to stderr directly, because libtest shows what a test prints
+/// Reports that a test repeats a part of it, and why. It writes to stderr directly, because libtest shows what a test prints
 /// only if the test fails.
 pub(crate) fn report_retry(test: &str, why: &str) {
     // In a line of its own: with one thread, libtest has printed the name of the test already.
@@ -150,7 +151,7 @@ pub(crate) fn scan_until<T>(
     what: &str,
     mut wanted: impl FnMut(&mut Engine) -> Result<T, String>,
 ) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let (deadline, at) = (Instant::now() + PATIENCE, Location::caller());
     let (mut scans, mut first_reason) = (0, None);
     loop {
         engine.scan().expect("scan");
@@ -158,7 +159,7 @@ pub(crate) fn scan_until<T>(
         match wanted(engine) {
             Ok(value) => {
                 if let Some(reason) = first_reason {
-                    report_retry(what, &format!("{scans} scans; after the first: {reason}"));
+                    report_retry(&format!("{at}: {what}"), &format!("{scans} scans; after the first: {reason}"));
                 }
                 return value;
             }
@@ -172,13 +173,13 @@ pub(crate) fn scan_until<T>(
 
 /// The entries of both maps that differ, for a message.
 pub(crate) fn difference<K: Ord + Debug, V: PartialEq + Debug>(
-    observed: &BTreeMap<K, V>,
-    shown: &BTreeMap<K, V>,
+    observed: (&str, &BTreeMap<K, V>),
+    shown: (&str, &BTreeMap<K, V>),
 ) -> String {
     let entries = |these: &BTreeMap<K, V>, others: &BTreeMap<K, V>| {
-        format!("{:#?}", these.iter().filter(|(key, value)| others.get(key) != Some(value)).collect::<Vec<_>>())
+        format!("{:?}", these.iter().filter(|(key, value)| others.get(key) != Some(value)).collect::<Vec<_>>())
     };
-    format!("observer has {}, ss has {}", entries(observed, shown), entries(shown, observed))
+    format!("{} has {}, {} has {}", observed.0, entries(observed.1, shown.1), shown.0, entries(shown.1, observed.1))
 }
 
 /// A row of counts: what `observer` and `ss` are compared by.
