@@ -1,5 +1,5 @@
-//! The model holds millions of sockets: no cap but memory, and little of that. A process of its own, so that the growth
-//! of its resident memory is the model's.
+//! The model holds millions of sockets: memory is the only limit, and it needs little. Its own process, so that the
+//! growth of its resident memory is the model's.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
@@ -18,7 +18,7 @@ use observer::model::{
 
 const NETNS: NetnsId = NetnsId(1);
 
-/// The `n`th client of one listener, by a struct sock of its own.
+/// The `n`th client of one listener, with its own struct sock.
 fn child(n: u32) -> Identity {
     Identity {
         id: SocketId(0xffff_8880_0000_0000 + u64::from(n) * 2368),

@@ -258,7 +258,7 @@ fn hits_since_boot_are_those_of_netstat_and_only_grow() {
             (0..4).all(|i| (before[i]..=after[i]).contains(&counted[i]))
         };
         assert!(check[0] > 0 && check[2] > 0 && lies_between(check, before, after), "{before:?} {check:?} {after:?}");
-        // Another namespace that comes and goes with hits of its own changes nothing here.
+        // Another namespace that comes and goes with its own hits changes nothing here.
         let other = thread::spawn(|| {
             // SAFETY: only this thread's network namespace is split off; no file table is.
             unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();

@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _},
     net::{TcpListener, TcpStream},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::PathBuf,
@@ -14,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 
@@ -249,40 +248,6 @@ fn a_recording_goes_on_without_descriptors_and_keeps_what_was_skipped() {
     let json: Value = serde_json::from_slice(&replayed.stdout).unwrap();
     assert!(json["quality"]["skipped_rounds_total"].as_u64().unwrap() > 0, "{json:#}");
     assert_eq!(json["quality"]["last_skip"]["errno"], "EMFILE");
-}
-
-#[test]
-fn the_screen_says_which_rounds_are_skipped_and_goes_on() {
-    let pty = native_pty_system().openpty(PtySize { rows: 50, cols: 220, pixel_width: 0, pixel_height: 0 }).unwrap();
-    let mut command = CommandBuilder::new(OBSERVER);
-    command.args(["--own-netns"]);
-    command.env("TERM", "xterm-256color");
-    let mut child = pty.slave.spawn_command(command).unwrap();
-    drop(pty.slave);
-    let (mut reader, mut keys) = (pty.master.try_clone_reader().unwrap(), pty.master.take_writer().unwrap());
-    let mut parser = vt100::Parser::new(50, 220, 0);
-    let mut wait_for = |what: &str, wanted: &dyn Fn(&str) -> bool| {
-        let mut bytes = [0; 8192];
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while !wanted(&parser.screen().contents()) {
-            let read = reader.read(&mut bytes).unwrap();
-            parser.process(&bytes[..read]);
-            assert!(Instant::now() < deadline && read > 0, "not seen: {what}\n{}", parser.screen().contents());
-        }
-    };
-    let pid = Pid::from_raw(child.process_id().unwrap().cast_signed()).unwrap();
-    wait_for("the first picture", &|screen| screen.contains("last scan"));
-    let before = limit_files(pid, 3);
-    wait_for("the banner", &|screen| {
-        screen.contains("skipped: EMFILE at") && screen.contains("as old as the last scan")
-    });
-    limit_files(pid, before.current.unwrap());
-    wait_for("the end of the banner", &|screen| {
-        screen.contains("rounds skipped") && !screen.contains("as old as the last scan")
-    });
-    keys.write_all(b"q").unwrap();
-    drop(reader);
-    assert_eq!(child.wait().unwrap().exit_code(), 0);
 }
 
 /// Lowers or raises the soft limit of descriptors of a process; returns what it was.

@@ -1,4 +1,4 @@
-//! The live screen in a real pseudo-terminal: what it shows, what its keys do, and that the terminal is left as it was.
+//! The live screen in a real pseudo-terminal: what it shows, what its keys do, and that it restores the terminal.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
@@ -33,7 +33,7 @@ fn q_leaves_the_terminal_as_it_was() {
     }
 }
 
-/// A recording of so many seconds, and the folder that it goes with.
+/// A recording of this many seconds, and its folder.
 fn recording(seconds: &str) -> (tempfile::TempDir, std::path::PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("recording");
@@ -205,13 +205,12 @@ fn no_color_is_honoured() {
     assert!(colours(&[]) > 0, "no colour at all without NO_COLOR: this test could not fail");
 }
 
-/// Plays both parts: run again by itself in a terminal, it shows the screen and then panics on another thread.
 #[test]
 fn a_terminal_that_does_not_read_loses_frames_and_no_events() {
     const PAIRS: usize = 2_000;
     let mut terminal = Terminal::observer(160, 50);
     terminal.wait_for_words(&MAIN_SCREEN);
-    // Each draws the screen in full: in the end more than the terminal holds for a reader that does not come.
+    // Each key draws the whole screen: in the end more than the terminal can buffer while nobody reads.
     terminal.fill("\x0c");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -228,6 +227,7 @@ fn a_terminal_that_does_not_read_loses_frames_and_no_events() {
     terminal.is_restored();
 }
 
+/// The test runs itself again in a terminal, shows the screen there and panics on another thread.
 #[test]
 fn a_panic_of_any_thread_leaves_the_terminal_as_it_was_and_its_message_readable() {
     const SIGNAL_FILE: &str = "OBSERVER_TEST_PANIC_WHEN_THERE";

@@ -9,6 +9,7 @@ use crate::{
     host::{addresses, files, memory, netns, text::Reads},
     model::{
         limit::{About, LimitKind},
+        namespace::NamespaceReading,
         units::grouped,
     },
     tui::format,
@@ -119,27 +120,8 @@ fn entry(out: &mut impl Write, number: &str, what: &str) -> std::io::Result<()> 
 /// This host's numbers for a kind of limit; unreadable ones are "not known".
 fn numbers(kind: LimitKind) -> Vec<(String, String)> {
     let reading = netns::read(&BTreeSet::new()).namespace;
-    let line =
-        |number: Option<u64>, what: &str| (number.map_or_else(|| "not known".to_owned(), grouped), what.to_owned());
     match kind {
-        LimitKind::Ports => {
-            let range = reading.port_range;
-            let reserved: u32 = reading.reserved.iter().map(|ports| ports.size()).sum();
-            let named = range.map_or_else(String::new, |range| format!(" {}-{}", range.low, range.high));
-            let ips = addresses::read().map(|ips| ips.iter().filter(|ip| ip.is_ipv4()).count() as u64).ok();
-            let mut lines = vec![
-                line(
-                    range.map(|range| range.size().into()),
-                    &format!("ports that connect() can choose, ip_local_port_range{named}, for each destination"),
-                ),
-                line(Some(reserved.into()), "ports in ip_local_reserved_ports"),
-                line(ips, "local IPv4 addresses without lo's: each has all these ports"),
-            ];
-            let is_odd = range.is_some_and(|range| range.found().0 != range.size());
-            lines.extend(is_odd.then(|| line(range.map(|range| range.found().0.into()), ODD)));
-            lines.extend(reading.port_step_width.map(|width| line(Some(width.into()), step_width(width))));
-            lines
-        }
+        LimitKind::Ports => ports(&reading),
         LimitKind::ProcessFiles => {
             let limit = getrlimit(Resource::Nofile);
             vec![
@@ -188,6 +170,31 @@ fn numbers(kind: LimitKind) -> Vec<(String, String)> {
             ]
         }
     }
+}
+
+/// A number with its description.
+fn line(number: Option<u64>, what: &str) -> (String, String) {
+    (number.map_or_else(|| "not known".to_owned(), grouped), what.to_owned())
+}
+
+/// This host's numbers for ports.
+fn ports(reading: &NamespaceReading) -> Vec<(String, String)> {
+    let range = reading.port_range;
+    let reserved: u32 = reading.reserved.iter().map(|ports| ports.size()).sum();
+    let named = range.map_or_else(String::new, |range| format!(" {}-{}", range.low, range.high));
+    let ips = addresses::read().map(|ips| ips.iter().filter(|ip| ip.is_ipv4()).count() as u64).ok();
+    let mut lines = vec![
+        line(
+            range.map(|range| range.size().into()),
+            &format!("ports that connect() can choose, ip_local_port_range{named}, for each destination"),
+        ),
+        line(Some(reserved.into()), "ports in ip_local_reserved_ports"),
+        line(ips, "local IPv4 addresses without lo's: each has all these ports"),
+    ];
+    let is_odd = range.is_some_and(|range| range.found().0 != range.size());
+    lines.extend(is_odd.then(|| line(range.map(|range| range.found().0.into()), ODD)));
+    lines.extend(reading.port_step_width.map(|width| line(Some(width.into()), step_width(width))));
+    lines
 }
 
 /// How connect() treats a range of odd size.

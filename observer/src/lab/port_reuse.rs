@@ -106,7 +106,7 @@ fn bind_before_connect(session: &mut Session<'_>, to: &[SocketAddrV4], ports: u3
     session.kernel(format!("To {}: {}, bind(): {}.", to[1], second.opened, refusal(second.errno())))?;
     let left = session.predicted(LOCALHOST, to[0])?;
     if let Some(left) = left {
-        session.observer(format!("{left} ports left for connect(): bind() has taken the others."))?;
+        session.observer(format!("{left} ports left for connect(): bind() has taken them."))?;
     }
     let plain = session.workers.connect(Connect { to: to[1], most: 1, bind: ClientBind::Nothing })?;
     session.kernel(format!("A plain connect() to {}: {}.", to[1], refusal(plain.errno())))?;

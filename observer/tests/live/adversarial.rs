@@ -52,13 +52,14 @@ fn any_port(text: &str) -> SocketAddr {
     SocketAddr::new(addr(text).ip(), 0)
 }
 
-/// Scans until there are as many sockets, and as many were opened, closed and failed, as `wanted`, and every count is what
-/// `ss` says, and an engine that starts then finds the same. It can take a while: a process that another test starts
-/// holds a copy of every socket until its exec().
+/// Scans until there are as many sockets, and as many were opened, closed and failed, as `wanted`, and every count is
+/// what `ss` says, and an engine that starts then finds the same. It can take a while: a process that another test
+/// starts holds a copy of every socket until its exec().
 #[track_caller]
 fn settle(engine: &mut Engine, wanted: (u32, (u64, u64, u64))) -> Snapshot {
-    // A scan takes each socket's lock. Where that keeps the ACK of a FIN waiting, the kernel lets the closed socket stay in
-    // FIN_WAIT2 for up to tcp_fin_timeout instead of replacing it by an inet_timewait_sock (tcp_rcv_state_process()).
+    // A scan takes each socket's lock. Where that keeps the ACK of a FIN waiting, the kernel lets the closed socket
+    // stay in FIN_WAIT2 for up to tcp_fin_timeout instead of replacing it by an inet_timewait_sock
+    // (tcp_rcv_state_process()).
     let sockets = usize::try_from(wanted.0).unwrap();
     wait_until(&format!("{sockets} full sockets"), || full_sockets() == sockets);
     scan_until(engine, "the counts of ss", |engine| {
@@ -69,11 +70,11 @@ fn settle(engine: &mut Engine, wanted: (u32, (u64, u64, u64))) -> Snapshot {
             return Err(format!("sockets, (opened, closed, failed): {got:?} instead of {wanted:?}"));
         }
         if observed != shown {
-            return Err(difference(&observed, &shown));
+            return Err(difference(("observer", &observed), ("ss", &shown)));
         }
         let late = observe().snapshot(usize::MAX);
         if counted(&late) != observed {
-            return Err(format!("an engine that starts now counts {:?} instead of {observed:?}", counted(&late)));
+            return Err(difference(("an engine that starts now", &counted(&late)), ("the running engine", &observed)));
         }
         if pairs(&late) != pairs(&snapshot) {
             let (late, running) = (pairs(&late), pairs(&snapshot));

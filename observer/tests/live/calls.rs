@@ -57,7 +57,7 @@ fn a_deferred_fast_open_that_is_closed_is_no_failure() {
         assert!(run("ss", &["-Htan", "state", "syn-sent"]).contains("127.0.0.1:7000"), "nothing was sent yet");
         drop(socket);
         ended_early(&mut engine, 1);
-        // Whoever waits for its connect() to return has given that up a second later.
+        // The engine waits a second at most for connect() to return.
         let uptime = engine.snapshot(0).uptime;
         let later = eventually(&mut engine, "three seconds later", |snapshot| {
             (snapshot.uptime.as_secs() >= uptime.as_secs() + 3).then(|| snapshot.clone())
@@ -83,7 +83,7 @@ fn a_connect_that_fails_for_other_reasons_is_not_reported() {
         for _ in 0..2 {
             assert_eq!(errno(again.connect(&address("127.0.0.1:7001").into())), libc::ECONNREFUSED);
         }
-        // One that is reported, as a sign that the hooks have spoken.
+        // One that is reported: it shows that the hooks work.
         assert_eq!(errno(tcp().bind(&address("192.0.2.1:0").into())), libc::EADDRNOTAVAIL);
         ended_early(&mut engine, 3);
         let rows = refused(&mut engine, FailureKind::AddressNotLocal, 1);
@@ -143,7 +143,7 @@ fn a_socket_that_was_connected_before_lacks_a_port_too() {
 /// `IP_LOCAL_PORT_RANGE` of include/uapi/linux/in.h.
 const IP_LOCAL_PORT_RANGE: libc::c_int = 51;
 
-/// A socket with a port range of its own, which older kernels refuse.
+/// A socket with its own port range, which older kernels refuse.
 fn with_range(low: i32, high: i32) -> Option<Socket> {
     let socket = tcp();
     match set_option(&socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, high << 16 | low) {
@@ -306,7 +306,7 @@ fn a_limit_of_inotify_instances_is_not_reported_as_an_fd_limit() {
     }
     in_private_netns(move || {
         let mut engine = start(observer::engine::Options { trace_all_fd_syscalls: true, ..options() });
-        // A user namespace has a limit of its own: that of the host is everybody's.
+        // A user namespace has its own limit. The host's limit affects every program.
         let script = format!(
             "echo 2 > /proc/sys/user/max_inotify_instances && exec {} --exact {test} --nocapture",
             std::env::current_exe().unwrap().display()

@@ -1,5 +1,5 @@
 //! Everything at once: processes that open, close, reset, pass, kill and reuse sockets at random, a seed for each run.
-//! When they are done and hold what is left, every count by endpoint and state must be what `ss` says.
+//! At the end, when they keep the rest open, every count by endpoint and state must equal that of `ss`.
 //! `OBSERVER_CHURN_SEED` repeats a run, as far as the scheduler lets it.
 
 mod truth;
@@ -79,16 +79,7 @@ fn counts_are_exact_after_churn() {
     if let Some((task, channel)) = role() {
         return work(&task, &channel);
     }
-    let outcome = Churn {
-        namespaces: 2,
-        watched: 1,
-        workers: 3,
-        steps: scaled(12_000),
-        starts: Starts::BeforeTheWorkers,
-        ring_bytes: RING,
-        polls: Polls::Often,
-    }
-    .run(counts_are_exact_after_churn);
+    let outcome = Churn { namespaces: 2, workers: 3, ..Churn::usual(12_000) }.run(counts_are_exact_after_churn);
     let quality = &outcome.at_end.quality;
     assert!(quality.events_total >= scaled(100_000).into(), "too little happened: {} events", quality.events_total);
     assert_eq!(without_missed(quality.losses), Losses::default());
@@ -99,16 +90,8 @@ fn counts_are_exact_after_a_start_in_the_middle_of_churn() {
     if let Some((task, channel)) = role() {
         return work(&task, &channel);
     }
-    let outcome = Churn {
-        namespaces: 1,
-        watched: 1,
-        workers: 4,
-        steps: scaled(12_000),
-        starts: Starts::AmongThem,
-        ring_bytes: RING,
-        polls: Polls::Often,
-    }
-    .run(counts_are_exact_after_a_start_in_the_middle_of_churn);
+    let outcome = Churn { starts: Starts::AmongThem, ..Churn::usual(12_000) }
+        .run(counts_are_exact_after_a_start_in_the_middle_of_churn);
     assert_eq!(without_missed(outcome.at_end.quality.losses), Losses::default());
 }
 
@@ -117,21 +100,13 @@ fn counts_are_exact_in_several_namespaces_at_once() {
     if let Some((task, channel)) = role() {
         return work(&task, &channel);
     }
-    let outcome = Churn {
-        namespaces: 3,
-        watched: 3,
-        workers: 2,
-        steps: scaled(6_000),
-        starts: Starts::BeforeTheWorkers,
-        ring_bytes: RING,
-        polls: Polls::Often,
-    }
-    .run(counts_are_exact_in_several_namespaces_at_once);
+    let outcome = Churn { namespaces: 3, watched: 3, workers: 2, ..Churn::usual(6_000) }
+        .run(counts_are_exact_in_several_namespaces_at_once);
     let events = outcome.at_end.quality.events_total;
     assert!(events >= scaled(100_000).into(), "too little happened: {events} events");
 }
 
-/// Losses other than runs that the kernel left out, which are for it to decide.
+/// Losses without missed runs, which depend on the kernel.
 fn without_missed(losses: Losses) -> Losses {
     Losses { missed: None, ..losses }
 }
@@ -141,22 +116,27 @@ fn counts_are_exact_after_records_were_lost() {
     if let Some((task, channel)) = role() {
         return work(&task, &channel);
     }
-    let outcome = Churn {
-        namespaces: 1,
-        watched: 1,
-        workers: 4,
-        steps: scaled(6_000),
-        starts: Starts::BeforeTheWorkers,
-        // 800 records: what a hundred steps make.
-        ring_bytes: 64 << 10,
-        polls: Polls::AfterSteps(500),
-    }
-    .run(counts_are_exact_after_records_were_lost);
+    // The ring has room for 800 records: a hundred steps make as many.
+    let outcome = Churn { ring_bytes: 64 << 10, polls: Polls::AfterSteps(500), ..Churn::usual(6_000) }
+        .run(counts_are_exact_after_records_were_lost);
     let quality = &outcome.at_end.quality;
     assert!(quality.losses.ring_full > 0, "the ring was never full: {:?}", quality.losses);
 }
 
 impl Churn {
+    /// Four workers in one watched namespace, of which each takes this many steps under full load. The engine starts first.
+    fn usual(steps: u32) -> Self {
+        Self {
+            namespaces: 1,
+            watched: 1,
+            workers: 4,
+            steps: scaled(steps),
+            starts: Starts::BeforeTheWorkers,
+            ring_bytes: RING,
+            polls: Polls::Often,
+        }
+    }
+
     fn run(self, test: impl Fn() + Copy + Send + 'static) -> Outcome {
         let (send, receive) = channel();
         in_private_netns(move || send.send(self.run_here(test)).unwrap());
@@ -200,7 +180,7 @@ impl Churn {
         let row = row.expect("the bystanders' row");
         assert_eq!((row.sockets, row.opened_total, row.closed_total), (50, 0, 0), "nothing happened to them");
         drop(bystanders);
-        // Totals of all namespaces are those of other tests too, which go on meanwhile.
+        // Totals of all namespaces include other tests, which run at the same time.
         if self.starts == Starts::BeforeTheWorkers && self.watched == 1 {
             assert_flows_add_up(&at_end);
         }

@@ -1,5 +1,5 @@
-//! Every process that holds a socket, against the users that `ss -p` shows: threads, new names, fork, exec, descriptors that
-//! were passed on, several owners, and the subflows of MPTCP. And what a row calls its owners in short.
+//! Every process that owns a socket, against the users that `ss -p` shows: threads, new names, fork, exec, descriptors
+//! that were passed on, several owners, and the subflows of MPTCP. And what a row calls its owners in short.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -79,13 +79,13 @@ fn shown(engine: &mut Engine) -> Users {
     users
 }
 
-/// Scans until the owners of every socket are the users that `ss` shows. It can take a while: a process that another test
-/// starts holds a copy of every socket until its exec().
+/// Scans until the owners of every socket are the users that `ss` shows. It can take a while: a process that another
+/// test starts holds a copy of every socket until its exec().
 #[track_caller]
 fn assert_fd_owners_equal_ss(engine: &mut Engine) {
     scan_until(engine, "the users of ss", |engine| {
         let (observed, shown) = (shown(engine), truth());
-        if observed == shown { Ok(()) } else { Err(difference(&observed, &shown)) }
+        if observed == shown { Ok(()) } else { Err(difference(("observer", &observed), ("ss", &shown))) }
     });
     assert_one_name_for_each_process(&engine.snapshot(0));
 }
@@ -224,7 +224,7 @@ fn a_row_names_the_process_with_most_of_its_sockets_and_counts_the_others() {
                 inbound(snapshot, local).or_else(|| outbound(snapshot, local.split(':').next().unwrap())).unwrap();
             row.owner_names().map(|it| (it.process.pid.0, it.namesakes, it.others))
         };
-        // Nobody is connected: who holds the listener.
+        // Nobody is connected: the listener's owner.
         assert_eq!(names(&engine.snapshot(0), AT), Some((this, 1, 0)));
 
         let connect = "exec 3<>/dev/tcp/127.0.0.1/7000";
@@ -244,7 +244,7 @@ fn a_row_names_the_process_with_most_of_its_sockets_and_counts_the_others() {
         let short = row(&engine.snapshot(0));
         assert_eq!((short.process.comm.to_string().as_str(), short.namesakes, short.others), ("bash", 3, 1));
 
-        // The listener goes on in another process: the row says who holds its connections.
+        // The listener goes on in another process: the row names the owner of its connections.
         assert_eq!(names(&engine.snapshot(0), AT), Some((this, 1, 0)));
         other.kill().unwrap();
         other.wait().unwrap();

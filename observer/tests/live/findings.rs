@@ -64,7 +64,7 @@ fn bind_before_connect_takes_ports_from_every_destination() {
 
 const BINDER: &str = "OBSERVER_TEST_BINDER";
 
-/// This test once more, in a process of its own that binds, connects, and holds.
+/// This test again, in another process that binds, connects, and keeps its sockets open.
 fn be_the_binder() {
     let bound: Vec<_> = (0..30).map(|_| bound("127.0.0.1", "127.0.0.1:7000", false)).collect();
     // SAFETY: the line of the test that started this process is open as long as it runs, and nobody else reads it.

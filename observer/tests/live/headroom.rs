@@ -1,5 +1,5 @@
 //! The number of ports left is the number of connect()s that get one: predicted, then counted until EADDRNOTAVAIL.
-//! Each row of the rule (`__inet_hash_connect`) has a test of its own; then scenarios at random, a seed for each.
+//! Each row of the rule (`__inet_hash_connect`) has its own test. Random scenarios follow, each with a seed.
 
 mod batch;
 mod odd_ranges;
@@ -46,7 +46,7 @@ impl TimeWaits {
         Self(stage)
     }
 
-    /// Waits until all of them may be taken over.
+    /// Waits until connect() may reuse the ports of all of them.
     pub(crate) fn wait_until_reusable(&self) {
         self.0.wait_until_reusable();
     }
@@ -177,7 +177,7 @@ fn an_accepted_connection_of_a_closed_listener_keeps_the_port() {
 }
 
 /// Up to 6.17 a bind bucket that ever was explicit stays so until its last socket is gone; since 6.18 it is set free
-/// with its last explicit one. Which of the two this kernel does, connect() tells; the prediction has to agree.
+/// with its last explicit one. connect() shows which of the two this kernel does, and the prediction must agree.
 #[test]
 fn a_closed_binder_on_a_port_in_use_counts_as_in_the_kernel() {
     on_stage(|stage| {
@@ -209,7 +209,7 @@ fn reserved_ports_do_not_count_whether_bound_or_not() {
 
 #[test]
 fn ranges_of_any_size_are_counted_to_the_last_port() {
-    // Of three the kernel never looks at the highest; of 101 the last is had by chance, and if it is asked for alone.
+    // The kernel never tries the highest of three ports. It tries the last of 101 by chance, or if it is the only one.
     for (size, least, most, edges) in [(1, 1, 1, 0), (2, 2, 2, 0), (3, 2, 2, 1), (20, 20, 20, 0), (101, 100, 101, 0)] {
         in_private_netns(move || {
             let mut stage = Stage::new((20_000, 20_099));
@@ -265,19 +265,19 @@ fn old_time_wait_sockets_are_reused_as_tcp_tw_reuse_allows() {
 fn young_time_wait_sockets_are_not_reused_and_become_reusable_without_a_scan() {
     on_stage(|stage| {
         set_sysctl("ipv4/tcp_tw_reuse", "1");
-        // Before 6.14 age is told in whole seconds: the test has to begin with one.
+        // Before 6.14 the kernel counts ages in whole seconds: the test must start at one.
         let mut engine = observe();
         Stage::start_with_a_second();
         time_waits(stage, home(), 40);
         engine.scan().unwrap();
         let young = ports(&engine.snapshot(usize::MAX), home()).unwrap();
         assert_eq!((young.time_wait, young.time_wait_reusable, young.left()), (40, 0, Some(59)));
-        eventually(&mut engine, "40 of age", |snapshot| {
+        eventually(&mut engine, "40 reusable", |snapshot| {
             let ports = ports(snapshot, home())?;
             ((ports.time_wait, ports.time_wait_reusable, ports.left()) == (0, 40, Some(99))).then_some(())
         });
         assert_eq!(stage.exhaust(home()), 99);
-        eventually(&mut engine, "all taken over", |snapshot| {
+        eventually(&mut engine, "all reused", |snapshot| {
             let ports = ports(snapshot, home())?;
             ((ports.used, ports.time_wait_reusable, ports.left()) == (100, 0, Some(0))).then_some(())
         });

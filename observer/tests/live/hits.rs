@@ -25,7 +25,7 @@ fn ports_that_ran_out_are_counted_from_the_start_of_observer() {
         set_sysctl("ipv4/ip_local_port_range", "40000 40009");
         let listeners = ["127.0.0.1:7000", "127.0.0.1:7001"].map(|address| listen(address, 128));
         let full: Vec<_> = (0..10).map(|_| TcpStream::connect("127.0.0.1:7000").unwrap()).collect();
-        // Nobody has seen this one.
+        // observer has not started yet.
         assert_eq!(errno(TcpStream::connect("127.0.0.1:7000")), libc::EADDRNOTAVAIL);
         let mut engine = observe();
         assert_eq!(own(&engine.snapshot(0), LimitKind::Ports), 0);

@@ -1,5 +1,6 @@
-//! The labs of `observer lab` that are small enough for every kernel. Each compares theory, observer and kernel by itself:
-//! what does not hold fails here. Those with a heavy load, and what labs leave behind, are in tests/labs.rs.
+//! The labs of `observer lab` that are small enough for every kernel. A lab compares theory, observer and kernel
+//! itself. A refuted claim fails here. tests/labs.rs has the labs with a heavy load, and checks that labs leave nothing
+//! behind.
 
 use std::process::Command;
 
@@ -21,7 +22,7 @@ pub(crate) fn confirmed(name: &str, scale: Option<u32>) -> Value {
     report
 }
 
-/// What the kernel answered to a statement of a lab.
+/// The kernel's value of a check of a lab.
 #[track_caller]
 fn kernel<'a>(report: &'a Value, what: &str) -> &'a Value {
     let checks = report["checks"].as_array().unwrap();

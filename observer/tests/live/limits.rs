@@ -134,7 +134,7 @@ fn listeners_of_one_address_have_a_queue_each() {
     });
 }
 
-/// A process with limits of its own that holds files.
+/// A process with its own limits that keeps files open.
 struct FileOpener {
     child: Child,
     line: UnixStream,
@@ -223,7 +223,7 @@ fn conntrack_is_a_limit_where_the_kernel_tracks() {
 #[test]
 fn tracked_connections_are_counted() {
     in_private_netns(|| {
-        // No counter in the rule: it is a module of its own on Linux 5.10.
+        // No counter in the rule: it needs another module on Linux 5.10.
         let rules = "table ip t { chain c { type filter hook input priority 0; ct state new accept; }; }";
         if let Err(why) = load_nft(rules) {
             return skip(&tracked_connections_are_counted, &format!("no rule on connection tracking: {why}"));
@@ -271,7 +271,7 @@ fn sockets_take_memory_and_the_rest_of_it_has_room_for_more() {
             ["TCP ", "sock_inode_cache ", "filp ", "dentry "].iter().all(|cache| slabs.contains(cache))
         };
         let limit = limits(&snapshot, LimitKind::SocketMemory).next();
-        assert_eq!(limit.is_some(), slabs.as_ref().is_some_and(has_all), "known where the kernel tells");
+        assert_eq!(limit.is_some(), slabs.as_ref().is_some_and(has_all), "known where the kernel shows it");
         let (Some(limit), Some(slabs)) = (limit, slabs) else { return };
         // Whole objects, without what their slabs waste: a lower bound that is near.
         let size = |cache: &str| -> u64 {

@@ -1,5 +1,5 @@
-//! Real eBPF against real sockets, each test in a network namespace of its own. The truth is what `ss` and the kernel
-//! say. Needs root; without it every test fails and says so.
+//! Real eBPF against real sockets, each test in its own network namespace. The truth is what `ss` and the kernel say.
+//! Needs root; without it every test fails and says so.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 

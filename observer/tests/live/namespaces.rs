@@ -1,5 +1,5 @@
-//! Every network namespace of the host: mounted, of a process, of a thread, and held by nothing but a socket; before
-//! the start, born while we watch, and gone.
+//! Every network namespace of the host: mounted, of a process, of a thread, and kept by a socket alone; from
+//! before the start, new, and gone.
 
 use std::{
     process::Command,
@@ -52,16 +52,16 @@ impl Drop for Mounted {
     }
 }
 
-/// What a test holds in a namespace, and how it ends.
+/// A test's sockets and thread in a namespace, and how they end.
 struct Held {
     netns: NetnsId,
     truth: Counts,
     pairs: Pairs,
-    /// Lets the thread in the namespace end; without it only the sockets hold the namespace.
+    /// Ends the thread in the namespace. After that only the sockets keep the namespace.
     leave: Option<Sender<()>>,
 }
 
-/// Connections in a new namespace, held with or without a thread in it.
+/// Connections in a new namespace, with or without a thread in it.
 fn hold_in_new_namespace(count: usize, with_thread: bool) -> Held {
     let (held, receive) = channel();
     thread::spawn(move || {
@@ -90,7 +90,7 @@ fn a_mounted_namespace_has_its_name_its_sysctls_and_its_sockets() {
     let namespace = row(&snapshot, blue.id()).expect("found at start");
     assert_eq!(namespace.name.as_deref(), Some(blue.name.as_str()));
     assert_eq!(namespace.port_range.map(|range| (range.low, range.high)), Some((20_000, 20_999)));
-    // A listener of another process, born while we watch.
+    // A new listener of another process.
     let refused = ["netns", "exec", &blue.name, "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/9"];
     assert!(!output(Command::new("ip").args(refused)).unwrap().status.success());
     eventually(&mut engine, "the refused connection of the other namespace", |snapshot| {

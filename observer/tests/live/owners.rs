@@ -1,4 +1,4 @@
-//! Who holds a socket, against `ss -p`: by events, found later, after fork, after passing on, and when nobody does.
+//! The owner of a socket, against `ss -p`: from events, from scans, after fork, after SCM_RIGHTS, and without an owner.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,7 @@ use crate::support::{
     wait_until,
 };
 
-/// How many sockets each process holds, by its pid.
+/// How many sockets each process owns, by its pid.
 type Owned = BTreeMap<u32, u32>;
 
 fn owned(snapshot: &Snapshot) -> Owned {
@@ -46,13 +46,13 @@ fn truth() -> Owned {
     owned
 }
 
-/// Scans until the owners are those that `ss` names. It can take a while: a process that another test starts holds a copy
-/// of every socket until its exec(), and `ss` may name that one.
+/// Scans until the owners are those that `ss` names. It can take a while: a process that another test starts holds a
+/// copy of every socket until its exec(), and `ss` may name that one.
 #[track_caller]
 fn assert_owners_equal_ss(engine: &mut Engine) {
     scan_until(engine, "the owners of ss", |engine| {
         let (observed, shown) = (owned(&engine.snapshot(0)), truth());
-        if observed == shown { Ok(()) } else { Err(difference(&observed, &shown)) }
+        if observed == shown { Ok(()) } else { Err(difference(("observer", &observed), ("ss", &shown))) }
     });
 }
 
@@ -155,7 +155,7 @@ fn the_owner_is_a_process_and_not_the_one_that_a_softirq_interrupted() {
         let listener = listen("127.0.0.1:7000", 128);
         let (mut client, _line) = shell("exec 3<>/dev/tcp/127.0.0.1/7000");
         let accepted = accept(&listener, 1);
-        // Another process resets the connection: that makes it nobody's owner.
+        // Another process resets the connection: it does not become the owner.
         let client_port = accepted[0].peer_addr().unwrap().port().to_string();
         run("ss", &["-K", "-tn", "sport", "=", &client_port]);
         eventually(&mut engine, "the connection gone", |snapshot| (snapshot.totals.closed_total == 2).then_some(()));
@@ -179,7 +179,7 @@ fn a_socket_accepted_by_io_uring_has_its_owner_after_the_next_scan() {
     });
 }
 
-/// An accept that is no system call of its own: no hook of such sees it.
+/// An accept that is no system call: no syscall hook sees it.
 fn accept_by_io_uring(listener: &TcpListener) -> TcpStream {
     let mut ring = io_uring::IoUring::new(2).expect("io_uring");
     let fd = io_uring::types::Fd(listener.as_raw_fd());

@@ -1,5 +1,5 @@
-//! In a pid namespace of its own, as in a container: the kernel side numbers processes otherwise than /proc, and a process
-//! must neither be two nor be taken for another with the same number. The truth is `ss -p`, run outside.
+//! In a pid namespace of its own, as in a container: the kernel side numbers processes otherwise than /proc, and a
+//! process must neither be two nor be taken for another with the same number. The truth is `ss -p`, run outside.
 
 use std::{
     collections::BTreeMap,
@@ -19,8 +19,8 @@ use crate::{
 const OBSERVER: &str = env!("CARGO_BIN_EXE_observer");
 const AT: &str = "127.0.0.1:7000";
 
-/// A shell that is process 1 of a new pid namespace, with a /proc of that; the host's is in /run/host of its mounts. What it
-/// prints comes by the line that is its standard input.
+/// A shell that is process 1 of a new pid namespace, with a /proc of that; the host's is in /run/host of its mounts.
+/// What it prints comes by the line that is its standard input.
 fn contained(script: &str) -> (Child, UnixStream) {
     let inner = format!("mount -t proc proc /proc; exec >&0; {script}");
     let outer = format!(
@@ -38,8 +38,9 @@ fn only_child(pid: u32) -> u32 {
     children.trim().parse().unwrap()
 }
 
-/// Ends the observer that the shell inside runs, and with it the shell. Not the shell first: it would wait for observer,
-/// and observer, while its programs are detached, for every task that is exiting (`exit_tasks_rcu_start`; seen on 6.1).
+/// Ends the observer that the shell inside runs, and with it the shell. Not the shell first: it would wait for
+/// observer, and observer, while its programs are detached, for every task that is exiting (`exit_tasks_rcu_start`;
+/// seen on 6.1).
 fn end(child: &mut Child) {
     let observer = only_child(only_child(child.id()));
     let pid = rustix::process::Pid::from_raw(observer.cast_signed()).unwrap();
@@ -101,7 +102,7 @@ fn a_process_inside_has_the_number_of_its_namespace_and_one_outside_is_no_other(
         assert_eq!(first["quality"]["processes"], "pid_namespace");
         assert!(first["quality"]["processes_missing"].as_str().unwrap().contains("--proc"), "{first:#}");
 
-        // What happens outside is told by the kernel side, and outlives passes that do not show it.
+        // The kernel side reports what happens outside, and fd scans that do not show it do not remove it.
         let client = TcpStream::connect(AT).unwrap();
         let taken = listener.accept().unwrap().0;
         let (pid, comm) = this();
@@ -110,7 +111,7 @@ fn a_process_inside_has_the_number_of_its_namespace_and_one_outside_is_no_other(
         let passed = |json: &Value| json["quality"]["scans_total"].as_u64().unwrap() >= since + 3;
         let last = objects.by_ref().find(|json| passed(json) && owned(json) == wanted);
         assert!(last.is_some(), "the stream ended before both were there");
-        // No limit of descriptors is told of a process by the number of another.
+        // No process gets the fd limit of another one with the same number.
         for limit in last.unwrap()["limits"].as_array().unwrap().iter().filter(|limit| !limit["pid"].is_null()) {
             assert!(limit["pid"].as_u64() != Some(pid), "{limit:#}");
         }

@@ -1,4 +1,4 @@
-//! Who holds the port that bind() could not get, against `ss -p` and `ss -o`.
+//! The owner of the port that bind() did not get, against `ss -p` and `ss -o`.
 
 use std::{
     io::{Read as _, Write as _},
@@ -110,7 +110,7 @@ fn a_socket_that_is_only_bound_is_found_by_the_scan_that_a_failure_asks_for() {
         let (mut child, line) = port_owner(test, "bind 127.0.0.1:7000");
         let wanted = address("127.0.0.1:7000");
         bind_in_vain(wanted);
-        // Nobody has reported that bind(): the next pass over open files shows it.
+        // No hook has reported that bind(): the next fd scan shows it.
         let row = held(&mut engine, wanted, |_| true);
         assert_eq!(row.reason(), "127.0.0.1:7000 is in use: no socket on it was seen");
         engine.scan().unwrap();

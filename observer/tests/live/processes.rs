@@ -1,5 +1,5 @@
-//! Other processes. None of them ever holds a copy of this process's descriptors, not even until its exec: the tests run
-//! in parallel, and a socket whose copy somebody has is not closed by close().
+//! Other processes. None of them ever has a copy of this process's fds, not even until its exec: the tests run in
+//! parallel, and close() does not close a socket while another process has a copy of its fd.
 
 use std::{
     io,
@@ -27,7 +27,7 @@ pub(crate) fn start_program(command: &mut Command) -> io::Result<(Child, UnixStr
     let child = without_descriptors(|| {
         let theirs = OwnedFd::from(UnixStream::connect_addr(&address)?);
         let child = command.stdin(theirs).spawn();
-        // The command lives on, its descriptor must not: its number means something else on any other thread.
+        // The command stays, but its fd must not: the same number is another file on other threads.
         command.stdin(Stdio::null());
         child
     })?;

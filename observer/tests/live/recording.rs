@@ -1,4 +1,4 @@
-//! Recordings of real traffic: what is replayed is what was seen, and no damage makes the reader panic.
+//! Recordings of real traffic: a replay shows what observer saw, and a damaged file never makes the reader panic.
 
 use std::{
     fs::{self, File},
@@ -35,7 +35,7 @@ fn recorded() -> (Snapshot, Vec<u8>) {
     (seen, bytes)
 }
 
-/// Reads as far as it goes: how every input looked, and what stopped the reader.
+/// Reads all it can: every input as text, and the error that stopped the reader.
 fn read(bytes: &[u8]) -> (Vec<String>, Option<ReadError>) {
     let mut inputs = Vec::new();
     let mut reader = match Reader::start(bytes) {

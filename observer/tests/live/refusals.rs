@@ -1,4 +1,4 @@
-//! What the kernel refuses: each time told once, with the process, the addresses and the errno that the call returned.
+//! Refused calls: observer reports each one once, with the process, the addresses and the errno that the call returned.
 
 use std::{collections::BTreeMap, fs::File, net::TcpStream, os::fd::AsRawFd as _, process::Command};
 
@@ -125,7 +125,7 @@ fn socket_and_accept_of_a_process_at_its_fd_limit_are_reported() {
         files.truncate(files.len() - 4);
         let rows = refused(&mut engine, FailureKind::ProcessFds, 4);
         let counts: BTreeMap<&str, u64> = rows.iter().map(|row| (row.key.call.unwrap(), row.count)).collect();
-        // What open() was refused is told on request only.
+        // observer reports a refused open() on request only.
         assert_eq!(counts, [("socket", 3), ("accept4", 1)].into());
         for row in &rows {
             assert_eq!(row.reason(), "no descriptor below the limit 128 is free (ulimit -n)");

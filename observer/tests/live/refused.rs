@@ -1,4 +1,5 @@
-//! Calls that the kernel refuses, the counters that it keeps of refusals, and the failure rows that observer makes of them.
+//! Calls that the kernel refuses, the counters that it keeps of refusals, and the failure rows that observer makes of
+//! them.
 
 use std::{fs, io, net::SocketAddr};
 

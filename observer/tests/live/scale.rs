@@ -1,4 +1,4 @@
-//! The demonstration of the README: 5,000 connections from before the start, 5,000 after it, and none.
+//! 5,000 connections from before the start, 5,000 more after it, and none at the end.
 
 use std::{collections::BTreeMap, net::TcpStream};
 
@@ -45,14 +45,14 @@ fn five_thousand_before_and_five_thousand_after_make_ten_thousand() {
         row(&mut engine, 5_000);
         assert_snapshot_equals_ss();
         let after: Vec<_> = (0..5_000).map(connect).collect();
-        // Events alone may miss a burst (the kernel's recursion guard): exactness is asked of the scan.
+        // Events alone may miss some of a burst (the kernel's recursion guard). Counts must be exact after a scan.
         assert_equals_ss(&mut engine);
         row(&mut engine, 10_000);
         assert_snapshot_equals_ss();
         drop((before, after));
         drop(listener);
         assert_equals_ss(&mut engine);
-        // Two looks at a state that passes see different numbers.
+        // FIN_WAIT_1 passes: observer and ss would see different numbers.
         wait_for_sockets("fin-wait-1", 0);
         events_reach_ss(&mut engine);
         row(&mut engine, 0);

@@ -102,7 +102,7 @@ pub(crate) fn fast_open_listener(at: SocketAddr) -> io::Result<Socket> {
     Ok(listener)
 }
 
-/// Connects with the first byte in the SYN, if a cookie is known; else the cookie is asked for.
+/// Connects with the first byte in the SYN, if it knows a cookie; otherwise requests a cookie.
 pub(crate) fn fast_open(socket: &Socket, to: SocketAddr) -> io::Result<()> {
     socket.send_to_with_flags(b"x", &to.into(), libc::MSG_FASTOPEN).map(drop)
 }
@@ -178,8 +178,8 @@ pub(crate) fn take(through: &UnixStream) -> io::Result<OwnedFd> {
 
 const ROLE: &str = "OBSERVER_TEST_ROLE";
 
-/// Another process that runs this same test. Its environment gives it a role in the test. Its standard input is a channel
-/// to the test.
+/// Another process that runs this same test. Its environment gives it a role in the test. Its standard input is a
+/// channel to the test.
 pub(crate) struct TestProcess {
     child: Child,
     pub(crate) channel: UnixStream,
@@ -249,8 +249,8 @@ pub(crate) fn accept(listener: &Socket) -> Socket {
     socket
 }
 
-/// Whether a port is one that tests listen on. A local address tells which side a socket was on only as long as its
-/// listener lives; tests keep to this range for servers, and clear of it for clients.
+/// Whether a port is one that tests listen on. A local address shows the side of a socket only while its listener
+/// exists. Therefore tests use this range for servers alone.
 pub(crate) fn is_server_port(port: u16) -> bool {
     (7000..30_000).contains(&port)
 }

@@ -1,4 +1,4 @@
-//! What `ss` prints, read.
+//! Parses the output of `ss`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,8 +17,8 @@ pub(crate) fn sockets_in(state: &str) -> usize {
     run("ss", &args).lines().count()
 }
 
-/// How many connections of those have a full `struct sock`. A TIME_WAIT and most FIN_WAIT2 have an
-/// `inet_timewait_sock`, which has a timer of its own; a SYN_RECV without an inode is a `request_sock`.
+/// How many connections have a full `struct sock`. A TIME_WAIT and most FIN_WAIT2 have an
+/// `inet_timewait_sock`, which has its own timer; a SYN_RECV without an inode is a `request_sock`.
 pub(crate) fn full_sockets() -> usize {
     let full = |line: &&str| match line.split(' ').next() {
         Some("LISTEN") => false,

@@ -79,12 +79,12 @@ fn a_destination_that_does_not_answer_is_found_and_one_that_does_is_not() {
     in_private_netns(|| {
         let mut engine = scanning();
         let answers = listen("127.0.0.1:7001", 128);
-        // It takes one or two, and then drops SYNs.
+        // It queues one or two connections, and then drops SYNs.
         let silent = listen("127.0.0.1:7000", 0);
         let (clients, others) = (start_connecting("127.0.0.1:7000", 12), start_connecting("127.0.0.1:7001", 12));
         wait_until("the answers", || sockets_in("syn-sent") < 12 && sockets_in("syn-sent") >= 8);
         let finding = eventually(&mut engine, "no answer", |snapshot| {
-            // The first answer is waited for 4 seconds: before that nobody is accused.
+            // observer waits 4 seconds for the first answer before it reports anything.
             found(snapshot, FindingKind::NoAnswer)
         });
         let waiting = sockets_in("syn-sent");

@@ -1,4 +1,4 @@
-//! A private network namespace, the engine in it, and the truth as `ss` tells it.
+//! A private network namespace, the engine in it, and the counts of `ss` as the truth.
 
 use std::{
     collections::BTreeMap,
@@ -6,6 +6,7 @@ use std::{
     fs,
     io::{self, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    panic::Location,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -65,7 +66,7 @@ pub(crate) fn forced_methods() -> ForcedMethods {
     )
 }
 
-/// As much of `count` as this machine is fit for: all, or `OBSERVER_LOAD` percent under emulation.
+/// `count`, or `OBSERVER_LOAD` percent of it where the machine is slow (under emulation).
 pub(crate) fn scaled(count: u32) -> u32 {
     let percent: u32 = std::env::var("OBSERVER_LOAD").map_or(100, |text| text.parse().expect("OBSERVER_LOAD"));
     count * percent / 100
@@ -90,8 +91,7 @@ pub(crate) fn start(options: Options) -> Engine {
     engine
 }
 
-/// How long what is to come may take on a machine that has much else to do: the engine looks less often at what takes
-/// long to look at.
+/// How long to wait for anything on a busy machine: the engine scans less often where a scan takes long.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Polls the engine until `wanted` gives a value of its snapshot; fails with the last snapshot in the end.
@@ -108,7 +108,7 @@ pub(crate) fn eventually<T>(engine: &mut Engine, what: &str, wanted: impl Fn(&Sn
     }
 }
 
-/// Waits until a condition outside of the engine holds.
+/// Waits until a condition outside the engine holds.
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
@@ -136,22 +136,22 @@ pub(crate) fn track_connections() {
     load_nft(rules).unwrap();
 }
 
-/// Reports that a test repeats a part, and why. It writes to stderr directly, because libtest shows what a test prints only
-/// if the test fails.
+/// Reports that a test repeats a part of it, and why. It writes to stderr directly, because libtest shows what a test prints
+/// only if the test fails.
 pub(crate) fn report_retry(test: &str, why: &str) {
     // In a line of its own: with one thread, libtest has printed the name of the test already.
     writeln!(io::stderr(), "\nRETRIED {test}: {why}").unwrap();
 }
 
-/// Scans until `wanted` gives a value, or fails with its last reason after a minute. A scan can lose records on a busy host, or
-/// see a socket that the kernel is about to remove. Each repetition is reported with the reason for the first.
+/// Scans until `wanted` gives a value, or fails with its last reason after a minute. A scan can lose records on a busy
+/// host, or see a socket that the kernel is about to remove. Each repetition is reported with the reason for the first.
 #[track_caller]
 pub(crate) fn scan_until<T>(
     engine: &mut Engine,
     what: &str,
     mut wanted: impl FnMut(&mut Engine) -> Result<T, String>,
 ) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let (deadline, at) = (Instant::now() + PATIENCE, Location::caller());
     let (mut scans, mut first_reason) = (0, None);
     loop {
         engine.scan().expect("scan");
@@ -159,7 +159,7 @@ pub(crate) fn scan_until<T>(
         match wanted(engine) {
             Ok(value) => {
                 if let Some(reason) = first_reason {
-                    report_retry(what, &format!("{scans} scans; after the first: {reason}"));
+                    report_retry(&format!("{at}: {what}"), &format!("{scans} scans; after the first: {reason}"));
                 }
                 return value;
             }
@@ -173,13 +173,13 @@ pub(crate) fn scan_until<T>(
 
 /// The entries of both maps that differ, for a message.
 pub(crate) fn difference<K: Ord + Debug, V: PartialEq + Debug>(
-    observed: &BTreeMap<K, V>,
-    shown: &BTreeMap<K, V>,
+    observed: (&str, &BTreeMap<K, V>),
+    shown: (&str, &BTreeMap<K, V>),
 ) -> String {
     let entries = |these: &BTreeMap<K, V>, others: &BTreeMap<K, V>| {
-        format!("{:#?}", these.iter().filter(|(key, value)| others.get(key) != Some(value)).collect::<Vec<_>>())
+        format!("{:?}", these.iter().filter(|(key, value)| others.get(key) != Some(value)).collect::<Vec<_>>())
     };
-    format!("observer has {}, ss has {}", entries(observed, shown), entries(shown, observed))
+    format!("{} has {}, {} has {}", observed.0, entries(observed.1, shown.1), shown.0, entries(shown.1, observed.1))
 }
 
 /// A row of counts: what `observer` and `ss` are compared by.
@@ -262,7 +262,7 @@ pub(crate) fn events_reach_ss(engine: &mut Engine) {
     });
 }
 
-/// A listener and the connections to it, both ends held by this process.
+/// A listener and the connections to it. This process owns both ends.
 pub(crate) struct Pairs {
     pub(crate) listener: TcpListener,
     pub(crate) clients: Vec<TcpStream>,

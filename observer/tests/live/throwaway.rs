@@ -1,4 +1,4 @@
-//! Limits of the whole host, hit for real. Only a kernel that nobody else uses is fit for that: `cargo xtask vm` makes
+//! Limits of the whole host, reached for real. These tests need a kernel that nobody else uses: `cargo xtask vm` makes
 //! some; `cargo xtask test` leaves these tests out on the machine that it runs on.
 
 use std::{
@@ -19,7 +19,7 @@ use crate::{
     support::{Pairs, eventually, in_private_netns, observe, track_connections, wait_until},
 };
 
-/// Whether this kernel was booted for the tests alone; if not, that is told.
+/// Whether this kernel runs for the tests alone; reports a skipped test if not.
 fn is_for_us(test: &impl Fn()) -> bool {
     let is = std::env::var_os("OBSERVER_VM").is_some();
     if !is {
@@ -61,7 +61,7 @@ fn a_host_at_its_file_limit_is_reported_with_the_refused_process() {
         let file_max = HostSysctl::open("fs/file-max");
         let mut engine = observe();
         file_max.set("1");
-        // Whoever may administer the system is never refused. The raw call changes this thread alone.
+        // The kernel never refuses an administrator. The raw call changes this thread alone.
         let refused = std::thread::spawn(|| {
             let nobody = 65_534;
             // SAFETY: the call has no pointers.

@@ -1,4 +1,5 @@
-//! The program in a time namespace: the kernel's stamps are on the clock outside, and so is the age of TIME_WAIT sockets.
+//! The program in a time namespace: the kernel's stamps are on the clock outside, and so is the age of TIME_WAIT
+//! sockets.
 
 use std::process::Command;
 

@@ -1,13 +1,14 @@
-//! A screen whose descriptors run out while it is shown: it goes on, and takes and leaves the terminal without new ones.
+//! A screen whose descriptors run out while it is shown: it goes on, and takes and leaves the terminal without new
+//! ones.
 
-use rustix::process::{Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
-use crate::terminal::{MAIN_SCREEN, Terminal};
+use crate::terminal::{MAIN_SCREEN, OBSERVER, Terminal};
 
-/// No descriptor but those below `limit` from now on: up to three, none, since these are the standard ones.
-fn limit_descriptors(terminal: &Terminal, limit: u64) {
-    let limit = Rlimit { current: Some(limit), maximum: Some(20_000) };
-    prlimit(Some(terminal.pid()), Resource::Nofile, limit).unwrap();
+/// Sets the program's soft fd limit and returns the one before. A limit up to three leaves no fd beside the standard streams.
+fn limit_descriptors(terminal: &Terminal, limit: u64) -> Option<u64> {
+    let limit = Rlimit { current: Some(limit), maximum: getrlimit(Resource::Nofile).maximum };
+    prlimit(Some(terminal.pid()), Resource::Nofile, limit).unwrap().current
 }
 
 #[test]
@@ -59,4 +60,20 @@ fn keys_wait_while_the_limit_of_descriptors_is_zero() {
     terminal.press("qq");
     assert_eq!(terminal.ends(), 0, "{}", terminal.screen());
     terminal.is_restored();
+}
+
+#[test]
+fn the_screen_says_which_rounds_are_skipped_and_goes_on() {
+    let mut terminal = Terminal::start(220, 50, OBSERVER, &["--own-netns"], &[]);
+    terminal.wait_for_words(&["last scan"]);
+    let before = limit_descriptors(&terminal, 3);
+    terminal.wait_for("the banner", |screen| {
+        screen.contains("skipped: EMFILE at") && screen.contains("as old as the last scan")
+    });
+    limit_descriptors(&terminal, before.unwrap());
+    terminal.wait_for("the end of the banner", |screen| {
+        screen.contains("rounds skipped") && !screen.contains("as old as the last scan")
+    });
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 0, "{}", terminal.screen());
 }

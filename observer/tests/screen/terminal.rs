@@ -1,4 +1,4 @@
-//! A program in a pseudo-terminal of its own.
+//! A program in its own pseudo-terminal.
 
 use std::{
     io::{Read as _, Write},
@@ -22,7 +22,7 @@ use rustix::{
 pub(crate) const OBSERVER: &str = env!("CARGO_BIN_EXE_observer");
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
-/// A terminal of its own, with a program in it.
+/// A pseudo-terminal with a program in it.
 pub(crate) struct Terminal {
     pub(crate) parser: Arc<Mutex<vt100::Parser>>,
     pub(crate) raw: Arc<Mutex<Vec<u8>>>,
@@ -30,9 +30,9 @@ pub(crate) struct Terminal {
     pub(crate) master: Box<dyn MasterPty + Send>,
     pub(crate) keys: Box<dyn Write + Send>,
     output_ended: Receiver<()>,
-    /// While it holds, nothing that the program writes is read.
+    /// While this is set, nobody reads the program's output.
     pub(crate) is_stuck: Arc<AtomicBool>,
-    /// The reader has noticed that, and reads no more.
+    /// The reader has seen that, and has stopped.
     is_held: Arc<AtomicBool>,
 }
 
@@ -69,7 +69,7 @@ impl Terminal {
                 to_parser.lock().unwrap().process(&bytes[..read]);
                 to_raw.lock().unwrap().extend_from_slice(&bytes[..read]);
             }
-            // Nobody waits for it where the terminal was dropped.
+            // Nobody receives it once the terminal is dropped.
             let _ = ended.send(());
         });
         let keys = pty.master.take_writer().unwrap();
@@ -120,13 +120,13 @@ impl Terminal {
             assert!(Instant::now() < deadline, "still running\n{}", self.screen());
             thread::yield_now();
         };
-        // A shell may still hold the terminal: then what it shows is complete at once.
+        // A shell may keep the terminal open: then the output never ends, but it is complete.
         let _ = self.output_ended.recv_timeout(Duration::from_millis(200));
         code
     }
 
-    /// Whether the program could not write another byte: nobody reads, or its output is stopped. While a write is under
-    /// way the terminal seems full too, hence more than one look.
+    /// Whether the program cannot write another byte: nobody reads, or Ctrl-S has stopped its output. During a write
+    /// the terminal seems full too, hence more than one look.
     pub(crate) fn is_full(&self) -> bool {
         const LOOKS: usize = 200;
         let slave = std::fs::OpenOptions::new()
@@ -152,17 +152,17 @@ impl Terminal {
         }
     }
 
-    /// Nobody reads.
+    /// Whether nobody reads.
     pub(crate) fn is_unread(&self) -> bool {
         self.is_held.load(Ordering::Relaxed)
     }
 
-    /// Nobody reads, and there is no room.
+    /// Whether nobody reads and the terminal is full.
     pub(crate) fn is_filled(&self) -> bool {
         self.is_unread() && self.is_full()
     }
 
-    /// Raw mode is off, the alternate screen is left, the cursor is there.
+    /// Checks that raw mode is off, the main screen is back and the cursor is visible.
     #[track_caller]
     pub(crate) fn is_restored(&self) {
         let parser = self.parser.lock().unwrap();

@@ -22,7 +22,7 @@ struct Picture {
     recording: &'static str,
     /// Seconds since its start.
     at: f64,
-    /// What is typed before it is taken: see [`observer::tui::shot`].
+    /// Keys to type before the picture: see [`observer::tui::shot`].
     keys: &'static str,
     size: (u16, u16),
 }

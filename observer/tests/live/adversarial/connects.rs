@@ -1,4 +1,4 @@
-//! How connects go: to oneself, to each other, with a port of one's own, in vain, and again.
+//! Unusual connect()s: to itself, to each other, with a chosen port, refused, and repeated.
 
 use super::*;
 
@@ -66,7 +66,7 @@ fn refused_timed_out_and_port_exhausted_connects_are_failures_and_nothing_else()
         let listener = listen("[::]:7000", 128);
         let mut clients: Vec<_> = (0..10).map(|_| TcpStream::connect(V4).unwrap()).collect();
         assert_eq!(error(V4), ErrorKind::AddrNotAvailable);
-        // The same socket tries in vain, and again once there is a port.
+        // The same socket fails once, and connects once there is a port.
         let again = socket(addr(V4));
         let in_vain = again.connect(&addr(V4).into()).unwrap_err();
         assert_eq!(in_vain.kind(), ErrorKind::AddrNotAvailable);

@@ -87,7 +87,7 @@ fn ss_kills_connections_and_a_listener() {
         run("ss", &["-K", "-tnl", "sport", "=", "7000"]);
         let snapshot = settle(&mut engine, (6, (26, 20, 0)));
         assert!(!inbound(&snapshot, V4).unwrap().listening);
-        // Their owners still hold them: their ends were counted, and are not counted again.
+        // Their owners keep the fds: their ends are counted already, and must not be counted again.
         drop(pairs);
         assert_eq!(flows(&settle(&mut engine, (6, (26, 20, 0)))), (26, 20, 0));
         drop(other);
@@ -112,7 +112,7 @@ fn one_side_is_shut_down_and_data_flows_on() {
         };
         assert_eq!(states(V4, TcpState::CloseWait), 5);
         assert_eq!(outbound(&snapshot, "127.0.0.1").unwrap().states.get(TcpState::FinWait2), 5);
-        // Both ends still hold their sockets: nothing has ended.
+        // Both ends keep their sockets: nothing has ended.
         drop(pairs);
         assert_eq!(flows(&settle(&mut engine, (0, (10, 10, 0)))), (10, 10, 0));
     });
@@ -150,7 +150,7 @@ fn a_listener_closes_over_children_that_were_never_accepted() {
     });
 }
 
-/// One connection in each state that there is, all of them held so by packets that are lost.
+/// One connection in each state. Lost packets keep each of them in its state.
 #[test]
 fn every_state_is_counted_in_every_family() {
     for target in [V4, V6, MAPPED] {

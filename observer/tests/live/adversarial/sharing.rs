@@ -79,7 +79,7 @@ fn sockets_stay_open_in_the_process_that_received_them() {
         drop(listener);
         let snapshot = settle(&mut engine, (8, (8, 0, 0)));
         assert!(inbound(&snapshot, V4).unwrap().listening);
-        // In flight: closed here, not yet taken there, held by the message alone.
+        // In flight: closed here, not yet received there. The message alone keeps them open.
         let (to, from) = UnixStream::pair().unwrap();
         let flying = TcpStream::connect(V4).unwrap();
         pass(&to, &flying).unwrap();

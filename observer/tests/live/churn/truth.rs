@@ -83,8 +83,8 @@ pub(super) fn observed(snapshot: &Snapshot, netns: NetnsId) -> Counts {
     counts
 }
 
-/// Polls, with the scans that the engine makes by itself, until every count is what `ss` says and the engine says so. The longer a scan took, the
-/// longer the engine waits with the next, 50 times as long; there is time for one, whatever else this machine does.
+/// Polls until every count equals that of `ss` and the engine reports no open loss. The engine scans by itself, and
+/// waits 50 times the duration of a scan before the next: the deadline leaves time for one.
 pub(super) fn reach_ss(engine: &mut Engine, namespaces: &[Namespace]) -> Snapshot {
     let done = Instant::now();
     loop {
@@ -166,8 +166,8 @@ pub(super) fn report(snapshot: &Snapshot) {
     #[expect(clippy::cast_precision_loss, reason = "for people")]
     let drift_per_million = quality.drift.total() as f64 * 1e6 / quality.events_total.max(1) as f64;
     println!(
-        "{} events, {} opened, {} closed, {} failed; drift {:?} = {drift_per_million:.0} per million events; lost {:?}; \
-         {} scans, the last in {:?}; at the end: {}",
+        "{} events, {} opened, {} closed, {} failed; drift {:?} = {drift_per_million:.0} per million events; lost \
+         {:?}; {} scans, the last in {:?}; at the end: {}",
         quality.events_total,
         totals.opened_total,
         totals.closed_total,

@@ -1,5 +1,5 @@
-//! One process of the churn: it takes random steps, alone and with its neighbours, until it has taken enough. Then it keeps
-//! its sockets open.
+//! One process of the churn: it takes random steps, alone and with its neighbours, until it has taken enough. Then it
+//! keeps its sockets open.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -75,8 +75,8 @@ pub(super) fn work(task: &str, mut channel: &UnixStream) {
     let _ = channel.read(&mut [0]);
 }
 
-/// Whether a step may end in this error. Sockets may refuse steps in any state. But running out of resources and wrong calls
-/// are errors of the test.
+/// Whether a step may end in this error. Sockets may refuse steps in any state. But running out of resources and wrong
+/// calls are errors of the test.
 fn is_expected(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     !matches!(code, None | Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EBADF | libc::EFAULT | libc::EPERM))

@@ -18,8 +18,8 @@ const TEST: &str = "headroom::random_scenarios_are_predicted_exactly";
 /// Scenarios of a run, and how many of them run at a time.
 const SCENARIOS: u32 = 208;
 const AT_A_TIME: usize = 26;
-/// Time in which counting the ports of a destination must be done, before a TIME_WAIT socket becomes reusable. Each further
-/// attempt has twice as long.
+/// Time in which counting the ports of a destination must be done, before a TIME_WAIT socket becomes reusable. Each
+/// further attempt has twice as long.
 const COUNTING_TIME: Duration = Duration::from_millis(100);
 /// Attempts at a scenario. Every attempt after the first is reported with its cause.
 const ATTEMPTS: u32 = 5;
@@ -90,8 +90,9 @@ pub(super) fn run_all() {
     assert!(wrong.is_empty(), "{} scenarios had wrong predictions:\n{}", wrong.len(), wrong.join("\n\n"));
     let Coverage { all, blocked, time_wait, reused, odd, by_events_alone, not_obvious } = covered;
     println!(
-        "{all} destinations from seed {first}, {retries} retries: {blocked} with blocked ports, {time_wait} with TIME_WAIT, \
-         {reused} with reusable ones, {odd} odd ranges, {by_events_alone} by events alone, {not_obvious} not obvious"
+        "{all} destinations from seed {first}, {retries} retries: {blocked} with blocked ports, {time_wait} with \
+         TIME_WAIT, {reused} with reusable ones, {odd} odd ranges, {by_events_alone} by events alone, {not_obvious} \
+         not obvious"
     );
     let least = [blocked, time_wait, reused, odd, by_events_alone, not_obvious].into_iter().min();
     // A tenth of them may lack some kinds.

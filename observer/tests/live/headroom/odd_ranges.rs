@@ -1,5 +1,5 @@
-//! Ranges with an odd number of ports: the kernel looks at an even number of them (`__inet_hash_connect`), and passes over
-//! the lowest or the highest port, by chance.
+//! Ranges with an odd number of ports: the kernel looks at an even number of them (`__inet_hash_connect`), and passes
+//! over the lowest or the highest port, by chance.
 
 use std::net::SocketAddr;
 

@@ -99,8 +99,8 @@ impl Scenario {
         scenario
     }
 
-    /// The second part; then observer predicts each destination, and the test counts it. `None` if a TIME_WAIT socket became
-    /// reusable during that.
+    /// The second part; then observer predicts each destination, and the test counts it. `None` if a TIME_WAIT socket
+    /// became reusable during that.
     pub(super) fn finish(&mut self, counting_time: Duration) -> Option<Vec<Count>> {
         self.steps(2);
         self.maybe_observe();
@@ -162,7 +162,8 @@ impl Scenario {
             let is_right = is_within && (range == 3 || got + edges == predicted.left_at_most());
             if !is_right || parts != range {
                 let report = format!(
-                    "OBSERVER_HEADROOM_SEED={}: ports {:?}: {got} and {edges} of the edges towards {route:?} instead of {predicted:?}, after\n{}",
+                    "OBSERVER_HEADROOM_SEED={}: ports {:?}: {got} and {edges} of the edges towards {route:?} instead \
+                     of {predicted:?}, after\n{}",
                     self.seed,
                     self.stage.range,
                     self.steps.join("\n")
@@ -263,6 +264,13 @@ impl Scenario {
                 self.clients(route, count, false, |stage, client| stage.close_server_first(&client));
                 "TIME_WAIT of the server"
             }
+            _ => self.unusual_step(kind, route, count),
+        }
+    }
+
+    /// The steps that are not a plain bind(), connect() or close().
+    fn unusual_step(&mut self, kind: usize, route: Route, count: usize) -> &'static str {
+        match kind {
             11 => {
                 self.times(count, |it| {
                     let socket = it.bind()?;

@@ -109,8 +109,8 @@ impl Stage {
         let mut stage =
             Self { range: (low, high), servers, children: Vec::new(), open: Vec::new(), ageing: Vec::new() };
         stage.set_range((low, high));
-        // The kernel takes up IPv6 addresses in its own time. It lets connect() begin before it takes in what is sent there,
-        // and a SYN that finds no way in ends its connection.
+        // The kernel takes up IPv6 addresses in its own time. It lets connect() begin before it takes in what is sent
+        // there, and a SYN that finds no way in ends its connection.
         let is_there = |text: &&str| {
             let Route { from, to, .. } = route(text);
             let client = Self::bound(from, 9, true, false);
@@ -260,8 +260,8 @@ impl Stage {
         u32::try_from(self.open.len() - before).unwrap()
     }
 
-    /// In a range of odd size the last call passes over the lowest port or the highest: each is asked for alone. Returns
-    /// how many the kernel gave.
+    /// In a range of odd size the last call passes over the lowest port or the highest: each is asked for alone.
+    /// Returns how many the kernel gave.
     pub(super) fn exhaust_edges(&mut self, route: Route) -> u32 {
         let before = self.open.len();
         let (low, high) = self.range;
