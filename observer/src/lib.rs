@@ -10,6 +10,7 @@
 //! - `engine`: owns source and model, publishes snapshots.
 //! - `recording`: inputs in a file; `record`, `replay`: the ways into it and out of it.
 //! - `present`: each quantity's id, title, unit, help and value, defined once.
+//! - `frame`: a snapshot and where it is seen from, live or in a recording; every output is made of one.
 //! - `tui`, `export`, `doctor`: what people and scripts see.
 //! - `lab`: experiments that put what observer says to the test.
 //! - `outlet`, `new_file`: writes to terminals that may be stopped, and to names from the user.
@@ -22,6 +23,7 @@ pub mod doctor;
 pub mod engine;
 pub mod errno;
 pub mod export;
+pub mod frame;
 pub mod host;
 pub mod input;
 pub mod lab;

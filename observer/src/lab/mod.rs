@@ -243,7 +243,7 @@ fn conduct(
     narrator.wait()?;
     let verdict = report::verdict(&checks, inconclusive.as_deref());
     let report = Report {
-        schema: 1,
+        schema: crate::export::SCHEMA,
         lab: lab.name,
         claim: lab.claim,
         verdict,

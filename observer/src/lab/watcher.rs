@@ -16,7 +16,7 @@ use crate::{
     engine::{Engine, Options, POLL, Watched},
     model::{Model, narration::Narration, snapshot::Snapshot},
     new_file::{NewFile, Replaces},
-    screen::Source,
+    screen::ScreenSource,
 };
 
 /// What the lab asks: a snapshot, after a scan of the kernel's tables if `scanned`.
@@ -112,7 +112,7 @@ impl Drop for Watch {
     }
 }
 
-impl Source for Watch {
+impl ScreenSource for Watch {
     fn advance(&mut self) -> anyhow::Result<()> {
         self.engine()?.poll()?;
         loop {
@@ -159,7 +159,7 @@ impl Source for Watch {
 
     fn restart_totals(&mut self) {
         if let Some(engine) = &mut self.engine {
-            Source::restart_totals(engine);
+            engine.restart_totals();
         }
     }
 
