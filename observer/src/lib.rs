@@ -24,6 +24,7 @@
 //! - `engine`: owns the source and the model, schedules scans, publishes snapshots.
 //! - `recording`: inputs in a file. `record` writes it, `replay` plays it.
 //! - `present`: each quantity's id, title, unit, help and value, defined once.
+//! - `frame`: a snapshot and where it is seen from, live or in a recording; every output is made of one.
 //! - `tui`, `screen`: the live screen. `export`: tables, JSON, the check line. `doctor`: what works on this host.
 //! - `lab`: experiments that test a claim, and compare it with what observer says and what the kernel does.
 //! - `host`: readers of /proc, sysctls and netlink. `errno`: errors in words.
@@ -54,6 +55,7 @@ pub mod doctor;
 pub mod engine;
 pub mod errno;
 pub mod export;
+pub mod frame;
 pub mod host;
 pub mod input;
 pub mod lab;

@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What to record.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct RecordOptions {
     /// Where to; `-` is standard output.
     pub file: PathBuf,
     /// For how long; `None` until a signal comes.
@@ -45,7 +45,7 @@ pub struct Options {
 }
 
 /// Records until SIGINT, SIGTERM or SIGHUP, or for the time that was asked for; returns a sentence on what it did.
-pub fn run(engine: engine::Options, options: &Options) -> anyhow::Result<String> {
+pub fn run(engine: engine::Options, options: &RecordOptions) -> anyhow::Result<String> {
     descriptors::require_for_event_loop().context("open descriptors for the event loop")?;
     let target = Target::new(&options.file, options.replaces)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("wait for signals")?;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, IsTerminal as _, Read, Seek as _, Write},
+    io::{self, BufReader, IsTerminal as _, Read, Seek as _},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -13,7 +13,7 @@ use anyhow::{Context as _, ensure};
 use ratatui::buffer::Buffer;
 
 use crate::{
-    errno, export,
+    errno,
     input::{self, Input},
     model::{
         Model,
@@ -22,13 +22,13 @@ use crate::{
     },
     record::STANDARD,
     recording::{Next, ReadError, Reader},
-    screen::{self, Source},
+    screen::{self, ScreenSource},
     tui::{self, Step},
 };
 
 /// What to replay, and how.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ReplayOptions {
     /// The recording; `-` is standard input.
     pub file: PathBuf,
     /// How much faster than it was recorded.
@@ -85,10 +85,10 @@ impl Recording {
     }
 }
 
-const STANDARD_INPUT: &str = "standard input";
+pub(crate) const STANDARD_INPUT: &str = "standard input";
 
-/// What is sent to us; a person at a terminal has no recording to type.
-fn standard_input() -> anyhow::Result<io::StdinLock<'static>> {
+/// Standard input. Fails at a terminal: a person at a terminal has no recording to type.
+pub(crate) fn standard_input() -> anyhow::Result<io::StdinLock<'static>> {
     let stdin = io::stdin();
     ensure!(!stdin.is_terminal(), "standard input is a terminal: send a recording to it, or name a file");
     Ok(stdin.lock())
@@ -123,6 +123,32 @@ impl<R: Read> Replay<R> {
         }
     }
 
+    /// Takes in all until the first scan of every namespace and the reading of the host that follows it.
+    pub(crate) fn advance_to_first_reading(&mut self) -> Result<(), ReadError> {
+        let mut is_scanned = false;
+        while let Next::Input(at, input) = self.reader.next(Duration::MAX)? {
+            let is_reading = matches!(input, Input::Host(_));
+            is_scanned |= matches!(input, Input::EndRound(_));
+            self.now = at;
+            input::apply(&mut self.model, at, input);
+            if is_scanned && is_reading {
+                return Ok(());
+            }
+        }
+        self.is_over = true;
+        Ok(())
+    }
+
+    /// Time since the recording's start.
+    pub(crate) const fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// Whether all of it was taken in.
+    pub(crate) const fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// Takes in all of it.
     pub fn finish(&mut self) -> Result<(), ReadError> {
         self.advance(Duration::MAX)
@@ -141,7 +167,7 @@ const STEP: Duration = Duration::from_secs(10);
 const SLOWEST: f64 = 1.0 / 16.0;
 const FASTEST: f64 = 1024.0;
 
-/// A replay that goes with the clock; at the end the last moment stays.
+/// A replay that follows the clock. At the end it stays at the last moment.
 struct Player {
     replay: Replay<BufReader<File>>,
     recording: Recording,
@@ -172,7 +198,7 @@ impl Player {
     }
 }
 
-impl Source for Player {
+impl ScreenSource for Player {
     fn advance(&mut self) -> anyhow::Result<()> {
         let due = self.due();
         self.replay.advance(due).with_context(|| self.recording.name())
@@ -230,23 +256,8 @@ pub fn picture(file: &Path, at: Duration, keys: &str, size: (u16, u16), look: tu
 }
 
 /// Shows a recording on the live screen until the user leaves it.
-pub fn show(options: Options, look: tui::Options) -> anyhow::Result<ExitCode> {
+pub fn show(options: ReplayOptions, look: tui::Options) -> anyhow::Result<ExitCode> {
     screen::require_size("observer replay --json")?;
-    let Options { file, speed, from } = options;
+    let ReplayOptions { file, speed, from } = options;
     screen::show(Player::open(file, speed, from)?, look)
-}
-
-/// Prints the end of a recording as `observer snapshot` prints the present.
-pub fn print(file: &Path, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    if file == Path::new(STANDARD) {
-        let stdin = BufReader::new(standard_input()?);
-        return print_end(Replay::start(stdin).context(STANDARD_INPUT)?, STANDARD_INPUT, as_json, out);
-    }
-    let recording = Recording::File(file.to_owned());
-    print_end(recording.replay()?, &recording.name(), as_json, out)
-}
-
-fn print_end<R: Read>(mut replay: Replay<R>, name: &str, as_json: bool, out: &mut impl Write) -> anyhow::Result<()> {
-    replay.finish().with_context(|| name.to_owned())?;
-    export::write(&replay.snapshot(export::destinations(as_json)), as_json, None, out)
 }

@@ -26,7 +26,7 @@ const DESTINATIONS: usize = 1_000;
 const CONNECTIONS: usize = 1_000;
 
 /// Where snapshots come from: a running kernel, or a recording.
-pub(crate) trait Source: Send {
+pub(crate) trait ScreenSource: Send {
     /// Takes in what has come since the last time.
     fn advance(&mut self) -> anyhow::Result<()>;
 
@@ -41,15 +41,33 @@ pub(crate) trait Source: Send {
         self.model().events_total()
     }
 
-    /// Totals and peaks begin anew.
+    /// Resets totals and peaks.
     fn restart_totals(&mut self);
 
-    /// Whoever tells beside the screen goes on; only a lab has such.
+    /// Starts the next step of a lab; other sources have none.
     fn next_step(&mut self) {}
 
-    /// Goes to another place or pace; only a recording has such.
+    /// Changes place or speed; only a recording has them.
     fn step(&mut self, _step: Step) -> anyhow::Result<()> {
         Ok(())
+    }
+}
+
+impl ScreenSource for Engine {
+    fn advance(&mut self) -> anyhow::Result<()> {
+        self.poll()
+    }
+
+    fn snapshot(&mut self, destinations: usize) -> Snapshot {
+        Self::snapshot(self, destinations)
+    }
+
+    fn model(&self) -> &Model {
+        Self::model(self)
+    }
+
+    fn restart_totals(&mut self) {
+        Self::restart_totals(self);
     }
 }
 
@@ -71,7 +89,7 @@ pub(crate) fn require_size(instead: &str) -> anyhow::Result<()> {
 }
 
 /// Shows what `source` knows until the user leaves the screen.
-pub(crate) fn show(mut source: impl Source + 'static, look: tui::Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn show(mut source: impl ScreenSource + 'static, look: tui::Options) -> anyhow::Result<ExitCode> {
     descriptors::require_for_event_loop().context("open descriptors for the event loop")?;
     let (publish, snapshots) = watch::channel(Arc::new(snapshot(&mut source, None)));
     let (request, requests) = mpsc::channel();
@@ -94,7 +112,7 @@ pub(crate) fn show(mut source: impl Source + 'static, look: tui::Options) -> any
 }
 
 fn publish_until_unheard(
-    mut source: impl Source,
+    mut source: impl ScreenSource,
     publish: &watch::Sender<Arc<Snapshot>>,
     requests: &mpsc::Receiver<Request>,
 ) -> anyhow::Result<()> {
@@ -128,7 +146,7 @@ fn publish_until_unheard(
 }
 
 /// Everything as it is now, with as much of it as a screen can show.
-pub(crate) fn snapshot(source: &mut impl Source, query: Option<&Query>) -> Snapshot {
+pub(crate) fn snapshot(source: &mut impl ScreenSource, query: Option<&Query>) -> Snapshot {
     let mut snapshot = source.snapshot(DESTINATIONS);
     let now = snapshot.uptime;
     snapshot.connections = query.map(|query| source.model().connections(query, now, CONNECTIONS));

@@ -49,21 +49,22 @@ fn plain_observer_prints_a_table_where_stdout_is_no_terminal() {
 }
 
 #[test]
-fn snapshot_json_has_the_fields_of_schema_1() {
+fn snapshot_json_has_the_fields_of_schema_2() {
     let output = observer_after("--net", "ip link set lo up", "snapshot --own-netns --json");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(json["schema"], 1);
+    assert_eq!(json["schema"], 2);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     assert_eq!(json["kernel"], kernel.trim());
-    for field in ["sockets", "connections", "opened_total", "closed_total", "failed_total"] {
+    for field in ["sockets", "connections", "opened_total", "closed_total", "unopened_total"] {
         assert_eq!(json["totals"][field], 0, "{field}");
     }
     assert_eq!(json["endpoints"], Value::Array(vec![]));
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
     let range: Vec<u64> = range.split_whitespace().map(|port| port.parse().unwrap()).collect();
     assert_eq!(json["namespaces"][0]["port_range"], Value::from(range));
-    assert_eq!(json["limits"][0]["id"], "fs.file-max");
+    let limits = json["limits"].as_array().unwrap();
+    assert!(limits.iter().any(|limit| limit["kind"] == "host_files" && limit["scope"] == "host"), "{limits:?}");
     assert_eq!(json["quality"]["scans_total"], 1);
     let hooks: Vec<&str> =
         json["quality"]["hooks"].as_array().unwrap().iter().map(|hook| hook["hook"].as_str().unwrap()).collect();
@@ -191,7 +192,7 @@ fn watch_prints_as_many_lines_as_were_asked_for() {
     let snapshot: Value = serde_json::from_slice(&observer(&["--own-netns", "snapshot", "--json"]).stdout).unwrap();
     let fields = |json: &Value| json.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let taken_at = |json: &Value| json["taken_at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
-    assert!(lines.iter().all(|line| line["schema"] == 1 && fields(line) == fields(&snapshot)));
+    assert!(lines.iter().all(|line| line["schema"] == 2 && fields(line) == fields(&snapshot)));
     assert!(taken_at(&lines[0]) < taken_at(&lines[1]));
     fails_with(&observer(&["watch", "--interval", "0"]), 2, &["--interval", "0.05 seconds"]);
 }
@@ -220,7 +221,7 @@ fn a_recording_is_replayed_without_any_right() {
     };
     let json: Value = serde_json::from_slice(&replay(&["--json"]).stdout).unwrap();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    assert_eq!((json["schema"].as_u64(), json["kernel"].as_str()), (Some(1), Some(kernel.trim())));
+    assert_eq!((json["schema"].as_u64(), json["kernel"].as_str()), (Some(2), Some(kernel.trim())));
     assert!(json["quality"]["scans_total"].as_u64().unwrap() >= 1, "{json}");
     assert!(String::from_utf8(replay(&[]).stdout).unwrap().contains("state via tp_btf"));
 }
@@ -247,7 +248,7 @@ fn a_signal_completes_a_recording() {
     assert_eq!(child.wait().unwrap().code(), Some(0), "{stderr}");
     assert!(stderr.contains("records"), "{stderr}");
     let json = observer(&["replay", "--json", file.to_str().unwrap()]);
-    assert_eq!(serde_json::from_slice::<Value>(&json.stdout).unwrap()["schema"], 1, "{json:?}");
+    assert_eq!(serde_json::from_slice::<Value>(&json.stdout).unwrap()["schema"], 2, "{json:?}");
 }
 
 #[test]

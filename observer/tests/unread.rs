@@ -67,7 +67,7 @@ fn another_users_process_over_its_limit_is_critical() {
     assert!(line.contains(&words), "no {words:?} in {line}");
     let json: Value = serde_json::from_slice(&observer(&["snapshot", "--json"]).stdout).unwrap();
     let limits = json["limits"].as_array().unwrap();
-    let limit = limits.iter().find(|limit| limit["pid"] == over.child.id()).expect("its limit");
+    let limit = limits.iter().find(|limit| limit["process"]["pid"] == over.child.id()).expect("its limit");
     assert_eq!((limit["used"].as_u64(), limit["maximum"].as_u64()), (Some(over.open as u64), Some(100)));
 }
 

@@ -15,7 +15,7 @@ use std::{
 };
 
 pub use self::schedule::Scans;
-use self::{feed::Feed, host::HostReader, namespaces::Namespaces, schedule::Schedule, walk::Walk};
+use self::{feed::Feed, host::HostReader, namespaces::Namespaces, schedule::ScanSchedule, walk::Walk};
 use crate::{
     host::{clock, netns, pid_namespace::PidView, proc, rights},
     input::{Input, Outcome},
@@ -34,7 +34,6 @@ use crate::{
         plan::ForcedMethods,
     },
     recording::{Header, Tally, Writer},
-    screen::Source,
     source::live::Live,
 };
 use anyhow::Context as _;
@@ -102,7 +101,7 @@ pub struct Engine {
     watched: Watched,
     namespaces: Namespaces,
     started: Instant,
-    schedule: Schedule,
+    schedule: ScanSchedule,
     host: HostReader,
     processes: PidView,
     walk: Walk,
@@ -188,7 +187,7 @@ impl Engine {
             watched: options.watched,
             namespaces: Namespaces::new(own),
             started,
-            schedule: Schedule::new(options.scans),
+            schedule: ScanSchedule::new(options.scans),
             host,
             processes,
             walk: Walk::default(),
@@ -219,6 +218,16 @@ impl Engine {
     #[must_use]
     pub fn connections(&self, query: &Query, most: usize) -> Connections {
         self.feed.model().connections(query, self.started.elapsed(), most)
+    }
+
+    /// What is known.
+    pub(crate) const fn model(&self) -> &Model {
+        self.feed.model()
+    }
+
+    /// Resets totals and peaks.
+    pub(crate) fn restart_totals(&mut self) {
+        self.feed.take(Input::RestartTotals);
     }
 
     /// Takes in what has come, and does what is due.
@@ -297,24 +306,6 @@ impl Engine {
         {
             self.schedule.ask();
         }
-    }
-}
-
-impl Source for Engine {
-    fn advance(&mut self) -> anyhow::Result<()> {
-        self.poll()
-    }
-
-    fn snapshot(&mut self, destinations: usize) -> Snapshot {
-        Self::snapshot(self, destinations)
-    }
-
-    fn model(&self) -> &Model {
-        self.feed.model()
-    }
-
-    fn restart_totals(&mut self) {
-        self.feed.take(Input::RestartTotals);
     }
 }
 

@@ -61,7 +61,7 @@ pub enum Scans {
 }
 
 /// What decides when the next scan is due.
-pub(super) struct Schedule {
+pub(super) struct ScanSchedule {
     scans: Scans,
     ended_at: Option<Instant>,
     /// What the last scan took of a CPU.
@@ -76,7 +76,7 @@ pub(super) struct Schedule {
     suspects: FxHashMap<NetnsId, ([i64; 2], u64)>,
 }
 
-impl Schedule {
+impl ScanSchedule {
     pub(super) fn new(scans: Scans) -> Self {
         Self {
             scans,
@@ -141,8 +141,8 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    fn scanned(cpu: Duration) -> (Schedule, Instant) {
-        let mut schedule = Schedule::new(Scans::Regularly);
+    fn scanned(cpu: Duration) -> (ScanSchedule, Instant) {
+        let mut schedule = ScanSchedule::new(Scans::Regularly);
         let now = Instant::now();
         schedule.begin(7);
         schedule.end(now, cpu);
@@ -165,7 +165,7 @@ mod tests {
         let (took, cpu) = (stopwatch.elapsed(), stopwatch.cpu());
         assert!(took >= Duration::from_millis(200) && cpu < Duration::from_millis(20), "{took:?}, {cpu:?} of a CPU");
         // At 2 % of 200 ms it would be ten seconds.
-        let mut schedule = Schedule::new(Scans::Regularly);
+        let mut schedule = ScanSchedule::new(Scans::Regularly);
         let now = Instant::now();
         schedule.end(now, cpu);
         assert!(pause_after(cpu) <= Duration::from_secs(1) && schedule.is_due(now + WHEN_QUIET, 8));

@@ -8,12 +8,9 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Context as _;
-
 use super::hits;
 use crate::{
-    engine::Options,
-    host::{netns, proc},
+    frame::Frame,
     model::{
         gaps::Gaps,
         limit::{About, Limit, LimitKind},
@@ -68,19 +65,18 @@ pub struct Thresholds {
 /// Limits that are named in the line, the fullest first.
 const NAMED: usize = 4;
 
-/// Attaches, scans, and prints the line.
-pub fn run(options: Options, thresholds: Thresholds, out: &mut impl Write) -> anyhow::Result<Status> {
-    proc::require()?;
-    let own = netns::current().context("read /proc/thread-self/ns/net")?;
-    let snapshot = super::take(options, 0)?;
-    let (status, line) = judge(&snapshot.limits, thresholds, own);
+/// The line, and the status that is its exit status.
+#[must_use]
+pub fn line(frame: &Frame, thresholds: Thresholds) -> (Status, String) {
+    let snapshot = &frame.snapshot;
+    let (status, words) = judge(&snapshot.limits, thresholds, frame.unnamed());
     let (status, unread) = with_gaps(status, &snapshot.quality.gaps);
     let missing = missing_hooks(&snapshot.quality);
     let lost = snapshot.quality.losses.total();
     let doubt = if lost > 0 { format!(" ({lost} records lost)") } else { String::new() };
-    let data = performance(&snapshot.limits, thresholds).chain(hits::performance(&snapshot.hits, own));
-    writeln!(out, "OBSERVER {status} - {line}{unread}{missing}{doubt} | {}", data.collect::<Vec<_>>().join(" "))?;
-    Ok(status)
+    let data = performance(&snapshot.limits, thresholds).chain(hits::performance(&snapshot.hits, frame.own));
+    let data = data.collect::<Vec<_>>().join(" ");
+    (status, format!("OBSERVER {status} - {words}{unread}{missing}{doubt} | {data}\n"))
 }
 
 /// Says that nothing is known, and why.

@@ -31,7 +31,7 @@ fn since(hits: &Hits, snapshot: &Snapshot) -> String {
 }
 
 /// Counters of one namespace: they grow until it ends. A sum over all would fall with each that ends.
-pub(super) fn performance(hits: &[Hits], own: NetnsId) -> impl Iterator<Item = String> {
-    let of_own = hits.iter().filter(move |hits| hits.netns == Some(own));
+pub(super) fn performance(hits: &[Hits], own: Option<NetnsId>) -> impl Iterator<Item = String> {
+    let of_own = hits.iter().filter(move |hits| own.is_some() && hits.netns == own);
     of_own.map(|hits| format!("'{}_hits'={}c", About::of(hits.kind).id, hits.count))
 }

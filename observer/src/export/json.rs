@@ -1,7 +1,6 @@
 //! Schema 2 of `observer snapshot --json` and `observer watch`. Fields that are not known are absent, never a guess.
 
 use std::{
-    io::{self, Write},
     net::IpAddr,
     time::{Duration, SystemTime},
 };
@@ -21,22 +20,12 @@ use crate::model::{
     units::{Process, StateCounts},
 };
 
-/// Writes the object and a line end.
-pub(super) fn write(snapshot: &Snapshot, out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, &Document::new(snapshot))?;
-    out.write_all(b"\n")
-}
-
-/// Writes the object as one line.
-pub(super) fn write_line(snapshot: &Snapshot, out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, &Document::new(snapshot))?;
-    out.write_all(b"\n")
-}
-
+/// The document of `snapshot --json` and of each line of `watch`.
 #[derive(Serialize)]
-struct Document {
+pub(super) struct Document {
     schema: u32,
     taken_at: String,
+    uptime_seconds: f64,
     kernel: String,
     totals: Totals,
     endpoints: Vec<Endpoint>,
@@ -55,7 +44,7 @@ struct Totals {
     connections: u32,
     opened_total: u64,
     closed_total: u64,
-    failed_total: u64,
+    unopened_total: u64,
 }
 
 #[derive(Serialize)]
@@ -74,7 +63,7 @@ struct Endpoint {
     states: Map<String, Value>,
     opened_total: u64,
     closed_total: u64,
-    failed_total: u64,
+    unopened_total: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<ProcessObject>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -101,8 +90,9 @@ const fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
+/// A process, in every document.
 #[derive(Serialize)]
-struct ProcessObject {
+pub(super) struct ProcessObject {
     pid: u32,
     comm: String,
     /// The pid is that of the initial pid namespace: the process is outside of the one that /proc shows.
@@ -141,7 +131,7 @@ struct Ports {
 struct Namespace {
     netns: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
+    netns_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     port_range: Option<[u16; 2]>,
     reserved_ports: u32,
@@ -161,6 +151,8 @@ struct Failure {
     #[serde(skip_serializing_if = "Option::is_none")]
     call: Option<&'static str>,
     netns: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<ProcessObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -194,18 +186,19 @@ struct PortOwnerObject {
 }
 
 impl Document {
-    fn new(snapshot: &Snapshot) -> Self {
+    pub(super) fn new(snapshot: &Snapshot) -> Self {
         let totals = &snapshot.totals;
         Self {
-            schema: 2,
+            schema: super::SCHEMA,
             taken_at: rfc_3339(snapshot.taken_at),
+            uptime_seconds: snapshot.uptime.as_secs_f64(),
             kernel: snapshot.host.kernel.clone(),
             totals: Totals {
                 sockets: totals.sockets,
                 connections: totals.connections,
                 opened_total: totals.opened_total,
                 closed_total: totals.closed_total,
-                failed_total: totals.failed_total,
+                unopened_total: totals.failed_total,
             },
             endpoints: snapshot.endpoints.iter().map(Endpoint::new).collect(),
             namespaces: snapshot.namespaces.iter().map(Namespace::new).collect(),
@@ -236,7 +229,7 @@ impl Endpoint {
             states: states(&row.states),
             opened_total: row.opened_total,
             closed_total: row.closed_total,
-            failed_total: row.failed_total,
+            unopened_total: row.failed_total,
             process: row.process.as_ref().map(ProcessObject::new),
             owners: row.owners.iter().map(OwnerObject::new).collect(),
             listeners: row.listeners.iter().map(ProcessObject::new).collect(),
@@ -257,7 +250,7 @@ impl OwnerObject {
 }
 
 impl ProcessObject {
-    fn new(process: &Process) -> Self {
+    pub(super) fn new(process: &Process) -> Self {
         Self {
             pid: process.pid.number(),
             comm: process.comm.to_string(),
@@ -290,7 +283,7 @@ impl Namespace {
     fn new(row: &NamespaceRow) -> Self {
         Self {
             netns: row.netns.0,
-            name: row.name.as_deref().map(str::to_owned),
+            netns_name: row.name.as_deref().map(str::to_owned),
             port_range: row.port_range.map(|range| [range.low, range.high]),
             reserved_ports: row.reserved_ports,
             blocked_ports: row.blocked_ports,
@@ -310,6 +303,7 @@ impl Failure {
             errno: kind.errno(),
             call: *call,
             netns: netns.0,
+            netns_name: snapshot.name_of(*netns).map(str::to_owned),
             process: process.as_ref().map(ProcessObject::new),
             local_ip: local.map(|local| local.ip),
             device: local.and_then(|local| local.device.label()),

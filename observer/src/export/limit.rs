@@ -4,6 +4,7 @@ use std::{net::IpAddr, ops::Not};
 
 use serde::Serialize;
 
+use super::json::ProcessObject;
 use crate::model::{
     finding::Finding,
     hits::Hits,
@@ -22,9 +23,7 @@ pub(super) struct LimitObject {
     #[serde(skip_serializing_if = "Option::is_none")]
     netns_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    comm: Option<String>,
+    process: Option<ProcessObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     local_ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,8 +71,7 @@ impl LimitObject {
             scope,
             netns: limit.scope.netns().map(|netns| netns.0),
             netns_name: limit.netns_name.as_deref().map(str::to_owned),
-            pid: limit.process.map(|process| process.pid.number()),
-            comm: limit.process.map(|process| process.comm.to_string()),
+            process: limit.process.as_ref().map(ProcessObject::new),
             local_ip: local.map(|(ip, _)| ip),
             local_port: local.and_then(|(_, port)| port),
             device: limit.scope.device().label(),
@@ -96,18 +94,18 @@ impl LimitObject {
     }
 }
 
-/// A counter of the kernel beside a limit. `before_start` is the part of it that is older than observer.
+/// A counter of the kernel beside a limit. `before_start_total` is the part of it that is older than observer.
 #[derive(Serialize)]
 struct CounterObject {
     id: &'static str,
     total: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    before_start: Option<u64>,
+    before_start_total: Option<u64>,
 }
 
 impl CounterObject {
     const fn new(counter: &Counter) -> Self {
-        Self { id: counter.id, total: counter.total, before_start: counter.before }
+        Self { id: counter.id, total: counter.total, before_start_total: counter.before }
     }
 }
 

@@ -1,53 +1,44 @@
 //! `observer limits`: every limit of this host, where each comes from, and the arithmetic behind the myth of 65,536
 //! connections with this host's own numbers.
 
-use std::{
-    collections::BTreeSet,
-    fmt::Write as _,
-    io::{self, Write},
-    net::IpAddr,
-    ops::Not,
-};
+use std::fmt::Write as _;
 
-use anyhow::Context as _;
 use serde::Serialize;
 
 use super::{
+    arithmetic::Arithmetic,
     gaps::UnreadObject,
+    json::rfc_3339,
     limit::{FindingObject, HitsObject, LimitObject},
 };
 use crate::{
-    engine::Options,
-    host::{addresses, netns, proc, processes},
+    frame::Frame,
     model::{
         hits::{Hits, Since},
-        limit::practical,
         limit::{About, Limit, LimitKind},
         name::{padded, padded_left},
-        snapshot::{FileUse, NamespaceRow, ProcessFiles, Snapshot},
-        units::{NetnsId, Pid, grouped_digits},
+        snapshot::Snapshot,
+        units::{NetnsId, grouped_digits},
     },
     present::{Field, Fields as _, Order, format, labelled::labelled, scope, sort},
 };
 
-/// Attaches, scans, and prints the limits and the arithmetic.
-pub fn print(options: Options, as_json: bool, sort: Option<&str>, out: &mut impl Write) -> anyhow::Result<()> {
-    proc::require()?;
-    let own = netns::current().context("read /proc/thread-self/ns/net")?;
-    let snapshot = super::take(options, if as_json { usize::MAX } else { 1 })?;
-    let arithmetic = Arithmetic::new(&snapshot, own)?;
-    if as_json {
-        serde_json::to_writer_pretty(&mut *out, &Document::new(&snapshot, arithmetic))?;
-        out.write_all(b"\n")?;
-    } else {
-        out.write_all(render(&snapshot, own, &arithmetic, sort).as_bytes())?;
-    }
-    out.flush().map_err(|error: io::Error| error.into())
+/// The limits and the arithmetic, the table in the order of the field `sort`.
+#[must_use]
+pub fn text(frame: &Frame, sort: Option<&str>) -> String {
+    render(&frame.snapshot, frame.unnamed(), &Arithmetic::new(frame), sort)
+}
+
+/// The same as one JSON object.
+pub fn json(frame: &Frame) -> serde_json::Result<Vec<u8>> {
+    super::pretty(&Document::new(&frame.snapshot, Arithmetic::new(frame)))
 }
 
 #[derive(Serialize)]
 struct Document {
     schema: u32,
+    taken_at: String,
+    uptime_seconds: f64,
     kernel: String,
     limits: Vec<LimitObject>,
     hits: Vec<HitsObject>,
@@ -59,104 +50,15 @@ struct Document {
 impl Document {
     fn new(snapshot: &Snapshot, arithmetic: Arithmetic) -> Self {
         Self {
-            schema: 2,
+            schema: super::SCHEMA,
+            taken_at: rfc_3339(snapshot.taken_at),
+            uptime_seconds: snapshot.uptime.as_secs_f64(),
             kernel: snapshot.host.kernel.clone(),
             limits: snapshot.limits.iter().map(LimitObject::new).collect(),
             hits: snapshot.hits.iter().map(HitsObject::new).collect(),
             findings: snapshot.findings.iter().map(|finding| FindingObject::new(finding, snapshot)).collect(),
             unread: UnreadObject::all(&snapshot.quality.gaps),
             arithmetic,
-        }
-    }
-}
-
-/// How many four-tuples there are, in theory and on this host; what is not known is absent. The host's numbers are
-/// those of the namespace in which observer was started.
-#[derive(Serialize)]
-struct Arithmetic {
-    /// 2^96: as text, for most readers of JSON would round it.
-    connections_over_ipv4: String,
-    /// 2^64, as text too.
-    connections_of_a_local_ip: String,
-    /// 2^48
-    connections_of_a_local_endpoint: u64,
-    /// 2^16
-    connections_of_a_local_endpoint_with_a_remote_ip: u64,
-    netns: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    port_range: Option<[u16; 2]>,
-    reserved_ports: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usable_ports: Option<u32>,
-    local_ipv4: usize,
-    local_ipv6: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connections_to_an_ipv4_destination: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    own_soft_nofile: Option<u64>,
-    /// RLIM_INFINITY.
-    #[serde(skip_serializing_if = "Not::not")]
-    own_soft_nofile_unlimited: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    own_hard_nofile: Option<u64>,
-    #[serde(skip_serializing_if = "Not::not")]
-    own_hard_nofile_unlimited: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nr_open: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file_max: Option<u64>,
-    /// There is no limit in practice.
-    #[serde(skip_serializing_if = "Not::not")]
-    file_max_unlimited: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes_of_an_idle_socket: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes_available: Option<u64>,
-}
-
-impl Arithmetic {
-    fn new(snapshot: &Snapshot, own: NetnsId) -> anyhow::Result<Self> {
-        let namespace = snapshot.namespaces.iter().find(|row| row.netns == own);
-        let files = processes::read(&[Pid(std::process::id())]).pop();
-        let addresses = addresses::read().context("list the addresses of this namespace")?;
-        Ok(Self::of(snapshot, own, namespace, &addresses, files))
-    }
-
-    fn of(
-        snapshot: &Snapshot,
-        own: NetnsId,
-        namespace: Option<&NamespaceRow>,
-        addresses: &BTreeSet<IpAddr>,
-        files: Option<ProcessFiles>,
-    ) -> Self {
-        let range = namespace.and_then(|row| row.port_range);
-        let reserved_ports = namespace.map_or(0, |row| row.reserved_ports);
-        let usable_ports = range.map(|range| range.size() - reserved_ports);
-        let soft = files.and_then(|files| files.soft_limit).and_then(practical);
-        let hard = files.and_then(|files| files.hard_limit).and_then(practical);
-        let file_max = snapshot.host.files.and_then(FileUse::practical_max);
-        let local_ipv4 = addresses.iter().filter(|ip| ip.is_ipv4()).count();
-        Self {
-            connections_over_ipv4: (1_u128 << 96).to_string(),
-            connections_of_a_local_ip: (1_u128 << 64).to_string(),
-            connections_of_a_local_endpoint: 1 << 48,
-            connections_of_a_local_endpoint_with_a_remote_ip: 1 << 16,
-            netns: own.0,
-            port_range: range.map(|range| [range.low, range.high]),
-            reserved_ports,
-            usable_ports,
-            local_ipv4,
-            local_ipv6: addresses.len() - local_ipv4,
-            connections_to_an_ipv4_destination: usable_ports.map(|ports| local_ipv4 as u64 * u64::from(ports)),
-            own_soft_nofile: soft,
-            own_soft_nofile_unlimited: files.is_some() && soft.is_none(),
-            own_hard_nofile: hard,
-            own_hard_nofile_unlimited: files.is_some() && hard.is_none(),
-            nr_open: snapshot.host.nr_open,
-            file_max,
-            file_max_unlimited: snapshot.host.files.is_some() && file_max.is_none(),
-            bytes_of_an_idle_socket: snapshot.host.memory.map(|memory| memory.per_socket),
-            bytes_available: snapshot.host.memory.map(|memory| memory.available),
         }
     }
 }
@@ -318,13 +220,15 @@ fn theory(arithmetic: &Arithmetic, text: &mut String) -> std::fmt::Result {
 }
 
 fn practice(arithmetic: &Arithmetic, text: &mut String) -> std::fmt::Result {
-    let Arithmetic { reserved_ports, local_ipv4, local_ipv6, .. } = arithmetic;
-    writeln!(text, "On this host, in this network namespace:")?;
+    writeln!(text, "{}", arithmetic.place())?;
     let mut line = |number: u64, what: String| writeln!(text, "  {:>13}  {what}", format::count(number));
     if let Some(([low, high], usable)) = arithmetic.port_range.zip(arithmetic.usable_ports) {
-        line(usable.into(), format!("ports for connect(): {low}-{high}, less {reserved_ports} reserved"))?;
+        let reserved = arithmetic.reserved_ports.unwrap_or_default();
+        line(usable.into(), format!("ports for connect(): {low}-{high}, less {reserved} reserved"))?;
     }
-    line(*local_ipv4 as u64, format!("local IPv4 addresses, and {local_ipv6} IPv6 (not those of lo)"))?;
+    if let Some((ipv4, ipv6)) = arithmetic.local_ipv4_addresses.zip(arithmetic.local_ipv6_addresses) {
+        line(ipv4 as u64, format!("local IPv4 addresses, and {ipv6} IPv6 (not those of lo)"))?;
+    }
     if let Some(connections) = arithmetic.connections_to_an_ipv4_destination {
         line(connections, "connections from these to any one IPv4 destination".to_owned())?;
     }
@@ -338,9 +242,12 @@ fn practice(arithmetic: &Arithmetic, text: &mut String) -> std::fmt::Result {
     if let Some(max) = arithmetic.file_max {
         line(max, "open files of the whole host (fs.file-max)".to_owned())?;
     }
-    if let Some((bytes, available)) = arithmetic.bytes_of_an_idle_socket.zip(arithmetic.bytes_available) {
+    if let Some((bytes, available)) = arithmetic.idle_socket_bytes.zip(arithmetic.available_memory_bytes) {
         let more = available / bytes.max(1);
         line(more, format!("more idle sockets in {} MiB of free memory ({bytes} bytes each)", available >> 20))?;
+    }
+    if !arithmetic.is_local() {
+        entry("", "Addresses and RLIMIT_NOFILE of the recorded host: not in a recording.", text)?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! Snapshots for scripts and pipes.
+//! Renderers: each makes bytes of a [`Frame`], whatever source it comes from.
 
+mod arithmetic;
 pub mod check;
 mod gaps;
 mod hits;
@@ -8,41 +9,34 @@ mod limit;
 pub mod limits;
 mod quality;
 mod table;
-pub mod watch;
 
-use std::io::{self, Write};
+use serde::Serialize;
 
-use crate::{
-    engine::{Engine, Options, Scans},
-    model::snapshot::Snapshot,
-};
+use crate::frame::Frame;
 
-/// Attaches and scans once.
-fn take(options: Options, destinations: usize) -> anyhow::Result<Snapshot> {
-    Ok(Engine::start(Options { scans: Scans::OnlyAtStart, ..options })?.snapshot(destinations))
+/// The version of every JSON document. docs/json.md describes its fields.
+pub const SCHEMA: u32 = 2;
+
+/// The plain table, in the order of the field `sort`.
+#[must_use]
+pub fn table(frame: &Frame, sort: Option<&str>) -> String {
+    table::render(&frame.snapshot, sort)
 }
 
-/// Attaches, scans, and prints what is there.
-pub fn print(options: Options, as_json: bool, sort: Option<&str>, out: &mut impl Write) -> anyhow::Result<()> {
-    write(&take(options, destinations(as_json))?, as_json, sort, out)
+/// One JSON object over several lines.
+pub fn json(frame: &Frame) -> serde_json::Result<Vec<u8>> {
+    pretty(&json::Document::new(&frame.snapshot))
 }
 
-/// How many destinations of each endpoint are printed.
-pub(crate) const fn destinations(as_json: bool) -> usize {
-    if as_json { usize::MAX } else { 1 }
+/// The same object on a line of its own.
+pub fn json_line(frame: &Frame) -> serde_json::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(&json::Document::new(&frame.snapshot))?;
+    line.push(b'\n');
+    Ok(line)
 }
 
-/// Prints a snapshot; a table is in the order of the field `sort`.
-pub(crate) fn write(
-    snapshot: &Snapshot,
-    as_json: bool,
-    sort: Option<&str>,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    if as_json {
-        json::write(snapshot, out)?;
-    } else {
-        out.write_all(table::render(snapshot, sort).as_bytes())?;
-    }
-    out.flush().map_err(|error: io::Error| error.into())
+fn pretty(document: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(document)?;
+    text.push(b'\n');
+    Ok(text)
 }

@@ -1,4 +1,4 @@
-//! How far the numbers can be trusted, as a JSON object.
+//! Data quality as a JSON object: losses, drift, attach methods, and what could not be read.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +15,7 @@ pub(super) struct QualityObject {
     hooks: Vec<HookObject>,
     events_total: u64,
     lost_total: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     missed_total: Option<u64>,
     unseen_accepts_total: u64,
     scans_total: u64,

@@ -242,7 +242,7 @@ fn conduct(
     presenter.wait()?;
     let verdict = report::verdict(&checks, inconclusive_reason.as_deref());
     let report = Report {
-        schema: report::SCHEMA,
+        schema: crate::export::SCHEMA,
         lab: lab.name,
         claim: lab.claim,
         verdict,

@@ -128,13 +128,10 @@ pub(crate) struct Point {
     pub(crate) connect_median_ns: u64,
 }
 
-/// Version of the report's JSON format.
-pub(super) const SCHEMA: u32 = 2;
-
 /// The whole report, as `--json` prints it.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
-    /// Version of this format: [`SCHEMA`].
+    /// Version of this format: [`crate::export::SCHEMA`].
     pub(crate) schema: u32,
     pub(crate) lab: &'static str,
     pub(crate) claim: &'static str,

@@ -16,7 +16,7 @@ use crate::{
     engine::{Engine, Options, POLL, Watched},
     model::{Model, snapshot::Snapshot, transcript::Transcript},
     new_file::{NewFile, Replaces},
-    screen::Source,
+    screen::ScreenSource,
 };
 
 /// A request for a snapshot, after a scan of the kernel's tables if `scanned`.
@@ -112,7 +112,7 @@ impl Drop for LabEngine {
     }
 }
 
-impl Source for LabEngine {
+impl ScreenSource for LabEngine {
     fn advance(&mut self) -> anyhow::Result<()> {
         self.engine()?.poll()?;
         loop {
@@ -159,7 +159,7 @@ impl Source for LabEngine {
 
     fn restart_totals(&mut self) {
         if let Some(engine) = &mut self.engine {
-            Source::restart_totals(engine);
+            engine.restart_totals();
         }
     }
 

@@ -166,7 +166,7 @@ const FIELDS: &[Column] = &[
     .rank(14)
     .from(138),
     Column::number(
-        "failed_total",
+        "unopened_total",
         &["UNOPENED", "UNOPEN"],
         "connections",
         "Connections that ended before their handshake was complete, since observer started or the last reset (R): refused, \
@@ -174,7 +174,7 @@ const FIELDS: &[Column] = &[
         |row, _| Cell::Count(row.failed_total),
     )
     .source("state changes (inet_sock_set_state)")
-    .json(&["failed_total"])
+    .json(&["unopened_total"])
     .width(8, 8, 10)
     .rank(15)
     .from(148),

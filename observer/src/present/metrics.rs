@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, env, fmt::Write as _, fs, path::Path};
 use super::{Field, Fields, Order};
 use crate::{
     export,
+    frame::Frame,
     model::{
         device::Device,
         failure::FailureRow,
@@ -127,8 +128,7 @@ fn snapshot() -> Snapshot {
 
 #[test]
 fn json_has_what_the_fields_say_it_has() {
-    let mut text = Vec::new();
-    export::write(&snapshot(), true, None, &mut text).unwrap();
+    let text = export::json(&Frame { snapshot: snapshot(), own: None, local: None }).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let rows = |name: &str| -> Vec<&serde_json::Value> { json[name].as_array().unwrap().iter().collect() };
     let destinations = |row: &serde_json::Value| row["destinations"].as_array().cloned().unwrap_or_default();

@@ -117,7 +117,7 @@ fn a_namespace_has_its_name_also_where_no_other_is_watched() {
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let rows = json["namespaces"].as_array().unwrap();
         let row = rows.iter().find(|row| row["netns"] == mounted.netns().0).unwrap();
-        assert_eq!(row["name"], name, "{words}");
+        assert_eq!(row["netns_name"], name, "{words}");
     }
 }
 
@@ -199,7 +199,7 @@ fn a_mount_that_leads_elsewhere_does_not_hide_what_a_process_holds() {
         let rows = json["namespaces"].as_array().unwrap();
         let row = rows.iter().find(|row| row["netns"] == blue.netns().0).expect("found by its process");
         assert_eq!(row["port_range"], serde_json::json!([20_000, 20_999]), "{hide}: it was entered");
-        assert_eq!(row["name"].as_str().unwrap().as_bytes(), blue.0, "{hide}: the mount's name is still right");
+        assert_eq!(row["netns_name"].as_str().unwrap().as_bytes(), blue.0, "{hide}: the mount's name is still right");
     }
     drop(stdin);
     child.wait().unwrap();

@@ -112,8 +112,8 @@ fn a_process_inside_has_the_number_of_its_namespace_and_one_outside_is_no_other(
         let last = objects.by_ref().find(|json| passed(json) && owned(json) == wanted);
         assert!(last.is_some(), "the stream ended before both were there");
         // No process gets the fd limit of another one with the same number.
-        for limit in last.unwrap()["limits"].as_array().unwrap().iter().filter(|limit| !limit["pid"].is_null()) {
-            assert!(limit["pid"].as_u64() != Some(pid), "{limit:#}");
+        for limit in last.unwrap()["limits"].as_array().unwrap().iter().filter(|limit| !limit["process"].is_null()) {
+            assert!(limit["process"]["pid"].as_u64() != Some(pid), "{limit:#}");
         }
         drop((client, taken, accepted));
         end(&mut child);

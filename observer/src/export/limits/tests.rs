@@ -1,11 +1,13 @@
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::frame::Local;
 use crate::model::{
     Basis, Model,
     finding::{Finding, FindingKind},
     limit::{Counter, Scope},
-    units::{PortRange, Process},
+    snapshot::NamespaceRow,
+    units::{Pid, PortRange, Process},
 };
 
 const OWN: NetnsId = NetnsId(1);
@@ -43,13 +45,13 @@ fn what_belongs_to_another_namespace_says_to_which_and_says_it_once() {
     };
     snapshot.findings = [OWN, other, NetnsId(7)].map(finding).into();
     snapshot.limits = vec![limit(LimitKind::TimeWait, Scope::Namespace(other), 1, 2)];
-    let arithmetic = Arithmetic::of(&snapshot, OWN, None, &BTreeSet::new(), None);
-    let text = render(&snapshot, OWN, &arithmetic, None);
+    let frame = Frame { snapshot: snapshot.clone(), own: Some(OWN), local: Some(Local::default()) };
+    let text = text(&frame, None);
     for line in ["Much is reserved.", "Much is reserved (in blue).", "Much is reserved (in 7)."] {
         assert_eq!(text.lines().filter(|found| *found == line).count(), 1, "{line} in\n{text}");
     }
     assert!(text.contains("namespace blue ") && !text.contains("namespace blue in blue"), "{text}");
-    let json = serde_json::to_value(Document::new(&snapshot, arithmetic)).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&json(&frame).unwrap()).unwrap();
     assert_eq!(json["findings"][1]["netns_name"], "blue");
     // The screen does not know where observer was started: it names all but the host's.
     let shown: Vec<String> = snapshot.findings.iter().map(|finding| snapshot.sentence_on_screen(finding)).collect();
@@ -87,9 +89,10 @@ fn everything_fits_80_columns() {
         time_wait: 0,
     };
     let addresses = ["10.0.0.1", "10.0.0.2", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into();
-    let arithmetic = Arithmetic::of(&snapshot, OWN, Some(&row), &addresses, None);
-    assert_eq!(arithmetic.connections_to_an_ipv4_destination, Some(2 * 5_535));
-    let text = render(&snapshot, OWN, &arithmetic, None);
+    snapshot.namespaces.push(row);
+    let frame = Frame { snapshot, own: Some(OWN), local: Some(Local { addresses, files: None }) };
+    assert_eq!(Arithmetic::new(&frame).connections_to_an_ipv4_destination, Some(2 * 5_535));
+    let text = text(&frame, None);
     for line in text.lines() {
         assert!(line.chars().count() <= WIDTH, "{} columns: {line}", line.chars().count());
     }

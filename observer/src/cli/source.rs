@@ -1,0 +1,37 @@
+//! Where a command takes its frames from.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use super::value;
+use crate::{
+    engine::Options,
+    frame::{Detail, Frame, FrameSource as _, LiveSource, RecordedSource},
+};
+
+/// The source of one frame: this host now, or a recording.
+#[derive(Debug, Default, Args)]
+pub(super) struct SourceArgs {
+    /// Read this recording instead of this host; `-` is standard input. Needs no rights. What only the running host can
+    /// report (its addresses, this shell's RLIMIT_NOFILE) is absent.
+    #[arg(long, value_name = "FILE")]
+    recording: Option<PathBuf>,
+    /// The moment of the recording, in seconds since its start; its end by default.
+    #[arg(long, value_name = "SECONDS", requires = "recording", value_parser = value::seconds)]
+    at: Option<Duration>,
+}
+
+impl SourceArgs {
+    /// Attaches and scans once, or reads the recording.
+    pub(super) fn frame(&self, engine: Options, detail: Detail) -> anyhow::Result<Frame> {
+        match &self.recording {
+            None => LiveSource::once(engine)?.frame(detail),
+            Some(file) => {
+                let mut source = RecordedSource::open(file)?;
+                source.seek(self.at)?;
+                source.frame(detail)
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Values of options.
+
+use std::time::Duration;
+
+/// A threshold of `observer check`.
+pub(super) fn percent(text: &str) -> Result<u8, String> {
+    text.trim_end_matches('%')
+        .parse()
+        .ok()
+        .filter(|percent| (1..=100).contains(percent))
+        .ok_or("not 1 to 100".to_owned())
+}
+
+/// A length of time, in seconds: at most a year, so that no clock overflows.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let is_sane = |seconds: &f64| (0.0..=31_536_000.0).contains(seconds);
+    text.parse().ok().filter(is_sane).map(Duration::from_secs_f64).ok_or("not a number of seconds".to_owned())
+}
+
+/// The time between two lines of output.
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    seconds(text).ok().filter(|time| *time >= Duration::from_millis(50)).ok_or("not 0.05 seconds or more".to_owned())
+}
+
+/// A replay's speed.
+pub(super) fn speed(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|speed| (0.01..=1000.0).contains(speed)).ok_or("not 0.01 to 1000".to_owned())
+}

@@ -1,0 +1,58 @@
+//! Frames of the running kernel.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::{Detail, Frame, FrameSource, Local};
+use crate::{
+    engine::{Engine, Options, Scans},
+    host::{addresses, netns, proc, processes},
+    model::units::{NetnsId, Pid},
+};
+
+/// An engine on this host.
+pub struct LiveSource {
+    engine: Engine,
+    own: NetnsId,
+    started: Instant,
+}
+
+impl LiveSource {
+    /// Attaches and scans once; later scans come as the engine's schedule has them.
+    pub fn start(options: Options) -> anyhow::Result<Self> {
+        proc::require()?;
+        let own = netns::current().context("read /proc/thread-self/ns/net")?;
+        let engine = Engine::start(options)?;
+        Ok(Self { engine, own, started: Instant::now() })
+    }
+
+    /// Attaches and scans, for a single frame.
+    pub fn once(options: Options) -> anyhow::Result<Self> {
+        Self::start(Options { scans: Scans::OnlyAtStart, ..options })
+    }
+}
+
+impl FrameSource for LiveSource {
+    fn advance_to(&mut self, at: Duration) -> anyhow::Result<bool> {
+        let started = self.started;
+        self.engine.poll_until(|| started.elapsed() >= at)?;
+        Ok(true)
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn frame(&mut self, detail: Detail) -> anyhow::Result<Frame> {
+        let snapshot = self.engine.snapshot(detail.destinations);
+        let local = detail.local.then(read_local).transpose()?;
+        Ok(Frame { snapshot, own: Some(self.own), local })
+    }
+}
+
+fn read_local() -> anyhow::Result<Local> {
+    let files = processes::read(&[Pid(std::process::id())]).pop();
+    let addresses = addresses::read().context("list the addresses of this namespace")?;
+    Ok(Local { addresses, files })
+}
