@@ -61,7 +61,7 @@ fn change_of(socket: Identity, old: TcpState, new: TcpState) -> Event {
     }
 }
 
-/// The life of a client's socket, in the five events that the state hook tells of it, and its end.
+/// A client's socket: the five events that the state hook reports, and its end.
 fn life(n: u32) -> [Event; 6] {
     use TcpState::{Closed, Established, FinWait1, FinWait2, SynSent};
     [

@@ -199,7 +199,7 @@ fn a_destroyed_socket_needs_no_tuple() {
 }
 
 #[test]
-fn a_scan_tells_full_sockets_from_time_wait_and_requests() {
+fn a_scan_distinguishes_full_sockets_time_wait_and_requests() {
     let scanned = |new_state: u8, old_state: u8, flags: u8| {
         let mut record = socket(Kind::Scanned);
         record.header = RecordHeader { new_state, old_state, flags, ..record.header };

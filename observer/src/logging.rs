@@ -23,7 +23,7 @@ impl Log {
 pub fn start(file: Option<&Path>) -> anyhow::Result<Log> {
     let Some(path) = file else { return Ok(Log(None)) };
     let (log, file) = new_file::Log::open(path)?;
-    // aya-log hands the kernel side's lines to the `log` crate; aya's own tell of every relocation.
+    // aya-log hands the kernel side's lines to the `log` crate; aya's own report every relocation.
     tracing_log::LogTracer::builder().ignore_crate("aya").init().context("start logging")?;
     let subscriber = tracing_subscriber::fmt()
         .with_writer(Mutex::new(file))

@@ -65,7 +65,7 @@ impl NewFile {
         }
     }
 
-    /// Makes a file of mode 0600 beside `path`: a recording tells of all connections and processes of the host.
+    /// Makes a file of mode 0600 beside `path`: a recording contains all connections and processes of the host.
     pub(crate) fn create(path: &Path, replaces: Replaces) -> anyhow::Result<Self> {
         Self::check(path, replaces)?;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -74,7 +74,7 @@ impl Outlet {
 
 /// What a blocking write(2) takes without waiting, once poll(2) says that there is room.
 fn room(fd: BorrowedFd<'_>) -> usize {
-    // A terminal of another user (`su`) cannot be opened anew: it says only that there is room for something. A pipe has
+    // A terminal of another user (`su`) cannot be opened again: it says only that there is room for something. A pipe has
     // room for PIPE_BUF bytes.
     if fd.is_terminal() { 1 } else { 4096 }
 }
@@ -165,12 +165,12 @@ mod tests {
 
     #[test]
     fn a_terminal_that_nobody_reads_takes_what_it_has_room_for() {
-        for is_anew in [true, false] {
+        for reopens in [true, false] {
             let (master, slave) = terminal();
-            let outlet = if is_anew {
+            let outlet = if reopens {
                 Outlet::new(&slave).unwrap()
             } else {
-                // As where it cannot be opened anew.
+                // As where it cannot be opened again.
                 Outlet { file: slave.try_clone().unwrap(), at_once: 1, is_nonblocking: false }
             };
             let taken = outlet.write_within(&vec![b'x'; 1 << 16], Duration::from_millis(10)).unwrap();

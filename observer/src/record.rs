@@ -109,7 +109,7 @@ fn take(unnamed: &Unnamed) -> Option<NewFile> {
 async fn record(engine: engine::Options, target: &Target, length: Option<Duration>) -> anyhow::Result<Tally> {
     // Before the engine is there: from here on no signal ends the program without its last chunk.
     let mut signals = Signals::new().context("wait for signals")?;
-    // Either end tells the other by going away.
+    // Either end signals the other by going away.
     let (running, is_wanted) = oneshot::channel::<()>();
     let (started, start) = oneshot::channel();
     let (ended, mut end) = oneshot::channel();
@@ -140,7 +140,7 @@ async fn record(engine: engine::Options, target: &Target, length: Option<Duratio
     tokio::select! {
         () = signals.next() => {}
         () = is_over => {}
-        // An error of the engine: it is told below. The other end of the channel is dropped here, whatever came first.
+        // An error of the engine: it is reported below. The other end of the channel is dropped here, whatever came first.
         _ = is_wanted => {}
     }
     let has_lost_patience = async {

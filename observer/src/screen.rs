@@ -106,7 +106,7 @@ pub(crate) fn show(mut source: impl ScreenSource + 'static, look: tui::Options) 
     source.join().map_err(|_| anyhow!("the engine panicked: please report this"))??;
     Ok(match ended? {
         Ended::Quit | Ended::TerminalGone => ExitCode::SUCCESS,
-        // As a shell tells of a program that a signal ended.
+        // As a shell reports a program that a signal ended.
         Ended::Signal(number) => ExitCode::from(128 + u8::try_from(number).unwrap_or(0)),
     })
 }

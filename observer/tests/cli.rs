@@ -154,7 +154,7 @@ fn the_two_capabilities_that_are_asked_for_are_enough() {
 }
 
 #[test]
-fn root_of_a_user_namespace_is_told_that_this_is_not_enough() {
+fn root_of_a_user_namespace_learns_that_this_is_not_enough() {
     fails_with(&observer_after("--user", "true", "snapshot"), 1, &["user namespace", "as root on the host"]);
 }
 
@@ -252,7 +252,7 @@ fn a_signal_completes_a_recording() {
 }
 
 #[test]
-fn what_is_no_recording_is_told_in_one_sentence() {
+fn what_is_no_recording_is_refused_in_one_sentence() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("nonsense");
     fs::write(&file, "nonsense").unwrap();

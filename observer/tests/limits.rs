@@ -191,7 +191,7 @@ fn check_does_not_know_where_it_cannot_see() {
 }
 
 #[test]
-fn check_tells_a_subcommand_from_a_word() {
+fn check_distinguishes_a_subcommand_and_a_word() {
     for (args, code) in [
         (&["record", "check", "--bogus"][..], 2),
         (&["--log-file", "check", "snapshot", "--bogus"], 2),

@@ -139,7 +139,7 @@ fn without_proc_it_says_what_to_mount() {
 }
 
 #[test]
-fn btf_that_is_missing_and_btf_that_is_closed_are_told_apart() {
+fn missing_btf_and_unreadable_btf_are_distinguished() {
     let (_dir, copy) = copy_for_everyone();
     let with_btf = |setup: &str, user: &str| {
         let script =

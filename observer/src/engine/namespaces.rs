@@ -31,7 +31,7 @@ const SOCKET_OWNERS: usize = 4;
 /// The name of the host's own namespace.
 const HOST: &str = "host";
 
-/// A name that others chose, told apart from that of the host's own namespace.
+/// A name that others chose, different from that of the host's own namespace.
 fn unlike_host(name: &Name, netns: NetnsId) -> Name {
     if name.trim() == HOST { Name::from(format!("{HOST} ({})", netns.0).as_str()) } else { name.clone() }
 }
@@ -129,7 +129,7 @@ impl Namespaces {
         }
     }
 
-    /// Looks for all namespaces anew, and for those that were `named` without being found so far. Returns the processes
+    /// Looks for all namespaces again, and for those that were `named` without being found so far. Returns the processes
     /// whose namespace could not be read.
     pub(super) fn refresh(&mut self, named: impl Iterator<Item = NetnsId>, now: Instant) -> io::Result<Gap> {
         let found = namespaces::discover()?;
@@ -284,7 +284,7 @@ mod tests {
         namespaces.known.extend([(host, called("blue")), (other, called("host"))]);
         let name = |netns| namespaces.name(netns).unwrap().shown().to_string();
         assert_eq!((name(host), name(other)), ("host".to_owned(), "host (4026532248)".to_owned()));
-        assert_eq!(&*unlike_host(&"host ".into(), other), "host (4026532248)", "blanks do not tell them apart");
+        assert_eq!(&*unlike_host(&"host ".into(), other), "host (4026532248)", "blanks do not distinguish them");
         assert_eq!(&*unlike_host(&"hosts".into(), other), "hosts");
     }
 }

@@ -56,7 +56,7 @@ fn pause_when_asked(cpu: Duration) -> Duration {
 pub enum Scans {
     /// At start and then as often as the budget allows.
     Regularly,
-    /// Only at start: for tests of what events alone tell.
+    /// Only at start: for tests of what events alone show.
     OnlyAtStart,
 }
 

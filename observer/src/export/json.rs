@@ -1,9 +1,6 @@
 //! Schema 2 of `observer snapshot --json` and `observer watch`. Fields that are not known are absent, never a guess.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, SystemTime},
-};
+use std::{net::IpAddr, time::Duration};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -11,6 +8,7 @@ use serde_json::{Map, Value};
 use super::{
     limit::{FindingObject, HitsObject, LimitObject},
     quality::QualityObject,
+    value::{ProcessObject, rfc_3339},
 };
 use crate::model::{
     failure::{FailureKey, FailureRow},
@@ -88,16 +86,6 @@ struct OwnerObject {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 const fn is_zero(number: &u32) -> bool {
     *number == 0
-}
-
-/// A process, in every document.
-#[derive(Serialize)]
-pub(super) struct ProcessObject {
-    pid: u32,
-    comm: String,
-    /// The pid is that of the initial pid namespace: the process is outside of the one that /proc shows.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    outside_pid_namespace: bool,
 }
 
 #[derive(Serialize)]
@@ -249,16 +237,6 @@ impl OwnerObject {
     }
 }
 
-impl ProcessObject {
-    pub(super) fn new(process: &Process) -> Self {
-        Self {
-            pid: process.pid.number(),
-            comm: process.comm.to_string(),
-            outside_pid_namespace: process.pid.is_outside(),
-        }
-    }
-}
-
 impl Destination {
     fn new(row: &DestinationRow) -> Self {
         Self {
@@ -328,10 +306,6 @@ impl PortOwnerObject {
         };
         Self { kind: port_owner.name(), process: port_owner.process().as_ref().map(ProcessObject::new), seconds_left }
     }
-}
-
-pub(super) fn rfc_3339(time: SystemTime) -> String {
-    jiff::Timestamp::try_from(time).map_or_else(|_| String::new(), |time| format!("{time:.3}"))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{net::IpAddr, ops::Not};
 
 use serde::Serialize;
 
-use super::json::ProcessObject;
+use super::value::ProcessObject;
 use crate::model::{
     finding::Finding,
     hits::Hits,

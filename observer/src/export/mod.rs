@@ -9,6 +9,7 @@ mod limit;
 pub mod limits;
 mod quality;
 mod table;
+mod value;
 
 use serde::Serialize;
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     gaps::{SkipObject, UnreadObject},
-    json::rfc_3339,
+    value::rfc_3339,
 };
 use crate::model::quality::{HookStatus, Quality};
 

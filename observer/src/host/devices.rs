@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vrf_is_told_by_its_kind_and_bytes_of_a_name_are_kept() {
+    fn a_vrf_is_found_by_its_kind_and_bytes_of_a_name_are_kept() {
         let attribute = |kind: u16, value: &[u8]| {
             let length = u16::try_from(4 + value.len()).unwrap();
             let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();

@@ -58,7 +58,7 @@ enum Count {
 }
 
 impl Count {
-    /// A kernel that does not tell says 0, as of a process without any; this process has some.
+    /// A kernel without this number says 0, as of a process without any; this process has some.
     fn by_trying() -> Self {
         match fs::metadata("/proc/self/fd") {
             Ok(directory) if directory.size() > 0 => Self::BySize,

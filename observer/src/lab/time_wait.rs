@@ -57,7 +57,7 @@ fn run(session: &mut Session<'_>) -> anyhow::Result<()> {
         session.workers.serve(&listener?, ports)?;
     }
     // On a busy machine an acknowledgement can overtake another. The reset that answers it would end a TIME_WAIT early
-    // (RFC 1337, "TIME-WAIT assassination").
+    // (RFC 1337).
     stage::set_sysctl("ipv4/tcp_rfc1337", "1")?;
     let was = stage::read().tcp_tw_reuse.unwrap_or(0);
 

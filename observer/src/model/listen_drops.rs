@@ -159,7 +159,7 @@ impl Model {
         let Some(namespace) = self.readings.namespaces.get_mut(&netns) else { return };
         let new = namespace.reading.listen;
         // With tcp_syncookies 2 every SYN is answered with a cookie: that says nothing of a queue.
-        let cookies_tell = namespace.reading.tcp_syncookies != Some(2) && cookies_before != Some(2);
+        let cookies_mean_a_full_queue = namespace.reading.tcp_syncookies != Some(2) && cookies_before != Some(2);
         let has_no_cookies = cookies_before == Some(0) && namespace.reading.most_unproven_requests().is_some();
         let unsettled = &mut namespace.unsettled;
         let overflows = grown(old.overflows, new.overflows);
@@ -169,7 +169,7 @@ impl Model {
         if has_no_cookies {
             unsettled.other_drops += grown(old.drops, new.drops).saturating_sub(overflows + syn_queue_drops);
         }
-        if cookies_tell {
+        if cookies_mean_a_full_queue {
             unsettled.syn_cookies += grown(old.syn_cookies, new.syn_cookies);
         }
         unsettled.is_read = true;

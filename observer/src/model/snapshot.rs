@@ -46,7 +46,7 @@ pub struct Snapshot {
     pub connections: Option<Connections>,
     /// Where the replay stands, if this is one.
     pub playback: Option<Playback>,
-    /// What a lab tells, if one is run.
+    /// The transcript of a lab that runs.
     pub transcript: Option<Arc<Transcript>>,
     /// What can run out, the most urgent first.
     pub limits: Vec<Limit>,

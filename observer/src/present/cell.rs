@@ -166,7 +166,7 @@ impl Cell<'_> {
         }
     }
 
-    /// How full something is, where the cell tells that.
+    /// How full something is, where the cell shows that.
     pub(crate) fn level(&self) -> Option<Level> {
         match self {
             Self::Part(_, level) => Some(*level),

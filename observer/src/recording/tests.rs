@@ -142,7 +142,7 @@ fn the_encoding_belongs_to_the_format() {
 }
 
 #[test]
-fn other_files_are_told_apart() {
+fn other_files_are_recognized() {
     let sentence = |bytes: &[u8]| read_all(bytes).unwrap_err().to_string();
     assert_eq!(sentence(b""), "this is not a recording of observer");
     assert_eq!(

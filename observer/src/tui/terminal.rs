@@ -76,7 +76,7 @@ impl TerminalState {
         Ok(())
     }
 
-    /// Raw mode. Not crossterm's, which opens the terminal anew each time where standard input is another one.
+    /// Raw mode. Not crossterm's, which opens the terminal again each time where standard input is another one.
     fn set_raw_mode(&mut self) -> io::Result<()> {
         let tty = match self.tty.take() {
             Some(tty) => tty,
@@ -93,7 +93,7 @@ impl TerminalState {
 
     fn restore_mode(&mut self) {
         if let (Some(tty), Some(before)) = (&self.tty, self.mode_before.take()) {
-            // The terminal may be gone, and there is nobody to tell.
+            // The terminal may be gone: nobody could read an error.
             let _ = tcsetattr(tty, OptionalActions::Now, &before);
         }
     }
@@ -241,7 +241,7 @@ fn leave() {
     }
     let _ = queue!(farewell, DisableBracketedPaste, Show, LeaveAlternateScreen);
     if let Some(outlet) = &state.outlet {
-        // The terminal may be gone, and there is nobody to tell.
+        // The terminal may be gone: nobody could read an error.
         let _ = outlet.part(&rest, &farewell);
     }
     state.restore_mode();

@@ -106,7 +106,7 @@ fn stuffed(count: usize) -> (Pairs, Vec<TcpStream>) {
 }
 
 /// Waits until the kernel has counted `count`, and the engine the same.
-fn aborts_are_told(engine: &mut Engine, count: u64) {
+fn aborts_are_reported(engine: &mut Engine, count: u64) {
     wait_until("the kernel counts", || kernel_counter("TCPAbortOnMemory") == count);
     let row = counted(engine, FailureKind::TcpMemory, count);
     assert_eq!(row.what(), "connection aborted");
@@ -123,7 +123,7 @@ fn too_many_orphans_are_reported() {
         let (pairs, clients) = stuffed(3);
         max_orphans.set("0");
         drop(clients);
-        aborts_are_told(&mut engine, 3);
+        aborts_are_reported(&mut engine, 3);
         drop((pairs, max_orphans));
     });
 }
@@ -139,7 +139,7 @@ fn too_much_buffer_memory_is_reported() {
         let (pairs, clients) = stuffed(3);
         tcp_mem.set("1 1 1");
         drop(clients);
-        aborts_are_told(&mut engine, 3);
+        aborts_are_reported(&mut engine, 3);
         drop((pairs, tcp_mem));
     });
 }

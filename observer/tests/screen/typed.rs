@@ -6,7 +6,7 @@ use crate::terminal::{MAIN_SCREEN, OBSERVER, Terminal};
 fn pasted_text_is_no_command() {
     let mut terminal = Terminal::observer(80, 24);
     terminal.wait_for_words(&MAIN_SCREEN);
-    assert!(terminal.parser.lock().unwrap().screen().bracketed_paste(), "pasted text is not told from keys");
+    assert!(terminal.parser.lock().unwrap().screen().bracketed_paste(), "pasted text arrives as keys");
     // Were these keys, the program would end.
     terminal.press("\x1b[200~q5?\x03\x1b[201~");
     terminal.press("/");

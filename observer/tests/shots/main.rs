@@ -66,7 +66,7 @@ fn every_picture_of_the_documents_is_what_the_screen_shows_today() {
             stale.push(picture.name);
         }
     }
-    assert!(stale.is_empty(), "`cargo xtask shots` writes these anew: {stale:?}");
+    assert!(stale.is_empty(), "`cargo xtask shots` rewrites these: {stale:?}");
 }
 
 #[test]

@@ -38,7 +38,7 @@ mod userland;
 pub(crate) const SERIES: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", "7.3"];
 
 /// Tests that cannot run on a kernel, and say so. Every other test must run there, and these must not: a test that finds
-/// too little by mistake is told from a kernel that has too little.
+/// too little by mistake differs from a kernel that has too little.
 const LACKING: [(&str, &str); 2] = [
     ("5.10", "owners::every_subflow_of_a_multipath_connection_belongs_to_its_process"),
     ("5.10", "adversarial::protocols::multipath_connections_are_counted_by_their_subflows"),

@@ -397,7 +397,7 @@ pub(super) fn degraded() -> Snapshot {
 }
 
 /// The hook without which there is no live count.
-pub(super) fn blind() -> Snapshot {
+pub(super) fn without_hooks() -> Snapshot {
     let mut data = degraded();
     data.quality.hooks[0].method = None;
     data

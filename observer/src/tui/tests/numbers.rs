@@ -70,7 +70,7 @@ fn only_full_is_100_percent() {
 }
 
 #[test]
-fn addresses_are_told_from_ports() {
+fn addresses_and_ports_are_distinguished() {
     assert_eq!(format::address([10, 0, 0, 5].into(), Some(80), Device::NONE), "10.0.0.5:80");
     assert_eq!(format::address([10, 0, 0, 5].into(), None, Device::NONE), "10.0.0.5:*");
     assert_eq!(format::address(Ipv6Addr::LOCALHOST.into(), Some(80), Device::NONE), "[::1]:80");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use super::fixture::{ailing, arc, blind, busy, degraded, empty, losing, one, text, thousands, ui};
+use super::fixture::{ailing, arc, busy, degraded, empty, losing, one, text, thousands, ui, without_hooks};
 use crate::{
     model::snapshot::Snapshot,
     tui::{
@@ -87,7 +87,7 @@ fn events_were_lost() {
 fn hooks_are_missing() {
     assert_snapshot!("degraded_80x24", shot(&degraded(), SMALL));
     assert_snapshot!("degraded_160x50", shot(&degraded(), LARGE));
-    assert_snapshot!("blind_80x24", shot(&blind(), SMALL));
+    assert_snapshot!("without_hooks_80x24", shot(&without_hooks(), SMALL));
 }
 
 #[test]

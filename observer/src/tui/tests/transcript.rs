@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-fn told() -> Transcript {
+fn transcript() -> Transcript {
     let line = |speaker, text: &str| TranscriptLine { speaker, text: text.to_owned() };
     Transcript {
         title: "myth".to_owned(),
@@ -39,16 +39,16 @@ fn with(transcript: Transcript) -> Snapshot {
 
 #[test]
 fn it_stands_below_a_small_screen_and_beside_a_large_one() {
-    let busy = Transcript { progress: Some((66_000, 100_000)), ..told() };
+    let busy = Transcript { progress: Some((66_000, 100_000)), ..transcript() };
     assert_snapshot!("transcript_80x24", text(&ui(80, 24), &with(busy.clone())));
     assert_snapshot!("transcript_160x50", text(&ui(160, 50), &with(busy)));
 }
 
 #[test]
 fn it_says_when_it_waits_and_when_it_is_over_and_its_end_is_seen() {
-    let waiting = text(&ui(80, 24), &with(Transcript { is_waiting: true, ..told() }));
+    let waiting = text(&ui(80, 24), &with(Transcript { is_waiting: true, ..transcript() }));
     assert!(waiting.contains("n: next step"), "{waiting}");
-    let mut over = Transcript { is_over: true, ..told() };
+    let mut over = Transcript { is_over: true, ..transcript() };
     over.lines.push(TranscriptLine { speaker: Speaker::Good, text: "confirmed: \u{1b}[31mred".to_owned() });
     let over = text(&ui(80, 24), &with(over));
     assert!(over.contains("q quits") && over.contains("confirmed: ?[31mred"), "{over}");
@@ -57,6 +57,6 @@ fn it_says_when_it_waits_and_when_it_is_over_and_its_end_is_seen() {
 #[test]
 fn the_key_for_the_next_step_asks_a_lab_and_nobody_else() {
     let ask = |data| update(&mut ui(80, 24), &arc(data), Message::NextStep);
-    assert_eq!(ask(with(told())), Effect::Ask(Request::NextStep));
+    assert_eq!(ask(with(transcript())), Effect::Ask(Request::NextStep));
     assert_eq!(ask(one()), Effect::None);
 }

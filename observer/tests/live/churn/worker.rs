@@ -143,7 +143,7 @@ impl Worker {
             91..93 => self.open_multipath()?,
             93..94 => self.run_out_of_ports()?,
             94..96 => self.drop_packets_to_any()?,
-            96..97 => self.listen_anew(),
+            96..97 => self.listen_again(),
             97..99 => self.pass_any()?,
             // What takes a process of its own is rare.
             _ => match self.random.below(10) {
@@ -316,7 +316,7 @@ impl Worker {
     }
 
     /// Accepted connections stay open without their listener, the kernel resets the others. Then it listens again.
-    fn listen_anew(&mut self) {
+    fn listen_again(&mut self) {
         let which = self.random.below(LISTENERS);
         let placeholder = socket(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0));
         drop(std::mem::replace(&mut self.listeners[which], placeholder));

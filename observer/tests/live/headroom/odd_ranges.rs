@@ -87,7 +87,7 @@ fn contradict_nothing(snapshot: &Snapshot) {
 enum Chance {
     /// Nothing: one number is announced, and comes.
     None,
-    /// Two numbers are announced. Started anew, the kernel takes the lowest or the highest port early, nearly always.
+    /// Two numbers are shown. After a restart the kernel takes the lowest or the highest port early, nearly always.
     Little,
     /// Two numbers are announced, and both come.
     Both,
