@@ -15,7 +15,7 @@ use crate::model::{
     headroom::PortUse,
     port_owner::PortOwner,
     snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, OwnerRow, Snapshot},
-    units::{Process, StateCounts},
+    units::StateCounts,
 };
 
 /// The document of `snapshot --json` and of each line of `watch`.

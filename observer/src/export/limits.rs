@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::{
     arithmetic::Arithmetic,
     gaps::UnreadObject,
-    json::rfc_3339,
     limit::{FindingObject, HitsObject, LimitObject},
+    value::rfc_3339,
 };
 use crate::{
     frame::Frame,
