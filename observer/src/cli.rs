@@ -186,21 +186,21 @@ impl Cli {
         let mut engine = self.settings.engine(ForcedMethods::new(self.methods.iter().copied()));
         engine.diagnostics = log.is_kept();
         let look = self.settings.look(|name| env::var_os(name));
-        run(self.command, Context { engine, look, has_screen })
+        run(self.command, &Context { engine, look, has_screen })
     }
 }
 
-fn run(command: Option<Command>, context: Context) -> anyhow::Result<ExitCode> {
+fn run(command: Option<Command>, context: &Context) -> anyhow::Result<ExitCode> {
     match command {
         None if context.has_screen => screen::run(context.engine, context.look),
-        None => SnapshotArgs::default().run(&context),
-        Some(Command::Snapshot(args)) => args.run(&context),
-        Some(Command::Watch(args)) => args.run(&context),
-        Some(Command::Record(args)) => args.run(&context),
-        Some(Command::Replay(args)) => args.run(&context),
-        Some(Command::Limits(args)) => args.run(&context),
-        Some(Command::Check(args)) => args.run(&context),
-        Some(Command::Lab(args)) => args.run(&context),
+        None => SnapshotArgs::default().run(context),
+        Some(Command::Snapshot(args)) => args.run(context),
+        Some(Command::Watch(args)) => args.run(context),
+        Some(Command::Record(args)) => args.run(context),
+        Some(Command::Replay(args)) => args.run(context),
+        Some(Command::Limits(args)) => args.run(context),
+        Some(Command::Check(args)) => args.run(context),
+        Some(Command::Lab(args)) => args.run(context),
         Some(Command::Explain { topic }) => {
             explain::print(topic, &mut io::stdout().lock())?;
             Ok(ExitCode::SUCCESS)

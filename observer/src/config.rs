@@ -1,4 +1,4 @@
-//! Settings: on the command line, in the environment, in a file; the first of these that has one decides.
+//! Settings: the command line overrides the environment, the environment overrides the file.
 
 use std::{
     ffi::OsStr,
@@ -19,32 +19,32 @@ use crate::{
     tui::{self, ThemeName},
 };
 
-/// What can be set in all three places, under the same names. `None`: not set there.
+/// Settings that all three places have, under the same names. `None`: not set there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// When the live screen uses colours. What they say, words say too.
+    /// When the live screen uses colours. Words always say the same.
     #[arg(long, global = true, env = "OBSERVER_COLOR")]
     color: Option<When>,
-    /// The colours of the live screen: those of a dark or a light terminal, none, or as strong as can be.
+    /// Colours of the live screen: for a dark or a light terminal, none, or with high contrast.
     #[arg(long, global = true, env = "OBSERVER_THEME")]
     theme: Option<ThemeName>,
     /// When the live screen uses ASCII letters only; auto: where the locale is not UTF-8.
     #[arg(long, global = true, env = "OBSERVER_ASCII")]
     ascii: Option<When>,
-    /// Let the mouse scroll and choose in the live screen (`m` switches it); the terminal's own selection then needs Shift.
+    /// Use the mouse in the live screen to scroll and select (`m` toggles it). The terminal's own selection then needs Shift.
     #[arg(long, global = true, env = "OBSERVER_MOUSE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     mouse: Option<bool>,
-    /// Watch only the network namespace in which observer is started, instead of all.
+    /// Watch only the network namespace that observer runs in, instead of all.
     #[arg(long, global = true, env = "OBSERVER_OWN_NETNS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     own_netns: Option<bool>,
-    /// Bytes of the ring buffer between kernel and observer: a power of two, at least 4096; 8388608 where nothing is set.
+    /// Size of the ring buffer between kernel and observer, in bytes: a power of two, at least 4096; 8388608 by default.
     #[arg(long, global = true, env = "OBSERVER_RING_BYTES", value_name = "BYTES")]
     ring_bytes: Option<RingBytes>,
-    /// Tell of EMFILE and ENFILE in every system call that makes descriptors, not only in socket and accept.
+    /// Report EMFILE and ENFILE of every system call that makes descriptors, not only of socket() and accept().
     #[arg(long, global = true, env = "OBSERVER_TRACE_ALL_FD_SYSCALLS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     trace_all_fd_syscalls: Option<bool>,
-    /// Read other processes in this mount of procfs instead of /proc: in a container, the host's (-v /proc:/host/proc:ro).
+    /// Read other processes in this procfs mount instead of /proc: in a container, the host's (-v /proc:/host/proc:ro).
     #[arg(long, global = true, env = "OBSERVER_PROC", value_name = "PATH")]
     proc: Option<PathBuf>,
 }
@@ -141,7 +141,7 @@ impl Settings {
         };
         match fs::read_to_string(&path) {
             Ok(text) => toml::from_str(&text).map_err(|error| Error::Wrong { path, error: Box::new(error) }),
-            // Behind a door that is closed to us are settings of somebody else: `sudo -u` may keep the other's HOME.
+            // A folder that this user may not read has settings of another: `sudo -u` may keep the other's HOME.
             Err(error) if !must_exist && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
                 Ok(Self::default())
             }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn no_color_and_the_locale_are_listened_to_unless_told_otherwise() {
+    fn no_color_and_the_locale_decide_unless_a_setting_does() {
         let look = |text: &str, env: &[(&str, &str)]| {
             let read = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
             let tui::Options { theme, ascii, .. } = settings(text).look(read);
@@ -245,14 +245,14 @@ mod tests {
     }
 
     #[test]
-    fn the_help_tells_the_size_of_the_ring() {
+    fn the_help_has_the_size_of_the_ring() {
         let command = Settings::augment_args(clap::Command::new("observer"));
         let ring = command.get_arguments().find(|arg| arg.get_id() == "ring_bytes").unwrap();
         assert!(ring.get_help().unwrap().to_string().contains(&Options::default().ring_bytes.to_string()));
     }
 
     #[test]
-    fn a_file_that_is_wrong_is_told_in_one_line() {
+    fn a_wrong_file_is_reported_in_one_line() {
         for (text, words) in [
             ("colour = 'auto'", "unknown field `colour`"),
             ("theme = 'pink'", "unknown variant `pink`"),

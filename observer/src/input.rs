@@ -50,7 +50,7 @@ pub enum Input<'a> {
     Gaps(Box<Gaps>),
     /// A second has gone by.
     Tick,
-    /// Totals and peaks are to begin anew.
+    /// Reset totals and peaks.
     RestartTotals,
 }
 
@@ -59,11 +59,11 @@ pub enum Input<'a> {
 pub enum Outcome {
     /// Nothing.
     Done,
-    /// A record told of this.
+    /// A record reported this.
     Event(Event),
     /// A record made no sense and has changed nothing.
     Undecodable(DecodeError),
-    /// Records were lost since the last word of it.
+    /// More records are lost than the model knew of.
     NewLosses,
 }
 

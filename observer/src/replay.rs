@@ -85,13 +85,26 @@ impl Recording {
     }
 }
 
-pub(crate) const STANDARD_INPUT: &str = "standard input";
+const STANDARD_INPUT: &str = "standard input";
 
 /// Standard input. Fails at a terminal: a person at a terminal has no recording to type.
-pub(crate) fn standard_input() -> anyhow::Result<io::StdinLock<'static>> {
+fn standard_input() -> anyhow::Result<io::StdinLock<'static>> {
     let stdin = io::stdin();
     ensure!(!stdin.is_terminal(), "standard input is a terminal: send a recording to it, or name a file");
     Ok(stdin.lock())
+}
+
+/// A recording that is read once, and its name for messages; `-` is standard input.
+pub(crate) fn open(path: &Path) -> anyhow::Result<(Replay<Box<dyn Read>>, String)> {
+    let (name, bytes): (String, Box<dyn Read>) = if path == Path::new(STANDARD) {
+        (STANDARD_INPUT.to_owned(), Box::new(BufReader::new(standard_input()?)))
+    } else {
+        let name = errno::printable(path);
+        let file = File::open(path).with_context(|| format!("open {name}"))?;
+        (name, Box::new(BufReader::new(file)))
+    };
+    let replay = Replay::start(bytes).with_context(|| name.clone())?;
+    Ok((replay, name))
 }
 
 impl<R: Read> Replay<R> {

@@ -202,8 +202,8 @@ fn a_recording_of_this_host_prints_what_the_live_run_prints() {
         for command in "snapshot --json" "limits --json"; do "$0" --own-netns $command || exit 7; done
         "$0" --own-netns check
     "#;
-    let live = Command::new("unshare").args(["--net", "sh", "-c", script, OBSERVER, &file]).output().unwrap();
-    let live_text = String::from_utf8(live.stdout.clone()).unwrap();
+    let output = Command::new("unshare").args(["--net", "sh", "-c", script, OBSERVER, &file]).output().unwrap();
+    let live_text = String::from_utf8(output.stdout).unwrap();
     let mut documents = serde_json::Deserializer::from_str(&live_text).into_iter::<Value>();
     let [snapshot, limits] = [documents.next().unwrap().unwrap(), documents.next().unwrap().unwrap()];
     let live_line = live_text[documents.byte_offset()..].trim_start();
@@ -228,7 +228,7 @@ fn a_recording_of_this_host_prints_what_the_live_run_prints() {
     assert_eq!(kinds(&recorded), kinds(&limits));
 
     let check = observer(&["check", "--recording", &file]);
-    assert_eq!(check.status.code(), live.status.code(), "{check:?}, live {live_line}");
+    assert_eq!(check.status.code(), output.status.code(), "{check:?}, live {live_line}");
     let labels = |line: &str| -> Vec<String> {
         let data = line.trim_end().split_once(" | ").unwrap().1.to_owned();
         data.split(' ').map(|entry| entry.split('=').next().unwrap().to_owned()).collect()

@@ -1,4 +1,4 @@
-//! The model, with the one door to it: what goes in is recorded on the way, if a recording was asked for.
+//! The model, and the only way to change it: every input is also recorded, if a recording was requested.
 
 use std::{
     fs::File,

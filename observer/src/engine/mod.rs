@@ -70,9 +70,9 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Whether the kernel side sends its diagnostics.
     pub diagnostics: bool,
-    /// Attach methods that were asked for in place of the best that works.
+    /// Attach methods to use instead of the preferred ones.
     pub methods: ForcedMethods,
-    /// Whether EMFILE and ENFILE are told of every call that makes descriptors, not of sockets' alone.
+    /// Whether EMFILE and ENFILE are reported for every call that makes descriptors, not only for those of sockets.
     pub trace_all_fd_syscalls: bool,
 }
 
@@ -107,7 +107,7 @@ pub struct Engine {
     walk: Walk,
     undecodable: u64,
     missed: Option<u64>,
-    /// What the model was told last.
+    /// The losses that the model knows.
     losses: Losses,
     gaps: Gaps,
     /// What the model knows of them.
@@ -297,7 +297,7 @@ impl Engine {
         drained
     }
 
-    /// Tells the model of losses; a new one asks for a scan.
+    /// Reports losses to the model; a new one requests a scan.
     fn take_losses(&mut self) {
         let losses = Losses { undecodable: self.undecodable, missed: self.missed, ..self.live.losses() };
         // Asked many times a second: no news is no input.

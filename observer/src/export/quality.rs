@@ -21,7 +21,7 @@ pub(super) struct QualityObject {
     scans_total: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_scan_at: Option<String>,
-    drift: u64,
+    drift_total: u64,
     unread: Vec<UnreadObject>,
     skipped_rounds_total: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,7 +52,7 @@ impl QualityObject {
             unseen_accepts_total: quality.unseen_accepts,
             scans_total: quality.scans_total,
             last_scan_at: last_scan.map(rfc_3339),
-            drift: quality.drift.total(),
+            drift_total: quality.drift.total(),
             unread: UnreadObject::all(&quality.gaps),
             skipped_rounds_total: quality.gaps.skipped.rounds,
             last_skip: SkipObject::new(&quality.gaps.skipped),

@@ -1,19 +1,12 @@
 //! Frames of a recording. Nothing of the machine that reads it is in them.
 
-use std::{
-    fs::File,
-    io::{BufReader, Read},
-    path::Path,
-    time::Duration,
-};
+use std::{io::Read, path::Path, time::Duration};
 
 use anyhow::{Context as _, ensure};
 
 use super::{Detail, Frame, FrameSource};
 use crate::{
-    errno,
     model::{snapshot::Snapshot, units::NetnsId},
-    record::STANDARD,
     replay::{self, Replay},
 };
 
@@ -26,15 +19,7 @@ pub struct RecordedSource {
 impl RecordedSource {
     /// Opens a file; `-` is standard input.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
-        let (name, bytes): (String, Box<dyn Read>) = if path == Path::new(STANDARD) {
-            (replay::STANDARD_INPUT.to_owned(), Box::new(replay::standard_input()?))
-        } else {
-            let name = errno::printable(path);
-            let file = File::open(path).with_context(|| format!("open {name}"))?;
-            (name, Box::new(file))
-        };
-        let bytes: Box<dyn Read> = Box::new(BufReader::new(bytes));
-        let replay = Replay::start(bytes).with_context(|| name.clone())?;
+        let (replay, name) = replay::open(path)?;
         Ok(Self { replay, name })
     }
 

@@ -9,7 +9,7 @@
 //!
 //! Integers outside of postcard are little-endian; raw records are as the recording machine's kernel wrote them.
 //! A chunk is complete or it is not read: a file that was cut off replays up to its last whole chunk, and a chunk is
-//! written at least once a second. docs/recording.md tells the rest.
+//! written at least once a second. The rest is in docs/recording.md.
 //!
 //! **Invariant**: no bytes make the reader panic, or allocate more than [`MAX_CHUNK`] for a chunk.
 
@@ -49,7 +49,7 @@ pub struct Header {
     pub arch: String,
     /// Kernel release (`uname -r`).
     pub kernel: String,
-    /// Limit-clock time at the time that is 0 for the entries, since the Unix epoch.
+    /// Wall-clock time of the entries' time 0, since the Unix epoch.
     pub started_at: Duration,
     /// Hooks that fed the model.
     pub hooks: Vec<HookStatus>,

@@ -40,7 +40,7 @@ impl Live {
         self.attached.losses()
     }
 
-    /// How often the kernel did not run one of the hooks, where it tells.
+    /// Missed runs of all hooks; `None` where the kernel does not count them.
     #[must_use]
     pub fn missed(&self) -> Option<u64> {
         self.attached.missed()
@@ -51,7 +51,7 @@ impl Live {
         self.attached.open_iterator(hook).map(Pass::new)
     }
 
-    /// Whether a attach method carries this hook.
+    /// Whether this hook is attached.
     #[must_use]
     pub fn has(&self, hook: Hook) -> bool {
         self.attached.hooks.iter().any(|status| status.hook == hook && status.method.is_some())
