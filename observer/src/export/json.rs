@@ -311,7 +311,7 @@ impl PortOwnerObject {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::units::{Comm, Pid, TcpState};
+    use crate::model::units::{Comm, Pid, Process, TcpState};
 
     #[test]
     fn a_port_owner_is_a_process_or_the_seconds_that_are_left() {
