@@ -10,7 +10,7 @@ use std::{env, fs};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::tally::Tally;
-use crate::{ebpf, finish, process, tools, vm, workspace};
+use crate::{deny, ebpf, finish, process, tools, vm, workspace};
 
 /// Names the file to which a test that cannot run on this machine appends `SKIPPED <test>: <why>` before it returns:
 /// libtest knows no such outcome, and hides what a passing test prints.
@@ -43,6 +43,7 @@ fn steps(tally: &mut Tally) -> Result<()> {
     tools::for_tests()?;
     step("format", || cargo("fmt --all --check"))?;
     step("lints", || cargo("clippy --workspace --all-targets --locked -- -D warnings"))?;
+    step("licences and sources of dependencies", deny::check)?;
     step("lints of the BPF side", ebpf::lint)?;
     step("BPF objects are what the source builds", ebpf::check)?;
     step("no BPF code in the host's program", host_is_free_of_bpf)?;
