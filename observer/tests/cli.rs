@@ -42,7 +42,7 @@ fn plain_observer_prints_a_table_where_stdout_is_no_terminal() {
     let plain = observer(&[]);
     assert_eq!(plain.status.code(), Some(0), "{plain:?}");
     let text = String::from_utf8(plain.stdout).unwrap();
-    for word in ["LOCAL ENDPOINT", "ephemeral ports", "file descriptors", "state by tp_btf", "0 records lost"] {
+    for word in ["LOCAL ENDPOINT", "ephemeral ports", "file descriptors", "state via tp_btf", "0 records lost"] {
         assert!(text.contains(word), "no {word:?} in\n{text}");
     }
     assert!(!text.contains('\x1b'), "escape sequences in a pipe");
@@ -68,7 +68,7 @@ fn snapshot_json_has_the_fields_of_schema_2() {
     assert_eq!(json["quality"]["scans_total"], 1);
     let hooks: Vec<&str> =
         json["quality"]["hooks"].as_array().unwrap().iter().map(|hook| hook["hook"].as_str().unwrap()).collect();
-    assert_eq!(hooks, ["state", "destroy", "connect", "accept", "failures", "scan", "owners"]);
+    assert_eq!(hooks, ["state", "destroy", "connect", "accept", "failures", "scan", "fd_owners"]);
     let taken_at: jiff::Timestamp = json["taken_at"].as_str().unwrap().parse().unwrap();
     let scanned_at: jiff::Timestamp = json["quality"]["last_scan_at"].as_str().unwrap().parse().unwrap();
     assert!(scanned_at <= taken_at);
@@ -148,7 +148,7 @@ fn the_two_capabilities_that_are_asked_for_are_enough() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("state by tp_btf"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("state via tp_btf"), "{output:?}");
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn a_recording_is_replayed_without_any_right() {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     assert_eq!((json["schema"].as_u64(), json["kernel"].as_str()), (Some(2), Some(kernel.trim())));
     assert!(json["quality"]["scans_total"].as_u64().unwrap() >= 1, "{json}");
-    assert!(String::from_utf8(replay(&[]).stdout).unwrap().contains("state by tp_btf"));
+    assert!(String::from_utf8(replay(&[]).stdout).unwrap().contains("state via tp_btf"));
 }
 
 #[test]
