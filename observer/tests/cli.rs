@@ -68,7 +68,7 @@ fn snapshot_json_has_the_fields_of_schema_2() {
     assert_eq!(json["quality"]["scans_total"], 1);
     let hooks: Vec<&str> =
         json["quality"]["hooks"].as_array().unwrap().iter().map(|hook| hook["hook"].as_str().unwrap()).collect();
-    assert_eq!(hooks, ["state", "destroy", "connect", "accept", "failures", "scan", "owners"]);
+    assert_eq!(hooks, ["state", "destroy", "connect", "accept", "failures", "scan", "fd_owners"]);
     let taken_at: jiff::Timestamp = json["taken_at"].as_str().unwrap().parse().unwrap();
     let scanned_at: jiff::Timestamp = json["quality"]["last_scan_at"].as_str().unwrap().parse().unwrap();
     assert!(scanned_at <= taken_at);

@@ -70,7 +70,9 @@ fn real() -> BTreeSet<String> {
     let recordings: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|it| it == "obs")).collect();
     assert!(recordings.len() >= 5, "{recordings:?}");
     for command in ["snapshot", "limits"] {
-        recordings.iter().for_each(|file| add(&[command, "--recording", file.to_str().unwrap(), "--json"]));
+        for file in &recordings {
+            add(&[command, "--recording", file.to_str().unwrap(), "--json"]);
+        }
         add(&[command, "--json"]);
     }
     found
