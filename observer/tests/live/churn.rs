@@ -201,7 +201,7 @@ impl Churn {
     }
 
     fn start_workers(self, namespaces: &[Namespace], test: impl Fn() + Copy + Send, seed: u64) -> Progress {
-        let (send, words) = channel();
+        let (sender, words) = channel();
         let mut processes = Vec::new();
         for namespace in namespaces {
             let of_namespace = namespace.enter(move || {
@@ -222,10 +222,10 @@ impl Churn {
         for process in &mut processes {
             process.channel.write_all(b".").unwrap();
             process.channel.set_read_timeout(None).unwrap();
-            let (mut channel, send) = (process.channel.try_clone().unwrap(), send.clone());
+            let (mut channel, sender) = (process.channel.try_clone().unwrap(), sender.clone());
             thread::spawn(move || {
                 while let Ok(1) = channel.read(&mut [0]) {
-                    if send.send(()).is_err() {
+                    if sender.send(()).is_err() {
                         return;
                     }
                 }

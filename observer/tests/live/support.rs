@@ -140,7 +140,7 @@ pub(crate) fn track_connections() {
 /// only if the test fails.
 pub(crate) fn report_retry(test: &str, why: &str) {
     // In a line of its own: with one thread, libtest has printed the name of the test already.
-    writeln!(io::stderr(), "\nRETRIED {test}: {why}").unwrap();
+    io::stderr().write_all(format!("\nRETRIED {test}: {why}\n").as_bytes()).unwrap();
 }
 
 /// Scans until `wanted` gives a value, or fails with its last reason after a minute. A scan can lose records on a busy

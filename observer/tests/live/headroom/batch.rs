@@ -102,11 +102,11 @@ pub(super) fn run_all() {
 /// Runs scenarios in parallel.
 fn run_batch(seeds: &[u64], counting_time: Duration) -> Vec<Outcome> {
     let turn = Arc::new(Mutex::new(()));
-    let (send, outcomes) = channel();
+    let (sender, outcomes) = channel();
     let threads: Vec<_> = seeds
         .iter()
         .map(|seed| {
-            let (seed, turn, send) = (*seed, turn.clone(), send.clone());
+            let (seed, turn, sender) = (*seed, turn.clone(), sender.clone());
             thread::spawn(move || {
                 in_private_netns(move || {
                     let mut scenario = Scenario::prepare(seed);
@@ -114,12 +114,12 @@ fn run_batch(seeds: &[u64], counting_time: Duration) -> Vec<Outcome> {
                     let turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
                     let counted = scenario.finish(counting_time);
                     drop(turn);
-                    send.send(scenario.judge(counted.as_deref())).unwrap();
+                    sender.send(scenario.judge(counted.as_deref())).unwrap();
                 });
             })
         })
         .collect();
-    drop(send);
+    drop(sender);
     for thread in threads {
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     }
