@@ -42,6 +42,8 @@ pub(super) struct Endpoint {
     pub(super) process: Option<Process>,
     pub(super) history: History,
     pub(super) destinations: u32,
+    /// Index of its namespace's ports in the ledger; [`NO_ROW`] while these are not known.
+    pub(super) ports: u32,
     last_active: Duration,
 }
 
@@ -138,10 +140,23 @@ impl EndpointTable {
                 process: None,
                 history: History::new(),
                 destinations: 0,
+                ports: NO_ROW,
                 last_active: now,
             }))
         });
         (index, made)
+    }
+
+    /// Where the ports of a row's namespace are.
+    pub(super) fn set_ports(&mut self, index: u32, ports: u32) {
+        self.rows[index as usize].ports = ports;
+    }
+
+    /// As [`Self::set_ports`], for all rows of a namespace.
+    pub(super) fn set_all_ports(&mut self, netns: NetnsId, ports: u32) {
+        for (_, row) in self.rows.iter_mut().filter(|(_, row)| row.key.netns == netns) {
+            row.ports = ports;
+        }
     }
 
     /// A destination of this row is gone; that is no activity.

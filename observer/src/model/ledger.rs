@@ -7,12 +7,13 @@
 use std::{net::SocketAddr, time::Duration};
 
 use rustc_hash::FxHashMap;
+use slab::Slab;
 
 use super::{
     address::EndpointKey,
     device::DeviceRules,
     endpoint::{Destination, DestinationTable, Endpoint, EndpointTable, Flow},
-    index::NO_ROW,
+    index::{NO_ROW, narrow},
     owner::{Owner, OwnerTable},
     port_table::{Place, PortClass, PortCounts, Ports},
     reading::NamespaceReading,
@@ -117,7 +118,9 @@ pub(super) struct Ledger {
     endpoints: EndpointTable,
     destinations: DestinationTable,
     owners: OwnerTable,
-    ports: FxHashMap<NetnsId, Ports>,
+    /// Endpoints keep the index of their namespace's ports, which saves a look-up by namespace for each event.
+    ports: Slab<Ports>,
+    ports_by_netns: FxHashMap<NetnsId, u32>,
     /// As [`super::Basis::frees_buckets`].
     frees_buckets: bool,
     /// Openings and closings of all endpoints.
@@ -147,7 +150,12 @@ impl Ledger {
 
     /// The ports of a namespace whose range was read.
     pub(super) fn ports(&self, netns: NetnsId) -> Option<&Ports> {
-        self.ports.get(&netns)
+        self.ports.get(self.slot(netns) as usize)
+    }
+
+    /// Index of a namespace's ports.
+    fn slot(&self, netns: NetnsId) -> u32 {
+        self.ports_by_netns.get(&netns).copied().unwrap_or(NO_ROW)
     }
 
     pub(super) const fn peak(&self) -> u32 {
@@ -222,8 +230,8 @@ impl Ledger {
     fn count_ports(&mut self, before: &Contribution, after: &Contribution) {
         let (from, to) = (self.location(before.at), self.location(after.at));
         let keeps_binder = (from, before.binder) == (to, after.binder);
-        if let Some((netns, device)) = from
-            && let Some(ports) = self.ports.get_mut(&netns)
+        if let Some((ports, device)) = from
+            && let Some(ports) = self.ports.get_mut(ports as usize)
         {
             let space = ports.space(device);
             if let Some(port) = before.client_port() {
@@ -233,30 +241,30 @@ impl Ledger {
                 ports.remove_binder(Place::new(space, port), self.frees_buckets);
             }
         }
-        if let Some((netns, device)) = to
-            && let Some(ports) = self.ports.get_mut(&netns)
+        if let Some((ports, device)) = to
+            && let Some(ports) = self.ports.get_mut(ports as usize)
         {
             ports.add(device, after.binder.filter(|_| !keeps_binder), after.client_port());
         }
     }
 
-    /// The namespace and device whose ports a contribution is about.
-    fn location(&self, at: At) -> Option<(NetnsId, u32)> {
+    /// The index of the ports, and the device, that a contribution is about.
+    fn location(&self, at: At) -> Option<(u32, u32)> {
         match at {
             At::Nowhere => None,
             At::Endpoint(row) => {
-                let key = &self.endpoints.get(row).key;
-                Some((key.netns, key.device.index()))
+                let row = self.endpoints.get(row);
+                Some((row.ports, row.key.device.index()))
             }
-            At::Ports(netns, device) => Some((netns, device)),
+            At::Ports(netns, device) => Some((self.slot(netns), device)),
         }
     }
 
     /// The ports of a namespace, and the space of bind buckets that the sockets of an endpoint are in.
     pub(super) fn ports_at(&self, endpoint: u32) -> Option<(&Ports, u32)> {
-        let key = &self.endpoints.get(endpoint).key;
-        let ports = self.ports.get(&key.netns)?;
-        Some((ports, ports.space(key.device.index())))
+        let row = self.endpoints.get(endpoint);
+        let ports = self.ports.get(row.ports as usize)?;
+        Some((ports, ports.space(row.key.device.index())))
     }
 
     /// Whether less than a tenth of the ports from this endpoint towards a destination is left.
@@ -276,7 +284,15 @@ impl Ledger {
     ) -> Ports {
         let mut ports = Ports::new(reading, devices);
         for contribution in contributions {
-            if let Some((_, device)) = self.location(contribution.at).filter(|(of, _)| *of == netns) {
+            let (of, device) = match contribution.at {
+                At::Nowhere => continue,
+                At::Endpoint(row) => {
+                    let key = &self.endpoints.get(row).key;
+                    (key.netns, key.device.index())
+                }
+                At::Ports(of, device) => (of, device),
+            };
+            if of == netns {
                 ports.add(device, contribution.binder, contribution.client_port());
             }
         }
@@ -287,19 +303,27 @@ impl Ledger {
     /// one: the caller finds the new one next.
     pub(super) fn set_ports(&mut self, netns: NetnsId, mut ports: Ports) {
         ports.is_stale = false;
-        self.ports.insert(netns, ports);
+        let slot = self.slot(netns);
+        if let Some(known) = self.ports.get_mut(slot as usize) {
+            *known = ports;
+            return;
+        }
+        let slot = narrow(self.ports.insert(ports));
+        self.ports_by_netns.insert(netns, slot);
+        self.endpoints.set_all_ports(netns, slot);
     }
 
     /// Namespaces where a port with clients was blocked or freed since the last call.
     pub(super) fn take_stale_ports(&mut self) -> Vec<NetnsId> {
-        let stale =
-            self.ports.iter_mut().filter_map(|(netns, ports)| std::mem::take(&mut ports.is_stale).then_some(*netns));
-        stale.collect()
+        let Self { ports, ports_by_netns, .. } = self;
+        let mut is_stale = |slot: u32| ports.get_mut(slot as usize).is_some_and(|it| std::mem::take(&mut it.is_stale));
+        ports_by_netns.iter().filter(|(_, slot)| is_stale(**slot)).map(|(netns, _)| *netns).collect()
     }
 
     /// A scan has shown the bucket of every socket of a namespace.
     pub(super) fn end_scan(&mut self, netns: NetnsId) {
-        if let Some(ports) = self.ports.get_mut(&netns) {
+        let slot = self.slot(netns);
+        if let Some(ports) = self.ports.get_mut(slot as usize) {
             ports.end_scan();
         }
     }
@@ -333,7 +357,11 @@ impl Ledger {
 
     /// The index of an endpoint's row, and whether it was made.
     pub(super) fn endpoint(&mut self, key: EndpointKey, now: Duration) -> (u32, bool) {
-        self.endpoints.index(key, now)
+        let (index, made) = self.endpoints.index(key, now);
+        if made {
+            self.endpoints.set_ports(index, self.slot(key.netns));
+        }
+        (index, made)
     }
 
     /// The index of a destination's row, made if need be.
@@ -392,38 +420,11 @@ impl Ledger {
         let Self { endpoints, destinations, .. } = self;
         destinations.retain(|row| endpoints.get(row.endpoint).key.netns != netns);
         endpoints.retain(|row| row.key.netns != netns);
-        self.ports.remove(&netns);
+        if let Some(slot) = self.ports_by_netns.remove(&netns) {
+            self.ports.remove(slot as usize);
+        }
     }
 }
 
-/// For tests: every total that contributions add up to.
 #[cfg(test)]
-impl Ledger {
-    /// The same rows, without any socket.
-    pub(super) fn emptied(&self) -> Self {
-        let mut ledger = self.clone();
-        ledger.endpoints.empty();
-        ledger.destinations.empty();
-        ledger.owners.empty();
-        ledger.ports.values_mut().for_each(Ports::empty);
-        ledger
-    }
-
-    /// All totals as text, one a line.
-    pub(super) fn totals(&self) -> Vec<String> {
-        let endpoints = self.endpoints.iter().map(|(index, row)| {
-            let counts = (row.listeners, row.states, row.minisocks, row.destinations);
-            format!("endpoint {index}: {counts:?}")
-        });
-        let destinations = self.destinations.iter_indexed().map(|(index, row)| {
-            let counts = (row.sockets, row.minisocks, row.time_wait, row.stamped, row.ports);
-            format!("destination {index}: {counts:?}")
-        });
-        let ports = self.ports.iter().flat_map(|(netns, ports)| {
-            ports.totals().into_iter().map(move |totals| format!("port of {netns:?}: {totals}"))
-        });
-        let mut all: Vec<String> = endpoints.chain(destinations).chain(ports).chain(self.owners.totals()).collect();
-        all.sort_unstable();
-        all
-    }
-}
+mod totals;
