@@ -57,14 +57,16 @@ fn keys(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-/// What the commands print of every recording of the repository, and of this host.
+/// What the commands print of every recording of the repository, and of this host; what a lab prints is below `LAB`.
 fn real() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut add = |args: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_observer")).args(args).stdin(Stdio::null()).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
-        keys(&serde_json::from_slice(&output.stdout).unwrap(), "", &mut found);
+        let root = if args[0] == "lab" { "LAB" } else { "" };
+        keys(&serde_json::from_slice(&output.stdout).unwrap(), root, &mut found);
     };
+    add(&["lab", "four-tuple", "--json"]);
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let files = fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
     let recordings: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|it| it == "obs")).collect();
@@ -80,13 +82,14 @@ fn real() -> BTreeSet<String> {
 
 /// The fields of the Rust structs that are written as JSON.
 fn fields_in_source() -> BTreeSet<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/export");
-    let sources = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let export = fs::read_dir(src.join("export")).unwrap().map(|entry| entry.unwrap().path());
+    let sources = export.filter(|path| path.is_file()).chain([src.join("lab/report.rs")]);
     let lines =
         sources.flat_map(|path| fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>());
     let field = |line: String| {
         let (name, kind) = line.strip_prefix("    ")?.split_once(": ")?;
-        let name = name.trim_start_matches("pub(super) ");
+        let name = name.trim_start_matches("pub(super) ").trim_start_matches("pub(crate) ");
         let is_name =
             name.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_');
         (is_name && kind.ends_with(',')).then(|| name.to_owned())

@@ -1,5 +1,7 @@
 //! The ports of a namespace that connect() may choose, and who is on each.
 
+use std::collections::hash_map::Entry;
+
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -228,7 +230,9 @@ impl Ports {
 
     /// connect() may choose it, for one destination or another.
     pub(super) fn may_be_chosen(&self, place: Place) -> bool {
-        self.is_usable(place.port) && self.by_number.get(&place).is_none_or(|it| !it.is_blocked())
+        // Mostly no port is blocked: the count saves the look-up.
+        self.is_usable(place.port)
+            && (self.blocked(place.space) == 0 || self.by_number.get(&place).is_none_or(|it| !it.is_blocked()))
     }
 
     /// Adds the ports of one socket.
@@ -266,12 +270,15 @@ impl Ports {
     }
 
     fn change(&mut self, place: Place, change: impl FnOnce(&mut Port)) {
-        let known = self.by_number.entry(place).or_default();
-        let before = *known;
-        change(known);
-        let after = *known;
+        let mut known = match self.by_number.entry(place) {
+            Entry::Occupied(known) => known,
+            Entry::Vacant(unknown) => unknown.insert_entry(Port::default()),
+        };
+        let before = *known.get();
+        change(known.get_mut());
+        let after = *known.get();
         if after.binders + after.clients == 0 {
-            self.by_number.remove(&place);
+            known.remove();
         }
         if before.is_blocked() != after.is_blocked() && self.usable.contains(place.port) {
             let blocked = match place.space {
