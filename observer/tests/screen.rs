@@ -308,7 +308,7 @@ fn every_screen_is_reached_by_its_digit_and_left_by_another() {
 fn a_lab_runs_below_the_screen_and_its_verdict_is_the_exit_code() {
     let mut terminal = Terminal::start(80, 24, OBSERVER, &["lab", "accept", "--scale", "100", "--step"], &[]);
     terminal.wait_for_words(&["lab accept", "n: next step"]);
-    for step in ["1. In this", "2. Clients connect", "3. Look at", "4. The range"] {
+    for step in ["1. In this", "2. Clients connect", "3. Look at", "4. The clients"] {
         terminal.press("n");
         terminal.wait_for_words(&[step, "next step"]);
     }
