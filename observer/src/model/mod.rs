@@ -59,7 +59,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::endpoint::PORT_NUMBERS;
 use self::{
-    address::Direction,
+    address::{Direction, Local},
     bind_before_connect::BindBeforeConnect,
     bound::BoundTable,
     calls::GivenUpTable,
@@ -236,15 +236,18 @@ impl Model {
             // For those who look for its owners in /proc.
             Event::Inode { .. } => {}
             Event::Queues { id, netns, queues } => self.note_queues(id, netns, queues),
-            Event::Held { id, netns, by, bound, .. } => {
-                self.note_namespace(netns);
-                self.on_fd_owner(id, by);
-                // Looked at without its lock: what events say of it is newer.
-                let is_known = self.sockets.find(id).is_some() || self.listeners.get_mut(id).is_some();
-                if let Some(local) = bound.filter(|_| !is_known) {
-                    self.bind(id, netns, local, Some(by));
-                }
-            }
+            Event::Held { id, netns, by, bound, .. } => self.on_held(id, netns, by, bound),
+        }
+    }
+
+    /// A process owns a descriptor of a socket, which may be bound and nothing more.
+    fn on_held(&mut self, id: SocketId, netns: NetnsId, by: Process, bound: Option<Local>) {
+        self.note_namespace(netns);
+        self.on_fd_owner(id, by);
+        // Looked at without its lock: what events say of it is newer.
+        let is_known = self.sockets.find(id).is_some() || self.listeners.get_mut(id).is_some();
+        if let Some(local) = bound.filter(|_| !is_known) {
+            self.bind(id, netns, local, Some(by));
         }
     }
 

@@ -54,7 +54,7 @@ use crossterm::event::{Event, KeyCode, KeyEvent};
 use ratatui::{buffer::Buffer, layout::Rect};
 use tokio::{
     sync::watch,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
 };
 
 pub(crate) use self::widget::transcript::LEAST_HEIGHT as LEAST_HEIGHT_OF_LABS;
@@ -124,128 +124,193 @@ pub enum Error {
 ///
 /// A terminal that does not read loses frames: nothing waits for it.
 pub async fn run(
-    snapshots: watch::Receiver<Arc<Snapshot>>,
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
     requests: mpsc::Sender<Request>,
     options: Options,
 ) -> Result<Ended, Error> {
     // Before the terminal is touched: from here on no signal ends the program behind our back.
     let signals = Signals::new()?;
     let screen = TerminalScreen::enter()?;
-    match converse(snapshots, requests, options, signals, screen).await {
+    let ended = match Session::new(&mut snapshots, requests, options, signals, screen) {
+        Ok(mut session) => session.run(snapshots).await,
+        Err(error) => Err(error),
+    };
+    match ended {
         Err(Error::Terminal(error)) if terminal::is_gone(&error) => Ok(Ended::TerminalGone),
         ended => ended,
     }
 }
 
-async fn converse(
-    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+/// What is shown, and when it was last heard and drawn.
+struct Session {
+    screen: TerminalScreen,
+    signals: Signals,
     requests: mpsc::Sender<Request>,
     options: Options,
-    mut signals: Signals,
-    mut screen: TerminalScreen,
-) -> Result<Ended, Error> {
-    let mut input = Keyboard::start()?;
-    let theme = Theme::new(options.theme);
-    let mut ui = Ui::new(screen.area()?);
-    if options.mouse {
-        ui.mouse = true;
-        screen.set_mouse(true)?;
-    }
-    let mut asked = None;
-    let mut latest = snapshots.borrow_and_update().clone();
-    let mut heard_at = Instant::now();
-    let mut drawn_at = heard_at;
-    let mut frame_at = heard_at;
-    let mut dirty = true;
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut retry = interval(terminal::RETRY);
-    retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    theme: Theme,
+    ui: Ui,
+    latest: Arc<Snapshot>,
+    /// The query that was sent last.
+    asked: Option<Query>,
+    heard_at: Instant,
+    drawn_at: Instant,
+    /// When the next frame is due.
+    frame_at: Instant,
+    /// Something changed since the last frame.
+    is_dirty: bool,
+}
 
-    loop {
-        let message = tokio::select! {
-            biased;
-            signal = signals.next() => {
-                match signal {
-                    Signal::End(number) => return Ok(Ended::Signal(number)),
-                    Signal::Stop => screen.suspend(StopScope::Process, &mut signals).await?,
-                    // Whoever stopped us without asking may have changed the terminal's mode.
-                    Signal::Continue => screen.reenter()?,
-                    Signal::Resize => {}
-                }
-                if !matches!(signal, Signal::Resize) {
-                    // The engine was stopped, too.
-                    heard_at = Instant::now();
-                }
-                Some(resized(&screen)?)
-            }
-            () = terminal::panicked() => return Err(Error::Panicked),
-            _ = retry.tick(), if screen.is_behind() => {
-                screen.push()?;
-                continue;
-            }
-            () = sleep_until(frame_at), if dirty && !screen.is_behind() => {
-                if snapshots.has_changed().unwrap_or(false) {
-                    latest = snapshots.borrow_and_update().clone();
-                    heard_at = Instant::now();
-                }
-                screen.draw(|area, buf| {
-                    view::view(&ui, &latest, &theme, area, buf);
-                    if options.ascii {
-                        ascii::fold(buf);
+impl Session {
+    fn new(
+        snapshots: &mut watch::Receiver<Arc<Snapshot>>,
+        requests: mpsc::Sender<Request>,
+        options: Options,
+        signals: Signals,
+        mut screen: TerminalScreen,
+    ) -> Result<Self, Error> {
+        let mut ui = Ui::new(screen.area()?);
+        if options.mouse {
+            ui.mouse = true;
+            screen.set_mouse(true)?;
+        }
+        let (latest, now) = (snapshots.borrow_and_update().clone(), Instant::now());
+        let theme = Theme::new(options.theme);
+        let (heard_at, drawn_at, frame_at) = (now, now, now);
+        let (asked, is_dirty) = (None, true);
+        Ok(Self {
+            screen,
+            signals,
+            requests,
+            options,
+            theme,
+            ui,
+            latest,
+            asked,
+            heard_at,
+            drawn_at,
+            frame_at,
+            is_dirty,
+        })
+    }
+
+    async fn run(&mut self, mut snapshots: watch::Receiver<Arc<Snapshot>>) -> Result<Ended, Error> {
+        let mut keyboard = Keyboard::start()?;
+        let (mut tick, mut retry) = (every(TICK), every(terminal::RETRY));
+        loop {
+            let message = tokio::select! {
+                biased;
+                signal = self.signals.next() => {
+                    if let Some(ended) = self.on_signal(signal).await? {
+                        return Ok(ended);
                     }
-                })?;
-                dirty = false;
-                drawn_at = Instant::now();
-                frame_at = drawn_at + FRAME;
-                continue;
-            }
-            event = input.next() => {
-                frame_at = drawn_at + ANSWER;
-                match event {
-                    Some(Ok(event)) => typed(&mut ui, &latest, event),
-                    Some(Err(error)) => return Err(error.into()),
-                    None => return Ok(Ended::TerminalGone),
+                    Some(resized(&self.screen)?)
                 }
-            }
-            changed = snapshots.changed(), if !dirty || screen.is_behind() => {
-                if changed.is_err() {
-                    return Err(Error::EngineEnded);
-                }
-                latest = snapshots.borrow_and_update().clone();
-                heard_at = Instant::now();
-                None
-            }
-            _ = tick.tick() => {
-                let silence = heard_at.elapsed();
-                // While all goes well there is nothing to draw.
-                if silence < SILENCE && ui.silence < SILENCE {
+                () = terminal::panicked() => return Err(Error::Panicked),
+                _ = retry.tick(), if self.screen.is_behind() => {
+                    self.screen.push()?;
                     continue;
                 }
-                Some(Message::Silence(silence))
+                () = sleep_until(self.frame_at), if self.is_dirty && !self.screen.is_behind() => {
+                    if snapshots.has_changed().unwrap_or(false) {
+                        self.take(&mut snapshots);
+                    }
+                    self.draw()?;
+                    continue;
+                }
+                event = keyboard.next() => {
+                    self.frame_at = self.drawn_at + ANSWER;
+                    match event {
+                        Some(Ok(event)) => typed(&mut self.ui, &self.latest, event),
+                        Some(Err(error)) => return Err(error.into()),
+                        None => return Ok(Ended::TerminalGone),
+                    }
+                }
+                changed = snapshots.changed(), if !self.is_dirty || self.screen.is_behind() => {
+                    if changed.is_err() {
+                        return Err(Error::EngineEnded);
+                    }
+                    self.take(&mut snapshots);
+                    None
+                }
+                _ = tick.tick() => {
+                    let silence = self.heard_at.elapsed();
+                    // While all goes well there is nothing to draw.
+                    if silence < SILENCE && self.ui.silence < SILENCE {
+                        continue;
+                    }
+                    Some(Message::Silence(silence))
+                }
+            };
+            if let Some(ended) = self.react(message).await? {
+                return Ok(ended);
             }
-        };
-        dirty = true;
-        let effect = message.map_or(Effect::None, |message| ui::update(&mut ui, &latest, message));
-        let query = ui.query();
-        if query != asked {
-            asked.clone_from(&query);
+        }
+    }
+
+    /// Takes the newest snapshot.
+    fn take(&mut self, snapshots: &mut watch::Receiver<Arc<Snapshot>>) {
+        self.latest = snapshots.borrow_and_update().clone();
+        self.heard_at = Instant::now();
+    }
+
+    async fn on_signal(&mut self, signal: Signal) -> Result<Option<Ended>, Error> {
+        match signal {
+            Signal::End(number) => return Ok(Some(Ended::Signal(number))),
+            Signal::Resize => return Ok(None),
+            Signal::Stop => self.screen.suspend(StopScope::Process, &mut self.signals).await?,
+            // Whoever stopped us without asking may have changed the terminal's mode.
+            Signal::Continue => self.screen.reenter()?,
+        }
+        // The engine was stopped, too.
+        self.heard_at = Instant::now();
+        Ok(None)
+    }
+
+    fn draw(&mut self) -> Result<(), Error> {
+        let Self { screen, ui, latest, theme, options, .. } = self;
+        screen.draw(|area, buf| {
+            view::view(ui, latest, theme, area, buf);
+            if options.ascii {
+                ascii::fold(buf);
+            }
+        })?;
+        self.is_dirty = false;
+        self.drawn_at = Instant::now();
+        self.frame_at = self.drawn_at + FRAME;
+        Ok(())
+    }
+
+    /// Applies a message, and asks the engine for what the screen now needs.
+    async fn react(&mut self, message: Option<Message>) -> Result<Option<Ended>, Error> {
+        self.is_dirty = true;
+        let effect = message.map_or(Effect::None, |message| ui::update(&mut self.ui, &self.latest, message));
+        let query = self.ui.query();
+        if query != self.asked {
+            self.asked.clone_from(&query);
             // A source that ended has closed its snapshots, too: that is seen there.
-            let _ = requests.send(Request::Connections(query));
+            let _ = self.requests.send(Request::Connections(query));
         }
         match effect {
             Effect::None => {}
-            Effect::Ask(request) => drop(requests.send(request)),
-            Effect::Mouse(on) => screen.set_mouse(on)?,
-            Effect::Quit => return Ok(Ended::Quit),
-            Effect::Redraw => screen.redraw(),
+            Effect::Ask(request) => drop(self.requests.send(request)),
+            Effect::Mouse(on) => self.screen.set_mouse(on)?,
+            Effect::Quit => return Ok(Some(Ended::Quit)),
+            Effect::Redraw => self.screen.redraw(),
             Effect::Suspend => {
-                screen.suspend(StopScope::ProcessGroup, &mut signals).await?;
-                heard_at = Instant::now();
-                ui::update(&mut ui, &latest, resized(&screen)?);
+                self.screen.suspend(StopScope::ProcessGroup, &mut self.signals).await?;
+                self.heard_at = Instant::now();
+                ui::update(&mut self.ui, &self.latest, resized(&self.screen)?);
             }
         }
+        Ok(None)
     }
+}
+
+/// A tick that is late is not made up for.
+fn every(period: Duration) -> Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
 }
 
 /// The message of a key or the mouse; pasted text is applied at once.

@@ -271,7 +271,10 @@ fn young_time_wait_sockets_are_not_reused_and_become_reusable_without_a_scan() {
         time_waits(stage, home(), 40);
         engine.scan().unwrap();
         let young = ports(&engine.snapshot(usize::MAX), home()).unwrap();
-        assert_eq!((young.time_wait, young.time_wait_reusable, young.left()), (40, 0, Some(59)));
+        // A machine that is busy enough has some of them a second old by now.
+        let reusable = young.time_wait_reusable;
+        assert_eq!((young.time_wait, young.left()), (40 - reusable, Some(59 + reusable)));
+        assert!(young.time_wait > 0, "none is younger than a second: {young:?}");
         eventually(&mut engine, "40 reusable", |snapshot| {
             let ports = ports(snapshot, home())?;
             ((ports.time_wait, ports.time_wait_reusable, ports.left()) == (0, 40, Some(99))).then_some(())
