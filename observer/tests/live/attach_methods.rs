@@ -80,6 +80,9 @@ fn try_alone(hook: Hook, method: AttachMethod) -> (Option<Engine>, HookStatus) {
 fn what_a_kernel_has_is_hit_and_what_it_lacks_is_reported_with_its_reason() {
     in_private_netns(|| {
         let kernel = Kernel::read().unwrap();
+        let mut engine = Engine::start(Options { methods: ForcedMethods::default(), ..options() }).unwrap();
+        let unforced = engine.snapshot(0).quality.hooks;
+        drop(engine);
         for hook in Hook::ALL {
             let methods = hook.spec().methods;
             let mut preferred = None;
@@ -89,8 +92,7 @@ fn what_a_kernel_has_is_hit_and_what_it_lacks_is_reported_with_its_reason() {
                 }
             }
             // The first method that works is the one that is used, and those before it were tried.
-            let mut engine = Engine::start(Options { methods: ForcedMethods::default(), ..options() }).unwrap();
-            let used = engine.snapshot(0).quality.hooks.into_iter().find(|status| status.hook == hook).unwrap();
+            let used = unforced.iter().find(|status| status.hook == hook).unwrap();
             assert_eq!(used.method, preferred);
             let before = methods.iter().map(|spec| spec.method).take_while(|method| Some(*method) != preferred);
             assert!(used.failed.iter().map(|failed| failed.method).eq(before), "{used:?}");
