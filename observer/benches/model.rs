@@ -19,7 +19,7 @@ use observer::{
         snapshot::Snapshot,
         units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
     },
-    tui::{Options, shot},
+    tui::{Look, shot},
 };
 use observer_ebpf::abi::{Kind, RecordHeader, SocketRecord};
 use zerocopy::IntoBytes as _;
@@ -198,7 +198,7 @@ fn frame(c: &mut Criterion) {
             [("endpoints", ""), ("destinations", "2"), ("limits", "5"), ("endpoints filtered", "/10.0\n")]
         {
             group.bench_function(format!("1000000 sockets, {host}, {screen}"), |b| {
-                b.iter(|| shot(|_| Arc::clone(&latest), black_box(keys), size, Options::default()));
+                b.iter(|| shot(|_| Arc::clone(&latest), black_box(keys), size, Look::default()));
             });
         }
         group.bench_function(format!("1000000 sockets, {host}, connections"), |b| {
@@ -208,7 +208,7 @@ fn frame(c: &mut Criterion) {
                     snapshot.connections = query.map(|query| model.connections(query, Duration::ZERO, 1_000));
                     Arc::new(snapshot)
                 };
-                shot(ask, black_box("4"), size, Options::default())
+                shot(ask, black_box("4"), size, Look::default())
             });
         });
     }

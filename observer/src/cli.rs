@@ -130,7 +130,7 @@ struct Context {
     /// How a live engine runs.
     engine: engine::Options,
     /// How the screen looks.
-    look: tui::Options,
+    look: tui::Look,
     /// Whether standard output can show the screen.
     has_screen: bool,
 }

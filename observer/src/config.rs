@@ -185,7 +185,7 @@ impl Settings {
 
     /// How the screen is to look. `env` reads the environment.
     #[must_use]
-    pub fn look<S: AsRef<OsStr>>(&self, env: impl Fn(&str) -> Option<S>) -> tui::Options {
+    pub fn look<S: AsRef<OsStr>>(&self, env: impl Fn(&str) -> Option<S>) -> tui::Look {
         let is_set = |name: &str| env(name).is_some_and(|value| !value.as_ref().is_empty());
         // <https://no-color.org>
         let has_color = self.color.unwrap_or_default().decide(!is_set("NO_COLOR"));
@@ -196,7 +196,7 @@ impl Settings {
             let locale = locale.as_ref().to_string_lossy().to_lowercase();
             locale.contains("utf-8") || locale.contains("utf8")
         });
-        tui::Options {
+        tui::Look {
             theme: if has_color { theme } else { ThemeName::Mono },
             ascii: self.ascii.unwrap_or_default().decide(!is_utf8),
             mouse: self.mouse.unwrap_or(false),
@@ -226,7 +226,7 @@ mod tests {
     fn no_color_and_the_locale_decide_unless_a_setting_does() {
         let look = |text: &str, env: &[(&str, &str)]| {
             let read = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
-            let tui::Options { theme, ascii, .. } = settings(text).look(read);
+            let tui::Look { theme, ascii, .. } = settings(text).look(read);
             (theme, ascii)
         };
         let utf8 = ("LANG", "en_US.UTF-8");

@@ -257,7 +257,7 @@ impl ScreenSource for Player {
 }
 
 /// What the screen showed at a time since the start of the recording, after these keys ([`tui::shot`]).
-pub fn picture(file: &Path, at: Duration, keys: &str, size: (u16, u16), look: tui::Options) -> anyhow::Result<Buffer> {
+pub fn picture(file: &Path, at: Duration, keys: &str, size: (u16, u16), look: tui::Look) -> anyhow::Result<Buffer> {
     let mut player = Player::open(file.to_owned(), 1.0, at)?;
     player.is_stopped = true;
     let as_it_was = |query: Option<&Query>| {
@@ -269,7 +269,7 @@ pub fn picture(file: &Path, at: Duration, keys: &str, size: (u16, u16), look: tu
 }
 
 /// Shows a recording on the live screen until the user leaves it.
-pub fn show(options: ReplayOptions, look: tui::Options) -> anyhow::Result<ExitCode> {
+pub fn show(options: ReplayOptions, look: tui::Look) -> anyhow::Result<ExitCode> {
     screen::require_size("observer replay --json")?;
     let ReplayOptions { file, speed, from } = options;
     screen::show(Player::open(file, speed, from)?, look)

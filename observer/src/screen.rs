@@ -72,7 +72,7 @@ impl ScreenSource for Engine {
 }
 
 /// Shows the live screen until the user leaves it. All that can fail at start fails before the screen is touched.
-pub fn run(options: Options, look: tui::Options) -> anyhow::Result<ExitCode> {
+pub fn run(options: Options, look: tui::Look) -> anyhow::Result<ExitCode> {
     require_size("observer snapshot")?;
     show(Engine::start(options)?, look)
 }
@@ -89,7 +89,7 @@ pub(crate) fn require_size(instead: &str) -> anyhow::Result<()> {
 }
 
 /// Shows what `source` knows until the user leaves the screen.
-pub(crate) fn show(mut source: impl ScreenSource + 'static, look: tui::Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn show(mut source: impl ScreenSource + 'static, look: tui::Look) -> anyhow::Result<ExitCode> {
     descriptors::require_for_event_loop().context("open descriptors for the event loop")?;
     let (publish, snapshots) = watch::channel(Arc::new(snapshot(&mut source, None)));
     let (request, requests) = mpsc::channel();

@@ -45,7 +45,7 @@ impl LabArgs {
             (false, true) => lab::Form::Plain,
             (false, false) => lab::Form::Screen,
         };
-        let options = lab::Options { lab, form, waits: step, scale, record, engine: context.engine };
+        let options = lab::LabOptions { lab, form, waits: step, scale, record, engine: context.engine };
         lab::run(options, context.look, io::stdout())
     }
 }

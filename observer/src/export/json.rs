@@ -27,7 +27,7 @@ pub(super) struct Document {
     kernel: String,
     totals: Totals,
     endpoints: Vec<Endpoint>,
-    namespaces: Vec<Namespace>,
+    namespaces: Vec<NamespaceObject>,
     failures: Vec<Failure>,
     failures_total: u64,
     limits: Vec<LimitObject>,
@@ -116,7 +116,7 @@ struct Ports {
 }
 
 #[derive(Serialize)]
-struct Namespace {
+struct NamespaceObject {
     netns: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     netns_name: Option<String>,
@@ -189,7 +189,7 @@ impl Document {
                 unopened_total: totals.failed_total,
             },
             endpoints: snapshot.endpoints.iter().map(Endpoint::new).collect(),
-            namespaces: snapshot.namespaces.iter().map(Namespace::new).collect(),
+            namespaces: snapshot.namespaces.iter().map(NamespaceObject::new).collect(),
             failures: snapshot.failures.iter().map(|row| Failure::new(row, snapshot)).collect(),
             failures_total: snapshot.failures_total,
             limits: snapshot.limits.iter().map(LimitObject::new).collect(),
@@ -257,7 +257,7 @@ impl Ports {
     }
 }
 
-impl Namespace {
+impl NamespaceObject {
     fn new(row: &NamespaceRow) -> Self {
         Self {
             netns: row.netns.0,

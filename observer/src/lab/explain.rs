@@ -12,7 +12,7 @@ use crate::{
         namespace::NamespaceReading,
         units::grouped,
     },
-    tui::format,
+    present::labelled,
 };
 
 /// Columns of a line.
@@ -86,9 +86,7 @@ fn limit(about: &About, out: &mut impl Write) -> std::io::Result<()> {
     for (label, words) in
         [("from", about.source), ("when full", about.refusal), ("raise", about.remedy), ("risk", about.risk)]
     {
-        for (i, line) in format::wrapped(words, WIDTH - LABEL).into_iter().enumerate() {
-            writeln!(out, "{:<LABEL$}{line}", if i == 0 { label } else { "" })?;
-        }
+        labelled::write(out, label, LABEL, words, WIDTH)?;
     }
     numbers(about.kind).iter().try_for_each(|(number, what)| entry(out, number, what))
 }
@@ -107,14 +105,11 @@ fn list(out: &mut impl Write) -> anyhow::Result<()> {
 }
 
 fn paragraph(out: &mut impl Write, words: &str) -> std::io::Result<()> {
-    format::wrapped(words, WIDTH).into_iter().try_for_each(|line| writeln!(out, "{line}"))
+    labelled::write(out, "", 0, words, WIDTH)
 }
 
 fn entry(out: &mut impl Write, number: &str, what: &str) -> std::io::Result<()> {
-    for (i, line) in format::wrapped(what, WIDTH - NUMBER - 2).into_iter().enumerate() {
-        writeln!(out, "{:>NUMBER$}  {line}", if i == 0 { number } else { "" })?;
-    }
-    Ok(())
+    labelled::write(out, &format!("{number:>NUMBER$}"), NUMBER + 2, what, WIDTH)
 }
 
 /// This host's numbers for a kind of limit; unreadable ones are "not known".

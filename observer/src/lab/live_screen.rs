@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 
 use super::{
-    Lab, Options, conduct,
+    Lab, LabOptions, conduct,
     needs::Needs,
     presenter::{self, LabEvent, Presenter},
     report::{Report, Verdict},
@@ -42,7 +42,7 @@ pub(super) fn require_size(lab: &Lab) -> anyhow::Result<()> {
 }
 
 /// Runs a lab beside the screen. The screen stays until the person quits.
-pub(super) fn run(options: Options, scale: u32, needs: Needs, look: tui::Options) -> anyhow::Result<ExitCode> {
+pub(super) fn run(options: LabOptions, scale: u32, needs: Needs, look: tui::Look) -> anyhow::Result<ExitCode> {
     let (watcher, mut engine) = watcher::start(options.engine, options.record.as_ref())?;
     let transcript = Arc::new(Mutex::new(Transcript { title: options.lab.name.to_owned(), ..Transcript::default() }));
     let (next, next_steps) = mpsc::channel();

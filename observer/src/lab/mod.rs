@@ -58,8 +58,9 @@ use crate::{
     engine,
     model::{limit::LimitKind, units::grouped},
     new_file::{NewFile, Replaces},
+    present::labelled,
     record::STANDARD,
-    tui::{self, format},
+    tui,
 };
 
 /// A claim, and the experiment that tests it.
@@ -116,7 +117,7 @@ impl Lab {
 
 /// How a lab is to run.
 #[derive(Debug)]
-pub struct Options {
+pub struct LabOptions {
     /// Which one.
     pub lab: &'static Lab,
     /// Where its output goes.
@@ -156,14 +157,11 @@ fn names(out: &mut impl Write) -> io::Result<()> {
 /// A name and beside it its description, in 80 columns.
 fn name(name: &str, words: &str, out: &mut impl Write) -> io::Result<()> {
     const NAME: usize = 16;
-    for (i, line) in format::wrapped(words, 80 - NAME).into_iter().enumerate() {
-        writeln!(out, "{:<NAME$}{line}", if i == 0 { name } else { "" })?;
-    }
-    Ok(())
+    labelled::write(out, name, NAME, words, 80)
 }
 
 /// Runs a lab; its verdict becomes the exit status.
-pub fn run(options: Options, look: tui::Options, out: impl Write + Send) -> anyhow::Result<ExitCode> {
+pub fn run(options: LabOptions, look: tui::Look, out: impl Write + Send) -> anyhow::Result<ExitCode> {
     if options.form == Form::Screen {
         live_screen::require_size(options.lab)?;
     }
@@ -196,7 +194,7 @@ pub fn run(options: Options, look: tui::Options, out: impl Write + Send) -> anyh
 }
 
 /// Enters the namespace, and checks that the host has what the lab needs.
-fn prepare(options: &Options) -> anyhow::Result<(bool, u32, Needs)> {
+fn prepare(options: &LabOptions) -> anyhow::Result<(bool, u32, Needs)> {
     let Lab { name, scale, needs, may_run, .. } = options.lab;
     let Scale { least, usual, most, shrinks } = *scale;
     may_run()?;
@@ -221,7 +219,7 @@ fn prepare(options: &Options) -> anyhow::Result<(bool, u32, Needs)> {
 
 /// Runs the lab and judges it. Returns the workers too, because they hold the connections.
 fn conduct(
-    options: &Options,
+    options: &LabOptions,
     scale: u32,
     uses: Needs,
     watcher: Option<Watcher>,

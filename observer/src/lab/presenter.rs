@@ -4,11 +4,11 @@ use std::io::{self, BufRead as _, Write};
 
 use super::{
     Lab,
-    report::{Check, Point, Relation, Report, Value, Verdict},
+    report::{Check, CheckValue, Point, Relation, Report, Verdict},
 };
 use crate::{
     model::{transcript::Speaker, units::grouped},
-    tui::format,
+    present::{format, labelled},
 };
 
 /// Something that happened in a lab and that a presenter may show.
@@ -57,10 +57,7 @@ impl<W: Write> Plain<W> {
     }
 
     fn entry(&mut self, label: &str, words: &str) -> io::Result<()> {
-        for (i, line) in format::wrapped(words, WIDTH - LABEL).into_iter().enumerate() {
-            writeln!(self.out, "{:<LABEL$}{line}", if i == 0 { label } else { "" })?;
-        }
-        Ok(())
+        labelled::write(&mut self.out, label, LABEL, words, WIDTH)
     }
 
     fn verdict(&mut self, report: &Report) -> io::Result<()> {
@@ -106,9 +103,9 @@ const WHAT: usize = WIDTH - 3 * (NUMBER + 1);
 
 /// The three values of a check: theory, observer, kernel.
 pub(crate) fn columns(check: &Check) -> [String; 3] {
-    let text = |value: &Value| match value {
-        Value::Count(count) => grouped(*count),
-        Value::Outcome(outcome) => outcome.clone(),
+    let text = |value: &CheckValue| match value {
+        CheckValue::Count(count) => grouped(*count),
+        CheckValue::Outcome(outcome) => outcome.clone(),
     };
     let theory = match check.relation {
         Relation::Equal => text(&check.theory),
@@ -191,9 +188,7 @@ impl<W: Write + Send> Presenter for Plain<W> {
             LabEvent::Step { number, title } => {
                 self.fifths = 0;
                 writeln!(self.out)?;
-                for (i, line) in format::wrapped(&title, WIDTH - 3).into_iter().enumerate() {
-                    if i == 0 { writeln!(self.out, "{number}. {line}")? } else { writeln!(self.out, "   {line}")? }
-                }
+                labelled::write(&mut self.out, &format!("{number}."), 3, &title, WIDTH)?;
             }
             LabEvent::Said(speaker, words) => self.entry(&format!("   {}", speaker.name()), &words)?,
             LabEvent::Progress { what, done, of } => {

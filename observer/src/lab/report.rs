@@ -10,32 +10,32 @@ use super::needs::Needs;
 /// A number, or the outcome of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-pub(crate) enum Value {
+pub(crate) enum CheckValue {
     /// A number.
     Count(u64),
     /// "works", or the name of an error.
     Outcome(String),
 }
 
-impl From<u64> for Value {
+impl From<u64> for CheckValue {
     fn from(count: u64) -> Self {
         Self::Count(count)
     }
 }
 
-impl From<u32> for Value {
+impl From<u32> for CheckValue {
     fn from(count: u32) -> Self {
         Self::Count(count.into())
     }
 }
 
-impl From<&str> for Value {
+impl From<&str> for CheckValue {
     fn from(outcome: &str) -> Self {
         Self::Outcome(outcome.to_owned())
     }
 }
 
-impl From<String> for Value {
+impl From<String> for CheckValue {
     fn from(outcome: String) -> Self {
         Self::Outcome(outcome)
     }
@@ -59,12 +59,12 @@ pub(crate) struct Check {
     /// How `kernel` must relate to `theory`.
     pub(crate) relation: Relation,
     /// What the rule predicts.
-    pub(crate) theory: Value,
+    pub(crate) theory: CheckValue,
     /// What observer counted or predicted; absent where the lab did not ask it, or where it lacks the rights.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) observer: Option<Value>,
+    pub(crate) observer: Option<CheckValue>,
     /// What the kernel counted or did.
-    pub(crate) kernel: Value,
+    pub(crate) kernel: CheckValue,
     /// Whether the relation holds.
     pub(crate) holds: bool,
 }
@@ -73,9 +73,9 @@ impl Check {
     /// Theory, observer (where the lab asked it) and kernel must agree.
     pub(crate) fn equal(
         what: impl Into<String>,
-        theory: impl Into<Value>,
-        observer: Option<Value>,
-        kernel: impl Into<Value>,
+        theory: impl Into<CheckValue>,
+        observer: Option<CheckValue>,
+        kernel: impl Into<CheckValue>,
     ) -> Self {
         let (theory, kernel) = (theory.into(), kernel.into());
         let holds = theory == kernel && observer.as_ref().is_none_or(|observer| *observer == kernel);
@@ -163,7 +163,7 @@ pub(super) fn verdict(checks: &[Check], inconclusive: Option<&str>) -> Verdict {
 }
 
 /// The outcome of a call, as a value.
-pub(crate) fn outcome(errno: Option<i32>) -> Value {
+pub(crate) fn outcome(errno: Option<i32>) -> CheckValue {
     errno.map_or_else(|| "works".to_owned(), errno_name).into()
 }
 

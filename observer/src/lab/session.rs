@@ -10,7 +10,7 @@ use anyhow::ensure;
 
 use super::{
     presenter::{LabEvent, Presenter},
-    report::{Check, Measurement, Point, Value},
+    report::{Check, CheckValue, Measurement, Point},
     stage,
     watcher::Watcher,
     worker::request::Connect,
@@ -197,7 +197,7 @@ pub(super) fn wait_until_closed() -> anyhow::Result<()> {
 }
 
 /// A count as the value of a check.
-pub(super) fn value(count: Option<impl Into<Value>>) -> Option<Value> {
+pub(super) fn value(count: Option<impl Into<CheckValue>>) -> Option<CheckValue> {
     count.map(Into::into)
 }
 

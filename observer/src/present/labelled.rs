@@ -1,5 +1,7 @@
 //! A label with words beside it, in as many lines as they need: the one writer of that form.
 
+use std::io::{self, Write};
+
 use super::format;
 use crate::model::name::padded;
 
@@ -24,6 +26,11 @@ pub(crate) fn labelled(label: &str, indent: usize, words: &str, width: usize) ->
     let room = width.saturating_sub(indent).max(1);
     let lines = format::wrapped(words, room).into_iter().enumerate();
     lines.map(|(i, text)| LabelledLine { label: padded(if i == 0 { label } else { "" }, indent), text }).collect()
+}
+
+/// Writes them.
+pub(crate) fn write(out: &mut impl Write, label: &str, indent: usize, words: &str, width: usize) -> io::Result<()> {
+    labelled(label, indent, words, width).iter().try_for_each(|line| writeln!(out, "{}", line.joined()))
 }
 
 #[cfg(test)]

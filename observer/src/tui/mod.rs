@@ -86,7 +86,7 @@ const SILENCE: Duration = Duration::from_secs(3);
 
 /// How the screen is to look.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
+pub struct Look {
     /// Its colours.
     pub theme: ThemeName,
     /// Nothing but ASCII is drawn.
@@ -126,7 +126,7 @@ pub enum Error {
 pub async fn run(
     mut snapshots: watch::Receiver<Arc<Snapshot>>,
     requests: mpsc::Sender<Request>,
-    options: Options,
+    options: Look,
 ) -> Result<Ended, Error> {
     // Before the terminal is touched: from here on no signal ends the program behind our back.
     let signals = Signals::new()?;
@@ -146,7 +146,7 @@ struct Session {
     screen: TerminalScreen,
     signals: Signals,
     requests: mpsc::Sender<Request>,
-    options: Options,
+    options: Look,
     theme: Theme,
     ui: Ui,
     latest: Arc<Snapshot>,
@@ -164,7 +164,7 @@ impl Session {
     fn new(
         snapshots: &mut watch::Receiver<Arc<Snapshot>>,
         requests: mpsc::Sender<Request>,
-        options: Options,
+        options: Look,
         signals: Signals,
         mut screen: TerminalScreen,
     ) -> Result<Self, Error> {
@@ -340,7 +340,7 @@ pub fn shot(
     mut source: impl FnMut(Option<&Query>) -> Arc<Snapshot>,
     keys: &str,
     (width, height): (u16, u16),
-    options: Options,
+    options: Look,
 ) -> Buffer {
     let area = Rect::new(0, 0, width, height);
     let mut ui = Ui::new(area);

@@ -21,7 +21,7 @@ use observer::{
 };
 
 use self::{
-    truth::{Counts, Namespace, assert_flows_add_up, observed, reach_owners_of_ss, reach_ss, report},
+    truth::{Counts, NamespaceTruth, assert_flows_add_up, observed, reach_owners_of_ss, reach_ss, report},
     worker::{STEPS_PER_REPORT, Task, work},
 };
 use crate::{
@@ -146,9 +146,9 @@ impl Churn {
     fn run_here(self, test: impl Fn() + Copy + Send) -> Outcome {
         let seed = env::var("OBSERVER_CHURN_SEED").map_or_else(|_| fresh_seed(), |seed| seed.parse().unwrap());
         println!("OBSERVER_CHURN_SEED={seed}");
-        let mut namespaces = vec![Namespace::current()];
+        let mut namespaces = vec![NamespaceTruth::current()];
         while namespaces.len() < self.namespaces {
-            namespaces.push(Namespace::new());
+            namespaces.push(NamespaceTruth::new());
         }
         let bystanders = Pairs::open(BYSTANDERS, BYSTANDERS, 50);
         let mut engine = (self.starts == Starts::BeforeTheWorkers).then(|| self.start_engine());
@@ -200,7 +200,7 @@ impl Churn {
         start(Options { watched, ring_bytes, methods: forced_methods(), ..Options::default() })
     }
 
-    fn start_workers(self, namespaces: &[Namespace], test: impl Fn() + Copy + Send, seed: u64) -> Progress {
+    fn start_workers(self, namespaces: &[NamespaceTruth], test: impl Fn() + Copy + Send, seed: u64) -> Progress {
         let (sender, words) = channel();
         let mut processes = Vec::new();
         for namespace in namespaces {

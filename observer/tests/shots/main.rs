@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use observer::{replay, tui::Options};
+use observer::{replay, tui::Look};
 
 /// A picture in `docs/images`.
 struct Picture {
@@ -50,7 +50,7 @@ fn root() -> PathBuf {
 fn drawn(picture: &Picture) -> String {
     let recording = root().join("observer/tests/data").join(picture.recording);
     let at = Duration::from_secs_f64(picture.at);
-    svg::of_screen(&replay::picture(&recording, at, picture.keys, picture.size, Options::default()).unwrap())
+    svg::of_screen(&replay::picture(&recording, at, picture.keys, picture.size, Look::default()).unwrap())
 }
 
 #[test]

@@ -17,14 +17,14 @@ use crate::model::{
 const NETNS: NetnsId = NetnsId(1);
 
 /// A namespace with listeners on ports of 10.0.0.1, each with its queues.
-struct Stage {
+struct ListenerStage {
     model: Model,
     reading: NamespaceReading,
     listeners: Vec<(u16, Queues)>,
     now: Duration,
 }
 
-impl Stage {
+impl ListenerStage {
     fn new(ports: &[u16]) -> Self {
         let queues = Queues { accept: 0, syn: 0, limit: 4, drops: 0 };
         let listen =
@@ -92,7 +92,7 @@ impl Stage {
 
 #[test]
 fn what_happened_before_observer_is_no_failure_and_is_shown_as_such() {
-    let mut stage = Stage::new(&[80]);
+    let mut stage = ListenerStage::new(&[80]);
     stage.overflow(80, 9);
     stage.read();
     stage.scan();
@@ -111,7 +111,7 @@ fn what_happened_before_observer_is_no_failure_and_is_shown_as_such() {
 
 #[test]
 fn a_discarded_segment_is_no_overflow() {
-    let mut stage = Stage::new(&[80]);
+    let mut stage = ListenerStage::new(&[80]);
     stage.read();
     stage.scan();
     for _ in 0..3 {
@@ -129,7 +129,7 @@ fn a_discarded_segment_is_no_overflow() {
 
 #[test]
 fn an_overflow_waits_for_the_scan_that_shows_its_listener() {
-    let mut stage = Stage::new(&[80, 81]);
+    let mut stage = ListenerStage::new(&[80, 81]);
     stage.read();
     stage.scan();
     // 81 discards segments, a scan sees it, then 80 overflows, and the counter is read before the next scan.
@@ -153,7 +153,7 @@ fn an_overflow_waits_for_the_scan_that_shows_its_listener() {
 
 #[test]
 fn without_a_full_queue_nobody_of_several_is_accused() {
-    let mut stage = Stage::new(&[80, 81]);
+    let mut stage = ListenerStage::new(&[80, 81]);
     stage.read();
     stage.scan();
     stage.queues(81).drops += 3;
@@ -167,7 +167,7 @@ fn without_a_full_queue_nobody_of_several_is_accused() {
 
 #[test]
 fn a_listener_that_is_gone_may_have_been_the_one() {
-    let mut stage = Stage::new(&[80, 81]);
+    let mut stage = ListenerStage::new(&[80, 81]);
     stage.read();
     stage.scan();
     stage.queues(80).drops += 1;
@@ -181,7 +181,7 @@ fn a_listener_that_is_gone_may_have_been_the_one() {
 
 #[test]
 fn a_full_syn_queue_is_its_own_reason() {
-    let mut stage = Stage::new(&[80, 81]);
+    let mut stage = ListenerStage::new(&[80, 81]);
     stage.read();
     stage.scan();
     stage.queues(80).syn = 4;
@@ -211,7 +211,7 @@ fn a_full_syn_queue_is_its_own_reason() {
 
 #[test]
 fn without_cookies_a_syn_queue_ends_at_tcp_max_syn_backlog() {
-    let mut stage = Stage::new(&[80, 81]);
+    let mut stage = ListenerStage::new(&[80, 81]);
     for (_, queues) in &mut stage.listeners {
         queues.limit = 128;
     }
@@ -220,7 +220,7 @@ fn without_cookies_a_syn_queue_ends_at_tcp_max_syn_backlog() {
     stage.read();
     stage.scan();
     // 16 - 4 and one more fit: the rest is dropped, and only ListenDrops counts it.
-    let drop_all = |stage: &mut Stage, count: u32| {
+    let drop_all = |stage: &mut ListenerStage, count: u32| {
         stage.queues(80).drops += count;
         *stage.reading.listen.drops.as_mut().unwrap() += u64::from(count);
         stage.read();
@@ -246,7 +246,7 @@ fn without_cookies_a_syn_queue_ends_at_tcp_max_syn_backlog() {
 #[test]
 fn a_queue_that_has_overflowed_is_listed_among_many() {
     let ports: Vec<u16> = (80..120).collect();
-    let mut stage = Stage::new(&ports);
+    let mut stage = ListenerStage::new(&ports);
     for (_, queues) in &mut stage.listeners {
         queues.accept = 1;
     }

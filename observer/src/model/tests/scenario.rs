@@ -51,7 +51,7 @@ const NETNS: NetnsId = NetnsId(1);
 #[track_caller]
 pub(super) fn check(scenario: &str, expected: &str) {
     let frees_buckets = !scenario.trim_start().starts_with("before 6.18");
-    let mut stage = Stage { model: model(frees_buckets), ..Stage::default() };
+    let mut stage = ScenarioStage { model: model(frees_buckets), ..ScenarioStage::default() };
     stage.model.set_namespace(NETNS, NamespaceReading::default());
     for line in scenario.lines().map(str::trim).filter(|line| !line.is_empty()) {
         stage.run(line);
@@ -74,7 +74,7 @@ pub(super) fn model(frees_buckets: bool) -> Model {
 }
 
 #[derive(Default)]
-struct Stage {
+struct ScenarioStage {
     model: Model,
     namespace: NamespaceReading,
     tuples: HashMap<String, FourTuple>,
@@ -82,7 +82,7 @@ struct Stage {
     shown: String,
 }
 
-impl Stage {
+impl ScenarioStage {
     fn run(&mut self, line: &str) {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {

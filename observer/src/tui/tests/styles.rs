@@ -12,7 +12,7 @@ use super::fixture::{ailing, arc, buffer, busy, inbound, losing, one, rows, ui, 
 use crate::{
     model::{snapshot::Snapshot, units::TcpState},
     tui::{
-        Options, ascii,
+        Look, ascii,
         message::{Message, Move},
         screen_name::ScreenName,
         shot,
@@ -23,7 +23,7 @@ use crate::{
 
 fn in_theme(theme: ThemeName, data: Snapshot) -> Buffer {
     let data = arc(data);
-    shot(|_| data.clone(), "", (160, 50), Options { theme, ..Options::default() })
+    shot(|_| data.clone(), "", (160, 50), Look { theme, ..Look::default() })
 }
 
 #[test]

@@ -26,12 +26,12 @@ use crate::{
 };
 
 /// A network namespace that exists as long as this value.
-pub(super) struct Namespace {
+pub(super) struct NamespaceTruth {
     file: File,
     pub(super) id: NetnsId,
 }
 
-impl Namespace {
+impl NamespaceTruth {
     pub(super) fn current() -> Self {
         let file = File::open("/proc/thread-self/ns/net").unwrap();
         let id = NetnsId(u32::try_from(file.metadata().unwrap().ino()).unwrap());
@@ -57,7 +57,7 @@ impl Namespace {
 /// Counts by direction, local address (port 0 for outbound) and state; listeners of one address count once.
 pub(super) type Counts = BTreeMap<(Direction, SocketAddr, &'static str), u32>;
 
-fn shown(namespace: &Namespace) -> Counts {
+fn shown(namespace: &NamespaceTruth) -> Counts {
     let mut counts = Counts::new();
     for (state, local) in namespace.enter(ss) {
         let (direction, local) = if is_server_port(local.port()) {
@@ -85,7 +85,7 @@ pub(super) fn observed(snapshot: &Snapshot, netns: NetnsId) -> Counts {
 
 /// Polls until every count equals that of `ss` and the engine reports no open loss. The engine scans by itself, and
 /// waits 50 times the duration of a scan before the next: the deadline leaves time for one.
-pub(super) fn reach_ss(engine: &mut Engine, namespaces: &[Namespace]) -> Snapshot {
+pub(super) fn reach_ss(engine: &mut Engine, namespaces: &[NamespaceTruth]) -> Snapshot {
     let done = Instant::now();
     loop {
         engine.poll().expect("poll");
@@ -105,7 +105,7 @@ pub(super) fn reach_ss(engine: &mut Engine, namespaces: &[Namespace]) -> Snapsho
 }
 
 /// Waits until each process has as many sockets as `ss -p` shows with it.
-pub(super) fn reach_owners_of_ss(engine: &mut Engine, namespace: &Namespace) {
+pub(super) fn reach_owners_of_ss(engine: &mut Engine, namespace: &NamespaceTruth) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         engine.poll().expect("poll");
