@@ -85,6 +85,7 @@ impl Fields for KernelPtr {
 /// Makes the verifier forget what it knows of a value on the stack, which stays as it is. It walks a loop step by step, once
 /// for each different thing that it knows of what the loop starts with.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "a value on the stack has at most 512 bytes")]
 pub(crate) fn forget<T: Copy>(value: &mut T) {
     let (to, from) = (&raw mut *value, &raw const *value);
     // SAFETY: the helper copies the value's bytes, in order, to where they are.
