@@ -7,7 +7,6 @@ use crate::{
     model::{
         name::{columns, padded, padded_left},
         snapshot::{EndpointRow, Snapshot},
-        units::NetnsId,
     },
     present::{Field, Fields as _, Order, field::NETNS_ID, format, sort},
 };
@@ -53,11 +52,6 @@ fn aligned(fields: &[&Field<EndpointRow>], rows: &[Vec<String>], text: &mut Stri
     }
 }
 
-/// A namespace as people know it.
-fn namespace(name: Option<&str>, netns: NetnsId) -> String {
-    name.map_or_else(|| netns.0.to_string(), str::to_owned)
-}
-
 /// How much there can be, without grouping: other programs may read it.
 fn plain(maximum: Option<u64>) -> String {
     maximum.map_or_else(|| format::NO_LIMIT.to_owned(), |maximum| maximum.to_string())
@@ -76,7 +70,7 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
                 text,
                 "ephemeral ports of {}: {}-{}, {found} for each destination, {} reserved, {} blocked by explicit binds; \
                  {} sockets in TIME_WAIT",
-                namespace(row.name.as_deref(), row.netns),
+                row.netns.label(row.name.as_deref()),
                 range.low,
                 range.high,
                 row.reserved_ports,
