@@ -46,6 +46,7 @@ pub mod reading;
 mod reconcile;
 mod refusals;
 mod report;
+pub mod service;
 pub mod snapshot;
 mod socket;
 mod stuck;
