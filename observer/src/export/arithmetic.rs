@@ -64,7 +64,7 @@ pub(super) struct Arithmetic {
 
 impl Arithmetic {
     pub(super) fn new(frame: &Frame) -> Self {
-        let Frame { snapshot, own, local } = frame;
+        let Frame { snapshot, own, local, .. } = frame;
         let namespace = snapshot.namespaces.iter().find(|row| Some(row.netns) == *own);
         let range = namespace.and_then(|row| row.port_range);
         let usable_ports = range.zip(namespace).map(|(range, row)| range.size() - row.reserved_ports);

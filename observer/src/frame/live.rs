@@ -47,7 +47,7 @@ impl FrameSource for LiveSource {
     fn frame(&mut self, detail: Detail) -> anyhow::Result<Frame> {
         let snapshot = self.engine.snapshot(detail.destinations);
         let local = detail.local.then(read_local).transpose()?;
-        Ok(Frame { snapshot, own: Some(self.own), local })
+        Ok(Frame { own: Some(self.own), local, ..Frame::from(snapshot) })
     }
 }
 

@@ -7,7 +7,8 @@ use super::{
     report::{Check, CheckValue, Point, Relation, Report, Verdict},
 };
 use crate::{
-    model::{transcript::Speaker, units::grouped},
+    frame::transcript::Speaker,
+    model::units::grouped,
     present::{format, labelled},
 };
 

@@ -50,7 +50,6 @@ pub mod service;
 pub mod snapshot;
 mod socket;
 mod stuck;
-pub mod transcript;
 pub mod units;
 
 use std::time::Duration;

@@ -2,7 +2,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -20,8 +19,6 @@ use super::{
     limit::Limit,
     name::Name,
     quality::Quality,
-    query::Connections,
-    transcript::Transcript,
     units::{Comm, NetnsId, PortRange, Process, StateCounts, TcpState},
 };
 
@@ -42,12 +39,6 @@ pub struct Snapshot {
     pub host: Host,
     /// Processes that own sockets, or that are near to their limit of descriptors.
     pub processes: Vec<ProcessRow>,
-    /// The single connections that were asked for.
-    pub connections: Option<Connections>,
-    /// Where the replay stands, if this is one.
-    pub playback: Option<Playback>,
-    /// The transcript of a lab that runs.
-    pub transcript: Option<Arc<Transcript>>,
     /// What can run out, the most urgent first.
     pub limits: Vec<Limit>,
     /// What is likely to be wrong, and what to do about it.
@@ -86,17 +77,6 @@ impl Snapshot {
         let is_plain = self.namespaces.len() < 2 || self.name_of(finding.netns) == Some("host");
         self.sentence_beside(finding, if is_plain { finding.netns } else { NetnsId(0) })
     }
-}
-
-/// Where a replay stands; its time is the snapshot's `uptime`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Playback {
-    /// How much faster than it was recorded it goes on.
-    pub speed: f64,
-    /// It stands still, because somebody stopped it.
-    pub is_stopped: bool,
-    /// It stands still, because the recording is over.
-    pub is_over: bool,
 }
 
 /// Sums over all endpoints.

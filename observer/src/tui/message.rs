@@ -97,10 +97,10 @@ pub(crate) enum Effect {
     Ask(Request),
 }
 
-/// Requests of the screen to the source of its snapshots.
+/// Requests of the screen to the source of its frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// These single connections in every snapshot from now on.
+    /// These single connections in every frame from now on.
     Connections(Option<Query>),
     /// Reset totals and peaks.
     RestartTotals,

@@ -3,13 +3,13 @@
 //! ```text
 //! keys, signals ─▶ keymap ─▶ Message ─▶ update(&mut Ui, …) ─▶ Effect ─▶ this loop
 //! engine ◀── Request ── Effect        (single connections while they are shown, a step within a replay, …)
-//! engine ────────▶ Arc<Snapshot> ─────▶ view(&Ui, &Snapshot, &Theme, …) ─▶ terminal
+//! engine ────────▶ Arc<Frame> ─────▶ view(&Ui, &Frame, &Theme, …) ─▶ terminal
 //! ```
 //!
 //! - `terminal`: raw mode and the alternate screen, restored in every case; `input`: keys.
 //! - `message`, `keymap`, `ui`: the messages, the keys that send them, and their effects.
 //! - `prompt`: the line in which a filter is typed.
-//! - `layout`, `view`, `tabs`: the layout, and the frame around the screens.
+//! - `layout`, `view`, `tabs`: the layout, and what stands around the screens.
 //! - `screen/`: one file a screen, each a `pane`; `table`: what all screens with rows share; `widget/`: the parts around them.
 //! - `text`: lines, cut where they do not fit.
 //! - `theme`: styles; `ascii`: for terminals without more. Numbers and addresses are written by `present::format`.
@@ -70,12 +70,12 @@ pub use self::{
     message::{Request, Step},
     theme::ThemeName,
 };
-use crate::model::{query::Query, snapshot::Snapshot};
+use crate::{frame::Frame, model::query::Query};
 
-/// 20 frames a second: smooth to the eye, and cheap over a slow line.
-const FRAME: Duration = Duration::from_millis(50);
+/// 20 drawings a second: smooth to the eye, and cheap over a slow line.
+const DRAW_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Whoever presses a key waits for the answer, and not for the next frame.
+/// Whoever presses a key waits for the answer, and not for the next drawing.
 const ANSWER: Duration = Duration::from_millis(10);
 
 /// How often the screen looks whether the engine still speaks.
@@ -109,7 +109,7 @@ pub enum Ended {
 /// Errors that close the screen.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No snapshots will come any more.
+    /// No frames will come any more.
     #[error("the engine ended")]
     EngineEnded,
     /// The panic's message was printed when it happened.
@@ -120,19 +120,19 @@ pub enum Error {
     Terminal(#[from] io::Error),
 }
 
-/// Shows snapshots until the user quits. The terminal is as it was before when this returns.
+/// Shows frames until the user quits. The terminal is as it was before when this returns.
 ///
-/// A terminal that does not read loses frames: nothing waits for it.
+/// A terminal that does not read loses drawings: nothing waits for it.
 pub async fn run(
-    mut snapshots: watch::Receiver<Arc<Snapshot>>,
+    mut frames: watch::Receiver<Arc<Frame>>,
     requests: mpsc::Sender<Request>,
     options: Look,
 ) -> Result<Ended, Error> {
     // Before the terminal is touched: from here on no signal ends the program behind our back.
     let signals = Signals::new()?;
     let screen = TerminalScreen::enter()?;
-    let ended = match Session::new(&mut snapshots, requests, options, signals, screen) {
-        Ok(mut session) => session.run(snapshots).await,
+    let ended = match Session::new(&mut frames, requests, options, signals, screen) {
+        Ok(mut session) => session.run(frames).await,
         Err(error) => Err(error),
     };
     match ended {
@@ -149,20 +149,20 @@ struct Session {
     options: Look,
     theme: Theme,
     ui: Ui,
-    latest: Arc<Snapshot>,
+    latest: Arc<Frame>,
     /// The query that was sent last.
     asked: Option<Query>,
     heard_at: Instant,
     drawn_at: Instant,
-    /// When the next frame is due.
-    frame_at: Instant,
-    /// Something changed since the last frame.
+    /// When the next drawing is due.
+    due_at: Instant,
+    /// Something changed since the last drawing.
     is_dirty: bool,
 }
 
 impl Session {
     fn new(
-        snapshots: &mut watch::Receiver<Arc<Snapshot>>,
+        frames: &mut watch::Receiver<Arc<Frame>>,
         requests: mpsc::Sender<Request>,
         options: Look,
         signals: Signals,
@@ -173,27 +173,14 @@ impl Session {
             ui.mouse = true;
             screen.set_mouse(true)?;
         }
-        let (latest, now) = (snapshots.borrow_and_update().clone(), Instant::now());
+        let (latest, now) = (frames.borrow_and_update().clone(), Instant::now());
         let theme = Theme::new(options.theme);
-        let (heard_at, drawn_at, frame_at) = (now, now, now);
+        let (heard_at, drawn_at, due_at) = (now, now, now);
         let (asked, is_dirty) = (None, true);
-        Ok(Self {
-            screen,
-            signals,
-            requests,
-            options,
-            theme,
-            ui,
-            latest,
-            asked,
-            heard_at,
-            drawn_at,
-            frame_at,
-            is_dirty,
-        })
+        Ok(Self { screen, signals, requests, options, theme, ui, latest, asked, heard_at, drawn_at, due_at, is_dirty })
     }
 
-    async fn run(&mut self, mut snapshots: watch::Receiver<Arc<Snapshot>>) -> Result<Ended, Error> {
+    async fn run(&mut self, mut frames: watch::Receiver<Arc<Frame>>) -> Result<Ended, Error> {
         let mut keyboard = Keyboard::start()?;
         let (mut tick, mut retry) = (every(TICK), every(terminal::RETRY));
         loop {
@@ -210,26 +197,26 @@ impl Session {
                     self.screen.push()?;
                     continue;
                 }
-                () = sleep_until(self.frame_at), if self.is_dirty && !self.screen.is_behind() => {
-                    if snapshots.has_changed().unwrap_or(false) {
-                        self.take(&mut snapshots);
+                () = sleep_until(self.due_at), if self.is_dirty && !self.screen.is_behind() => {
+                    if frames.has_changed().unwrap_or(false) {
+                        self.take(&mut frames);
                     }
                     self.draw()?;
                     continue;
                 }
                 event = keyboard.next() => {
-                    self.frame_at = self.drawn_at + ANSWER;
+                    self.due_at = self.drawn_at + ANSWER;
                     match event {
                         Some(Ok(event)) => typed(&mut self.ui, &self.latest, event),
                         Some(Err(error)) => return Err(error.into()),
                         None => return Ok(Ended::TerminalGone),
                     }
                 }
-                changed = snapshots.changed(), if !self.is_dirty || self.screen.is_behind() => {
+                changed = frames.changed(), if !self.is_dirty || self.screen.is_behind() => {
                     if changed.is_err() {
                         return Err(Error::EngineEnded);
                     }
-                    self.take(&mut snapshots);
+                    self.take(&mut frames);
                     None
                 }
                 _ = tick.tick() => {
@@ -248,8 +235,8 @@ impl Session {
     }
 
     /// Takes the newest snapshot.
-    fn take(&mut self, snapshots: &mut watch::Receiver<Arc<Snapshot>>) {
-        self.latest = snapshots.borrow_and_update().clone();
+    fn take(&mut self, frames: &mut watch::Receiver<Arc<Frame>>) {
+        self.latest = frames.borrow_and_update().clone();
         self.heard_at = Instant::now();
     }
 
@@ -276,7 +263,7 @@ impl Session {
         })?;
         self.is_dirty = false;
         self.drawn_at = Instant::now();
-        self.frame_at = self.drawn_at + FRAME;
+        self.due_at = self.drawn_at + DRAW_INTERVAL;
         Ok(())
     }
 
@@ -287,7 +274,7 @@ impl Session {
         let query = self.ui.query();
         if query != self.asked {
             self.asked.clone_from(&query);
-            // A source that ended has closed its snapshots, too: that is seen there.
+            // A source that ended has closed its frames, too: that is seen there.
             let _ = self.requests.send(Request::Connections(query));
         }
         match effect {
@@ -314,7 +301,7 @@ fn every(period: Duration) -> Interval {
 }
 
 /// The message of a key or the mouse; pasted text is applied at once.
-fn typed(ui: &mut Ui, latest: &Arc<Snapshot>, event: Event) -> Option<Message> {
+fn typed(ui: &mut Ui, latest: &Arc<Frame>, event: Event) -> Option<Message> {
     match event {
         Event::Key(key) => keymap::message(key, ui.prompt.is_open),
         Event::Mouse(event) => keymap::pointed(event, ui.prompt.is_open),
@@ -337,7 +324,7 @@ fn resized(screen: &TerminalScreen) -> io::Result<Message> {
 /// Enter, `\x1b` is Esc.
 #[must_use]
 pub fn shot(
-    mut source: impl FnMut(Option<&Query>) -> Arc<Snapshot>,
+    mut source: impl FnMut(Option<&Query>) -> Arc<Frame>,
     keys: &str,
     (width, height): (u16, u16),
     options: Look,

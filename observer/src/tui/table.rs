@@ -18,6 +18,7 @@ use super::{
     theme::Theme,
 };
 use crate::{
+    frame::Frame,
     model::{filter::Filter, snapshot::Snapshot, units::NetnsId},
     present::{self, Field, Fields, Order, field::NETNS_ID, format, sort::sorted},
 };
@@ -39,7 +40,7 @@ pub(crate) trait TableSource: Sized + 'static {
     /// The id of the field that the table is sorted by at first.
     const SORT: &'static str;
 
-    fn rows(data: &Snapshot) -> Vec<&Self::Row>;
+    fn rows(data: &Frame) -> Vec<&Self::Row>;
 
     fn key(row: &Self::Row) -> Self::Key;
 
@@ -60,7 +61,7 @@ pub(crate) trait TableSource: Sized + 'static {
     }
 
     /// Whether a column says anything about these rows: their namespace does where there are several.
-    fn has(field: &Field<Self::Row>, data: &Snapshot) -> bool {
+    fn has(field: &Field<Self::Row>, data: &Frame) -> bool {
         let mut namespaces = Self::rows(data).into_iter().filter_map(Self::netns);
         let first = namespaces.next();
         field.id != NETNS_ID || namespaces.any(|netns| Some(netns) != first)
@@ -102,7 +103,7 @@ impl<S: TableSource> TableState<S> {
         self.field().is_descending(self.reversed)
     }
 
-    fn move_cursor(&mut self, data: &Snapshot, filter: &Filter, area: Rect, to: Move) {
+    fn move_cursor(&mut self, data: &Frame, filter: &Filter, area: Rect, to: Move) {
         let rows = self.sorted(data, filter);
         let page = page(area);
         let index = match (self.position(&rows), to) {
@@ -116,14 +117,14 @@ impl<S: TableSource> TableState<S> {
     }
 
     /// A new order starts at its top, unless there is a row to follow.
-    fn reveal(&mut self, data: &Snapshot, filter: &Filter, area: Rect) {
+    fn reveal(&mut self, data: &Frame, filter: &Filter, area: Rect) {
         let rows = self.sorted(data, filter);
         let index = self.position(&rows);
         self.offset = scroll_offset(index, 0, page(area), rows.len());
     }
 
     /// A click on a row selects it; on the name of a column, sorts by that.
-    fn click(&mut self, data: &Snapshot, filter: &Filter, area: Rect, at: Position) {
+    fn click(&mut self, data: &Frame, filter: &Filter, area: Rect, at: Position) {
         if !area.contains(at) {
             return;
         }
@@ -154,7 +155,7 @@ impl<S: TableSource> TableState<S> {
     }
 
     /// The columns in sight, and the one that the table begins with, which narrow tables may not show.
-    fn next_sort(&self, width: u16, data: &Snapshot) -> &'static str {
+    fn next_sort(&self, width: u16, data: &Frame) -> &'static str {
         let shown = columns::<S>(width, data);
         let is_choice = |field: &&Field<S::Row>| {
             let is_shown = shown.iter().any(|(shown, _)| S::FIELDS[*shown].id == field.id);
@@ -167,9 +168,9 @@ impl<S: TableSource> TableState<S> {
 
     /// The rows in the order of the table. Equals are in the order of their keys, so that they stand still from snapshot
     /// to snapshot.
-    pub(crate) fn sorted<'a>(&self, data: &'a Snapshot, filter: &Filter) -> Vec<&'a S::Row> {
-        let rows = S::rows(data).into_iter().filter(|row| filter.is_empty() || S::passes(row, filter, data));
-        sorted(rows, data, self.field(), self.reversed, |a, b| S::key(a).cmp(&S::key(b)))
+    pub(crate) fn sorted<'a>(&self, data: &'a Frame, filter: &Filter) -> Vec<&'a S::Row> {
+        let rows = S::rows(data).into_iter().filter(|row| filter.is_empty() || S::passes(row, filter, &data.snapshot));
+        sorted(rows, &data.snapshot, self.field(), self.reversed, |a, b| S::key(a).cmp(&S::key(b)))
     }
 
     /// Where the selected row stands among `rows` now; where it stood, if it is gone.
@@ -181,7 +182,7 @@ impl<S: TableSource> TableState<S> {
     }
 
     /// The selected row.
-    pub(crate) fn selected<'a>(&self, data: &'a Snapshot, filter: &Filter) -> Option<&'a S::Row> {
+    pub(crate) fn selected<'a>(&self, data: &'a Frame, filter: &Filter) -> Option<&'a S::Row> {
         let rows = self.sorted(data, filter);
         self.position(&rows).map(|index| rows[index])
     }
@@ -224,7 +225,7 @@ impl<S: TableSource> Pane for TableState<S> {
         self.cursor.is_some()
     }
 
-    fn update(&mut self, data: &Snapshot, filter: &Filter, area: Rect, message: Message) {
+    fn update(&mut self, data: &Frame, filter: &Filter, area: Rect, message: Message) {
         match message {
             Message::Move(to) => self.move_cursor(data, filter, area, to),
             Message::Click { column, row } => self.click(data, filter, area, Position { x: column, y: row }),
@@ -242,7 +243,7 @@ impl<S: TableSource> Pane for TableState<S> {
         }
     }
 
-    fn view(&self, data: &Snapshot, filter: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    fn view(&self, data: &Frame, filter: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
         let rows = self.sorted(data, filter);
         let selected = self.position(&rows);
         let first = scroll_offset(selected, self.offset, page(area), rows.len());
@@ -254,13 +255,13 @@ impl<S: TableSource> Pane for TableState<S> {
         if rows.is_empty() {
             let inner = block.inner(area);
             block.render(area, buf);
-            let nothing = if filter.is_empty() { S::nothing(data) } else { "No row matches the filter." };
+            let nothing = if filter.is_empty() { S::nothing(&data.snapshot) } else { "No row matches the filter." };
             return Paragraph::new(nothing).wrap(Wrap { trim: true }).render(inner, buf);
         }
 
         let columns = columns::<S>(area.width, data);
         let lines = visible.map(|(index, row)| {
-            let cells = columns.iter().map(|(field, width)| cell::<S>(*field, *width, row, data, theme));
+            let cells = columns.iter().map(|(field, width)| cell::<S>(*field, *width, row, &data.snapshot, theme));
             let line = Row::new(cells);
             if selected == Some(index) { line.style(theme.selected) } else { line }
         });
@@ -272,15 +273,15 @@ impl<S: TableSource> Pane for TableState<S> {
             .render(area, buf);
     }
 
-    fn explained(&self, data: &Snapshot, filter: &Filter) -> Option<Vec<Explained>> {
+    fn explained(&self, data: &Frame, filter: &Filter) -> Option<Vec<Explained>> {
         let row = self.selected(data, filter)?;
         let fields = S::FIELDS.iter().filter(|field| field.order != Order::None && S::has(field, data));
         let of_field = |field: &Field<S::Row>| {
-            let value = Some((field.get)(row, data).text(usize::MAX));
+            let value = Some((field.get)(row, &data.snapshot).text(usize::MAX));
             Explained { value, ..Explained::new(field.title_within(LABEL), field.explanation()) }
         };
         let mut lines: Vec<Explained> = fields.map(of_field).collect();
-        let more = S::explain(row, data);
+        let more = S::explain(row, &data.snapshot);
         if !more.is_empty() {
             lines.push(Explained::new("", ""));
             lines.extend(more);
@@ -307,7 +308,7 @@ fn aligned(index: usize, order: Order, words: String) -> text::Line<'static> {
 }
 
 /// The columns that a table of this width has, as indices of fields, and how wide each of them is.
-pub(crate) fn columns<S: TableSource>(width: u16, data: &Snapshot) -> Vec<(usize, u16)> {
+pub(crate) fn columns<S: TableSource>(width: u16, data: &Frame) -> Vec<(usize, u16)> {
     present::columns(width, |field| S::has(field, data))
 }
 

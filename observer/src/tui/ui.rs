@@ -13,9 +13,9 @@ use super::{
     tabs,
     widget::{explain::Explanation, help, quality, transcript},
 };
-use crate::model::{
-    query::{Of, Query},
-    snapshot::Snapshot,
+use crate::{
+    frame::Frame,
+    model::query::{Of, Query},
 };
 
 /// The user's choices.
@@ -23,8 +23,8 @@ use crate::model::{
 pub(crate) struct Ui {
     pub(crate) screens: Screens,
     pub(crate) prompt: Prompt,
-    /// The snapshot that is shown while the display is paused.
-    pub(crate) paused: Option<Arc<Snapshot>>,
+    /// The frame that is shown while the display is paused.
+    pub(crate) paused: Option<Arc<Frame>>,
     /// How far the help is scrolled, while it is open.
     pub(crate) help: Option<usize>,
     /// How far the explanation of the selected row is scrolled, while it is open.
@@ -57,22 +57,22 @@ impl Ui {
             .then(|| Query { of: self.screens.of, filter: self.prompt.filter.clone() })
     }
 
-    /// The layout while this snapshot is shown.
-    pub(crate) fn areas(&self, data: &Snapshot) -> Areas {
-        let has_alarm = quality::alarm(data).is_some();
+    /// The layout while this frame is shown.
+    pub(crate) fn areas(&self, data: &Frame) -> Areas {
+        let has_alarm = quality::alarm(&data.snapshot).is_some();
         let (area, _) = transcript::split(self.area, data.transcript.as_deref());
-        Areas::of(layout::usable(area), has_alarm, !data.findings.is_empty(), self.screens.shown)
+        Areas::of(layout::usable(area), has_alarm, !data.snapshot.findings.is_empty(), self.screens.shown)
     }
 
     /// Passes a message on to the screen that is shown.
-    fn pass_on(&mut self, latest: &Snapshot, message: Message) {
+    fn pass_on(&mut self, latest: &Frame, message: Message) {
         let data = self.paused.as_deref().unwrap_or(latest);
         let area = self.areas(data).screen;
         self.screens.pane_mut().update(data, &self.prompt.filter, area, message);
     }
 
     /// Moves what is on top: the help, an explanation, the cursor.
-    fn move_by(&mut self, latest: &Snapshot, to: Move) {
+    fn move_by(&mut self, latest: &Frame, to: Move) {
         if self.help.is_some() {
             let page = usize::from(help::inner(self.area).height);
             let lines = help::line_count(self.area);
@@ -89,21 +89,21 @@ impl Ui {
         }
     }
 
-    fn scroll_explanation(&mut self, latest: &Snapshot, to: Move) {
+    fn scroll_explanation(&mut self, latest: &Frame, to: Move) {
         let entries = self.screens.pane().explained(self.shown(latest), &self.prompt.filter);
         let (area, _) = transcript::split(self.area, latest.transcript.as_deref());
         let (lines, page) = Explanation::measure(&entries.unwrap_or_default(), area);
         self.explain = self.explain.map(|top| help::scrolled(top, to, page, lines));
     }
 
-    /// The snapshot to be drawn.
-    pub(crate) fn shown<'a>(&'a self, latest: &'a Snapshot) -> &'a Snapshot {
+    /// The frame to be drawn.
+    pub(crate) fn shown<'a>(&'a self, latest: &'a Frame) -> &'a Frame {
         self.paused.as_deref().unwrap_or(latest)
     }
 }
 
 /// Pasted text is no command: it goes into the filter while one is typed, and nowhere else.
-pub(crate) fn paste(ui: &mut Ui, latest: &Arc<Snapshot>, text: &str) {
+pub(crate) fn paste(ui: &mut Ui, latest: &Arc<Frame>, text: &str) {
     if !ui.prompt.is_open {
         return;
     }
@@ -129,7 +129,7 @@ const fn reaches_help(message: Message) -> bool {
 }
 
 /// A click on a tab shows its screen; any other is the screen's.
-fn click(ui: &mut Ui, latest: &Arc<Snapshot>, at: Position) -> Effect {
+fn click(ui: &mut Ui, latest: &Arc<Frame>, at: Position) -> Effect {
     let areas = ui.areas(ui.shown(latest));
     let tab = tabs::at(ui.screens.shown, areas.tabs, at).filter(|_| !ui.screens.has_scope());
     if let Some(screen) = tab {
@@ -139,8 +139,8 @@ fn click(ui: &mut Ui, latest: &Arc<Snapshot>, at: Position) -> Effect {
     Effect::None
 }
 
-/// Applies a message; `latest` is the newest snapshot, shown or not.
-pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> Effect {
+/// Applies a message; `latest` is the newest frame, shown or not.
+pub(crate) fn update(ui: &mut Ui, latest: &Arc<Frame>, message: Message) -> Effect {
     match message {
         Message::Quit => return Effect::Quit,
         Message::Suspend => return Effect::Suspend,

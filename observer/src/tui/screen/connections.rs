@@ -1,6 +1,7 @@
 //! Single connections: those of the row that was entered, or all.
 
 use crate::{
+    frame::Frame,
     model::{
         device::Device,
         filter::{Filter, Scope},
@@ -22,7 +23,7 @@ impl TableSource for Connections {
     const NAME: &'static str = "Connections";
     const SORT: &'static str = "age";
 
-    fn rows(data: &Snapshot) -> Vec<&ConnectionRow> {
+    fn rows(data: &Frame) -> Vec<&ConnectionRow> {
         data.connections.iter().flat_map(|it| &it.rows).collect()
     }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
+    frame::Frame,
     model::{
         device::Device,
         filter::{Filter, Scope},
@@ -26,8 +27,8 @@ impl TableSource for Destinations {
     const NAME: &'static str = "Destinations";
     const SORT: &'static str = "ratio";
 
-    fn rows(data: &Snapshot) -> Vec<&DestinationRow> {
-        data.endpoints.iter().flat_map(|row| &row.destinations).collect()
+    fn rows(data: &Frame) -> Vec<&DestinationRow> {
+        data.snapshot.endpoints.iter().flat_map(|row| &row.destinations).collect()
     }
 
     fn key(row: &DestinationRow) -> Self::Key {

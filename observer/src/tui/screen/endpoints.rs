@@ -1,6 +1,7 @@
 //! Local endpoints and their connections.
 
 use crate::{
+    frame::Frame,
     model::{
         filter::{Filter, Scope},
         snapshot::{EndpointKey, EndpointRow, OwnerRow, Snapshot},
@@ -21,8 +22,8 @@ impl TableSource for Endpoints {
     const NAME: &'static str = "Endpoints";
     const SORT: &'static str = "all_sockets";
 
-    fn rows(data: &Snapshot) -> Vec<&EndpointRow> {
-        data.endpoints.iter().collect()
+    fn rows(data: &Frame) -> Vec<&EndpointRow> {
+        data.snapshot.endpoints.iter().collect()
     }
 
     fn key(row: &EndpointRow) -> EndpointKey {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::{
+    frame::Frame,
     model::{
         device::Device,
         failure::{FailureKey, FailureKind, FailureRow, Local},
@@ -33,8 +34,8 @@ impl TableSource for Failures {
     const NAME: &'static str = "Failures";
     const SORT: &'static str = "last_at";
 
-    fn rows(data: &Snapshot) -> Vec<&FailureRow> {
-        data.failures.iter().collect()
+    fn rows(data: &Frame) -> Vec<&FailureRow> {
+        data.snapshot.failures.iter().collect()
     }
 
     fn key(row: &FailureRow) -> Self::Key {

@@ -1,6 +1,7 @@
 //! Everything that can run out, the most urgent first.
 
 use crate::{
+    frame::Frame,
     model::{
         filter::{self, Filter},
         limit::{Limit, LimitKind, Scope},
@@ -22,8 +23,8 @@ impl TableSource for Limits {
     const NAME: &'static str = "Limits";
     const SORT: &'static str = "urgency";
 
-    fn rows(data: &Snapshot) -> Vec<&Limit> {
-        data.limits.iter().collect()
+    fn rows(data: &Frame) -> Vec<&Limit> {
+        data.snapshot.limits.iter().collect()
     }
 
     fn key(row: &Limit) -> Self::Key {

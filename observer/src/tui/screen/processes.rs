@@ -1,6 +1,7 @@
 //! Processes: the sockets and descriptors of each, and the calls that the kernel refused.
 
 use crate::{
+    frame::Frame,
     model::{
         device::Device,
         filter::{Filter, Scope},
@@ -21,8 +22,8 @@ impl TableSource for Processes {
     const NAME: &'static str = "Processes";
     const SORT: &'static str = "open_fds";
 
-    fn rows(data: &Snapshot) -> Vec<&ProcessRow> {
-        data.processes.iter().collect()
+    fn rows(data: &Frame) -> Vec<&ProcessRow> {
+        data.snapshot.processes.iter().collect()
     }
 
     fn key(row: &ProcessRow) -> Pid {

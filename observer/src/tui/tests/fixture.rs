@@ -9,6 +9,7 @@ use std::{
 use ratatui::{buffer::Buffer, layout::Rect};
 
 use crate::{
+    frame::Frame,
     model::{
         device::Device,
         event::Queues,
@@ -130,8 +131,8 @@ fn hooks() -> Vec<HookStatus> {
 }
 
 /// A host without a single socket.
-pub(super) fn empty() -> Snapshot {
-    Snapshot {
+pub(super) fn empty() -> Frame {
+    Frame::from(Snapshot {
         taken_at: SystemTime::UNIX_EPOCH,
         uptime: Duration::from_secs(3_725),
         totals: Totals::default(),
@@ -176,26 +177,23 @@ pub(super) fn empty() -> Snapshot {
             last_skip_at: None,
         },
         processes: Vec::new(),
-        connections: None,
-        playback: None,
-        transcript: None,
         failures: Vec::new(),
         failures_total: 0,
         hits: Vec::new(),
-    }
+    })
 }
 
 /// One listener that nobody is connected to.
-pub(super) fn one() -> Snapshot {
+pub(super) fn one() -> Frame {
     let mut data = empty();
     let mut row = inbound(Ipv4Addr::UNSPECIFIED, 22, &[]);
     row.process = Some(process(812, "sshd"));
-    data.endpoints.push(row);
+    data.snapshot.endpoints.push(row);
     data
 }
 
 /// A busy host: five rows worth reading.
-pub(crate) fn busy() -> Snapshot {
+pub(crate) fn busy() -> Frame {
     use TcpState::{CloseWait, Established, FinWait2, SynSent, TimeWait};
     let mut data = one();
 
@@ -221,8 +219,8 @@ pub(crate) fn busy() -> Snapshot {
     six.process = Some(process(99, "caddy"));
     six.closed_per_second = 0.5;
 
-    data.endpoints.splice(0..0, [web, clients, database, six]);
-    data.totals = Totals {
+    data.snapshot.endpoints.splice(0..0, [web, clients, database, six]);
+    data.snapshot.totals = Totals {
         counted_since: Duration::ZERO,
         sockets: 90_035,
         connections: 70_021,
@@ -233,15 +231,15 @@ pub(crate) fn busy() -> Snapshot {
         opened_per_second: 2_408.8,
         closed_per_second: 3.5,
     };
-    data.namespaces[0].time_wait = 2_000;
-    data.namespaces[0].established = 90_013;
-    data.host.processes = vec![files(process(1_234_567, "nginx"), 70_019, 73_000)];
-    data.host.files = Some(FileUse { allocated: 94_208, max: 1_048_576 });
-    data.limits = limits();
-    data.quality.events_per_second = 4_816.0;
-    data.processes = processes(&data);
-    data.failures = failures();
-    data.failures_total = 1_403;
+    data.snapshot.namespaces[0].time_wait = 2_000;
+    data.snapshot.namespaces[0].established = 90_013;
+    data.snapshot.host.processes = vec![files(process(1_234_567, "nginx"), 70_019, 73_000)];
+    data.snapshot.host.files = Some(FileUse { allocated: 94_208, max: 1_048_576 });
+    data.snapshot.limits = limits();
+    data.snapshot.quality.events_per_second = 4_816.0;
+    data.snapshot.processes = processes(&data.snapshot);
+    data.snapshot.failures = failures();
+    data.snapshot.failures_total = 1_403;
     data.connections = Some(connections());
     data
 }
@@ -345,7 +343,7 @@ fn limits() -> Vec<Limit> {
 }
 
 /// A busy host where something is likely to be wrong.
-pub(super) fn ailing() -> Snapshot {
+pub(super) fn ailing() -> Frame {
     let mut data = busy();
     let finding = |kind, sentence: &str| Finding {
         kind,
@@ -355,7 +353,7 @@ pub(super) fn ailing() -> Snapshot {
         evidence: "numbers".to_owned(),
         remedy: "what to do".to_owned(),
     };
-    data.findings = vec![
+    data.snapshot.findings = vec![
         finding(
             FindingKind::BindBeforeConnect,
             "Sockets of load-generator (4242) were bound before connect() from 127.0.0.1.",
@@ -366,9 +364,9 @@ pub(super) fn ailing() -> Snapshot {
 }
 
 /// Thousands of local endpoints.
-pub(super) fn thousands() -> Snapshot {
+pub(super) fn thousands() -> Frame {
     let mut data = busy();
-    data.endpoints.extend((0..3_000_u32).map(|i| {
+    data.snapshot.endpoints.extend((0..3_000_u32).map(|i| {
         let [_, _, high, low] = i.to_be_bytes();
         let mut row = inbound([10, 1, high, low], 9_000, &[(TcpState::Established, i * 7 % 3_001)]);
         row.process = Some(process(20_000 + i, "worker"));
@@ -378,18 +376,18 @@ pub(super) fn thousands() -> Snapshot {
 }
 
 /// The ring was full, and no scan has put it right yet.
-pub(super) fn losing() -> Snapshot {
+pub(super) fn losing() -> Frame {
     let mut data = busy();
-    data.quality.losses = Losses { ring_full: 1_200, read_failed: 34, ..Losses::default() };
-    data.quality.last_loss_at = Some(data.uptime);
-    data.quality.drift = Drift { added: 3, removed: 2, changed: 1 };
+    data.snapshot.quality.losses = Losses { ring_full: 1_200, read_failed: 34, ..Losses::default() };
+    data.snapshot.quality.last_loss_at = Some(data.snapshot.uptime);
+    data.snapshot.quality.drift = Drift { added: 3, removed: 2, changed: 1 };
     data
 }
 
 /// No attach method of the accept hook could be attached.
-pub(super) fn degraded() -> Snapshot {
+pub(super) fn degraded() -> Frame {
     let mut data = busy();
-    let accept = data.quality.hooks.iter_mut().find(|status| status.hook == Hook::Accept).unwrap();
+    let accept = data.snapshot.quality.hooks.iter_mut().find(|status| status.hook == Hook::Accept).unwrap();
     accept.method = None;
     let because = "permission denied".to_owned();
     accept.failed.push(FailedMethod { method: AttachMethod::SyscallTracepoint, because });
@@ -397,9 +395,9 @@ pub(super) fn degraded() -> Snapshot {
 }
 
 /// The hook without which there is no live count.
-pub(super) fn without_hooks() -> Snapshot {
+pub(super) fn without_hooks() -> Frame {
     let mut data = degraded();
-    data.quality.hooks[0].method = None;
+    data.snapshot.quality.hooks[0].method = None;
     data
 }
 
@@ -407,14 +405,14 @@ pub(super) fn ui(width: u16, height: u16) -> Ui {
     Ui::new(Rect::new(0, 0, width, height))
 }
 
-pub(super) fn buffer(ui: &Ui, data: &Snapshot, theme: &Theme) -> Buffer {
+pub(super) fn buffer(ui: &Ui, data: &Frame, theme: &Theme) -> Buffer {
     let mut buf = Buffer::empty(ui.area);
     view::view(ui, data, theme, ui.area, &mut buf);
     buf
 }
 
 /// The screen as text, without the blanks at the ends of lines.
-pub(super) fn text(ui: &Ui, data: &Snapshot) -> String {
+pub(super) fn text(ui: &Ui, data: &Frame) -> String {
     rows(&buffer(ui, data, &Theme::new(ThemeName::Mono)))
 }
 
@@ -425,6 +423,6 @@ pub(super) fn rows(buf: &Buffer) -> String {
     rows.join("\n")
 }
 
-pub(super) fn arc(data: Snapshot) -> Arc<Snapshot> {
+pub(super) fn arc(data: Frame) -> Arc<Frame> {
     Arc::new(data)
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::fixture::{ailing, arc, buffer, busy, empty, thousands, ui};
 use crate::{
-    model::snapshot::Snapshot,
+    frame::Frame,
     tui::{
         layout::scroll_offset,
         message::{Message, Move, Step},
@@ -53,7 +53,7 @@ fn message() -> impl Strategy<Value = Message> {
     ]
 }
 
-fn hosts() -> [Snapshot; 4] {
+fn hosts() -> [Frame; 4] {
     [empty(), busy(), ailing(), thousands()]
 }
 

@@ -4,7 +4,8 @@ use ratatui::layout::Rect;
 
 use super::fixture::{arc, busy, text, ui};
 use crate::{
-    model::snapshot::{EndpointRow, Playback, Snapshot},
+    frame::{Frame, Playback},
+    model::snapshot::EndpointRow,
     present::Fields as _,
     tui::{
         layout::Areas,
@@ -14,7 +15,7 @@ use crate::{
     },
 };
 
-fn click(ui: &mut Ui, data: &Snapshot, column: u16, row: u16) {
+fn click(ui: &mut Ui, data: &Frame, column: u16, row: u16) {
     assert_eq!(update(ui, &arc(data.clone()), Message::Click { column, row }), Effect::None);
 }
 
@@ -25,7 +26,7 @@ fn table(ui: &Ui) -> Rect {
 
 /// Where this word begins on the screen.
 #[track_caller]
-fn find(ui: &Ui, data: &Snapshot, word: &str) -> (u16, u16) {
+fn find(ui: &Ui, data: &Frame, word: &str) -> (u16, u16) {
     let screen = text(ui, data);
     let found = (0..).zip(screen.lines()).find_map(|(row, line)| {
         let bytes = line.find(word)?;

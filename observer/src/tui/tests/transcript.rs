@@ -6,8 +6,8 @@ use insta::assert_snapshot;
 
 use super::fixture::{arc, one, text, ui};
 use crate::{
-    model::{
-        snapshot::Snapshot,
+    frame::{
+        Frame,
         transcript::{Speaker, Transcript, TranscriptLine},
     },
     tui::{
@@ -33,8 +33,8 @@ fn transcript() -> Transcript {
     }
 }
 
-fn with(transcript: Transcript) -> Snapshot {
-    Snapshot { transcript: Some(Arc::new(transcript)), ..one() }
+fn with(transcript: Transcript) -> Frame {
+    Frame { transcript: Some(Arc::new(transcript)), ..one() }
 }
 
 #[test]
