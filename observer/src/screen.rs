@@ -11,11 +11,11 @@ use anyhow::{Context as _, anyhow, ensure};
 use tokio::sync::watch;
 
 use crate::{
-    engine::{Engine, Options, POLL},
+    engine::{Engine, EngineOptions, POLL},
     frame::Frame,
     host::descriptors,
     model::{Model, query::Query},
-    tui::{self, Ended, MIN_HEIGHT, MIN_WIDTH, Request, Step},
+    tui::{self, Ended, MIN_HEIGHT, MIN_WIDTH, ScreenRequest, Step},
 };
 
 /// Between two frames,
@@ -73,7 +73,7 @@ impl ScreenSource for Engine {
 }
 
 /// Shows the live screen until the user leaves it. All that can fail at start fails before the screen is touched.
-pub fn run(options: Options, look: tui::Look) -> anyhow::Result<ExitCode> {
+pub fn run(options: EngineOptions, look: tui::Look) -> anyhow::Result<ExitCode> {
     require_size("observer snapshot")?;
     show(Engine::start(options)?, look)
 }
@@ -115,7 +115,7 @@ pub(crate) fn show(mut source: impl ScreenSource + 'static, look: tui::Look) -> 
 fn publish_until_unheard(
     mut source: impl ScreenSource,
     publish: &watch::Sender<Arc<Frame>>,
-    requests: &mpsc::Receiver<Request>,
+    requests: &mpsc::Receiver<ScreenRequest>,
 ) -> anyhow::Result<()> {
     let (mut published_at, mut pulse_before) = (None::<Instant>, 0);
     let (mut query, mut asked_for) = (None, None);
@@ -125,10 +125,10 @@ fn publish_until_unheard(
         let is_asked = asked_for.is_some();
         for request in asked_for.take().into_iter().chain(requests.try_iter()) {
             match request {
-                Request::Connections(asked) => query = asked,
-                Request::RestartTotals => source.restart_totals(),
-                Request::Playback(step) => source.step(step)?,
-                Request::NextStep => source.next_step(),
+                ScreenRequest::Connections(asked) => query = asked,
+                ScreenRequest::RestartTotals => source.restart_totals(),
+                ScreenRequest::Playback(step) => source.step(step)?,
+                ScreenRequest::NextStep => source.next_step(),
             }
         }
         let pulse = source.pulse();

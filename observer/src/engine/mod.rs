@@ -61,7 +61,7 @@ pub enum Watched {
 
 /// How to run.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct EngineOptions {
     /// When to scan.
     pub scans: Scans,
     /// Which network namespaces to watch.
@@ -76,12 +76,12 @@ pub struct Options {
     pub trace_all_fd_syscalls: bool,
 }
 
-impl Options {
+impl EngineOptions {
     /// At 80 bytes a record 100,000 records; at the 36 MB/s of a saturated loopback 230 ms.
     pub const RING_BYTES: u32 = 8 << 20;
 }
 
-impl Default for Options {
+impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             scans: Scans::Regularly,
@@ -130,17 +130,20 @@ struct Drained {
 
 impl Engine {
     /// Attaches, and takes in what is there.
-    pub fn start(options: Options) -> anyhow::Result<Self> {
+    pub fn start(options: EngineOptions) -> anyhow::Result<Self> {
         Self::start_with(options, |_| Ok(None))
     }
 
     /// As [`Self::start`], and records all that it takes in; `open` gives the file once the hooks are attached.
-    pub fn start_recording(options: Options, open: impl FnOnce() -> anyhow::Result<File>) -> anyhow::Result<Self> {
+    pub fn start_recording(
+        options: EngineOptions,
+        open: impl FnOnce() -> anyhow::Result<File>,
+    ) -> anyhow::Result<Self> {
         Self::start_with(options, |header| Ok(Some(Writer::start(open()?, &header).context("write the recording")?)))
     }
 
     fn start_with(
-        options: Options,
+        options: EngineOptions,
         record: impl FnOnce(Header) -> anyhow::Result<Option<Writer<File>>>,
     ) -> anyhow::Result<Self> {
         let wall_clock = SystemTime::now();

@@ -12,7 +12,7 @@ use crate::{
     errno,
     host::{
         handle::{self, Handle},
-        namespaces::{self, Found},
+        namespaces::{self, FoundNamespace},
         netns::{self, Reading},
     },
     model::{
@@ -169,10 +169,10 @@ impl Namespaces {
         Ok(())
     }
 
-    fn take_found(&mut self, netns: NetnsId, found: Found) {
+    fn take_found(&mut self, netns: NetnsId, found: FoundNamespace) {
         let needs_namer = found.mount_name.is_none() && self.host != Some(netns);
         let namer = if needs_namer { self.choose_namer(netns, &found.processes) } else { None };
-        let Found { handles, mount_name, .. } = found;
+        let FoundNamespace { handles, mount_name, .. } = found;
         self.known.insert(netns, Known { mount_name, namer, handles, missing_since: None });
     }
 

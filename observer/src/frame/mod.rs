@@ -34,7 +34,7 @@ pub struct Frame {
     /// only one. `None` where a recording has neither.
     pub own: Option<NetnsId>,
     /// Readings of the machine that runs this command. `None` in a recording: they are no part of it.
-    pub local: Option<Local>,
+    pub local: Option<LocalReadings>,
 }
 
 /// Where a replay stands; its time is the snapshot's `uptime`.
@@ -65,7 +65,7 @@ impl Frame {
 
 /// Readings that only the running host can give.
 #[derive(Clone, Debug, Default)]
-pub struct Local {
+pub struct LocalReadings {
     /// Addresses of the own network namespace, without those of lo (`getifaddrs`).
     pub addresses: BTreeSet<IpAddr>,
     /// Open files and RLIMIT_NOFILE of this process.

@@ -19,7 +19,7 @@ const HANDLES: usize = 4;
 
 /// A namespace that was found.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct FoundNamespace {
     /// How it can be entered, the mounts first.
     pub handles: Vec<Handle>,
     /// Its `ip netns` name.
@@ -32,7 +32,7 @@ pub struct Found {
 #[derive(Debug, Default)]
 pub struct Discovered {
     /// The namespaces that have a process, or a mount in this mount namespace.
-    pub namespaces: FxHashMap<NetnsId, Found>,
+    pub namespaces: FxHashMap<NetnsId, FoundNamespace>,
     /// Processes whose namespace could not be read.
     pub unread: Gap,
 }

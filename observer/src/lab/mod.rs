@@ -129,7 +129,7 @@ pub struct LabOptions {
     /// Write a recording to this file.
     pub record: Option<PathBuf>,
     /// Options of the engine that watches.
-    pub engine: engine::Options,
+    pub engine: engine::EngineOptions,
 }
 
 /// Where the output of a lab goes.

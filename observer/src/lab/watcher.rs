@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 
 use crate::{
-    engine::{Engine, Options, POLL, Watched},
+    engine::{Engine, EngineOptions, POLL, Watched},
     frame::{Frame, transcript::Transcript},
     model::{Model, snapshot::Snapshot},
     new_file::{NewFile, Replaces},
@@ -40,8 +40,8 @@ pub(super) struct LabEngine {
 }
 
 /// Starts an engine for the namespace of this process. It records to `file` if there is one.
-pub(super) fn start(options: Options, file: Option<&PathBuf>) -> anyhow::Result<(Watcher, LabEngine)> {
-    let options = Options { watched: Watched::Own, ..options };
+pub(super) fn start(options: EngineOptions, file: Option<&PathBuf>) -> anyhow::Result<(Watcher, LabEngine)> {
+    let options = EngineOptions { watched: Watched::Own, ..options };
     let engine = match file {
         None => Engine::start(options)?,
         Some(file) => {

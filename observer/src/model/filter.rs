@@ -57,7 +57,7 @@ pub enum FilterError {
 
 /// What a row has to say to a filter.
 #[derive(Clone, Copy)]
-pub struct Scope<'a> {
+pub struct Filterable<'a> {
     /// Addresses of both ends; a port that is not one's own is `None`.
     pub addresses: &'a [(IpAddr, Option<u16>)],
     /// Processes.
@@ -85,41 +85,41 @@ impl Filter {
 
     /// Whether all words hold.
     #[must_use]
-    pub fn lets_through(&self, scope: &Scope<'_>) -> bool {
-        self.0.iter().all(|term| term.holds(scope))
+    pub fn lets_through(&self, row: &Filterable<'_>) -> bool {
+        self.0.iter().all(|term| term.holds(row))
     }
 }
 
 impl Term {
-    fn holds(&self, scope: &Scope<'_>) -> bool {
+    fn holds(&self, row: &Filterable<'_>) -> bool {
         match self {
-            Self::Port(port) => scope.addresses.iter().any(|(_, other)| *other == Some(*port)),
-            Self::State(state) => (scope.has_state)(*state),
-            Self::Comm(part) => scope.processes.iter().any(|process| has(&process.comm.to_string(), part)),
-            Self::Pid(pid) => scope.processes.iter().any(|process| process.pid.number() == *pid),
-            Self::Netns(part) => is_namespace(scope, part),
-            Self::Direction(direction) => scope.direction == Some(*direction),
-            Self::Network(network) => holds_address(scope, network),
+            Self::Port(port) => row.addresses.iter().any(|(_, other)| *other == Some(*port)),
+            Self::State(state) => (row.has_state)(*state),
+            Self::Comm(part) => row.processes.iter().any(|process| has(&process.comm.to_string(), part)),
+            Self::Pid(pid) => row.processes.iter().any(|process| process.pid.number() == *pid),
+            Self::Netns(part) => is_namespace(row, part),
+            Self::Direction(direction) => row.direction == Some(*direction),
+            Self::Network(network) => holds_address(row, network),
             Self::OnDevice(network, device) => {
-                let label = scope.device.label();
-                label.is_some_and(|label| label.to_lowercase() == *device) && holds_address(scope, network)
+                let label = row.device.label();
+                label.is_some_and(|label| label.to_lowercase() == *device) && holds_address(row, network)
             }
             Self::Text(part) => {
-                has(scope.text, part)
-                    || has(&scope.device.to_string(), part)
-                    || scope.netns_name.is_some_and(|name| has(name, part))
-                    || scope.processes.iter().any(|process| has(&process.comm.to_string(), part))
+                has(row.text, part)
+                    || has(&row.device.to_string(), part)
+                    || row.netns_name.is_some_and(|name| has(name, part))
+                    || row.processes.iter().any(|process| has(&process.comm.to_string(), part))
             }
         }
     }
 }
 
-fn holds_address(scope: &Scope<'_>, network: &IpNet) -> bool {
-    scope.addresses.iter().any(|(ip, _)| network.contains(ip))
+fn holds_address(row: &Filterable<'_>, network: &IpNet) -> bool {
+    row.addresses.iter().any(|(ip, _)| network.contains(ip))
 }
 
-fn is_namespace(scope: &Scope<'_>, part: &str) -> bool {
-    scope.netns_name.is_some_and(|name| has(name, part)) || scope.netns.is_some_and(|netns| netns.0.to_string() == part)
+fn is_namespace(row: &Filterable<'_>, part: &str) -> bool {
+    row.netns_name.is_some_and(|name| has(name, part)) || row.netns.is_some_and(|netns| netns.0.to_string() == part)
 }
 
 /// Whether `part`, which is in lower case, is in `text`.
@@ -180,7 +180,7 @@ fn state(name: &str) -> Option<TcpState> {
     })
 }
 
-impl fmt::Debug for Scope<'_> {
+impl fmt::Debug for Filterable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subject").field("addresses", &self.addresses).field("text", &self.text).finish_non_exhaustive()
     }
@@ -198,7 +198,7 @@ mod tests {
             let address: std::net::SocketAddr = text.parse().unwrap();
             (address.ip(), Some(address.port()))
         });
-        let scope = Scope {
+        let row = Filterable {
             addresses: &addresses,
             processes: &[Process { pid: Pid(812), comm: Comm::from("Nginx") }],
             netns: Some(NetnsId(4_026_531_840)),
@@ -208,7 +208,7 @@ mod tests {
             has_state: &|state| state == TcpState::TimeWait,
             text: "connect() EADDRNOTAVAIL",
         };
-        filter.parse::<Filter>().unwrap().lets_through(&scope)
+        filter.parse::<Filter>().unwrap().lets_through(&row)
     }
 
     #[test]

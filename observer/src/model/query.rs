@@ -10,7 +10,7 @@ use super::{
     Model,
     address::{Direction, EndpointKey, TupleKey},
     device::Device,
-    filter::{Filter, Scope},
+    filter::{Filter, Filterable},
     key_of,
     name::Name,
     owner::Owner,
@@ -86,7 +86,7 @@ pub struct ConnectionRow {
 }
 
 /// A candidate, before its names are looked up.
-struct Found {
+struct Candidate {
     key: TupleKey,
     direction: Direction,
     state: TcpState,
@@ -100,7 +100,7 @@ struct Found {
 /// Where a candidate stands: the youngest first, then by addresses.
 type Rank = (Reverse<Option<u32>>, NetnsId, u16, u16);
 
-impl Found {
+impl Candidate {
     const fn rank(&self) -> Rank {
         (Reverse(self.began), self.key.netns, self.key.tuple.local_port, self.key.tuple.remote_port)
     }
@@ -109,13 +109,13 @@ impl Found {
 /// The youngest of many, in room for twice as many as are wanted.
 struct Youngest {
     most: usize,
-    found: Vec<Found>,
+    found: Vec<Candidate>,
     /// Whoever ranks behind this one is not among them.
     worst: Option<Rank>,
 }
 
 impl Youngest {
-    fn offer(&mut self, it: Found) {
+    fn offer(&mut self, it: Candidate) {
         if self.worst.is_none_or(|worst| it.rank() < worst) {
             self.found.push(it);
             if self.found.len() >= 2 * self.most {
@@ -126,15 +126,15 @@ impl Youngest {
 
     fn prune(&mut self) {
         if self.found.len() > self.most && self.most > 0 {
-            let (_, worst, _) = self.found.select_nth_unstable_by_key(self.most - 1, Found::rank);
+            let (_, worst, _) = self.found.select_nth_unstable_by_key(self.most - 1, Candidate::rank);
             self.worst = Some(worst.rank());
         }
         self.found.truncate(self.most);
     }
 
-    fn sorted(mut self) -> Vec<Found> {
+    fn sorted(mut self) -> Vec<Candidate> {
         self.prune();
-        self.found.sort_unstable_by_key(Found::rank);
+        self.found.sort_unstable_by_key(Candidate::rank);
         self.found
     }
 }
@@ -153,9 +153,9 @@ impl Model {
         Connections { query: query.clone(), rows, matching }
     }
 
-    fn candidates(&self, query: &Query) -> impl Iterator<Item = Found> + '_ {
+    fn candidates(&self, query: &Query) -> impl Iterator<Item = Candidate> + '_ {
         let of = query.of;
-        let full = self.sockets.iter().map(|socket| Found {
+        let full = self.sockets.iter().map(|socket| Candidate {
             key: key_of(self.ledger.endpoints(), socket),
             direction: self.ledger.endpoints().get(socket.endpoint).key.direction,
             state: socket.state,
@@ -163,7 +163,7 @@ impl Model {
             id: Some(socket.id),
             began: socket.began.map(|began| began.get() - 1),
         });
-        let minisocks = self.minisocks.iter().map(|(_, minisock)| Found {
+        let minisocks = self.minisocks.iter().map(|(_, minisock)| Candidate {
             key: minisock.key(self.ledger.endpoints()),
             direction: self.ledger.endpoints().get(minisock.endpoint).key.direction,
             state: minisock.state,
@@ -190,18 +190,18 @@ impl Model {
     }
 
     /// The owner first.
-    fn fd_owners_of(&self, it: &Found) -> Vec<Process> {
+    fn fd_owners_of(&self, it: &Candidate) -> Vec<Process> {
         let co_fd_owners = it.id.into_iter().flat_map(|id| self.co_fd_owners(id, it.owner));
         self.ledger.owners().process(it.owner).into_iter().chain(co_fd_owners).collect()
     }
 
-    fn passes(&self, it: &Found, filter: &Filter) -> bool {
+    fn passes(&self, it: &Candidate, filter: &Filter) -> bool {
         if filter.is_empty() {
             return true;
         }
         let TupleKey { netns, device, tuple } = it.key;
         let name = self.readings.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.as_deref());
-        filter.lets_through(&Scope {
+        filter.lets_through(&Filterable {
             addresses: &[(tuple.local_ip, Some(tuple.local_port)), (tuple.remote_ip, Some(tuple.remote_port))],
             processes: &self.fd_owners_of(it),
             netns: Some(netns),
@@ -213,7 +213,7 @@ impl Model {
         })
     }
 
-    fn connection_row(&self, it: &Found, now: Duration) -> ConnectionRow {
+    fn connection_row(&self, it: &Candidate, now: Duration) -> ConnectionRow {
         let TupleKey { netns, device, tuple } = it.key;
         ConnectionRow {
             netns,

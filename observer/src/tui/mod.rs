@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! keys, signals ─▶ keymap ─▶ Message ─▶ update(&mut Ui, …) ─▶ Effect ─▶ this loop
-//! engine ◀── Request ── Effect        (single connections while they are shown, a step within a replay, …)
+//! engine ◀── ScreenRequest ── Effect        (single connections while they are shown, a step within a replay, …)
 //! engine ────────▶ Arc<Frame> ─────▶ view(&Ui, &Frame, &Theme, …) ─▶ terminal
 //! ```
 //!
@@ -67,7 +67,7 @@ use self::{
 };
 pub use self::{
     layout::{MIN_HEIGHT, MIN_WIDTH},
-    message::{Request, Step},
+    message::{ScreenRequest, Step},
     theme::ThemeName,
 };
 use crate::{frame::Frame, model::query::Query};
@@ -125,13 +125,13 @@ pub enum Error {
 /// A terminal that does not read loses drawings: nothing waits for it.
 pub async fn run(
     mut frames: watch::Receiver<Arc<Frame>>,
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<ScreenRequest>,
     options: Look,
 ) -> Result<Ended, Error> {
     // Before the terminal is touched: from here on no signal ends the program behind our back.
     let signals = Signals::new()?;
     let screen = TerminalScreen::enter()?;
-    let ended = match Session::new(&mut frames, requests, options, signals, screen) {
+    let ended = match ScreenLoop::new(&mut frames, requests, options, signals, screen) {
         Ok(mut session) => session.run(frames).await,
         Err(error) => Err(error),
     };
@@ -142,10 +142,10 @@ pub async fn run(
 }
 
 /// What is shown, and when it was last heard and drawn.
-struct Session {
+struct ScreenLoop {
     screen: TerminalScreen,
     signals: Signals,
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<ScreenRequest>,
     options: Look,
     theme: Theme,
     ui: Ui,
@@ -160,10 +160,10 @@ struct Session {
     is_dirty: bool,
 }
 
-impl Session {
+impl ScreenLoop {
     fn new(
         frames: &mut watch::Receiver<Arc<Frame>>,
-        requests: mpsc::Sender<Request>,
+        requests: mpsc::Sender<ScreenRequest>,
         options: Look,
         signals: Signals,
         mut screen: TerminalScreen,
@@ -275,7 +275,7 @@ impl Session {
         if query != self.asked {
             self.asked.clone_from(&query);
             // A source that ended has closed its frames, too: that is seen there.
-            let _ = self.requests.send(Request::Connections(query));
+            let _ = self.requests.send(ScreenRequest::Connections(query));
         }
         match effect {
             Effect::None => {}

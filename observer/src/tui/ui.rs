@@ -6,7 +6,7 @@ use ratatui::layout::{Position, Rect};
 
 use super::{
     layout::{self, Areas},
-    message::{Effect, Message, Move, Request, Step},
+    message::{Effect, Message, Move, ScreenRequest, Step},
     prompt::{Prompt, Typed},
     screen::Screens,
     screen_name::ScreenName,
@@ -149,11 +149,11 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Frame>, message: Message) -> Effe
         Message::Resize { width, height } => ui.area = Rect::new(0, 0, width, height),
         Message::Silence(silence) => ui.silence = silence,
         // In a replay Space stops the recording, not the display.
-        Message::TogglePause if latest.playback.is_some() => return Effect::Ask(Request::Playback(Step::Stop)),
-        Message::Playback(step) if latest.playback.is_some() => return Effect::Ask(Request::Playback(step)),
-        Message::NextStep if latest.transcript.is_some() => return Effect::Ask(Request::NextStep),
+        Message::TogglePause if latest.playback.is_some() => return Effect::Ask(ScreenRequest::Playback(Step::Stop)),
+        Message::Playback(step) if latest.playback.is_some() => return Effect::Ask(ScreenRequest::Playback(step)),
+        Message::NextStep if latest.transcript.is_some() => return Effect::Ask(ScreenRequest::NextStep),
         Message::Playback(_) | Message::NextStep => {}
-        Message::RestartTotals => return Effect::Ask(Request::RestartTotals),
+        Message::RestartTotals => return Effect::Ask(ScreenRequest::RestartTotals),
         Message::ToggleMouse => {
             ui.mouse = !ui.mouse;
             return Effect::Mouse(ui.mouse);

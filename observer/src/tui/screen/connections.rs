@@ -4,7 +4,7 @@ use crate::{
     frame::Frame,
     model::{
         device::Device,
-        filter::{Filter, Scope},
+        filter::{Filter, Filterable},
         query::ConnectionRow,
         snapshot::Snapshot,
         units::{FourTuple, NetnsId},
@@ -33,7 +33,7 @@ impl TableSource for Connections {
 
     fn passes(row: &ConnectionRow, filter: &Filter, _: &Snapshot) -> bool {
         let FourTuple { local_ip, local_port, remote_ip, remote_port } = row.tuple;
-        filter.lets_through(&Scope {
+        filter.lets_through(&Filterable {
             addresses: &[(local_ip, Some(local_port)), (remote_ip, Some(remote_port))],
             processes: &row.owner.into_iter().chain(row.co_fd_owners.iter().copied()).collect::<Vec<_>>(),
             netns: Some(row.netns),

@@ -6,7 +6,7 @@ use crate::{
     frame::Frame,
     model::{
         device::Device,
-        filter::{Filter, Scope},
+        filter::{Filter, Filterable},
         headroom::PortUse,
         limit::level::Level,
         snapshot::{DestinationRow, Direction, Snapshot},
@@ -36,7 +36,7 @@ impl TableSource for Destinations {
     }
 
     fn passes(row: &DestinationRow, filter: &Filter, _: &Snapshot) -> bool {
-        filter.lets_through(&Scope {
+        filter.lets_through(&Filterable {
             addresses: &[(row.local_ip, None), (row.remote.ip(), Some(row.remote.port()))],
             processes: &[],
             netns: Some(row.netns),

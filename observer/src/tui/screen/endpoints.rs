@@ -3,7 +3,7 @@
 use crate::{
     frame::Frame,
     model::{
-        filter::{Filter, Scope},
+        filter::{Filter, Filterable},
         snapshot::{EndpointKey, EndpointRow, OwnerRow, Snapshot},
         units::{NetnsId, Process, TcpState},
     },
@@ -35,7 +35,7 @@ impl TableSource for Endpoints {
         addresses.extend(row.destinations.iter().map(|it| (it.remote.ip(), Some(it.remote.port()))));
         // The listener's owner matches too, whichever process accepted the connections.
         let processes: Vec<Process> = row.fd_owners().into_iter().chain(row.listeners.iter().copied()).collect();
-        filter.lets_through(&Scope {
+        filter.lets_through(&Filterable {
             addresses: &addresses,
             processes: &processes,
             netns: Some(row.key.netns),

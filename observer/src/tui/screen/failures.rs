@@ -7,7 +7,7 @@ use crate::{
     model::{
         device::Device,
         failure::{FailureKey, FailureKind, FailureRow, Local},
-        filter::{Filter, Scope},
+        filter::{Filter, Filterable},
         port_owner::PortOwner,
         snapshot::Snapshot,
         units::{NetnsId, Pid},
@@ -51,7 +51,7 @@ impl TableSource for Failures {
         let addresses: Vec<_> = local.into_iter().chain(remote).collect();
         let port_owner = row.port_owner().and_then(PortOwner::process);
         let processes: Vec<_> = process.into_iter().chain(port_owner).collect();
-        filter.lets_through(&Scope {
+        filter.lets_through(&Filterable {
             addresses: &addresses,
             processes: &processes,
             netns: Some(netns),

@@ -39,7 +39,7 @@ impl TableSource for Limits {
             Scope::Listener { local, .. } => vec![(local.ip(), Some(local.port()))],
             Scope::Host | Scope::Namespace(_) | Scope::Process(_) => Vec::new(),
         };
-        filter.lets_through(&filter::Scope {
+        filter.lets_through(&filter::Filterable {
             addresses: &addresses,
             processes: row.process.as_slice(),
             netns: row.scope.netns(),

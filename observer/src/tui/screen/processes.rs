@@ -4,7 +4,7 @@ use crate::{
     frame::Frame,
     model::{
         device::Device,
-        filter::{Filter, Scope},
+        filter::{Filter, Filterable},
         snapshot::{ProcessRow, Snapshot},
         units::Pid,
     },
@@ -31,7 +31,7 @@ impl TableSource for Processes {
     }
 
     fn passes(row: &ProcessRow, filter: &Filter, _: &Snapshot) -> bool {
-        filter.lets_through(&Scope {
+        filter.lets_through(&Filterable {
             addresses: &[],
             processes: &[row.process],
             netns: None,

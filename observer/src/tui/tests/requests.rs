@@ -9,7 +9,7 @@ use crate::{
     present::Fields as _,
     tui::{
         layout::Areas,
-        message::{Effect, Message, Move, Request, Step},
+        message::{Effect, Message, Move, ScreenRequest, Step},
         screen_name::ScreenName,
         ui::{Ui, update},
     },
@@ -100,7 +100,10 @@ fn the_mouse_is_switched_by_the_loop() {
 
 #[test]
 fn totals_are_restarted_by_the_engine() {
-    assert_eq!(update(&mut ui(80, 24), &arc(busy()), Message::RestartTotals), Effect::Ask(Request::RestartTotals));
+    assert_eq!(
+        update(&mut ui(80, 24), &arc(busy()), Message::RestartTotals),
+        Effect::Ask(ScreenRequest::RestartTotals)
+    );
 }
 
 #[test]
@@ -111,9 +114,9 @@ fn a_replay_is_stopped_where_the_present_is_held() {
     assert_eq!(update(&mut live, &arc(data.clone()), step), Effect::None);
     data.playback = Some(Playback { speed: 4.0, is_stopped: false, is_over: false });
     let mut ui = ui(80, 24);
-    assert_eq!(update(&mut ui, &arc(data.clone()), step), Effect::Ask(Request::Playback(Step::Back)));
+    assert_eq!(update(&mut ui, &arc(data.clone()), step), Effect::Ask(ScreenRequest::Playback(Step::Back)));
     let held = update(&mut ui, &arc(data.clone()), Message::TogglePause);
-    assert_eq!((held, ui.paused.is_none()), (Effect::Ask(Request::Playback(Step::Stop)), true));
+    assert_eq!((held, ui.paused.is_none()), (Effect::Ask(ScreenRequest::Playback(Step::Stop)), true));
     assert!(text(&ui, &data).contains("REPLAY ×4"));
     data.playback = Some(Playback { speed: 1.0, is_stopped: true, is_over: false });
     assert!(text(&ui, &data).contains("REPLAY, STOPPED") && text(&ui, &data).contains("Space resume"));

@@ -11,7 +11,7 @@ use crate::{
         transcript::{Speaker, Transcript, TranscriptLine},
     },
     tui::{
-        message::{Effect, Message, Request},
+        message::{Effect, Message, ScreenRequest},
         ui::update,
     },
 };
@@ -57,6 +57,6 @@ fn it_says_when_it_waits_and_when_it_is_over_and_its_end_is_seen() {
 #[test]
 fn the_key_for_the_next_step_asks_a_lab_and_nobody_else() {
     let ask = |data| update(&mut ui(80, 24), &arc(data), Message::NextStep);
-    assert_eq!(ask(with(transcript())), Effect::Ask(Request::NextStep));
+    assert_eq!(ask(with(transcript())), Effect::Ask(ScreenRequest::NextStep));
     assert_eq!(ask(one()), Effect::None);
 }
