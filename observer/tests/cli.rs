@@ -122,7 +122,7 @@ fn without_the_right_to_use_bpf_it_names_what_is_missing() {
     };
     fails_with(&unprivileged(&["snapshot"]), 1, &["CAP_BPF and CAP_PERFMON", "as root"]);
     let doctor = unprivileged(&["doctor"]);
-    let text = String::from_utf8(doctor.stdout).unwrap();
+    let text = String::from_utf8(doctor.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(doctor.status.code(), Some(1), "{text}");
     assert!(text.contains("lacks CAP_BPF and CAP_PERFMON") && text.contains("not ready"), "{text}");
 }

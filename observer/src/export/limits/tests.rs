@@ -95,7 +95,7 @@ fn everything_fits_80_columns() {
     assert_eq!(Arithmetic::new(&frame).connections_to_an_ipv4_destination, Some(2 * 5_535));
     let text = text(&frame, None);
     for line in text.lines() {
-        assert!(line.chars().count() <= WIDTH, "{} columns: {line}", line.chars().count());
+        assert!(line.chars().count() <= PLAIN_WIDTH, "{} columns: {line}", line.chars().count());
     }
     for words in ["79,228,162,514,264,337,593,543,950,336", "18,446,744,073,709,551,616", "281,474,976,710,656"] {
         assert!(text.contains(words), "no {words} in\n{text}");
