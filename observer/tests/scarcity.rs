@@ -3,12 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+#[path = "program/namespace.rs"]
+mod namespace;
+mod program;
+
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader},
     net::{TcpListener, TcpStream},
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    path::PathBuf,
+    os::unix::process::CommandExt as _,
     process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -17,7 +20,11 @@ use std::{
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 
-const OBSERVER: &str = env!("CARGO_BIN_EXE_observer");
+use self::{
+    namespace::another_namespace,
+    program::{OBSERVER, copy_for_everyone},
+};
+
 const NOBODY: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
 
 /// What a shell makes of `script`, in which `$0` is the program.
@@ -191,18 +198,6 @@ fn a_refusal_by_seccomp_is_named() {
     assert_says(&line_of_check(&check), &["UNKNOWN", "ENOMEM", "memory is short"], &["seccomp"]);
 }
 
-/// Holds a network namespace until it is dropped.
-fn another_namespace() -> Child {
-    let mut child = Command::new("unshare")
-        .args(["--net", "sh", "-c", "echo up; read end"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdout.take().unwrap().read_exact(&mut [0; 3]).unwrap();
-    child
-}
-
 #[test]
 fn a_thread_that_is_refused_is_an_error_and_no_panic() {
     let mut other = another_namespace();
@@ -274,15 +269,6 @@ fn where_no_thread_can_be_started_a_check_still_says_its_line() {
         .output()
         .unwrap();
     line_of_check(&output);
-}
-
-/// The program where every user may run it.
-fn copy_for_everyone() -> (tempfile::TempDir, PathBuf) {
-    let dir = tempfile::tempdir_in("/tmp").unwrap();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = dir.path().join("observer");
-    fs::copy(OBSERVER, &copy).unwrap();
-    (dir, copy)
 }
 
 /// `observer watch` in the calling thread's namespace, line by line.

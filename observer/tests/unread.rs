@@ -2,18 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod program;
+
 use std::{
     ffi::OsStr,
     fs,
     io::{BufRead as _, BufReader},
-    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
-    path::PathBuf,
+    os::unix::ffi::OsStrExt as _,
     process::{Child, Command, Output, Stdio},
 };
 
 use serde_json::Value;
 
-const OBSERVER: &str = env!("CARGO_BIN_EXE_observer");
+use self::program::{OBSERVER, copy_for_everyone};
+
 const NOBODY: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
 
 fn observer(args: &[&str]) -> Output {
@@ -69,15 +71,6 @@ fn another_users_process_over_its_limit_is_critical() {
     let limits = json["limits"].as_array().unwrap();
     let limit = limits.iter().find(|limit| limit["process"]["pid"] == over.child.id()).expect("its limit");
     assert_eq!((limit["used"].as_u64(), limit["maximum"].as_u64()), (Some(over.open as u64), Some(100)));
-}
-
-/// The program where every user may run it.
-fn copy_for_everyone() -> (tempfile::TempDir, PathBuf) {
-    let dir = tempfile::tempdir_in("/tmp").unwrap();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = dir.path().join("observer");
-    fs::copy(OBSERVER, &copy).unwrap();
-    (dir, copy)
 }
 
 /// What a user says who has the two capabilities that are asked for, and no other, after root has run `setup` in a mount
