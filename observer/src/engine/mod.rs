@@ -318,5 +318,5 @@ pub fn require_rights() -> Result<(), ProbeError> {
         return Err(ProbeError::UserNamespace);
     }
     let missing = rights::missing();
-    if missing.is_empty() { Ok(()) } else { Err(ProbeError::MissingCapabilities(missing.join(" and "))) }
+    if missing.is_empty() { Ok(()) } else { Err(ProbeError::MissingCapabilities { missing: missing.join(" and ") }) }
 }

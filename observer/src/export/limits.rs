@@ -94,6 +94,7 @@ fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic, sort: Opti
         }
     }
     // Writing to a String cannot fail.
+    let _ = beyond(snapshot, own, &mut text);
     let _ = not_read(snapshot, &mut text);
     let _ = findings(snapshot, own, &mut text);
     let _ = counters(&snapshot.limits, own, &mut text);
@@ -126,6 +127,18 @@ fn cell(field: &Field<Limit>, width: usize, limit: &Limit, snapshot: &Snapshot, 
         (field.get)(limit, snapshot).text(width)
     };
     aligned(field, &text, width)
+}
+
+/// Why more is in use than the maximum allows.
+fn beyond(snapshot: &Snapshot, own: NetnsId, text: &mut String) -> std::fmt::Result {
+    let mut lines = snapshot.limits.iter().filter_map(|limit| Some((limit, limit.excess()?))).peekable();
+    if lines.peek().is_some() {
+        writeln!(text, "\nOVER THE MAXIMUM")?;
+    }
+    lines.try_for_each(|(limit, why)| {
+        let line = format!("{} {}: {why}", limit.about().name, limit.owner_beside(own));
+        entry("", &format::printable(&line), text)
+    })
 }
 
 /// A limit that could not be read is missing from the table: this says so below it.

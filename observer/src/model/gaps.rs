@@ -30,8 +30,8 @@ impl ProcessScope {
         match self {
             Self::All => None,
             Self::PidNamespace => Some(
-                "processes outside this pid namespace: their descriptors and limits, and who holds sockets from before \
-                 the start, are not visible. Mount the host's /proc and give --proc PATH",
+                "processes outside this pid namespace: observer does not see their descriptors and limits, nor which \
+                 of them own sockets from before the start. Mount the host's /proc and give --proc PATH",
             ),
         }
     }
@@ -122,14 +122,14 @@ impl Unread {
     #[must_use]
     pub const fn consequence(self) -> &'static str {
         match self {
-            Self::Processes => "their file descriptors and limits are not known",
-            Self::HiddenProcesses => "other users' processes, their descriptors and namespaces are not known",
-            Self::Memberships => "a namespace that only they are in is found once it has sockets",
-            Self::Namespaces => "their sockets are known from events alone, their port ranges not at all",
-            Self::Files => "the limits that stand in them are not known",
+            Self::Processes => "their file descriptors and limits are unknown",
+            Self::HiddenProcesses => "other users' processes, their descriptors and namespaces are unknown",
+            Self::Memberships => "a network namespace of such a process appears only once it has sockets",
+            Self::Namespaces => "events alone count their sockets; their port ranges are unknown",
+            Self::Files => "the limits in these files are unknown",
             Self::Tracefs => "refused calls and the processes of accepted connections may be missing",
             Self::OutsideProcesses => {
-                "their descriptors, limits and namespaces, and who holds sockets from before the start, are not known"
+                "their descriptors, limits and namespaces are unknown, and so are the owners of sockets from before the start"
             }
         }
     }
@@ -271,7 +271,13 @@ impl Gaps {
     /// The same with the capabilities that would help.
     #[must_use]
     pub fn advice(&self) -> Vec<String> {
-        self.unread().map(|(kind, gap)| format!("{}{}", sentence(kind, gap), self.help(kind, gap))).collect()
+        self.unread().map(|(kind, gap)| self.advice_about(kind, gap)).collect()
+    }
+
+    /// The same for one kind.
+    #[must_use]
+    pub fn advice_about(&self, kind: Unread, gap: Gap) -> String {
+        format!("{}{}", sentence(kind, gap), self.help(kind, gap))
     }
 
     fn help(&self, kind: Unread, gap: Gap) -> String {

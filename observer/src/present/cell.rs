@@ -40,11 +40,8 @@ pub(crate) enum Cell<'a> {
     Process(Option<Named>),
     /// Sockets that only the kernel still holds.
     Orphans,
-    /// Who connected to whom, and whether the row has a listener.
-    Direction {
-        direction: Direction,
-        listening: bool,
-    },
+    /// Who connected to whom.
+    Direction(Direction),
     Namespace(Option<&'a str>, NetnsId),
     Text(String),
     /// What a limit applies to.
@@ -58,7 +55,7 @@ pub(crate) enum Cell<'a> {
     Unknown,
     /// There is no such number here.
     Absent,
-    /// A place in an order, the first is 0; the first is the highest.
+    /// A place in an order; the first is 0.
     Rank(usize),
     Rate(f64),
     /// A part of a limit, 0 to 1, and how urgent that is.
@@ -102,8 +99,8 @@ impl Cell<'_> {
             Self::Process(Some(Named { comm, others, .. })) => format::several(comm, *others, width),
             Self::Process(None) | Self::Unknown => "?".to_owned(),
             Self::Orphans => "(closed)".to_owned(),
-            Self::Direction { direction: Direction::Inbound, .. } => "in".to_owned(),
-            Self::Direction { direction: Direction::Outbound, .. } => "out".to_owned(),
+            Self::Direction(Direction::Inbound) => "in".to_owned(),
+            Self::Direction(Direction::Outbound) => "out".to_owned(),
             Self::Namespace(Some(name), _) => format::printable(name),
             Self::Namespace(None, netns) => netns.0.to_string(),
             Self::Text(text) => text.clone(),
@@ -130,11 +127,9 @@ impl Cell<'_> {
         match self {
             Self::Endpoint(row) => match row.key.local_port {
                 Some(port) => row.key.device.endpoint(row.key.local_ip, port),
-                None => format!("{} (any port)", row.key.device.scoped(row.key.local_ip)),
+                None => row.key.device.endpoint(row.key.local_ip, "*"),
             },
-            Self::Direction { direction: Direction::Inbound, listening: true } => "listen".to_owned(),
             Self::Count(count) | Self::Maximum(Some(count)) => count.to_string(),
-            Self::Listening => "0".to_owned(),
             Self::Destination(Some(row)) => destination(row, |count| count.to_string()),
             Self::Destination(None) => String::new(),
             Self::Process(None) | Self::Unknown | Self::Absent | Self::Time(None) => "-".to_owned(),
@@ -155,7 +150,7 @@ impl Cell<'_> {
             Self::Endpoint(_)
             | Self::Towards(..)
             | Self::Address(..)
-            | Self::Direction { .. }
+            | Self::Direction(_)
             | Self::Namespace(..)
             | Self::Text(_)
             | Self::Scope(_)
@@ -191,7 +186,7 @@ impl Cell<'_> {
             (Self::Orphans, Self::Process(_)) => Ordering::Greater,
             (Self::Process(_), Self::Orphans) => Ordering::Less,
             (Self::Process(a), Self::Process(b)) => a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(b)),
-            (Self::Direction { direction: a, .. }, Self::Direction { direction: b, .. }) => a.cmp(b),
+            (Self::Direction(a), Self::Direction(b)) => a.cmp(b),
             (Self::Namespace(a, a_id), Self::Namespace(b, b_id)) => (a, a_id).cmp(&(b, b_id)),
             (Self::Text(a), Self::Text(b)) => a.cmp(b),
             (Self::Scope(a), Self::Scope(b)) => a.owner().cmp(&b.owner()),
@@ -199,7 +194,7 @@ impl Cell<'_> {
                 let [a, b] = [a, b].map(|row| row.map(|row| row.remote));
                 a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(&b))
             }
-            (Self::Rank(a), Self::Rank(b)) => b.cmp(a),
+            (Self::Rank(a), Self::Rank(b)) => a.cmp(b),
             (Self::Rate(a), Self::Rate(b)) | (Self::Part(a, _), Self::Part(b, _)) => a.total_cmp(b),
             // What is not in sight is farther than anything that is.
             (Self::Time(a), Self::Time(b)) => a.unwrap_or(Duration::MAX).cmp(&b.unwrap_or(Duration::MAX)),

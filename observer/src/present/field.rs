@@ -18,6 +18,8 @@ pub(crate) enum Order {
     Number,
     /// Times, aligned to the right, the shortest first.
     Time,
+    /// Places in a list, aligned to the right, 1 first.
+    Rank,
     /// A picture, which has no order.
     None,
 }
@@ -125,6 +127,16 @@ impl<R> Field<R> {
         get: Get<R>,
     ) -> Self {
         Self { unit: "seconds", ..Self::new(id, titles, help, Order::Time, get) }
+    }
+
+    /// A column of places in a list.
+    pub(crate) const fn rank_of(
+        id: &'static str,
+        titles: &'static [&'static str],
+        help: &'static str,
+        get: Get<R>,
+    ) -> Self {
+        Self::new(id, titles, help, Order::Rank, get)
     }
 
     /// A column of pictures.

@@ -60,6 +60,12 @@ pub(crate) trait TableSource: Sized + 'static {
         None
     }
 
+    /// Which rows a snapshot has of a longer list, and how many that list has: `the youngest`, 1,312. `None` where it has
+    /// all of them.
+    fn part_of(_: &Frame) -> Option<(&'static str, usize)> {
+        None
+    }
+
     /// Whether a column says anything about these rows: their namespace does where there are several.
     fn has(field: &Field<Self::Row>, data: &Frame) -> bool {
         let mut namespaces = Self::rows(data).into_iter().filter_map(Self::netns);
@@ -187,7 +193,7 @@ impl<S: TableSource> TableState<S> {
         self.position(&rows).map(|index| rows[index])
     }
 
-    fn title(&self, first: usize, visible: usize, all: usize) -> String {
+    fn title(&self, data: &Frame, first: usize, visible: usize, all: usize) -> String {
         let count = |n: usize| format::count(n as u64);
         if all == 0 {
             return format!(" {} ", S::NAME);
@@ -197,11 +203,14 @@ impl<S: TableSource> TableState<S> {
             (Order::Number, false) => "lowest first",
             (Order::Time, false) => "shortest first",
             (Order::Time, true) => "longest first",
+            (Order::Rank, false) => "1 first",
+            (Order::Rank, true) => "1 last",
             (_, true) => "last first",
             (_, false) => "in order",
         };
         let (from, to) = (count(first + 1), count(first + visible));
-        format!(" {} {from}–{to} of {}, by {}, {order} ", S::NAME, count(all), self.field().title())
+        let part = S::part_of(data).map_or_else(String::new, |(which, whole)| format!(", {which} of {}", count(whole)));
+        format!(" {} {from}–{to} of {}{part}, by {}, {order} ", S::NAME, count(all), self.field().title())
     }
 
     fn head_cell(&self, index: usize, width: u16) -> widgets::Cell<'static> {
@@ -215,7 +224,9 @@ impl<S: TableSource> TableState<S> {
         // The arrow of a number takes the space before the column.
         widgets::Cell::from(match field.order {
             Order::Text => aligned(index, field.order, format!("{title}{arrow}")),
-            Order::Number | Order::Time | Order::None => aligned(index, field.order, format!("{arrow}{title}")),
+            Order::Number | Order::Time | Order::Rank | Order::None => {
+                aligned(index, field.order, format!("{arrow}{title}"))
+            }
         })
     }
 }
@@ -250,7 +261,7 @@ impl<S: TableSource> Pane for TableState<S> {
         let visible = rows.iter().enumerate().skip(first).take(page(area));
 
         let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
-        let title = text::Line::styled(self.title(first, visible.len(), rows.len()), theme.title);
+        let title = text::Line::styled(self.title(data, first, visible.len(), rows.len()), theme.title);
         let block = block.title(cut(title, area.width.into()));
         if rows.is_empty() {
             let inner = block.inner(area);
@@ -281,10 +292,10 @@ impl<S: TableSource> Pane for TableState<S> {
             Explained { value, ..Explained::new(field.title_within(LABEL), field.explanation()) }
         };
         let mut lines: Vec<Explained> = fields.map(of_field).collect();
+        // What is special about this row, and what to do, stands before what every row has.
         let more = S::explain(row, &data.snapshot);
         if !more.is_empty() {
-            lines.push(Explained::new("", ""));
-            lines.extend(more);
+            lines.splice(1..1, more.into_iter().chain([Explained::new("", "")]));
         }
         Some(lines)
     }
@@ -303,7 +314,7 @@ fn aligned(index: usize, order: Order, words: String) -> text::Line<'static> {
     match order {
         Order::Text if index == 0 => text::Line::raw(words),
         Order::Text => text::Line::raw(format!(" {words}")),
-        Order::Number | Order::Time | Order::None => text::Line::raw(words).right_aligned(),
+        Order::Number | Order::Time | Order::Rank | Order::None => text::Line::raw(words).right_aligned(),
     }
 }
 

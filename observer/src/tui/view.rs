@@ -72,9 +72,10 @@ pub(crate) fn view(ui: &Ui, latest: &Frame, theme: &Theme, area: Rect, buf: &mut
         HeadroomArea::Beside(area) => headroom::panel(data, theme, area, buf),
         HeadroomArea::Below(area) => headroom::compact(data, theme, area, buf),
     }
+    let known = if areas.headroom == HeadroomArea::None { limits::Known::Nothing } else { limits::Known::Headroom };
     match areas.limits {
         LimitsArea::Panel(area) => limits::panel(data, theme, area, buf),
-        LimitsArea::Strip(area) => limits::strip(data, theme, area, buf),
+        LimitsArea::Strip(area) => limits::strip(data, known, theme, area, buf),
     }
     quality::view(data, theme, areas.quality, buf);
     if ui.prompt.is_open || !ui.prompt.text.is_empty() {

@@ -75,6 +75,21 @@ impl LimitKind {
     }
 }
 
+impl LimitKind {
+    /// How more than the maximum can be in use. The kernel enforces a limit when something is added, never afterwards.
+    #[must_use]
+    pub const fn why_beyond(self) -> &'static str {
+        match self {
+            Self::ProcessFiles => "the limit was lowered after they were opened",
+            Self::HostFiles => "the limit was lowered, or root opened more: the limit does not hold for root",
+            Self::AcceptQueue | Self::SynQueue => "the limit was lowered after they were queued",
+            Self::Ports | Self::Conntrack | Self::TimeWait | Self::Orphans | Self::TcpMemory | Self::SocketMemory => {
+                "the limit was lowered, or the kernel lets some callers exceed it"
+            }
+        }
+    }
+}
+
 impl Limit {
     /// How urgent it is.
     #[must_use]

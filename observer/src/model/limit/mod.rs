@@ -147,17 +147,28 @@ pub struct Limit {
     pub lifetime: Option<Duration>,
 }
 
-/// A limit that is reached within this time comes before fuller ones that stand still.
+/// Among limits of one level, those that will be full within this time come first.
 const SOON: Duration = Duration::from_hours(1);
+
 impl Limit {
-    /// The most urgent first: what is reached soon by the time that is left, then the fullest.
+    /// The most urgent first: by level; within a level what will be full within the hour, the soonest first; then the
+    /// fullest. The level decides because a forecast may be wrong, and the use is a fact.
     #[must_use]
     pub fn by_urgency(&self, other: &Self) -> Ordering {
         let soon = |limit: &Self| limit.time_to_full().filter(|time| *time <= SOON).unwrap_or(Duration::MAX);
-        soon(self)
-            .cmp(&soon(other))
+        other
+            .level()
+            .cmp(&self.level())
+            .then_with(|| soon(self).cmp(&soon(other)))
             .then_with(|| other.ratio().total_cmp(&self.ratio()))
             .then_with(|| (self.kind, self.scope).cmp(&(other.kind, other.scope)))
+    }
+
+    /// Why more is in use than the maximum allows; `None` where it is not.
+    #[must_use]
+    pub fn excess(&self) -> Option<&'static str> {
+        let is_beyond = self.practical_maximum().is_some_and(|maximum| self.used > maximum);
+        is_beyond.then(|| self.kind.why_beyond())
     }
 
     /// Where its maximum comes from, and how to raise it.

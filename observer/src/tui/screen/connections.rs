@@ -45,6 +45,11 @@ impl TableSource for Connections {
         })
     }
 
+    fn part_of(data: &Frame) -> Option<(&'static str, usize)> {
+        let answer = data.connections.as_ref()?;
+        (answer.matching > answer.rows.len()).then_some(("the youngest", answer.matching))
+    }
+
     fn nothing(_: &Snapshot) -> &'static str {
         "No connections now."
     }

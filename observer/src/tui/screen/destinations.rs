@@ -48,6 +48,11 @@ impl TableSource for Destinations {
         })
     }
 
+    fn part_of(data: &Frame) -> Option<(&'static str, usize)> {
+        let whole = data.snapshot.endpoints.iter().map(|row| row.destination_count).sum();
+        (whole > Self::rows(data).len()).then_some(("the fullest", whole))
+    }
+
     fn nothing(_: &Snapshot) -> &'static str {
         "No process of this host has connected anywhere. Only clients use ephemeral ports; servers do not."
     }

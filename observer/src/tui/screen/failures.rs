@@ -8,6 +8,7 @@ use crate::{
         device::Device,
         failure::{FailureKey, FailureKind, FailureRow, Local},
         filter::{Filter, Filterable},
+        limit::{About, LimitKind},
         port_owner::PortOwner,
         snapshot::Snapshot,
         units::{NetnsId, Pid},
@@ -69,16 +70,35 @@ impl TableSource for Failures {
     }
 
     fn explain(row: &FailureRow, _: &Snapshot) -> Vec<Explained> {
+        let remedy = row.remedy().or_else(|| Some(About::of(limit(row.key.kind)?).remedy));
         let port_owner = row.port_owner().map(|port_owner| Explained::new("PORT OWNER", format!("{port_owner}.")));
-        port_owner
-            .into_iter()
-            .chain(row.remedy().map(|remedy| Explained::new("REMEDY", format!("{remedy}."))))
-            .collect()
+        port_owner.into_iter().chain(remedy.map(|remedy| Explained::new("REMEDY", format!("{remedy}.")))).collect()
     }
 
     fn netns(row: &FailureRow) -> Option<NetnsId> {
         Some(row.key.netns)
     }
+}
+
+/// The limit that refuses, if it is one.
+const fn limit(kind: FailureKind) -> Option<LimitKind> {
+    Some(match kind {
+        FailureKind::PortsExhausted => LimitKind::Ports,
+        FailureKind::ProcessFds => LimitKind::ProcessFiles,
+        FailureKind::HostFiles => LimitKind::HostFiles,
+        FailureKind::AcceptQueue => LimitKind::AcceptQueue,
+        FailureKind::SynQueue => LimitKind::SynQueue,
+        FailureKind::TimeWait => LimitKind::TimeWait,
+        FailureKind::Conntrack | FailureKind::ConntrackEvicted => LimitKind::Conntrack,
+        FailureKind::TcpMemory => LimitKind::TcpMemory,
+        FailureKind::TupleInUse
+        | FailureKind::NoSourceAddress
+        | FailureKind::AddressInUse
+        | FailureKind::BindPorts
+        | FailureKind::AddressNotLocal
+        | FailureKind::OtherFdLimit
+        | FailureKind::ConntrackClash => return None,
+    })
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@ impl TableSource for Limits {
     fn explain(row: &Limit, data: &Snapshot) -> Vec<Explained> {
         let about = row.about();
         let maximum = format::maximum(row.practical_maximum());
+        let excess = row.excess().map_or_else(String::new, |why| format!(": {why}"));
         let counted = Some(row.counted()).filter(|counted| !counted.is_empty());
         let findings = data.findings.iter().filter(|finding| finding.scope == Some(row.scope));
         let findings = findings.flat_map(|finding| {
@@ -73,16 +74,26 @@ impl TableSource for Limits {
             ]
         });
         [
-            Some(Explained::new("numbers", format!("{} of {maximum} {}", format::count(row.used), about.unit))),
+            Some(Explained::new(
+                "numbers",
+                format!(
+                    "{}: {} of {maximum} {}{excess}",
+                    format::printable(&row.owner()),
+                    format::count(row.used),
+                    about.unit
+                ),
+            )),
             counted.map(|counted| Explained::new("counted", counted)),
-            Some(Explained::new("source", about.source)),
-            Some(Explained::new("when full", about.refusal)),
-            Some(Explained::new("raise it", about.remedy)),
-            Some(Explained::new("risk", about.risk)),
         ]
         .into_iter()
         .flatten()
         .chain(findings)
+        .chain([
+            Explained::new("when full", about.refusal),
+            Explained::new("raise it", about.remedy),
+            Explained::new("risk", about.risk),
+            Explained::new("source", about.source),
+        ])
         .collect()
     }
 }

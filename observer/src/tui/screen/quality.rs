@@ -9,7 +9,6 @@ use ratatui::{
 };
 
 use crate::{
-    errno,
     frame::Frame,
     model::{
         filter::Filter,
@@ -141,8 +140,7 @@ fn losses(quality: &Quality, writer: &Writer) -> Vec<Line<'static>> {
 fn unread(quality: &Quality, writer: &Writer) -> Vec<Line<'static>> {
     let style = writer.theme.warning;
     let kinds = quality.gaps.unread().flat_map(|(kind, gap)| {
-        let why = gap.errno.map_or_else(|| "hidden".to_owned(), errno::name);
-        let meaning = format!("{} ({why}): {}; {}", kind.id(), kind.consequence(), kind.remedy());
+        let meaning = format!("{}. Consequence: {}", quality.gaps.advice_about(kind, gap), kind.consequence());
         writer.entry("not read", &format::count(gap.count.into()), style, &meaning)
     });
     let skipped = &quality.gaps.skipped;

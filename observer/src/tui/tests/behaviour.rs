@@ -106,9 +106,11 @@ fn an_explanation_that_does_not_fit_is_paged_through() {
     let explained = [Message::Show(ScreenName::Limits), Message::Explain];
     let first = text(&after(&explained, &data), &data);
     assert!(first.contains("… ") && first.contains(" more lines: PgDn "), "{first}");
-    let paged = after(&[&explained[..], &[Message::Move(Move::PageDown)]].concat(), &data);
+    assert!(first.contains("raise it"), "what to do comes first: {first}");
+    let paged =
+        after(&[&explained[..], &[Message::Move(Move::PageDown), Message::Move(Move::PageDown)]].concat(), &data);
     let end = text(&paged, &data);
-    assert!(end.contains(" the end ") && end.contains("risk"), "{end}");
+    assert!(end.contains(" the end ") && end.contains("HITS"), "{end}");
     assert_eq!(
         text(&after(&[&explained[..], &[Message::Move(Move::Down)]].concat(), &data), &data).matches("MAXIMUM").count(),
         1
