@@ -71,9 +71,13 @@ impl Model {
     /// The socket is not bound any more, or more than that.
     pub(super) fn unbind(&mut self, id: SocketId) {
         // Every event asks, and most hosts have none.
-        if self.bound.0.is_empty() {
-            return;
+        if !self.bound.0.is_empty() {
+            self.unbind_one(id);
         }
+    }
+
+    #[inline(never)]
+    fn unbind_one(&mut self, id: SocketId) {
         if let Some(bound) = self.bound.0.remove(&id) {
             self.ledger.apply(bound.contribution(), Contribution::NONE, self.now);
         }

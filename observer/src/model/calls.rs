@@ -53,12 +53,14 @@ pub(super) struct BeforeGivingUp {
 }
 
 impl Model {
-    /// What is known of a socket that is about to be given up.
+    /// What is known of a socket that is about to be given up. Cold, like all that few events need: inlined, it would cost each
+    /// event.
+    #[cold]
     pub(super) fn before_giving_up(
         &mut self,
         socket: &Identity,
         own_range: OwnRange,
-        by: Process,
+        by: &Process,
     ) -> Option<BeforeGivingUp> {
         let index = self.find(socket)?;
         let known = *self.sockets.get(index);
@@ -69,7 +71,7 @@ impl Model {
             local: Some(Local { ip: socket.tuple.local_ip, port: known.local_port, device: socket.device }),
             remote: Some(SocketAddr::new(known.remote_ip, known.remote_port)),
             own_range: if is_unbound { self.own_range(socket.netns, own_range) } else { None },
-            ..FailureKey::by_call(kind, socket.netns, "connect", by)
+            ..FailureKey::by_call(kind, socket.netns, "connect", *by)
         };
         let is_certain = is_unbound && socket.tuple.local_port == 0;
         Some(BeforeGivingUp { key, destination: known.destination, is_certain })
@@ -92,9 +94,13 @@ impl Model {
 
     /// The socket does something else: a connect() that has not returned by now is no system call.
     pub(super) fn settle_given_up(&mut self, id: SocketId) {
-        if self.diagnosis.given_up.0.is_empty() {
-            return;
+        if !self.diagnosis.given_up.0.is_empty() {
+            self.settle_one(id);
         }
+    }
+
+    #[cold]
+    fn settle_one(&mut self, id: SocketId) {
         if let Some(mut given_up) = self.diagnosis.given_up.0.remove(&id)
             && given_up.is_certain
         {

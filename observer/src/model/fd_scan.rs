@@ -92,9 +92,13 @@ impl Model {
 
     /// What a process is called now: the same everywhere.
     pub(super) fn learn_name(&mut self, process: Process) {
-        if !self.ledger.rename(process) {
-            return;
+        if self.ledger.rename(process) {
+            self.spread_name(process);
         }
+    }
+
+    /// Owners of sockets have the new name already.
+    fn spread_name(&mut self, process: Process) {
         for files in self.readings.host.processes.iter_mut().filter(|files| files.process.pid == process.pid) {
             files.process = process;
         }
@@ -124,8 +128,10 @@ impl Model {
 
     /// The socket belongs to `process` from now on.
     pub(super) fn set_owner(&mut self, index: u32, process: Process) {
-        self.learn_name(process);
-        let (owner, fd_scan) = (self.ledger.owner(process), self.fd_scan.number);
+        let ((owner, is_renamed), fd_scan) = (self.ledger.owner(process), self.fd_scan.number);
+        if is_renamed {
+            self.spread_name(process);
+        }
         self.change_socket(index, |socket| (socket.owner, socket.seen_in_fd_scan) = (owner, fd_scan));
         self.ledger.set_last_process(self.sockets.get(index).endpoint, process, self.now);
     }

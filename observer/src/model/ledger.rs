@@ -59,6 +59,14 @@ pub(super) struct Contribution {
     pub(super) owner: Owner,
 }
 
+/// The ports that a contribution is on. With this alone as an argument, the rest of a contribution stays in registers.
+#[derive(Clone, Copy)]
+struct OnPorts {
+    at: At,
+    client: Option<u16>,
+    binder: Option<u16>,
+}
+
 impl Contribution {
     /// What an unknown socket adds.
     pub(super) const NONE: Self = Self {
@@ -72,6 +80,10 @@ impl Contribution {
 
     fn client_port(&self) -> Option<u16> {
         self.client.map(|(port, _)| port)
+    }
+
+    fn on_ports(&self) -> OnPorts {
+        OnPorts { at: self.at, client: self.client_port(), binder: self.binder }
     }
 
     fn class(&self) -> PortClass {
@@ -194,7 +206,7 @@ impl Ledger {
         }
         let ports = |it: &Contribution| (it.client_port(), it.binder);
         if ports(&before) != ports(&after) || !is_same_row && ports(&after) != (None, None) {
-            self.count_ports(&before, &after);
+            self.count_ports(before.on_ports(), after.on_ports());
         }
         if !is_same_row || before.owner != after.owner {
             // In this order, because a process without sockets is forgotten.
@@ -227,14 +239,14 @@ impl Ledger {
     }
 
     /// The client goes first and comes last, so that a change of the binder concerns other clients only.
-    fn count_ports(&mut self, before: &Contribution, after: &Contribution) {
+    fn count_ports(&mut self, before: OnPorts, after: OnPorts) {
         let (from, to) = (self.location(before.at), self.location(after.at));
         let keeps_binder = (from, before.binder) == (to, after.binder);
         if let Some((ports, device)) = from
             && let Some(ports) = self.ports.get_mut(ports as usize)
         {
             let space = ports.space(device);
-            if let Some(port) = before.client_port() {
+            if let Some(port) = before.client {
                 ports.remove_client(Place::new(space, port));
             }
             if let Some(port) = before.binder.filter(|_| !keeps_binder) {
@@ -244,7 +256,7 @@ impl Ledger {
         if let Some((ports, device)) = to
             && let Some(ports) = self.ports.get_mut(ports as usize)
         {
-            ports.add(device, after.binder.filter(|_| !keeps_binder), after.client_port());
+            ports.add(device, after.binder.filter(|_| !keeps_binder), after.client);
         }
     }
 
@@ -340,8 +352,8 @@ impl Ledger {
         }
     }
 
-    /// The owner that stands for a process. A contribution has to name it next.
-    pub(super) fn owner(&mut self, process: Process) -> Owner {
+    /// As [`OwnerTable::owner`]. A contribution has to name it next.
+    pub(super) fn owner(&mut self, process: Process) -> (Owner, bool) {
         self.owners.owner(process)
     }
 

@@ -6,7 +6,7 @@ use super::{
     Model,
     address::{Direction, TupleKey},
     event::Identity,
-    ledger::Contribution,
+    ledger::{Contribution, Counts},
     owner::Owner,
     socket::{Acceptance, Socket, key_of},
     units::{FourTuple, SocketId, TcpState},
@@ -37,16 +37,15 @@ impl Model {
     pub(super) fn find(&mut self, socket: &Identity) -> Option<u32> {
         let index = self.sockets.find(socket.id)?;
         let known = self.sockets.get(index);
-        let key = key_of(self.ledger.endpoints(), known);
-        let is_same_port = key.tuple.local_port == socket.tuple.local_port
-            || key.tuple.local_port == 0
-            || socket.tuple.local_port == 0;
-        let is_same = key.netns == socket.netns
-            && is_same_port
-            && FourTuple { local_port: socket.tuple.local_port, ..key.tuple } == socket.tuple;
+        let row = &self.ledger.endpoints().get(known.endpoint).key;
+        let FourTuple { local_ip, local_port, remote_ip, remote_port } = socket.tuple;
+        let is_same_port = known.local_port == local_port || known.local_port == 0 || local_port == 0;
+        let is_same = is_same_port
+            && (row.netns, known.remote_port) == (socket.netns, remote_port)
+            && (known.remote_ip, row.local_ip) == (remote_ip, local_ip);
         if is_same {
             // setsockopt() binds a socket to a device at any time.
-            if key.device != socket.device.index() {
+            if row.device != socket.device {
                 self.set_device(index, socket.device);
             }
             return Some(index);
@@ -113,7 +112,13 @@ impl Model {
         if before == TcpState::SynSent && socket.is_explicit {
             self.take_over_minisock(key_of(self.ledger.endpoints(), self.sockets.get(index)));
         }
-        self.change_socket(index, |socket| (socket.state, socket.state_since) = (state, now));
+        let socket = self.sockets.get_mut(index);
+        let contribution = socket.contribution();
+        (socket.state, socket.state_since) = (state, now);
+        // The same as to make it again, which is what most events would do twice.
+        let after = Contribution { counts: Counts::Full(state), ..contribution };
+        debug_assert_eq!(after, socket.contribution());
+        self.ledger.apply(contribution, after, self.now);
         // While its port is not known, its state shows whether it has one.
         if self.sockets.get(index).local_port == 0 {
             self.find_port_class(index);

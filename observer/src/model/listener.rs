@@ -194,6 +194,10 @@ impl Model {
     }
 
     pub(super) fn remove_listener(&mut self, id: SocketId) {
+        // Every end of a socket asks, and few are listeners: a look-up without removal is cheap.
+        if !self.listeners.by_id.contains_key(&id) {
+            return;
+        }
         let Some(listener) = self.listeners.remove(id) else { return };
         self.ledger.apply(listener.contribution(self.ledger.endpoints()), Contribution::NONE, self.now);
         self.note_end_of_listener(listener.netns);

@@ -172,29 +172,31 @@ impl Model {
         let of_scan =
             matches!(event, Event::Scanned { .. } | Event::Queues { .. } | Event::Held { .. } | Event::Inode { .. });
         self.quality.events_total += u64::from(!of_scan);
-        match *event {
+        // By reference: an event is large, and most of it is rarely needed.
+        match event {
             Event::State { socket, at, old, new, by, orphan, unsent, own_range, binding, timestamps } => {
                 self.settle_given_up(socket.id);
-                let given_up = by.filter(|_| unsent).and_then(|by| self.before_giving_up(&socket, own_range, by));
+                let given_up =
+                    if *unsent && let Some(by) = by { self.before_giving_up(socket, *own_range, by) } else { None };
                 let is_explicit = binding.keeps_port() == Some(true);
                 // Bound by name, a socket keeps its port beyond the end of its connection.
-                if new == TcpState::Closed && is_explicit {
-                    self.stay_bound(&socket, by);
+                if *new == TcpState::Closed && is_explicit {
+                    self.stay_bound(socket, *by);
                 } else {
                     self.unbind(socket.id);
                 }
                 match (old, new) {
                     (TcpState::FinWait2 | TcpState::Closing, TcpState::Closed) => {
-                        self.leave_minisock(socket.id, at, timestamps);
+                        self.leave_minisock(socket.id, *at, *timestamps);
                     }
-                    (TcpState::LastAck, TcpState::Closed) => self.end_peers_wait(socket.id, at),
+                    (TcpState::LastAck, TcpState::Closed) => self.end_peers_wait(socket.id, *at),
                     _ => {}
                 }
-                self.on_state(&socket, old, new, by);
-                if let Some(index) = self.sockets.find(socket.id).filter(|_| is_explicit) {
+                self.on_state(socket, *old, *new, by.as_ref());
+                if is_explicit && let Some(index) = self.sockets.find(socket.id) {
                     self.set_explicit(index, true);
                 }
-                if orphan {
+                if *orphan {
                     self.set_orphan(socket.id);
                 }
                 if let Some(given_up) = given_up {
@@ -204,39 +206,39 @@ impl Model {
             // With data in the SYN (TCP Fast Open) accept() comes before the end of the handshake, and so before the
             // state hook's first event of the socket.
             Event::Accepted { socket, state: TcpState::SynReceived, by } if self.was_scanned(socket.netns) => {
-                let known = self.find(&socket);
-                let index = known.unwrap_or_else(|| self.insert(&socket, TcpState::SynReceived, Direction::Inbound));
+                let known = self.find(socket);
+                let index = known.unwrap_or_else(|| self.insert(socket, TcpState::SynReceived, Direction::Inbound));
                 self.set_explicit(index, true);
-                self.accepted(index, by);
+                self.accepted(index, *by);
             }
             // These do not come from under the socket's lock: they may follow its end, and only name its owner.
             Event::Connecting { socket, by } | Event::Accepted { socket, by, .. } => {
-                if let Some(index) = self.find(&socket) {
+                if let Some(index) = self.find(socket) {
                     self.learn_port(index, socket.tuple.local_port);
                     self.sockets.get_mut(index).generation = self.generation;
-                    self.accepted(index, by);
+                    self.accepted(index, *by);
                 }
             }
             Event::Destroyed { id, .. } => {
-                self.settle_given_up(id);
-                self.unbind(id);
-                self.remove_listener(id);
-                self.remove_socket(id);
+                self.settle_given_up(*id);
+                self.unbind(*id);
+                self.remove_listener(*id);
+                self.remove_socket(*id);
             }
             Event::Scanned { socket, state, binding, orphan } => {
-                self.on_scanned(&socket, state, binding);
-                if orphan {
+                self.on_scanned(socket, *state, *binding);
+                if *orphan {
                     self.set_orphan(socket.id);
                 }
             }
             Event::CallFailed { netns, call, by, refused } => {
-                self.note_namespace(netns);
-                self.on_call_failed(netns, call, by, refused);
+                self.note_namespace(*netns);
+                self.on_call_failed(*netns, call, *by, *refused);
             }
             // For those who look for its owners in /proc.
             Event::Inode { .. } => {}
-            Event::Queues { id, netns, queues } => self.note_queues(id, netns, queues),
-            Event::Held { id, netns, by, bound, .. } => self.on_held(id, netns, by, bound),
+            Event::Queues { id, netns, queues } => self.note_queues(*id, *netns, *queues),
+            Event::Held { id, netns, by, bound, .. } => self.on_held(*id, *netns, *by, *bound),
         }
     }
 
@@ -310,9 +312,9 @@ impl Model {
         totals
     }
 
-    fn on_state(&mut self, socket: &Identity, old: TcpState, new: TcpState, by: Option<Process>) {
+    fn on_state(&mut self, socket: &Identity, old: TcpState, new: TcpState, by: Option<&Process>) {
         match (old, new) {
-            (_, TcpState::Listen) => self.add_listener(socket, by),
+            (_, TcpState::Listen) => self.add_listener(socket, by.copied()),
             (TcpState::Listen, _) => self.remove_listener(socket.id),
             (_, TcpState::Closed) => {
                 // connect() has found no port, or has failed before it looked for one.
@@ -320,13 +322,15 @@ impl Model {
                 self.remove_socket(socket.id);
             }
             (_, TcpState::SynSent) => {
-                // The same struct sock connects again: the end of its last connection was missed.
-                if old == TcpState::Closed {
+                let index = if old == TcpState::Closed {
+                    // The same struct sock connects again: the end of its last connection was missed.
                     self.remove_socket(socket.id);
-                }
-                let index = self.upsert(socket, new, Direction::Outbound);
+                    self.insert(socket, new, Direction::Outbound)
+                } else {
+                    self.upsert(socket, new, Direction::Outbound)
+                };
                 if let Some(by) = by {
-                    self.set_owner(index, by);
+                    self.set_owner(index, *by);
                 }
             }
             _ if self.update(socket, new).is_some() => {}

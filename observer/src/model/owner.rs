@@ -38,14 +38,14 @@ pub(super) struct OwnerTable {
 }
 
 impl OwnerTable {
-    /// The owner that stands for `process`. Unless a socket is added to it next, it is known without sockets.
-    pub(super) fn owner(&mut self, process: Process) -> Owner {
+    /// The owner that stands for `process`, and whether it was called otherwise until now: execve() changes the name and keeps
+    /// the id. Unless a socket is added to it next, it is known without sockets.
+    pub(super) fn owner(&mut self, process: Process) -> (Owner, bool) {
         let processes = &mut self.processes;
         let row =
             *self.by_pid.entry(process.pid).or_insert_with(|| narrow(processes.insert(Entry { process, sockets: 0 })));
-        // execve() changes the name and keeps the id.
-        self.processes[row as usize].process = process;
-        Owner(row)
+        let known = &mut self.processes[row as usize].process;
+        (Owner(row), std::mem::replace(known, process) != process)
     }
 
     /// Takes note of what a process is called now; whether it was called otherwise.
