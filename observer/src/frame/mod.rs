@@ -1,4 +1,4 @@
-//! What every output shows: a snapshot, and from where the reader looks at it. Sources make frames; renderers
+//! What every output shows: a snapshot, and the place from which the reader looks at it. Sources make frames; renderers
 //! (`export`) turn a frame into bytes.
 //!
 //! A new source (a stream, a running service) implements [`FrameSource`]. A new output is a function of a [`Frame`].
@@ -14,15 +14,15 @@ use crate::model::{
     units::NetnsId,
 };
 
-/// A snapshot with what a renderer has to know beside it.
+/// A snapshot, and what else a renderer needs.
 #[derive(Clone, Debug)]
 pub struct Frame {
     /// The state of the observed host.
     pub snapshot: Snapshot,
-    /// The network namespace that texts mean by "here": the one that observer runs in. In a recording the host's own, or the
-    /// only one. `None` where a recording has neither.
+    /// The network namespace that texts mean by "here": the one that observer runs in. In a recording the host's own,
+    /// or the only one. `None` where a recording has neither.
     pub own: Option<NetnsId>,
-    /// Readings of the machine that runs this command. `None` in a recording: they are no part of it.
+    /// Readings of the machine that runs this command. `None` for a recording, which does not contain them.
     pub local: Option<Local>,
 }
 
@@ -63,7 +63,7 @@ impl Detail {
 
 /// Where frames come from.
 pub trait FrameSource {
-    /// Takes in what comes until `at`, in time since the source's start. False if nothing comes after that.
+    /// Reads up to `at`, in time since the source's start. False if the source ends there.
     fn advance_to(&mut self, at: Duration) -> anyhow::Result<bool>;
 
     /// Time since the source's start.
