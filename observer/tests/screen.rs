@@ -72,7 +72,7 @@ fn a_replay_is_stopped_and_goes_back_and_ahead() {
     terminal.press("[[\x1b[C");
     terminal.wait_for_words(&["REPLAY, OVER"]);
     terminal.press("\x1b[D");
-    terminal.wait_for_words(&["REPLAY, STOPPED", "watching for 0.0 s"]);
+    terminal.wait_for_words(&["REPLAY, STOPPED", "observed for 0.0 s"]);
     terminal.press(" ");
     terminal.wait_for_words(&["REPLAY, OVER"]);
     terminal.press("q");

@@ -1,5 +1,5 @@
-//! The owner of source and model: drains, scans, reads the host, and publishes snapshots. Runs on a thread of its own;
-//! nothing waits for it and it waits for nobody.
+//! Owns the source and the model. The engine drains the ring buffer, scans, reads the host and publishes snapshots. It
+//! runs on its own thread, which waits for no other thread.
 
 mod feed;
 mod host;
@@ -38,24 +38,24 @@ use crate::{
 };
 use anyhow::Context as _;
 
-/// Between two looks at the ring, which holds four times what a saturated loopback writes in between. Each look wakes a
-/// processor that might have slept on.
+/// Time between two reads of the ring buffer. The buffer holds four times what a saturated loopback writes in that
+/// time. Shorter would wake an idle CPU more often.
 pub(crate) const POLL: Duration = Duration::from_millis(50);
-/// Between two looks at the processes' open files.
+/// Time between two readings of the processes' open files.
 const READ_HOST: Duration = Duration::from_secs(1);
-/// Between two walks over all processes for namespaces that no event has named.
+/// Time between two walks over all processes, which find namespaces that no event has named.
 const WALK: Duration = Duration::from_secs(3);
-/// Processes with the most sockets, whose descriptors are counted.
+/// How many processes have their descriptors counted: those with the most sockets.
 const CONSPICUOUS: usize = 32;
 /// The shortest time between two searches for namespaces that events have named.
 const SEARCH: Duration = Duration::from_millis(100);
 
-/// Which network namespaces are watched.
+/// Which network namespaces the engine watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watched {
     /// All of the host.
     All,
-    /// The one in which the engine is started.
+    /// The one in which the engine starts.
     Own,
 }
 
@@ -68,16 +68,16 @@ pub struct EngineOptions {
     pub watched: Watched,
     /// Bytes of the ring buffer: a power of two and a multiple of the page size.
     pub ring_bytes: u32,
-    /// Whether the kernel side sends its diagnostics.
+    /// Whether the BPF programs send diagnostics.
     pub diagnostics: bool,
     /// Attach methods to use instead of the preferred ones.
     pub methods: ForcedMethods,
-    /// Whether EMFILE and ENFILE are reported for every call that makes descriptors, not only for those of sockets.
+    /// Whether to report EMFILE and ENFILE of every call that makes descriptors, not only of socket() and accept().
     pub trace_all_fd_syscalls: bool,
 }
 
 impl EngineOptions {
-    /// At 80 bytes a record 100,000 records; at the 36 MB/s of a saturated loopback 230 ms.
+    /// Room for 100,000 records of 80 bytes: 230 ms at the 36 MB/s of a saturated loopback.
     pub const RING_BYTES: u32 = 8 << 20;
 }
 
@@ -107,7 +107,7 @@ pub struct Engine {
     walk: Walk,
     undecodable: u64,
     missed: Option<u64>,
-    /// The losses that the model knows.
+    /// The losses that the engine last gave to the model.
     losses: Losses,
     gaps: Gaps,
     /// What the model knows of them.
@@ -129,12 +129,12 @@ struct Drained {
 }
 
 impl Engine {
-    /// Attaches, and takes in what is there.
+    /// Attaches the hooks and scans once.
     pub fn start(options: EngineOptions) -> anyhow::Result<Self> {
         Self::start_with(options, |_| Ok(None))
     }
 
-    /// As [`Self::start`], and records all that it takes in; `open` gives the file once the hooks are attached.
+    /// Like [`Self::start`], and also records every input. `open` opens the file after the hooks are attached.
     pub fn start_recording(
         options: EngineOptions,
         open: impl FnOnce() -> anyhow::Result<File>,
@@ -205,7 +205,7 @@ impl Engine {
             next_search: started,
             next_walk: started,
         };
-        // Without a first picture there is nothing to show.
+        // Without a first scan there is nothing to show.
         engine.look_around().map_err(|because| ProbeError::Refused { because })?;
         engine.publish_gaps();
         Ok(engine)
@@ -217,13 +217,13 @@ impl Engine {
         self.feed.snapshot(SystemTime::now(), self.started.elapsed(), destinations)
     }
 
-    /// The youngest `most` of the connections that are asked for.
+    /// The connections that match the query: the youngest, at most `most` of them.
     #[must_use]
     pub fn connections(&self, query: &Query, most: usize) -> Connections {
         self.feed.model().connections(query, self.started.elapsed(), most)
     }
 
-    /// What is known.
+    /// The model.
     pub(crate) const fn model(&self) -> &Model {
         self.feed.model()
     }
@@ -233,11 +233,11 @@ impl Engine {
         self.feed.take(Input::RestartTotals);
     }
 
-    /// Takes in what has come, and does what is due.
+    /// Applies the records in the ring buffer, then runs each scan or reading that is due.
     pub fn poll(&mut self) -> anyhow::Result<()> {
         let drained = self.drain();
-        // What finds no room in the ring leaves it full: without a record there is no such loss. Others are seen when the
-        // host is read.
+        // A record is lost only when the ring is full. Without a record there is no such loss. The reading of the host
+        // finds the other losses.
         if drained.records > 0 {
             self.take_losses();
         }
@@ -278,7 +278,7 @@ impl Engine {
         self.feed.finish()
     }
 
-    /// Applies every record that is in the ring.
+    /// Applies every record in the ring buffer.
     fn drain(&mut self) -> Drained {
         let Self { live, feed, namespaces, walk, undecodable, started, .. } = self;
         let now = started.elapsed();
@@ -303,7 +303,7 @@ impl Engine {
     /// Reports losses to the model; a new one requests a scan.
     fn take_losses(&mut self) {
         let losses = Losses { undecodable: self.undecodable, missed: self.missed, ..self.live.losses() };
-        // Asked many times a second: no news is no input.
+        // This runs many times a second: unchanged losses make no input.
         if std::mem::replace(&mut self.losses, losses) != losses
             && matches!(self.feed.take(Input::Losses(losses)), Outcome::NewLosses)
         {
@@ -312,7 +312,7 @@ impl Engine {
     }
 }
 
-/// Fails if this process may not use BPF, by what it can know of itself.
+/// Fails if this process lacks the capabilities for BPF, as far as /proc/self shows.
 pub fn require_rights() -> Result<(), ProbeError> {
     if rights::in_user_namespace() {
         return Err(ProbeError::UserNamespace);

@@ -30,10 +30,10 @@ pub struct Frame {
     pub playback: Option<Playback>,
     /// What the lab beside the screen has said, if one runs.
     pub transcript: Option<Arc<Transcript>>,
-    /// The network namespace that texts mean by "here": the one that observer runs in. In a recording the host's own, or the
-    /// only one. `None` where a recording has neither.
+    /// The network namespace that texts mean by "here": the one that observer runs in. In a recording the host's own,
+    /// or the only one. `None` where a recording has neither.
     pub own: Option<NetnsId>,
-    /// Readings of the machine that runs this command. `None` in a recording: they are no part of it.
+    /// Readings of the machine that runs this command. `None` for a recording, which does not contain them.
     pub local: Option<LocalReadings>,
 }
 
@@ -92,7 +92,7 @@ impl Detail {
 
 /// Where frames come from.
 pub trait FrameSource {
-    /// Takes in what comes until `at`, in time since the source's start. False if nothing comes after that.
+    /// Reads up to `at`, in time since the source's start. False if the source ends there.
     fn advance_to(&mut self, at: Duration) -> anyhow::Result<bool>;
 
     /// Time since the source's start.

@@ -3,8 +3,8 @@
 //! The address of its `struct sock` identifies a socket. The model keeps the four-tuple of its first event, because the
 //! kernel clears the port before it reports the close. Scans repair what hooks miss (`reconcile`).
 //!
-//! **From event to number**: [`Model::apply`] changes a socket, `ledger` brings its contribution to all totals, `report` makes
-//! the snapshot of these totals.
+//! **From event to number**: [`Model::apply`] changes a socket, `ledger` brings its contribution to all totals,
+//! `report` makes the snapshot of these totals.
 //!
 //! **Invariant**: nothing here names `std::fs`, `Instant::now`, `tokio`, `ratatui` or `aya`; time is an argument.
 
@@ -84,21 +84,21 @@ use self::{
 /// How long a TIME_WAIT socket stays (`TCP_TIMEWAIT_LEN`).
 pub(crate) const TIME_WAIT_LASTS: Duration = Duration::from_mins(1);
 
-/// What the model has to know of its source.
+/// What the model needs to know about its source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Basis {
-    /// `CLOCK_MONOTONIC`, as the kernel knows it outside of all time namespaces, at the time that is 0 for the model;
-    /// `None` where that is not known.
+    /// The kernel's `CLOCK_MONOTONIC`, outside all time namespaces, at the model's time 0. `None` if unknown.
     pub started_at: Option<Duration>,
-    /// The kernel side can read bind buckets: without them it is not known which ports are blocked.
+    /// Whether the BPF programs can read bind buckets. Without them the model does not know which ports are blocked.
     pub reads_buckets: bool,
     /// Whose open files an fd scan shows.
     pub processes: ProcessScope,
-    /// A bind bucket is freed with its last explicit socket, as since Linux 6.18; before, with its last socket of any kind.
+    /// Whether the kernel frees a bind bucket with its last explicit socket (Linux 6.18 and later). Older kernels free
+    /// it with its last socket of any kind.
     pub frees_buckets: bool,
 }
 
-/// All that is known; its owner feeds it and asks for snapshots.
+/// The state of all sockets. Its owner applies inputs to it and takes snapshots.
 #[derive(Default)]
 pub struct Model {
     basis: Basis,
@@ -118,23 +118,23 @@ pub struct Model {
     generation: u32,
     /// The namespace of the running scan.
     scanning: Option<NetnsId>,
-    /// Few ports are left somewhere: asks for a scan.
+    /// Few ports are left towards some destination: the model requests a scan.
     wants_scan: bool,
-    /// When ports were last compared across devices.
+    /// Time of the last comparison of ports across devices.
     shared_at: Option<Duration>,
     /// Time since start of the last input.
     now: Duration,
     previous: Previous,
 }
 
-/// What was read of the host and its network namespaces.
+/// Readings of the host and its network namespaces.
 #[derive(Default)]
 struct Readings {
     host: Host,
     namespaces: FxHashMap<NetnsId, Namespace>,
-    /// Namespaces that events or open files have named and nobody has read yet.
+    /// Namespaces that events or open files named, and that the engine has not read yet.
     unread: FxHashSet<NetnsId>,
-    /// Devices that sockets are bound to and nobody has read yet.
+    /// Devices that sockets are bound to, and that the engine has not read yet.
     unread_devices: FxHashSet<(NetnsId, u32)>,
 }
 
@@ -149,7 +149,7 @@ struct Diagnosis {
     trends: Trends,
 }
 
-/// Values at the last tick: rates are differences to them.
+/// Values at the last tick. Rates are differences from them.
 #[derive(Default)]
 struct Previous {
     at: Duration,
@@ -158,7 +158,7 @@ struct Previous {
 }
 
 impl Model {
-    /// Knows nothing yet; `hooks` are those that feed it.
+    /// An empty model. `hooks` are its sources.
     #[must_use]
     pub fn new(hooks: Vec<HookStatus>, basis: Basis) -> Self {
         let gaps = Gaps::default().within(basis.processes);
@@ -166,7 +166,7 @@ impl Model {
         Self { basis, quality, ledger: Ledger::new(basis.frees_buckets), ..Self::default() }
     }
 
-    /// Takes in one event. `now` is time since start and never goes back.
+    /// Applies one event. `now` is time since start and never goes back.
     pub fn apply(&mut self, event: &Event, now: Duration) {
         self.now = now;
         let of_scan =
@@ -242,7 +242,7 @@ impl Model {
         }
     }
 
-    /// A process owns a descriptor of a socket, which may be bound and nothing more.
+    /// Notes that a process owns a descriptor of a socket. The socket may be bound and neither listen nor be connected.
     fn on_held(&mut self, id: SocketId, netns: NetnsId, by: Process, bound: Option<Local>) {
         self.note_namespace(netns);
         self.on_fd_owner(id, by);
@@ -253,12 +253,12 @@ impl Model {
         }
     }
 
-    /// Resets totals and peaks to what is there now. Losses stay: what was lost stays lost.
+    /// Resets totals and peaks to the present values. Losses stay.
     pub fn restart_totals(&mut self, now: Duration) {
         self.ledger.restart(self.len(), now);
     }
 
-    /// Takes note of what the host was read to be.
+    /// Stores a reading of the host.
     pub fn set_host(&mut self, host: Host) {
         if let Some(files) = host.files {
             self.diagnosis.failures.note_files(files, self.now);
@@ -269,7 +269,7 @@ impl Model {
         }
     }
 
-    /// Takes note of losses counted so far; they only grow. Returns whether there are new ones.
+    /// Stores the losses since start, which only grow. Returns whether there are new ones.
     pub fn set_losses(&mut self, losses: Losses, now: Duration) -> bool {
         let is_new = losses.total() > self.quality.losses.total();
         if is_new {
@@ -279,7 +279,7 @@ impl Model {
         is_new
     }
 
-    /// Takes note of what could not be read, and of rounds that were skipped.
+    /// Stores what the engine could not read, and the rounds that it skipped.
     pub fn set_gaps(&mut self, gaps: Gaps, now: Duration) {
         if gaps.skipped.rounds > self.quality.gaps.skipped.rounds {
             self.quality.last_skip_at = Some(now);
@@ -293,15 +293,15 @@ impl Model {
         self.quality.events_total
     }
 
-    /// Whether no socket of the namespace is known that would keep it alive: TIME_WAIT and request sockets do not.
+    /// Whether the model knows no socket that keeps the namespace alive. TIME_WAIT and request sockets do not.
     #[must_use]
     pub fn is_empty(&self, netns: NetnsId) -> bool {
         let mut rows = self.ledger.endpoints().iter().filter(|(_, row)| row.key.netns == netns);
         rows.all(|(_, row)| row.listeners == 0 && row.states.sum() == 0)
     }
 
-    /// What the kernel counts too, without any scan: `CurrEstab` (ESTABLISHED and CLOSE_WAIT) and `tw` (TIME_WAIT and
-    /// FIN_WAIT2 without a full socket).
+    /// Totals that the kernel also counts, without a scan: `CurrEstab` (ESTABLISHED and CLOSE_WAIT) and `tw` (TIME_WAIT
+    /// and FIN_WAIT2 without a full socket).
     #[must_use]
     pub fn kernel_totals(&self, netns: NetnsId) -> [u32; 2] {
         let mut totals = [0, 0];
@@ -334,8 +334,8 @@ impl Model {
                 }
             }
             _ if self.update(socket, new).is_some() => {}
-            // A passive open: its first event. Without a listener it may as well be the end of a simultaneous open, or of
-            // a connect to oneself, whose beginning was lost.
+            // A passive open: its first event. Without a listener it may as well be the end of a simultaneous open, or
+            // of a connect to oneself, whose beginning was lost.
             (TcpState::SynReceived, TcpState::Established) => {
                 let is_covered = self.covering(socket).is_some();
                 let index = self.upsert(socket, new, Direction::Inbound);

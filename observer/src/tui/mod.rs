@@ -1,4 +1,4 @@
-//! The terminal screen.
+//! The live screen.
 //!
 //! ```text
 //! keys, signals ─▶ keymap ─▶ Message ─▶ update(&mut Ui, …) ─▶ Effect ─▶ this loop
@@ -10,7 +10,7 @@
 //! - `message`, `keymap`, `ui`: the messages, the keys that send them, and their effects.
 //! - `prompt`: the line in which a filter is typed.
 //! - `layout`, `view`, `tabs`: the layout, and what stands around the screens.
-//! - `screen/`: one file a screen, each a `pane`; `table`: what all screens with rows share; `widget/`: the parts around them.
+//! - `screen/`: one file for each screen, a `pane`; `table`: shared by screens with rows; `widget/`: the parts around them.
 //! - `text`: lines, cut where they do not fit.
 //! - `theme`: styles; `ascii`: for terminals without more. Numbers and addresses are written by `present::format`.
 //!
@@ -75,23 +75,23 @@ use crate::{frame::Frame, model::query::Query};
 /// 20 drawings a second: smooth to the eye, and cheap over a slow line.
 const DRAW_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Whoever presses a key waits for the answer, and not for the next drawing.
+/// After a key the screen draws at once and does not wait for the next drawing.
 const ANSWER: Duration = Duration::from_millis(10);
 
-/// How often the screen looks whether the engine still speaks.
+/// How often the screen checks that snapshots still arrive.
 const TICK: Duration = Duration::from_secs(1);
 
-/// An engine that publishes at least once a second is worth a word when it does not.
+/// The engine publishes at least once a second. After this time without a snapshot the screen says so.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// How the screen is to look.
+/// The look of the screen.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Look {
     /// Its colours.
     pub theme: ThemeName,
-    /// Nothing but ASCII is drawn.
+    /// Draw only ASCII.
     pub ascii: bool,
-    /// The mouse is listened to from the start.
+    /// Use the mouse from the start.
     pub mouse: bool,
 }
 
@@ -120,7 +120,7 @@ pub enum Error {
     Terminal(#[from] io::Error),
 }
 
-/// Shows frames until the user quits. The terminal is as it was before when this returns.
+/// Shows frames until the user quits, and then restores the terminal.
 ///
 /// A terminal that does not read loses drawings: nothing waits for it.
 pub async fn run(
@@ -141,7 +141,7 @@ pub async fn run(
     }
 }
 
-/// What is shown, and when it was last heard and drawn.
+/// What the screen shows, and the times of the last frame and the last drawing.
 struct ScreenLoop {
     screen: TerminalScreen,
     signals: Signals,
@@ -150,7 +150,7 @@ struct ScreenLoop {
     theme: Theme,
     ui: Ui,
     latest: Arc<Frame>,
-    /// The query that was sent last.
+    /// The last query sent.
     asked: Option<Query>,
     heard_at: Instant,
     drawn_at: Instant,
@@ -221,7 +221,7 @@ impl ScreenLoop {
                 }
                 _ = tick.tick() => {
                     let silence = self.heard_at.elapsed();
-                    // While all goes well there is nothing to draw.
+                    // While snapshots arrive there is nothing to draw here.
                     if silence < SILENCE && self.ui.silence < SILENCE {
                         continue;
                     }
@@ -245,10 +245,10 @@ impl ScreenLoop {
             Signal::End(number) => return Ok(Some(Ended::Signal(number))),
             Signal::Resize => return Ok(None),
             Signal::Stop => self.screen.suspend(StopScope::Process, &mut self.signals).await?,
-            // Whoever stopped us without asking may have changed the terminal's mode.
+            // Another program may have changed the terminal's mode while this one was stopped.
             Signal::Continue => self.screen.reenter()?,
         }
-        // The engine was stopped, too.
+        // The engine was stopped too.
         self.heard_at = Instant::now();
         Ok(None)
     }
@@ -274,7 +274,7 @@ impl ScreenLoop {
         let query = self.ui.query();
         if query != self.asked {
             self.asked.clone_from(&query);
-            // A source that ended has closed its frames, too: that is seen there.
+            // If the source ended, its channel of frames is closed too. The loop sees it there.
             let _ = self.requests.send(ScreenRequest::Connections(query));
         }
         match effect {
@@ -293,7 +293,7 @@ impl ScreenLoop {
     }
 }
 
-/// A tick that is late is not made up for.
+/// A late tick is skipped, not repeated.
 fn every(period: Duration) -> Interval {
     let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -320,8 +320,8 @@ fn resized(screen: &TerminalScreen) -> io::Result<Message> {
 
 /// The screen of a terminal of this size after these keys, drawn without one: for pictures and measurements.
 ///
-/// `source` is asked for a snapshot with the single connections that the screen wants to show. Keys are letters; `\n` is
-/// Enter, `\x1b` is Esc.
+/// `source` is asked for a snapshot with the single connections that the screen wants to show. Keys are letters; `\n`
+/// is Enter, `\x1b` is Esc.
 #[must_use]
 pub fn shot(
     mut source: impl FnMut(Option<&Query>) -> Arc<Frame>,

@@ -23,17 +23,17 @@ use crate::{
 pub(crate) struct Ui {
     pub(crate) screens: Screens,
     pub(crate) prompt: Prompt,
-    /// The frame that is shown while the display is paused.
+    /// The frame on the screen while the display is paused.
     pub(crate) paused: Option<Arc<Frame>>,
-    /// How far the help is scrolled, while it is open.
+    /// The first line of the open help.
     pub(crate) help: Option<usize>,
-    /// How far the explanation of the selected row is scrolled, while it is open.
+    /// The first line of the open explanation of the selected row.
     pub(crate) explain: Option<usize>,
     /// The terminal.
     pub(crate) area: Rect,
-    /// The engine has said nothing for so long.
+    /// Time without a new snapshot.
     pub(crate) silence: Duration,
-    /// Whether the mouse is listened to.
+    /// Whether the mouse is on.
     pub(crate) mouse: bool,
 }
 
@@ -71,7 +71,7 @@ impl Ui {
         self.screens.pane_mut().update(data, &self.prompt.filter, area, message);
     }
 
-    /// Moves what is on top: the help, an explanation, the cursor.
+    /// Moves whatever is on top: the help, an explanation, or the cursor.
     fn move_by(&mut self, latest: &Frame, to: Move) {
         if self.help.is_some() {
             let page = usize::from(help::inner(self.area).height);
@@ -80,7 +80,7 @@ impl Ui {
             return;
         }
         match to {
-            // An explanation that does not fit is paged through; another row has another one.
+            // Page keys scroll a long explanation. Other keys go to another row, whose explanation starts at its top.
             Move::PageUp | Move::PageDown if self.explain.is_some() => self.scroll_explanation(latest, to),
             _ => {
                 self.explain = self.explain.map(|_| 0);
@@ -96,25 +96,25 @@ impl Ui {
         self.explain = self.explain.map(|top| help::scrolled(top, to, page, lines));
     }
 
-    /// The frame to be drawn.
+    /// The snapshot to draw.
     pub(crate) fn shown<'a>(&'a self, latest: &'a Frame) -> &'a Frame {
         self.paused.as_deref().unwrap_or(latest)
     }
 }
 
-/// Pasted text is no command: it goes into the filter while one is typed, and nowhere else.
+/// Pasted text is never a command. It goes into the open filter, or nowhere.
 pub(crate) fn paste(ui: &mut Ui, latest: &Arc<Frame>, text: &str) {
     if !ui.prompt.is_open {
         return;
     }
-    // A line end within is a gap between two words, one at the end is none.
+    // A line end inside the text separates two words; one at the end is dropped.
     let letters = text.trim().chars().map(|letter| if letter.is_whitespace() { ' ' } else { letter });
     for letter in letters.filter(|letter| !letter.is_control()) {
         update(ui, latest, Message::Type(Typed::Letter(letter)));
     }
 }
 
-/// Whether a message does something while the help is on top: other keys do nothing that could not be seen.
+/// Whether a message works while the help is open. The help hides the screen, so other keys do nothing.
 const fn reaches_help(message: Message) -> bool {
     matches!(
         message,
@@ -128,7 +128,7 @@ const fn reaches_help(message: Message) -> bool {
     )
 }
 
-/// A click on a tab shows its screen; any other is the screen's.
+/// A click on a tab shows its screen. Other clicks go to the screen.
 fn click(ui: &mut Ui, latest: &Arc<Frame>, at: Position) -> Effect {
     let areas = ui.areas(ui.shown(latest));
     let tab = tabs::at(ui.screens.shown, areas.tabs, at).filter(|_| !ui.screens.has_scope());
@@ -178,7 +178,7 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Frame>, message: Message) -> Effe
         Message::ToggleHelp => ui.help = if ui.help.is_some() { None } else { Some(0) },
         Message::Close if ui.help.is_some() => ui.help = None,
         Message::Close | Message::Explain if ui.explain.is_some() => ui.explain = None,
-        // Without a row there is nothing to explain: the first one is chosen.
+        // Without a selected row the first one is explained.
         Message::Explain => {
             if !ui.screens.pane().has_cursor() {
                 update(ui, latest, Message::Move(Move::Down));
@@ -196,7 +196,7 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Frame>, message: Message) -> Effe
         // Esc undoes the latest step first: the selected row, then the filter, then Enter.
         Message::Close if !ui.screens.pane().has_cursor() && !ui.prompt.text.is_empty() => ui.prompt.clear(),
         Message::Close if !ui.screens.pane().has_cursor() && ui.screens.leave() => {}
-        // A click does not go through a window on top.
+        // A window on top keeps the click.
         Message::Click { .. } if ui.help.is_some() || ui.explain.is_some() => (ui.help, ui.explain) = (None, None),
         Message::Click { column, row } => return click(ui, latest, Position { x: column, y: row }),
         Message::Close | Message::NextSort | Message::ReverseSort => ui.pass_on(latest, message),

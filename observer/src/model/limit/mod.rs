@@ -24,7 +24,7 @@ use super::{
     units::{NetnsId, Pid, Process, SocketId},
 };
 
-/// What runs out.
+/// A kind of limit: what runs out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LimitKind {
     /// Local ports that connect() may choose, from one local ip towards one destination.
@@ -65,7 +65,7 @@ impl LimitKind {
     ];
 }
 
-/// Whose limit it is. It identifies the limit among those of its kind, from snapshot to snapshot.
+/// What a limit applies to. The scope identifies a limit among those of its kind, from snapshot to snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
     /// The whole host.
@@ -133,17 +133,16 @@ pub struct Limit {
     pub used: u64,
     /// How much there can be.
     pub maximum: u64,
-    /// How often this limit was hit, where the kernel counts that: at a listener's queue since observer started, at
-    /// others since the kernel began to count.
+    /// How often this limit refused something, if known: at a listener's queue since observer started, elsewhere since
+    /// the kernel began to count.
     pub hits: Option<u64>,
-    /// What the kernel counts beside its use.
+    /// The kernel's other counters about it.
     pub counters: Vec<Counter>,
-    /// How much more is used every second, over the last half minute; `None` while that is not known, or is no more than
-    /// noise.
+    /// Growth per second over the last half minute. `None` while unknown, or no more than noise.
     pub slope: Option<f64>,
-    /// Of what leaves by itself after a known time (TIME_WAIT), how much of it there is and comes.
+    /// For things that end by themselves after a known time (TIME_WAIT): how many there are and how many come.
     pub turnover: Option<Turnover>,
-    /// Everything counted here leaves by itself after about so long: a rise says nothing of what comes later.
+    /// Everything counted here ends by itself after about this time: a rise predicts nothing beyond it.
     pub lifetime: Option<Duration>,
 }
 
@@ -177,7 +176,7 @@ impl Limit {
         About::of(self.kind)
     }
 
-    /// Whose limit it is, in words.
+    /// The scope, in words.
     #[must_use]
     pub fn owner(&self) -> String {
         let process = self.process.map(|process| process.to_string());
