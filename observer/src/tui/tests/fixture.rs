@@ -1,4 +1,5 @@
-//! Snapshots built by hand, and screens as text.
+//! Snapshots: of a recording, and built by hand where no recording shows the state; and screens as text. `possible` holds
+//! them to what a model can say.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -28,6 +29,7 @@ use crate::{
         },
         units::{FourTuple, NetnsId, Pid, PortRange, Process, SocketId, StateCounts, TcpState},
     },
+    replay::Replay,
     tui::{
         theme::{Theme, ThemeName},
         ui::Ui,
@@ -211,7 +213,8 @@ pub(crate) fn busy() -> Frame {
 
     let mut database = outbound([10, 0, 0, 5], &[(Established, 12)]);
     database.destination_count = 1;
-    database.destinations = vec![destination("10.0.0.9:5432", 12, 0)];
+    database.destinations =
+        vec![DestinationRow { local_ip: [10, 0, 0, 5].into(), ..destination("10.0.0.9:5432", 12, 0) }];
     database.failed_total = 3;
 
     let mut six =
@@ -334,7 +337,7 @@ fn limits() -> Vec<Limit> {
         Scope::Destination { netns: NETNS, local_ip, device: Device::NONE, remote: address("127.0.0.1:8080") };
     vec![
         Limit { process: nginx, hits: Some(3), counters, ..limit(LimitKind::AcceptQueue, listener, 129, 129) },
-        Limit { slope: Some(50.0), ..limit(LimitKind::Ports, destination, 22_010, 28_232) },
+        Limit { slope: Some(50.0), ..limit(LimitKind::Ports, destination, 22_022, 28_232) },
         Limit { process: nginx, ..limit(LimitKind::ProcessFiles, Scope::Process(Pid(1_234_567)), 70_019, 73_000) },
         limit(LimitKind::HostFiles, Scope::Host, 94_208, 1_048_576),
         limit(LimitKind::TimeWait, Scope::Namespace(NETNS), 2_000, 131_072),
@@ -363,6 +366,16 @@ pub(super) fn ailing() -> Frame {
     data
 }
 
+/// Real traffic of many kinds.
+pub(super) const DEMO: &[u8] = include_bytes!("../../../tests/data/demo.obs");
+
+/// A moment of the demo recording, in which every kind of row has some.
+pub(super) fn recorded() -> Frame {
+    let mut replay = Replay::start(DEMO).unwrap();
+    replay.advance(Duration::from_millis(11_500)).unwrap();
+    replay.snapshot(1_000).into()
+}
+
 /// Thousands of local endpoints.
 pub(super) fn thousands() -> Frame {
     let mut data = busy();
@@ -372,6 +385,8 @@ pub(super) fn thousands() -> Frame {
         row.process = Some(process(20_000 + i, "worker"));
         row
     }));
+    data.snapshot.totals.sockets = data.snapshot.endpoints.iter().map(|row| row.sockets).sum();
+    data.snapshot.totals.peak_sockets = data.snapshot.totals.sockets;
     data
 }
 

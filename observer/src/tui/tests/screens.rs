@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use super::fixture::{ailing, arc, busy, degraded, empty, losing, one, text, thousands, ui, without_hooks};
+use super::fixture::{ailing, arc, busy, degraded, empty, losing, one, recorded, text, thousands, ui, without_hooks};
 use crate::{
     frame::Frame,
     tui::{
@@ -138,7 +138,7 @@ fn several_namespaces() {
 fn no_size_panics() {
     for width in [0, 1, 2, 59, 60, 61, 79, 80, 100, 116, 117, 118, 300] {
         for height in [0, 1, 2, 15, 16, 17, 19, 20, 21, 33] {
-            for data in [empty(), losing(), ailing()] {
+            for data in [empty(), losing(), ailing(), recorded()] {
                 shot(&data, (width, height));
                 shot_after(&[Message::ToggleHelp, Message::Move(Move::Last)], data, (width, height));
             }

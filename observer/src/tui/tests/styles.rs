@@ -8,7 +8,7 @@ use ratatui::{
     style::{Color, Modifier},
 };
 
-use super::fixture::{ailing, arc, buffer, busy, inbound, losing, one, rows, ui, without_hooks};
+use super::fixture::{ailing, arc, buffer, busy, inbound, losing, one, recorded, rows, ui, without_hooks};
 use crate::{
     frame::Frame,
     model::units::TcpState,
@@ -30,7 +30,7 @@ fn in_theme(theme: ThemeName, data: Frame) -> Buffer {
 #[test]
 fn without_colour_no_cell_has_one() {
     for (width, height) in [(50, 10), (60, 16), (80, 24), (160, 50)] {
-        for data in [busy(), losing(), without_hooks()] {
+        for data in [recorded(), losing(), without_hooks()] {
             let (mut ui, data) = (ui(width, height), arc(data));
             for message in [Message::TogglePause, Message::Move(Move::Down), Message::ToggleHelp] {
                 update(&mut ui, &data, message);
@@ -77,7 +77,7 @@ fn the_selected_row_is_reversed() {
 fn in_ascii_everything_is_ascii_and_says_the_same() {
     let screens = ScreenName::ALL.map(Message::Show);
     let parts = [Message::Explain, Message::Close, Message::ToggleHelp, Message::Close, Message::TogglePause];
-    for data in [busy(), losing(), without_hooks(), ailing()] {
+    for data in [recorded(), losing(), without_hooks(), ailing()] {
         for (width, height) in [(60, 16), (80, 24), (160, 50)] {
             let (mut ui, data) = (ui(width, height), arc(data.clone()));
             for message in screens.into_iter().chain(parts) {
