@@ -57,7 +57,7 @@ impl Model {
 
     /// Adds a socket that is not in the table; whether it counts as opened is the caller's to say.
     pub(super) fn insert(&mut self, socket: &Identity, state: TcpState, direction: Direction) -> u32 {
-        let Identity { id, netns, tuple, device } = *socket;
+        let Identity { id, netns, tuple, device, .. } = *socket;
         let now = self.now_in_seconds();
         let (endpoint, destination) = self.place(netns, device, &tuple, direction);
         let endpoints = self.ledger.endpoints();

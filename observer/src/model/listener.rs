@@ -172,7 +172,7 @@ impl Model {
     }
 
     pub(super) fn add_listener(&mut self, socket: &Identity, process: Option<Process>) {
-        let Identity { id, netns, tuple, device } = *socket;
+        let Identity { id, netns, tuple, device, .. } = *socket;
         self.remove_listener(id);
         let listener = Listener {
             netns,

@@ -230,7 +230,7 @@ impl Model {
                     self.set_orphan(socket.id);
                 }
             }
-            Event::CallFailed { netns, call, by, refused } => {
+            Event::CallFailed { netns, call, by, refused, .. } => {
                 self.note_namespace(netns);
                 self.on_call_failed(netns, call, by, refused);
             }
