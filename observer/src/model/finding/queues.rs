@@ -49,6 +49,7 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
             kind: FindingKind::QueueAtSomaxconn,
             netns,
             scope,
+            service: None,
             sentence: format!("The accept queue of {process} on {address} may be limited by net.core.somaxconn."),
             evidence: format!("{accept} connections wait, the limit is net.core.somaxconn = {somaxconn}, {dropped}"),
             remedy:
@@ -60,6 +61,7 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
             kind: FindingKind::QueueAtBacklog,
             netns,
             scope,
+            service: None,
             sentence: format!(
                 "The accept queue of {process} on {address} is as short as its own listen(fd, {limit}) made it."
             ),
