@@ -38,6 +38,7 @@ fn identity() -> impl Strategy<Value = Identity> {
             remote_port: remote_port * 20_000,
         },
         device: Device::new(device),
+        cgroup: None,
     })
 }
 
@@ -77,19 +78,20 @@ fn event() -> impl Strategy<Value = Event> {
             by,
             fd: 3,
             bound: is_bound.then_some(Local { ip: it.tuple.local_ip, port: it.tuple.local_port, device: it.device }),
+            cgroup: it.cgroup,
         }),
         1 => identity().prop_map(move |it| {
             let FourTuple { local_ip, local_port, remote_ip, remote_port } = it.tuple;
             let local = Local { ip: local_ip, port: local_port, device: it.device };
             let (socket, remote) = (it.id, SocketAddr::new(remote_ip, remote_port));
             let refused = Refused::Connect { socket, local, remote, no_ipv6: false };
-            Event::CallFailed { netns: NETNS, call: "connect", by, refused }
+            Event::CallFailed { netns: NETNS, call: "connect", by, cgroup: it.cgroup, refused }
         }),
         1 => identity().prop_map(move |it| {
             let local = Local { ip: it.tuple.local_ip, port: it.tuple.local_port, device: it.device };
             let (own_range, no_ipv6) = (OwnRange::default(), false);
             let refused = Refused::Bind { socket: it.id, local, is_in_use: true, own_range, no_ipv6 };
-            Event::CallFailed { netns: NETNS, call: "bind", by, refused }
+            Event::CallFailed { netns: NETNS, call: "bind", by, cgroup: it.cgroup, refused }
         }),
         2 => scanned(),
     ]

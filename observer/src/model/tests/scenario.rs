@@ -41,6 +41,7 @@ use crate::model::{
     headroom::PortUse,
     quality::{AttachMethod, Hook, HookStatus, ScanSummary},
     reading::NamespaceReading,
+    service::CgroupId,
     snapshot::Snapshot,
     units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
 };
@@ -163,28 +164,29 @@ impl ScenarioStage {
         };
         let device = rest.iter().position(|word| *word == "on").map_or(0, |at| rest[at + 1].parse().unwrap());
         let device = Device::new(device);
-        let socket = || Identity { id, netns: NETNS, tuple: self.tuples[name], device };
+        let cgroup = rest.iter().find_map(|word| word.strip_prefix("cgroup=")).map(|id| CgroupId(id.parse().unwrap()));
+        let socket = || Identity { id, netns: NETNS, tuple: self.tuples[name], device, cgroup };
         match rest {
             ["destroyed"] => Event::Destroyed { id, netns: NETNS },
             ["owned", rest @ ..] => {
                 let port = rest.iter().position(|word| *word == "bound").map(|at| rest[at + 1].parse().unwrap());
                 let ip = self.tuples.get(name).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |tuple| tuple.local_ip);
                 let bound = port.map(|port| Local { ip, port, device });
-                Event::Held { id, netns: NETNS, by: process(rest).unwrap(), fd: 3, bound }
+                Event::Held { id, netns: NETNS, by: process(rest).unwrap(), fd: 3, bound, cgroup }
             }
             ["refused", "connect", by @ ..] => {
                 let FourTuple { local_ip, local_port, remote_ip, remote_port } = self.tuples[name];
                 let local = Local { ip: local_ip, port: local_port, device };
                 let remote = SocketAddr::new(remote_ip, remote_port);
                 let refused = Refused::Connect { socket: id, local, remote, no_ipv6: false };
-                Event::CallFailed { netns: NETNS, call: "connect", by: process(by).unwrap(), refused }
+                Event::CallFailed { netns: NETNS, call: "connect", by: process(by).unwrap(), cgroup, refused }
             }
             ["refused", "bind", local, by @ ..] => {
                 let local: SocketAddr = local.parse().unwrap();
                 let local = Local { ip: local.ip(), port: local.port(), device };
                 let (own_range, no_ipv6) = (OwnRange::default(), false);
                 let refused = Refused::Bind { socket: id, local, is_in_use: true, own_range, no_ipv6 };
-                Event::CallFailed { netns: NETNS, call: "bind", by: process(by).unwrap(), refused }
+                Event::CallFailed { netns: NETNS, call: "bind", by: process(by).unwrap(), cgroup, refused }
             }
             ["connecting", by @ ..] => Event::Connecting { socket: socket(), by: process(by).unwrap() },
             ["accepted", at, by @ ..] => {
