@@ -62,7 +62,11 @@ impl Model {
         let Identity { id, netns, tuple, device, cgroup } = *socket;
         let now = self.now_in_seconds();
         let (endpoint, destination) = self.place(netns, device, &tuple, direction);
-        let member = self.member_of_cgroup(cgroup).unwrap_or(NOBODY);
+        // Until it is accepted, a listener's child is the listener's.
+        let member = self.member_of_cgroup(cgroup).or_else(|| {
+            let listener = if direction == Direction::Inbound { self.covering(socket) } else { None };
+            listener.map(|listener| listener.member)
+        });
         let endpoints = self.ledger.endpoints();
         let index = self.sockets.insert(
             Socket {
@@ -82,7 +86,7 @@ impl Model {
                 is_guess: false,
                 is_explicit: false,
                 port_class: None,
-                member,
+                member: member.unwrap_or(NOBODY),
             },
             |socket| key_of(endpoints, socket),
         );

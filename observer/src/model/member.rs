@@ -64,6 +64,8 @@ pub(super) struct MemberRow {
     pub(super) key: Option<Arc<Service>>,
     /// It names no service: its sockets belong to their owners.
     is_mute: bool,
+    /// Nobody found out what service it is of.
+    pub(super) is_unresolved: bool,
     pub(super) counts: MemberCounts,
     pub(super) flow: Flow,
     pub(super) failures: u64,
@@ -218,10 +220,12 @@ impl MemberTable {
     pub(super) fn set_service(&mut self, member: Member, service: Option<Service>) -> Option<u32> {
         self.unnamed.remove(&member);
         let index = *self.by_member.get(&member)?;
+        let is_unresolved = service.is_none();
         let named = service.filter(|service| matches!(member, Member::Process(_)) || names_a_service(service));
         let key = named.as_ref().map(|service| self.shared_key(service.row_key()));
         let row = &mut self.rows[index as usize];
         row.is_mute = named.is_none() && matches!(member, Member::Cgroup(_));
+        row.is_unresolved = is_unresolved;
         (row.service, row.key) = (named.map(Arc::new), key);
         row.is_mute.then_some(index)
     }

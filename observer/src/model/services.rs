@@ -29,13 +29,17 @@ impl Model {
         self.ledger.members().unnamed()
     }
 
-    /// Cgroups whose pod or container has no name yet: a runtime writes its files a moment after the start.
-    pub fn nameless_cgroups(&self) -> impl Iterator<Item = (CgroupId, &Service)> + '_ {
+    /// Cgroups that nobody found, and those whose pod or container has no name yet: a runtime writes its files a moment
+    /// after the start.
+    pub fn nameless_cgroups(&self) -> impl Iterator<Item = (CgroupId, Option<&Service>)> + '_ {
         self.ledger.members().iter().filter_map(|row| {
-            let (Some(Member::Cgroup(id)), Some(service)) = (row.member, row.service.as_deref()) else { return None };
-            let is_nameless = service.pod.as_ref().is_some_and(|pod| pod.name.is_none())
-                || service.container.as_ref().is_some_and(|container| container.name.is_none());
-            is_nameless.then_some((id, service))
+            let Some(Member::Cgroup(id)) = row.member else { return None };
+            let service = row.service.as_deref();
+            let is_nameless = service.is_some_and(|service| {
+                service.pod.as_ref().is_some_and(|pod| pod.name.is_none())
+                    || service.container.as_ref().is_some_and(|container| container.name.is_none())
+            });
+            (row.is_unresolved || is_nameless).then_some((id, service))
         })
     }
 
