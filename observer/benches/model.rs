@@ -38,6 +38,7 @@ fn client(n: u32) -> Identity {
             remote_port: 443,
         },
         device: Device::NONE,
+        cgroup: None,
     }
 }
 
@@ -95,7 +96,7 @@ fn record(n: u32) -> SocketRecord {
     let v4_mapped = |last| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last];
     let header = RecordHeader {
         sock: client(n).id.0,
-        at_ns: 0,
+        at_ns_or_cgroup: 0,
         netns: NETNS.0,
         pid: 0,
         local_port: client(n).tuple.local_port,

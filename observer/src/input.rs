@@ -13,8 +13,10 @@ use crate::{
         Model,
         event::Event,
         gaps::Gaps,
+        member::Member,
         namespace::NamespaceReading,
         quality::{Losses, ScanSummary},
+        service::Service,
         snapshot::Host,
         units::NetnsId,
     },
@@ -52,6 +54,8 @@ pub enum Input<'a> {
     Tick,
     /// Reset totals and peaks.
     RestartTotals,
+    /// The service of a cgroup or a process, asked for because sockets named it; `None` where it names none.
+    Service(Member, Option<Box<Service>>),
 }
 
 /// What an input did, where the model's owner may have to act on it.
@@ -93,6 +97,7 @@ pub fn apply(model: &mut Model, now: Duration, input: Input<'_>) -> Outcome {
         }
         Input::Gaps(gaps) => model.set_gaps(*gaps, now),
         Input::Tick => model.tick(now),
+        Input::Service(member, service) => model.set_service(member, service.map(|service| *service)),
         Input::RestartTotals => model.restart_totals(now),
     }
     Outcome::Done

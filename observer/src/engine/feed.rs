@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 use crate::{
     input::{self, Input, Outcome},
-    model::{Basis, Model, quality::HookStatus, snapshot::Snapshot},
+    model::{Basis, Model, quality::HookStatus, service::CgroupId, snapshot::Snapshot},
     recording::{Tally, Writer},
 };
 
@@ -53,6 +53,11 @@ impl Feed {
     /// See [`Model::take_scan_request`].
     pub(super) fn take_scan_request(&mut self) -> bool {
         self.model.take_scan_request()
+    }
+
+    /// See [`Model::take_forgotten_cgroups`].
+    pub(super) fn take_forgotten_cgroups(&mut self) -> Vec<CgroupId> {
+        self.model.take_forgotten_cgroups()
     }
 
     /// See [`Model::snapshot`].

@@ -6,6 +6,7 @@ mod host;
 mod namespaces;
 mod rounds;
 mod schedule;
+mod services;
 mod walk;
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 pub use self::schedule::Scans;
 use self::{feed::Feed, host::HostReader, namespaces::Namespaces, schedule::ScanSchedule, walk::Walk};
 use crate::{
-    host::{clock, netns, pid_namespace::PidView, proc, rights},
+    host::{cgroup::Resolver, clock, netns, pid_namespace::PidView, proc, rights},
     input::{Input, Outcome},
     model::{
         Basis, Model,
@@ -105,6 +106,7 @@ pub struct Engine {
     host: HostReader,
     processes: PidView,
     walk: Walk,
+    resolver: Resolver,
     undecodable: u64,
     missed: Option<u64>,
     /// The losses that the engine last gave to the model.
@@ -194,6 +196,7 @@ impl Engine {
             host,
             processes,
             walk: Walk::default(),
+            resolver: Resolver::new(),
             undecodable: 0,
             missed: None,
             losses: Losses::default(),
@@ -241,6 +244,7 @@ impl Engine {
         if drained.records > 0 {
             self.take_losses();
         }
+        self.name_members();
         if self.feed.take_scan_request() {
             self.schedule.hurry();
         }

@@ -59,6 +59,7 @@ impl Engine {
     pub(super) fn look_around(&mut self) -> Result<(), Refusal> {
         self.read_namespaces()?;
         self.scan_all()?;
+        self.name_members();
         self.read_host()
     }
 
@@ -286,6 +287,7 @@ impl Engine {
             self.feed.take(Input::Host(Box::new(host)));
         });
         self.feed.take(Input::Tick);
+        self.complete_services();
         self.next_host = now + READ_HOST;
         host
     }

@@ -15,6 +15,7 @@ use super::{
     headroom::PortUse,
     port_table::Place,
     quality::Hook,
+    service::CgroupId,
     socket::key_of,
     units::{FourTuple, NetnsId, PortRange, Process, SocketId},
 };
@@ -71,6 +72,7 @@ impl Model {
             local: Some(Local { ip: socket.tuple.local_ip, port: known.local_port, device: socket.device }),
             remote: Some(SocketAddr::new(known.remote_ip, known.remote_port)),
             own_range: if is_unbound { self.own_range(socket.netns, own_range) } else { None },
+            member: self.ledger.members().member(known.member),
             ..FailureKey::by_call(kind, socket.netns, "connect", *by)
         };
         let is_certain = is_unbound && socket.tuple.local_port == 0;
@@ -130,6 +132,9 @@ impl Model {
 
     /// `None` for numbers that are not due.
     fn count_failure(&mut self, key: FailureKey, failed: Option<Failed>) {
+        if let Some(row) = key.member.and_then(|member| self.ledger.member(member, self.now)) {
+            self.ledger.note_failures(row, 1, self.now);
+        }
         match failed {
             None if self.diagnosis.failures.get_mut(&key).is_some() => self.diagnosis.failures.repeat(&key, self.now),
             failed => {
@@ -145,8 +150,14 @@ impl Model {
     }
 
     /// A call has returned an errno.
-    pub(super) fn on_call_failed(&mut self, netns: NetnsId, call: &'static str, by: Process, refused: Refused) {
-        let key = |kind| FailureKey::by_call(kind, netns, call, by);
+    pub(super) fn on_call_failed(
+        &mut self,
+        (netns, call, by, cgroup): (NetnsId, &'static str, Process, Option<CgroupId>),
+        refused: Refused,
+    ) {
+        let row = self.member_of_cgroup(cgroup).unwrap_or_else(|| self.member_of_process(Some(by)));
+        let member = self.ledger.members().member(row);
+        let key = |kind| FailureKey { member, ..FailureKey::by_call(kind, netns, call, by) };
         if let Refused::Bind { local, .. } | Refused::Connect { local, .. } = refused {
             self.note_device(netns, local.device);
         }

@@ -7,6 +7,7 @@ use super::{
     address::{Direction, TupleKey},
     event::Identity,
     ledger::{Contribution, Counts},
+    member::NOBODY,
     owner::Owner,
     socket::{Acceptance, Socket, key_of},
     units::{FourTuple, SocketId, TcpState},
@@ -48,6 +49,7 @@ impl Model {
             if row.device != socket.device {
                 self.set_device(index, socket.device);
             }
+            self.learn_cgroup(index, socket.cgroup);
             return Some(index);
         }
         self.remove_socket(socket.id);
@@ -56,9 +58,14 @@ impl Model {
 
     /// Adds a socket that is not in the table; whether it counts as opened is the caller's to say.
     pub(super) fn insert(&mut self, socket: &Identity, state: TcpState, direction: Direction) -> u32 {
-        let Identity { id, netns, tuple, device } = *socket;
+        let Identity { id, netns, tuple, device, cgroup } = *socket;
         let now = self.now_in_seconds();
         let (endpoint, destination) = self.place(netns, device, &tuple, direction);
+        // Until it is accepted, a listener's child is the listener's.
+        let member = self.member_of_cgroup(cgroup).or_else(|| {
+            let listener = if direction == Direction::Inbound { self.covering(socket) } else { None };
+            listener.map(|listener| listener.member)
+        });
         let endpoints = self.ledger.endpoints();
         let index = self.sockets.insert(
             Socket {
@@ -78,6 +85,7 @@ impl Model {
                 is_guess: false,
                 is_explicit: false,
                 port_class: None,
+                member: member.unwrap_or(NOBODY),
             },
             |socket| key_of(endpoints, socket),
         );
@@ -136,13 +144,14 @@ impl Model {
         let endpoints = self.ledger.endpoints();
         let socket = self.sockets.remove(index, |socket| key_of(endpoints, socket));
         self.ledger.apply(socket.contribution(), Contribution::NONE, self.now);
-        self.ledger.note_end(socket.endpoint, socket.state.is_past_handshake(), self.now);
+        self.ledger.note_end(socket.endpoint, socket.member, socket.state.is_past_handshake(), self.now);
         if !self.co_owners.is_empty() {
             self.co_owners.remove(&id);
         }
     }
 
     pub(super) fn count_opened(&mut self, index: u32) {
-        self.ledger.note_opened(self.sockets.get(index).endpoint, self.now);
+        let Socket { endpoint, member, .. } = *self.sockets.get(index);
+        self.ledger.note_opened(endpoint, member, self.now);
     }
 }

@@ -32,6 +32,7 @@ mod life;
 pub mod limit;
 mod listen_drops;
 mod listener;
+pub mod member;
 mod minisocks;
 pub mod name;
 pub mod namespace;
@@ -47,6 +48,7 @@ mod reconcile;
 mod refusals;
 mod report;
 pub mod service;
+mod services;
 pub mod snapshot;
 mod socket;
 mod stuck;
@@ -76,6 +78,7 @@ use self::{
     ports::ReuseQueue,
     quality::{HookStatus, Losses, Quality},
     reading::Host,
+    service::CgroupId,
     socket::{Acceptance, SocketTable, key_of},
     stuck::Stuck,
     units::{NetnsId, Process, SocketId, TcpState},
@@ -231,25 +234,32 @@ impl Model {
                     self.set_orphan(socket.id);
                 }
             }
-            Event::CallFailed { netns, call, by, refused } => {
+            Event::CallFailed { netns, call, by, cgroup, refused } => {
                 self.note_namespace(*netns);
-                self.on_call_failed(*netns, call, *by, *refused);
+                self.on_call_failed((*netns, call, *by, *cgroup), *refused);
             }
             // For those who look for its owners in /proc.
             Event::Inode { .. } => {}
             Event::Queues { id, netns, queues } => self.note_queues(*id, *netns, *queues),
-            Event::Held { id, netns, by, bound, .. } => self.on_held(*id, *netns, *by, *bound),
+            Event::Held { id, netns, by, bound, cgroup, .. } => self.on_held((*id, *netns), *by, *bound, *cgroup),
         }
     }
 
     /// Notes that a process owns a descriptor of a socket. The socket may be bound and neither listen nor be connected.
-    fn on_held(&mut self, id: SocketId, netns: NetnsId, by: Process, bound: Option<Local>) {
+    fn on_held(
+        &mut self,
+        (id, netns): (SocketId, NetnsId),
+        by: Process,
+        bound: Option<Local>,
+        cgroup: Option<CgroupId>,
+    ) {
         self.note_namespace(netns);
         self.on_fd_owner(id, by);
         // Looked at without its lock: what events say of it is newer.
         let is_known = self.sockets.find(id).is_some() || self.listeners.get_mut(id).is_some();
         if let Some(local) = bound.filter(|_| !is_known) {
-            self.bind(id, netns, local, Some(by));
+            let member = self.member_of_cgroup(cgroup);
+            self.bind((id, netns, local), Some(by), member);
         }
     }
 
@@ -264,6 +274,7 @@ impl Model {
             self.diagnosis.failures.note_files(files, self.now);
         }
         self.readings.host = host;
+        self.ask_for_services_of_processes();
         for files in self.readings.host.processes.clone() {
             self.learn_name(files.process);
         }

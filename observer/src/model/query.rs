@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,9 +12,11 @@ use super::{
     address::{Direction, EndpointKey, TupleKey},
     device::Device,
     filter::{Filter, Filterable},
+    index::NO_ROW,
     key_of,
     name::Name,
     owner::Owner,
+    service::{CgroupId, Service},
     units::{FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
 };
 
@@ -79,6 +82,10 @@ pub struct ConnectionRow {
     pub owner: Option<Process>,
     /// Its other owners.
     pub co_fd_owners: Vec<Process>,
+    /// The service of its cgroup, else of its owner.
+    pub service: Option<Arc<Service>>,
+    /// Its cgroup; `None` where that is not known, names no service, or there is no full socket.
+    pub cgroup: Option<CgroupId>,
     /// Its last descriptor was closed.
     pub is_orphan: bool,
     /// Since its first event; `None` for sockets from before the start, and for those without a full socket.
@@ -91,6 +98,8 @@ struct Candidate {
     direction: Direction,
     state: TcpState,
     owner: Owner,
+    /// Index of its row of members.
+    member: u32,
     /// Of a full socket.
     id: Option<SocketId>,
     /// Seconds since start.
@@ -160,6 +169,7 @@ impl Model {
             direction: self.ledger.endpoints().get(socket.endpoint).key.direction,
             state: socket.state,
             owner: socket.owner,
+            member: socket.member,
             id: Some(socket.id),
             began: socket.began.map(|began| began.get() - 1),
         });
@@ -168,6 +178,7 @@ impl Model {
             direction: self.ledger.endpoints().get(minisock.endpoint).key.direction,
             state: minisock.state,
             owner: Owner::UNKNOWN,
+            member: NO_ROW,
             id: None,
             began: None,
         });
@@ -200,12 +211,14 @@ impl Model {
             return true;
         }
         let TupleKey { netns, device, tuple } = it.key;
-        let name = self.readings.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.as_deref());
+        let name = self.netns_name(netns);
+        let service = self.service_of(it.member);
         filter.lets_through(&Filterable {
             addresses: &[(tuple.local_ip, Some(tuple.local_port)), (tuple.remote_ip, Some(tuple.remote_port))],
             processes: &self.fd_owners_of(it),
             netns: Some(netns),
-            netns_name: name,
+            netns_name: name.as_deref(),
+            service: service.as_deref(),
             direction: Some(it.direction),
             has_state: &|state| state == it.state,
             device: self.named(netns, Device::new(device)),
@@ -217,13 +230,15 @@ impl Model {
         let TupleKey { netns, device, tuple } = it.key;
         ConnectionRow {
             netns,
-            netns_name: self.readings.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.clone()),
+            netns_name: self.netns_name(netns),
             tuple,
             device: self.named(netns, Device::new(device)),
             direction: it.direction,
             state: it.state,
             owner: self.ledger.owners().process(it.owner),
             co_fd_owners: it.id.into_iter().flat_map(|id| self.co_fd_owners(id, it.owner)).collect(),
+            service: self.service_of(it.member),
+            cgroup: self.ledger.members().cgroup(it.member),
             is_orphan: it.owner == Owner::ORPHAN,
             age: it.began.map(|began| now.saturating_sub(Duration::from_secs(began.into()))),
         }

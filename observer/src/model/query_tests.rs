@@ -29,7 +29,7 @@ fn client(n: u16, remote: &str, pid: u32) -> Event {
         remote_port: remote.port(),
     };
     Event::State {
-        socket: Identity { id: SocketId(n.into()), netns: NETNS, tuple, device: Device::NONE },
+        socket: Identity { id: SocketId(n.into()), netns: NETNS, tuple, device: Device::NONE, cgroup: None },
         at: Duration::ZERO,
         old: TcpState::Closed,
         new: TcpState::SynSent,

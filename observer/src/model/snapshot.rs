@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -19,6 +20,7 @@ use super::{
     limit::Limit,
     name::Name,
     quality::Quality,
+    service::Service,
     units::{Comm, NetnsId, PortRange, Process, StateCounts, TcpState},
 };
 
@@ -39,6 +41,8 @@ pub struct Snapshot {
     pub host: Host,
     /// Processes that own sockets, or that are near to their limit of descriptors.
     pub processes: Vec<ProcessRow>,
+    /// Services, those with the most sockets first; the sockets of nobody that is known last.
+    pub services: Vec<ServiceRow>,
     /// What can run out, the most urgent first.
     pub limits: Vec<Limit>,
     /// What is likely to be wrong, and what to do about it.
@@ -141,6 +145,10 @@ pub struct EndpointRow {
     pub orphans: u32,
     /// `sockets`, one value a second, the newest last.
     pub history: History,
+    /// The service of most of its sockets and listeners.
+    pub service: Option<Arc<Service>>,
+    /// How many other services have sockets here.
+    pub other_services: usize,
     /// How many destinations an outbound row has, shown or not.
     pub destination_count: usize,
     /// Its most used destinations, the most used first.
@@ -231,6 +239,8 @@ pub struct DestinationRow {
     pub sockets: u32,
     /// TIME_WAIT sockets.
     pub time_wait: u32,
+    /// The service of most of its sockets.
+    pub service: Option<Arc<Service>>,
     /// The ephemeral ports towards it; `None` until the namespace's port range is known.
     pub ports: Option<PortUse>,
 }
@@ -257,7 +267,7 @@ pub struct NamespaceRow {
 }
 
 /// A process, with what it holds.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ProcessRow {
     /// The process.
     pub process: Process,
@@ -267,4 +277,85 @@ pub struct ProcessRow {
     pub files: Option<ProcessFiles>,
     /// Calls that the kernel refused it.
     pub failures: u64,
+    /// The service that it belongs to.
+    pub service: Option<Arc<Service>>,
+}
+
+/// A service: a systemd unit, a pod with all of its containers, a container, a machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceRow {
+    /// As [`Service::row_key`]; `None` sums the sockets whose service is not known.
+    pub service: Option<Arc<Service>>,
+    /// Full sockets that are connected or connecting.
+    pub sockets: u32,
+    /// The same by state. TIME_WAIT and request sockets belong to no cgroup.
+    pub states: StateCounts,
+    /// Of these, the ones whose last descriptor was closed.
+    pub orphans: u32,
+    /// Listening sockets.
+    pub listeners: u32,
+    /// Sockets that are bound, and neither connected nor listening.
+    pub bound: u32,
+    /// Handshakes completed since start.
+    pub opened_total: u64,
+    /// Connections ended since start, after their handshake.
+    pub closed_total: u64,
+    /// Connections that ended before their handshake was complete.
+    pub failed_total: u64,
+    /// Handshakes completed per second, over the last second.
+    pub opened_per_second: f64,
+    /// Connections ended per second, over the last second.
+    pub closed_per_second: f64,
+    /// What the kernel refused since start: failed calls, and handshakes that its listeners dropped.
+    pub failures_total: u64,
+    /// The destination with the largest share of its ports in use, among those that most sockets are of this service.
+    pub nearest: Option<NearestDestination>,
+    /// Of its processes whose descriptors were counted, the one nearest to its limit.
+    pub fullest: Option<ProcessFiles>,
+}
+
+impl ServiceRow {
+    /// Without sockets.
+    pub(super) fn of(service: Option<Arc<Service>>) -> Self {
+        Self {
+            service,
+            sockets: 0,
+            states: StateCounts::default(),
+            orphans: 0,
+            listeners: 0,
+            bound: 0,
+            opened_total: 0,
+            closed_total: 0,
+            failed_total: 0,
+            opened_per_second: 0.0,
+            closed_per_second: 0.0,
+            failures_total: 0,
+            nearest: None,
+            fullest: None,
+        }
+    }
+
+    /// It has no sockets and never had any.
+    pub(super) fn is_empty(&self) -> bool {
+        let sockets = self.states.sum() + self.listeners + self.bound;
+        let totals = self.opened_total + self.closed_total + self.failed_total + self.failures_total;
+        sockets == 0 && totals == 0
+    }
+}
+
+/// The destination towards which a service has the fewest ports left.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NearestDestination {
+    /// The network namespace.
+    pub netns: NetnsId,
+    /// Its name.
+    pub netns_name: Option<Name>,
+    /// The local ip.
+    pub local_ip: IpAddr,
+    /// The device that its sockets are bound to.
+    pub device: Device,
+    /// The destination.
+    pub remote: SocketAddr,
+    /// The ports towards it.
+    pub ports: PortUse,
 }

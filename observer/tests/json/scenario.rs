@@ -69,12 +69,13 @@ fn scan(model: &mut Model) {
         remote_ip: remote_ip.into(),
         remote_port,
     };
-    let identity = |id, tuple| Identity { id: SocketId(id), netns: NETNS, tuple, device: Device::new(DEVICE) };
+    let identity =
+        |id, tuple| Identity { id: SocketId(id), netns: NETNS, tuple, device: Device::new(DEVICE), cgroup: None };
     let found = |socket, state| {
         let binding = Binding { explicit_bucket: Some(true), port_locked: true, ..Binding::default() };
         Event::Scanned { socket, state: Found::Full(state), binding, orphan: false }
     };
-    let held = |id, by| Event::Held { id: SocketId(id), netns: NETNS, by, fd: 3, bound: None };
+    let held = |id, by| Event::Held { id: SocketId(id), netns: NETNS, by, fd: 3, bound: None, cgroup: None };
     let (listener, accepted) =
         (identity(1, tuple(Ipv4Addr::UNSPECIFIED, 0)), identity(2, tuple([10, 0, 0, 9].into(), 40_000)));
     model.begin_scan(NETNS);
@@ -97,6 +98,7 @@ fn refuse(model: &mut Model) {
         netns: NETNS,
         call: "bind",
         by: outside(9, "late"),
+        cgroup: None,
         refused: Refused::Bind {
             socket: SocketId(socket),
             local: Local { ip: LOCAL, port, device: Device::new(DEVICE) },

@@ -39,6 +39,7 @@ fn what_belongs_to_another_namespace_says_to_which_and_says_it_once() {
         kind: FindingKind::ReservedInRange,
         netns,
         scope: None,
+        service: None,
         sentence: "Much is reserved.".to_owned(),
         evidence: String::new(),
         remedy: String::new(),

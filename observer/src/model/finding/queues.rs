@@ -49,6 +49,7 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
             kind: FindingKind::QueueAtSomaxconn,
             netns,
             scope,
+            service: None,
             sentence: format!("The accept queue of {process} on {address} may be limited by net.core.somaxconn."),
             evidence: format!(
                 "{accept} connections wait; the limit is net.core.somaxconn = {somaxconn} (one more fits); {dropped}"
@@ -62,6 +63,7 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
             kind: FindingKind::QueueAtBacklog,
             netns,
             scope,
+            service: None,
             sentence: format!(
                 "The accept queue of {process} on {address} overflows: listen(fd, {limit}) made it short."
             ),

@@ -36,6 +36,7 @@ pub(super) fn close_wait_leak(leak: &Leak) -> Option<Finding> {
         kind: FindingKind::CloseWaitLeak,
         netns,
         scope: Some(Scope::Process(process.pid)),
+        service: None,
         sentence: format!("{} does not close connections that its peers have closed.", name(Some(process))),
         evidence: format!("{count} sockets stay in CLOSE_WAIT, the oldest for {} or longer{share}", age(oldest)),
         remedy: "have the application close() a connection when read() returns 0; a restart frees those that leaked"
@@ -114,6 +115,7 @@ pub(super) fn no_answer(unanswered: &Unanswered) -> Option<Finding> {
         kind: FindingKind::NoAnswer,
         netns,
         scope: Some(Scope::Destination { netns, local_ip, device, remote }),
+        service: None,
         sentence,
         evidence,
         remedy,

@@ -11,6 +11,7 @@ mod trend;
 use std::{
     cmp::Ordering,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,6 +22,7 @@ pub use self::{counters::Counter, forecast::Turnover};
 use super::{
     device::Device,
     name::Name,
+    service::Service,
     units::{NetnsId, Pid, Process, SocketId},
 };
 
@@ -129,6 +131,8 @@ pub struct Limit {
     pub netns_name: Option<Name>,
     /// The process, of a process or of a listener.
     pub process: Option<Process>,
+    /// The service of the process, of the listener, or of most sockets towards the destination.
+    pub service: Option<Arc<Service>>,
     /// How much is used, in [`About::unit`].
     pub used: u64,
     /// How much there can be.

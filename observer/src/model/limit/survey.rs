@@ -37,7 +37,7 @@ impl Model {
     /// A limit of a namespace, or of something in it.
     fn limit(&self, kind: LimitKind, scope: Scope, (used, maximum): (u64, u64)) -> Limit {
         let namespace = scope.netns().and_then(|netns| self.readings.namespaces.get(&netns));
-        let netns_name = namespace.and_then(|namespace| namespace.reading.name.clone());
+        let netns_name = scope.netns().and_then(|netns| self.netns_name(netns));
         let lifetime = forecast::lifetime(kind, namespace.map(|namespace| &namespace.reading));
         let hits = self.own_hits(kind, scope);
         Limit {
@@ -45,6 +45,7 @@ impl Model {
             scope,
             netns_name,
             process: None,
+            service: self.service_of_scope(scope),
             used,
             maximum,
             hits,

@@ -38,6 +38,7 @@ impl TableSource for Connections {
             processes: &row.owner.into_iter().chain(row.co_fd_owners.iter().copied()).collect::<Vec<_>>(),
             netns: Some(row.netns),
             netns_name: row.netns_name.as_deref(),
+            service: row.service.as_deref(),
             direction: Some(row.direction),
             device: row.device,
             has_state: &|state| state == row.state,

@@ -41,6 +41,7 @@ impl TableSource for Destinations {
             processes: &[],
             netns: Some(row.netns),
             netns_name: row.netns_name.as_deref(),
+            service: row.service.as_deref(),
             direction: Some(Direction::Outbound),
             device: row.device,
             has_state: &|state| state == TcpState::TimeWait && row.time_wait > 0,

@@ -40,6 +40,7 @@ impl TableSource for Endpoints {
             processes: &processes,
             netns: Some(row.key.netns),
             netns_name: row.netns_name.as_deref(),
+            service: row.service.as_deref(),
             direction: Some(row.key.direction),
             device: row.key.device,
             has_state: &|state| row.states.get(state) > 0 || state == TcpState::Listen && row.listening,

@@ -40,7 +40,7 @@ impl TableSource for Failures {
     }
 
     fn key(row: &FailureRow) -> Self::Key {
-        let FailureKey { kind, netns, call, process, local, remote, own_range } = row.key;
+        let FailureKey { kind, netns, call, process, local, remote, own_range, member: _ } = row.key;
         let own_range = own_range.map(|range| (range.low, range.high));
         (netns, kind, process.map(|it| it.pid), call, local, remote, own_range)
     }
@@ -57,6 +57,7 @@ impl TableSource for Failures {
             processes: &processes,
             netns: Some(netns),
             netns_name: data.name_of(netns),
+            service: row.service.as_deref(),
             direction: None,
             device: row.key.local.map_or(Device::NONE, |local| local.device),
             has_state: &|_| false,
@@ -120,6 +121,7 @@ mod tests {
                 netns: NetnsId(1),
                 call: Some("bind"),
                 process: Some(process(7, "second")),
+                member: None,
                 local: Some(Local { ip: [10, 0, 0, 5].into(), port: 8_080, device: Device::NONE }),
                 remote: None,
                 own_range: None,
@@ -128,6 +130,7 @@ mod tests {
             first_at: Duration::ZERO,
             last_at: Duration::ZERO,
             failed: Failed::PortOwner(PortOwner::Listener(Some(process(812, "nginx")))),
+            service: None,
         }
     }
 

@@ -44,6 +44,7 @@ impl TableSource for Limits {
             processes: row.process.as_slice(),
             netns: row.scope.netns(),
             netns_name: row.netns_name.as_deref(),
+            service: row.service.as_deref(),
             direction: None,
             device: row.scope.device(),
             has_state: &|_| false,

@@ -36,6 +36,7 @@ impl TableSource for Processes {
             processes: &[row.process],
             netns: None,
             netns_name: None,
+            service: row.service.as_deref(),
             direction: None,
             device: Device::NONE,
             has_state: &|_| false,

@@ -55,6 +55,8 @@ fn row(key: EndpointKey, states: StateCounts) -> EndpointRow {
     let sockets = states.sum() - states.get(TcpState::TimeWait);
     EndpointRow {
         key,
+        service: None,
+        other_services: 0,
         netns_name: None,
         listening: key.direction == Direction::Inbound,
         sockets,
@@ -100,6 +102,7 @@ pub(super) fn outbound(ip: impl Into<IpAddr>, counts: &[(TcpState, u32)]) -> End
 
 pub(super) fn destination(remote: &str, used: u32, time_wait: u32) -> DestinationRow {
     DestinationRow {
+        service: None,
         netns: NETNS,
         netns_name: None,
         local_ip: Ipv4Addr::LOCALHOST.into(),
@@ -139,6 +142,7 @@ pub(super) fn empty() -> Frame {
         uptime: Duration::from_secs(3_725),
         totals: Totals::default(),
         endpoints: Vec::new(),
+        services: Vec::new(),
         namespaces: vec![NamespaceRow {
             netns: NETNS,
             name: None,
@@ -249,8 +253,13 @@ pub(crate) fn busy() -> Frame {
 
 fn processes(data: &Snapshot) -> Vec<ProcessRow> {
     let files = data.host.processes.first().copied();
-    let row =
-        |pid, comm, sockets, files, failures| ProcessRow { process: process(pid, comm), sockets, files, failures };
+    let row = |pid, comm, sockets, files, failures| ProcessRow {
+        process: process(pid, comm),
+        sockets,
+        files,
+        failures,
+        service: None,
+    };
     vec![
         row(1_234_567, "nginx", 70_007, files, 0),
         row(4_242, "load-generator", 20_015, None, 1_400),
@@ -265,12 +274,14 @@ fn failures() -> Vec<FailureRow> {
         netns: NETNS,
         call,
         process: by,
+        member: None,
         local: Some(Local { ip: local.parse().unwrap(), port, device: Device::NONE }),
         remote: remote.map(|remote| remote.parse().unwrap()),
         own_range: None,
     };
     let seconds = Duration::from_secs;
-    let row = |key, count, last_at, failed| FailureRow { key, count, first_at: seconds(60), last_at, failed };
+    let row =
+        |key, count, last_at, failed| FailureRow { key, count, first_at: seconds(60), last_at, failed, service: None };
     let client = Some(process(4_242, "load-generator"));
     let server = Some(process(1_234_567, "nginx"));
     let queues = Queues { accept: 129, syn: 3, limit: 128, drops: 3 };
@@ -305,6 +316,8 @@ fn connections() -> Connections {
         state,
         owner,
         co_fd_owners: Vec::new(),
+        service: None,
+        cgroup: None,
         is_orphan: false,
         age,
     };
@@ -352,6 +365,7 @@ pub(super) fn ailing() -> Frame {
         kind,
         netns: NETNS,
         scope: None,
+        service: None,
         sentence: sentence.to_owned(),
         evidence: "numbers".to_owned(),
         remedy: "what to do".to_owned(),
