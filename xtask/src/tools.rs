@@ -22,7 +22,7 @@ const LINKER_BUILD: Need =
 const NETWORK: Need =
     Need { packages: &["iproute2", "nftables"], purpose: "`ip`, `ss` and `nft`, for tests on live sockets" };
 const CONTAINERS: Need = Need {
-    packages: &["runc", "podman", "busybox-static", "util-linux"],
+    packages: &["runc", "podman", "systemd", "systemd-container", "busybox-static", "util-linux"],
     purpose: "containers, for tests of their names",
 };
 const TERMINAL: Need = Need { packages: &["tmux"], purpose: "a terminal, for tests of the interface" };

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::fd::AsFd as _,
     path::PathBuf,
     process::Command,
     thread,
@@ -16,11 +17,14 @@ use observer::{
     },
 };
 use rustix::{
-    thread::{CapabilitySet, UnshareFlags, capabilities, set_capabilities, unshare_unsafe},
+    thread::{
+        CapabilitySet, LinkNameSpaceType, UnshareFlags, capabilities, move_into_link_name_space, set_capabilities,
+        unshare_unsafe,
+    },
     time::{ClockId, clock_gettime},
 };
 
-use crate::runtimes::{Network, Podman, Runc, cgroup2, inode, listener_cgroup, run, unique, wait_until};
+use crate::runtimes::{Machine, Network, Podman, Runc, cgroup2, inode, listener_cgroup, run, unique, wait_until};
 
 /// Runs `test` on a thread in a new network namespace with `lo` up.
 pub(crate) fn in_private_netns(test: impl FnOnce() + Send + 'static) {
@@ -46,6 +50,18 @@ fn without_handles<T: Send>(test: impl FnOnce() -> T + Send) -> T {
             test()
         });
         helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Runs `test` on a thread in the network namespace of a process.
+fn in_netns_of<T: Send>(pid: u32, test: impl FnOnce() -> T + Send) -> T {
+    let netns = fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
+    thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            test()
+        });
+        inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
@@ -75,15 +91,7 @@ fn containers_of_runc_are_known_by_the_cgroups_of_their_sockets() {
         let shared = Runc::start("shared", Network::Shared, &[&HTTPD[..], &["127.0.0.1:7001"]].concat());
         let own = Runc::start("own", Network::Own, &[&HTTPD[..], &["127.0.0.1:7002"]].concat());
         let shared_cgroup = cgroup_of_listener(7001);
-        let own_netns = fs::File::open(format!("/proc/{}/ns/net", own.pid)).unwrap();
-        let own_cgroup = thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                let kind = rustix::thread::LinkNameSpaceType::Network;
-                rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&own_netns), Some(kind)).unwrap();
-                cgroup_of_listener(7002)
-            });
-            inside.join().unwrap()
-        });
+        let own_cgroup = in_netns_of(own.pid, || cgroup_of_listener(7002));
         assert_ne!(shared_cgroup, own_cgroup);
         for resolve in [Resolver::resolve, |resolver: &mut Resolver, id| without_handles(|| resolver.resolve(id))] {
             let mut resolver = Resolver::new();
@@ -129,6 +137,18 @@ fn a_container_of_podman_has_the_name_that_podman_shows() {
     assert_is(&service, &container.id, Some(&container.name), Runtime::Podman);
     assert_eq!(&*service.label(), container.name);
     assert_eq!(resolver.of_process(Pid(container.pid)).unwrap(), service);
+}
+
+#[test]
+fn a_service_in_a_machine_of_nspawn_is_known_with_its_machine() {
+    let machine = Machine::start("nspawn", "httpd -f -p 7003");
+    let pid = machine.pid();
+    let id = in_netns_of(pid, || cgroup_of_listener(7003));
+    let mut resolver = Resolver::new();
+    let service = resolver.resolve(id).unwrap();
+    assert_eq!(&*service.label(), format!("{}: listen.service", machine.name));
+    assert_eq!((&*service.row_key().label(), service.kind()), (machine.name.as_str(), "machine"));
+    assert_eq!(resolver.of_process(Pid(pid)).unwrap(), service);
 }
 
 /// Cgroups without processes below one of their own; they end when dropped.
