@@ -5,8 +5,8 @@ use crate::model::snapshot::Snapshot;
 
 /// The column that tables omit if all rows are in one namespace.
 pub(crate) const NETNS_ID: &str = "netns";
-pub(crate) const NETNS_HELP: &str =
-    "Network namespace, where there are several: its `ip netns` name, else its oldest process, else its number.";
+pub(crate) const NETNS_HELP: &str = "Network namespace, where there are several: its pod, container or machine, else its `ip netns` name, its unit, its \
+     oldest process, its number.";
 pub(crate) const NETNS_SOURCE: &str = "the inode number of /proc/PID/ns/net";
 
 /// How a column is aligned, and what comes first in it.
