@@ -2,11 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
-use std::env;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -269,7 +269,9 @@ impl Guests {
         self.userland.install(&mut root)?;
         self.programs.install(&mut root)?;
         let name = format!("initramfs-{}-{}.cpio", self.machine.arch.name, kernel.series);
-        let initramfs = workspace::target_dir()?.join("vm").join(name);
+        let folder = workspace::target_dir()?.join("vm");
+        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        let initramfs = folder.join(name);
         let jobs = jobs(&kernel.series, &self.request);
         run_jobs(kernel, root, &self.machine, &jobs, &initramfs, show)
     }
@@ -314,7 +316,7 @@ mod choice {
             let files = if module.is_empty() { &["churn", "connections"][..] } else { &[module][..] };
             let found = files.iter().any(|file| {
                 let path = live.join(file.replace("::", "/")).with_extension("rs");
-                std::fs::read_to_string(path).is_ok_and(|text| text.contains(name))
+                fs::read_to_string(path).is_ok_and(|text| text.contains(name))
             });
             assert!(found, "no test is called {choice}");
         }
