@@ -227,8 +227,8 @@ fn preferred_tests(series: &str, all_tests: bool) -> String {
 }
 
 impl Guests {
-    /// Three kernels at a time on two processors: nearly half of a guest's time passes in waits of its kernel, most of them for
-    /// RCU where programs are attached and detached.
+    /// Three kernels at a time on two processors: about a quarter of a guest's time passes in waits of its kernel, most of them
+    /// for RCU where programs are attached and detached.
     fn run_all(&self, kernels: Vec<Kernel>) -> Vec<Report> {
         let order: Vec<_> = kernels.iter().map(|kernel| kernel.series.clone()).collect();
         let workers = process::processors() * 3 / 2;
