@@ -94,9 +94,6 @@ pub(crate) fn start(options: Options) -> Engine {
 /// How long to wait for anything on a busy machine: the engine scans less often where a scan takes long.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Between two looks at a condition, so that what it waits for has the processor: an emulated one is slow.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
-
 /// Polls the engine until `wanted` gives a value of its snapshot; fails with the last snapshot in the end.
 ///
 /// The kernel leaves out runs of a hook that interrupts itself, and reports how many. What these would have shown, only a
@@ -118,7 +115,7 @@ pub(crate) fn eventually<T>(engine: &mut Engine, what: &str, wanted: impl Fn(&Sn
             has_scanned = true;
         }
         assert!(Instant::now() < deadline, "not seen: {what}\n{}\n{snapshot:#?}", run("ss", &["-tan"]));
-        thread::sleep(BETWEEN_LOOKS);
+        thread::yield_now();
     }
 }
 
@@ -127,7 +124,7 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "did not come: {what}\n{}", run("ss", &["-tan"]));
-        thread::sleep(BETWEEN_LOOKS);
+        thread::yield_now();
     }
 }
 
