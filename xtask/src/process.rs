@@ -2,12 +2,18 @@
 
 use std::env;
 use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 
 /// The cargo that runs this task.
 pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// How many processors there are for what we start.
+pub(crate) fn processors() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Runs `command`, its output going where ours goes.

@@ -4,7 +4,10 @@
 //! It answers two questions: where is this field, and how many parameters has this function. The file is indexed once;
 //! types are read from its bytes when they are asked for.
 
-use std::collections::HashMap;
+use std::{ffi::CStr, hash::BuildHasher as _};
+
+use hashbrown::{HashTable, hash_table::Entry};
+use rustc_hash::FxBuildHasher;
 
 const MAGIC: u16 = 0xeb9f;
 /// `BTF_KIND_*` of include/uapi/linux/btf.h.
@@ -56,9 +59,10 @@ pub struct Btf {
     strings: usize,
     /// Where each type begins, by type id; id 0 is `void`.
     types: Vec<u32>,
-    /// Structures and functions by name; of several with one name the first.
-    structs: HashMap<Box<[u8]>, u32>,
-    functions: HashMap<Box<[u8]>, u32>,
+    /// Ids of structures and functions by name; of several with one name the first. The names stay in `bytes`: a kernel has tens
+    /// of thousands, and every start reads them.
+    structs: HashTable<u32>,
+    functions: HashTable<u32>,
 }
 
 /// The common start of a type.
@@ -86,7 +90,7 @@ impl Btf {
         if types_end.max(strings_end) > bytes.len() {
             return Err(BtfError::Truncated(bytes.len()));
         }
-        let mut btf = Self { bytes, strings, types: vec![0], structs: HashMap::new(), functions: HashMap::new() };
+        let mut btf = Self { bytes, strings, types: vec![0], structs: HashTable::new(), functions: HashTable::new() };
         btf.index(types_start, types_end)?;
         Ok(btf)
     }
@@ -104,8 +108,12 @@ impl Btf {
             };
             if let Some(names) = names {
                 let name = string(&self.bytes, self.strings, header.name)?;
-                if !name.is_empty() && !names.contains_key(name) {
-                    names.insert(name.into(), id);
+                let name_of = |id: &u32| name_of(&self.bytes, self.strings, &self.types, *id);
+                let entry = names.entry(hash(name), |other| name_of(other) == name, |other| hash(name_of(other)));
+                if let Entry::Vacant(entry) = entry
+                    && !name.is_empty()
+                {
+                    entry.insert(id);
                 }
             }
             at += 12 + trailer(header)?;
@@ -117,7 +125,7 @@ impl Btf {
     /// in between need not be named. `None` if this kernel has no such field.
     #[must_use]
     pub fn member(&self, structure: &str, path: &str) -> Option<Member> {
-        let mut id = *self.structs.get(structure.as_bytes())?;
+        let mut id = self.id(&self.structs, structure)?;
         let mut bits = 0;
         for name in path.split('.') {
             let (member_type, offset) = self.find(id, name.as_bytes())?;
@@ -130,9 +138,14 @@ impl Btf {
     /// How many parameters the function has; `None` if the kernel has no such function, or inlined it away.
     #[must_use]
     pub fn parameters(&self, function: &str) -> Option<u32> {
-        let function = self.header(*self.functions.get(function.as_bytes())?)?;
+        let function = self.header(self.id(&self.functions, function)?)?;
         let prototype = self.header(function.size_or_type)?;
         (prototype.kind == kind::FUNC_PROTO).then_some(prototype.vlen)
+    }
+
+    fn id(&self, names: &HashTable<u32>, name: &str) -> Option<u32> {
+        let is_named = |id: &u32| name_of(&self.bytes, self.strings, &self.types, *id) == name.as_bytes();
+        names.find(hash(name.as_bytes()), is_named).copied()
     }
 
     /// The type and the bit offset of a member, looked for in anonymous members too.
@@ -214,7 +227,17 @@ fn word(bytes: &[u8], at: usize) -> Result<u32, BtfError> {
 fn string(bytes: &[u8], strings: usize, offset: u32) -> Result<&[u8], BtfError> {
     let at = strings + offset as usize;
     let rest = bytes.get(at..).ok_or(BtfError::Truncated(at))?;
-    rest.split(|byte| *byte == 0).next().ok_or(BtfError::Truncated(at))
+    CStr::from_bytes_until_nul(rest).map(CStr::to_bytes).map_err(|_| BtfError::Truncated(at))
+}
+
+/// The name of a type that is indexed.
+fn name_of<'a>(bytes: &'a [u8], strings: usize, types: &[u32], id: u32) -> &'a [u8] {
+    let offset = types.get(id as usize).and_then(|at| word(bytes, *at as usize).ok());
+    offset.and_then(|offset| string(bytes, strings, offset).ok()).unwrap_or_default()
+}
+
+fn hash(name: &[u8]) -> u64 {
+    FxBuildHasher.hash_one(name)
 }
 
 #[cfg(test)]

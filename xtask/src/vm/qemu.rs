@@ -18,8 +18,8 @@ const PROCESSORS: &str = "1";
 const MEMORY_MIB: &str = "1024";
 
 /// The kernel's own messages from errors on, a restart (which ends QEMU) at the first sign that it is broken, and no work
-/// for safety that an emulated machine has no need of.
-const COMMAND_LINE: &str = "panic=-1 oops=panic quiet loglevel=4 mitigations=off";
+/// for safety that an emulated machine has no need of: Debian's kernels zero all memory that they allocate.
+const COMMAND_LINE: &str = "panic=-1 oops=panic quiet loglevel=4 mitigations=off init_on_alloc=0";
 
 /// What gets a guest stopped.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +83,7 @@ impl Machine {
         qemu.args(if self.kvm {
             ["-accel", "kvm", "-cpu", "host"]
         } else {
-            ["-accel", "tcg,thread=single", "-cpu", "max"]
+            ["-accel", "tcg,thread=single", "-cpu", self.arch.cpu]
         });
         qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
         qemu.args(["-append", &format!("console={} {COMMAND_LINE} {}", self.arch.console, self.arch.command_line)]);
