@@ -2,6 +2,7 @@
 
 mod arithmetic;
 pub mod check;
+mod counts;
 mod gaps;
 mod hits;
 mod json;

@@ -148,6 +148,7 @@ impl Model {
         self.ledger.forget(netns);
         self.readings.namespaces.remove(&netns);
         self.diagnosis.bind_before_connect.forget(netns);
+        self.diagnosis.failures.forget(netns);
     }
 
     pub(super) fn sockets_of(&self, netns: NetnsId) -> impl Iterator<Item = &Socket> {

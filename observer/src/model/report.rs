@@ -65,6 +65,8 @@ impl Model {
             transcript: None,
             failures: self.failure_rows(),
             failures_total: self.diagnosis.failures.total(),
+            failure_counts: self.diagnosis.failures.counts(),
+            flows: self.ledger.endpoints().flows(),
             hits: self.hits(),
         }
     }
@@ -243,6 +245,7 @@ impl Model {
                 tcp_tw_reuse: namespace.reading.tcp_tw_reuse,
                 established: count(netns, TcpState::Established),
                 time_wait: count(netns, TcpState::TimeWait),
+                listen_drops: namespace.reading.listen.drops,
             })
             .collect();
         rows.sort_unstable_by_key(|row| row.netns);

@@ -177,6 +177,17 @@ pub struct FailureRow {
     pub failed: Failed,
 }
 
+/// All failures of one kind in a namespace, also those of groups that are no longer listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailureCount {
+    /// The namespace.
+    pub netns: NetnsId,
+    /// Why.
+    pub kind: FailureKind,
+    /// How many since start.
+    pub count: u64,
+}
+
 impl FailureRow {
     /// What failed, in a few words.
     #[must_use]
@@ -263,6 +274,8 @@ pub(super) struct FailureTable {
     total: u64,
     /// Of all groups that ever were.
     by_kind: FxHashMap<FailureKind, u64>,
+    /// The same of each namespace that is still there.
+    by_namespace: FxHashMap<(NetnsId, FailureKind), u64>,
     /// Of groups that found no port: how often, at the last tick, and how often a second before it.
     exhausted: FxHashMap<FailureKey, (u64, f64)>,
 }
@@ -273,8 +286,7 @@ impl FailureTable {
         if count == 0 {
             return;
         }
-        self.total += count;
-        *self.by_kind.entry(key.kind).or_default() += count;
+        self.count_in_totals(&key, count);
         if !self.groups.contains_key(&key)
             && self.groups.len() >= GROUPS
             && let Some(oldest) = self.groups.values().min_by_key(|row| row.last_at).map(|row| row.key)
@@ -298,11 +310,29 @@ impl FailureTable {
     /// One more in a group whose numbers are not due.
     pub(super) fn repeat(&mut self, key: &FailureKey, now: Duration) {
         if let Some(row) = self.groups.get_mut(key) {
-            self.total += 1;
-            *self.by_kind.entry(key.kind).or_default() += 1;
             row.count += 1;
             row.last_at = now;
+            self.count_in_totals(key, 1);
         }
+    }
+
+    fn count_in_totals(&mut self, key: &FailureKey, count: u64) {
+        self.total += count;
+        *self.by_kind.entry(key.kind).or_default() += count;
+        *self.by_namespace.entry((key.netns, key.kind)).or_default() += count;
+    }
+
+    /// Since start, of each namespace and kind.
+    pub(super) fn counts(&self) -> Vec<FailureCount> {
+        let count = |(&(netns, kind), &count)| FailureCount { netns, kind, count };
+        let mut counts: Vec<FailureCount> = self.by_namespace.iter().map(count).collect();
+        counts.sort_unstable_by_key(|row| (row.netns, row.kind));
+        counts
+    }
+
+    /// The namespace is gone: its inode number may come again.
+    pub(super) fn forget(&mut self, netns: NetnsId) {
+        self.by_namespace.retain(|(of, _), _| *of != netns);
     }
 
     /// A group that is kept still.

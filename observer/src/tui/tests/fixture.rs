@@ -145,6 +145,7 @@ pub(super) fn empty() -> Snapshot {
             tcp_tw_reuse: Some(2),
             established: 0,
             time_wait: 0,
+            listen_drops: None,
         }],
         host: Host {
             kernel: "6.12.48-generic".to_owned(),
@@ -181,6 +182,8 @@ pub(super) fn empty() -> Snapshot {
         transcript: None,
         failures: Vec::new(),
         failures_total: 0,
+        failure_counts: Vec::new(),
+        flows: Vec::new(),
         hits: Vec::new(),
     }
 }
