@@ -8,6 +8,7 @@ mod hits;
 mod json;
 mod limit;
 pub mod limits;
+pub mod openmetrics;
 mod quality;
 mod table;
 mod value;

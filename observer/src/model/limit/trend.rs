@@ -10,7 +10,7 @@ use super::{Limit, LimitKind, Scope, Turnover};
 /// world could end before it is predicted.
 const WINDOW: Duration = Duration::from_secs(30);
 /// A slope over less says nothing.
-const AT_LEAST: Duration = Duration::from_secs(4);
+pub const SLOPE_NEEDS: Duration = Duration::from_secs(4);
 /// A change of fewer over the whole window is none.
 const UNITS: f64 = 4.0;
 /// So many standard errors away from 0 is a slope.
@@ -73,7 +73,7 @@ impl Trend {
     fn span(&self) -> Option<f64> {
         let ((first, _), (last, _)) = (self.0.front()?, self.0.back()?);
         let span = last.saturating_sub(*first);
-        (span >= AT_LEAST).then_some(span.as_secs_f64())
+        (span >= SLOPE_NEEDS).then_some(span.as_secs_f64())
     }
 
     /// Of the straight line that fits all samples best, if it is more than noise.
