@@ -22,6 +22,11 @@ const LINKER_BUILD: Need =
 const NETWORK: Need =
     Need { packages: &["iproute2", "nftables"], purpose: "`ip`, `ss` and `nft`, for tests on live sockets" };
 const TERMINAL: Need = Need { packages: &["tmux"], purpose: "a terminal, for tests of the interface" };
+/// prometheus-client's parser in Python is stricter than Prometheus.
+const METRICS: Need = Need {
+    packages: &["prometheus", "prometheus-node-exporter", "python3-prometheus-client"],
+    purpose: "`promtool`, Prometheus and node_exporter, which read the series in tests",
+};
 
 const MACHINES: Need = Need {
     packages: &["qemu-system-x86", "busybox-static", "kmod", "xz-utils", "debian-archive-keyring"],
@@ -62,7 +67,7 @@ pub(crate) fn for_deny() -> Result<PathBuf> {
 
 /// Installs all that `cargo xtask test` runs.
 pub(crate) fn for_tests() -> Result<()> {
-    install(vec![NETWORK, TERMINAL, MACHINES, COMPILER, LINTER]).map(drop)
+    install(vec![NETWORK, TERMINAL, METRICS, MACHINES, COMPILER, LINTER]).map(drop)
 }
 
 /// Installs what runs the tests on other kernels.

@@ -15,7 +15,6 @@ use super::{
     history::History,
     index::{NO_ROW, narrow},
     port_table::PortCounts,
-    snapshot::FlowRow,
     units::{FourTuple, NetnsId, Process, StateCounts},
 };
 
@@ -123,21 +122,12 @@ pub(super) struct EndpointTable {
 
 impl EndpointTable {
     /// Openings and closings by namespace and direction, with those of rows that are gone.
-    pub(super) fn flows(&self) -> Vec<FlowRow> {
+    pub(super) fn flows(&self) -> FxHashMap<(NetnsId, Direction), Flow> {
         let mut flows = self.evicted.clone();
         for row in self.rows.iter().map(|(_, row)| row) {
             flows.entry((row.key.netns, row.key.direction)).or_default().add(&row.flow);
         }
-        let row = |((netns, direction), flow): (_, Flow)| FlowRow {
-            netns,
-            direction,
-            opened_total: flow.opened,
-            closed_total: flow.closed,
-            failed_total: flow.failed,
-        };
-        let mut rows: Vec<FlowRow> = flows.into_iter().map(row).collect();
-        rows.sort_unstable_by_key(|row| (row.netns, row.direction));
-        rows
+        flows
     }
 
     pub(super) fn get(&self, index: u32) -> &Endpoint {

@@ -10,10 +10,10 @@ use rustc_hash::FxHashMap;
 use super::{
     Model,
     address::{Direction, EndpointKey, Local},
-    endpoint::{Destination, Endpoint},
+    endpoint::{Destination, Endpoint, Flow},
     failure::{Failed, FailureKind, FailureRow},
     namespace::Namespace,
-    snapshot::{DestinationRow, EndpointRow, NamespaceRow, OwnerRow, ProcessRow, Snapshot, Totals},
+    snapshot::{DestinationRow, EndpointRow, FlowRow, NamespaceRow, OwnerRow, ProcessRow, Snapshot, Totals},
     units::{NetnsId, Pid, Process, StateCounts, TcpState},
 };
 
@@ -66,9 +66,22 @@ impl Model {
             failures: self.failure_rows(),
             failures_total: self.diagnosis.failures.total(),
             failure_counts: self.diagnosis.failures.counts(),
-            flows: self.ledger.endpoints().flows(),
+            flows: self.flow_rows(),
             hits: self.hits(),
         }
+    }
+
+    fn flow_rows(&self) -> Vec<FlowRow> {
+        let row = |((netns, direction), flow): (_, Flow)| FlowRow {
+            netns,
+            direction,
+            opened_total: flow.opened,
+            closed_total: flow.closed,
+            failed_total: flow.failed,
+        };
+        let mut rows: Vec<FlowRow> = self.ledger.endpoints().flows().into_iter().map(row).collect();
+        rows.sort_unstable_by_key(|row| (row.netns, row.direction));
+        rows
     }
 
     fn process_rows(&self) -> Vec<ProcessRow> {

@@ -57,7 +57,7 @@ fn distinct(snapshot: &Snapshot) -> BTreeMap<NetnsId, String> {
         snapshot.namespaces.iter().filter_map(|row| Some((row.netns, row.name.as_deref()?))).collect();
     let plain = |netns: NetnsId| netns.label(names.get(&netns).copied());
     let mut namesakes: BTreeMap<String, u32> = BTreeMap::new();
-    for netns in &all {
+    for netns in all.iter().filter(|netns| !seems_to_be_another(&plain(**netns), **netns)) {
         *namesakes.entry(plain(*netns)).or_default() += 1;
     }
     let first = all.first().copied();

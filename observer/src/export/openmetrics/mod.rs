@@ -36,8 +36,8 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Fewer than this would leave out series that belong to no namespace.
-    pub const LEAST_SERIES: usize = 128;
+    /// Room for what belongs to no namespace, what is near its limit, and the sums over all namespaces.
+    pub const LEAST_SERIES: usize = 256;
 }
 
 impl Default for Bounds {
