@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Type and labels of each series of the page.
-fn described() -> BTreeMap<String, (String, BTreeSet<String>)> {
+pub(crate) fn described() -> BTreeMap<String, (String, BTreeSet<String>)> {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md")).unwrap();
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `observer_"));
     let row = |row: &str| {
