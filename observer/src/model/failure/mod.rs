@@ -1,6 +1,7 @@
 //! What the kernel refused: to whom, where, why, how often. In groups, and bounded in memory. Socket counts do not depend
 //! on it.
 
+mod count;
 mod owner;
 mod text;
 
@@ -8,7 +9,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use rustc_hash::FxHashMap;
 
-pub use self::owner::PortOwner;
+pub use self::{count::FailureCount, owner::PortOwner};
 pub use super::address::Local;
 use super::{
     device::Device,
@@ -177,17 +178,6 @@ pub struct FailureRow {
     pub failed: Failed,
 }
 
-/// All failures of one kind in a namespace, also those of groups that are no longer listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FailureCount {
-    /// The namespace.
-    pub netns: NetnsId,
-    /// Why.
-    pub kind: FailureKind,
-    /// How many since start.
-    pub count: u64,
-}
-
 impl FailureRow {
     /// What failed, in a few words.
     #[must_use]
@@ -316,25 +306,6 @@ impl FailureTable {
         }
     }
 
-    fn count_in_totals(&mut self, key: &FailureKey, count: u64) {
-        self.total += count;
-        *self.by_kind.entry(key.kind).or_default() += count;
-        *self.by_namespace.entry((key.netns, key.kind)).or_default() += count;
-    }
-
-    /// Since start, of each namespace and kind.
-    pub(super) fn counts(&self) -> Vec<FailureCount> {
-        let count = |(&(netns, kind), &count)| FailureCount { netns, kind, count };
-        let mut counts: Vec<FailureCount> = self.by_namespace.iter().map(count).collect();
-        counts.sort_unstable_by_key(|row| (row.netns, row.kind));
-        counts
-    }
-
-    /// The namespace is gone: its inode number may come again.
-    pub(super) fn forget(&mut self, netns: NetnsId) {
-        self.by_namespace.retain(|(of, _), _| *of != netns);
-    }
-
     /// A group that is kept still.
     pub(super) fn get_mut(&mut self, key: &FailureKey) -> Option<&mut FailureRow> {
         self.groups.get_mut(key)
@@ -448,5 +419,9 @@ mod tests {
         }
         assert_eq!((table.newest(usize::MAX).len(), table.total()), (GROUPS, 3000));
         assert_eq!(table.newest(1)[0].key.process.unwrap().pid, Pid(2999));
+        let count = FailureCount { netns: NetnsId(1), kind: FailureKind::PortsExhausted, count: 3000 };
+        assert_eq!(table.counts(), [count], "groups that are gone count too");
+        table.forget(NetnsId(1));
+        assert_eq!((table.counts().len(), table.total()), (0, 3000));
     }
 }
