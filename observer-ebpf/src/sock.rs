@@ -25,6 +25,7 @@ const NS_PER_SEC: u64 = 1_000_000_000;
 
 /// States of include/net/tcp_states.h that the kernel side distinguishes.
 pub(crate) mod state {
+    pub(crate) const ESTABLISHED: u8 = 1;
     pub(crate) const SYN_SENT: u8 = 2;
     pub(crate) const FIN_WAIT2: u8 = 5;
     pub(crate) const CLOSING: u8 = 11;
@@ -146,7 +147,7 @@ impl<F: Fields> Sock<F> {
     pub(crate) fn header(self, kind: Kind) -> RecordHeader {
         RecordHeader {
             sock: self.address(),
-            at_ns: 0,
+            at_ns_or_cgroup: 0,
             netns: self.netns,
             pid: 0,
             local_port: 0,
@@ -190,6 +191,16 @@ impl<F: Fields> Sock<F> {
         Some(SocketRecord { header, local, remote, device: self.device(), padding: 0 })
     }
 
+    /// The local address alone.
+    #[inline(always)]
+    pub(crate) fn local_ip(self) -> Option<[u8; 16]> {
+        match self.fields.read::<u16>(offset!(skc_family))? {
+            AF_INET => Some(v4_mapped(self.fields.read(offset!(skc_rcv_saddr))?)),
+            AF_INET6 => v6(self.fields, offset!(skc_v6_rcv_saddr)),
+            _ => None,
+        }
+    }
+
     /// The queues of a listener; `None` where this kernel lacks a field.
     #[inline(always)]
     pub(crate) fn queues(self) -> Option<ListenerRecord> {
@@ -225,6 +236,19 @@ impl<F: Fields> Sock<F> {
     #[inline(always)]
     pub(crate) fn local_port(self) -> u16 {
         self.fields.read(offset!(skc_num)).unwrap_or(0)
+    }
+
+    /// Id of a full socket's cgroup in cgroup2; 0 where it is not known.
+    #[inline(always)]
+    pub(crate) fn cgroup(self) -> u64 {
+        let id = if offset!(sk_cgroup) == Offsets::ABSENT {
+            let val: u64 = self.fields.untyped().read(offset!(sk_cgroup_val)).unwrap_or(0);
+            // The two lowest bits of a pointer are 0. With `is_data` or `no_refcnt` the field has none.
+            if val & 3 == 0 { KernelPtr::new(val).and_then(cgroup_id) } else { None }
+        } else {
+            self.fields.follow(offset!(sk_cgroup)).and_then(cgroup_id)
+        };
+        id.unwrap_or(0)
     }
 
     #[inline(always)]
@@ -326,6 +350,18 @@ impl<F: Fields> Sock<F> {
             Some(_) => SocketFlags::BUCKET_KNOWN,
         }
     }
+}
+
+/// As [`Sock::cgroup`]. A function, for programs whose stack is full.
+#[inline(never)]
+pub(crate) fn cgroup_of(sock: u64) -> u64 {
+    KernelPtr::new(sock).map_or(0, |fields| Sock { fields, netns: 0 }.cgroup())
+}
+
+/// Id of a `struct cgroup`.
+#[inline(always)]
+fn cgroup_id<F: Fields>(cgroup: F) -> Option<u64> {
+    cgroup.follow(offset!(cgroup_kn))?.read(offset!(kn_id))
 }
 
 /// No process owns the full socket any more.

@@ -1,7 +1,9 @@
 //! Processes: the number and the name that user space knows them by.
 
-use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task};
-use observer_ebpf::abi::{COMM_LEN, PID_OUTSIDE};
+use aya_ebpf::helpers::{
+    bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
+};
+use observer_ebpf::abi::{COMM_LEN, Offsets, PID_OUTSIDE};
 
 use crate::{
     kernel::{Fields, KernelPtr, Typed},
@@ -52,6 +54,17 @@ impl Process {
         let pid = if setting!(pidns) == 0 { tgid } else { number(leader.address(), tgid) };
         Self { pid, comm: leader.read(offset!(task_comm)).unwrap_or([0; COMM_LEN]) }
     }
+}
+
+/// Id of the current task's cgroup in cgroup2; 0 where it is not known.
+#[inline(always)]
+pub(crate) fn current_cgroup() -> u64 {
+    // A kernel without cgroups has no such helper.
+    if offset!(cgroup_kn) == Offsets::ABSENT {
+        return 0;
+    }
+    // SAFETY: the helper takes no argument and has no failure.
+    unsafe { bpf_get_current_cgroup_id() }
 }
 
 /// The number of the process in the pid namespace that user space has chosen: `pid_nr_ns()` of kernel/pid.c. A function,

@@ -10,13 +10,13 @@ use std::{
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use observer::{
     decode,
+    frame::Frame,
     model::{
         Model,
         device::Device,
         event::{Binding, Event, Found, Identity, OwnRange},
         namespace::NamespaceReading,
         query::Query,
-        snapshot::Snapshot,
         units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
     },
     tui::{Look, shot},
@@ -38,6 +38,7 @@ fn client(n: u32) -> Identity {
             remote_port: 443,
         },
         device: Device::NONE,
+        cgroup: None,
     }
 }
 
@@ -95,7 +96,7 @@ fn record(n: u32) -> SocketRecord {
     let v4_mapped = |last| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last];
     let header = RecordHeader {
         sock: client(n).id.0,
-        at_ns: 0,
+        at_ns_or_cgroup: 0,
         netns: NETNS.0,
         pid: 0,
         local_port: client(n).tuple.local_port,
@@ -193,7 +194,7 @@ fn frame(c: &mut Criterion) {
     let size = (160, 50);
     let mut group = c.benchmark_group("frame");
     for (host, mut model) in [("50000 destinations", holding(1_000_000)), ("50000 endpoints", many_endpoints())] {
-        let latest = Arc::new(model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 1_000));
+        let latest = Arc::new(Frame::from(model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 1_000)));
         for (screen, keys) in
             [("endpoints", ""), ("destinations", "2"), ("limits", "5"), ("endpoints filtered", "/10.0\n")]
         {
@@ -204,9 +205,8 @@ fn frame(c: &mut Criterion) {
         group.bench_function(format!("1000000 sockets, {host}, connections"), |b| {
             b.iter(|| {
                 let ask = |query: Option<&Query>| {
-                    let mut snapshot = Snapshot::clone(&latest);
-                    snapshot.connections = query.map(|query| model.connections(query, Duration::ZERO, 1_000));
-                    Arc::new(snapshot)
+                    let connections = query.map(|query| model.connections(query, Duration::ZERO, 1_000));
+                    Arc::new(Frame { connections, ..Frame::clone(&latest) })
                 };
                 shot(ask, black_box("4"), size, Look::default())
             });

@@ -29,7 +29,7 @@ use self::{
     watch::WatchArgs,
 };
 use crate::{
-    config::Settings,
+    config::UserSettings,
     doctor, engine,
     export::check::{Status, unknown},
     host,
@@ -62,7 +62,7 @@ pub struct Cli {
     #[arg(long, global = true, value_name = "FILE", env = "OBSERVER_CONFIG")]
     config: Option<PathBuf>,
     #[command(flatten, next_help_heading = "Settings")]
-    settings: Settings,
+    settings: UserSettings,
 }
 
 fn attach_help() -> String {
@@ -128,7 +128,7 @@ enum Command {
 /// What every command may need.
 struct Context {
     /// How a live engine runs.
-    engine: engine::Options,
+    engine: engine::EngineOptions,
     /// How the screen looks.
     look: tui::Look,
     /// Whether standard output can show the screen.
@@ -165,7 +165,7 @@ impl Cli {
         if let Some(Command::Check(args)) = &self.command {
             args.validate().map_err(wrong)?;
         }
-        let file = Settings::read(self.config.as_deref()).map_err(|error| wrong(error.to_string()))?;
+        let file = UserSettings::read(self.config.as_deref()).map_err(|error| wrong(error.to_string()))?;
         self.settings = self.settings.or(file);
         Ok(self)
     }

@@ -13,7 +13,7 @@ use etcetera::BaseStrategy as _;
 use serde::Deserialize;
 
 use crate::{
-    engine::{Options, Watched},
+    engine::{EngineOptions, Watched},
     errno,
     probe::plan::ForcedMethods,
     tui::{self, ThemeName},
@@ -22,7 +22,7 @@ use crate::{
 /// Settings that all three places have, under the same names. `None`: not set there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Settings {
+pub struct UserSettings {
     /// When the live screen uses colours. Words always say the same.
     #[arg(long, global = true, env = "OBSERVER_COLOR")]
     color: Option<When>,
@@ -98,7 +98,7 @@ impl FromStr for RingBytes {
 
 /// Why a file of settings cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ConfigError {
     /// It is there, and cannot be read; or it was named, and is not there.
     #[error("read the settings in {}: {}", errno::printable(.path), errno::describe(.error))]
     Unreadable {
@@ -122,7 +122,7 @@ fn first_line(error: &toml::de::Error) -> String {
     error.to_string().lines().filter(|line| !line.contains('|')).collect::<Vec<_>>().join(": ")
 }
 
-impl Settings {
+impl UserSettings {
     /// `observer/config.toml` in `$XDG_CONFIG_HOME`, or in `~/.config` (XDG Base Directory Specification).
     #[must_use]
     pub fn default_file() -> Option<PathBuf> {
@@ -131,7 +131,7 @@ impl Settings {
     }
 
     /// Reads a file that was named, or the default one if that is there.
-    pub fn read(named: Option<&Path>) -> Result<Self, Error> {
+    pub fn read(named: Option<&Path>) -> Result<Self, ConfigError> {
         let (path, must_exist) = match named {
             Some(path) => (path.to_owned(), true),
             None => match Self::default_file() {
@@ -140,12 +140,12 @@ impl Settings {
             },
         };
         match fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text).map_err(|error| Error::Wrong { path, error: Box::new(error) }),
+            Ok(text) => toml::from_str(&text).map_err(|error| ConfigError::Wrong { path, error: Box::new(error) }),
             // A folder that this user may not read has settings of another: `sudo -u` may keep the other's HOME.
             Err(error) if !must_exist && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
                 Ok(Self::default())
             }
-            Err(error) => Err(Error::Unreadable { path, error }),
+            Err(error) => Err(ConfigError::Unreadable { path, error }),
         }
     }
 
@@ -172,9 +172,9 @@ impl Settings {
 
     /// How the engine is to run; diagnostics are the logger's to switch on.
     #[must_use]
-    pub fn engine(&self, methods: ForcedMethods) -> Options {
-        let default = Options::default();
-        Options {
+    pub fn engine(&self, methods: ForcedMethods) -> EngineOptions {
+        let default = EngineOptions::default();
+        EngineOptions {
             watched: if self.own_netns.unwrap_or(false) { Watched::Own } else { Watched::All },
             ring_bytes: self.ring_bytes.map_or(default.ring_bytes, |bytes| bytes.0),
             methods,
@@ -208,7 +208,7 @@ impl Settings {
 mod tests {
     use super::*;
 
-    fn settings(text: &str) -> Settings {
+    fn settings(text: &str) -> UserSettings {
         toml::from_str(text).unwrap()
     }
 
@@ -246,9 +246,9 @@ mod tests {
 
     #[test]
     fn the_help_has_the_size_of_the_ring() {
-        let command = Settings::augment_args(clap::Command::new("observer"));
+        let command = UserSettings::augment_args(clap::Command::new("observer"));
         let ring = command.get_arguments().find(|arg| arg.get_id() == "ring_bytes").unwrap();
-        assert!(ring.get_help().unwrap().to_string().contains(&Options::default().ring_bytes.to_string()));
+        assert!(ring.get_help().unwrap().to_string().contains(&EngineOptions::default().ring_bytes.to_string()));
     }
 
     #[test]
@@ -259,8 +259,8 @@ mod tests {
             ("ring_bytes = 5000", "not a power of two"),
             ("mouse =", "line 1"),
         ] {
-            let error = Box::new(toml::from_str::<Settings>(text).unwrap_err());
-            let said = Error::Wrong { path: "/x/config.toml".into(), error }.to_string();
+            let error = Box::new(toml::from_str::<UserSettings>(text).unwrap_err());
+            let said = ConfigError::Wrong { path: "/x/config.toml".into(), error }.to_string();
             assert!(said.contains(words) && !said.contains('\n'), "{said}");
         }
     }

@@ -16,6 +16,7 @@ use crate::{
         device::Device,
         event::{Binding, Event, Found, Identity, OwnRange, Queues, Refused},
         failure::Local,
+        service::CgroupId,
         units::{Comm, FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
     },
     probe::calls,
@@ -66,7 +67,7 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
         Kind::Accept => {
             let TaskRecord { socket, comm } = read(kind, bytes)?;
             Ok(Event::Accepted {
-                socket: identity(&socket),
+                socket: Identity { cgroup: cgroup(&socket.header), ..identity(&socket) },
                 state: state(socket.header.new_state)?,
                 by: process(&socket.header, comm),
             })
@@ -99,7 +100,8 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
 
 fn held(record: &FdOwnerRecord, bound: Option<Local>) -> Event {
     let FdOwnerRecord { header, comm, fd, device: _ } = record;
-    Event::Held { id: SocketId(header.sock), netns: NetnsId(header.netns), by: process(header, *comm), fd: *fd, bound }
+    let (id, netns) = (SocketId(header.sock), NetnsId(header.netns));
+    Event::Held { id, netns, by: process(header, *comm), fd: *fd, bound, cgroup: cgroup(header) }
 }
 
 fn read<T: FromBytes>(kind: Kind, bytes: &[u8]) -> Result<T, DecodeError> {
@@ -108,13 +110,19 @@ fn read<T: FromBytes>(kind: Kind, bytes: &[u8]) -> Result<T, DecodeError> {
 
 fn state_change(record: &SocketRecord, by: Option<Process>) -> Result<Event, DecodeError> {
     let unsent = flag(&record.header, SocketFlags::UNSENT);
-    // Of such a socket the record has its port range in place of the time.
-    let (at_ns, range) = if unsent { (0, record.header.at_ns) } else { (record.header.at_ns, 0) };
+    // Of a socket that gave up the record has its port range in place of the time, of one that begins its cgroup.
+    let new = state(record.header.new_state)?;
+    let value = record.header.at_ns_or_cgroup;
+    let (at_ns, range, cgroup) = match new {
+        TcpState::Closed if unsent => (0, value, None),
+        TcpState::Closed => (value, 0, None),
+        _ => (0, 0, cgroup(&record.header)),
+    };
     Ok(Event::State {
-        socket: identity(record),
+        socket: Identity { cgroup, ..identity(record) },
         at: Duration::from_nanos(at_ns),
         old: state(record.header.old_state)?,
-        new: state(record.header.new_state)?,
+        new,
         by,
         orphan: flag(&record.header, SocketFlags::ORPHAN),
         unsent,
@@ -145,7 +153,7 @@ fn call_failed(record: &CallRecord) -> Result<Event, DecodeError> {
         let own_range = self::own_range(*own_range);
         Refused::Bind { socket, local, is_in_use, own_range, no_ipv6: no_ipv6(local.ip) }
     };
-    Ok(Event::CallFailed { netns: NetnsId(header.netns), call: name, by, refused })
+    Ok(Event::CallFailed { netns: NetnsId(header.netns), call: name, by, cgroup: cgroup(header), refused })
 }
 
 fn fd_call_failed(record: &FdCallRecord) -> Result<Event, DecodeError> {
@@ -163,6 +171,7 @@ fn fd_call_failed(record: &FdCallRecord) -> Result<Event, DecodeError> {
         netns: NetnsId(header.netns),
         call: calls::name(*call).ok_or(DecodeError::UnknownCall(*call))?,
         by: process(header, *comm),
+        cgroup: cgroup(header),
         refused,
     })
 }
@@ -185,14 +194,16 @@ fn scanned(record: &SocketRecord) -> Result<Event, DecodeError> {
     let found = match header.new_state {
         TIME_WAIT => Found::TimeWait {
             substate: state(header.old_state)?,
-            since: flag(header, SocketFlags::TIMESTAMPS).then(|| Duration::from_nanos(header.at_ns)),
-            began: (header.at_ns != 0).then(|| Duration::from_nanos(header.at_ns)),
+            since: flag(header, SocketFlags::TIMESTAMPS).then(|| Duration::from_nanos(header.at_ns_or_cgroup)),
+            began: (header.at_ns_or_cgroup != 0).then(|| Duration::from_nanos(header.at_ns_or_cgroup)),
         },
         NEW_SYN_RECV => Found::Request,
         full => Found::Full(state(full)?),
     };
     let orphan = flag(header, SocketFlags::ORPHAN);
-    Ok(Event::Scanned { socket: identity(record), state: found, binding: binding(header), orphan })
+    let cgroup = if matches!(found, Found::Full(_)) { cgroup(header) } else { None };
+    let socket = Identity { cgroup, ..identity(record) };
+    Ok(Event::Scanned { socket, state: found, binding: binding(header), orphan })
 }
 
 const fn flag(header: &RecordHeader, bit: u8) -> bool {
@@ -217,7 +228,7 @@ pub fn fd_owner_record(id: SocketId, netns: NetnsId, by: Process, fd: u32) -> Fd
     FdOwnerRecord {
         header: RecordHeader {
             sock: id.0,
-            at_ns: 0,
+            at_ns_or_cgroup: 0,
             netns: netns.0,
             pid: by.pid.0,
             local_port: 0,
@@ -251,7 +262,13 @@ fn identity(record: &SocketRecord) -> Identity {
             remote_port: header.remote_port,
         },
         device: Device::new(*device),
+        cgroup: None,
     }
+}
+
+/// Of records that have one in the place of a time.
+fn cgroup(header: &RecordHeader) -> Option<CgroupId> {
+    Some(header.at_ns_or_cgroup).filter(|id| *id != 0).map(CgroupId)
 }
 
 #[cfg(test)]

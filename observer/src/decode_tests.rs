@@ -9,7 +9,7 @@ use super::*;
 fn header(kind: Kind) -> RecordHeader {
     RecordHeader {
         sock: 0xffff_8880_0000_1000,
-        at_ns: 1_500,
+        at_ns_or_cgroup: 1_500,
         netns: 4_026_531_840,
         pid: 77,
         local_port: 40_000,
@@ -41,7 +41,13 @@ fn expected() -> Identity {
             remote_port: 443,
         },
         device: Device::new(3),
+        cgroup: None,
     }
+}
+
+/// As [`expected`], of a record that shows the cgroup.
+fn of_cgroup() -> Identity {
+    Identity { cgroup: Some(CgroupId(1_500)), ..expected() }
 }
 
 const CURL: &str = "curl";
@@ -51,12 +57,19 @@ fn curl() -> Process {
 }
 
 #[test]
-fn a_state_change_keeps_its_tuple_states_and_time() {
+fn a_state_change_keeps_its_tuple_and_states_and_its_cgroup_or_its_time() {
+    let changed = |new: u8| {
+        let mut record = socket(Kind::State);
+        record.header.new_state = new;
+        event(record.as_bytes())
+    };
+    let Ok(Event::State { socket, at, .. }) = changed(7) else { panic!("an end") };
+    assert_eq!((socket, at), (expected(), Duration::from_nanos(1_500)));
     assert_eq!(
-        event(socket(Kind::State).as_bytes()),
+        changed(1),
         Ok(Event::State {
-            socket: expected(),
-            at: Duration::from_nanos(1_500),
+            socket: of_cgroup(),
+            at: Duration::ZERO,
             old: TcpState::SynSent,
             new: TcpState::Established,
             by: None,
@@ -78,12 +91,19 @@ fn records_of_a_task_name_its_process() {
     assert_eq!(event(by_task(Kind::Connect).as_bytes()), Ok(Event::Connecting { socket: expected(), by: curl() }));
     assert_eq!(
         event(by_task(Kind::Accept).as_bytes()),
-        Ok(Event::Accepted { socket: expected(), state: TcpState::Established, by: curl() })
+        Ok(Event::Accepted { socket: of_cgroup(), state: TcpState::Established, by: curl() })
     );
     let fd_owner = FdOwnerRecord { header: header(Kind::FdOwner), comm: by_task(Kind::FdOwner).comm, fd: 9, device: 4 };
     assert_eq!(
         event(fd_owner.as_bytes()),
-        Ok(Event::Held { id: expected().id, netns: expected().netns, by: curl(), fd: 9, bound: None })
+        Ok(Event::Held {
+            id: expected().id,
+            netns: expected().netns,
+            by: curl(),
+            fd: 9,
+            bound: None,
+            cgroup: Some(CgroupId(1_500))
+        })
     );
 }
 
@@ -111,7 +131,8 @@ fn a_held_socket_on_an_explicit_bucket_is_bound_to_its_address() {
 fn a_socket_that_sent_nothing_has_its_port_range_in_place_of_a_time() {
     let mut record = socket(Kind::State);
     record.header.flags = SocketFlags::UNSENT;
-    record.header.at_ns = 40_009 * 65_536 + 40_000;
+    record.header.new_state = 7;
+    record.header.at_ns_or_cgroup = 40_009 * 65_536 + 40_000;
     let Ok(Event::State { at, unsent, own_range, .. }) = event(record.as_bytes()) else { panic!("a state change") };
     assert_eq!((at, unsent, own_range), (Duration::ZERO, true, OwnRange { low: 40_000, high: 40_009 }));
 }

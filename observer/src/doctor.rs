@@ -16,6 +16,7 @@ use crate::{
         hook::{AttachMethod, Hook},
         quality::{HookStatus, ProcessScope},
     },
+    present::labelled::{self, PLAIN_WIDTH},
     probe::{
         attach::{self, Attached, LoadOptions},
         error::{self, KERNEL_BTF, ProbeError},
@@ -30,14 +31,27 @@ use crate::{
 pub fn run(methods: ForcedMethods, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     match examine(methods, out)? {
         Ok(()) => {
-            writeln!(out, "\nverdict       ready")?;
+            writeln!(out)?;
+            row(out, "verdict", "ready")?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            writeln!(out, "\nverdict       not ready: {error}")?;
+            writeln!(out)?;
+            row(out, "verdict", &format!("not ready: {error}"))?;
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// A label, and words beside it.
+fn row(out: &mut impl Write, label: &str, words: &str) -> io::Result<()> {
+    const LABEL: usize = 14;
+    labelled::write(out, label, LABEL, words, PLAIN_WIDTH)
+}
+
+/// One of the paragraphs below a row.
+fn item(out: &mut impl Write, words: &str) -> io::Result<()> {
+    labelled::write(out, "", 2, words, PLAIN_WIDTH)
 }
 
 /// The smallest possible ring: nothing is read from it.
@@ -60,7 +74,8 @@ fn examine(methods: ForcedMethods, out: &mut impl Write) -> io::Result<Result<()
         Ok(attached) => attached,
         Err(error) => return Ok(Err(error)),
     };
-    writeln!(out, "\nhooks         the attach method of each, and why preferred methods failed")?;
+    writeln!(out)?;
+    row(out, "hooks", "the attach method of each, and why preferred methods failed")?;
     for status in &attached.hooks {
         print_hook(out, status)?;
     }
@@ -68,7 +83,8 @@ fn examine(methods: ForcedMethods, out: &mut impl Write) -> io::Result<Result<()
         Some(_) => "this kernel reports them: runs of a hook that the kernel skipped count as lost",
         None => "this kernel does not report them (5.12 and later do): they show only as drift of the next scan",
     };
-    writeln!(out, "\nmissed runs   {missed}")?;
+    writeln!(out)?;
+    row(out, "missed runs", missed)?;
     print_gaps(out, processes.scope(), attached.tracefs)?;
     print_advice(out, &attached)?;
     Ok(attached.require_vital_hooks().and_then(|()| attached.require_no_scarcity()))
@@ -77,35 +93,34 @@ fn examine(methods: ForcedMethods, out: &mut impl Write) -> io::Result<Result<()
 /// Prints what can be known before anything is loaded; an error if loading cannot work.
 fn examine_host(out: &mut impl Write) -> io::Result<Result<(Kernel, PidView), ProbeError>> {
     let kernel = rustix::system::uname();
-    writeln!(out, "kernel        {} {}", kernel.release().to_string_lossy(), kernel.machine().to_string_lossy())?;
+    let name = format!("{} {}", kernel.release().to_string_lossy(), kernel.machine().to_string_lossy());
+    row(out, "kernel", &name)?;
     let rights = require_rights();
     match &rights {
-        Ok(()) => writeln!(out, "capabilities  enough for BPF (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN)")?,
-        Err(error) => writeln!(out, "capabilities  {error}")?,
+        Ok(()) => row(out, "capabilities", "enough for BPF (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN)")?,
+        Err(error) => row(out, "capabilities", &error.to_string())?,
     }
     if let Err(error) = proc::require() {
-        writeln!(out, "proc          {error}")?;
+        row(out, "proc", &error.to_string())?;
         return Ok(Err(error.into()));
     }
     let kernel = match Kernel::read() {
         Ok(kernel) => kernel,
         Err(error) => {
-            writeln!(out, "btf           not usable: {error}")?;
+            row(out, "btf", &format!("not usable: {error}"))?;
             return Ok(Err(error));
         }
     };
-    writeln!(out, "btf           {KERNEL_BTF}")?;
+    row(out, "btf", KERNEL_BTF)?;
     if clock::kernel().is_none() {
-        let advice = "start observer outside of it, or where /proc is not hidden";
-        writeln!(
-            out,
-            "clock         this time namespace hides the kernel's clock, and with it the age of TIME_WAITs: {advice}"
-        )?;
+        let hidden = "this time namespace hides the kernel's clock, and with it the age of TIME_WAITs: start observer \
+                      outside of it, or where /proc is not hidden";
+        row(out, "clock", hidden)?;
     }
     let processes = PidView::read();
     match processes.scope().missing() {
-        None => writeln!(out, "processes     all of the host, from {}", errno::printable(proc::root()))?,
-        Some(missing) => writeln!(out, "processes     not visible: {missing}")?,
+        None => row(out, "processes", &format!("all of the host, from {}", errno::printable(proc::root())))?,
+        Some(missing) => row(out, "processes", &format!("not visible: {missing}"))?,
     }
     print_offsets(out, &kernel)?;
     Ok(rights.map(|()| (kernel, processes)))
@@ -138,12 +153,13 @@ fn print_gaps(out: &mut impl Write, scope: ProcessScope, tracefs: Gap) -> io::Re
     }
     let _ = (files::read(&files), files::nr_open(&files), memory::available(&files), memory::per_socket(&files));
     gaps.set(Unread::Files, gaps.get(Unread::Files).and(files.gap()));
-    writeln!(out, "\nreadings      what this user cannot read on the host, and why")?;
+    writeln!(out)?;
+    row(out, "readings", "what this user cannot read on the host, and why")?;
     if gaps.unread().next().is_none() {
-        writeln!(out, "  everything is read")?;
+        item(out, "everything is read")?;
     }
     for ((kind, _), words) in gaps.unread().zip(gaps.advice()) {
-        writeln!(out, "  {words}: {}", kind.consequence())?;
+        item(out, &format!("{words}: {}", kind.consequence()))?;
     }
     Ok(())
 }
@@ -164,11 +180,11 @@ fn print_advice(out: &mut impl Write, attached: &Attached) -> io::Result<()> {
                 format!("without it, {}{}", status.hook.spec().if_missing, remedy_of(status.hook, attached))
             }
         };
-        writeln!(out, "  {:<11} {advice}", status.hook)?;
+        row(out, &format!("  {}", status.hook), &advice)?;
         nothing = false;
     }
     if nothing {
-        writeln!(out, "  nothing to do: every hook uses its preferred attach method")?;
+        item(out, "nothing to do: every hook uses its preferred attach method")?;
     }
     Ok(())
 }
@@ -191,26 +207,30 @@ fn remedy_of(hook: Hook, attached: &Attached) -> String {
 }
 
 fn print_hook(out: &mut impl Write, status: &HookStatus) -> io::Result<()> {
+    const ATTEMPT: usize = 16;
     let (used, failed) = match status.method {
         Some(method) => (format!("used: {method}"), "fallback because"),
         None => ("MISSING".to_owned(), "failed:"),
     };
-    writeln!(out, "  {:<11} {used}", status.hook)?;
-    for attempt in &status.failed {
-        writeln!(out, "  {:<11}   {failed} {}: {}", "", attempt.method, attempt.because)?;
-    }
-    Ok(())
+    row(out, &format!("  {}", status.hook), &used)?;
+    status.failed.iter().try_for_each(|attempt| {
+        let words = format!("{failed} {}: {}", attempt.method, attempt.because);
+        labelled::write(out, "", ATTEMPT, &words, PLAIN_WIDTH)
+    })
 }
 
 fn print_offsets(out: &mut impl Write, kernel: &Kernel) -> io::Result<()> {
-    writeln!(out, "\noffsets       bytes from the start of each structure")?;
+    const NAME: usize = 47;
+    writeln!(out)?;
+    row(out, "offsets", "bytes from the start of each structure")?;
     for wanted in offsets::WANTED {
         let verdict = match offsets::found(wanted, kernel.offsets) {
-            Some(offset) => format!("{offset:>5}"),
+            Some(offset) => offset.to_string(),
             None if wanted.vital => "ABSENT: observer cannot identify sockets".to_owned(),
             None => "absent: one detail is unavailable".to_owned(),
         };
-        writeln!(out, "  {:<40} {verdict}", format!("{}.{}", wanted.structure, wanted.path))?;
+        let name = format!("  {}.{}", wanted.structure, wanted.path);
+        labelled::write(out, &name, NAME, &verdict, PLAIN_WIDTH)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! All that goes into the model, as one closed type: what a live engine takes in is what a recording keeps and what a
-//! replay takes in.
+//! Everything that goes into the model, as one closed type. A live engine applies these inputs, a recording keeps them,
+//! and a replay applies them again.
 //!
-//! **Invariant**: [`apply`] is the only way by which an engine or a replay changes its model.
+//! **Invariant**: an engine or a replay changes its model only through [`apply`].
 
 use std::time::Duration;
 
@@ -13,61 +13,65 @@ use crate::{
         Model,
         event::Event,
         gaps::Gaps,
+        member::Member,
         namespace::NamespaceReading,
         quality::{Losses, ScanSummary},
+        service::Service,
         snapshot::Host,
         units::NetnsId,
     },
 };
 
-/// Something that the model takes in. A change here changes the format of recordings: raise
+/// One input of the model. A change here changes the format of recordings: raise
 /// [`crate::recording::FORMAT`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Input<'a> {
-    /// A record of the ring buffer as the kernel side wrote it (`observer_ebpf::abi`).
+    /// A record of the ring buffer, as a BPF program wrote it (`observer_ebpf::abi`).
     Record(&'a [u8]),
     /// A scan of this namespace's table begins.
     BeginScan(NetnsId),
-    /// The scan has shown all of it.
+    /// The scan reached the end of the table.
     EndScan,
-    /// The scan could not be finished.
+    /// The scan failed, or lost records of its own.
     AbandonScan,
-    /// Every namespace was scanned.
+    /// This round has scanned every namespace.
     EndRound(ScanSummary),
-    /// A pass over all open files begins.
+    /// An fd scan, over all open files, begins.
     BeginFdScan,
-    /// The pass has shown all of them.
+    /// The fd scan reached the end.
     EndFdScan,
-    /// A namespace was read.
+    /// A reading of a namespace.
     Namespace(NetnsId, Box<NamespaceReading>),
     /// A namespace is gone.
     ForgetNamespace(NetnsId),
-    /// The host was read.
+    /// A reading of the host.
     Host(Box<Host>),
     /// Losses counted so far.
     Losses(Losses),
-    /// What could not be read so far, and rounds that were skipped.
+    /// What the engine could not read so far, and the rounds that it skipped.
     Gaps(Box<Gaps>),
-    /// A second has gone by.
+    /// One second has passed.
     Tick,
     /// Reset totals and peaks.
     RestartTotals,
+    /// The service of a cgroup or a process, asked for because sockets named it; `None` where it names none.
+    Service(Member, Option<Box<Service>>),
 }
 
-/// What the owner of the model may have to act on.
+/// What an input did, where the model's owner may have to act on it.
 #[derive(Debug)]
 pub enum Outcome {
     /// Nothing.
     Done,
-    /// A record reported this.
+    /// A record gave this event.
     Event(Event),
-    /// A record made no sense and has changed nothing.
+    /// `decode` rejected a record, and the model is unchanged.
     Undecodable(DecodeError),
     /// More records are lost than the model knew of.
     NewLosses,
 }
 
-/// Lets the model take in `input`. `now` is time since start and never goes back.
+/// Applies `input` to the model. `now` is time since start and never goes back.
 pub fn apply(model: &mut Model, now: Duration, input: Input<'_>) -> Outcome {
     match input {
         Input::Record(bytes) => match decode::event(bytes) {
@@ -93,6 +97,7 @@ pub fn apply(model: &mut Model, now: Duration, input: Input<'_>) -> Outcome {
         }
         Input::Gaps(gaps) => model.set_gaps(*gaps, now),
         Input::Tick => model.tick(now),
+        Input::Service(member, service) => model.set_service(member, service.map(|service| *service)),
         Input::RestartTotals => model.restart_totals(now),
     }
     Outcome::Done

@@ -45,9 +45,9 @@ pub struct RecordOptions {
 }
 
 /// Records until SIGINT, SIGTERM or SIGHUP, or for the time that was asked for; returns a sentence on what it did.
-pub fn run(engine: engine::Options, options: &RecordOptions) -> anyhow::Result<String> {
+pub fn run(engine: engine::EngineOptions, options: &RecordOptions) -> anyhow::Result<String> {
     descriptors::require_for_event_loop().context("open descriptors for the event loop")?;
-    let target = Target::new(&options.file, options.replaces)?;
+    let target = OutputTarget::new(&options.file, options.replaces)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("wait for signals")?;
     let tally = runtime.block_on(record(engine, &target, options.length))?;
     let Tally { records, bytes, last_at } = tally;
@@ -57,7 +57,7 @@ pub fn run(engine: engine::Options, options: &RecordOptions) -> anyhow::Result<S
 
 /// Where a recording goes.
 #[derive(Clone, Debug)]
-enum Target {
+enum OutputTarget {
     StandardOutput,
     File(PathBuf, Replaces),
 }
@@ -65,7 +65,7 @@ enum Target {
 /// A file that has not got its name yet. Whoever gives up takes it out, and it goes.
 type Unnamed = Arc<Mutex<Option<NewFile>>>;
 
-impl Target {
+impl OutputTarget {
     /// Fails where nothing can be recorded to; makes nothing.
     fn new(path: &Path, replaces: bool) -> anyhow::Result<Self> {
         if path == Path::new(STANDARD) {
@@ -106,9 +106,13 @@ fn take(unnamed: &Unnamed) -> Option<NewFile> {
     unnamed.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-async fn record(engine: engine::Options, target: &Target, length: Option<Duration>) -> anyhow::Result<Tally> {
+async fn record(
+    engine: engine::EngineOptions,
+    target: &OutputTarget,
+    length: Option<Duration>,
+) -> anyhow::Result<Tally> {
     // Before the engine is there: from here on no signal ends the program without its last chunk.
-    let mut signals = Signals::new().context("wait for signals")?;
+    let mut signals = EndSignals::new().context("wait for signals")?;
     // Either end signals the other by going away.
     let (running, is_wanted) = oneshot::channel::<()>();
     let (started, start) = oneshot::channel();
@@ -145,9 +149,9 @@ async fn record(engine: engine::Options, target: &Target, length: Option<Duratio
     }
     let has_lost_patience = async {
         match target {
-            Target::StandardOutput => sleep(PATIENCE).await,
+            OutputTarget::StandardOutput => sleep(PATIENCE).await,
             // A slow disk is waited for, until somebody insists.
-            Target::File(..) => future::pending().await,
+            OutputTarget::File(..) => future::pending().await,
         }
     };
     let outcome = tokio::select! {
@@ -166,9 +170,9 @@ async fn record(engine: engine::Options, target: &Target, length: Option<Duratio
 }
 
 /// What ends a recording.
-struct Signals([Signal; 3]);
+struct EndSignals([Signal; 3]);
 
-impl Signals {
+impl EndSignals {
     fn new() -> io::Result<Self> {
         let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
         let [interrupt, terminate, hangup] = kinds.map(signal);

@@ -14,12 +14,9 @@ use ratatui::buffer::Buffer;
 
 use crate::{
     errno,
+    frame::{Frame, Playback},
     input::{self, Input},
-    model::{
-        Model,
-        query::Query,
-        snapshot::{Playback, Snapshot},
-    },
+    model::{Model, query::Query, snapshot::Snapshot},
     record::STANDARD,
     recording::{Next, ReadError, Reader},
     screen::{self, ScreenSource},
@@ -217,11 +214,10 @@ impl ScreenSource for Player {
         self.replay.advance(due).with_context(|| self.recording.name())
     }
 
-    fn snapshot(&mut self, destinations: usize) -> Snapshot {
+    fn frame(&mut self, destinations: usize) -> Frame {
         let Self { speed, is_stopped, .. } = *self;
-        let mut snapshot = self.replay.snapshot(destinations);
-        snapshot.playback = Some(Playback { speed, is_stopped, is_over: self.replay.is_over });
-        snapshot
+        let playback = Some(Playback { speed, is_stopped, is_over: self.replay.is_over });
+        Frame { playback, ..Frame::from(self.replay.snapshot(destinations)) }
     }
 
     fn model(&self) -> &Model {
@@ -260,11 +256,7 @@ impl ScreenSource for Player {
 pub fn picture(file: &Path, at: Duration, keys: &str, size: (u16, u16), look: tui::Look) -> anyhow::Result<Buffer> {
     let mut player = Player::open(file.to_owned(), 1.0, at)?;
     player.is_stopped = true;
-    let as_it_was = |query: Option<&Query>| {
-        let mut snapshot = screen::snapshot(&mut player, query);
-        snapshot.playback = None;
-        Arc::new(snapshot)
-    };
+    let as_it_was = |query: Option<&Query>| Arc::new(Frame { playback: None, ..screen::frame(&mut player, query) });
     Ok(tui::shot(as_it_was, keys, size, look))
 }
 

@@ -1,4 +1,4 @@
-//! The live screen: the source of snapshots on a thread of its own, the terminal on this one.
+//! The live screen: the source of frames on a thread of its own, the terminal on this one.
 
 use std::{
     process::ExitCode,
@@ -11,13 +11,14 @@ use anyhow::{Context as _, anyhow, ensure};
 use tokio::sync::watch;
 
 use crate::{
-    engine::{Engine, Options, POLL},
+    engine::{Engine, EngineOptions, POLL},
+    frame::Frame,
     host::descriptors,
-    model::{Model, query::Query, snapshot::Snapshot},
-    tui::{self, Ended, MIN_HEIGHT, MIN_WIDTH, Request, Step},
+    model::{Model, query::Query},
+    tui::{self, Ended, MIN_HEIGHT, MIN_WIDTH, ScreenRequest, Step},
 };
 
-/// Between two snapshots,
+/// Between two frames,
 const PUBLISH: Duration = Duration::from_millis(250);
 /// and where nothing is new since the last one: only ages grow.
 const PUBLISH_QUIET: Duration = Duration::from_secs(1);
@@ -25,13 +26,13 @@ const PUBLISH_QUIET: Duration = Duration::from_secs(1);
 const DESTINATIONS: usize = 1_000;
 const CONNECTIONS: usize = 1_000;
 
-/// Where snapshots come from: a running kernel, or a recording.
+/// Where frames come from: a running kernel, or a recording.
 pub(crate) trait ScreenSource: Send {
     /// Takes in what has come since the last time.
     fn advance(&mut self) -> anyhow::Result<()>;
 
     /// Everything as it is now, with at most `destinations` of each endpoint.
-    fn snapshot(&mut self, destinations: usize) -> Snapshot;
+    fn frame(&mut self, destinations: usize) -> Frame;
 
     /// What is known.
     fn model(&self) -> &Model;
@@ -58,8 +59,8 @@ impl ScreenSource for Engine {
         self.poll()
     }
 
-    fn snapshot(&mut self, destinations: usize) -> Snapshot {
-        Self::snapshot(self, destinations)
+    fn frame(&mut self, destinations: usize) -> Frame {
+        self.snapshot(destinations).into()
     }
 
     fn model(&self) -> &Model {
@@ -72,7 +73,7 @@ impl ScreenSource for Engine {
 }
 
 /// Shows the live screen until the user leaves it. All that can fail at start fails before the screen is touched.
-pub fn run(options: Options, look: tui::Look) -> anyhow::Result<ExitCode> {
+pub fn run(options: EngineOptions, look: tui::Look) -> anyhow::Result<ExitCode> {
     require_size("observer snapshot")?;
     show(Engine::start(options)?, look)
 }
@@ -91,7 +92,7 @@ pub(crate) fn require_size(instead: &str) -> anyhow::Result<()> {
 /// Shows what `source` knows until the user leaves the screen.
 pub(crate) fn show(mut source: impl ScreenSource + 'static, look: tui::Look) -> anyhow::Result<ExitCode> {
     descriptors::require_for_event_loop().context("open descriptors for the event loop")?;
-    let (publish, snapshots) = watch::channel(Arc::new(snapshot(&mut source, None)));
+    let (publish, frames) = watch::channel(Arc::new(frame(&mut source, None)));
     let (request, requests) = mpsc::channel();
     let source = thread::Builder::new()
         .name("engine".to_owned())
@@ -101,7 +102,7 @@ pub(crate) fn show(mut source: impl ScreenSource + 'static, look: tui::Look) -> 
         .enable_all()
         .build()
         .context("start the screen")?
-        .block_on(tui::run(snapshots, request, look));
+        .block_on(tui::run(frames, request, look));
     // The screen let go of its receiver: the source ends at its next look. Its own error says more than the screen's.
     source.join().map_err(|_| anyhow!("the engine panicked: please report this"))??;
     Ok(match ended? {
@@ -113,8 +114,8 @@ pub(crate) fn show(mut source: impl ScreenSource + 'static, look: tui::Look) -> 
 
 fn publish_until_unheard(
     mut source: impl ScreenSource,
-    publish: &watch::Sender<Arc<Snapshot>>,
-    requests: &mpsc::Receiver<Request>,
+    publish: &watch::Sender<Arc<Frame>>,
+    requests: &mpsc::Receiver<ScreenRequest>,
 ) -> anyhow::Result<()> {
     let (mut published_at, mut pulse_before) = (None::<Instant>, 0);
     let (mut query, mut asked_for) = (None, None);
@@ -124,16 +125,16 @@ fn publish_until_unheard(
         let is_asked = asked_for.is_some();
         for request in asked_for.take().into_iter().chain(requests.try_iter()) {
             match request {
-                Request::Connections(asked) => query = asked,
-                Request::RestartTotals => source.restart_totals(),
-                Request::Playback(step) => source.step(step)?,
-                Request::NextStep => source.next_step(),
+                ScreenRequest::Connections(asked) => query = asked,
+                ScreenRequest::RestartTotals => source.restart_totals(),
+                ScreenRequest::Playback(step) => source.step(step)?,
+                ScreenRequest::NextStep => source.next_step(),
             }
         }
         let pulse = source.pulse();
         let pause = if pulse == pulse_before { PUBLISH_QUIET } else { PUBLISH };
         if is_asked || published_at.is_none_or(|at| at.elapsed() >= pause) {
-            publish.send_replace(Arc::new(snapshot(&mut source, query.as_ref())));
+            publish.send_replace(Arc::new(frame(&mut source, query.as_ref())));
             (published_at, pulse_before) = (Some(Instant::now()), pulse);
         }
         asked_for = match requests.recv_timeout(POLL) {
@@ -146,9 +147,9 @@ fn publish_until_unheard(
 }
 
 /// Everything as it is now, with as much of it as a screen can show.
-pub(crate) fn snapshot(source: &mut impl ScreenSource, query: Option<&Query>) -> Snapshot {
-    let mut snapshot = source.snapshot(DESTINATIONS);
-    let now = snapshot.uptime;
-    snapshot.connections = query.map(|query| source.model().connections(query, now, CONNECTIONS));
-    snapshot
+pub(crate) fn frame(source: &mut impl ScreenSource, query: Option<&Query>) -> Frame {
+    let frame = source.frame(DESTINATIONS);
+    let now = frame.snapshot.uptime;
+    let connections = query.map(|query| source.model().connections(query, now, CONNECTIONS));
+    Frame { connections, ..frame }
 }

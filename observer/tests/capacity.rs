@@ -30,6 +30,7 @@ fn child(n: u32) -> Identity {
             remote_port: 32_768 + (n & 0x3fff) as u16,
         },
         device: Device::NONE,
+        cgroup: None,
     }
 }
 

@@ -2,15 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod program;
+
 use std::{
     fs::{self, File},
-    path::PathBuf,
     process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
 
-const OBSERVER: &str = env!("CARGO_BIN_EXE_observer");
+use self::program::{OBSERVER, copy_for_everyone};
 
 fn observer(args: &[&str]) -> Output {
     Command::new(OBSERVER).args(args).stdin(Stdio::null()).output().unwrap()
@@ -23,15 +24,6 @@ fn as_nobody(args: &[&str]) -> Output {
     let output = Command::new("setpriv").args(nobody).arg(&copy).args(args).stdin(Stdio::null()).output().unwrap();
     drop(dir);
     output
-}
-
-fn copy_for_everyone() -> (tempfile::TempDir, PathBuf) {
-    use std::os::unix::fs::PermissionsExt as _;
-    let dir = tempfile::tempdir_in("/tmp").unwrap();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = dir.path().join("observer");
-    fs::copy(OBSERVER, &copy).unwrap();
-    (dir, copy)
 }
 
 /// A recording of the repository.

@@ -3,12 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+#[path = "program/namespace.rs"]
+mod namespace;
+mod program;
+
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader},
     net::{TcpListener, TcpStream},
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    path::PathBuf,
+    os::unix::process::CommandExt as _,
     process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -17,7 +20,11 @@ use std::{
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 
-const OBSERVER: &str = env!("CARGO_BIN_EXE_observer");
+use self::{
+    namespace::another_namespace,
+    program::{OBSERVER, copy_for_everyone},
+};
+
 const NOBODY: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
 
 /// What a shell makes of `script`, in which `$0` is the program.
@@ -43,6 +50,11 @@ fn sentence(output: &Output) -> String {
     let text = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{output:?}");
     text
+}
+
+/// Text without its line ends: words may stand on either side of one.
+fn one_line(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[track_caller]
@@ -76,14 +88,14 @@ fn a_doctor_without_descriptors_for_every_hook_says_which_and_asks_for_descripto
     let mut seen = 0;
     for limit in 20..40 {
         let doctor = shell(&format!("ulimit -n {limit}; exec \"$0\" doctor"));
-        let text = String::from_utf8(doctor.stdout.clone()).unwrap();
+        let text = one_line(&doctor.stdout);
         if !text.contains("MISSING") {
             continue;
         }
         seen += 1;
         assert_eq!(doctor.status.code(), Some(1), "{limit}: {text}");
-        let verdict = text.lines().last().unwrap();
-        assert_says(verdict, &["attach the", "EMFILE (Too many open files)", "ulimit -n"], &["verdict       ready"]);
+        let (_, verdict) = text.rsplit_once(" verdict ").unwrap();
+        assert_says(verdict, &["not ready", "attach the", "EMFILE (Too many open files)", "ulimit -n"], &[]);
         assert_says(&text, &[], &["mount tracefs"]);
     }
     assert!(seen > 0, "no limit made a hook missing");
@@ -132,7 +144,7 @@ fn without_proc_it_says_what_to_mount() {
     assert_says(&line_of_check(&without("check")), &["UNKNOWN", "/proc", "ENOENT", "mount"], &[]);
     let doctor = without("doctor");
     assert_eq!(doctor.status.code(), Some(1), "{doctor:?}");
-    assert_says(&String::from_utf8(doctor.stdout).unwrap(), &["not ready", "ENOENT", "mount"], &[]);
+    assert_says(&one_line(&doctor.stdout), &["not ready", "ENOENT", "mount"], &[]);
     for command in ["snapshot", "limits", "watch -n 1"] {
         assert_says(&sentence(&without(command)), &["/proc", "ENOENT (No such file or directory)", "mount"], &[]);
     }
@@ -184,18 +196,6 @@ fn a_refusal_by_seccomp_is_named() {
     // Another errno has another cause, whatever else is in force.
     let check = with_bpf_refused("check", libc::ENOMEM);
     assert_says(&line_of_check(&check), &["UNKNOWN", "ENOMEM", "memory is short"], &["seccomp"]);
-}
-
-/// Holds a network namespace until it is dropped.
-fn another_namespace() -> Child {
-    let mut child = Command::new("unshare")
-        .args(["--net", "sh", "-c", "echo up; read end"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdout.take().unwrap().read_exact(&mut [0; 3]).unwrap();
-    child
 }
 
 #[test]
@@ -269,15 +269,6 @@ fn where_no_thread_can_be_started_a_check_still_says_its_line() {
         .output()
         .unwrap();
     line_of_check(&output);
-}
-
-/// The program where every user may run it.
-fn copy_for_everyone() -> (tempfile::TempDir, PathBuf) {
-    let dir = tempfile::tempdir_in("/tmp").unwrap();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = dir.path().join("observer");
-    fs::copy(OBSERVER, &copy).unwrap();
-    (dir, copy)
 }
 
 /// `observer watch` in the calling thread's namespace, line by line.

@@ -72,7 +72,7 @@ fn a_replay_is_stopped_and_goes_back_and_ahead() {
     terminal.press("[[\x1b[C");
     terminal.wait_for_words(&["REPLAY, OVER"]);
     terminal.press("\x1b[D");
-    terminal.wait_for_words(&["REPLAY, STOPPED", "watching for 0.0 s"]);
+    terminal.wait_for_words(&["REPLAY, STOPPED", "observed for 0.0 s"]);
     terminal.press(" ");
     terminal.wait_for_words(&["REPLAY, OVER"]);
     terminal.press("q");
@@ -255,7 +255,7 @@ fn a_panic_of_any_thread_leaves_the_terminal_as_it_was_and_its_message_readable(
 
 fn panic_behind_the_screen(signal: &std::path::Path) {
     let snapshot = observer::model::Model::default().snapshot(std::time::SystemTime::now(), Duration::ZERO, 0);
-    let (_publish, snapshots) = tokio::sync::watch::channel(Arc::new(snapshot));
+    let (_publish, frames) = tokio::sync::watch::channel(Arc::new(observer::frame::Frame::from(snapshot)));
     let signal = signal.to_owned();
     thread::spawn(move || {
         while !signal.exists() {
@@ -265,7 +265,7 @@ fn panic_behind_the_screen(signal: &std::path::Path) {
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ended =
-        runtime.block_on(observer::tui::run(snapshots, std::sync::mpsc::channel().0, observer::tui::Look::default()));
+        runtime.block_on(observer::tui::run(frames, std::sync::mpsc::channel().0, observer::tui::Look::default()));
     assert!(matches!(ended, Ok(observer::tui::Ended::Quit)), "{ended:?}");
 }
 

@@ -141,6 +141,14 @@ pub struct Offsets {
     pub task_signal: u16,
     /// `signal_struct.rlim` (an array of `struct rlimit`)
     pub signal_rlim: u16,
+    /// `sock.sk_cgrp_data.cgroup` (a pointer to `struct cgroup`), since 5.15
+    pub sk_cgroup: u16,
+    /// `sock.sk_cgrp_data.val`, before 5.15: the same pointer, or other data where one of its two lowest bits is set
+    pub sk_cgroup_val: u16,
+    /// `cgroup.kn` (a pointer to `struct kernfs_node`)
+    pub cgroup_kn: u16,
+    /// `kernfs_node.id`: the inode number of the cgroup's directory
+    pub kn_id: u16,
 }
 
 impl Offsets {
@@ -215,7 +223,11 @@ impl Offsets {
         fdt_open_fds: Self::ABSENT,
         task_signal: Self::ABSENT,
         signal_rlim: Self::ABSENT,
+        sk_cgroup: Self::ABSENT,
+        sk_cgroup_val: Self::ABSENT,
+        cgroup_kn: Self::ABSENT,
+        kn_id: Self::ABSENT,
     };
 }
 
-const _: () = assert!(size_of::<Offsets>() == 66 * 2);
+const _: () = assert!(size_of::<Offsets>() == 70 * 2);

@@ -97,11 +97,16 @@ impl SocketFlags {
 pub struct RecordHeader {
     /// Address of the `struct sock`: unique among living sockets, reused after [`Kind::Destroy`].
     pub sock: u64,
-    /// `CLOCK_MONOTONIC` in nanoseconds. Of a change to CLOSE: when (`bpf_ktime_get_ns`). Of a TIME_WAIT socket that a scan
-    /// shows: when it began, in milliseconds (since 6.14) or whole seconds (before), as the kernel's own timestamp.
-    /// With [`SocketFlags::UNSENT`] in place of the time: the socket's own port range, as [`CallRecord::own_range`].
-    /// Of all others 0: nothing depends on their time.
-    pub at_ns: u64,
+    /// Of an end the time, of everything else the cgroup: no record needs both.
+    ///
+    /// Of a change to CLOSE: when (`bpf_ktime_get_ns`), in nanoseconds of `CLOCK_MONOTONIC`; with [`SocketFlags::UNSENT`] the
+    /// socket's own port range instead, as [`CallRecord::own_range`]. Of a TIME_WAIT socket that a scan shows: when it began,
+    /// in milliseconds (since 6.14) or whole seconds (before), as the kernel's own timestamp.
+    ///
+    /// Of a socket's first state change, an accept, a full socket that a scan shows, and a socket that is bound and nothing
+    /// more: the id of its cgroup in cgroup2 (`sk_cgrp_data.cgroup->kn->id`). Of a failed call: that of the task. 0 where it is
+    /// not known, and in all other records.
+    pub at_ns_or_cgroup: u64,
     /// Inode number of the network namespace (`net->ns.inum`).
     pub netns: u32,
     /// Process (thread group) id in the pid namespace of [`Settings::pidns`](super::Settings::pidns), or, of a process that

@@ -17,7 +17,7 @@ use crate::{
     emit::emit,
     kernel::{Fields as _, KernelPtr, forget},
     maps::{offset, setting},
-    task::Process,
+    task::{Process, current_cgroup},
 };
 
 const ENFILE: u32 = 23;
@@ -149,7 +149,7 @@ fn of_namespace(task: KernelPtr) -> Option<RecordHeader> {
     let watched = setting!(netns);
     (watched == 0 || watched == netns).then_some(RecordHeader {
         sock: 0,
-        at_ns: 0,
+        at_ns_or_cgroup: current_cgroup(),
         netns,
         pid: 0,
         local_port: 0,

@@ -17,7 +17,7 @@ use crate::{
     kernel::{Fields as _, KernelPtr, Typed},
     maps::offset,
     sock::{AF_INET, AF_INET6, IPPROTO_MPTCP, IPPROTO_TCP, Sock, v4_mapped},
-    task::Process,
+    task::{Process, current_cgroup},
 };
 
 /// Where the format of every `syscalls:*` event keeps `__syscall_nr`.
@@ -209,6 +209,7 @@ fn report(number: u32, errno: u32, call: Call, request: Request) {
         padding: 0,
     };
     record.header.pid = pid;
+    record.header.at_ns_or_cgroup = current_cgroup();
     record.header.remote_port = 0;
     if request != Request::Listen {
         // SAFETY: the helper checks the address.

@@ -76,7 +76,7 @@ fn on_set_state<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock<F>, old: u8, new:
         }
         // Only the start of a TIME_WAIT and the end of the peer's wait depend on the time. To read the clock costs a quarter
         // of a run.
-        record.header.at_ns = match whole {
+        record.header.at_ns_or_cgroup = match whole {
             Some(whole) if unsent != 0 => u64::from(whole.own_range()),
             // SAFETY: the helper takes no argument and has no failure.
             _ => unsafe { bpf_ktime_get_ns() },
@@ -85,6 +85,10 @@ fn on_set_state<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock<F>, old: u8, new:
         if old == state::FIN_WAIT2 || old == state::CLOSING {
             record.header.flags |= whole.map_or(0, Sock::timestamps);
         }
+    }
+    // It never changes: where a socket begins is enough.
+    if old == state::CLOSE && by_task || old == state::SYN_RECV && new == state::ESTABLISHED {
+        record.header.at_ns_or_cgroup = sock.cgroup();
     }
     record.header.old_state = old;
     record.header.new_state = new;

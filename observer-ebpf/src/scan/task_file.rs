@@ -12,7 +12,7 @@ use crate::{
     hooks::sock_of_file,
     kernel::{Fields, KernelPtr, Typed, forget},
     maps::{offset, setting},
-    sock::{IPPROTO_MPTCP, IPPROTO_TCP, Sock, Subflows, is_dead, state},
+    sock::{IPPROTO_MPTCP, IPPROTO_TCP, Sock, Subflows, cgroup_of, is_dead, state},
     task::Process,
 };
 
@@ -112,15 +112,16 @@ impl FdOwner<'_> {
             header.local_port = sock.local_port();
             device = sock.device();
             header.flags = sock.untyped().flags();
+            header.at_ns_or_cgroup = cgroup_of(sock.address());
         }
         header.pid = pid;
         let mut fd_owner = FdOwnerRecord { header, comm, fd: self.fd, device };
-        let bound = if header.local_port == 0 { None } else { sock.untyped().four_tuple(Kind::Bound) };
-        match bound {
+        let local = if header.local_port == 0 { None } else { sock.untyped().local_ip() };
+        match local {
             None => emit_found(fd_owner),
-            Some(bound) => {
+            Some(local) => {
                 fd_owner.header.kind = Kind::Bound as u8;
-                emit_found(BoundRecord { fd_owner, local: bound.local });
+                emit_found(BoundRecord { fd_owner, local });
             }
         }
         // SAFETY: `meta` is that of the running program's context.

@@ -61,12 +61,10 @@ fn on_socket(ctx: &IterContext) {
             None => describe_time_wait(sock.untyped(), &mut record.header),
         },
         state::NEW_SYN_RECV => {}
-        _ => {
-            record.header.flags = match shown.tcp_sock() {
-                Some(fields) => sock.by(fields).flags(),
-                None => sock.untyped().flags(),
-            }
-        }
+        _ => match shown.tcp_sock() {
+            Some(fields) => describe_full(sock.by(fields), &mut record.header),
+            None => describe_full(sock.untyped(), &mut record.header),
+        },
     }
     emit_found(record);
     if record.header.new_state == state::LISTEN
@@ -85,8 +83,14 @@ fn on_socket(ctx: &IterContext) {
 }
 
 #[inline(always)]
+fn describe_full<F: Fields>(sock: Sock<F>, header: &mut RecordHeader) {
+    header.flags = sock.flags();
+    header.at_ns_or_cgroup = sock.cgroup();
+}
+
+#[inline(always)]
 fn describe_time_wait<F: Fields>(sock: Sock<F>, header: &mut RecordHeader) {
     header.old_state = sock.time_wait_substate();
     header.flags = sock.time_wait_flags();
-    header.at_ns = sock.time_wait_since_ns();
+    header.at_ns_or_cgroup = sock.time_wait_since_ns();
 }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::value;
 use crate::{
-    engine::Options,
+    engine::EngineOptions,
     frame::{Detail, Frame, FrameSource as _, LiveSource, RecordedSource},
 };
 
@@ -24,7 +24,7 @@ pub(super) struct SourceArgs {
 
 impl SourceArgs {
     /// Attaches and scans once, or reads the recording.
-    pub(super) fn frame(&self, engine: Options, detail: Detail) -> anyhow::Result<Frame> {
+    pub(super) fn frame(&self, engine: EngineOptions, detail: Detail) -> anyhow::Result<Frame> {
         match &self.recording {
             None => LiveSource::once(engine)?.frame(detail),
             Some(file) => {

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{Context, print, value};
 use crate::{
-    engine::Options,
+    engine::EngineOptions,
     export,
     frame::{Detail, FrameSource, LiveSource, RecordedSource},
 };
@@ -47,7 +47,7 @@ impl WatchArgs {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn source(&self, engine: Options) -> anyhow::Result<Box<dyn FrameSource>> {
+    fn source(&self, engine: EngineOptions) -> anyhow::Result<Box<dyn FrameSource>> {
         let Some(file) = &self.recording else { return Ok(Box::new(LiveSource::start(engine)?)) };
         let mut source = RecordedSource::open(file)?;
         match self.from {

@@ -1,4 +1,4 @@
-//! The model, and the only way to change it: every input is also recorded, if a recording was requested.
+//! The model, and the only way to change it. If there is a recording, each input also goes there.
 
 use std::{
     fs::File,
@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 use crate::{
     input::{self, Input, Outcome},
-    model::{Basis, Model, quality::HookStatus, snapshot::Snapshot},
+    model::{Basis, Model, quality::HookStatus, service::CgroupId, snapshot::Snapshot},
     recording::{Tally, Writer},
 };
 
@@ -24,17 +24,17 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// Knows nothing yet.
+    /// An empty model.
     pub(super) fn new(hooks: Vec<HookStatus>, basis: Basis, started: Instant, recording: Option<Writer<File>>) -> Self {
         Self { model: Model::new(hooks, basis), started, recording, failed: None }
     }
 
-    /// Takes in what is so now.
+    /// Applies an input at the present time.
     pub(super) fn take(&mut self, input: Input<'_>) -> Outcome {
         self.take_at(self.started.elapsed(), input)
     }
 
-    /// As [`Self::take`], for those who ask the clock more rarely.
+    /// Like [`Self::take`], with a time that the caller read.
     pub(super) fn take_at(&mut self, now: Duration, input: Input<'_>) -> Outcome {
         if let Some(recording) = &mut self.recording
             && let Err(error) = recording.write(now, &input)
@@ -45,22 +45,27 @@ impl Feed {
         input::apply(&mut self.model, now, input)
     }
 
-    /// What is known.
+    /// The model.
     pub(super) const fn model(&self) -> &Model {
         &self.model
     }
 
-    /// As [`Model::take_scan_request`].
+    /// See [`Model::take_scan_request`].
     pub(super) fn take_scan_request(&mut self) -> bool {
         self.model.take_scan_request()
     }
 
-    /// As [`Model::snapshot`].
+    /// See [`Model::take_forgotten_cgroups`].
+    pub(super) fn take_forgotten_cgroups(&mut self) -> Vec<CgroupId> {
+        self.model.take_forgotten_cgroups()
+    }
+
+    /// See [`Model::snapshot`].
     pub(super) fn snapshot(&mut self, taken_at: SystemTime, uptime: Duration, destinations: usize) -> Snapshot {
         self.model.snapshot(taken_at, uptime, destinations)
     }
 
-    /// Fails if the recording could not be written.
+    /// Fails if a write to the recording has failed.
     pub(super) fn check(&mut self) -> anyhow::Result<()> {
         self.failed.take().map_or(Ok(()), Err).context("write the recording")
     }

@@ -1,11 +1,12 @@
-//! The owner of source and model: drains, scans, reads the host, and publishes snapshots. Runs on a thread of its own;
-//! nothing waits for it and it waits for nobody.
+//! Owns the source and the model. The engine drains the ring buffer, scans, reads the host and publishes snapshots. It
+//! runs on its own thread, which waits for no other thread.
 
 mod feed;
 mod host;
 mod namespaces;
 mod rounds;
 mod schedule;
+mod services;
 mod walk;
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 pub use self::schedule::Scans;
 use self::{feed::Feed, host::HostReader, namespaces::Namespaces, schedule::ScanSchedule, walk::Walk};
 use crate::{
-    host::{clock, netns, pid_namespace::PidView, proc, rights},
+    host::{cgroup::Resolver, clock, netns, pid_namespace::PidView, proc, rights},
     input::{Input, Outcome},
     model::{
         Basis, Model,
@@ -38,50 +39,50 @@ use crate::{
 };
 use anyhow::Context as _;
 
-/// Between two looks at the ring, which holds four times what a saturated loopback writes in between. Each look wakes a
-/// processor that might have slept on.
+/// Time between two reads of the ring buffer. The buffer holds four times what a saturated loopback writes in that
+/// time. Shorter would wake an idle CPU more often.
 pub(crate) const POLL: Duration = Duration::from_millis(50);
-/// Between two looks at the processes' open files.
+/// Time between two readings of the processes' open files.
 const READ_HOST: Duration = Duration::from_secs(1);
-/// Between two walks over all processes for namespaces that no event has named.
+/// Time between two walks over all processes, which find namespaces that no event has named.
 const WALK: Duration = Duration::from_secs(3);
-/// Processes with the most sockets, whose descriptors are counted.
+/// How many processes have their descriptors counted: those with the most sockets.
 const CONSPICUOUS: usize = 32;
 /// The shortest time between two searches for namespaces that events have named.
 const SEARCH: Duration = Duration::from_millis(100);
 
-/// Which network namespaces are watched.
+/// Which network namespaces the engine watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watched {
     /// All of the host.
     All,
-    /// The one in which the engine is started.
+    /// The one in which the engine starts.
     Own,
 }
 
 /// How to run.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct EngineOptions {
     /// When to scan.
     pub scans: Scans,
     /// Which network namespaces to watch.
     pub watched: Watched,
     /// Bytes of the ring buffer: a power of two and a multiple of the page size.
     pub ring_bytes: u32,
-    /// Whether the kernel side sends its diagnostics.
+    /// Whether the BPF programs send diagnostics.
     pub diagnostics: bool,
     /// Attach methods to use instead of the preferred ones.
     pub methods: ForcedMethods,
-    /// Whether EMFILE and ENFILE are reported for every call that makes descriptors, not only for those of sockets.
+    /// Whether to report EMFILE and ENFILE of every call that makes descriptors, not only of socket() and accept().
     pub trace_all_fd_syscalls: bool,
 }
 
-impl Options {
-    /// At 80 bytes a record 100,000 records; at the 36 MB/s of a saturated loopback 230 ms.
+impl EngineOptions {
+    /// Room for 100,000 records of 80 bytes: 230 ms at the 36 MB/s of a saturated loopback.
     pub const RING_BYTES: u32 = 8 << 20;
 }
 
-impl Default for Options {
+impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             scans: Scans::Regularly,
@@ -105,9 +106,10 @@ pub struct Engine {
     host: HostReader,
     processes: PidView,
     walk: Walk,
+    resolver: Resolver,
     undecodable: u64,
     missed: Option<u64>,
-    /// The losses that the model knows.
+    /// The losses that the engine last gave to the model.
     losses: Losses,
     gaps: Gaps,
     /// What the model knows of them.
@@ -129,18 +131,21 @@ struct Drained {
 }
 
 impl Engine {
-    /// Attaches, and takes in what is there.
-    pub fn start(options: Options) -> anyhow::Result<Self> {
+    /// Attaches the hooks and scans once.
+    pub fn start(options: EngineOptions) -> anyhow::Result<Self> {
         Self::start_with(options, |_| Ok(None))
     }
 
-    /// As [`Self::start`], and records all that it takes in; `open` gives the file once the hooks are attached.
-    pub fn start_recording(options: Options, open: impl FnOnce() -> anyhow::Result<File>) -> anyhow::Result<Self> {
+    /// Like [`Self::start`], and also records every input. `open` opens the file after the hooks are attached.
+    pub fn start_recording(
+        options: EngineOptions,
+        open: impl FnOnce() -> anyhow::Result<File>,
+    ) -> anyhow::Result<Self> {
         Self::start_with(options, |header| Ok(Some(Writer::start(open()?, &header).context("write the recording")?)))
     }
 
     fn start_with(
-        options: Options,
+        options: EngineOptions,
         record: impl FnOnce(Header) -> anyhow::Result<Option<Writer<File>>>,
     ) -> anyhow::Result<Self> {
         let wall_clock = SystemTime::now();
@@ -191,6 +196,7 @@ impl Engine {
             host,
             processes,
             walk: Walk::default(),
+            resolver: Resolver::new(),
             undecodable: 0,
             missed: None,
             losses: Losses::default(),
@@ -202,7 +208,7 @@ impl Engine {
             next_search: started,
             next_walk: started,
         };
-        // Without a first picture there is nothing to show.
+        // Without a first scan there is nothing to show.
         engine.look_around().map_err(|because| ProbeError::Refused { because })?;
         engine.publish_gaps();
         Ok(engine)
@@ -214,13 +220,13 @@ impl Engine {
         self.feed.snapshot(SystemTime::now(), self.started.elapsed(), destinations)
     }
 
-    /// The youngest `most` of the connections that are asked for.
+    /// The connections that match the query: the youngest, at most `most` of them.
     #[must_use]
     pub fn connections(&self, query: &Query, most: usize) -> Connections {
         self.feed.model().connections(query, self.started.elapsed(), most)
     }
 
-    /// What is known.
+    /// The model.
     pub(crate) const fn model(&self) -> &Model {
         self.feed.model()
     }
@@ -230,14 +236,15 @@ impl Engine {
         self.feed.take(Input::RestartTotals);
     }
 
-    /// Takes in what has come, and does what is due.
+    /// Applies the records in the ring buffer, then runs each scan or reading that is due.
     pub fn poll(&mut self) -> anyhow::Result<()> {
         let drained = self.drain();
-        // What finds no room in the ring leaves it full: without a record there is no such loss. Others are seen when the
-        // host is read.
+        // A record is lost only when the ring is full. Without a record there is no such loss. The reading of the host
+        // finds the other losses.
         if drained.records > 0 {
             self.take_losses();
         }
+        self.name_members();
         if self.feed.take_scan_request() {
             self.schedule.hurry();
         }
@@ -275,7 +282,7 @@ impl Engine {
         self.feed.finish()
     }
 
-    /// Applies every record that is in the ring.
+    /// Applies every record in the ring buffer.
     fn drain(&mut self) -> Drained {
         let Self { live, feed, namespaces, walk, undecodable, started, .. } = self;
         let now = started.elapsed();
@@ -300,7 +307,7 @@ impl Engine {
     /// Reports losses to the model; a new one requests a scan.
     fn take_losses(&mut self) {
         let losses = Losses { undecodable: self.undecodable, missed: self.missed, ..self.live.losses() };
-        // Asked many times a second: no news is no input.
+        // This runs many times a second: unchanged losses make no input.
         if std::mem::replace(&mut self.losses, losses) != losses
             && matches!(self.feed.take(Input::Losses(losses)), Outcome::NewLosses)
         {
@@ -309,11 +316,11 @@ impl Engine {
     }
 }
 
-/// Fails if this process may not use BPF, by what it can know of itself.
+/// Fails if this process lacks the capabilities for BPF, as far as /proc/self shows.
 pub fn require_rights() -> Result<(), ProbeError> {
     if rights::in_user_namespace() {
         return Err(ProbeError::UserNamespace);
     }
     let missing = rights::missing();
-    if missing.is_empty() { Ok(()) } else { Err(ProbeError::MissingCapabilities(missing.join(" and "))) }
+    if missing.is_empty() { Ok(()) } else { Err(ProbeError::MissingCapabilities { missing: missing.join(" and ") }) }
 }

@@ -11,14 +11,16 @@ use rustc_hash::FxHashMap;
 use crate::{
     errno,
     host::{
+        cgroup::Resolver,
         handle::{self, Handle},
-        namespaces::{self, Found},
+        namespaces::{self, FoundNamespace},
         netns::{self, Reading},
     },
     model::{
         event::Event,
         gaps::Gap,
         name::Name,
+        service::Service,
         units::{NetnsId, Pid},
     },
 };
@@ -28,6 +30,8 @@ use crate::{
 const KEPT_WITHOUT_HANDLE: Duration = Duration::from_mins(5);
 /// Processes with sockets that are remembered of a namespace, to name it by one of them.
 const SOCKET_OWNERS: usize = 4;
+/// How often the service of a namespace's process is read: files that name it come a moment after the process.
+const MOST_READS: u8 = 4;
 /// The name of the host's own namespace.
 const HOST: &str = "host";
 
@@ -45,14 +49,43 @@ pub(super) struct Namespaces {
     hints: FxHashMap<NetnsId, Hint>,
     /// Processes that hold sockets of namespaces that are not named by such a process yet.
     fd_owners: FxHashMap<NetnsId, Vec<Pid>>,
+    resolver: Resolver,
 }
 
 #[derive(Default)]
 struct Known {
     mount_name: Option<Name>,
+    member: Option<Member>,
     namer: Option<Namer>,
     handles: Vec<Handle>,
     missing_since: Option<Instant>,
+}
+
+/// A process whose service may name the namespace.
+struct Member {
+    pid: Pid,
+    service: Option<Service>,
+    reads: u8,
+}
+
+impl Member {
+    fn of(pid: Pid, resolver: &mut Resolver) -> Self {
+        Self { pid, service: resolver.of_process(pid), reads: 1 }
+    }
+
+    /// Reads the service again where a better name may have come.
+    fn read_again(mut self, resolver: &mut Resolver) -> Self {
+        let has_name = self.service.as_ref().is_some_and(|service| match service {
+            Service { pod: Some(pod), .. } => pod.name.is_some(),
+            Service { container: Some(container), .. } => container.name.is_some(),
+            Service { machine, .. } => machine.is_some(),
+        });
+        if !has_name && self.reads < MOST_READS {
+            self.service = resolver.of_process(self.pid).or(self.service);
+            self.reads += 1;
+        }
+        self
+    }
 }
 
 /// The process that a namespace is named by.
@@ -77,11 +110,24 @@ struct Hint {
 impl Known {
     /// A process that holds sockets of it would give it a better name.
     fn wants_fd_owner(&self) -> bool {
-        self.mount_name.is_none() && self.namer.as_ref().is_none_or(|namer| !namer.holds_sockets)
+        !self.is_named() && self.namer.as_ref().is_none_or(|namer| !namer.holds_sockets)
     }
 
-    fn name(&self) -> Option<&Name> {
-        self.mount_name.as_ref().or(self.namer.as_ref().map(|namer| &namer.comm))
+    fn by_service(&self) -> Option<(Name, bool)> {
+        namespaces::naming_service(self.member.as_ref()?.service.as_ref()?)
+    }
+
+    /// Whether it has a name without that of a process.
+    fn is_named(&self) -> bool {
+        self.mount_name.is_some() || self.by_service().is_some()
+    }
+
+    fn name(&self) -> Option<Name> {
+        match (self.by_service(), &self.mount_name) {
+            (Some((name, true)), _) | (Some((name, false)), None) => Some(name),
+            (_, Some(name)) => Some(name.clone()),
+            (None, None) => self.namer.as_ref().map(|namer| namer.comm.clone()),
+        }
     }
 }
 
@@ -94,6 +140,7 @@ impl Namespaces {
             known: [(own, Known::default())].into_iter().collect(),
             hints: FxHashMap::default(),
             fd_owners: FxHashMap::default(),
+            resolver: Resolver::new(),
         }
     }
 
@@ -137,9 +184,10 @@ impl Namespaces {
             named.chain(self.known.keys().copied()).filter(|netns| !found.namespaces.contains_key(netns)).collect();
         for netns in hidden {
             if let Some(handle) = self.hidden(netns) {
-                let of_hint = self.hints.get(&netns).and_then(|hint| Namer::of(hint.pid, true));
+                let hint = self.hints.get(&netns).map(|hint| hint.pid);
                 let known = self.known.entry(netns).or_default();
-                known.namer = of_hint.or(known.namer.take());
+                known.namer = hint.and_then(|pid| Namer::of(pid, true)).or(known.namer.take());
+                known.member = hint.map(|pid| Member::of(pid, &mut self.resolver)).or(known.member.take());
                 known.handles = vec![handle];
                 known.missing_since = None;
             } else if netns != self.own {
@@ -169,11 +217,24 @@ impl Namespaces {
         Ok(())
     }
 
-    fn take_found(&mut self, netns: NetnsId, found: Found) {
-        let needs_namer = found.mount_name.is_none() && self.host != Some(netns);
-        let namer = if needs_namer { self.choose_namer(netns, &found.processes) } else { None };
-        let Found { handles, mount_name, .. } = found;
-        self.known.insert(netns, Known { mount_name, namer, handles, missing_since: None });
+    fn take_found(&mut self, netns: NetnsId, found: FoundNamespace) {
+        let is_host = self.host == Some(netns);
+        let member = if is_host { None } else { self.choose_member(netns, &found.processes) };
+        let FoundNamespace { handles, mount_name, processes } = found;
+        let mut known = Known { mount_name, member, namer: None, handles, missing_since: None };
+        if !is_host && !known.is_named() {
+            known.namer = self.choose_namer(netns, &processes);
+        }
+        self.known.insert(netns, known);
+    }
+
+    /// The process whose service names a namespace stays the same while it is there, and is read a few times at most.
+    fn choose_member(&mut self, netns: NetnsId, processes: &[Pid]) -> Option<Member> {
+        let before = self.known.get_mut(&netns).and_then(|known| known.member.take());
+        match before.filter(|member| processes.contains(&member.pid)) {
+            Some(member) => Some(member.read_again(&mut self.resolver)),
+            None => processes.first().map(|pid| Member::of(*pid, &mut self.resolver)),
+        }
     }
 
     /// The process that names a namespace stays the same while it is there: to ask all of them their age each time would
@@ -254,7 +315,7 @@ impl Namespaces {
         if self.host == Some(netns) {
             return Some(HOST.into());
         }
-        self.known.get(&netns)?.name().map(|name| unlike_host(name, netns))
+        self.known.get(&netns)?.name().map(|name| unlike_host(&name, netns))
     }
 
     /// Takes out and returns those that are gone: without a handle, and empty by `is_empty` or without a handle for long.
@@ -274,6 +335,43 @@ impl Namespaces {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::service::Container;
+
+    #[test]
+    fn a_container_names_its_namespace_before_ip_netns_does_and_a_unit_after_it() {
+        let member = |service| Some(Member { pid: Pid(1), service: Some(service), reads: 1 });
+        let unit = Service { unit: Some("nginx.service".into()), ..Service::default() };
+        let container = Container { id: "front".into(), name: None, runtime: None };
+        let container = Service { container: Some(container), ..Service::default() };
+        let namer = || Some(Namer { pid: Pid(1), comm: "nginx".into(), holds_sockets: true });
+        for (service, mount_name, expected) in [
+            (Some(&container), Some("blue"), "front"),
+            (Some(&unit), Some("blue"), "blue"),
+            (Some(&unit), None, "nginx.service"),
+            (None, Some("blue"), "blue"),
+            (None, None, "nginx"),
+        ] {
+            let member = service.and_then(|service| member(service.clone()));
+            let known = Known { mount_name: mount_name.map(Name::from), member, namer: namer(), ..Known::default() };
+            assert_eq!(known.name().as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn a_service_is_read_a_few_times_and_not_each_second() {
+        let own = Pid(std::process::id());
+        let mut namespaces = Namespaces::new(NetnsId(1));
+        let mut reads = || {
+            let member = namespaces.choose_member(NetnsId(2), &[own, Pid(1)]).unwrap();
+            assert_eq!(member.pid, own);
+            let reads = member.reads;
+            namespaces.known.entry(NetnsId(2)).or_default().member = Some(member);
+            reads
+        };
+        assert_eq!((0..9).map(|_| reads()).max(), Some(MOST_READS));
+        let gone = namespaces.choose_member(NetnsId(2), &[Pid(1)]).unwrap();
+        assert_eq!((gone.pid, gone.reads), (Pid(1), 1));
+    }
 
     #[test]
     fn only_the_namespace_of_the_host_is_called_host() {

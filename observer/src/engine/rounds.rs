@@ -1,5 +1,6 @@
-//! The engine's rounds: scans of the kernel's tables, readings of namespaces, readings of the host. A round that the system
-//! refuses (no descriptors, no memory, no thread) is skipped, counted and shown, and the next one is tried.
+//! The engine's rounds: scans of the kernel's tables, readings of namespaces, readings of the host. If the system
+//! refuses a round (no descriptors, no memory, no thread), the engine skips it, counts it, shows it, and tries the next
+//! one.
 
 use std::{
     collections::BTreeSet,
@@ -30,21 +31,21 @@ use crate::{
 /// After a reading that was refused.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What came of a pass of an iterator.
+/// The result of one iterator pass.
 struct Passed {
     /// Sockets that a scan found.
     found: u32,
-    /// None of its records was lost.
+    /// Whether all its records arrived.
     is_complete: bool,
 }
 
-/// What came of a look at a namespace.
+/// The result of reading a namespace.
 enum Looked {
-    /// It was read, but for these files.
+    /// Read, except these files.
     Read(Gap),
-    /// It may not be entered.
+    /// The kernel refuses to let observer enter it.
     NotEntered(Option<i32>),
-    /// There is no way into it any more.
+    /// It has no handle any more.
     Gone,
 }
 
@@ -58,13 +59,14 @@ impl Engine {
     pub(super) fn look_around(&mut self) -> Result<(), Refusal> {
         self.read_namespaces()?;
         self.scan_all()?;
+        self.name_members();
         self.read_host()
     }
 
     pub(super) fn scan_or_skip(&mut self) {
         if let Err(refusal) = self.scan_all() {
             self.skip(refusal);
-            // What asked for this scan asks for the next.
+            // The scan failed: its request stays for the next one.
             self.schedule.ask();
         }
     }
@@ -93,7 +95,7 @@ impl Engine {
         self.publish_gaps();
     }
 
-    /// Reports gaps to the model; no news is no input.
+    /// Reports gaps to the model, if they changed.
     pub(super) fn publish_gaps(&mut self) {
         if self.gaps != self.published {
             self.published = self.gaps.clone();
@@ -101,8 +103,8 @@ impl Engine {
         }
     }
 
-    /// Scans every namespace and all open files. What one refusal spoils does not keep the rest from being scanned; the
-    /// first one is returned.
+    /// Scans every namespace and all open files. After a refusal it still scans the rest, and then returns the first
+    /// error.
     fn scan_all(&mut self) -> Result<(), Refusal> {
         self.drain();
         self.take_losses();
@@ -110,7 +112,7 @@ impl Engine {
         let round = Stopwatch::start();
         self.walk.begin();
         let scanned = self.scan_tables();
-        // Counted now, so that a snapshot shows the losses beside the drift that they caused.
+        // Counted now: a snapshot then shows the losses beside the drift that they caused.
         self.read_missed();
         self.take_losses();
         let took = round.elapsed();
@@ -134,7 +136,7 @@ impl Engine {
         if self.live.has(Hook::FdOwners) {
             note(self.scan_open_files(), &mut found, &mut refused);
         }
-        // Open files have shown namespaces that nothing but a socket holds, or sockets have shown devices.
+        // The fd scan may have found namespaces that only a socket keeps alive, and scans may have found devices.
         if self.feed.model().unread_namespaces().next().is_some() || self.feed.model().has_unread_devices() {
             note(self.read_namespaces().map(|()| 0), &mut found, &mut refused);
             for netns in self.namespaces.ids().into_iter().filter(|netns| !before.contains(netns)) {
@@ -165,14 +167,14 @@ impl Engine {
         }
     }
 
-    /// Scans one namespace; one that is gone has no sockets to be found.
+    /// Scans one namespace. A namespace that is gone has no sockets.
     fn scan_namespace(&mut self, netns: NetnsId) -> Result<u32, Refusal> {
         let live = &mut self.live;
         let pass = match self.namespaces.enter(netns, || live.start_pass(Hook::Scan)) {
             Ok(pass) => pass?,
             Err(error) if errno::is_scarce(&error) => return Err(refused_entry(netns, &error)),
             Err(error) => {
-                // Gone, or not to be entered: that is counted when it is read.
+                // It is gone, or observer cannot enter it. The reading of namespaces counts that.
                 tracing::debug!(netns = netns.0, %error, "the namespace cannot be entered");
                 return Ok(0);
             }
@@ -183,13 +185,13 @@ impl Engine {
         if matches!(passed, Ok(Passed { is_complete: true, .. })) {
             self.feed.take(Input::EndScan);
         } else {
-            // What was not shown is not known to be gone.
+            // The scan did not show every socket: a socket it did not show may still exist.
             self.feed.take(Input::AbandonScan);
         }
         Ok(passed?.found)
     }
 
-    /// One pass of an iterator, drained as it goes.
+    /// One iterator pass. Drains the ring buffer between its reads.
     fn run_pass(&mut self, mut pass: Pass, hook: Hook) -> Result<Passed, Refusal> {
         let lost_before = self.live.losses().scan_ring_full;
         let mut found = 0;
@@ -200,7 +202,7 @@ impl Engine {
         Ok(Passed { found, is_complete: self.live.losses().scan_ring_full == lost_before })
     }
 
-    /// Looks for namespaces, reads each, and forgets those that are gone.
+    /// Finds namespaces, reads each, and forgets those that are gone.
     fn read_namespaces(&mut self) -> Result<(), Refusal> {
         let (round, began) = (Stopwatch::start(), Instant::now());
         let is_named = self.feed.model().unread_namespaces().next().is_some();
@@ -216,7 +218,7 @@ impl Engine {
             match self.read_namespace(netns, devices.get(&netns).unwrap_or(&none)) {
                 Ok(Looked::Read(unread)) => unread_files = unread_files.and(unread),
                 Ok(Looked::NotEntered(errno)) => not_entered.add(errno),
-                // Its sockets are there; the way in may be behind a process that is closed to us.
+                // Its sockets exist; its handle may belong to a process that observer cannot read.
                 Ok(Looked::Gone) if memberships.count > 0 && !self.feed.model().is_empty(netns) => {
                     not_entered.add(memberships.errno);
                 }
@@ -225,7 +227,7 @@ impl Engine {
             }
         }
         if refused.is_some() {
-            // What this round did not reach is as unread as it was.
+            // This round did not reach everything: gaps of earlier rounds stay.
             self.unread_files = self.unread_files.or_larger(unread_files);
             self.gaps.set(Unread::Namespaces, self.gaps.get(Unread::Namespaces).or_larger(not_entered));
         } else {
@@ -237,7 +239,7 @@ impl Engine {
         refused.map_or(Ok(()), Err)
     }
 
-    /// Looks for namespaces and their names, and forgets those that are gone.
+    /// Finds namespaces and their names, and forgets those that are gone.
     fn find_namespaces(&mut self, now: Instant) -> Result<(), Refusal> {
         let refusal = |error| Refusal::new("look for network namespaces", &error);
         if self.watched == Watched::Own {
@@ -251,7 +253,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads one namespace. While descriptors or memory are short the model keeps what it knows of it.
+    /// Reads one namespace. While descriptors or memory are short the model keeps its last reading.
     fn read_namespace(&mut self, netns: NetnsId, devices: &BTreeSet<u32>) -> Result<Looked, Refusal> {
         let read = self.namespaces.read(netns, devices);
         self.drain();
@@ -285,6 +287,7 @@ impl Engine {
             self.feed.take(Input::Host(Box::new(host)));
         });
         self.feed.take(Input::Tick);
+        self.complete_services();
         self.next_host = now + READ_HOST;
         host
     }

@@ -7,14 +7,14 @@ use rustc_hash::FxHashMap;
 
 use crate::{host::clock, model::units::NetnsId};
 
-/// The shortest time between two scans that nothing has asked for.
+/// The shortest time between two scans without a request.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
-/// The same where no event has come since the last scan began: what changes without any (a process passes a socket on, a
-/// bind() that no connect() follows) is seen that much later.
+/// The same if no event came since the last scan began. Changes without an event show that much later: a process that
+/// passes a socket on, or a bind() without a connect().
 const WHEN_QUIET: Duration = Duration::from_secs(5);
-/// The same while ports are few somewhere.
+/// The same while few ports are left towards some destination.
 const IN_A_HURRY: Duration = Duration::from_millis(200);
-/// Work that is repeated may take this part of one CPU's time: 2 %.
+/// Repeated work may use this share of one CPU: 2 %.
 const BUDGET: u32 = 50;
 
 /// Measures a round of work.
@@ -28,33 +28,33 @@ impl Stopwatch {
         Self { began: Instant::now(), cpu: clock::work_cpu() }
     }
 
-    /// How long it took: what people wait for.
+    /// Wall-clock time.
     pub(super) fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// What it took of a CPU: what the budget is about. On a busy host a round waits for a CPU many times longer than it
-    /// has one, and such a wait takes nothing from others.
+    /// CPU time, which the budget limits. On a busy host a round waits for a CPU many times longer than it runs, and
+    /// the wait costs others nothing.
     pub(super) fn cpu(&self) -> Duration {
         clock::work_cpu().saturating_sub(self.cpu)
     }
 }
 
-/// How long to wait after regular work that took so much of a CPU.
+/// The pause after regular work that used this CPU time.
 pub(super) fn pause_after(cpu: Duration) -> Duration {
     AT_MOST_EVERY.max(cpu * BUDGET)
 }
 
-/// How long to wait before a scan that was asked for. A loss is to be healed within two seconds: one until it is seen,
-/// one for this. While losses go on, a scan that takes longer than that still leaves half of the time to others.
+/// The pause before a requested scan. Scans repair a loss within two seconds: one second to notice it, one for this
+/// pause. While losses continue, longer scans still leave half of the time to others.
 fn pause_when_asked(cpu: Duration) -> Duration {
     (cpu * BUDGET).min(Duration::from_secs(1)).max(cpu)
 }
 
-/// When the kernel's tables are scanned.
+/// When to scan the kernel's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scans {
-    /// At start and then as often as the budget allows.
+    /// At start, then as often as the budget allows.
     Regularly,
     /// Only at start: for tests of what events alone show.
     OnlyAtStart,
@@ -64,15 +64,15 @@ pub enum Scans {
 pub(super) struct ScanSchedule {
     scans: Scans,
     ended_at: Option<Instant>,
-    /// What the last scan took of a CPU.
+    /// CPU time of the last scan.
     cpu: Duration,
-    /// Something was lost or found to differ since the last scan began.
+    /// Since the last scan began, records were lost or totals differed from the kernel's.
     asked_for: bool,
-    /// Since the last scan began ports have become few somewhere.
+    /// Since the last scan began, ports became few towards some destination.
     hurried: bool,
-    /// Events that had come when the last scan began.
+    /// How many events there were when the last scan began.
     events_before: u64,
-    /// By namespace: how far the model was from the kernel's totals, and how many events there had been.
+    /// By namespace: the difference between the model's totals and the kernel's, and the number of events then.
     suspects: FxHashMap<NetnsId, ([i64; 2], u64)>,
 }
 
@@ -89,18 +89,18 @@ impl ScanSchedule {
         }
     }
 
-    /// Something was lost.
+    /// Requests a scan after a loss.
     pub(super) fn ask(&mut self) {
         self.asked_for = true;
     }
 
-    /// Ports are few somewhere: their number is to be exact soon, within the budget.
+    /// Requests a scan because few ports are left: their number should be exact soon, within the budget.
     pub(super) fn hurry(&mut self) {
         self.hurried = true;
     }
 
-    /// Takes note of how far the model is from the kernel's totals of a namespace (`CurrEstab` and `tw`). They are read
-    /// while events are under way: only differences that stay the same, with no event in between, are some.
+    /// Stores the difference between the model's totals and the kernel's for a namespace (`CurrEstab` and `tw`). Events
+    /// may be in flight during the reading. Only a difference that stays the same without an event in between counts.
     pub(super) fn compare(&mut self, netns: NetnsId, difference: [i64; 2], events: u64) {
         if difference == [0, 0] {
             self.suspects.remove(&netns);

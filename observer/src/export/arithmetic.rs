@@ -5,7 +5,7 @@ use std::ops::Not;
 use serde::Serialize;
 
 use crate::{
-    frame::{Frame, Local},
+    frame::{Frame, LocalReadings},
     model::{
         limit::practical,
         snapshot::{FileUse, Snapshot},
@@ -64,11 +64,12 @@ pub(super) struct Arithmetic {
 
 impl Arithmetic {
     pub(super) fn new(frame: &Frame) -> Self {
-        let Frame { snapshot, own, local } = frame;
+        let Frame { snapshot, own, local, .. } = frame;
         let namespace = snapshot.namespaces.iter().find(|row| Some(row.netns) == *own);
         let range = namespace.and_then(|row| row.port_range);
         let usable_ports = range.zip(namespace).map(|(range, row)| range.size() - row.reserved_ports);
-        let count = |local: &Local, is_v4: bool| local.addresses.iter().filter(|ip| ip.is_ipv4() == is_v4).count();
+        let count =
+            |local: &LocalReadings, is_v4: bool| local.addresses.iter().filter(|ip| ip.is_ipv4() == is_v4).count();
         let local_ipv4_addresses = local.as_ref().map(|local| count(local, true));
         let to_a_destination = usable_ports.zip(local_ipv4_addresses);
         Self {
@@ -89,7 +90,7 @@ impl Arithmetic {
     }
 
     /// Descriptors and memory; the rest is empty.
-    fn of_files(snapshot: &Snapshot, local: Option<&Local>) -> Self {
+    fn of_files(snapshot: &Snapshot, local: Option<&LocalReadings>) -> Self {
         let files = local.and_then(|local| local.files);
         let soft = files.and_then(|files| files.soft_limit).and_then(practical);
         let hard = files.and_then(|files| files.hard_limit).and_then(practical);

@@ -171,6 +171,7 @@ mod tests {
     fn ports(netns: u32, used: u64) -> Limit {
         let (local_ip, remote) = ("10.0.0.5".parse().unwrap(), "10.0.0.9:5432".parse().unwrap());
         Limit {
+            service: None,
             kind: LimitKind::Ports,
             scope: Scope::Destination {
                 netns: NetnsId(netns),

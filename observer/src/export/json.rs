@@ -279,7 +279,7 @@ impl NamespaceObject {
 
 impl Failure {
     fn new(row: &FailureRow, snapshot: &Snapshot) -> Self {
-        let FailureKey { kind, netns, call, process, local, remote, own_range } = &row.key;
+        let FailureKey { kind, netns, call, process, local, remote, own_range, member: _ } = &row.key;
         let at = |uptime: Duration| rfc_3339(snapshot.taken_at - snapshot.uptime.saturating_sub(uptime));
         Self {
             kind: kind.name(),

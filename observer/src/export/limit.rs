@@ -123,7 +123,7 @@ pub(super) struct FindingObject {
 
 impl FindingObject {
     pub(super) fn new(finding: &Finding, snapshot: &Snapshot) -> Self {
-        let Finding { kind, netns, scope: _, sentence, evidence, remedy } = finding.clone();
+        let Finding { kind, netns, scope: _, service: _, sentence, evidence, remedy } = finding.clone();
         let netns_name = snapshot.name_of(netns).map(str::to_owned);
         Self { kind: kind.id(), netns: netns.0, netns_name, sentence, evidence, remedy }
     }

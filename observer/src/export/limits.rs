@@ -20,7 +20,11 @@ use crate::{
         snapshot::Snapshot,
         units::{NetnsId, grouped_digits},
     },
-    present::{Field, Fields as _, Order, format, labelled::labelled, scope, sort},
+    present::{
+        Field, Fields as _, Order, format,
+        labelled::{PLAIN_WIDTH, labelled},
+        scope, sort,
+    },
 };
 
 /// The limits and the arithmetic, the table in the order of the field `sort`.
@@ -63,8 +67,6 @@ impl Document {
     }
 }
 
-/// Columns of the whole.
-const WIDTH: usize = 80;
 /// The name of a limit.
 const NAME: usize = 16;
 const USED: usize = 9;
@@ -92,6 +94,7 @@ fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic, sort: Opti
         }
     }
     // Writing to a String cannot fail.
+    let _ = beyond(snapshot, own, &mut text);
     let _ = not_read(snapshot, &mut text);
     let _ = findings(snapshot, own, &mut text);
     let _ = counters(&snapshot.limits, own, &mut text);
@@ -105,7 +108,7 @@ fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic, sort: Opti
 /// The scope has what the other columns leave.
 fn width_of(width: usize) -> usize {
     let others: usize = COLUMNS.iter().map(|(_, width)| width + 1).sum();
-    if width == 0 { WIDTH + 1 - others } else { width }
+    if width == 0 { PLAIN_WIDTH + 1 - others } else { width }
 }
 
 fn aligned(field: &Field<Limit>, text: &str, width: usize) -> String {
@@ -124,6 +127,18 @@ fn cell(field: &Field<Limit>, width: usize, limit: &Limit, snapshot: &Snapshot, 
         (field.get)(limit, snapshot).text(width)
     };
     aligned(field, &text, width)
+}
+
+/// Why more is in use than the maximum allows.
+fn beyond(snapshot: &Snapshot, own: NetnsId, text: &mut String) -> std::fmt::Result {
+    let mut lines = snapshot.limits.iter().filter_map(|limit| Some((limit, limit.excess()?))).peekable();
+    if lines.peek().is_some() {
+        writeln!(text, "\nOVER THE MAXIMUM")?;
+    }
+    lines.try_for_each(|(limit, why)| {
+        let line = format!("{} {}: {why}", limit.about().name, limit.owner_beside(own));
+        entry("", &format::printable(&line), text)
+    })
 }
 
 /// A limit that could not be read is missing from the table: this says so below it.
@@ -178,7 +193,7 @@ fn hits(snapshot: &Snapshot, own: NetnsId, text: &mut String) -> std::fmt::Resul
         let since = format::cut_end(&format::printable(&since), SINCE);
         let (name, count) = (About::of(hit.kind).name, format::count_within(hit.count, USED));
         let head = format!("{name:<NAME$} {count:>USED$}  {}", padded(&since, SINCE));
-        let lines = labelled(&head, NAME + USED + SINCE + 5, hit.counter, WIDTH);
+        let lines = labelled(&head, NAME + USED + SINCE + 5, hit.counter, PLAIN_WIDTH);
         lines.iter().try_for_each(|line| writeln!(text, "{}", line.joined()))?;
     }
     Ok(())
@@ -200,7 +215,7 @@ fn sources(limits: &[Limit], text: &mut String) -> std::fmt::Result {
 fn entry(label: &str, words: &str, text: &mut String) -> std::fmt::Result {
     const LABEL: usize = 12;
     let indent = if label.is_empty() { 0 } else { LABEL };
-    labelled(label, indent, words, WIDTH).iter().try_for_each(|line| writeln!(text, "{}", line.joined()))
+    labelled(label, indent, words, PLAIN_WIDTH).iter().try_for_each(|line| writeln!(text, "{}", line.joined()))
 }
 
 fn theory(arithmetic: &Arithmetic, text: &mut String) -> std::fmt::Result {

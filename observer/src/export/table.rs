@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::hits;
 use crate::{
     model::{
+        limit::LimitKind,
         name::{columns, padded, padded_left},
         snapshot::{EndpointRow, Snapshot},
     },
@@ -44,7 +45,7 @@ fn aligned(fields: &[&Field<EndpointRow>], rows: &[Vec<String>], text: &mut Stri
     for row in rows {
         let cells = row.iter().zip(fields).zip(&widths).map(|((cell, field), width)| match field.order {
             Order::Text | Order::None => padded(cell, *width),
-            Order::Number | Order::Time => padded_left(cell, *width),
+            Order::Number | Order::Time | Order::Rank => padded_left(cell, *width),
         });
         let line = cells.collect::<Vec<_>>().join("  ");
         text.push_str(line.trim_end());
@@ -80,8 +81,10 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
         }
     }
     if let Some(process) = snapshot.host.fullest_process() {
-        let limit = plain(snapshot.host.most_descriptors(process));
-        writeln!(text, "file descriptors: {} has {} of {limit}", process.process, process.open)?;
+        let most = snapshot.host.most_descriptors(process);
+        let is_beyond = most.is_some_and(|most| process.open > most);
+        let why = if is_beyond { format!(": {}", LimitKind::ProcessFiles.why_beyond()) } else { String::new() };
+        writeln!(text, "file descriptors: {} has {} of {}{why}", process.process, process.open, plain(most))?;
     }
     if let Some(files) = snapshot.host.files {
         let max = plain(files.practical_max());

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use super::{Detail, Frame, FrameSource, Local};
+use super::{Detail, Frame, FrameSource, LocalReadings};
 use crate::{
-    engine::{Engine, Options, Scans},
+    engine::{Engine, EngineOptions, Scans},
     host::{addresses, netns, proc, processes},
     model::units::{NetnsId, Pid},
 };
@@ -20,7 +20,7 @@ pub struct LiveSource {
 
 impl LiveSource {
     /// Attaches and scans once; later scans come as the engine's schedule has them.
-    pub fn start(options: Options) -> anyhow::Result<Self> {
+    pub fn start(options: EngineOptions) -> anyhow::Result<Self> {
         proc::require()?;
         let own = netns::current().context("read /proc/thread-self/ns/net")?;
         let engine = Engine::start(options)?;
@@ -28,8 +28,8 @@ impl LiveSource {
     }
 
     /// Attaches and scans, for a single frame.
-    pub fn once(options: Options) -> anyhow::Result<Self> {
-        Self::start(Options { scans: Scans::OnlyAtStart, ..options })
+    pub fn once(options: EngineOptions) -> anyhow::Result<Self> {
+        Self::start(EngineOptions { scans: Scans::OnlyAtStart, ..options })
     }
 }
 
@@ -47,12 +47,12 @@ impl FrameSource for LiveSource {
     fn frame(&mut self, detail: Detail) -> anyhow::Result<Frame> {
         let snapshot = self.engine.snapshot(detail.destinations);
         let local = detail.local.then(read_local).transpose()?;
-        Ok(Frame { snapshot, own: Some(self.own), local })
+        Ok(Frame { own: Some(self.own), local, ..Frame::from(snapshot) })
     }
 }
 
-fn read_local() -> anyhow::Result<Local> {
+fn read_local() -> anyhow::Result<LocalReadings> {
     let files = processes::read(&[Pid(std::process::id())]).pop();
     let addresses = addresses::read().context("list the addresses of this namespace")?;
-    Ok(Local { addresses, files })
+    Ok(LocalReadings { addresses, files })
 }

@@ -1,29 +1,58 @@
-//! What every output shows: a snapshot, and from where the reader looks at it. Sources make frames; renderers
-//! (`export`) turn a frame into bytes.
+//! What every output shows: a snapshot, what the reader requested beside it, and from where the reader looks at it.
+//! Sources make frames; renderers (`export`) turn a frame into bytes, `tui` into a screen.
+//!
+//! The model knows neither labs nor replays: their state joins the snapshot here.
 //!
 //! A new source (a stream, a running service) implements [`FrameSource`]. A new output is a function of a [`Frame`].
 
 mod live;
 mod recorded;
+pub mod transcript;
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
+use self::transcript::Transcript;
 pub use self::{live::LiveSource, recorded::RecordedSource};
 use crate::model::{
+    query::Connections,
     snapshot::{ProcessFiles, Snapshot},
     units::NetnsId,
 };
 
-/// A snapshot with what a renderer has to know beside it.
+/// A snapshot with what a renderer or the screen has to know beside it.
 #[derive(Clone, Debug)]
 pub struct Frame {
     /// The state of the observed host.
     pub snapshot: Snapshot,
-    /// The network namespace that texts mean by "here": the one that observer runs in. In a recording the host's own, or the
-    /// only one. `None` where a recording has neither.
+    /// The single connections that the screen requested.
+    pub connections: Option<Connections>,
+    /// Where the replay stands, if this is one on the screen.
+    pub playback: Option<Playback>,
+    /// What the lab beside the screen has said, if one runs.
+    pub transcript: Option<Arc<Transcript>>,
+    /// The network namespace that texts mean by "here": the one that observer runs in. In a recording the host's own,
+    /// or the only one. `None` where a recording has neither.
     pub own: Option<NetnsId>,
-    /// Readings of the machine that runs this command. `None` in a recording: they are no part of it.
-    pub local: Option<Local>,
+    /// Readings of the machine that runs this command. `None` for a recording, which does not contain them.
+    pub local: Option<LocalReadings>,
+}
+
+/// Where a replay stands; its time is the snapshot's `uptime`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Playback {
+    /// How much faster than it was recorded it goes on.
+    pub speed: f64,
+    /// It stands still, because somebody stopped it.
+    pub is_stopped: bool,
+    /// It stands still, because the recording is over.
+    pub is_over: bool,
+}
+
+/// A snapshot alone, with nothing known beside it.
+impl From<Snapshot> for Frame {
+    fn from(snapshot: Snapshot) -> Self {
+        Self { snapshot, connections: None, playback: None, transcript: None, own: None, local: None }
+    }
 }
 
 impl Frame {
@@ -36,7 +65,7 @@ impl Frame {
 
 /// Readings that only the running host can give.
 #[derive(Clone, Debug, Default)]
-pub struct Local {
+pub struct LocalReadings {
     /// Addresses of the own network namespace, without those of lo (`getifaddrs`).
     pub addresses: BTreeSet<IpAddr>,
     /// Open files and RLIMIT_NOFILE of this process.
@@ -63,7 +92,7 @@ impl Detail {
 
 /// Where frames come from.
 pub trait FrameSource {
-    /// Takes in what comes until `at`, in time since the source's start. False if nothing comes after that.
+    /// Reads up to `at`, in time since the source's start. False if the source ends there.
     fn advance_to(&mut self, at: Duration) -> anyhow::Result<bool>;
 
     /// Time since the source's start.

@@ -80,7 +80,7 @@ impl FrameSource for RecordedSource {
     fn frame(&mut self, detail: Detail) -> anyhow::Result<Frame> {
         let snapshot = self.replay.snapshot(detail.destinations);
         let own = own_of(&snapshot);
-        Ok(Frame { snapshot, own, local: None })
+        Ok(Frame { own, ..Frame::from(snapshot) })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Readers of the host, one concern each: they parse what the kernel shows as text, and hold no state.
 
 pub mod addresses;
+pub mod cgroup;
 pub mod clock;
 pub mod conntrack;
 pub mod descriptors;

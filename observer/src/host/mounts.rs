@@ -1,4 +1,4 @@
-//! Mounts of network namespaces, by /proc/self/mountinfo.
+//! Mounts of network namespaces and of cgroup2, by /proc/self/mountinfo.
 
 use std::{
     ffi::OsString,
@@ -44,6 +44,33 @@ fn parse(mountinfo: &[u8]) -> Vec<Mount> {
     mountinfo.split(|byte| *byte == b'\n').filter_map(mount).collect()
 }
 
+/// Where cgroup2 is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CgroupMount {
+    /// The cgroup that is the mount's root: `/`, another one of a bind mount, `/..` for one above that of this cgroup
+    /// namespace.
+    pub(super) root: Vec<u8>,
+    pub(super) path: PathBuf,
+}
+
+/// The mounts of cgroup2 in this process's mount namespace.
+pub(super) fn of_cgroup2() -> io::Result<Vec<CgroupMount>> {
+    Ok(parse_cgroup2(&text::bytes("/proc/self/mountinfo")?))
+}
+
+/// "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw": the file system's type follows the
+/// optional fields, of which there may be any number.
+fn parse_cgroup2(mountinfo: &[u8]) -> Vec<CgroupMount> {
+    let mount = |line: &[u8]| {
+        let mut words = line.split(|byte| *byte == b' ').skip(3);
+        let (root, path) = (words.next()?, words.next()?);
+        let kind = words.skip_while(|word| *word != b"-").nth(1)?;
+        let path = OsString::from_vec(unescaped(path)).into();
+        (kind == b"cgroup2").then(|| CgroupMount { root: unescaped(root), path })
+    };
+    mountinfo.split(|byte| *byte == b'\n').filter_map(mount).collect()
+}
+
 /// Undoes `mangle_path`, which writes bytes that separate fields as a backslash and three octal digits.
 fn unescaped(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
@@ -84,6 +111,20 @@ mod tests {
             (4_026_532_570, path(b"/run/netns/caf\xe9")),
         ];
         assert_eq!(parse(mountinfo), expected.map(|(netns, path)| Mount { netns: NetnsId(netns), path }));
+    }
+
+    #[test]
+    fn finds_cgroup2_wherever_it_is_mounted() {
+        let mountinfo = b"31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755\n\
+            40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime shared:9 - cgroup cgroup rw,name=systemd\n\
+            41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:10 master:2 - cgroup2 cgroup2 rw\n\
+            42 31 0:38 /a\\040b /mnt/cgroup2\\011x rw,relatime - cgroup2 none rw\n\
+            43 31 0:38 /../.. /host rw - cgroup2 - rw\n\
+            44 31 98:0 / /cgroup2 rw - ext4 cgroup2 rw\n";
+        let mount = |root: &[u8], at: &[u8]| CgroupMount { root: root.to_vec(), path: path(at) };
+        let expected =
+            [mount(b"/", b"/sys/fs/cgroup/unified"), mount(b"/a b", b"/mnt/cgroup2\tx"), mount(b"/../..", b"/host")];
+        assert_eq!(parse_cgroup2(mountinfo), expected);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::model::{
 
 /// What a walk over all processes found.
 #[derive(Debug)]
-pub struct Walk {
+pub struct ProcessWalk {
     /// Those that are nearest to their soft limit.
     pub nearest: Vec<ProcessFiles>,
     /// Those that could not be read.
@@ -19,7 +19,7 @@ pub struct Walk {
 }
 
 /// The `most` processes that are nearest to their soft limit, among all.
-pub fn nearest_to_limit(most: usize) -> io::Result<Walk> {
+pub fn nearest_to_limit(most: usize) -> io::Result<ProcessWalk> {
     // While this listing is open, this process has a descriptor: it must be seen to have one.
     let listing = proc::list()?;
     let count = Count::by_trying();
@@ -32,7 +32,7 @@ pub fn nearest_to_limit(most: usize) -> io::Result<Walk> {
             Err(error) => unread.add(error.raw_os_error()),
         }
     }
-    Ok(Walk { nearest: named(found, most), unread })
+    Ok(ProcessWalk { nearest: named(found, most), unread })
 }
 
 /// The same among these processes; those that are gone or not ours to ask are left out: a walk counts them.

@@ -1,6 +1,6 @@
 //! Whether this process may use BPF.
 
-use std::{fs, os::unix::fs::MetadataExt as _};
+use std::{env, ffi::OsString, fs, iter, os::unix::fs::MetadataExt as _};
 
 use super::text;
 
@@ -15,6 +15,29 @@ const CAP_BPF: u32 = 39;
 pub fn missing() -> Vec<&'static str> {
     let status = text::string("/proc/self/status").unwrap_or_default();
     parse_effective(&status).map_or_else(Vec::new, lacking)
+}
+
+/// What to do about missing capabilities: the same command as root, or for root the capabilities themselves.
+#[must_use]
+pub fn remedy(missing: &str) -> String {
+    if rustix::process::geteuid().is_root() {
+        return format!(
+            "root lacks them in a container or a restricted unit: grant {missing} (--cap-add, CapabilityBoundingSet=)"
+        );
+    }
+    let program = env::current_exe().unwrap_or_else(|_| "observer".into());
+    format!("run it as root: sudo {}", command_line(program.into(), env::args_os().skip(1)))
+}
+
+/// A command as a shell takes it.
+fn command_line(program: OsString, arguments: impl Iterator<Item = OsString>) -> String {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-=:,+@%".contains(letter);
+    let quoted = |word: OsString| {
+        let word = word.to_string_lossy().into_owned();
+        let is_word = !word.is_empty() && word.chars().all(is_plain);
+        if is_word { word } else { format!("'{}'", word.escape_debug().to_string().replace("\\'", "'\\''")) }
+    };
+    iter::once(program).chain(arguments).map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether this process is in a user namespace of its own: capabilities there do not reach BPF.
@@ -74,6 +97,13 @@ mod tests {
     fn lockdown_restricts_by_its_mode() {
         assert_eq!(parse_lockdown("none integrity [confidentiality]\n"), Some("confidentiality"));
         assert_eq!(parse_lockdown("[none] integrity confidentiality\n"), None);
+    }
+
+    #[test]
+    fn a_command_line_has_quotes_where_a_shell_needs_them() {
+        let arguments = ["--recording", "a b.obs", "it's", "", "--at=3"].map(OsString::from);
+        let line = command_line("/opt/observer".into(), arguments.into_iter());
+        assert_eq!(line, r"/opt/observer --recording 'a b.obs' 'it'\''s' '' --at=3");
     }
 
     #[test]

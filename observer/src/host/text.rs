@@ -10,9 +10,9 @@
 
 use std::{
     cell::{Cell, RefCell},
-    fs::File,
-    io::{self, BufRead as _, BufReader},
-    os::unix::fs::FileExt as _,
+    fs::{File, OpenOptions},
+    io::{self, BufRead as _, BufReader, Read as _},
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
@@ -43,6 +43,19 @@ pub fn each_line(path: impl AsRef<Path>, mut look: impl FnMut(&str)) -> io::Resu
         look(&String::from_utf8_lossy(&line?));
     }
     Ok(())
+}
+
+/// A file of another program, at most `max` bytes of it: a longer one is an error. It has to be a file: a pipe or a device
+/// would make us wait, and a link in its place would lead us to a file that its maker may not read.
+pub fn bounded(path: impl AsRef<Path>, max: usize) -> io::Result<Vec<u8>> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > max { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
 fn read(mut read_at: impl FnMut(&mut [u8], u64) -> io::Result<usize>, first: usize) -> io::Result<Vec<u8>> {
@@ -140,6 +153,23 @@ mod tests {
             Ok(count)
         };
         assert_eq!(read(by_pages, 64).unwrap(), text);
+    }
+
+    #[test]
+    fn of_another_program_only_a_file_of_bounded_length_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, b"12345678").unwrap();
+        assert_eq!(bounded(&file, 8).unwrap(), b"12345678");
+        assert_eq!(bounded(&file, 7).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert_eq!(bounded(&link, 8).unwrap_err().raw_os_error(), Some(libc::ELOOP));
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        for other in [pipe.as_path(), dir.path(), Path::new("/dev/zero")] {
+            assert_eq!(bounded(other, 8).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{}", other.display());
+        }
     }
 
     #[test]

@@ -12,11 +12,9 @@ use crate::{
         namespace::NamespaceReading,
         units::grouped,
     },
-    present::labelled,
+    present::labelled::{self, PLAIN_WIDTH},
 };
 
-/// Columns of a line.
-const WIDTH: usize = 80;
 /// Columns of the label before an entry.
 const LABEL: usize = 12;
 /// Columns of the number before its description.
@@ -86,7 +84,7 @@ fn limit(about: &About, out: &mut impl Write) -> std::io::Result<()> {
     for (label, words) in
         [("from", about.source), ("when full", about.refusal), ("raise", about.remedy), ("risk", about.risk)]
     {
-        labelled::write(out, label, LABEL, words, WIDTH)?;
+        labelled::write(out, label, LABEL, words, PLAIN_WIDTH)?;
     }
     numbers(about.kind).iter().try_for_each(|(number, what)| entry(out, number, what))
 }
@@ -105,11 +103,11 @@ fn list(out: &mut impl Write) -> anyhow::Result<()> {
 }
 
 fn paragraph(out: &mut impl Write, words: &str) -> std::io::Result<()> {
-    labelled::write(out, "", 0, words, WIDTH)
+    labelled::write(out, "", 0, words, PLAIN_WIDTH)
 }
 
 fn entry(out: &mut impl Write, number: &str, what: &str) -> std::io::Result<()> {
-    labelled::write(out, &format!("{number:>NUMBER$}"), NUMBER + 2, what, WIDTH)
+    labelled::write(out, &format!("{number:>NUMBER$}"), NUMBER + 2, what, PLAIN_WIDTH)
 }
 
 /// This host's numbers for a kind of limit; unreadable ones are "not known".
@@ -218,7 +216,7 @@ mod tests {
             let text = String::from_utf8(text).unwrap();
             assert!(text.lines().count() > 5, "{text}");
             for line in text.lines() {
-                assert!(line.chars().count() <= WIDTH, "{line}");
+                assert!(line.chars().count() <= PLAIN_WIDTH, "{line}");
             }
         }
         assert!(Topic::parse("nonsense").unwrap_err().contains("client-ceiling"));

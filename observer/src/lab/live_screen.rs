@@ -20,7 +20,7 @@ use super::{
     watcher,
 };
 use crate::{
-    model::transcript::{Speaker, Transcript, TranscriptLine},
+    frame::transcript::{Speaker, Transcript, TranscriptLine},
     screen,
     tui::{self, LEAST_HEIGHT_OF_LABS},
 };

@@ -58,7 +58,7 @@ use crate::{
     engine,
     model::{limit::LimitKind, units::grouped},
     new_file::{NewFile, Replaces},
-    present::labelled,
+    present::labelled::{self, PLAIN_WIDTH},
     record::STANDARD,
     tui,
 };
@@ -129,7 +129,7 @@ pub struct LabOptions {
     /// Write a recording to this file.
     pub record: Option<PathBuf>,
     /// Options of the engine that watches.
-    pub engine: engine::Options,
+    pub engine: engine::EngineOptions,
 }
 
 /// Where the output of a lab goes.
@@ -154,10 +154,10 @@ fn names(out: &mut impl Write) -> io::Result<()> {
     LABS.into_iter().try_for_each(|lab| name(lab.name, lab.claim, out))
 }
 
-/// A name and beside it its description, in 80 columns.
+/// A name and beside it its description, in lines of plain text.
 fn name(name: &str, words: &str, out: &mut impl Write) -> io::Result<()> {
     const NAME: usize = 16;
-    labelled::write(out, name, NAME, words, 80)
+    labelled::write(out, name, NAME, words, PLAIN_WIDTH)
 }
 
 /// Runs a lab; its verdict becomes the exit status.

@@ -7,8 +7,12 @@ use super::{
     report::{Check, CheckValue, Point, Relation, Report, Verdict},
 };
 use crate::{
-    model::{transcript::Speaker, units::grouped},
-    present::{format, labelled},
+    frame::transcript::Speaker,
+    model::units::grouped,
+    present::{
+        format,
+        labelled::{self, PLAIN_WIDTH},
+    },
 };
 
 /// Something that happened in a lab and that a presenter may show.
@@ -37,8 +41,6 @@ pub(crate) trait Presenter: Send {
     fn wait(&mut self) -> anyhow::Result<()>;
 }
 
-/// Columns of plain text.
-const WIDTH: usize = 80;
 /// Columns of the word before each line.
 const LABEL: usize = 12;
 
@@ -57,7 +59,7 @@ impl<W: Write> Plain<W> {
     }
 
     fn entry(&mut self, label: &str, words: &str) -> io::Result<()> {
-        labelled::write(&mut self.out, label, LABEL, words, WIDTH)
+        labelled::write(&mut self.out, label, LABEL, words, PLAIN_WIDTH)
     }
 
     fn verdict(&mut self, report: &Report) -> io::Result<()> {
@@ -99,7 +101,7 @@ impl<W: Write> Plain<W> {
 }
 
 const NUMBER: usize = 13;
-const WHAT: usize = WIDTH - 3 * (NUMBER + 1);
+const WHAT: usize = PLAIN_WIDTH - 3 * (NUMBER + 1);
 
 /// The three values of a check: theory, observer, kernel.
 pub(crate) fn columns(check: &Check) -> [String; 3] {
@@ -188,7 +190,7 @@ impl<W: Write + Send> Presenter for Plain<W> {
             LabEvent::Step { number, title } => {
                 self.fifths = 0;
                 writeln!(self.out)?;
-                labelled::write(&mut self.out, &format!("{number}."), 3, &title, WIDTH)?;
+                labelled::write(&mut self.out, &format!("{number}."), 3, &title, PLAIN_WIDTH)?;
             }
             LabEvent::Said(speaker, words) => self.entry(&format!("   {}", speaker.name()), &words)?,
             LabEvent::Progress { what, done, of } => {
@@ -204,7 +206,7 @@ impl<W: Write + Send> Presenter for Plain<W> {
                     if points.len() == 1 {
                         writeln!(self.out, "   in use    connect()")?;
                     }
-                    writeln!(self.out, "   {}", bar(*last, *first, WIDTH - 21))?;
+                    writeln!(self.out, "   {}", bar(*last, *first, PLAIN_WIDTH - 21))?;
                 }
             }
             LabEvent::Verdict(report) => self.verdict(&report)?,

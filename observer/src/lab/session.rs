@@ -16,12 +16,14 @@ use super::{
     worker::request::Connect,
     worker_pool::{Connected, WorkerPool},
 };
-use crate::model::{
-    headroom::PortUse,
-    limit::{LimitKind, Scope},
-    snapshot::{Direction, EndpointRow, Snapshot},
-    transcript::Speaker,
-    units::TcpState,
+use crate::{
+    frame::transcript::Speaker,
+    model::{
+        headroom::PortUse,
+        limit::{LimitKind, Scope},
+        snapshot::{Direction, EndpointRow, Snapshot},
+        units::TcpState,
+    },
 };
 
 /// No lab runs for longer.

@@ -13,8 +13,9 @@ use std::{
 use anyhow::{Context as _, anyhow};
 
 use crate::{
-    engine::{Engine, Options, POLL, Watched},
-    model::{Model, snapshot::Snapshot, transcript::Transcript},
+    engine::{Engine, EngineOptions, POLL, Watched},
+    frame::{Frame, transcript::Transcript},
+    model::{Model, snapshot::Snapshot},
     new_file::{NewFile, Replaces},
     screen::ScreenSource,
 };
@@ -39,8 +40,8 @@ pub(super) struct LabEngine {
 }
 
 /// Starts an engine for the namespace of this process. It records to `file` if there is one.
-pub(super) fn start(options: Options, file: Option<&PathBuf>) -> anyhow::Result<(Watcher, LabEngine)> {
-    let options = Options { watched: Watched::Own, ..options };
+pub(super) fn start(options: EngineOptions, file: Option<&PathBuf>) -> anyhow::Result<(Watcher, LabEngine)> {
+    let options = EngineOptions { watched: Watched::Own, ..options };
     let engine = match file {
         None => Engine::start(options)?,
         Some(file) => {
@@ -73,7 +74,7 @@ impl Watcher {
 }
 
 impl LabEngine {
-    /// Puts the transcript into the snapshots. `next` receives a message when the person wants the next step.
+    /// Puts the transcript into the frames. `next` receives a message when the person wants the next step.
     pub(super) fn show_beside(&mut self, transcript: Arc<Mutex<Transcript>>, next: Sender<()>) {
         self.beside = Some((transcript, next));
     }
@@ -118,11 +119,12 @@ impl ScreenSource for LabEngine {
         loop {
             match self.requests.try_recv() {
                 Ok(SnapshotRequest { scanned, reply }) => {
+                    let engine = self.engine()?;
                     if scanned {
-                        self.engine()?.scan()?;
+                        engine.scan()?;
                     }
                     // The lab may have stopped waiting.
-                    let _ = reply.send(self.snapshot(usize::MAX));
+                    let _ = reply.send(engine.snapshot(usize::MAX));
                 }
                 Err(TryRecvError::Empty) => return Ok(()),
                 Err(TryRecvError::Disconnected) => {
@@ -133,12 +135,12 @@ impl ScreenSource for LabEngine {
         }
     }
 
-    fn snapshot(&mut self, destinations: usize) -> Snapshot {
+    fn frame(&mut self, destinations: usize) -> Frame {
         #[expect(clippy::expect_used, reason = "the engine is taken only when this ends")]
-        let mut snapshot = self.engine.as_mut().expect("an engine").snapshot(destinations);
+        let snapshot = self.engine.as_mut().expect("an engine").snapshot(destinations);
         let transcript = self.beside.as_ref().map(|(transcript, _)| transcript);
-        snapshot.transcript = transcript.map(|it| Arc::new(it.lock().unwrap_or_else(PoisonError::into_inner).clone()));
-        snapshot
+        let transcript = transcript.map(|it| Arc::new(it.lock().unwrap_or_else(PoisonError::into_inner).clone()));
+        Frame { transcript, ..Frame::from(snapshot) }
     }
 
     /// New lines of the transcript are a reason to redraw, too.

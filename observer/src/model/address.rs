@@ -49,6 +49,18 @@ pub struct EndpointKey {
     pub device: Device,
 }
 
+impl EndpointKey {
+    /// The row of clients of a local ip.
+    pub(super) const fn outbound(netns: NetnsId, local_ip: IpAddr, device: Device) -> Self {
+        Self { netns, direction: Direction::Outbound, local_ip, local_port: None, device }
+    }
+
+    /// The row of connections to a local address.
+    pub(super) const fn inbound(netns: NetnsId, local_ip: IpAddr, local_port: u16, device: Device) -> Self {
+        Self { netns, direction: Direction::Inbound, local_ip, local_port: Some(local_port), device }
+    }
+}
+
 /// A local address, whose port may not have been chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Local {

@@ -52,7 +52,7 @@ impl Model {
         if binding.port_locked || binding.keeps_port() != Some(true) {
             return;
         }
-        let Identity { id, netns, tuple, device } = *socket;
+        let Identity { id, netns, tuple, device, .. } = *socket;
         let key =
             EndpointKey { netns, direction: Direction::Outbound, local_ip: tuple.local_ip, local_port: None, device };
         let is_usable = self.ledger.ports(netns).is_some_and(|it| it.is_usable(tuple.local_port));

@@ -15,6 +15,7 @@ use super::{
     headroom::PortUse,
     port_table::Place,
     quality::Hook,
+    service::CgroupId,
     socket::key_of,
     units::{FourTuple, NetnsId, PortRange, Process, SocketId},
 };
@@ -53,12 +54,14 @@ pub(super) struct BeforeGivingUp {
 }
 
 impl Model {
-    /// What is known of a socket that is about to be given up.
+    /// What is known of a socket that is about to be given up. Cold, like all that few events need: inlined, it would cost each
+    /// event.
+    #[cold]
     pub(super) fn before_giving_up(
         &mut self,
         socket: &Identity,
         own_range: OwnRange,
-        by: Process,
+        by: &Process,
     ) -> Option<BeforeGivingUp> {
         let index = self.find(socket)?;
         let known = *self.sockets.get(index);
@@ -69,7 +72,8 @@ impl Model {
             local: Some(Local { ip: socket.tuple.local_ip, port: known.local_port, device: socket.device }),
             remote: Some(SocketAddr::new(known.remote_ip, known.remote_port)),
             own_range: if is_unbound { self.own_range(socket.netns, own_range) } else { None },
-            ..FailureKey::by_call(kind, socket.netns, "connect", by)
+            member: self.ledger.members().member(known.member),
+            ..FailureKey::by_call(kind, socket.netns, "connect", *by)
         };
         let is_certain = is_unbound && socket.tuple.local_port == 0;
         Some(BeforeGivingUp { key, destination: known.destination, is_certain })
@@ -92,9 +96,13 @@ impl Model {
 
     /// The socket does something else: a connect() that has not returned by now is no system call.
     pub(super) fn settle_given_up(&mut self, id: SocketId) {
-        if self.diagnosis.given_up.0.is_empty() {
-            return;
+        if !self.diagnosis.given_up.0.is_empty() {
+            self.settle_one(id);
         }
+    }
+
+    #[cold]
+    fn settle_one(&mut self, id: SocketId) {
         if let Some(mut given_up) = self.diagnosis.given_up.0.remove(&id)
             && given_up.is_certain
         {
@@ -124,6 +132,9 @@ impl Model {
 
     /// `None` for numbers that are not due.
     fn count_failure(&mut self, key: FailureKey, failed: Option<Failed>) {
+        if let Some(row) = key.member.and_then(|member| self.ledger.member(member, self.now)) {
+            self.ledger.note_failures(row, 1, self.now);
+        }
         match failed {
             None if self.diagnosis.failures.get_mut(&key).is_some() => self.diagnosis.failures.repeat(&key, self.now),
             failed => {
@@ -139,8 +150,14 @@ impl Model {
     }
 
     /// A call has returned an errno.
-    pub(super) fn on_call_failed(&mut self, netns: NetnsId, call: &'static str, by: Process, refused: Refused) {
-        let key = |kind| FailureKey::by_call(kind, netns, call, by);
+    pub(super) fn on_call_failed(
+        &mut self,
+        (netns, call, by, cgroup): (NetnsId, &'static str, Process, Option<CgroupId>),
+        refused: Refused,
+    ) {
+        let row = self.member_of_cgroup(cgroup).unwrap_or_else(|| self.member_of_process(Some(by)));
+        let member = self.ledger.members().member(row);
+        let key = |kind| FailureKey { member, ..FailureKey::by_call(kind, netns, call, by) };
         if let Refused::Bind { local, .. } | Refused::Connect { local, .. } = refused {
             self.note_device(netns, local.device);
         }

@@ -18,6 +18,9 @@ impl Model {
         findings.extend(self.destinations_without_answer().take(LISTED));
         findings.extend(self.slow_connects().take(LISTED));
         findings.extend(self.range_findings());
+        for finding in &mut findings {
+            finding.service = finding.scope.and_then(|scope| self.service_of_scope(scope));
+        }
         findings.sort_by(|a, b| (a.kind, a.netns, &a.sentence).cmp(&(b.kind, b.netns, &b.sentence)));
         findings
     }

@@ -14,6 +14,7 @@ use super::{
     device::Device,
     history::History,
     index::{NO_ROW, narrow},
+    member::FirstMember,
     port_table::PortCounts,
     units::{FourTuple, NetnsId, Process, StateCounts},
 };
@@ -44,6 +45,8 @@ pub(super) struct Endpoint {
     pub(super) destinations: u32,
     /// Index of its namespace's ports in the ledger; [`NO_ROW`] while these are not known.
     pub(super) ports: u32,
+    /// Of its sockets and listeners.
+    pub(super) first_member: FirstMember,
     last_active: Duration,
 }
 
@@ -159,6 +162,7 @@ impl EndpointTable {
                 history: History::new(),
                 destinations: 0,
                 ports: NO_ROW,
+                first_member: FirstMember::default(),
                 last_active: now,
             }))
         });
@@ -208,6 +212,7 @@ impl EndpointTable {
     #[cfg(test)]
     pub(super) fn empty(&mut self) {
         for (_, row) in &mut self.rows {
+            row.first_member.empty();
             (row.listeners, row.states, row.minisocks) = (0, StateCounts::default(), StateCounts::default());
         }
     }
@@ -268,6 +273,8 @@ pub(super) struct Destination {
     pub(super) shared: PortCounts,
     /// Of such sockets, those whose port no event has shown yet: each may have one that is counted already.
     pub(super) shared_unseen: u32,
+    /// Of its full sockets.
+    pub(super) first_member: FirstMember,
 }
 
 /// All destinations.
@@ -304,6 +311,7 @@ impl DestinationTable {
                 ports,
                 shared,
                 shared_unseen: 0,
+                first_member: FirstMember::default(),
             };
             narrow(rows.insert(row))
         });
@@ -332,6 +340,7 @@ impl DestinationTable {
         for row in self.iter_mut() {
             (row.sockets, row.minisocks, row.time_wait, row.stamped) = (0, 0, 0, 0);
             row.ports = PortCounts::default();
+            row.first_member.empty();
         }
     }
 

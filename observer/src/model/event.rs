@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::address::Local;
 use super::device::Device;
+use super::service::CgroupId;
 pub use super::units::Queues;
 use super::units::{FourTuple, NetnsId, PortRange, Process, SocketId, TcpState};
 
@@ -42,6 +43,8 @@ pub enum Event {
         call: &'static str,
         /// Who.
         by: Process,
+        /// The cgroup of the task.
+        cgroup: Option<CgroupId>,
         /// What it did not get.
         refused: Refused,
     },
@@ -109,6 +112,8 @@ pub enum Event {
         fd: u32,
         /// The address of a socket that is bound, and neither connected nor listening.
         bound: Option<Local>,
+        /// The cgroup of such a socket.
+        cgroup: Option<CgroupId>,
     },
 }
 
@@ -179,6 +184,8 @@ pub struct Identity {
     pub tuple: FourTuple,
     /// The device that it is bound to.
     pub device: Device,
+    /// Its cgroup, where the record shows it: those of a beginning, an accept and a scan do.
+    pub cgroup: Option<CgroupId>,
 }
 
 /// What a scan can find.

@@ -4,6 +4,7 @@
 use super::{
     Model,
     gaps::ProcessScope,
+    member::NOBODY,
     owner::Owner,
     socket::Acceptance,
     units::{Process, SocketId},
@@ -38,6 +39,7 @@ impl Model {
             }
             listener.process = listener.process.or_else(|| listener.fd_owners.first().copied());
         }
+        self.settle_listener_members(|_| false);
         for (id, process) in candidates {
             let Some(index) = self.sockets.find(id) else { continue };
             let socket = self.sockets.get(index);
@@ -58,6 +60,9 @@ impl Model {
             if ledger.owners().process(socket.owner).is_some_and(|process| !process.pid.is_outside()) {
                 let before = socket.contribution();
                 socket.owner = Owner::UNKNOWN;
+                if !ledger.members().is_cgroup(socket.member) {
+                    socket.member = NOBODY;
+                }
                 ledger.apply(before, socket.contribution(), self.now);
             }
         }
@@ -92,9 +97,13 @@ impl Model {
 
     /// What a process is called now: the same everywhere.
     pub(super) fn learn_name(&mut self, process: Process) {
-        if !self.ledger.rename(process) {
-            return;
+        if self.ledger.rename(process) {
+            self.spread_name(process);
         }
+    }
+
+    /// Owners of sockets have the new name already.
+    fn spread_name(&mut self, process: Process) {
         for files in self.readings.host.processes.iter_mut().filter(|files| files.process.pid == process.pid) {
             files.process = process;
         }
@@ -124,9 +133,15 @@ impl Model {
 
     /// The socket belongs to `process` from now on.
     pub(super) fn set_owner(&mut self, index: u32, process: Process) {
-        self.learn_name(process);
-        let (owner, fd_scan) = (self.ledger.owner(process), self.fd_scan.number);
-        self.change_socket(index, |socket| (socket.owner, socket.seen_in_fd_scan) = (owner, fd_scan));
+        let ((owner, is_renamed), fd_scan) = (self.ledger.owner(process), self.fd_scan.number);
+        if is_renamed {
+            self.spread_name(process);
+        }
+        let known = self.sockets.get(index).member;
+        let member = if self.ledger.members().is_cgroup(known) { known } else { self.member_of_process(Some(process)) };
+        self.change_socket(index, |socket| {
+            (socket.owner, socket.seen_in_fd_scan, socket.member) = (owner, fd_scan, member);
+        });
         self.ledger.set_last_process(self.sockets.get(index).endpoint, process, self.now);
     }
 

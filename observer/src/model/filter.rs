@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::{
     address::Direction,
     device::Device,
+    service::Service,
     units::{NetnsId, Process, TcpState},
 };
 
@@ -27,6 +28,14 @@ enum Term {
     Pid(u32),
     /// `netns:blue`: a part of a namespace's name, or its number.
     Netns(String),
+    /// `service:nginx`: a part of what the service is called, or of its cgroup's path.
+    Service(String),
+    /// `unit:nginx.service`: a part of the unit's name.
+    Unit(String),
+    /// `pod:shop/web`: a part of `namespace/name`, or of the uid.
+    Pod(String),
+    /// `container:web`: a part of the container's name or id.
+    Container(String),
     /// `dir:in`, `dir:out`
     Direction(Direction),
     /// `10.0.0.0/8`, `::1`: holds an address of either end.
@@ -51,13 +60,13 @@ pub enum FilterError {
         wanted: &'static str,
     },
     /// A key that does not exist.
-    #[error("there is no key {0} but port: state: comm: pid: netns: dir:")]
+    #[error("there is no key {0} but port: state: comm: pid: netns: dir: service: unit: pod: container:")]
     Key(String),
 }
 
 /// What a row has to say to a filter.
 #[derive(Clone, Copy)]
-pub struct Scope<'a> {
+pub struct Filterable<'a> {
     /// Addresses of both ends; a port that is not one's own is `None`.
     pub addresses: &'a [(IpAddr, Option<u16>)],
     /// Processes.
@@ -66,6 +75,8 @@ pub struct Scope<'a> {
     pub netns: Option<NetnsId>,
     /// The name of that.
     pub netns_name: Option<&'a str>,
+    /// Its service.
+    pub service: Option<&'a Service>,
     /// Which end called connect().
     pub direction: Option<Direction>,
     /// Whether it is in a state, or has a socket in it.
@@ -85,41 +96,56 @@ impl Filter {
 
     /// Whether all words hold.
     #[must_use]
-    pub fn lets_through(&self, scope: &Scope<'_>) -> bool {
-        self.0.iter().all(|term| term.holds(scope))
+    pub fn lets_through(&self, row: &Filterable<'_>) -> bool {
+        self.0.iter().all(|term| term.holds(row))
     }
 }
 
 impl Term {
-    fn holds(&self, scope: &Scope<'_>) -> bool {
+    fn holds(&self, row: &Filterable<'_>) -> bool {
         match self {
-            Self::Port(port) => scope.addresses.iter().any(|(_, other)| *other == Some(*port)),
-            Self::State(state) => (scope.has_state)(*state),
-            Self::Comm(part) => scope.processes.iter().any(|process| has(&process.comm.to_string(), part)),
-            Self::Pid(pid) => scope.processes.iter().any(|process| process.pid.number() == *pid),
-            Self::Netns(part) => is_namespace(scope, part),
-            Self::Direction(direction) => scope.direction == Some(*direction),
-            Self::Network(network) => holds_address(scope, network),
+            Self::Port(port) => row.addresses.iter().any(|(_, other)| *other == Some(*port)),
+            Self::State(state) => (row.has_state)(*state),
+            Self::Comm(part) => row.processes.iter().any(|process| has(&process.comm.to_string(), part)),
+            Self::Pid(pid) => row.processes.iter().any(|process| process.pid.number() == *pid),
+            Self::Netns(part) => is_namespace(row, part),
+            Self::Service(part) => row.service.is_some_and(|service| is_called(service, part)),
+            Self::Unit(part) => row.service.and_then(|it| it.unit.as_ref()).is_some_and(|unit| has(unit, part)),
+            Self::Pod(part) => row
+                .service
+                .and_then(|it| it.pod.as_ref())
+                .is_some_and(|pod| has(&pod.label(), part) || has(&pod.uid, part)),
+            Self::Container(part) => row
+                .service
+                .and_then(|it| it.container.as_ref())
+                .is_some_and(|container| has(&container.label(), part) || has(&container.id, part)),
+            Self::Direction(direction) => row.direction == Some(*direction),
+            Self::Network(network) => holds_address(row, network),
             Self::OnDevice(network, device) => {
-                let label = scope.device.label();
-                label.is_some_and(|label| label.to_lowercase() == *device) && holds_address(scope, network)
+                let label = row.device.label();
+                label.is_some_and(|label| label.to_lowercase() == *device) && holds_address(row, network)
             }
             Self::Text(part) => {
-                has(scope.text, part)
-                    || has(&scope.device.to_string(), part)
-                    || scope.netns_name.is_some_and(|name| has(name, part))
-                    || scope.processes.iter().any(|process| has(&process.comm.to_string(), part))
+                has(row.text, part)
+                    || has(&row.device.to_string(), part)
+                    || row.netns_name.is_some_and(|name| has(name, part))
+                    || row.service.is_some_and(|service| has(&service.label(), part))
+                    || row.processes.iter().any(|process| has(&process.comm.to_string(), part))
             }
         }
     }
 }
 
-fn holds_address(scope: &Scope<'_>, network: &IpNet) -> bool {
-    scope.addresses.iter().any(|(ip, _)| network.contains(ip))
+fn is_called(service: &Service, part: &str) -> bool {
+    has(&service.label(), part) || service.path.as_ref().is_some_and(|path| has(path, part))
 }
 
-fn is_namespace(scope: &Scope<'_>, part: &str) -> bool {
-    scope.netns_name.is_some_and(|name| has(name, part)) || scope.netns.is_some_and(|netns| netns.0.to_string() == part)
+fn holds_address(row: &Filterable<'_>, network: &IpNet) -> bool {
+    row.addresses.iter().any(|(ip, _)| network.contains(ip))
+}
+
+fn is_namespace(row: &Filterable<'_>, part: &str) -> bool {
+    row.netns_name.is_some_and(|name| has(name, part)) || row.netns.is_some_and(|netns| netns.0.to_string() == part)
 }
 
 /// Whether `part`, which is in lower case, is in `text`.
@@ -158,6 +184,10 @@ impl FromStr for Term {
             "state" => Self::State(state(value).ok_or_else(|| refuse("state", "state, as time_wait is"))?),
             "comm" => Self::Comm(value.to_lowercase()),
             "netns" => Self::Netns(value.to_lowercase()),
+            "service" => Self::Service(value.to_lowercase()),
+            "unit" => Self::Unit(value.to_lowercase()),
+            "pod" => Self::Pod(value.to_lowercase()),
+            "container" => Self::Container(value.to_lowercase()),
             "dir" => Self::Direction(match value {
                 "in" => Direction::Inbound,
                 "out" => Direction::Outbound,
@@ -180,7 +210,7 @@ fn state(name: &str) -> Option<TcpState> {
     })
 }
 
-impl fmt::Debug for Scope<'_> {
+impl fmt::Debug for Filterable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subject").field("addresses", &self.addresses).field("text", &self.text).finish_non_exhaustive()
     }
@@ -191,24 +221,40 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::units::{Comm, Pid};
+    use crate::model::{
+        service::{Container, Pod},
+        units::{Comm, Pid},
+    };
+
+    fn service() -> Service {
+        let pod = Pod { uid: "1a2b-3c4d".into(), namespace: Some("Shop".into()), name: Some("web-6f5d8".into()) };
+        let container = Container { id: "0123456789abcdef".into(), name: Some("front".into()), runtime: None };
+        Service {
+            path: Some("/kubepods/burstable/pod1a2b-3c4d/0123456789abcdef".into()),
+            unit: Some("kubelet.service".into()),
+            pod: Some(pod),
+            container: Some(container),
+            machine: None,
+        }
+    }
 
     fn lets_through(filter: &str) -> bool {
         let addresses = ["10.1.2.3:443", "[2001:db8::1]:50000"].map(|text| {
             let address: std::net::SocketAddr = text.parse().unwrap();
             (address.ip(), Some(address.port()))
         });
-        let scope = Scope {
+        let row = Filterable {
             addresses: &addresses,
             processes: &[Process { pid: Pid(812), comm: Comm::from("Nginx") }],
             netns: Some(NetnsId(4_026_531_840)),
             netns_name: Some("blue"),
+            service: Some(&service()),
             direction: Some(Direction::Inbound),
             device: Device::new(3).named(Comm::from("Eth0")),
             has_state: &|state| state == TcpState::TimeWait,
             text: "connect() EADDRNOTAVAIL",
         };
-        filter.parse::<Filter>().unwrap().lets_through(&scope)
+        filter.parse::<Filter>().unwrap().lets_through(&row)
     }
 
     #[test]
@@ -224,6 +270,14 @@ mod tests {
             "netns:blue",
             "netns:4026531840",
             "dir:in",
+            "service:shop/web",
+            "service:burstable",
+            "unit:kubelet",
+            "pod:shop/web-6f5d8",
+            "pod:1a2b",
+            "container:front",
+            "container:012345",
+            "6f5d8",
             "10.0.0.0/8",
             "2001:db8::/32",
             "10.1.2.3",
@@ -245,6 +299,10 @@ mod tests {
             "pid:1",
             "netns:red",
             "dir:out",
+            "service:front",
+            "unit:shop",
+            "pod:front",
+            "container:web",
             "11.0.0.0/8",
             "11.0.0.0/8%eth0",
             "10.1.2.3%eth",
@@ -263,7 +321,10 @@ mod tests {
         assert_eq!(error("port:http"), "port:http is no port number");
         assert_eq!(error("state:open"), "state:open is no state, as time_wait is");
         assert_eq!(error("dir:up"), "dir:up is no direction: in or out");
-        assert_eq!(error("user:root"), "there is no key user: but port: state: comm: pid: netns: dir:");
+        assert_eq!(
+            error("user:root"),
+            "there is no key user: but port: state: comm: pid: netns: dir: service: unit: pod: container:"
+        );
     }
 
     proptest! {

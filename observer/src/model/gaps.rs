@@ -1,16 +1,16 @@
-//! What could not be read, and rounds of work that were skipped: a limit that nobody looked at is not fine.
+//! What observer could not read, and the rounds that it skipped. A limit that it did not read is not ok.
 
 use serde::{Deserialize, Serialize};
 
 use crate::errno;
 
-/// Whose open files the passes show, and so whose sockets have an owner beyond what events say.
+/// Whose open files the fd scans show. Only their sockets have owners that no event named.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProcessScope {
     /// Every process of the host.
     #[default]
     All,
-    /// Those of the pid namespace in which observer runs. Of processes outside only what they do is known.
+    /// The processes of observer's pid namespace. Of processes outside, only their calls are known.
     PidNamespace,
 }
 
@@ -30,33 +30,33 @@ impl ProcessScope {
         match self {
             Self::All => None,
             Self::PidNamespace => Some(
-                "processes outside this pid namespace: their descriptors and limits, and who holds sockets from before \
-                 the start, are not visible. Mount the host's /proc and give --proc PATH",
+                "processes outside this pid namespace: observer does not see their descriptors and limits, nor which \
+                 of them own sockets from before the start. Mount the host's /proc and give --proc PATH",
             ),
         }
     }
 }
 
-/// What could not be read.
+/// A kind of thing that observer could not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Unread {
     /// Descriptors and limits of processes.
     Processes,
-    /// Processes that /proc does not even list (its mount option `hidepid`); their number is not known.
+    /// Processes that /proc does not list (mount option `hidepid`). Their number is unknown.
     HiddenProcesses,
     /// The network namespaces that processes are in.
     Memberships,
-    /// Network namespaces that are known and could not be entered.
+    /// Known network namespaces that observer could not enter.
     Namespaces,
     /// Files of /proc/sys, /proc/net and of the whole host.
     Files,
-    /// tracefs, which is there but closed to this user, while a hook needs it.
+    /// tracefs: mounted, but this user may not read it, and a hook needs it.
     Tracefs,
     /// Processes outside the pid namespace whose process table is read; their number is not known.
     OutsideProcesses,
 }
 
-/// Kinds that are counted when they are looked at. What else is not read follows from which process table it is.
+/// Kinds with a count. The last kind follows from the process table that observer reads.
 const COUNTED: usize = Unread::ALL.len() - 1;
 
 impl Unread {
@@ -85,7 +85,7 @@ impl Unread {
         }
     }
 
-    /// The capability with which it could be read; `None` where none helps.
+    /// The capability that would let observer read it; `None` where none helps.
     #[must_use]
     pub const fn capability(self) -> Option<&'static str> {
         match self {
@@ -118,24 +118,24 @@ impl Unread {
         }
     }
 
-    /// What is not known without it.
+    /// What stays unknown without it.
     #[must_use]
     pub const fn consequence(self) -> &'static str {
         match self {
-            Self::Processes => "their file descriptors and limits are not known",
-            Self::HiddenProcesses => "other users' processes, their descriptors and namespaces are not known",
-            Self::Memberships => "a namespace that only they are in is found once it has sockets",
-            Self::Namespaces => "their sockets are known from events alone, their port ranges not at all",
-            Self::Files => "the limits that stand in them are not known",
+            Self::Processes => "their file descriptors and limits are unknown",
+            Self::HiddenProcesses => "other users' processes, their descriptors and namespaces are unknown",
+            Self::Memberships => "a network namespace of such a process appears only once it has sockets",
+            Self::Namespaces => "events alone count their sockets; their port ranges are unknown",
+            Self::Files => "the limits in these files are unknown",
             Self::Tracefs => "refused calls and the processes of accepted connections may be missing",
             Self::OutsideProcesses => {
-                "their descriptors, limits and namespaces, and who holds sockets from before the start, are not known"
+                "their descriptors, limits and namespaces are unknown, and so are the owners of sockets from before the start"
             }
         }
     }
 
-    /// Whether a limit may be exhausted without anybody seeing it. Sockets show the namespaces that their processes do
-    /// not: such a namespace is known, and counts as one that could not be entered.
+    /// Whether this gap may hide an exhausted limit. Sockets show the namespaces of unread processes: observer knows
+    /// such a namespace, and counts it as one that it could not enter.
     #[must_use]
     pub const fn hides_limits(self) -> bool {
         !matches!(self, Self::Tracefs | Self::Memberships)
@@ -155,7 +155,7 @@ impl Unread {
     }
 }
 
-/// How many of a kind could not be read when they were last looked at.
+/// How many of a kind observer could not read at the last attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap {
     /// How many; 0 for none.
@@ -185,12 +185,12 @@ impl Gap {
     }
 }
 
-/// Rounds of work (scans, readings of namespaces or of the host) that the system did not let be done.
+/// Rounds of work (scans, readings of namespaces or of the host) that the system refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     /// How many since start.
     pub rounds: u64,
-    /// What was attempted the last time.
+    /// The last operation that was refused.
     pub operation: String,
     /// What the system answered.
     pub errno: Option<i32>,
@@ -244,19 +244,19 @@ impl Gaps {
         }
     }
 
-    /// Takes note of the last look at a kind. Processes outside are no matter of looking: see [`Self::within`].
+    /// Stores the result of the last attempt for a kind. Processes outside have none: see [`Self::within`].
     pub fn set(&mut self, kind: Unread, gap: Gap) {
         if let Some(known) = self.unread.get_mut(kind as usize) {
             *known = gap;
         }
     }
 
-    /// The kinds of which something could not be read.
+    /// The kinds with a gap.
     pub fn unread(&self) -> impl Iterator<Item = (Unread, Gap)> + '_ {
         Unread::ALL.into_iter().map(|kind| (kind, self.get(kind))).filter(|(_, gap)| gap.count > 0)
     }
 
-    /// A limit may be exhausted without anybody seeing it.
+    /// Whether a gap may hide an exhausted limit.
     #[must_use]
     pub fn hide_limits(&self) -> bool {
         self.unread().any(|(kind, _)| kind.hides_limits())
@@ -271,7 +271,13 @@ impl Gaps {
     /// The same with the capabilities that would help.
     #[must_use]
     pub fn advice(&self) -> Vec<String> {
-        self.unread().map(|(kind, gap)| format!("{}{}", sentence(kind, gap), self.help(kind, gap))).collect()
+        self.unread().map(|(kind, gap)| self.advice_about(kind, gap)).collect()
+    }
+
+    /// The same for one kind.
+    #[must_use]
+    pub fn advice_about(&self, kind: Unread, gap: Gap) -> String {
+        format!("{}{}", sentence(kind, gap), self.help(kind, gap))
     }
 
     fn help(&self, kind: Unread, gap: Gap) -> String {

@@ -90,7 +90,7 @@ impl Model {
             hits.extend(of_kernel(reading).map(|(kind, count, counter)| Hits {
                 kind,
                 netns: Some(*netns),
-                netns_name: reading.name.clone(),
+                netns_name: self.netns_name(*netns),
                 count,
                 since,
                 counter,

@@ -14,9 +14,11 @@ use super::{
     device::DeviceRules,
     endpoint::{Destination, DestinationTable, Endpoint, EndpointTable, Flow},
     index::{NO_ROW, narrow},
+    member::{FirstMember, Member, MemberCounts, MemberTable, Place as MemberPlace},
     owner::{Owner, OwnerTable},
     port_table::{Place, PortClass, PortCounts, Ports},
     reading::NamespaceReading,
+    service::{CgroupId, Service},
     units::{NetnsId, Process, TcpState},
 };
 
@@ -57,6 +59,16 @@ pub(super) struct Contribution {
     /// The port that an explicit bind keeps from every connect().
     pub(super) binder: Option<u16>,
     pub(super) owner: Owner,
+    /// Index of the row of its cgroup or process; [`NO_ROW`] for TIME_WAIT and request sockets, which have neither.
+    pub(super) member: u32,
+}
+
+/// The ports that a contribution is on. With this alone as an argument, the rest of a contribution stays in registers.
+#[derive(Clone, Copy)]
+struct OnPorts {
+    at: At,
+    client: Option<u16>,
+    binder: Option<u16>,
 }
 
 impl Contribution {
@@ -68,14 +80,44 @@ impl Contribution {
         client: None,
         binder: None,
         owner: Owner::UNKNOWN,
+        member: NO_ROW,
     };
+
+    /// The place of an endpoint and of a destination that it counts in with its member.
+    fn places(&self) -> [Option<u32>; 2] {
+        let endpoint = if let At::Endpoint(row) = self.at { Some(row) } else { None };
+        let destination = Some(self.destination).filter(|row| *row != NO_ROW);
+        if self.member == NO_ROW { [None, None] } else { [endpoint, destination] }
+    }
+
+    fn is_orphan(&self) -> bool {
+        self.owner == Owner::ORPHAN
+    }
 
     fn client_port(&self) -> Option<u16> {
         self.client.map(|(port, _)| port)
     }
 
+    fn on_ports(&self) -> OnPorts {
+        OnPorts { at: self.at, client: self.client_port(), binder: self.binder }
+    }
+
     fn class(&self) -> PortClass {
         self.client.map_or(PortClass::Unavailable, |(_, class)| class)
+    }
+
+    /// Adds to, or with `sub` takes from, the sockets of its member.
+    fn count_with(&self, counts: &mut MemberCounts, op: fn(u32, u32) -> u32) {
+        match self.counts {
+            Counts::Bound => counts.bound = op(counts.bound, 1),
+            Counts::Listener => counts.listeners = op(counts.listeners, 1),
+            Counts::Full(state) => {
+                let count = counts.states.get_mut(state);
+                *count = op(*count, 1);
+                counts.orphans = op(counts.orphans, u32::from(self.is_orphan()));
+            }
+            Counts::Minisock { .. } => {}
+        }
     }
 
     /// Adds to, or with `sub` takes from, the destination.
@@ -94,6 +136,9 @@ impl Contribution {
         }
     }
 }
+
+/// [`MemberTable::add_to`] or [`MemberTable::remove_from`].
+type TallyOp = fn(&mut MemberTable, MemberPlace, &mut FirstMember, u32);
 
 impl Counts {
     fn of(self, row: &mut Endpoint) -> Option<&mut u32> {
@@ -118,6 +163,7 @@ pub(super) struct Ledger {
     endpoints: EndpointTable,
     destinations: DestinationTable,
     owners: OwnerTable,
+    members: MemberTable,
     /// Endpoints keep the index of their namespace's ports, which saves a look-up by namespace for each event.
     ports: Slab<Ports>,
     ports_by_netns: FxHashMap<NetnsId, u32>,
@@ -146,6 +192,10 @@ impl Ledger {
 
     pub(super) const fn owners(&self) -> &OwnerTable {
         &self.owners
+    }
+
+    pub(super) const fn members(&self) -> &MemberTable {
+        &self.members
     }
 
     /// The ports of a namespace whose range was read.
@@ -194,15 +244,47 @@ impl Ledger {
         }
         let ports = |it: &Contribution| (it.client_port(), it.binder);
         if ports(&before) != ports(&after) || !is_same_row && ports(&after) != (None, None) {
-            self.count_ports(&before, &after);
+            self.count_ports(before.on_ports(), after.on_ports());
         }
         if !is_same_row || before.owner != after.owner {
             // In this order, because a process without sockets is forgotten.
             if let At::Endpoint(row) = after.at {
-                self.owners.add(row, after.owner);
+                self.owners.add(row, after.owner, after.member);
             }
             if let At::Endpoint(row) = before.at {
                 self.owners.remove(row, before.owner);
+            }
+        }
+        if !is_same_row
+            || (before.member, before.counts, before.destination) != (after.member, after.counts, after.destination)
+            || before.is_orphan() != after.is_orphan()
+        {
+            self.count_members(&before, &after, now);
+        }
+    }
+
+    fn count_members(&mut self, before: &Contribution, after: &Contribution, now: Duration) {
+        let is_same_place = (before.member, before.places()) == (after.member, after.places());
+        if let Some(row) = self.members.touch(before.member, now) {
+            before.count_with(&mut row.counts, u32::wrapping_sub);
+        }
+        if let Some(row) = self.members.touch(after.member, now) {
+            after.count_with(&mut row.counts, u32::wrapping_add);
+        }
+        if is_same_place {
+            return;
+        }
+        let Self { endpoints, destinations, members, .. } = self;
+        for (contribution, op) in [(before, MemberTable::remove_from as TallyOp), (after, MemberTable::add_to)] {
+            let [endpoint, destination] = contribution.places();
+            if let Some(row) = endpoint {
+                let first = &mut endpoints.touch(row, now).first_member;
+                op(members, MemberPlace::Endpoint(row), first, contribution.member);
+            }
+            if let Some(index) = destination
+                && let Some(row) = destinations.get_mut(index)
+            {
+                op(members, MemberPlace::Destination(index), &mut row.first_member, contribution.member);
             }
         }
     }
@@ -227,14 +309,14 @@ impl Ledger {
     }
 
     /// The client goes first and comes last, so that a change of the binder concerns other clients only.
-    fn count_ports(&mut self, before: &Contribution, after: &Contribution) {
+    fn count_ports(&mut self, before: OnPorts, after: OnPorts) {
         let (from, to) = (self.location(before.at), self.location(after.at));
         let keeps_binder = (from, before.binder) == (to, after.binder);
         if let Some((ports, device)) = from
             && let Some(ports) = self.ports.get_mut(ports as usize)
         {
             let space = ports.space(device);
-            if let Some(port) = before.client_port() {
+            if let Some(port) = before.client {
                 ports.remove_client(Place::new(space, port));
             }
             if let Some(port) = before.binder.filter(|_| !keeps_binder) {
@@ -244,7 +326,7 @@ impl Ledger {
         if let Some((ports, device)) = to
             && let Some(ports) = self.ports.get_mut(ports as usize)
         {
-            ports.add(device, after.binder.filter(|_| !keeps_binder), after.client_port());
+            ports.add(device, after.binder.filter(|_| !keeps_binder), after.client);
         }
     }
 
@@ -340,8 +422,8 @@ impl Ledger {
         }
     }
 
-    /// The owner that stands for a process. A contribution has to name it next.
-    pub(super) fn owner(&mut self, process: Process) -> Owner {
+    /// As [`OwnerTable::owner`]. A contribution has to name it next.
+    pub(super) fn owner(&mut self, process: Process) -> (Owner, bool) {
         self.owners.owner(process)
     }
 
@@ -374,17 +456,48 @@ impl Ledger {
     }
 
     /// A connection of an endpoint opened: an event, not a stock.
-    pub(super) fn note_opened(&mut self, endpoint: u32, now: Duration) {
+    pub(super) fn note_opened(&mut self, endpoint: u32, member: u32, now: Duration) {
         self.endpoints.touch(endpoint, now).flow.opened += 1;
+        if let Some(row) = self.members.touch(member, now) {
+            row.flow.opened += 1;
+        }
         self.flow.opened += 1;
     }
 
     /// A socket of an endpoint ended, opened or not.
-    pub(super) fn note_end(&mut self, endpoint: u32, opened: bool, now: Duration) {
-        for flow in [&mut self.endpoints.touch(endpoint, now).flow, &mut self.flow] {
+    pub(super) fn note_end(&mut self, endpoint: u32, member: u32, opened: bool, now: Duration) {
+        let of_member = self.members.touch(member, now).map(|row| &mut row.flow);
+        for flow in [&mut self.endpoints.touch(endpoint, now).flow, &mut self.flow].into_iter().chain(of_member) {
             flow.closed += u64::from(opened);
             flow.failed += u64::from(!opened);
         }
+    }
+
+    /// The kernel refused something to a member.
+    pub(super) fn note_failures(&mut self, member: u32, count: u64, now: Duration) {
+        if let Some(row) = self.members.touch(member, now) {
+            row.failures += count;
+        }
+    }
+
+    /// As [`MemberTable::index`].
+    pub(super) fn member(&mut self, member: Member, now: Duration) -> Option<u32> {
+        self.members.index(member, now)
+    }
+
+    /// As [`MemberTable::set_service`].
+    pub(super) fn set_service(&mut self, member: Member, service: Option<Service>) -> Option<u32> {
+        self.members.set_service(member, service)
+    }
+
+    /// Something beside its sockets names a member: it stays.
+    pub(super) fn keep_member(&mut self, member: Member, now: Duration) {
+        self.members.keep(member, now);
+    }
+
+    /// As [`MemberTable::take_forgotten`].
+    pub(super) fn take_forgotten_cgroups(&mut self) -> Vec<CgroupId> {
+        self.members.take_forgotten()
     }
 
     /// A TIME_WAIT socket came to a destination, and keeps its port until it ends.
@@ -404,11 +517,16 @@ impl Ledger {
         (self.peak, self.counted_since) = (sockets, now);
         self.endpoints.restart(now);
         self.flow.restart();
+        self.members.restart();
     }
 
     /// Once a second: rates, history, and the end of rows that have been empty for long.
     pub(super) fn tick(&mut self, elapsed: Duration, now: Duration) {
         self.flow.tick(elapsed);
+        let gone = self.members.tick(elapsed, now);
+        if !gone.is_empty() {
+            self.owners.forget_members(&gone);
+        }
         self.endpoints.tick(elapsed);
         let endpoints = &mut self.endpoints;
         self.destinations.evict(|endpoint| endpoints.forget_destination(endpoint));

@@ -6,7 +6,8 @@ use super::{
     Model,
     address::{Direction, TupleKey},
     event::Identity,
-    ledger::Contribution,
+    ledger::{Contribution, Counts},
+    member::NOBODY,
     owner::Owner,
     socket::{Acceptance, Socket, key_of},
     units::{FourTuple, SocketId, TcpState},
@@ -37,18 +38,18 @@ impl Model {
     pub(super) fn find(&mut self, socket: &Identity) -> Option<u32> {
         let index = self.sockets.find(socket.id)?;
         let known = self.sockets.get(index);
-        let key = key_of(self.ledger.endpoints(), known);
-        let is_same_port = key.tuple.local_port == socket.tuple.local_port
-            || key.tuple.local_port == 0
-            || socket.tuple.local_port == 0;
-        let is_same = key.netns == socket.netns
-            && is_same_port
-            && FourTuple { local_port: socket.tuple.local_port, ..key.tuple } == socket.tuple;
+        let row = &self.ledger.endpoints().get(known.endpoint).key;
+        let FourTuple { local_ip, local_port, remote_ip, remote_port } = socket.tuple;
+        let is_same_port = known.local_port == local_port || known.local_port == 0 || local_port == 0;
+        let is_same = is_same_port
+            && (row.netns, known.remote_port) == (socket.netns, remote_port)
+            && (known.remote_ip, row.local_ip) == (remote_ip, local_ip);
         if is_same {
             // setsockopt() binds a socket to a device at any time.
-            if key.device != socket.device.index() {
+            if row.device != socket.device {
                 self.set_device(index, socket.device);
             }
+            self.learn_cgroup(index, socket.cgroup);
             return Some(index);
         }
         self.remove_socket(socket.id);
@@ -57,9 +58,14 @@ impl Model {
 
     /// Adds a socket that is not in the table; whether it counts as opened is the caller's to say.
     pub(super) fn insert(&mut self, socket: &Identity, state: TcpState, direction: Direction) -> u32 {
-        let Identity { id, netns, tuple, device } = *socket;
+        let Identity { id, netns, tuple, device, cgroup } = *socket;
         let now = self.now_in_seconds();
         let (endpoint, destination) = self.place(netns, device, &tuple, direction);
+        // Until it is accepted, a listener's child is the listener's.
+        let member = self.member_of_cgroup(cgroup).or_else(|| {
+            let listener = if direction == Direction::Inbound { self.covering(socket) } else { None };
+            listener.map(|listener| listener.member)
+        });
         let endpoints = self.ledger.endpoints();
         let index = self.sockets.insert(
             Socket {
@@ -79,6 +85,7 @@ impl Model {
                 is_guess: false,
                 is_explicit: false,
                 port_class: None,
+                member: member.unwrap_or(NOBODY),
             },
             |socket| key_of(endpoints, socket),
         );
@@ -113,7 +120,13 @@ impl Model {
         if before == TcpState::SynSent && socket.is_explicit {
             self.take_over_minisock(key_of(self.ledger.endpoints(), self.sockets.get(index)));
         }
-        self.change_socket(index, |socket| (socket.state, socket.state_since) = (state, now));
+        let socket = self.sockets.get_mut(index);
+        let contribution = socket.contribution();
+        (socket.state, socket.state_since) = (state, now);
+        // The same as to make it again, which is what most events would do twice.
+        let after = Contribution { counts: Counts::Full(state), ..contribution };
+        debug_assert_eq!(after, socket.contribution());
+        self.ledger.apply(contribution, after, self.now);
         // While its port is not known, its state shows whether it has one.
         if self.sockets.get(index).local_port == 0 {
             self.find_port_class(index);
@@ -131,13 +144,14 @@ impl Model {
         let endpoints = self.ledger.endpoints();
         let socket = self.sockets.remove(index, |socket| key_of(endpoints, socket));
         self.ledger.apply(socket.contribution(), Contribution::NONE, self.now);
-        self.ledger.note_end(socket.endpoint, socket.state.is_past_handshake(), self.now);
+        self.ledger.note_end(socket.endpoint, socket.member, socket.state.is_past_handshake(), self.now);
         if !self.co_owners.is_empty() {
             self.co_owners.remove(&id);
         }
     }
 
     pub(super) fn count_opened(&mut self, index: u32) {
-        self.ledger.note_opened(self.sockets.get(index).endpoint, self.now);
+        let Socket { endpoint, member, .. } = *self.sockets.get(index);
+        self.ledger.note_opened(endpoint, member, self.now);
     }
 }

@@ -213,7 +213,7 @@ impl Model {
         if counted == 0 {
             return;
         }
-        let Self { listeners, diagnosis: Diagnosis { failures, .. }, now, .. } = self;
+        let Self { listeners, ledger, diagnosis: Diagnosis { failures, .. }, now, .. } = self;
         let mut all: Vec<_> = listeners.iter_mut().filter(|listener| listener.netns == netns).collect();
         let is_accept = cause == Cause::AcceptQueue;
         let kind = if is_accept { FailureKind::AcceptQueue } else { FailureKind::SynQueue };
@@ -240,9 +240,11 @@ impl Model {
             }
             let key = FailureKey {
                 process: listener.process,
+                member: ledger.members().member(listener.member),
                 local: Some(Local { ip: listener.ip, port: listener.port, device: listener.device }),
                 ..FailureKey::by_kernel(kind, netns)
             };
+            ledger.note_failures(listener.member, *share, *now);
             failures.add(key, *share, *now, listener.queues.map_or(Failed::Unknown, Failed::Queues));
         }
         let rest = if is_vague { 0 } else { counted - shares.iter().sum::<u64>() };

@@ -24,6 +24,8 @@ pub(super) struct Listener {
     /// The device that it is bound to.
     pub(super) device: Device,
     pub(super) process: Option<Process>,
+    /// Index of the row of its cgroup, else of its process.
+    pub(super) member: u32,
     /// All its owners, as the last fd scan has found them.
     pub(super) fd_owners: Vec<Process>,
     pub(super) generation: u32,
@@ -53,7 +55,13 @@ impl Listener {
     /// What it adds to all totals. The row of a listener stays as long as the listener.
     pub(super) fn contribution(&self, endpoints: &EndpointTable) -> Contribution {
         let at = endpoints.find(&self.key()).map_or(At::Nowhere, At::Endpoint);
-        Contribution { at, counts: Counts::Listener, binder: Some(self.port), ..Contribution::NONE }
+        Contribution {
+            at,
+            counts: Counts::Listener,
+            binder: Some(self.port),
+            member: self.member,
+            ..Contribution::NONE
+        }
     }
 
     const fn address(&self) -> Address {
@@ -73,6 +81,10 @@ pub(super) struct ListenerTable {
 }
 
 impl ListenerTable {
+    pub(super) fn get(&self, id: SocketId) -> Option<&Listener> {
+        self.by_id.get(&id)
+    }
+
     pub(super) fn get_mut(&mut self, id: SocketId) -> Option<&mut Listener> {
         self.by_id.get_mut(&id)
     }
@@ -172,14 +184,16 @@ impl Model {
     }
 
     pub(super) fn add_listener(&mut self, socket: &Identity, process: Option<Process>) {
-        let Identity { id, netns, tuple, device } = *socket;
+        let Identity { id, netns, tuple, device, cgroup } = *socket;
         self.remove_listener(id);
+        let member = self.member_of_cgroup(cgroup).unwrap_or_else(|| self.member_of_process(process));
         let listener = Listener {
             netns,
             ip: tuple.local_ip,
             port: tuple.local_port,
             device,
             process,
+            member,
             fd_owners: process.into_iter().collect(),
             generation: self.generation,
             seen_in_fd_scan: self.fd_scan.number,
@@ -194,6 +208,10 @@ impl Model {
     }
 
     pub(super) fn remove_listener(&mut self, id: SocketId) {
+        // Every end of a socket asks, and few are listeners: a look-up without removal is cheap.
+        if !self.listeners.by_id.contains_key(&id) {
+            return;
+        }
         let Some(listener) = self.listeners.remove(id) else { return };
         self.ledger.apply(listener.contribution(self.ledger.endpoints()), Contribution::NONE, self.now);
         self.note_end_of_listener(listener.netns);

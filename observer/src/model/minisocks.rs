@@ -100,6 +100,7 @@ impl Minisock {
             client: self.port_class.map(|class| (self.local_port, class)),
             binder: self.is_explicit.then_some(self.local_port),
             owner: Owner::UNKNOWN,
+            member: NO_ROW,
         }
     }
 

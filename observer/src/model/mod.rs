@@ -3,8 +3,8 @@
 //! The address of its `struct sock` identifies a socket. The model keeps the four-tuple of its first event, because the
 //! kernel clears the port before it reports the close. Scans repair what hooks miss (`reconcile`).
 //!
-//! **From event to number**: [`Model::apply`] changes a socket, `ledger` brings its contribution to all totals, `report` makes
-//! the snapshot of these totals.
+//! **From event to number**: [`Model::apply`] changes a socket, `ledger` brings its contribution to all totals,
+//! `report` makes the snapshot of these totals.
 //!
 //! **Invariant**: nothing here names `std::fs`, `Instant::now`, `tokio`, `ratatui` or `aya`; time is an argument.
 
@@ -32,6 +32,7 @@ mod life;
 pub mod limit;
 mod listen_drops;
 mod listener;
+pub mod member;
 mod minisocks;
 pub mod name;
 pub mod namespace;
@@ -47,10 +48,10 @@ mod reconcile;
 mod refusals;
 mod report;
 pub mod service;
+mod services;
 pub mod snapshot;
 mod socket;
 mod stuck;
-pub mod transcript;
 pub mod units;
 
 use std::time::Duration;
@@ -77,6 +78,7 @@ use self::{
     ports::ReuseQueue,
     quality::{HookStatus, Losses, Quality},
     reading::Host,
+    service::CgroupId,
     socket::{Acceptance, SocketTable, key_of},
     stuck::Stuck,
     units::{NetnsId, Process, SocketId, TcpState},
@@ -85,21 +87,21 @@ use self::{
 /// How long a TIME_WAIT socket stays (`TCP_TIMEWAIT_LEN`).
 pub(crate) const TIME_WAIT_LASTS: Duration = Duration::from_mins(1);
 
-/// What the model has to know of its source.
+/// What the model needs to know about its source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Basis {
-    /// `CLOCK_MONOTONIC`, as the kernel knows it outside of all time namespaces, at the time that is 0 for the model;
-    /// `None` where that is not known.
+    /// The kernel's `CLOCK_MONOTONIC`, outside all time namespaces, at the model's time 0. `None` if unknown.
     pub started_at: Option<Duration>,
-    /// The kernel side can read bind buckets: without them it is not known which ports are blocked.
+    /// Whether the BPF programs can read bind buckets. Without them the model does not know which ports are blocked.
     pub reads_buckets: bool,
     /// Whose open files an fd scan shows.
     pub processes: ProcessScope,
-    /// A bind bucket is freed with its last explicit socket, as since Linux 6.18; before, with its last socket of any kind.
+    /// Whether the kernel frees a bind bucket with its last explicit socket (Linux 6.18 and later). Older kernels free
+    /// it with its last socket of any kind.
     pub frees_buckets: bool,
 }
 
-/// All that is known; its owner feeds it and asks for snapshots.
+/// The state of all sockets. Its owner applies inputs to it and takes snapshots.
 #[derive(Default)]
 pub struct Model {
     basis: Basis,
@@ -119,23 +121,23 @@ pub struct Model {
     generation: u32,
     /// The namespace of the running scan.
     scanning: Option<NetnsId>,
-    /// Few ports are left somewhere: asks for a scan.
+    /// Few ports are left towards some destination: the model requests a scan.
     wants_scan: bool,
-    /// When ports were last compared across devices.
+    /// Time of the last comparison of ports across devices.
     shared_at: Option<Duration>,
     /// Time since start of the last input.
     now: Duration,
     previous: Previous,
 }
 
-/// What was read of the host and its network namespaces.
+/// Readings of the host and its network namespaces.
 #[derive(Default)]
 struct Readings {
     host: Host,
     namespaces: FxHashMap<NetnsId, Namespace>,
-    /// Namespaces that events or open files have named and nobody has read yet.
+    /// Namespaces that events or open files named, and that the engine has not read yet.
     unread: FxHashSet<NetnsId>,
-    /// Devices that sockets are bound to and nobody has read yet.
+    /// Devices that sockets are bound to, and that the engine has not read yet.
     unread_devices: FxHashSet<(NetnsId, u32)>,
 }
 
@@ -150,7 +152,7 @@ struct Diagnosis {
     trends: Trends,
 }
 
-/// Values at the last tick: rates are differences to them.
+/// Values at the last tick. Rates are differences from them.
 #[derive(Default)]
 struct Previous {
     at: Duration,
@@ -159,7 +161,7 @@ struct Previous {
 }
 
 impl Model {
-    /// Knows nothing yet; `hooks` are those that feed it.
+    /// An empty model. `hooks` are its sources.
     #[must_use]
     pub fn new(hooks: Vec<HookStatus>, basis: Basis) -> Self {
         let gaps = Gaps::default().within(basis.processes);
@@ -167,35 +169,37 @@ impl Model {
         Self { basis, quality, ledger: Ledger::new(basis.frees_buckets), ..Self::default() }
     }
 
-    /// Takes in one event. `now` is time since start and never goes back.
+    /// Applies one event. `now` is time since start and never goes back.
     pub fn apply(&mut self, event: &Event, now: Duration) {
         self.now = now;
         let of_scan =
             matches!(event, Event::Scanned { .. } | Event::Queues { .. } | Event::Held { .. } | Event::Inode { .. });
         self.quality.events_total += u64::from(!of_scan);
-        match *event {
+        // By reference: an event is large, and most of it is rarely needed.
+        match event {
             Event::State { socket, at, old, new, by, orphan, unsent, own_range, binding, timestamps } => {
                 self.settle_given_up(socket.id);
-                let given_up = by.filter(|_| unsent).and_then(|by| self.before_giving_up(&socket, own_range, by));
+                let given_up =
+                    if *unsent && let Some(by) = by { self.before_giving_up(socket, *own_range, by) } else { None };
                 let is_explicit = binding.keeps_port() == Some(true);
                 // Bound by name, a socket keeps its port beyond the end of its connection.
-                if new == TcpState::Closed && is_explicit {
-                    self.stay_bound(&socket, by);
+                if *new == TcpState::Closed && is_explicit {
+                    self.stay_bound(socket, *by);
                 } else {
                     self.unbind(socket.id);
                 }
                 match (old, new) {
                     (TcpState::FinWait2 | TcpState::Closing, TcpState::Closed) => {
-                        self.leave_minisock(socket.id, at, timestamps);
+                        self.leave_minisock(socket.id, *at, *timestamps);
                     }
-                    (TcpState::LastAck, TcpState::Closed) => self.end_peers_wait(socket.id, at),
+                    (TcpState::LastAck, TcpState::Closed) => self.end_peers_wait(socket.id, *at),
                     _ => {}
                 }
-                self.on_state(&socket, old, new, by);
-                if let Some(index) = self.sockets.find(socket.id).filter(|_| is_explicit) {
+                self.on_state(socket, *old, *new, by.as_ref());
+                if is_explicit && let Some(index) = self.sockets.find(socket.id) {
                     self.set_explicit(index, true);
                 }
-                if orphan {
+                if *orphan {
                     self.set_orphan(socket.id);
                 }
                 if let Some(given_up) = given_up {
@@ -205,70 +209,78 @@ impl Model {
             // With data in the SYN (TCP Fast Open) accept() comes before the end of the handshake, and so before the
             // state hook's first event of the socket.
             Event::Accepted { socket, state: TcpState::SynReceived, by } if self.was_scanned(socket.netns) => {
-                let known = self.find(&socket);
-                let index = known.unwrap_or_else(|| self.insert(&socket, TcpState::SynReceived, Direction::Inbound));
+                let known = self.find(socket);
+                let index = known.unwrap_or_else(|| self.insert(socket, TcpState::SynReceived, Direction::Inbound));
                 self.set_explicit(index, true);
-                self.accepted(index, by);
+                self.accepted(index, *by);
             }
             // These do not come from under the socket's lock: they may follow its end, and only name its owner.
             Event::Connecting { socket, by } | Event::Accepted { socket, by, .. } => {
-                if let Some(index) = self.find(&socket) {
+                if let Some(index) = self.find(socket) {
                     self.learn_port(index, socket.tuple.local_port);
                     self.sockets.get_mut(index).generation = self.generation;
-                    self.accepted(index, by);
+                    self.accepted(index, *by);
                 }
             }
             Event::Destroyed { id, .. } => {
-                self.settle_given_up(id);
-                self.unbind(id);
-                self.remove_listener(id);
-                self.remove_socket(id);
+                self.settle_given_up(*id);
+                self.unbind(*id);
+                self.remove_listener(*id);
+                self.remove_socket(*id);
             }
             Event::Scanned { socket, state, binding, orphan } => {
-                self.on_scanned(&socket, state, binding);
-                if orphan {
+                self.on_scanned(socket, *state, *binding);
+                if *orphan {
                     self.set_orphan(socket.id);
                 }
             }
-            Event::CallFailed { netns, call, by, refused } => {
-                self.note_namespace(netns);
-                self.on_call_failed(netns, call, by, refused);
+            Event::CallFailed { netns, call, by, cgroup, refused } => {
+                self.note_namespace(*netns);
+                self.on_call_failed((*netns, call, *by, *cgroup), *refused);
             }
             // For those who look for its owners in /proc.
             Event::Inode { .. } => {}
-            Event::Queues { id, netns, queues } => self.note_queues(id, netns, queues),
-            Event::Held { id, netns, by, bound, .. } => self.on_held(id, netns, by, bound),
+            Event::Queues { id, netns, queues } => self.note_queues(*id, *netns, *queues),
+            Event::Held { id, netns, by, bound, cgroup, .. } => self.on_held((*id, *netns), *by, *bound, *cgroup),
         }
     }
 
-    /// A process owns a descriptor of a socket, which may be bound and nothing more.
-    fn on_held(&mut self, id: SocketId, netns: NetnsId, by: Process, bound: Option<Local>) {
+    /// Notes that a process owns a descriptor of a socket. The socket may be bound and neither listen nor be connected.
+    fn on_held(
+        &mut self,
+        (id, netns): (SocketId, NetnsId),
+        by: Process,
+        bound: Option<Local>,
+        cgroup: Option<CgroupId>,
+    ) {
         self.note_namespace(netns);
         self.on_fd_owner(id, by);
         // Looked at without its lock: what events say of it is newer.
         let is_known = self.sockets.find(id).is_some() || self.listeners.get_mut(id).is_some();
         if let Some(local) = bound.filter(|_| !is_known) {
-            self.bind(id, netns, local, Some(by));
+            let member = self.member_of_cgroup(cgroup);
+            self.bind((id, netns, local), Some(by), member);
         }
     }
 
-    /// Resets totals and peaks to what is there now. Losses stay: what was lost stays lost.
+    /// Resets totals and peaks to the present values. Losses stay.
     pub fn restart_totals(&mut self, now: Duration) {
         self.ledger.restart(self.len(), now);
     }
 
-    /// Takes note of what the host was read to be.
+    /// Stores a reading of the host.
     pub fn set_host(&mut self, host: Host) {
         if let Some(files) = host.files {
             self.diagnosis.failures.note_files(files, self.now);
         }
         self.readings.host = host;
+        self.ask_for_services_of_processes();
         for files in self.readings.host.processes.clone() {
             self.learn_name(files.process);
         }
     }
 
-    /// Takes note of losses counted so far; they only grow. Returns whether there are new ones.
+    /// Stores the losses since start, which only grow. Returns whether there are new ones.
     pub fn set_losses(&mut self, losses: Losses, now: Duration) -> bool {
         let is_new = losses.total() > self.quality.losses.total();
         if is_new {
@@ -278,7 +290,7 @@ impl Model {
         is_new
     }
 
-    /// Takes note of what could not be read, and of rounds that were skipped.
+    /// Stores what the engine could not read, and the rounds that it skipped.
     pub fn set_gaps(&mut self, gaps: Gaps, now: Duration) {
         if gaps.skipped.rounds > self.quality.gaps.skipped.rounds {
             self.quality.last_skip_at = Some(now);
@@ -292,15 +304,15 @@ impl Model {
         self.quality.events_total
     }
 
-    /// Whether no socket of the namespace is known that would keep it alive: TIME_WAIT and request sockets do not.
+    /// Whether the model knows no socket that keeps the namespace alive. TIME_WAIT and request sockets do not.
     #[must_use]
     pub fn is_empty(&self, netns: NetnsId) -> bool {
         let mut rows = self.ledger.endpoints().iter().filter(|(_, row)| row.key.netns == netns);
         rows.all(|(_, row)| row.listeners == 0 && row.states.sum() == 0)
     }
 
-    /// What the kernel counts too, without any scan: `CurrEstab` (ESTABLISHED and CLOSE_WAIT) and `tw` (TIME_WAIT and
-    /// FIN_WAIT2 without a full socket).
+    /// Totals that the kernel also counts, without a scan: `CurrEstab` (ESTABLISHED and CLOSE_WAIT) and `tw` (TIME_WAIT
+    /// and FIN_WAIT2 without a full socket).
     #[must_use]
     pub fn kernel_totals(&self, netns: NetnsId) -> [u32; 2] {
         let mut totals = [0, 0];
@@ -311,9 +323,9 @@ impl Model {
         totals
     }
 
-    fn on_state(&mut self, socket: &Identity, old: TcpState, new: TcpState, by: Option<Process>) {
+    fn on_state(&mut self, socket: &Identity, old: TcpState, new: TcpState, by: Option<&Process>) {
         match (old, new) {
-            (_, TcpState::Listen) => self.add_listener(socket, by),
+            (_, TcpState::Listen) => self.add_listener(socket, by.copied()),
             (TcpState::Listen, _) => self.remove_listener(socket.id),
             (_, TcpState::Closed) => {
                 // connect() has found no port, or has failed before it looked for one.
@@ -321,18 +333,20 @@ impl Model {
                 self.remove_socket(socket.id);
             }
             (_, TcpState::SynSent) => {
-                // The same struct sock connects again: the end of its last connection was missed.
-                if old == TcpState::Closed {
+                let index = if old == TcpState::Closed {
+                    // The same struct sock connects again: the end of its last connection was missed.
                     self.remove_socket(socket.id);
-                }
-                let index = self.upsert(socket, new, Direction::Outbound);
+                    self.insert(socket, new, Direction::Outbound)
+                } else {
+                    self.upsert(socket, new, Direction::Outbound)
+                };
                 if let Some(by) = by {
-                    self.set_owner(index, by);
+                    self.set_owner(index, *by);
                 }
             }
             _ if self.update(socket, new).is_some() => {}
-            // A passive open: its first event. Without a listener it may as well be the end of a simultaneous open, or of
-            // a connect to oneself, whose beginning was lost.
+            // A passive open: its first event. Without a listener it may as well be the end of a simultaneous open, or
+            // of a connect to oneself, whose beginning was lost.
             (TcpState::SynReceived, TcpState::Established) => {
                 let is_covered = self.covering(socket).is_some();
                 let index = self.upsert(socket, new, Direction::Inbound);

@@ -1,12 +1,19 @@
 //! Network namespaces: what is read of each, and how they come and go.
 
-use std::collections::{BTreeMap, BTreeSet, hash_map::Entry};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, hash_map::Entry},
+};
+
+use rustc_hash::FxHashMap;
 
 pub use super::reading::{Conntrack, ConntrackCounters, ListenCounters, NamespaceReading, Shared};
 use super::{
     Model,
     device::{Device, DeviceRules},
     listen_drops::Unsettled,
+    member::Place,
+    name::Name,
     socket::Socket,
     units::{NetnsId, SocketId},
 };
@@ -44,11 +51,16 @@ impl Counters {
     }
 }
 
+/// The name of the host's own namespace, and of no other.
+const HOST: &str = "host";
+
 /// A network namespace.
 #[derive(Default)]
 pub(super) struct Namespace {
     pub(super) reading: NamespaceReading,
     pub(super) devices: DeviceRules,
+    /// What its sockets are of, where that names it.
+    pub(super) socket_name: Option<Name>,
     /// Its table was scanned: what is found later and not known is drift.
     pub(super) scanned: bool,
     /// Its counters as they were read first: what happened before observer watched it.
@@ -149,6 +161,34 @@ impl Model {
         self.readings.namespaces.remove(&netns);
         self.diagnosis.bind_before_connect.forget(netns);
         self.diagnosis.failures.forget(netns);
+    }
+
+    /// What a namespace is called.
+    pub(super) fn netns_name(&self, netns: NetnsId) -> Option<Name> {
+        let namespace = self.readings.namespaces.get(&netns)?;
+        namespace.socket_name.clone().or_else(|| namespace.reading.name.clone())
+    }
+
+    /// Names each namespace by the pod or container that most of its sockets belong to. Only `host` comes before that; the
+    /// names by which a reading knows it come after. Where the reading knows none, the unit of its sockets names it.
+    pub(super) fn name_namespaces(&mut self) {
+        let mut counts: FxHashMap<(NetnsId, Name), (bool, u32)> = FxHashMap::default();
+        for (index, row) in self.ledger.endpoints().iter() {
+            let most = self.ledger.members().most(Place::Endpoint(index), row.first_member);
+            let Some(service) = most.and_then(|(member, _)| member.service.as_ref()) else { continue };
+            let is_closed = service.pod.is_some() || service.container.is_some();
+            let count = counts.entry((row.key.netns, service.label())).or_insert((is_closed, 0));
+            count.1 += row.listeners + row.states.sum();
+        }
+        for (netns, namespace) in &mut self.readings.namespaces {
+            let known = namespace.reading.name.as_deref();
+            let of_it = counts.iter().filter(|((of, name), (is_closed, _))| {
+                of == netns && known != Some(HOST) && name.trim() != HOST && (*is_closed || known.is_none())
+            });
+            let most =
+                of_it.max_by_key(|((_, name), (is_closed, count))| (*is_closed, *count, Reverse(name.as_bytes())));
+            namespace.socket_name = most.map(|((_, name), _)| name.clone());
+        }
     }
 
     pub(super) fn sockets_of(&self, netns: NetnsId) -> impl Iterator<Item = &Socket> {

@@ -4,7 +4,8 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use super::{
-    index::narrow,
+    index::{NO_ROW, narrow},
+    member::NOBODY,
     units::{Pid, Process, SocketId},
 };
 
@@ -27,6 +28,8 @@ impl Owner {
 struct Entry {
     process: Process,
     sockets: u32,
+    /// The row of members that the last socket it got counts with; [`NO_ROW`] for none.
+    last_member: u32,
 }
 
 /// Owners, with how many sockets of each endpoint they own.
@@ -38,14 +41,16 @@ pub(super) struct OwnerTable {
 }
 
 impl OwnerTable {
-    /// The owner that stands for `process`. Unless a socket is added to it next, it is known without sockets.
-    pub(super) fn owner(&mut self, process: Process) -> Owner {
+    /// The owner that stands for `process`, and whether it was called otherwise until now: execve() changes the name and keeps
+    /// the id. Unless a socket is added to it next, it is known without sockets.
+    pub(super) fn owner(&mut self, process: Process) -> (Owner, bool) {
         let processes = &mut self.processes;
-        let row =
-            *self.by_pid.entry(process.pid).or_insert_with(|| narrow(processes.insert(Entry { process, sockets: 0 })));
-        // execve() changes the name and keeps the id.
-        self.processes[row as usize].process = process;
-        Owner(row)
+        let row = *self
+            .by_pid
+            .entry(process.pid)
+            .or_insert_with(|| narrow(processes.insert(Entry { process, sockets: 0, last_member: NO_ROW })));
+        let known = &mut self.processes[row as usize].process;
+        (Owner(row), std::mem::replace(known, process) != process)
     }
 
     /// Takes note of what a process is called now; whether it was called otherwise.
@@ -56,13 +61,17 @@ impl OwnerTable {
     }
 
     /// One more socket of `endpoint` belongs to `owner`.
-    pub(super) fn add(&mut self, endpoint: u32, owner: Owner) {
+    pub(super) fn add(&mut self, endpoint: u32, owner: Owner, member: u32) {
         if owner == Owner::UNKNOWN {
             return;
         }
         *self.by_endpoint.entry((endpoint, owner)).or_default() += 1;
         if let Some(row) = owner.row() {
-            self.processes[row].sockets += 1;
+            let entry = &mut self.processes[row];
+            entry.sockets += 1;
+            if member != NO_ROW && member != NOBODY {
+                entry.last_member = member;
+            }
         }
     }
 
@@ -105,6 +114,20 @@ impl OwnerTable {
     /// The process, if the owner is one.
     pub(super) fn process(&self, owner: Owner) -> Option<Process> {
         Some(self.processes.get(owner.row()?)?.process)
+    }
+
+    /// The row of members that the process's last socket counts with.
+    pub(super) fn last_member(&self, pid: Pid) -> Option<u32> {
+        Some(self.processes.get(*self.by_pid.get(&pid)? as usize)?.last_member).filter(|member| *member != NO_ROW)
+    }
+
+    /// These rows of members are gone.
+    pub(super) fn forget_members(&mut self, gone: &[u32]) {
+        for (_, entry) in &mut self.processes {
+            if gone.contains(&entry.last_member) {
+                entry.last_member = NO_ROW;
+            }
+        }
     }
 
     /// Every process that owns sockets, and how many.

@@ -23,16 +23,19 @@ impl ReuseQueue {
 impl Model {
     /// connect() chooses the port after the socket is in SYN_SENT: a later event shows it.
     pub(super) fn learn_port(&mut self, index: u32, port: u16) {
-        let socket = *self.sockets.get(index);
-        if port == 0 || socket.local_port != 0 {
-            return;
+        if port != 0 && self.sockets.get(index).local_port == 0 {
+            self.set_local_port(index, port);
         }
+    }
+
+    fn set_local_port(&mut self, index: u32, port: u16) {
+        let before = self.sockets.get(index).contribution();
         let endpoints = self.ledger.endpoints();
         self.sockets.set_local_port(index, port, |socket| key_of(endpoints, socket));
         self.take_over_minisock(key_of(self.ledger.endpoints(), self.sockets.get(index)));
         let named = self.sockets.get_mut(index);
         named.port_class = named.find_port_class(&self.ledger);
-        self.ledger.apply(socket.contribution(), named.contribution(), self.now);
+        self.ledger.apply(before, named.contribution(), self.now);
         self.note_few_ports(index);
     }
 

@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,10 +11,12 @@ use super::{
     Model,
     address::{Direction, EndpointKey, TupleKey},
     device::Device,
-    filter::{Filter, Scope},
+    filter::{Filter, Filterable},
+    index::NO_ROW,
     key_of,
     name::Name,
     owner::Owner,
+    service::{CgroupId, Service},
     units::{FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
 };
 
@@ -79,6 +82,10 @@ pub struct ConnectionRow {
     pub owner: Option<Process>,
     /// Its other owners.
     pub co_fd_owners: Vec<Process>,
+    /// The service of its cgroup, else of its owner.
+    pub service: Option<Arc<Service>>,
+    /// Its cgroup; `None` where that is not known, names no service, or there is no full socket.
+    pub cgroup: Option<CgroupId>,
     /// Its last descriptor was closed.
     pub is_orphan: bool,
     /// Since its first event; `None` for sockets from before the start, and for those without a full socket.
@@ -86,11 +93,13 @@ pub struct ConnectionRow {
 }
 
 /// A candidate, before its names are looked up.
-struct Found {
+struct Candidate {
     key: TupleKey,
     direction: Direction,
     state: TcpState,
     owner: Owner,
+    /// Index of its row of members.
+    member: u32,
     /// Of a full socket.
     id: Option<SocketId>,
     /// Seconds since start.
@@ -100,7 +109,7 @@ struct Found {
 /// Where a candidate stands: the youngest first, then by addresses.
 type Rank = (Reverse<Option<u32>>, NetnsId, u16, u16);
 
-impl Found {
+impl Candidate {
     const fn rank(&self) -> Rank {
         (Reverse(self.began), self.key.netns, self.key.tuple.local_port, self.key.tuple.remote_port)
     }
@@ -109,13 +118,13 @@ impl Found {
 /// The youngest of many, in room for twice as many as are wanted.
 struct Youngest {
     most: usize,
-    found: Vec<Found>,
+    found: Vec<Candidate>,
     /// Whoever ranks behind this one is not among them.
     worst: Option<Rank>,
 }
 
 impl Youngest {
-    fn offer(&mut self, it: Found) {
+    fn offer(&mut self, it: Candidate) {
         if self.worst.is_none_or(|worst| it.rank() < worst) {
             self.found.push(it);
             if self.found.len() >= 2 * self.most {
@@ -126,15 +135,15 @@ impl Youngest {
 
     fn prune(&mut self) {
         if self.found.len() > self.most && self.most > 0 {
-            let (_, worst, _) = self.found.select_nth_unstable_by_key(self.most - 1, Found::rank);
+            let (_, worst, _) = self.found.select_nth_unstable_by_key(self.most - 1, Candidate::rank);
             self.worst = Some(worst.rank());
         }
         self.found.truncate(self.most);
     }
 
-    fn sorted(mut self) -> Vec<Found> {
+    fn sorted(mut self) -> Vec<Candidate> {
         self.prune();
-        self.found.sort_unstable_by_key(Found::rank);
+        self.found.sort_unstable_by_key(Candidate::rank);
         self.found
     }
 }
@@ -153,21 +162,23 @@ impl Model {
         Connections { query: query.clone(), rows, matching }
     }
 
-    fn candidates(&self, query: &Query) -> impl Iterator<Item = Found> + '_ {
+    fn candidates(&self, query: &Query) -> impl Iterator<Item = Candidate> + '_ {
         let of = query.of;
-        let full = self.sockets.iter().map(|socket| Found {
+        let full = self.sockets.iter().map(|socket| Candidate {
             key: key_of(self.ledger.endpoints(), socket),
             direction: self.ledger.endpoints().get(socket.endpoint).key.direction,
             state: socket.state,
             owner: socket.owner,
+            member: socket.member,
             id: Some(socket.id),
             began: socket.began.map(|began| began.get() - 1),
         });
-        let minisocks = self.minisocks.iter().map(|(_, minisock)| Found {
+        let minisocks = self.minisocks.iter().map(|(_, minisock)| Candidate {
             key: minisock.key(self.ledger.endpoints()),
             direction: self.ledger.endpoints().get(minisock.endpoint).key.direction,
             state: minisock.state,
             owner: Owner::UNKNOWN,
+            member: NO_ROW,
             id: None,
             began: None,
         });
@@ -190,22 +201,24 @@ impl Model {
     }
 
     /// The owner first.
-    fn fd_owners_of(&self, it: &Found) -> Vec<Process> {
+    fn fd_owners_of(&self, it: &Candidate) -> Vec<Process> {
         let co_fd_owners = it.id.into_iter().flat_map(|id| self.co_fd_owners(id, it.owner));
         self.ledger.owners().process(it.owner).into_iter().chain(co_fd_owners).collect()
     }
 
-    fn passes(&self, it: &Found, filter: &Filter) -> bool {
+    fn passes(&self, it: &Candidate, filter: &Filter) -> bool {
         if filter.is_empty() {
             return true;
         }
         let TupleKey { netns, device, tuple } = it.key;
-        let name = self.readings.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.as_deref());
-        filter.lets_through(&Scope {
+        let name = self.netns_name(netns);
+        let service = self.service_of(it.member);
+        filter.lets_through(&Filterable {
             addresses: &[(tuple.local_ip, Some(tuple.local_port)), (tuple.remote_ip, Some(tuple.remote_port))],
             processes: &self.fd_owners_of(it),
             netns: Some(netns),
-            netns_name: name,
+            netns_name: name.as_deref(),
+            service: service.as_deref(),
             direction: Some(it.direction),
             has_state: &|state| state == it.state,
             device: self.named(netns, Device::new(device)),
@@ -213,17 +226,19 @@ impl Model {
         })
     }
 
-    fn connection_row(&self, it: &Found, now: Duration) -> ConnectionRow {
+    fn connection_row(&self, it: &Candidate, now: Duration) -> ConnectionRow {
         let TupleKey { netns, device, tuple } = it.key;
         ConnectionRow {
             netns,
-            netns_name: self.readings.namespaces.get(&netns).and_then(|namespace| namespace.reading.name.clone()),
+            netns_name: self.netns_name(netns),
             tuple,
             device: self.named(netns, Device::new(device)),
             direction: it.direction,
             state: it.state,
             owner: self.ledger.owners().process(it.owner),
             co_fd_owners: it.id.into_iter().flat_map(|id| self.co_fd_owners(id, it.owner)).collect(),
+            service: self.service_of(it.member),
+            cgroup: self.ledger.members().cgroup(it.member),
             is_orphan: it.owner == Owner::ORPHAN,
             age: it.began.map(|began| now.saturating_sub(Duration::from_secs(began.into()))),
         }

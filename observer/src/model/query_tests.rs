@@ -11,6 +11,15 @@ use crate::model::{
 
 const NETNS: NetnsId = NetnsId(1);
 
+/// The row of all sockets of [`client`].
+const CLIENTS: EndpointKey = EndpointKey {
+    netns: NETNS,
+    direction: Direction::Outbound,
+    local_ip: IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 5)),
+    local_port: None,
+    device: Device::NONE,
+};
+
 fn client(n: u16, remote: &str, pid: u32) -> Event {
     let remote: SocketAddr = remote.parse().unwrap();
     let tuple = FourTuple {
@@ -20,7 +29,7 @@ fn client(n: u16, remote: &str, pid: u32) -> Event {
         remote_port: remote.port(),
     };
     Event::State {
-        socket: Identity { id: SocketId(n.into()), netns: NETNS, tuple, device: Device::NONE },
+        socket: Identity { id: SocketId(n.into()), netns: NETNS, tuple, device: Device::NONE, cgroup: None },
         at: Duration::ZERO,
         old: TcpState::Closed,
         new: TcpState::SynSent,
@@ -68,15 +77,8 @@ fn a_destination_a_process_and_a_filter_narrow_them() {
     let of = |of| Query { of, filter: Filter::default() };
     assert_eq!(ask(&of(destination), 10), (vec![9, 6, 3], 3));
     assert_eq!(ask(&of(Of::Process(Pid(7))), 10), (vec![8, 6, 4, 2], 4));
-    let key = EndpointKey {
-        netns: NETNS,
-        direction: Direction::Outbound,
-        local_ip: [10, 0, 0, 5].into(),
-        local_port: None,
-        device: Device::NONE,
-    };
-    assert_eq!(ask(&of(Of::Endpoint(key)), 10).1, 9);
-    assert_eq!(ask(&of(Of::Endpoint(EndpointKey { netns: NetnsId(2), ..key })), 10).1, 0);
+    assert_eq!(ask(&of(Of::Endpoint(CLIENTS)), 10).1, 9);
+    assert_eq!(ask(&of(Of::Endpoint(EndpointKey { netns: NetnsId(2), ..CLIENTS })), 10).1, 0);
     let filtered = Query { of: destination, filter: "pid:8".parse().unwrap() };
     assert_eq!(ask(&filtered, 10), (vec![9, 3], 2));
 }
@@ -104,15 +106,8 @@ fn sockets_of_different_devices_are_asked_for_by_theirs() {
         model.apply(&event, Duration::from_secs(20));
     }
     let of = |of| Query { of, filter: Filter::default() };
-    let key = EndpointKey {
-        netns: NETNS,
-        direction: Direction::Outbound,
-        local_ip: [10, 0, 0, 5].into(),
-        local_port: None,
-        device: Device::NONE,
-    };
     let matching = |query: &Query| model.connections(query, Duration::from_secs(100), 10).matching;
-    let of_device = |index| of(Of::Endpoint(EndpointKey { device: Device::new(index), ..key }));
+    let of_device = |index| of(Of::Endpoint(EndpointKey { device: Device::new(index), ..CLIENTS }));
     assert_eq!([0, 2, 3].map(|index| matching(&of_device(index))), [9, 2, 1]);
     let remote = "10.0.0.9:80".parse().unwrap();
     let of_destination = |index| {

@@ -144,6 +144,9 @@ impl Model {
         let elapsed = now.saturating_sub(self.previous.at);
         self.previous.at = now;
         self.diagnosis.failures.tick(elapsed);
+        for member in self.diagnosis.failures.members() {
+            self.ledger.keep_member(member, now);
+        }
         self.ledger.tick(elapsed, now);
         let events = self.quality.events_total - self.previous.events;
         self.previous.events = self.quality.events_total;

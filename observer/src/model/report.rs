@@ -2,6 +2,7 @@
 
 use std::{
     cmp::Reverse,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -12,6 +13,7 @@ use super::{
     address::{Direction, EndpointKey, Local},
     endpoint::{Destination, Endpoint, Flow},
     failure::{Failed, FailureKind, FailureRow},
+    member::Place,
     namespace::Namespace,
     snapshot::{DestinationRow, EndpointRow, FlowRow, NamespaceRow, OwnerRow, ProcessRow, Snapshot, Totals},
     units::{NetnsId, Pid, Process, StateCounts, TcpState},
@@ -26,6 +28,7 @@ impl Model {
     pub fn snapshot(&mut self, taken_at: SystemTime, uptime: Duration, destinations: usize) -> Snapshot {
         self.settle_ports(uptime);
         self.answer_questions();
+        self.name_namespaces();
         let mut by_endpoint = self.destinations_by_endpoint();
         let mut owners = self.owners_by_endpoint();
         let mut endpoints: Vec<EndpointRow> = self
@@ -34,7 +37,13 @@ impl Model {
             .iter()
             .map(|(index, row)| {
                 let all = by_endpoint.remove(&index).unwrap_or_default();
-                self.endpoint_row(row, all, destinations, owners.remove(&index).unwrap_or_default())
+                let services = self.ledger.members().most(Place::Endpoint(index), row.first_member);
+                let services = services.and_then(|(most, others)| Some((most.service.clone()?, others)));
+                EndpointRow {
+                    service: services.as_ref().map(|(most, _)| Arc::clone(most)),
+                    other_services: services.map_or(0, |(_, others)| others),
+                    ..self.endpoint_row(row, all, destinations, owners.remove(&index).unwrap_or_default())
+                }
             })
             .collect();
         endpoints.sort_unstable_by_key(|row| (Reverse(row.all_sockets()), row.key));
@@ -60,9 +69,7 @@ impl Model {
             host: self.readings.host.clone(),
             quality: self.quality.clone(),
             processes: self.process_rows(),
-            connections: None,
-            playback: None,
-            transcript: None,
+            services: self.service_rows(),
             failures: self.failure_rows(),
             failures_total: self.diagnosis.failures.total(),
             failure_counts: self.diagnosis.failures.counts(),
@@ -85,7 +92,7 @@ impl Model {
     }
 
     fn process_rows(&self) -> Vec<ProcessRow> {
-        let new = |process| ProcessRow { process, sockets: 0, files: None, failures: 0 };
+        let new = |process| ProcessRow { process, sockets: 0, files: None, failures: 0, service: None };
         let mut rows: FxHashMap<Pid, ProcessRow> = FxHashMap::default();
         for (process, sockets) in self.ledger.owners().processes() {
             rows.entry(process.pid).or_insert_with(|| new(process)).sockets = sockets;
@@ -99,7 +106,8 @@ impl Model {
         for (process, count) in self.diagnosis.failures.by_process() {
             rows.entry(process.pid).or_insert_with(|| new(process)).failures += count;
         }
-        rows.into_values().collect()
+        let with_service = |row: ProcessRow| ProcessRow { service: self.service_of_process(row.process.pid), ..row };
+        rows.into_values().map(with_service).collect()
     }
 
     /// Processes whose descriptors are worth a look: `most` of those that own the most sockets, and `most` of those that
@@ -119,6 +127,7 @@ impl Model {
     fn failure_rows(&self) -> Vec<FailureRow> {
         let mut rows = self.diagnosis.failures.newest(FAILURES);
         for row in &mut rows {
+            row.service = self.service_of_failure(row);
             row.key.local =
                 row.key.local.map(|local| Local { device: self.named(row.key.netns, local.device), ..local });
             match (row.key.kind, row.failed) {
@@ -196,7 +205,7 @@ impl Model {
         let listeners = self.listener_fd_owners(row.key);
         EndpointRow {
             key: EndpointKey { device: self.named(row.key.netns, row.key.device), ..row.key },
-            netns_name: namespace.and_then(|namespace| namespace.reading.name.clone()),
+            netns_name: self.netns_name(row.key.netns),
             listening: row.listeners > 0,
             sockets: row.states.sum(),
             peak: row.peak,
@@ -213,6 +222,8 @@ impl Model {
             orphans: owners.orphans,
             history: row.history.clone(),
             destination_count,
+            service: None,
+            other_services: 0,
             destinations: all.into_iter().map(|it| self.destination_row(it, row.key, namespace)).collect(),
         }
     }
@@ -226,9 +237,12 @@ impl Model {
     }
 
     fn destination_row(&self, row: &Destination, key: EndpointKey, namespace: Option<&Namespace>) -> DestinationRow {
+        let index = self.ledger.destinations().find(row.endpoint, row.remote);
+        let most = index.and_then(|index| self.ledger.members().most(Place::Destination(index), row.first_member));
         DestinationRow {
+            service: most.and_then(|(member, _)| member.service.clone()),
             netns: key.netns,
-            netns_name: namespace.and_then(|namespace| namespace.reading.name.clone()),
+            netns_name: self.netns_name(key.netns),
             local_ip: key.local_ip,
             device: self.named(key.netns, key.device),
             remote: row.remote,
@@ -251,7 +265,7 @@ impl Model {
             .iter()
             .map(|(netns, namespace)| NamespaceRow {
                 netns: *netns,
-                name: namespace.reading.name.clone(),
+                name: self.netns_name(*netns),
                 port_range: namespace.reading.port_range,
                 reserved_ports: self.ledger.ports(*netns).map_or(0, |ports| ports.reserved),
                 blocked_ports: self.blocked_ports(*netns, 0),

@@ -62,3 +62,173 @@ pub enum Runtime {
     /// LXC.
     Lxc,
 }
+
+/// Bytes of a container's id that its label shows, as `docker ps` does.
+const SHORT_ID: usize = 12;
+/// Bytes of a pod's uid that its label shows.
+const SHORT_UID: usize = 8;
+
+impl Service {
+    /// What people call it: `shop/web-6f5d8`, the container's name, `machine: unit`, `nginx.service`; else the path.
+    #[must_use]
+    pub fn label(&self) -> Name {
+        if let Some(pod) = &self.pod {
+            return pod.label();
+        }
+        if let Some(container) = &self.container {
+            return container.label();
+        }
+        match (&self.machine, &self.unit) {
+            (Some(machine), Some(unit)) => joined(machine.as_bytes(), b": ", unit.as_bytes()),
+            (Some(name), None) | (None, Some(name)) => name.clone(),
+            (None, None) => self.path.clone().unwrap_or_else(|| Name::from("unknown")),
+        }
+    }
+
+    /// What all of its parts have in common, for a row that sums them: the pod alone, else the container, the machine,
+    /// the unit, the path.
+    #[must_use]
+    pub fn row_key(&self) -> Self {
+        let Self { path, unit, pod, container, machine } = self;
+        if pod.is_some() {
+            Self { pod: pod.clone(), ..Self::default() }
+        } else if container.is_some() {
+            Self { container: container.clone(), ..Self::default() }
+        } else if machine.is_some() {
+            Self { machine: machine.clone(), ..Self::default() }
+        } else if unit.is_some() {
+            Self { unit: unit.clone(), ..Self::default() }
+        } else {
+            Self { path: path.clone(), ..Self::default() }
+        }
+    }
+
+    /// Whether it is the root of all cgroups, which belongs to no service.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.kind() == "cgroup" && self.path.as_ref().is_some_and(|path| path.as_bytes() == b"/")
+    }
+
+    /// What it is, in one word.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        let is_session = |unit: &Name| unit.as_bytes().starts_with(b"session-") && unit.as_bytes().ends_with(b".scope");
+        match self {
+            Self { pod: Some(_), .. } => "pod",
+            Self { container: Some(_), .. } => "container",
+            Self { machine: Some(_), .. } => "machine",
+            Self { unit: Some(unit), .. } if is_session(unit) => "session",
+            Self { unit: Some(_), .. } => "unit",
+            _ => "cgroup",
+        }
+    }
+}
+
+impl Pod {
+    /// `namespace/name`, or the start of the uid where no file names it.
+    #[must_use]
+    pub fn label(&self) -> Name {
+        match (&self.namespace, &self.name) {
+            (Some(namespace), Some(name)) => joined(namespace.as_bytes(), b"/", name.as_bytes()),
+            (None, Some(name)) => name.clone(),
+            (_, None) => joined(b"pod ", &shortened(self.uid.as_bytes(), SHORT_UID), b""),
+        }
+    }
+}
+
+impl Container {
+    /// Its name, or the start of its id where no file names it. An id that is shorter than usual was chosen by somebody.
+    #[must_use]
+    pub fn label(&self) -> Name {
+        let id = self.id.as_bytes();
+        let is_digits = id.len() > SHORT_ID && id.iter().all(u8::is_ascii_hexdigit);
+        let by_id = || if is_digits { Name::new(&id[..SHORT_ID]) } else { self.id.clone() };
+        self.name.clone().unwrap_or_else(by_id)
+    }
+}
+
+/// The first `length` bytes, with a mark where something is cut.
+fn shortened(bytes: &[u8], length: usize) -> Vec<u8> {
+    match bytes.get(..length) {
+        Some(start) if bytes.len() > length => [start, "…".as_bytes()].concat(),
+        _ => bytes.to_vec(),
+    }
+}
+
+fn joined(first: &[u8], between: &[u8], second: &[u8]) -> Name {
+    Name::new(&[first, between, second].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(namespace: Option<&str>, name: Option<&str>) -> Pod {
+        let uid = "1a2b3c4d-0000-4000-8000-00000000000f".into();
+        Pod { uid, namespace: namespace.map(Name::from), name: name.map(Name::from) }
+    }
+
+    fn container(id: &str, name: Option<&str>) -> Container {
+        Container { id: id.into(), name: name.map(Name::from), runtime: None }
+    }
+
+    #[test]
+    fn a_service_is_called_what_people_call_it() {
+        let id = "0123456789abcdef".repeat(4);
+        let (unit, machine) = (Some("nginx.service".into()), Some("web".into()));
+        let path = Some("/x/y".into());
+        let all = Service { path, unit, pod: Some(pod(Some("shop"), Some("web-6f5d8"))), container: None, machine };
+        let no_pod = Service { pod: None, ..all.clone() };
+        let unit_alone = Service { machine: None, ..no_pod.clone() };
+        let session = Service { unit: Some("session-3.scope".into()), ..Service::default() };
+        let named = |path: &str| Service { path: Some(path.into()), ..Service::default() };
+        let of_container = |id: &str, name| Service { container: Some(container(id, name)), ..no_pod.clone() };
+        for (service, label, kind) in [
+            (all.clone(), "shop/web-6f5d8", "pod"),
+            (Service { pod: Some(pod(None, Some("web"))), ..all.clone() }, "web", "pod"),
+            (Service { pod: Some(pod(None, None)), ..all.clone() }, "pod 1a2b3c4d…", "pod"),
+            (of_container(&id, Some("front")), "front", "container"),
+            (of_container(&id, None), "0123456789ab", "container"),
+            (of_container("my-own-long-name", None), "my-own-long-name", "container"),
+            (no_pod.clone(), "web: nginx.service", "machine"),
+            (Service { unit: None, ..no_pod.clone() }, "web", "machine"),
+            (unit_alone.clone(), "nginx.service", "unit"),
+            (session, "session-3.scope", "session"),
+            (named("/x/y"), "/x/y", "cgroup"),
+            (named("/"), "/", "cgroup"),
+        ] {
+            assert_eq!((&*service.label(), service.kind()), (label, kind), "{service:?}");
+        }
+        assert!(named("/").is_root() && !named("/x").is_root() && !all.is_root());
+    }
+
+    #[test]
+    fn rows_sum_the_containers_of_a_pod_and_the_units_of_a_machine() {
+        let pod_of =
+            |name| Service { pod: Some(pod(None, None)), container: Some(container(name, None)), ..Service::default() };
+        assert_ne!(pod_of("a"), pod_of("b"));
+        assert_eq!(pod_of("a").row_key(), pod_of("b").row_key());
+        let machine_of = |unit: &str| Service {
+            machine: Some("web".into()),
+            unit: Some(unit.into()),
+            path: Some(unit.into()),
+            ..Service::default()
+        };
+        assert_eq!(machine_of("a").row_key(), machine_of("b").row_key());
+        let unit_of = |unit: &str| Service { machine: None, ..machine_of(unit) };
+        assert_ne!(unit_of("a").row_key(), unit_of("b").row_key());
+        let path_of = |path: &str| Service { path: Some(path.into()), ..Service::default() };
+        assert_eq!(path_of("/a").row_key(), path_of("/a"));
+        assert_eq!(pod_of("a").row_key().kind(), "pod");
+    }
+
+    #[test]
+    fn names_chosen_to_deceive_are_shown_folded_and_cut() {
+        let evil = Name::new(b"\x1b[31m\xff\xfe");
+        let service =
+            Service { pod: Some(Pod { uid: evil.clone(), namespace: None, name: Some(evil) }), ..Service::default() };
+        assert!(service.label().chars().all(|c| !c.is_control()));
+        let long = Service { unit: Some(Name::new(&[b'x'; 300])), machine: Some("m".into()), ..Service::default() };
+        assert!(super::super::name::columns(&long.label()) <= 64);
+    }
+}

@@ -20,8 +20,7 @@ use super::{
     limit::Limit,
     name::Name,
     quality::Quality,
-    query::Connections,
-    transcript::Transcript,
+    service::Service,
     units::{Comm, NetnsId, PortRange, Process, StateCounts, TcpState},
 };
 
@@ -42,12 +41,8 @@ pub struct Snapshot {
     pub host: Host,
     /// Processes that own sockets, or that are near to their limit of descriptors.
     pub processes: Vec<ProcessRow>,
-    /// The single connections that were asked for.
-    pub connections: Option<Connections>,
-    /// Where the replay stands, if this is one.
-    pub playback: Option<Playback>,
-    /// The transcript of a lab that runs.
-    pub transcript: Option<Arc<Transcript>>,
+    /// Services, those with the most sockets first; the sockets of nobody that is known last.
+    pub services: Vec<ServiceRow>,
     /// What can run out, the most urgent first.
     pub limits: Vec<Limit>,
     /// What is likely to be wrong, and what to do about it.
@@ -90,17 +85,6 @@ impl Snapshot {
         let is_plain = self.namespaces.len() < 2 || self.name_of(finding.netns) == Some("host");
         self.sentence_beside(finding, if is_plain { finding.netns } else { NetnsId(0) })
     }
-}
-
-/// Where a replay stands; its time is the snapshot's `uptime`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Playback {
-    /// How much faster than it was recorded it goes on.
-    pub speed: f64,
-    /// It stands still, because somebody stopped it.
-    pub is_stopped: bool,
-    /// It stands still, because the recording is over.
-    pub is_over: bool,
 }
 
 /// Sums over all endpoints.
@@ -180,6 +164,10 @@ pub struct EndpointRow {
     pub orphans: u32,
     /// `sockets`, one value a second, the newest last.
     pub history: History,
+    /// The service of most of its sockets and listeners.
+    pub service: Option<Arc<Service>>,
+    /// How many other services have sockets here.
+    pub other_services: usize,
     /// How many destinations an outbound row has, shown or not.
     pub destination_count: usize,
     /// Its most used destinations, the most used first.
@@ -270,6 +258,8 @@ pub struct DestinationRow {
     pub sockets: u32,
     /// TIME_WAIT sockets.
     pub time_wait: u32,
+    /// The service of most of its sockets.
+    pub service: Option<Arc<Service>>,
     /// The ephemeral ports towards it; `None` until the namespace's port range is known.
     pub ports: Option<PortUse>,
 }
@@ -298,7 +288,7 @@ pub struct NamespaceRow {
 }
 
 /// A process, with what it holds.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ProcessRow {
     /// The process.
     pub process: Process,
@@ -308,4 +298,85 @@ pub struct ProcessRow {
     pub files: Option<ProcessFiles>,
     /// Calls that the kernel refused it.
     pub failures: u64,
+    /// The service that it belongs to.
+    pub service: Option<Arc<Service>>,
+}
+
+/// A service: a systemd unit, a pod with all of its containers, a container, a machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceRow {
+    /// As [`Service::row_key`]; `None` sums the sockets whose service is not known.
+    pub service: Option<Arc<Service>>,
+    /// Full sockets that are connected or connecting.
+    pub sockets: u32,
+    /// The same by state. TIME_WAIT and request sockets belong to no cgroup.
+    pub states: StateCounts,
+    /// Of these, the ones whose last descriptor was closed.
+    pub orphans: u32,
+    /// Listening sockets.
+    pub listeners: u32,
+    /// Sockets that are bound, and neither connected nor listening.
+    pub bound: u32,
+    /// Handshakes completed since start.
+    pub opened_total: u64,
+    /// Connections ended since start, after their handshake.
+    pub closed_total: u64,
+    /// Connections that ended before their handshake was complete.
+    pub failed_total: u64,
+    /// Handshakes completed per second, over the last second.
+    pub opened_per_second: f64,
+    /// Connections ended per second, over the last second.
+    pub closed_per_second: f64,
+    /// What the kernel refused since start: failed calls, and handshakes that its listeners dropped.
+    pub failures_total: u64,
+    /// The destination with the largest share of its ports in use, among those that most sockets are of this service.
+    pub nearest: Option<NearestDestination>,
+    /// Of its processes whose descriptors were counted, the one nearest to its limit.
+    pub fullest: Option<ProcessFiles>,
+}
+
+impl ServiceRow {
+    /// Without sockets.
+    pub(super) fn of(service: Option<Arc<Service>>) -> Self {
+        Self {
+            service,
+            sockets: 0,
+            states: StateCounts::default(),
+            orphans: 0,
+            listeners: 0,
+            bound: 0,
+            opened_total: 0,
+            closed_total: 0,
+            failed_total: 0,
+            opened_per_second: 0.0,
+            closed_per_second: 0.0,
+            failures_total: 0,
+            nearest: None,
+            fullest: None,
+        }
+    }
+
+    /// It has no sockets and never had any.
+    pub(super) fn is_empty(&self) -> bool {
+        let sockets = self.states.sum() + self.listeners + self.bound;
+        let totals = self.opened_total + self.closed_total + self.failed_total + self.failures_total;
+        sockets == 0 && totals == 0
+    }
+}
+
+/// The destination towards which a service has the fewest ports left.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NearestDestination {
+    /// The network namespace.
+    pub netns: NetnsId,
+    /// Its name.
+    pub netns_name: Option<Name>,
+    /// The local ip.
+    pub local_ip: IpAddr,
+    /// The device that its sockets are bound to.
+    pub device: Device,
+    /// The destination.
+    pub remote: SocketAddr,
+    /// The ports towards it.
+    pub ports: PortUse,
 }

@@ -43,6 +43,8 @@ pub(super) struct Socket {
     pub(super) is_explicit: bool,
     /// What its port is towards its destination; `None` for an inbound one, and while the namespace's ports are not known.
     pub(super) port_class: Option<PortClass>,
+    /// Index of the row of its cgroup, else of its owner.
+    pub(super) member: u32,
 }
 
 impl Socket {
@@ -64,6 +66,7 @@ impl Socket {
             client: self.port_class.map(|class| (self.local_port, class)),
             binder: self.is_explicit.then_some(self.local_port),
             owner: self.owner,
+            member: self.member,
         }
     }
 }

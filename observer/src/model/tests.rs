@@ -12,6 +12,7 @@ mod owners;
 mod property;
 mod restart;
 mod scenario;
+mod services;
 
 use scenario::check;
 

@@ -30,21 +30,18 @@ pub(crate) struct Named {
 #[derive(Clone, Debug)]
 pub(crate) enum Cell<'a> {
     Endpoint(&'a EndpointRow),
-    /// A local ip and where it is connected to.
+    /// A local ip and the destination.
     Towards(IpAddr, Device, SocketAddr),
     /// An address, a port and the device that it is on.
     Address(IpAddr, u16, Device),
     /// How many ports are left.
     Left(PortUse),
-    /// Command name and pid, with how many processes have that name and how many other names there are.
+    /// Command name and pid, the number of processes with that name, and the number of other names.
     Process(Option<Named>),
-    /// Sockets that only the kernel still holds.
+    /// Orphans: sockets without a process, which the kernel closes.
     Orphans,
-    /// Who connected to whom, and whether the row has a listener.
-    Direction {
-        direction: Direction,
-        listening: bool,
-    },
+    /// Who connected to whom.
+    Direction(Direction),
     Namespace(Option<&'a str>, NetnsId),
     Text(String),
     /// What a limit applies to.
@@ -54,29 +51,29 @@ pub(crate) enum Cell<'a> {
     Maximum(Option<u64>),
     /// A destination with the ports that are left towards it; `None` where there is no destination.
     Destination(Option<&'a DestinationRow>),
-    /// A number that is not known.
+    /// An unknown number.
     Unknown,
-    /// There is no such number here.
+    /// The row has no such number.
     Absent,
-    /// A place in an order, the first is 0; the first is the highest.
+    /// A place in an order; the first is 0.
     Rank(usize),
     Rate(f64),
-    /// A part of a limit, 0 to 1, and how urgent that is.
+    /// The share of a limit in use, 0 to 1, and its level.
     Part(f64, Level),
-    /// A time that has passed, or that is left.
+    /// A time since something, or until something.
     Time(Option<Duration>),
-    /// A listener that nobody is connected to.
+    /// A listener without connections.
     Listening,
     Minute(&'a History),
 }
 
 impl Cell<'_> {
-    /// A process, or that it is not known.
+    /// A process; `None` if unknown.
     pub(crate) fn process(process: Option<Process>) -> Self {
         Self::fd_owners(process.map(|process| OwnerNames { process, namesakes: 1, others: 0 }))
     }
 
-    /// Several processes, or that they are not known.
+    /// Several processes; `None` if unknown.
     pub(crate) fn fd_owners(names: Option<OwnerNames>) -> Self {
         Self::Process(names.map(|OwnerNames { process, namesakes, others }| Named {
             comm: format::comm(process.comm),
@@ -86,12 +83,12 @@ impl Cell<'_> {
         }))
     }
 
-    /// As it is drawn in so many columns.
+    /// The text for a column of this width.
     pub(crate) fn text(&self, width: usize) -> String {
         format::cut_end(&self.shortened(width), width)
     }
 
-    /// The form that fits best.
+    /// The longest form that fits, or the shortest one.
     fn shortened(&self, width: usize) -> String {
         match self {
             Self::Endpoint(row) => endpoint(row, width),
@@ -102,8 +99,8 @@ impl Cell<'_> {
             Self::Process(Some(Named { comm, others, .. })) => format::several(comm, *others, width),
             Self::Process(None) | Self::Unknown => "?".to_owned(),
             Self::Orphans => "(closed)".to_owned(),
-            Self::Direction { direction: Direction::Inbound, .. } => "in".to_owned(),
-            Self::Direction { direction: Direction::Outbound, .. } => "out".to_owned(),
+            Self::Direction(Direction::Inbound) => "in".to_owned(),
+            Self::Direction(Direction::Outbound) => "out".to_owned(),
             Self::Namespace(Some(name), _) => format::printable(name),
             Self::Namespace(None, netns) => netns.0.to_string(),
             Self::Text(text) => text.clone(),
@@ -125,16 +122,14 @@ impl Cell<'_> {
         }
     }
 
-    /// As plain tables show it, which other programs may read: all of it, numbers without grouping, `-` for nothing.
+    /// The text for plain tables, which other programs may read: uncut, numbers without grouping, `-` for nothing.
     pub(crate) fn plain(&self) -> String {
         match self {
             Self::Endpoint(row) => match row.key.local_port {
                 Some(port) => row.key.device.endpoint(row.key.local_ip, port),
-                None => format!("{} (any port)", row.key.device.scoped(row.key.local_ip)),
+                None => row.key.device.endpoint(row.key.local_ip, "*"),
             },
-            Self::Direction { direction: Direction::Inbound, listening: true } => "listen".to_owned(),
             Self::Count(count) | Self::Maximum(Some(count)) => count.to_string(),
-            Self::Listening => "0".to_owned(),
             Self::Destination(Some(row)) => destination(row, |count| count.to_string()),
             Self::Destination(None) => String::new(),
             Self::Process(None) | Self::Unknown | Self::Absent | Self::Time(None) => "-".to_owned(),
@@ -142,7 +137,7 @@ impl Cell<'_> {
         }
     }
 
-    /// There is nothing to look at.
+    /// Whether the cell is empty or zero: screens dim it.
     pub(crate) fn is_nothing(&self) -> bool {
         match self {
             Self::Process(process) => process.is_none(),
@@ -155,7 +150,7 @@ impl Cell<'_> {
             Self::Endpoint(_)
             | Self::Towards(..)
             | Self::Address(..)
-            | Self::Direction { .. }
+            | Self::Direction(_)
             | Self::Namespace(..)
             | Self::Text(_)
             | Self::Scope(_)
@@ -166,7 +161,7 @@ impl Cell<'_> {
         }
     }
 
-    /// How full something is, where the cell shows that.
+    /// The level, where the cell shows a share of a limit.
     pub(crate) fn level(&self) -> Option<Level> {
         match self {
             Self::Part(_, level) => Some(*level),
@@ -178,7 +173,7 @@ impl Cell<'_> {
     pub(crate) fn cmp(&self, other: &Self) -> Ordering {
         let place = |key: &EndpointKey| (key.local_ip, key.local_port, key.device);
         match (self, other) {
-            // What is missing is below every number.
+            // An absent value sorts below every number.
             _ if self.is_missing() || other.is_missing() => other.is_missing().cmp(&self.is_missing()),
             (Self::Endpoint(a), Self::Endpoint(b)) => place(&a.key).cmp(&place(&b.key)),
             (Self::Towards(a, a_device, a_remote), Self::Towards(b, b_device, b_remote)) => {
@@ -191,7 +186,7 @@ impl Cell<'_> {
             (Self::Orphans, Self::Process(_)) => Ordering::Greater,
             (Self::Process(_), Self::Orphans) => Ordering::Less,
             (Self::Process(a), Self::Process(b)) => a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(b)),
-            (Self::Direction { direction: a, .. }, Self::Direction { direction: b, .. }) => a.cmp(b),
+            (Self::Direction(a), Self::Direction(b)) => a.cmp(b),
             (Self::Namespace(a, a_id), Self::Namespace(b, b_id)) => (a, a_id).cmp(&(b, b_id)),
             (Self::Text(a), Self::Text(b)) => a.cmp(b),
             (Self::Scope(a), Self::Scope(b)) => a.owner().cmp(&b.owner()),
@@ -199,9 +194,9 @@ impl Cell<'_> {
                 let [a, b] = [a, b].map(|row| row.map(|row| row.remote));
                 a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(&b))
             }
-            (Self::Rank(a), Self::Rank(b)) => b.cmp(a),
+            (Self::Rank(a), Self::Rank(b)) => a.cmp(b),
             (Self::Rate(a), Self::Rate(b)) | (Self::Part(a, _), Self::Part(b, _)) => a.total_cmp(b),
-            // What is not in sight is farther than anything that is.
+            // No forecast sorts after every forecast.
             (Self::Time(a), Self::Time(b)) => a.unwrap_or(Duration::MAX).cmp(&b.unwrap_or(Duration::MAX)),
             _ => self.magnitude().cmp(&other.magnitude()),
         }
@@ -273,7 +268,7 @@ mod tests {
             (0..100).map(move |i| if i % 3 == 0 { Cell::Unknown } else { part(i * 37 % 101) })
         };
         let mut cells: Vec<Cell> = parts().collect();
-        // An order that is none makes the sort panic.
+        // The sort panics if the order is inconsistent.
         cells.sort_by(Cell::cmp);
         let missing = cells.iter().take_while(|cell| matches!(cell, Cell::Unknown)).count();
         assert_eq!(missing, parts().filter(|cell| matches!(cell, Cell::Unknown)).count());

@@ -48,7 +48,7 @@ const FIELDS: &[Column] = &[
         "direction",
         &["DIRECTION", "DIR"],
         "in: the other end connected to this host. out: this host connected.",
-        |row, _| Cell::Direction { direction: row.direction, listening: false },
+        |row, _| Cell::Direction(row.direction),
     )
     .source("the first states of the socket, and the listeners")
     .width(4, 4, 10)

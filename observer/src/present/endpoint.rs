@@ -43,7 +43,7 @@ const FIELDS: &[Column] = &[
         "direction",
         &["DIRECTION", "DIR"],
         "in: the other end connected to this host. out: this host connected.",
-        |row, _| Cell::Direction { direction: row.key.direction, listening: row.listening },
+        |row, _| Cell::Direction(row.key.direction),
     )
     .source("the first states of the socket, and the listeners")
     .json(&["direction"])

@@ -1,9 +1,9 @@
-//! Everything about a quantity of a row, and which columns of a table fit.
+//! The definition of one quantity of a row, and the choice of columns that fit a width.
 
 use super::Cell;
 use crate::model::snapshot::Snapshot;
 
-/// The column that is left out where all rows are in one namespace.
+/// The column that tables omit if all rows are in one namespace.
 pub(crate) const NETNS_ID: &str = "netns";
 pub(crate) const NETNS_HELP: &str =
     "Network namespace, where there are several: its `ip netns` name, else its oldest process, else its number.";
@@ -18,6 +18,8 @@ pub(crate) enum Order {
     Number,
     /// Times, aligned to the right, the shortest first.
     Time,
+    /// Places in a list, aligned to the right, 1 first.
+    Rank,
     /// A picture, which has no order.
     None,
 }
@@ -57,7 +59,7 @@ pub(crate) struct Field<R: 'static> {
     pub(crate) json: &'static [&'static str],
     pub(crate) order: Order,
     pub(crate) min: u16,
-    /// As narrow as it may become before it is left out: below its `min` where a shorter title says the same.
+    /// The smallest width before the table omits the column. Less than `min` where a shorter title says the same.
     pub(crate) tight: Option<u16>,
     /// Spare room makes every column this wide,
     pub(crate) comfort: u16,
@@ -65,7 +67,7 @@ pub(crate) struct Field<R: 'static> {
     pub(crate) max: u16,
     /// Only tables at least this wide have the column.
     pub(crate) from: u16,
-    /// When room runs out the highest rank goes first.
+    /// Without room the table omits the highest rank first.
     pub(crate) rank: u8,
     pub(crate) get: Get<R>,
 }
@@ -125,6 +127,16 @@ impl<R> Field<R> {
         get: Get<R>,
     ) -> Self {
         Self { unit: "seconds", ..Self::new(id, titles, help, Order::Time, get) }
+    }
+
+    /// A column of places in a list.
+    pub(crate) const fn rank_of(
+        id: &'static str,
+        titles: &'static [&'static str],
+        help: &'static str,
+        get: Get<R>,
+    ) -> Self {
+        Self::new(id, titles, help, Order::Rank, get)
     }
 
     /// A column of pictures.
@@ -191,7 +203,8 @@ impl<R> Field<R> {
     }
 }
 
-/// The columns that a table of this width has among those that are `wanted`, as indices of fields, and how wide each is.
+/// The columns that a table of this width has among those that are `wanted`, as indices of fields, and how wide each
+/// is.
 pub(crate) fn columns<R: Fields>(width: u16, wanted: impl Fn(&Field<R>) -> bool) -> Vec<(usize, u16)> {
     let is_wanted = |field: &Field<R>| field.from <= width && field.is_on_screen() && wanted(field);
     let wanted = R::FIELDS.iter().enumerate().filter(|(_, field)| is_wanted(field));
@@ -199,7 +212,7 @@ pub(crate) fn columns<R: Fields>(width: u16, wanted: impl Fn(&Field<R>) -> bool)
     let total = |columns: &[(usize, u16)]| columns.iter().map(|(_, width)| width).sum::<u16>();
     while total(&columns) > width && columns.len() > 1 {
         let worst = columns.iter().map(|(index, _)| R::FIELDS[*index].rank).max();
-        // Before one of those that can be narrower goes, all of them become so.
+        // All columns that can be narrower become so before the table omits one of them.
         let is_tight = columns.iter().all(|(index, width)| R::FIELDS[*index].tight.is_none_or(|tight| tight >= *width));
         let can_tighten = columns.iter().any(|(index, _)| {
             let field = &R::FIELDS[*index];

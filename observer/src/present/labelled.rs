@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use super::format;
 use crate::model::name::padded;
 
+/// Columns of plain text, on a terminal of any width and in a file.
+pub(crate) const PLAIN_WIDTH: usize = 80;
+
 /// A line of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LabelledLine {

@@ -32,14 +32,14 @@ const FIELDS: &[Column] = &[
     })
     .width(11, 11, 16)
     .rank(7),
-    Column::number(
+    Column::rank_of(
         "urgency",
-        &["URGENCY"],
-        "",
-        "Place in the order of urgency: limits full within the hour come first, the earliest at the top. The fullest follow.",
+        &["URGENCY", "URG"],
+        "Place in the list; 1 is the most urgent. The level comes first (exhausted, critical, warning, notice), then what will \
+         be full within the hour, then the fullest.",
         |row, data| Cell::Rank(data.limits.iter().position(|limit| std::ptr::eq(limit, row)).unwrap_or(0)),
     )
-    .source("time to full, then used %")
+    .source("level, time to full, used %")
     .width(9, 9, 9)
     .rank(6),
     Column::number("ratio", &["USED %"], "% of the maximum", "Share of the maximum in use.", |row, _| {

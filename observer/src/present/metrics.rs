@@ -165,7 +165,7 @@ fn missing<R: Fields>(rows: &[&serde_json::Value]) -> Vec<String> {
 /// A snapshot in which everything is known that JSON may leave out.
 fn snapshot() -> Snapshot {
     use crate::model::units::TcpState::{CloseWait, SynSent, TimeWait};
-    let mut data = tui::tests::fixture::busy();
+    let mut data = tui::tests::fixture::busy().snapshot;
     for row in &mut data.endpoints {
         for state in [CloseWait, SynSent, TimeWait] {
             *row.states.get_mut(state) += 1;
@@ -179,7 +179,7 @@ fn snapshot() -> Snapshot {
 
 #[test]
 fn json_has_what_the_fields_say_it_has() {
-    let text = export::json(&Frame { snapshot: snapshot(), own: None, local: None }).unwrap();
+    let text = export::json(&Frame::from(snapshot())).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let rows = |name: &str| -> Vec<&serde_json::Value> { json[name].as_array().unwrap().iter().collect() };
     let destinations = |row: &serde_json::Value| row["destinations"].as_array().cloned().unwrap_or_default();

@@ -59,16 +59,16 @@ pub struct LoadOptions {
     pub netns: Option<NetnsId>,
     /// How processes are numbered.
     pub processes: PidView,
-    /// Whether the kernel side sends its diagnostics.
+    /// Whether the BPF programs send diagnostics.
     pub diagnostics: bool,
     /// Attach methods that `--attach` asks for.
     pub methods: ForcedMethods,
-    /// Whether EMFILE and ENFILE are reported of every call that makes descriptors, not only of those for sockets.
+    /// Whether to report EMFILE and ENFILE of every call that makes descriptors, not only of socket() and accept().
     pub trace_all_fd_syscalls: bool,
 }
 
-/// Loads the object and attaches each hook with the first attach method that works. A missing hook is data; the call fails
-/// only if the kernel refuses the maps.
+/// Loads the object and attaches each hook with the first attach method that works. A missing hook is data; the call
+/// fails only if the kernel refuses the maps.
 pub fn attach(kernel: &Kernel, options: LoadOptions) -> Result<Attached, ProbeError> {
     if let Some(wanted) = offsets::missing_vital(kernel.offsets).next() {
         return Err(ProbeError::MissingField(format!("{}.{}", wanted.structure, wanted.path)));
@@ -101,7 +101,7 @@ fn load(kernel: &Kernel, options: LoadOptions) -> Result<Ebpf, ProbeError> {
         .map_err(|error| ProbeError::load(&error))
 }
 
-/// What became of each hook, the links of its probes, and why attempts failed.
+/// The status of each hook, the links of its probes, and the reasons of failed attempts.
 fn attach_hooks(
     ebpf: &mut Ebpf,
     kernel: &Kernel,
@@ -154,7 +154,7 @@ impl Attached {
         self.refusals.iter().rev().find(|(refused, _)| *refused == hook).map(|(_, refusal)| refusal)
     }
 
-    /// Records that the kernel side lost since load. An unreadable counter counts as 0.
+    /// Records that the BPF programs lost since load. An unreadable counter counts as 0.
     #[must_use]
     pub fn losses(&self) -> Losses {
         let count = |loss: Loss| {
@@ -185,14 +185,14 @@ impl Attached {
         program::open_iterator(&mut self.ebpf, program.name)
     }
 
-    /// The reader of the kernel side's diagnostics, which go to `tracing`.
+    /// The reader of the BPF programs' diagnostics, which go to `tracing`.
     pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
         aya_log::EbpfLogger::init(&mut self.ebpf)
     }
 }
 
-/// Missed runs of a program: the same program was running on that CPU already. `None` for a program that is not loaded, and
-/// before 5.12.
+/// Missed runs of a program: the same program was running on that CPU already. `None` for a program that is not loaded,
+/// and before 5.12.
 fn recursion_misses(program: &aya::programs::Program) -> Option<u64> {
     let fd = program.fd().ok()?.as_fd().as_raw_fd();
     let info = text::string(format!("/proc/self/fdinfo/{fd}")).ok()?;

@@ -17,11 +17,14 @@ pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// No right to use BPF.
-    #[error("observer may not use BPF here, it lacks {0}: run it as root (sudo observer), or grant it {0}")]
-    MissingCapabilities(String),
+    #[error("load the BPF programs: EPERM: this process lacks {missing}; {}", rights::remedy(.missing))]
+    MissingCapabilities {
+        /// Their names.
+        missing: String,
+    },
     /// Capabilities that end at the border of a user namespace.
     #[error(
-        "observer runs in a user namespace (a rootless container, or unshare -U), where the kernel allows no BPF: run it as root on the host"
+        "load the BPF programs: EPERM: the kernel allows no BPF in a user namespace (a rootless container, or unshare -U); run observer as root on the host"
     )]
     UserNamespace,
     /// No BTF.
@@ -100,8 +103,7 @@ impl ProbeError {
 pub fn advice(errno: Option<i32>) -> String {
     match errno {
         Some(libc::EMFILE) => {
-            "observer may not have so many file descriptors: raise its limit (ulimit -n, LimitNOFILE= of its unit)"
-                .into()
+            "observer has no file descriptor left: raise its limit (ulimit -n, LimitNOFILE= of its unit)".into()
         }
         Some(libc::ENFILE) => "the host is out of open files: raise fs.file-max, or close some".into(),
         Some(libc::ENOMEM) => {

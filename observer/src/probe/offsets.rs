@@ -89,6 +89,10 @@ pub const WANTED: &[Wanted] = &[
     detail("fdtable", "open_fds", |o| &mut o.fdt_open_fds),
     detail("task_struct", "signal", |o| &mut o.task_signal),
     detail("signal_struct", "rlim", |o| &mut o.signal_rlim),
+    detail("sock", "sk_cgrp_data.cgroup", |o| &mut o.sk_cgroup),
+    detail("sock", "sk_cgrp_data.val", |o| &mut o.sk_cgroup_val),
+    detail("cgroup", "kn", |o| &mut o.cgroup_kn),
+    detail("kernfs_node", "id", |o| &mut o.kn_id),
 ];
 
 /// The registers of a system call's number and first two arguments.

@@ -33,7 +33,7 @@ use crate::{
 const MAGIC: [u8; 8] = *b"observer";
 
 /// The format that is written and read. Raised with every change of [`Input`], [`Header`] or the kernel side's records.
-pub const FORMAT: u16 = 3;
+pub const FORMAT: u16 = 4;
 
 /// Entries are gathered up to here, or for a second.
 const CHUNK: usize = 256 << 10;

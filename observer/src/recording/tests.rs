@@ -11,8 +11,10 @@ use crate::{
         Basis,
         device::DeviceReading,
         gaps::{Gap, Gaps, Skipped, Unread},
+        member::Member,
         namespace::{Conntrack, ConntrackCounters, NamespaceReading},
         quality::{AttachMethod, FailedMethod, Hook, HookStatus, Losses, ProcessScope, ScanSummary},
+        service::{CgroupId, Container, Pod, Runtime, Service},
         snapshot::{FileUse, Host, Memory, OwnUse, ProcessFiles},
         units::{Comm, NetnsId, Pid, PortRange, Process},
     },
@@ -37,7 +39,7 @@ fn header() -> Header {
 }
 
 /// One of each.
-fn inputs() -> [Input<'static>; 14] {
+fn inputs() -> [Input<'static>; 16] {
     let process = Process { pid: Pid(7), comm: Comm::from("nginx") };
     let files = ProcessFiles { process, open: 3, soft_limit: Some(1024), hard_limit: None };
     [
@@ -84,6 +86,21 @@ fn inputs() -> [Input<'static>; 14] {
         })),
         Input::Tick,
         Input::RestartTotals,
+        Input::Service(Member::Process(Pid(7)), None),
+        Input::Service(
+            Member::Cgroup(CgroupId(4_242)),
+            Some(Box::new(Service {
+                path: Some("/a".into()),
+                unit: Some("nginx.service".into()),
+                pod: Some(Pod { uid: "1-2".into(), namespace: Some("shop".into()), name: Some("web".into()) }),
+                container: Some(Container {
+                    id: "0123".into(),
+                    name: Some("front".into()),
+                    runtime: Some(Runtime::Podman),
+                }),
+                machine: Some("m".into()),
+            })),
+        ),
     ]
 }
 
@@ -138,7 +155,7 @@ fn the_encoding_belongs_to_the_format() {
     for input in inputs() {
         encoded.extend(postcard::to_stdvec(&input).unwrap());
     }
-    assert_eq!((FORMAT, format!("{:08x}", crc32fast::hash(&encoded))), (3, "5a9b2dc5".to_owned()));
+    assert_eq!((FORMAT, format!("{:08x}", crc32fast::hash(&encoded))), (4, "5a9b2dc5".to_owned()));
 }
 
 #[test]

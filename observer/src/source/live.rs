@@ -20,21 +20,21 @@ impl Live {
         Ok(Self { attached, diagnostics })
     }
 
-    /// Hands every record that is in the ring to `sink`, in order.
+    /// Passes every record in the ring buffer to `sink`, in order.
     pub fn drain(&mut self, mut sink: impl FnMut(&[u8])) {
         while let Some(record) = self.attached.events.next() {
             sink(&record);
         }
     }
 
-    /// Passes the kernel side's diagnostics on.
+    /// Sends the diagnostics of the BPF programs to `tracing`.
     pub fn flush_diagnostics(&mut self) {
         if let Some(logger) = &mut self.diagnostics {
             logger.flush();
         }
     }
 
-    /// Records that the kernel side lost since load.
+    /// Records that the BPF programs lost since load.
     #[must_use]
     pub fn losses(&self) -> Losses {
         self.attached.losses()

@@ -94,13 +94,13 @@ pub(crate) enum Effect {
     Redraw,
     /// The mouse is to be listened to, or no longer.
     Mouse(bool),
-    Ask(Request),
+    Ask(ScreenRequest),
 }
 
-/// Requests of the screen to the source of its snapshots.
+/// Requests of the screen to the source of its frames.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// These single connections in every snapshot from now on.
+pub enum ScreenRequest {
+    /// These single connections in every frame from now on.
     Connections(Option<Query>),
     /// Reset totals and peaks.
     RestartTotals,

@@ -1,16 +1,16 @@
-//! The terminal screen.
+//! The live screen.
 //!
 //! ```text
 //! keys, signals ─▶ keymap ─▶ Message ─▶ update(&mut Ui, …) ─▶ Effect ─▶ this loop
-//! engine ◀── Request ── Effect        (single connections while they are shown, a step within a replay, …)
-//! engine ────────▶ Arc<Snapshot> ─────▶ view(&Ui, &Snapshot, &Theme, …) ─▶ terminal
+//! engine ◀── ScreenRequest ── Effect        (single connections while they are shown, a step within a replay, …)
+//! engine ────────▶ Arc<Frame> ─────▶ view(&Ui, &Frame, &Theme, …) ─▶ terminal
 //! ```
 //!
 //! - `terminal`: raw mode and the alternate screen, restored in every case; `input`: keys.
 //! - `message`, `keymap`, `ui`: the messages, the keys that send them, and their effects.
 //! - `prompt`: the line in which a filter is typed.
-//! - `layout`, `view`, `tabs`: the layout, and the frame around the screens.
-//! - `screen/`: one file a screen, each a `pane`; `table`: what all screens with rows share; `widget/`: the parts around them.
+//! - `layout`, `view`, `tabs`: the layout, and what stands around the screens.
+//! - `screen/`: one file for each screen, a `pane`; `table`: shared by screens with rows; `widget/`: the parts around them.
 //! - `text`: lines, cut where they do not fit.
 //! - `theme`: styles; `ascii`: for terminals without more. Numbers and addresses are written by `present::format`.
 //!
@@ -67,31 +67,31 @@ use self::{
 };
 pub use self::{
     layout::{MIN_HEIGHT, MIN_WIDTH},
-    message::{Request, Step},
+    message::{ScreenRequest, Step},
     theme::ThemeName,
 };
-use crate::model::{query::Query, snapshot::Snapshot};
+use crate::{frame::Frame, model::query::Query};
 
-/// 20 frames a second: smooth to the eye, and cheap over a slow line.
-const FRAME: Duration = Duration::from_millis(50);
+/// 20 drawings a second: smooth to the eye, and cheap over a slow line.
+const DRAW_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Whoever presses a key waits for the answer, and not for the next frame.
+/// After a key the screen draws at once and does not wait for the next drawing.
 const ANSWER: Duration = Duration::from_millis(10);
 
-/// How often the screen looks whether the engine still speaks.
+/// How often the screen checks that snapshots still arrive.
 const TICK: Duration = Duration::from_secs(1);
 
-/// An engine that publishes at least once a second is worth a word when it does not.
+/// The engine publishes at least once a second. After this time without a snapshot the screen says so.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// How the screen is to look.
+/// The look of the screen.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Look {
     /// Its colours.
     pub theme: ThemeName,
-    /// Nothing but ASCII is drawn.
+    /// Draw only ASCII.
     pub ascii: bool,
-    /// The mouse is listened to from the start.
+    /// Use the mouse from the start.
     pub mouse: bool,
 }
 
@@ -109,7 +109,7 @@ pub enum Ended {
 /// Errors that close the screen.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No snapshots will come any more.
+    /// No frames will come any more.
     #[error("the engine ended")]
     EngineEnded,
     /// The panic's message was printed when it happened.
@@ -120,19 +120,19 @@ pub enum Error {
     Terminal(#[from] io::Error),
 }
 
-/// Shows snapshots until the user quits. The terminal is as it was before when this returns.
+/// Shows frames until the user quits, and then restores the terminal.
 ///
-/// A terminal that does not read loses frames: nothing waits for it.
+/// A terminal that does not read loses drawings: nothing waits for it.
 pub async fn run(
-    mut snapshots: watch::Receiver<Arc<Snapshot>>,
-    requests: mpsc::Sender<Request>,
+    mut frames: watch::Receiver<Arc<Frame>>,
+    requests: mpsc::Sender<ScreenRequest>,
     options: Look,
 ) -> Result<Ended, Error> {
     // Before the terminal is touched: from here on no signal ends the program behind our back.
     let signals = Signals::new()?;
     let screen = TerminalScreen::enter()?;
-    let ended = match Session::new(&mut snapshots, requests, options, signals, screen) {
-        Ok(mut session) => session.run(snapshots).await,
+    let ended = match ScreenLoop::new(&mut frames, requests, options, signals, screen) {
+        Ok(mut session) => session.run(frames).await,
         Err(error) => Err(error),
     };
     match ended {
@@ -141,29 +141,29 @@ pub async fn run(
     }
 }
 
-/// What is shown, and when it was last heard and drawn.
-struct Session {
+/// What the screen shows, and the times of the last frame and the last drawing.
+struct ScreenLoop {
     screen: TerminalScreen,
     signals: Signals,
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<ScreenRequest>,
     options: Look,
     theme: Theme,
     ui: Ui,
-    latest: Arc<Snapshot>,
-    /// The query that was sent last.
+    latest: Arc<Frame>,
+    /// The last query sent.
     asked: Option<Query>,
     heard_at: Instant,
     drawn_at: Instant,
-    /// When the next frame is due.
-    frame_at: Instant,
-    /// Something changed since the last frame.
+    /// When the next drawing is due.
+    due_at: Instant,
+    /// Something changed since the last drawing.
     is_dirty: bool,
 }
 
-impl Session {
+impl ScreenLoop {
     fn new(
-        snapshots: &mut watch::Receiver<Arc<Snapshot>>,
-        requests: mpsc::Sender<Request>,
+        frames: &mut watch::Receiver<Arc<Frame>>,
+        requests: mpsc::Sender<ScreenRequest>,
         options: Look,
         signals: Signals,
         mut screen: TerminalScreen,
@@ -173,27 +173,14 @@ impl Session {
             ui.mouse = true;
             screen.set_mouse(true)?;
         }
-        let (latest, now) = (snapshots.borrow_and_update().clone(), Instant::now());
+        let (latest, now) = (frames.borrow_and_update().clone(), Instant::now());
         let theme = Theme::new(options.theme);
-        let (heard_at, drawn_at, frame_at) = (now, now, now);
+        let (heard_at, drawn_at, due_at) = (now, now, now);
         let (asked, is_dirty) = (None, true);
-        Ok(Self {
-            screen,
-            signals,
-            requests,
-            options,
-            theme,
-            ui,
-            latest,
-            asked,
-            heard_at,
-            drawn_at,
-            frame_at,
-            is_dirty,
-        })
+        Ok(Self { screen, signals, requests, options, theme, ui, latest, asked, heard_at, drawn_at, due_at, is_dirty })
     }
 
-    async fn run(&mut self, mut snapshots: watch::Receiver<Arc<Snapshot>>) -> Result<Ended, Error> {
+    async fn run(&mut self, mut frames: watch::Receiver<Arc<Frame>>) -> Result<Ended, Error> {
         let mut keyboard = Keyboard::start()?;
         let (mut tick, mut retry) = (every(TICK), every(terminal::RETRY));
         loop {
@@ -210,31 +197,31 @@ impl Session {
                     self.screen.push()?;
                     continue;
                 }
-                () = sleep_until(self.frame_at), if self.is_dirty && !self.screen.is_behind() => {
-                    if snapshots.has_changed().unwrap_or(false) {
-                        self.take(&mut snapshots);
+                () = sleep_until(self.due_at), if self.is_dirty && !self.screen.is_behind() => {
+                    if frames.has_changed().unwrap_or(false) {
+                        self.take(&mut frames);
                     }
                     self.draw()?;
                     continue;
                 }
                 event = keyboard.next() => {
-                    self.frame_at = self.drawn_at + ANSWER;
+                    self.due_at = self.drawn_at + ANSWER;
                     match event {
                         Some(Ok(event)) => typed(&mut self.ui, &self.latest, event),
                         Some(Err(error)) => return Err(error.into()),
                         None => return Ok(Ended::TerminalGone),
                     }
                 }
-                changed = snapshots.changed(), if !self.is_dirty || self.screen.is_behind() => {
+                changed = frames.changed(), if !self.is_dirty || self.screen.is_behind() => {
                     if changed.is_err() {
                         return Err(Error::EngineEnded);
                     }
-                    self.take(&mut snapshots);
+                    self.take(&mut frames);
                     None
                 }
                 _ = tick.tick() => {
                     let silence = self.heard_at.elapsed();
-                    // While all goes well there is nothing to draw.
+                    // While snapshots arrive there is nothing to draw here.
                     if silence < SILENCE && self.ui.silence < SILENCE {
                         continue;
                     }
@@ -248,8 +235,8 @@ impl Session {
     }
 
     /// Takes the newest snapshot.
-    fn take(&mut self, snapshots: &mut watch::Receiver<Arc<Snapshot>>) {
-        self.latest = snapshots.borrow_and_update().clone();
+    fn take(&mut self, frames: &mut watch::Receiver<Arc<Frame>>) {
+        self.latest = frames.borrow_and_update().clone();
         self.heard_at = Instant::now();
     }
 
@@ -258,10 +245,10 @@ impl Session {
             Signal::End(number) => return Ok(Some(Ended::Signal(number))),
             Signal::Resize => return Ok(None),
             Signal::Stop => self.screen.suspend(StopScope::Process, &mut self.signals).await?,
-            // Whoever stopped us without asking may have changed the terminal's mode.
+            // Another program may have changed the terminal's mode while this one was stopped.
             Signal::Continue => self.screen.reenter()?,
         }
-        // The engine was stopped, too.
+        // The engine was stopped too.
         self.heard_at = Instant::now();
         Ok(None)
     }
@@ -276,7 +263,7 @@ impl Session {
         })?;
         self.is_dirty = false;
         self.drawn_at = Instant::now();
-        self.frame_at = self.drawn_at + FRAME;
+        self.due_at = self.drawn_at + DRAW_INTERVAL;
         Ok(())
     }
 
@@ -287,8 +274,8 @@ impl Session {
         let query = self.ui.query();
         if query != self.asked {
             self.asked.clone_from(&query);
-            // A source that ended has closed its snapshots, too: that is seen there.
-            let _ = self.requests.send(Request::Connections(query));
+            // If the source ended, its channel of frames is closed too. The loop sees it there.
+            let _ = self.requests.send(ScreenRequest::Connections(query));
         }
         match effect {
             Effect::None => {}
@@ -306,7 +293,7 @@ impl Session {
     }
 }
 
-/// A tick that is late is not made up for.
+/// A late tick is skipped, not repeated.
 fn every(period: Duration) -> Interval {
     let mut interval = interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -314,7 +301,7 @@ fn every(period: Duration) -> Interval {
 }
 
 /// The message of a key or the mouse; pasted text is applied at once.
-fn typed(ui: &mut Ui, latest: &Arc<Snapshot>, event: Event) -> Option<Message> {
+fn typed(ui: &mut Ui, latest: &Arc<Frame>, event: Event) -> Option<Message> {
     match event {
         Event::Key(key) => keymap::message(key, ui.prompt.is_open),
         Event::Mouse(event) => keymap::pointed(event, ui.prompt.is_open),
@@ -333,11 +320,11 @@ fn resized(screen: &TerminalScreen) -> io::Result<Message> {
 
 /// The screen of a terminal of this size after these keys, drawn without one: for pictures and measurements.
 ///
-/// `source` is asked for a snapshot with the single connections that the screen wants to show. Keys are letters; `\n` is
-/// Enter, `\x1b` is Esc.
+/// `source` is asked for a snapshot with the single connections that the screen wants to show. Keys are letters; `\n`
+/// is Enter, `\x1b` is Esc.
 #[must_use]
 pub fn shot(
-    mut source: impl FnMut(Option<&Query>) -> Arc<Snapshot>,
+    mut source: impl FnMut(Option<&Query>) -> Arc<Frame>,
     keys: &str,
     (width, height): (u16, u16),
     options: Look,

@@ -3,7 +3,7 @@
 use ratatui::{buffer::Buffer, layout::Rect};
 
 use super::{message::Message, theme::Theme};
-use crate::model::{filter::Filter, snapshot::Snapshot};
+use crate::{frame::Frame, model::filter::Filter};
 
 /// Columns of the longest label of an explanation.
 pub(crate) const LABEL: usize = 15;
@@ -30,12 +30,12 @@ pub(crate) trait Pane {
         false
     }
 
-    fn update(&mut self, data: &Snapshot, filter: &Filter, area: Rect, message: Message);
+    fn update(&mut self, data: &Frame, filter: &Filter, area: Rect, message: Message);
 
-    fn view(&self, data: &Snapshot, filter: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer);
+    fn view(&self, data: &Frame, filter: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer);
 
     /// Every number of the selected row, explained.
-    fn explained(&self, _data: &Snapshot, _filter: &Filter) -> Option<Vec<Explained>> {
+    fn explained(&self, _data: &Frame, _filter: &Filter) -> Option<Vec<Explained>> {
         None
     }
 }

@@ -18,6 +18,7 @@ use super::{
     theme::Theme,
 };
 use crate::{
+    frame::Frame,
     model::{filter::Filter, snapshot::Snapshot, units::NetnsId},
     present::{self, Field, Fields, Order, field::NETNS_ID, format, sort::sorted},
 };
@@ -39,7 +40,7 @@ pub(crate) trait TableSource: Sized + 'static {
     /// The id of the field that the table is sorted by at first.
     const SORT: &'static str;
 
-    fn rows(data: &Snapshot) -> Vec<&Self::Row>;
+    fn rows(data: &Frame) -> Vec<&Self::Row>;
 
     fn key(row: &Self::Row) -> Self::Key;
 
@@ -59,8 +60,14 @@ pub(crate) trait TableSource: Sized + 'static {
         None
     }
 
+    /// Which rows a snapshot has of a longer list, and how many that list has: `the youngest`, 1,312. `None` where it has
+    /// all of them.
+    fn part_of(_: &Frame) -> Option<(&'static str, usize)> {
+        None
+    }
+
     /// Whether a column says anything about these rows: their namespace does where there are several.
-    fn has(field: &Field<Self::Row>, data: &Snapshot) -> bool {
+    fn has(field: &Field<Self::Row>, data: &Frame) -> bool {
         let mut namespaces = Self::rows(data).into_iter().filter_map(Self::netns);
         let first = namespaces.next();
         field.id != NETNS_ID || namespaces.any(|netns| Some(netns) != first)
@@ -102,7 +109,7 @@ impl<S: TableSource> TableState<S> {
         self.field().is_descending(self.reversed)
     }
 
-    fn move_cursor(&mut self, data: &Snapshot, filter: &Filter, area: Rect, to: Move) {
+    fn move_cursor(&mut self, data: &Frame, filter: &Filter, area: Rect, to: Move) {
         let rows = self.sorted(data, filter);
         let page = page(area);
         let index = match (self.position(&rows), to) {
@@ -116,14 +123,14 @@ impl<S: TableSource> TableState<S> {
     }
 
     /// A new order starts at its top, unless there is a row to follow.
-    fn reveal(&mut self, data: &Snapshot, filter: &Filter, area: Rect) {
+    fn reveal(&mut self, data: &Frame, filter: &Filter, area: Rect) {
         let rows = self.sorted(data, filter);
         let index = self.position(&rows);
         self.offset = scroll_offset(index, 0, page(area), rows.len());
     }
 
     /// A click on a row selects it; on the name of a column, sorts by that.
-    fn click(&mut self, data: &Snapshot, filter: &Filter, area: Rect, at: Position) {
+    fn click(&mut self, data: &Frame, filter: &Filter, area: Rect, at: Position) {
         if !area.contains(at) {
             return;
         }
@@ -154,7 +161,7 @@ impl<S: TableSource> TableState<S> {
     }
 
     /// The columns in sight, and the one that the table begins with, which narrow tables may not show.
-    fn next_sort(&self, width: u16, data: &Snapshot) -> &'static str {
+    fn next_sort(&self, width: u16, data: &Frame) -> &'static str {
         let shown = columns::<S>(width, data);
         let is_choice = |field: &&Field<S::Row>| {
             let is_shown = shown.iter().any(|(shown, _)| S::FIELDS[*shown].id == field.id);
@@ -167,9 +174,9 @@ impl<S: TableSource> TableState<S> {
 
     /// The rows in the order of the table. Equals are in the order of their keys, so that they stand still from snapshot
     /// to snapshot.
-    pub(crate) fn sorted<'a>(&self, data: &'a Snapshot, filter: &Filter) -> Vec<&'a S::Row> {
-        let rows = S::rows(data).into_iter().filter(|row| filter.is_empty() || S::passes(row, filter, data));
-        sorted(rows, data, self.field(), self.reversed, |a, b| S::key(a).cmp(&S::key(b)))
+    pub(crate) fn sorted<'a>(&self, data: &'a Frame, filter: &Filter) -> Vec<&'a S::Row> {
+        let rows = S::rows(data).into_iter().filter(|row| filter.is_empty() || S::passes(row, filter, &data.snapshot));
+        sorted(rows, &data.snapshot, self.field(), self.reversed, |a, b| S::key(a).cmp(&S::key(b)))
     }
 
     /// Where the selected row stands among `rows` now; where it stood, if it is gone.
@@ -181,12 +188,12 @@ impl<S: TableSource> TableState<S> {
     }
 
     /// The selected row.
-    pub(crate) fn selected<'a>(&self, data: &'a Snapshot, filter: &Filter) -> Option<&'a S::Row> {
+    pub(crate) fn selected<'a>(&self, data: &'a Frame, filter: &Filter) -> Option<&'a S::Row> {
         let rows = self.sorted(data, filter);
         self.position(&rows).map(|index| rows[index])
     }
 
-    fn title(&self, first: usize, visible: usize, all: usize) -> String {
+    fn title(&self, data: &Frame, first: usize, visible: usize, all: usize) -> String {
         let count = |n: usize| format::count(n as u64);
         if all == 0 {
             return format!(" {} ", S::NAME);
@@ -196,11 +203,14 @@ impl<S: TableSource> TableState<S> {
             (Order::Number, false) => "lowest first",
             (Order::Time, false) => "shortest first",
             (Order::Time, true) => "longest first",
+            (Order::Rank, false) => "1 first",
+            (Order::Rank, true) => "1 last",
             (_, true) => "last first",
             (_, false) => "in order",
         };
         let (from, to) = (count(first + 1), count(first + visible));
-        format!(" {} {from}–{to} of {}, by {}, {order} ", S::NAME, count(all), self.field().title())
+        let part = S::part_of(data).map_or_else(String::new, |(which, whole)| format!(", {which} of {}", count(whole)));
+        format!(" {} {from}–{to} of {}{part}, by {}, {order} ", S::NAME, count(all), self.field().title())
     }
 
     fn head_cell(&self, index: usize, width: u16) -> widgets::Cell<'static> {
@@ -214,7 +224,9 @@ impl<S: TableSource> TableState<S> {
         // The arrow of a number takes the space before the column.
         widgets::Cell::from(match field.order {
             Order::Text => aligned(index, field.order, format!("{title}{arrow}")),
-            Order::Number | Order::Time | Order::None => aligned(index, field.order, format!("{arrow}{title}")),
+            Order::Number | Order::Time | Order::Rank | Order::None => {
+                aligned(index, field.order, format!("{arrow}{title}"))
+            }
         })
     }
 }
@@ -224,7 +236,7 @@ impl<S: TableSource> Pane for TableState<S> {
         self.cursor.is_some()
     }
 
-    fn update(&mut self, data: &Snapshot, filter: &Filter, area: Rect, message: Message) {
+    fn update(&mut self, data: &Frame, filter: &Filter, area: Rect, message: Message) {
         match message {
             Message::Move(to) => self.move_cursor(data, filter, area, to),
             Message::Click { column, row } => self.click(data, filter, area, Position { x: column, y: row }),
@@ -242,25 +254,25 @@ impl<S: TableSource> Pane for TableState<S> {
         }
     }
 
-    fn view(&self, data: &Snapshot, filter: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    fn view(&self, data: &Frame, filter: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
         let rows = self.sorted(data, filter);
         let selected = self.position(&rows);
         let first = scroll_offset(selected, self.offset, page(area), rows.len());
         let visible = rows.iter().enumerate().skip(first).take(page(area));
 
         let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
-        let title = text::Line::styled(self.title(first, visible.len(), rows.len()), theme.title);
+        let title = text::Line::styled(self.title(data, first, visible.len(), rows.len()), theme.title);
         let block = block.title(cut(title, area.width.into()));
         if rows.is_empty() {
             let inner = block.inner(area);
             block.render(area, buf);
-            let nothing = if filter.is_empty() { S::nothing(data) } else { "No row matches the filter." };
+            let nothing = if filter.is_empty() { S::nothing(&data.snapshot) } else { "No row matches the filter." };
             return Paragraph::new(nothing).wrap(Wrap { trim: true }).render(inner, buf);
         }
 
         let columns = columns::<S>(area.width, data);
         let lines = visible.map(|(index, row)| {
-            let cells = columns.iter().map(|(field, width)| cell::<S>(*field, *width, row, data, theme));
+            let cells = columns.iter().map(|(field, width)| cell::<S>(*field, *width, row, &data.snapshot, theme));
             let line = Row::new(cells);
             if selected == Some(index) { line.style(theme.selected) } else { line }
         });
@@ -272,18 +284,18 @@ impl<S: TableSource> Pane for TableState<S> {
             .render(area, buf);
     }
 
-    fn explained(&self, data: &Snapshot, filter: &Filter) -> Option<Vec<Explained>> {
+    fn explained(&self, data: &Frame, filter: &Filter) -> Option<Vec<Explained>> {
         let row = self.selected(data, filter)?;
         let fields = S::FIELDS.iter().filter(|field| field.order != Order::None && S::has(field, data));
         let of_field = |field: &Field<S::Row>| {
-            let value = Some((field.get)(row, data).text(usize::MAX));
+            let value = Some((field.get)(row, &data.snapshot).text(usize::MAX));
             Explained { value, ..Explained::new(field.title_within(LABEL), field.explanation()) }
         };
         let mut lines: Vec<Explained> = fields.map(of_field).collect();
-        let more = S::explain(row, data);
+        // What is special about this row, and what to do, stands before what every row has.
+        let more = S::explain(row, &data.snapshot);
         if !more.is_empty() {
-            lines.push(Explained::new("", ""));
-            lines.extend(more);
+            lines.splice(1..1, more.into_iter().chain([Explained::new("", "")]));
         }
         Some(lines)
     }
@@ -302,12 +314,12 @@ fn aligned(index: usize, order: Order, words: String) -> text::Line<'static> {
     match order {
         Order::Text if index == 0 => text::Line::raw(words),
         Order::Text => text::Line::raw(format!(" {words}")),
-        Order::Number | Order::Time | Order::None => text::Line::raw(words).right_aligned(),
+        Order::Number | Order::Time | Order::Rank | Order::None => text::Line::raw(words).right_aligned(),
     }
 }
 
 /// The columns that a table of this width has, as indices of fields, and how wide each of them is.
-pub(crate) fn columns<S: TableSource>(width: u16, data: &Snapshot) -> Vec<(usize, u16)> {
+pub(crate) fn columns<S: TableSource>(width: u16, data: &Frame) -> Vec<(usize, u16)> {
     present::columns(width, |field| S::has(field, data))
 }
 

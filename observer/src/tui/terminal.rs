@@ -109,7 +109,7 @@ pub(crate) struct TerminalScreen {
     // Dropped first: what ratatui's terminal says when it is dropped goes nowhere then. On a terminal that is gone it
     // would print its failure, which panics.
     _guard: Guard,
-    terminal: Terminal<CrosstermBackend<Frame>>,
+    terminal: Terminal<CrosstermBackend<OneWrite>>,
     in_full: bool,
 }
 
@@ -127,7 +127,11 @@ impl TerminalScreen {
         // What was begun is undone.
         let guard = Guard;
         enter()?;
-        Ok(Self { _guard: guard, terminal: Terminal::new(CrosstermBackend::new(Frame(Vec::new())))?, in_full: false })
+        Ok(Self {
+            _guard: guard,
+            terminal: Terminal::new(CrosstermBackend::new(OneWrite(Vec::new())))?,
+            in_full: false,
+        })
     }
 
     pub(crate) fn area(&self) -> io::Result<Rect> {
@@ -271,10 +275,10 @@ pub(crate) fn is_gone(error: &io::Error) -> bool {
     GONE.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-/// Collects a frame and writes it in one piece as far as the terminal takes it, unless the screen is no longer ours.
-struct Frame(Vec<u8>);
+/// Collects a drawing and writes it in one piece as far as the terminal takes it, unless the screen is no longer ours.
+struct OneWrite(Vec<u8>);
 
-impl Write for Frame {
+impl Write for OneWrite {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -282,11 +286,11 @@ impl Write for Frame {
 
     fn flush(&mut self) -> io::Result<()> {
         let mut state = state();
-        let frame = std::mem::take(&mut self.0);
+        let drawing = std::mem::take(&mut self.0);
         if !state.is_ours {
             return Ok(());
         }
-        state.rest.extend(frame);
+        state.rest.extend(drawing);
         state.push(AT_ONCE)
     }
 }

@@ -4,6 +4,7 @@ mod behaviour;
 pub(crate) mod fixture;
 mod gaps;
 mod numbers;
+mod possible;
 mod property;
 mod requests;
 mod screens;

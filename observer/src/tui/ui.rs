@@ -6,16 +6,16 @@ use ratatui::layout::{Position, Rect};
 
 use super::{
     layout::{self, Areas},
-    message::{Effect, Message, Move, Request, Step},
+    message::{Effect, Message, Move, ScreenRequest, Step},
     prompt::{Prompt, Typed},
     screen::Screens,
     screen_name::ScreenName,
     tabs,
     widget::{explain::Explanation, help, quality, transcript},
 };
-use crate::model::{
-    query::{Of, Query},
-    snapshot::Snapshot,
+use crate::{
+    frame::Frame,
+    model::query::{Of, Query},
 };
 
 /// The user's choices.
@@ -23,17 +23,17 @@ use crate::model::{
 pub(crate) struct Ui {
     pub(crate) screens: Screens,
     pub(crate) prompt: Prompt,
-    /// The snapshot that is shown while the display is paused.
-    pub(crate) paused: Option<Arc<Snapshot>>,
-    /// How far the help is scrolled, while it is open.
+    /// The frame on the screen while the display is paused.
+    pub(crate) paused: Option<Arc<Frame>>,
+    /// The first line of the open help.
     pub(crate) help: Option<usize>,
-    /// How far the explanation of the selected row is scrolled, while it is open.
+    /// The first line of the open explanation of the selected row.
     pub(crate) explain: Option<usize>,
     /// The terminal.
     pub(crate) area: Rect,
-    /// The engine has said nothing for so long.
+    /// Time without a new snapshot.
     pub(crate) silence: Duration,
-    /// Whether the mouse is listened to.
+    /// Whether the mouse is on.
     pub(crate) mouse: bool,
 }
 
@@ -57,22 +57,22 @@ impl Ui {
             .then(|| Query { of: self.screens.of, filter: self.prompt.filter.clone() })
     }
 
-    /// The layout while this snapshot is shown.
-    pub(crate) fn areas(&self, data: &Snapshot) -> Areas {
-        let has_alarm = quality::alarm(data).is_some();
+    /// The layout while this frame is shown.
+    pub(crate) fn areas(&self, data: &Frame) -> Areas {
+        let has_alarm = quality::alarm(&data.snapshot).is_some();
         let (area, _) = transcript::split(self.area, data.transcript.as_deref());
-        Areas::of(layout::usable(area), has_alarm, !data.findings.is_empty(), self.screens.shown)
+        Areas::of(layout::usable(area), has_alarm, !data.snapshot.findings.is_empty(), self.screens.shown)
     }
 
     /// Passes a message on to the screen that is shown.
-    fn pass_on(&mut self, latest: &Snapshot, message: Message) {
+    fn pass_on(&mut self, latest: &Frame, message: Message) {
         let data = self.paused.as_deref().unwrap_or(latest);
         let area = self.areas(data).screen;
         self.screens.pane_mut().update(data, &self.prompt.filter, area, message);
     }
 
-    /// Moves what is on top: the help, an explanation, the cursor.
-    fn move_by(&mut self, latest: &Snapshot, to: Move) {
+    /// Moves whatever is on top: the help, an explanation, or the cursor.
+    fn move_by(&mut self, latest: &Frame, to: Move) {
         if self.help.is_some() {
             let page = usize::from(help::inner(self.area).height);
             let lines = help::line_count(self.area);
@@ -80,7 +80,7 @@ impl Ui {
             return;
         }
         match to {
-            // An explanation that does not fit is paged through; another row has another one.
+            // Page keys scroll a long explanation. Other keys go to another row, whose explanation starts at its top.
             Move::PageUp | Move::PageDown if self.explain.is_some() => self.scroll_explanation(latest, to),
             _ => {
                 self.explain = self.explain.map(|_| 0);
@@ -89,32 +89,32 @@ impl Ui {
         }
     }
 
-    fn scroll_explanation(&mut self, latest: &Snapshot, to: Move) {
+    fn scroll_explanation(&mut self, latest: &Frame, to: Move) {
         let entries = self.screens.pane().explained(self.shown(latest), &self.prompt.filter);
         let (area, _) = transcript::split(self.area, latest.transcript.as_deref());
         let (lines, page) = Explanation::measure(&entries.unwrap_or_default(), area);
         self.explain = self.explain.map(|top| help::scrolled(top, to, page, lines));
     }
 
-    /// The snapshot to be drawn.
-    pub(crate) fn shown<'a>(&'a self, latest: &'a Snapshot) -> &'a Snapshot {
+    /// The snapshot to draw.
+    pub(crate) fn shown<'a>(&'a self, latest: &'a Frame) -> &'a Frame {
         self.paused.as_deref().unwrap_or(latest)
     }
 }
 
-/// Pasted text is no command: it goes into the filter while one is typed, and nowhere else.
-pub(crate) fn paste(ui: &mut Ui, latest: &Arc<Snapshot>, text: &str) {
+/// Pasted text is never a command. It goes into the open filter, or nowhere.
+pub(crate) fn paste(ui: &mut Ui, latest: &Arc<Frame>, text: &str) {
     if !ui.prompt.is_open {
         return;
     }
-    // A line end within is a gap between two words, one at the end is none.
+    // A line end inside the text separates two words; one at the end is dropped.
     let letters = text.trim().chars().map(|letter| if letter.is_whitespace() { ' ' } else { letter });
     for letter in letters.filter(|letter| !letter.is_control()) {
         update(ui, latest, Message::Type(Typed::Letter(letter)));
     }
 }
 
-/// Whether a message does something while the help is on top: other keys do nothing that could not be seen.
+/// Whether a message works while the help is open. The help hides the screen, so other keys do nothing.
 const fn reaches_help(message: Message) -> bool {
     matches!(
         message,
@@ -128,8 +128,8 @@ const fn reaches_help(message: Message) -> bool {
     )
 }
 
-/// A click on a tab shows its screen; any other is the screen's.
-fn click(ui: &mut Ui, latest: &Arc<Snapshot>, at: Position) -> Effect {
+/// A click on a tab shows its screen. Other clicks go to the screen.
+fn click(ui: &mut Ui, latest: &Arc<Frame>, at: Position) -> Effect {
     let areas = ui.areas(ui.shown(latest));
     let tab = tabs::at(ui.screens.shown, areas.tabs, at).filter(|_| !ui.screens.has_scope());
     if let Some(screen) = tab {
@@ -139,8 +139,8 @@ fn click(ui: &mut Ui, latest: &Arc<Snapshot>, at: Position) -> Effect {
     Effect::None
 }
 
-/// Applies a message; `latest` is the newest snapshot, shown or not.
-pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> Effect {
+/// Applies a message; `latest` is the newest frame, shown or not.
+pub(crate) fn update(ui: &mut Ui, latest: &Arc<Frame>, message: Message) -> Effect {
     match message {
         Message::Quit => return Effect::Quit,
         Message::Suspend => return Effect::Suspend,
@@ -149,11 +149,11 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         Message::Resize { width, height } => ui.area = Rect::new(0, 0, width, height),
         Message::Silence(silence) => ui.silence = silence,
         // In a replay Space stops the recording, not the display.
-        Message::TogglePause if latest.playback.is_some() => return Effect::Ask(Request::Playback(Step::Stop)),
-        Message::Playback(step) if latest.playback.is_some() => return Effect::Ask(Request::Playback(step)),
-        Message::NextStep if latest.transcript.is_some() => return Effect::Ask(Request::NextStep),
+        Message::TogglePause if latest.playback.is_some() => return Effect::Ask(ScreenRequest::Playback(Step::Stop)),
+        Message::Playback(step) if latest.playback.is_some() => return Effect::Ask(ScreenRequest::Playback(step)),
+        Message::NextStep if latest.transcript.is_some() => return Effect::Ask(ScreenRequest::NextStep),
         Message::Playback(_) | Message::NextStep => {}
-        Message::RestartTotals => return Effect::Ask(Request::RestartTotals),
+        Message::RestartTotals => return Effect::Ask(ScreenRequest::RestartTotals),
         Message::ToggleMouse => {
             ui.mouse = !ui.mouse;
             return Effect::Mouse(ui.mouse);
@@ -178,7 +178,7 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         Message::ToggleHelp => ui.help = if ui.help.is_some() { None } else { Some(0) },
         Message::Close if ui.help.is_some() => ui.help = None,
         Message::Close | Message::Explain if ui.explain.is_some() => ui.explain = None,
-        // Without a row there is nothing to explain: the first one is chosen.
+        // Without a selected row the first one is explained.
         Message::Explain => {
             if !ui.screens.pane().has_cursor() {
                 update(ui, latest, Message::Move(Move::Down));
@@ -196,7 +196,7 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Snapshot>, message: Message) -> E
         // Esc undoes the latest step first: the selected row, then the filter, then Enter.
         Message::Close if !ui.screens.pane().has_cursor() && !ui.prompt.text.is_empty() => ui.prompt.clear(),
         Message::Close if !ui.screens.pane().has_cursor() && ui.screens.leave() => {}
-        // A click does not go through a window on top.
+        // A window on top keeps the click.
         Message::Click { .. } if ui.help.is_some() || ui.explain.is_some() => (ui.help, ui.explain) = (None, None),
         Message::Click { column, row } => return click(ui, latest, Position { x: column, y: row }),
         Message::Close | Message::NextSort | Message::ReverseSort => ui.pass_on(latest, message),

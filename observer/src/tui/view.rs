@@ -25,19 +25,16 @@ use super::{
     },
 };
 use crate::{
-    model::{
-        PORT_NUMBERS,
-        query::Of,
-        snapshot::{Playback, Snapshot},
-    },
+    frame::{Frame, Playback},
+    model::{PORT_NUMBERS, query::Of, snapshot::Snapshot},
     present::{format, labelled::labelled},
 };
 
 /// How long a badge stays that reports a moment.
 const MOMENT: Duration = Duration::from_mins(1);
 
-/// Draws `ui`; `latest` is the newest snapshot, shown or not.
-pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+/// Draws `ui`; `latest` is the newest frame, shown or not.
+pub(crate) fn view(ui: &Ui, latest: &Frame, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let (area, beside) = transcript::split(area, latest.transcript.as_deref());
     if let Some((words, beside)) = latest.transcript.as_deref().zip(beside) {
         transcript::view(words, theme, beside, buf);
@@ -45,7 +42,8 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     if layout::is_too_small(area) {
         return too_small(theme, area, buf);
     }
-    let data = ui.shown(latest);
+    let shown = ui.shown(latest);
+    let data = &shown.snapshot;
     let alarm = quality::alarm(data);
     let areas = Areas::of(area, alarm.is_some(), !data.findings.is_empty(), ui.screens.shown);
 
@@ -60,23 +58,24 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
         quality::banner(&alarm, theme, areas.banner, buf);
     }
     if ui.screens.has_scope() {
-        scope(ui, data, theme, areas.tabs, buf);
+        scope(ui, shown, theme, areas.tabs, buf);
     } else {
         text::put(tabs::line(ui.screens.shown, theme, areas.tabs.width), areas.tabs, buf);
     }
-    if ui.screens.shown == ScreenName::Connections && !ui.screens.are_answered(data) {
+    if ui.screens.shown == ScreenName::Connections && !ui.screens.are_answered(shown) {
         unanswered(ui, theme, areas.screen, buf);
     } else {
-        ui.screens.pane().view(data, &ui.prompt.filter, theme, areas.screen, buf);
+        ui.screens.pane().view(shown, &ui.prompt.filter, theme, areas.screen, buf);
     }
     match areas.headroom {
         HeadroomArea::None => {}
         HeadroomArea::Beside(area) => headroom::panel(data, theme, area, buf),
         HeadroomArea::Below(area) => headroom::compact(data, theme, area, buf),
     }
+    let known = if areas.headroom == HeadroomArea::None { limits::Known::Nothing } else { limits::Known::Headroom };
     match areas.limits {
         LimitsArea::Panel(area) => limits::panel(data, theme, area, buf),
-        LimitsArea::Strip(area) => limits::strip(data, theme, area, buf),
+        LimitsArea::Strip(area) => limits::strip(data, known, theme, area, buf),
     }
     quality::view(data, theme, areas.quality, buf);
     if ui.prompt.is_open || !ui.prompt.text.is_empty() {
@@ -84,7 +83,7 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
     } else {
         footer(ui, latest, theme, areas.footer, buf);
     }
-    let explained = ui.explain.and_then(|top| Some((top, ui.screens.pane().explained(data, &ui.prompt.filter)?)));
+    let explained = ui.explain.and_then(|top| Some((top, ui.screens.pane().explained(shown, &ui.prompt.filter)?)));
     if let Some((top, lines)) = explained {
         explain::view(ui.screens.shown.title(), &lines, top, theme, area, buf);
     }
@@ -94,7 +93,7 @@ pub(crate) fn view(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &
 }
 
 /// The scope of the connections that are shown, and how many there are, in place of the other screens' names.
-fn scope(ui: &Ui, data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+fn scope(ui: &Ui, data: &Frame, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let screens = &ui.screens;
     let scope = match screens.of {
         Of::All => "of all processes".to_owned(),
@@ -103,7 +102,7 @@ fn scope(ui: &Ui, data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) 
             format::printable(&format!("{} → {remote}", device.scoped(local_ip)))
         }
         Of::Process(pid) => {
-            let process = data.processes.iter().map(|row| row.process).find(|process| process.pid == pid);
+            let process = data.snapshot.processes.iter().map(|row| row.process).find(|process| process.pid == pid);
             process.map_or_else(|| format!("of process {pid}"), |process| format!("of {process}"))
         }
     };
@@ -113,7 +112,7 @@ fn scope(ui: &Ui, data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) 
     text::put(Span::styled(text, theme.title), area, buf);
 }
 
-/// In place of connections that this snapshot does not have.
+/// In place of connections that this frame does not have.
 fn unanswered(ui: &Ui, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let words = match ui.paused {
         Some(_) => "The display is paused at a snapshot without these connections. Space resumes it.",
@@ -129,19 +128,19 @@ fn unanswered(ui: &Ui, theme: &Theme, area: Rect, buf: &mut Buffer) {
 }
 
 /// What must not be overlooked, at the right of the first line.
-fn badge(ui: &Ui, latest: &Snapshot, theme: &Theme) -> Option<Span<'static>> {
+fn badge(ui: &Ui, latest: &Frame, theme: &Theme) -> Option<Span<'static>> {
     let mut words = Vec::new();
     if ui.silence >= SILENCE {
         words.push(format!("NO NEW DATA FOR {}", format::duration(ui.silence)));
     }
     if let Some(paused) = &ui.paused {
-        let age = latest.uptime.saturating_sub(paused.uptime) + ui.silence;
+        let age = latest.snapshot.uptime.saturating_sub(paused.snapshot.uptime) + ui.silence;
         words.push(format!("PAUSED, {} old", format::duration(age)));
     }
     if let Some(playback) = latest.playback {
         words.push(replayed(playback));
     }
-    words.extend(passed_port_numbers(ui.shown(latest)));
+    words.extend(passed_port_numbers(&ui.shown(latest).snapshot));
     (!words.is_empty()).then(|| Span::styled(format!(" {} ", words.join(" · ")), theme.badge))
 }
 
@@ -171,7 +170,7 @@ fn passed_port_numbers(data: &Snapshot) -> Option<String> {
     ))
 }
 
-fn footer(ui: &Ui, latest: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+fn footer(ui: &Ui, latest: &Frame, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let is_paused = ui.paused.is_some() || latest.playback.is_some_and(|playback| playback.is_stopped);
     let shown = ui.screens.shown;
     let does_nothing = |message| match message {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use observer::{
-    engine::{Engine, Options},
+    engine::{Engine, EngineOptions},
     model::{
         hook::{AttachMethod, Hook, MethodSpec},
         quality::HookStatus,
@@ -70,7 +70,7 @@ fn expected(hook: Hook, method: AttachMethod) -> Expected {
 /// What became of a hook that may use one attach method alone.
 fn try_alone(hook: Hook, method: AttachMethod) -> (Option<Engine>, HookStatus) {
     let choice = format!("{hook}={method}").parse().unwrap();
-    let engine = Engine::start(Options { methods: ForcedMethods::new([choice]), ..options() });
+    let engine = Engine::start(EngineOptions { methods: ForcedMethods::new([choice]), ..options() });
     let mut engine = engine.unwrap_or_else(|error| panic!("{hook}={method}: {error:#}"));
     let status = engine.snapshot(0).quality.hooks.into_iter().find(|status| status.hook == hook).unwrap();
     (Some(engine).filter(|_| status.method.is_some()), status)
@@ -80,7 +80,7 @@ fn try_alone(hook: Hook, method: AttachMethod) -> (Option<Engine>, HookStatus) {
 fn what_a_kernel_has_is_hit_and_what_it_lacks_is_reported_with_its_reason() {
     in_private_netns(|| {
         let kernel = Kernel::read().unwrap();
-        let mut engine = Engine::start(Options { methods: ForcedMethods::default(), ..options() }).unwrap();
+        let mut engine = Engine::start(EngineOptions { methods: ForcedMethods::default(), ..options() }).unwrap();
         let unforced = engine.snapshot(0).quality.hooks;
         drop(engine);
         for hook in Hook::ALL {

@@ -305,7 +305,7 @@ fn a_limit_of_inotify_instances_is_not_reported_as_an_fd_limit() {
         return take_inotify_instances(instances.parse().unwrap());
     }
     in_private_netns(move || {
-        let mut engine = start(observer::engine::Options { trace_all_fd_syscalls: true, ..options() });
+        let mut engine = start(observer::engine::EngineOptions { trace_all_fd_syscalls: true, ..options() });
         // A user namespace has its own limit. The host's limit affects every program.
         let script = format!(
             "echo 2 > /proc/sys/user/max_inotify_instances && exec {} --exact {test} --nocapture",

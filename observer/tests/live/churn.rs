@@ -16,7 +16,7 @@ use std::{
 };
 
 use observer::{
-    engine::{Engine, Options, Watched},
+    engine::{Engine, EngineOptions, Watched},
     model::{quality::Losses, snapshot::Snapshot},
 };
 
@@ -197,7 +197,7 @@ impl Churn {
     fn start_engine(self) -> Engine {
         let watched = if self.watched > 1 { Watched::All } else { Watched::Own };
         let ring_bytes = self.ring_bytes;
-        start(Options { watched, ring_bytes, methods: forced_methods(), ..Options::default() })
+        start(EngineOptions { watched, ring_bytes, methods: forced_methods(), ..EngineOptions::default() })
     }
 
     fn start_workers(self, namespaces: &[NamespaceTruth], test: impl Fn() + Copy + Send, seed: u64) -> Progress {

@@ -215,7 +215,7 @@ fn a_queue_that_somaxconn_holds_short_is_found() {
         assert_eq!(capped.len(), 1, "{capped:?}");
         assert!(capped[0].sentence.contains("127.0.0.1:7000 "), "{capped:?}");
         assert!(
-            capped[0].evidence.starts_with("5 connections wait, the limit is net.core.somaxconn = 4"),
+            capped[0].evidence.starts_with("5 connections wait; the limit is net.core.somaxconn = 4"),
             "{capped:?}"
         );
         // The other is as short as its application made it, and somaxconn would not help.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use observer::{
-    engine::{Engine, Options, Scans},
+    engine::{Engine, EngineOptions, Scans},
     host,
     model::{
         limit::{Limit, LimitKind, Scope},
@@ -74,7 +74,7 @@ fn an_accept_queue_overflows_as_the_kernel_counts() {
         wait_until("a full queue, and drops", || listener_of_ss()[0] == 5 && overflows() > 0);
         drop(clients);
         let before = overflows();
-        let mut engine = start(Options { scans: Scans::Regularly, ..options() });
+        let mut engine = start(EngineOptions { scans: Scans::Regularly, ..options() });
         let [queued, backlog, discarded] = listener_of_ss();
         let limit = of_listener(&engine.snapshot(0), LimitKind::AcceptQueue, "127.0.0.1:7000");
         assert_eq!((limit.used, limit.maximum, limit.hits), (queued, backlog + 1, Some(0)), "nothing since the start");
@@ -253,7 +253,8 @@ fn limits_of_the_whole_host_come_from_the_first_namespace() {
     };
     in_private_netns(move || {
         assert!(fs::metadata("/proc/sys/net/ipv4/tcp_mem").is_err(), "a private namespace shows it too");
-        let mut engine = Engine::start(Options { scans: Scans::OnlyAtStart, ..Options::default() }).unwrap();
+        let mut engine =
+            Engine::start(EngineOptions { scans: Scans::OnlyAtStart, ..EngineOptions::default() }).unwrap();
         let snapshot = engine.snapshot(0);
         let of_host = |kind| limits(&snapshot, kind).find(|limit| limit.scope == Scope::Host).unwrap();
         assert_eq!(of_host(LimitKind::Orphans).maximum, max_orphans);

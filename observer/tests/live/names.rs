@@ -10,7 +10,7 @@ use std::{
 };
 
 use observer::{
-    engine::{Engine, Options, Watched},
+    engine::{Engine, EngineOptions, Watched},
     host::netns,
     model::{name::Name, snapshot::Snapshot, units::NetnsId},
 };
@@ -21,7 +21,7 @@ use crate::{
 };
 
 fn observe_all() -> Engine {
-    start(Options { watched: Watched::All, ..options() })
+    start(EngineOptions { watched: Watched::All, ..options() })
 }
 
 fn name(snapshot: &Snapshot, netns: NetnsId) -> Option<Name> {
@@ -99,7 +99,7 @@ fn a_process_called_host_does_not_make_its_namespace_the_host() {
         let _named = Named::start(dir.path(), b"host", "read end");
         let called = Some(Name::from(format!("host ({})", own.0).as_str()));
         for watched in [Watched::All, Watched::Own] {
-            let snapshot = start(Options { watched, ..options() }).snapshot(0);
+            let snapshot = start(EngineOptions { watched, ..options() }).snapshot(0);
             assert_eq!(name(&snapshot, own), called, "{watched:?}");
         }
     });

@@ -8,7 +8,7 @@ use std::{
 };
 
 use observer::{
-    engine::{Engine, Options, Watched},
+    engine::{Engine, EngineOptions, Watched},
     host,
     model::{
         snapshot::{NamespaceRow, Snapshot},
@@ -20,7 +20,7 @@ use crate::processes::output;
 use crate::support::{Counts, Pairs, counted_in, eventually, in_private_netns, options, parse_ss, run, start, truth};
 
 fn observe_all() -> Engine {
-    start(Options { watched: Watched::All, ..options() })
+    start(EngineOptions { watched: Watched::All, ..options() })
 }
 
 /// A mounted namespace that `ip netns` knows, removed when dropped.

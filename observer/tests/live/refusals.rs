@@ -139,7 +139,7 @@ fn every_call_that_makes_fds_is_reported_on_request() {
         return with_few_descriptors("refusals::every_call_that_makes_fds_is_reported_on_request");
     }
     in_private_netns(|| {
-        let mut engine = start(observer::engine::Options { trace_all_fd_syscalls: true, ..options() });
+        let mut engine = start(observer::engine::EngineOptions { trace_all_fd_syscalls: true, ..options() });
         let mut files = take_all_descriptors();
         assert_eq!(errno(files[0].try_clone()), libc::EMFILE);
         // SAFETY: asks for a copy of a descriptor that is open.

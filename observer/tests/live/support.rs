@@ -14,7 +14,7 @@ use std::{
 
 use crate::{processes::output, ss};
 use observer::{
-    engine::{Engine, Options, Scans, Watched},
+    engine::{Engine, EngineOptions, Scans, Watched},
     host,
     model::{
         snapshot::{Direction, EndpointRow, Snapshot},
@@ -54,8 +54,13 @@ pub(crate) fn set_sysctl(name: &str, value: &str) {
 }
 
 /// Events alone after the first scan, of the calling thread's namespace alone: tests run side by side.
-pub(crate) fn options() -> Options {
-    Options { scans: Scans::OnlyAtStart, watched: Watched::Own, methods: forced_methods(), ..Options::default() }
+pub(crate) fn options() -> EngineOptions {
+    EngineOptions {
+        scans: Scans::OnlyAtStart,
+        watched: Watched::Own,
+        methods: forced_methods(),
+        ..EngineOptions::default()
+    }
 }
 
 /// What the runner wants all tests to run with: `OBSERVER_ATTACH=connect=kprobe,accept=kretprobe`.
@@ -79,11 +84,11 @@ pub(crate) fn observe() -> Engine {
 
 /// The engine with regular scans: a failure at a listener waits for the scan that shows the listener.
 pub(crate) fn scanning() -> Engine {
-    start(Options { scans: Scans::Regularly, ..options() })
+    start(EngineOptions { scans: Scans::Regularly, ..options() })
 }
 
 /// Starts the engine, and checks that every hook is attached.
-pub(crate) fn start(options: Options) -> Engine {
+pub(crate) fn start(options: EngineOptions) -> Engine {
     let mut engine = Engine::start(options).expect("start the engine");
     for status in engine.snapshot(0).quality.hooks {
         assert!(status.method.is_some(), "the hook {} is missing: {:?}", status.hook, status.failed);

@@ -123,7 +123,7 @@ fn queue(template: &Limit, n: u32) -> Limit {
 pub(crate) fn process(n: u32, comm: &[u8]) -> ProcessRow {
     let process = Process { pid: Pid(100_000 + n), comm: Comm::from(comm) };
     let files = ProcessFiles { process, open: u64::from(n), soft_limit: Some(4_000), hard_limit: None };
-    ProcessRow { process, sockets: 0, files: Some(files), failures: 0 }
+    ProcessRow { process, sockets: 0, files: Some(files), failures: 0, service: None }
 }
 
 fn states(counts: &[(TcpState, u32)]) -> StateCounts {

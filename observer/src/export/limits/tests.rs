@@ -1,7 +1,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::*;
-use crate::frame::Local;
+use crate::frame::LocalReadings;
 use crate::model::{
     Basis, Model,
     finding::{Finding, FindingKind},
@@ -40,13 +40,14 @@ fn what_belongs_to_another_namespace_says_to_which_and_says_it_once() {
         kind: FindingKind::ReservedInRange,
         netns,
         scope: None,
+        service: None,
         sentence: "Much is reserved.".to_owned(),
         evidence: String::new(),
         remedy: String::new(),
     };
     snapshot.findings = [OWN, other, NetnsId(7)].map(finding).into();
     snapshot.limits = vec![limit(LimitKind::TimeWait, Scope::Namespace(other), 1, 2)];
-    let frame = Frame { snapshot: snapshot.clone(), own: Some(OWN), local: Some(Local::default()) };
+    let frame = Frame { own: Some(OWN), local: Some(LocalReadings::default()), ..Frame::from(snapshot.clone()) };
     let text = text(&frame, None);
     for line in ["Much is reserved.", "Much is reserved (in blue).", "Much is reserved (in 7)."] {
         assert_eq!(text.lines().filter(|found| *found == line).count(), 1, "{line} in\n{text}");
@@ -92,11 +93,12 @@ fn everything_fits_80_columns() {
     };
     let addresses = ["10.0.0.1", "10.0.0.2", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into();
     snapshot.namespaces.push(row);
-    let frame = Frame { snapshot, own: Some(OWN), local: Some(Local { addresses, files: None }) };
+    let frame =
+        Frame { own: Some(OWN), local: Some(LocalReadings { addresses, files: None }), ..Frame::from(snapshot) };
     assert_eq!(Arithmetic::new(&frame).connections_to_an_ipv4_destination, Some(2 * 5_535));
     let text = text(&frame, None);
     for line in text.lines() {
-        assert!(line.chars().count() <= WIDTH, "{} columns: {line}", line.chars().count());
+        assert!(line.chars().count() <= PLAIN_WIDTH, "{} columns: {line}", line.chars().count());
     }
     for words in ["79,228,162,514,264,337,593,543,950,336", "18,446,744,073,709,551,616", "281,474,976,710,656"] {
         assert!(text.contains(words), "no {words} in\n{text}");

@@ -5,7 +5,7 @@ mod count;
 mod owner;
 mod text;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap;
 
@@ -15,7 +15,9 @@ use super::{
     device::Device,
     endpoint::rate,
     headroom::PortUse,
+    member::Member,
     reading::FileUse,
+    service::Service,
     units::{NetnsId, PortRange, Process, Queues, grouped},
 };
 
@@ -120,6 +122,8 @@ pub struct FailureKey {
     pub call: Option<&'static str>,
     /// Who, where that is known.
     pub process: Option<Process>,
+    /// The cgroup of the task, or the process where that names no service.
+    pub member: Option<Member>,
     /// The local address that was asked for or chosen.
     pub local: Option<Local>,
     /// The destination.
@@ -131,12 +135,21 @@ pub struct FailureKey {
 impl FailureKey {
     /// Of a system call that failed.
     pub(super) const fn by_call(kind: FailureKind, netns: NetnsId, call: &'static str, process: Process) -> Self {
-        Self { kind, netns, call: Some(call), process: Some(process), local: None, remote: None, own_range: None }
+        Self {
+            kind,
+            netns,
+            call: Some(call),
+            process: Some(process),
+            member: None,
+            local: None,
+            remote: None,
+            own_range: None,
+        }
     }
 
     /// Of what the kernel refused on its own account.
     pub(super) const fn by_kernel(kind: FailureKind, netns: NetnsId) -> Self {
-        Self { kind, netns, call: None, process: None, local: None, remote: None, own_range: None }
+        Self { kind, netns, call: None, process: None, member: None, local: None, remote: None, own_range: None }
     }
 }
 
@@ -176,6 +189,8 @@ pub struct FailureRow {
     pub last_at: Duration,
     /// What had run out.
     pub failed: Failed,
+    /// The service of whoever was refused; set in snapshots alone.
+    pub service: Option<Arc<Service>>,
 }
 
 impl FailureRow {
@@ -284,7 +299,7 @@ impl FailureTable {
             self.groups.remove(&oldest);
             self.found_at.remove(&oldest);
         }
-        let new = FailureRow { key, count: 0, first_at: now, last_at: now, failed };
+        let new = FailureRow { key, count: 0, first_at: now, last_at: now, failed, service: None };
         let row = self.groups.entry(key).or_insert(new);
         row.count += count;
         row.last_at = now;
@@ -345,6 +360,11 @@ impl FailureTable {
         self.groups.keys().filter_map(|key| Some((key.netns, key.local?.device)))
     }
 
+    /// What the groups name.
+    pub(super) fn members(&self) -> impl Iterator<Item = Member> + '_ {
+        self.groups.keys().filter_map(|key| key.member)
+    }
+
     /// How often each group refused a process.
     pub(super) fn by_process(&self) -> impl Iterator<Item = (Process, u64)> + '_ {
         self.groups.values().filter_map(|row| Some((row.key.process?, row.count)))
@@ -390,6 +410,7 @@ mod tests {
             netns: NetnsId(1),
             call: Some("connect"),
             process: Some(Process { pid: Pid(pid), comm: Comm::from("app") }),
+            member: None,
             local: Some(Local { ip: Ipv4Addr::LOCALHOST.into(), port: 0, device: Device::NONE }),
             remote: None,
             own_range: None,

@@ -31,6 +31,7 @@ pub(super) fn bind_before_connect(clients: &BoundClients) -> Option<Finding> {
         kind: FindingKind::BindBeforeConnect,
         netns,
         scope: None,
+        service: None,
         // Who called bind() is not known: the socket may have come from another process, by fork() or SCM_RIGHTS.
         sentence: format!(
             "Sockets of {} were bound before connect() from {}.",

@@ -32,6 +32,7 @@ pub(super) fn slow_connect(crowded: &Crowded) -> Option<Finding> {
         kind: FindingKind::SlowConnect,
         netns,
         scope: Some(Scope::Destination { netns, local_ip, device, remote }),
+        service: None,
         sentence: format!(
             "connect() from {} to {remote} takes about ten times as long as it should.",
             device.scoped(local_ip)

@@ -12,10 +12,11 @@ mod retries;
 mod stuck;
 mod time_wait;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     limit::Scope,
+    service::Service,
     units::{NetnsId, Process},
 };
 
@@ -86,6 +87,8 @@ pub struct Finding {
     pub netns: NetnsId,
     /// The limit that it concerns, by what that limit belongs to; `None` if it concerns no single one.
     pub scope: Option<Scope>,
+    /// The service of what it concerns; set in snapshots alone.
+    pub service: Option<Arc<Service>>,
     /// One sentence.
     pub sentence: String,
     /// The numbers that it rests on.

@@ -49,8 +49,11 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
             kind: FindingKind::QueueAtSomaxconn,
             netns,
             scope,
+            service: None,
             sentence: format!("The accept queue of {process} on {address} may be limited by net.core.somaxconn."),
-            evidence: format!("{accept} connections wait, the limit is net.core.somaxconn = {somaxconn}, {dropped}"),
+            evidence: format!(
+                "{accept} connections wait; the limit is net.core.somaxconn = {somaxconn} (one more fits); {dropped}"
+            ),
             remedy:
                 "raise net.core.somaxconn and the backlog of listen(), then restart the service; or accept() faster"
                     .to_owned(),
@@ -60,18 +63,19 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
             kind: FindingKind::QueueAtBacklog,
             netns,
             scope,
+            service: None,
             sentence: format!(
-                "The accept queue of {process} on {address} is as short as its own listen(fd, {limit}) made it."
+                "The accept queue of {process} on {address} overflows: listen(fd, {limit}) made it short."
             ),
             evidence: if limit < somaxconn {
                 format!(
-                    "{accept} connections wait, the limit is {limit}, net.core.somaxconn = {somaxconn} allows more, \
-                     {dropped}"
+                    "{accept} connections wait; the backlog is {limit} (one more fits), net.core.somaxconn = \
+                     {somaxconn} allows more; {dropped}"
                 )
             } else {
                 format!(
-                    "{accept} connections wait, the limit is {limit} until the next listen(), which \
-                     net.core.somaxconn = {somaxconn} will cap, {dropped}"
+                    "{accept} connections wait; the backlog is {limit} (one more fits) until the next listen(), which \
+                     net.core.somaxconn = {somaxconn} will cap; {dropped}"
                 )
             },
             remedy: if limit < somaxconn {

@@ -22,6 +22,7 @@ pub(super) fn listeners_in_range(
         kind: FindingKind::ListenerInRange,
         netns,
         scope: None,
+        service: None,
         sentence: "A service listens on a port of the ephemeral range: once it stops, a client can take that port."
             .to_owned(),
         evidence: format!(
@@ -40,6 +41,7 @@ pub(super) fn reserved_in_range(netns: NetnsId, range: PortRange, reserved: u32)
         kind: FindingKind::ReservedInRange,
         netns,
         scope: None,
+        service: None,
         sentence: "Much of the ephemeral range is reserved: fewer connections fit to each destination.".to_owned(),
         evidence: format!(
             "net.ipv4.ip_local_reserved_ports takes {reserved} of the {} ports {}-{}",

@@ -35,6 +35,7 @@ pub(super) fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
         kind: FindingKind::RetryLoop,
         netns,
         scope: local.map(|Local { ip, device, .. }| Scope::Destination { netns, local_ip: ip, device, remote }),
+        service: None,
         sentence: format!("{} retries connect() to {remote} without a port left.", name(Some(process))),
         evidence: format!(
             "{per_second:.0} calls a second fail with EADDRNOTAVAIL{}; each has searched {searched}",

@@ -8,7 +8,7 @@ use crate::model::{
     device::Device,
     limit::Scope,
     reading::ProcessFiles,
-    units::{NetnsId, Process},
+    units::{NetnsId, Process, Queues},
 };
 
 /// Fewer that stay are no leak.
@@ -36,6 +36,7 @@ pub(super) fn close_wait_leak(leak: &Leak) -> Option<Finding> {
         kind: FindingKind::CloseWaitLeak,
         netns,
         scope: Some(Scope::Process(process.pid)),
+        service: None,
         sentence: format!("{} does not close connections that its peers have closed.", name(Some(process))),
         evidence: format!("{count} sockets stay in CLOSE_WAIT, the oldest for {} or longer{share}", age(oldest)),
         remedy: "have the application close() a connection when read() returns 0; a restart frees those that leaked"
@@ -53,25 +54,71 @@ pub(super) struct Unanswered {
     pub(super) processes: Vec<Process>,
     pub(super) count: u32,
     pub(super) oldest: Duration,
+    /// The listener on this host that should answer; `None` where the destination is another host.
+    pub(super) listener: Option<LocalListener>,
+}
+
+/// A listener on this host that connect() calls wait for.
+#[derive(Clone, Copy)]
+pub(super) struct LocalListener {
+    pub(super) process: Option<Process>,
+    /// As the last scan read them.
+    pub(super) queues: Option<Queues>,
+}
+
+impl LocalListener {
+    /// The kernel drops the SYNs: one more than the limit is in the accept queue (`sk_acceptq_is_full`).
+    fn full(&self) -> Option<Queues> {
+        self.queues.filter(|queues| queues.accept > queues.limit)
+    }
 }
 
 pub(super) fn no_answer(unanswered: &Unanswered) -> Option<Finding> {
-    let Unanswered { netns, local_ip, device, remote, ref processes, count, oldest } = *unanswered;
-    (count >= UNANSWERED_AT_LEAST).then(|| Finding {
+    let Unanswered { netns, local_ip, device, remote, ref processes, count, oldest, listener } = *unanswered;
+    if count < UNANSWERED_AT_LEAST {
+        return None;
+    }
+    let evidence = format!(
+        "{count} connect() calls of {} from {} are in SYN_SENT, the oldest for {} or longer",
+        names(processes),
+        device.scoped(local_ip),
+        age(oldest)
+    );
+    let (sentence, evidence, remedy) = match listener.map(|listener| (listener, listener.full())) {
+        None => (
+            format!("{remote} does not answer."),
+            evidence,
+            "look for a firewall that drops SYNs, a host that is down, or a full accept queue on the other host; limit \
+             how long connect() may wait"
+                .to_owned(),
+        ),
+        Some((listener, Some(Queues { accept, limit, .. }))) => {
+            let process = name(listener.process);
+            (
+                format!("{remote} does not answer: the accept queue of {process} on this host is full."),
+                format!("{evidence}; {accept} connections fill the queue (backlog {limit}, and one more fits)"),
+                format!(
+                    "make {process} call accept() faster, or restart it if it hangs; a larger backlog in its listen() \
+                     helps against bursts only"
+                ),
+            )
+        }
+        Some((listener, None)) => (
+            format!("{remote} does not answer, although {} on this host listens there.", name(listener.process)),
+            evidence,
+            "look for a firewall rule on this host that drops SYNs to this port (nft list ruleset, iptables -S), and for \
+             hits of the listener's queues (screen Limits)"
+                .to_owned(),
+        ),
+    };
+    Some(Finding {
         kind: FindingKind::NoAnswer,
         netns,
         scope: Some(Scope::Destination { netns, local_ip, device, remote }),
-        sentence: format!("{remote} does not answer."),
-        evidence: format!(
-            "{count} connect() calls of {} from {} are in SYN_SENT, the oldest for {} or longer",
-            names(processes),
-            device.scoped(local_ip),
-            age(oldest)
-        ),
-        remedy:
-            "look for a firewall that drops SYNs, a host that is down, or a full accept queue there; limit how long \
-                 connect() may wait"
-                .to_owned(),
+        service: None,
+        sentence,
+        evidence,
+        remedy,
     })
 }
 
@@ -97,7 +144,18 @@ impl Model {
                 processes: group.processes(),
                 count: group.count,
                 oldest: self.now.saturating_sub(group.since),
+                listener: self.local_listener(*netns, *remote, *device),
             });
         unanswered.filter_map(|unanswered| no_answer(&unanswered))
+    }
+
+    /// The listener that answers at `remote`, if that is an address of the same namespace: a listener is bound to it, it
+    /// is a loopback address, or sockets use it as their local address.
+    fn local_listener(&self, netns: NetnsId, remote: SocketAddr, device: Device) -> Option<LocalListener> {
+        let listener = self.covering_address(netns, remote.ip(), remote.port(), device)?;
+        let is_local = listener.ip == remote.ip()
+            || remote.ip().is_loopback()
+            || self.ledger.endpoints().iter().any(|(_, row)| row.key.netns == netns && row.key.local_ip == remote.ip());
+        is_local.then_some(LocalListener { process: listener.process, queues: listener.queues })
     }
 }

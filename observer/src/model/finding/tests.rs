@@ -8,7 +8,7 @@ use super::{
     queues::{Queue, short_queue},
     range::{listeners_in_range, reserved_in_range},
     retries::{ExhaustedConnects, retry_loop},
-    stuck::{Leak, Unanswered, close_wait_leak, no_answer},
+    stuck::{Leak, LocalListener, Unanswered, close_wait_leak, no_answer},
     time_wait::{Closed, Reuse, time_wait_at_one_destination},
     *,
 };
@@ -189,22 +189,48 @@ fn sockets_that_stay_are_found_from_some_on() {
         evidence,
         "10 sockets stay in CLOSE_WAIT, the oldest for 75 s or longer, 25 % of its 40 open descriptors (limit 1024)"
     );
-    let silent = |count| {
-        no_answer(&Unanswered {
-            netns: NETNS,
-            local_ip: [10, 0, 0, 5].into(),
-            device: Device::NONE,
-            remote: remote(),
-            processes: vec![process()],
-            count,
-            oldest: Duration::from_secs(7),
-        })
-    };
-    assert_eq!(silent(7), None);
+}
+
+fn unanswered(count: u32, listener: Option<LocalListener>) -> Option<Finding> {
+    no_answer(&Unanswered {
+        netns: NETNS,
+        local_ip: [10, 0, 0, 5].into(),
+        device: Device::NONE,
+        remote: remote(),
+        processes: vec![process()],
+        count,
+        oldest: Duration::from_secs(7),
+        listener,
+    })
+}
+
+#[test]
+fn connections_without_an_answer_are_found_from_some_on() {
+    assert_eq!(unanswered(7, None), None);
     assert_eq!(
-        silent(8).unwrap().evidence,
+        unanswered(8, None).unwrap().evidence,
         "8 connect() calls of worker (12) from 10.0.0.5 are in SYN_SENT, the oldest for 7 s or longer"
     );
+}
+
+#[test]
+fn the_remedy_for_a_listener_of_this_host_applies_to_this_host() {
+    let at = |accept| {
+        let queues = Queues { accept, syn: 0, limit: 8, drops: 0 };
+        unanswered(8, Some(LocalListener { process: Some(process()), queues: Some(queues) })).unwrap()
+    };
+    let full = at(9);
+    assert!(full.sentence.ends_with("the accept queue of worker (12) on this host is full."), "{}", full.sentence);
+    assert!(
+        full.evidence.ends_with("; 9 connections fill the queue (backlog 8, and one more fits)"),
+        "{}",
+        full.evidence
+    );
+    assert!(full.remedy.contains("accept()") && !full.remedy.contains("firewall"), "{}", full.remedy);
+    let open = at(8);
+    assert!(open.sentence.contains("although worker (12) on this host listens"), "{}", open.sentence);
+    assert!(open.remedy.contains("firewall rule on this host"), "{}", open.remedy);
+    assert!(unanswered(8, None).unwrap().remedy.contains("on the other host"));
 }
 
 #[test]

@@ -76,6 +76,7 @@ pub(super) fn time_wait_at_one_destination(closed: &Closed) -> Option<Finding> {
         kind: FindingKind::TimeWaitAtOneDestination,
         netns,
         scope: Some(Scope::Destination { netns, local_ip, device, remote }),
+        service: None,
         sentence: format!(
             "Connections from {} to {remote} are closed faster than their ports are free again.",
             device.scoped(local_ip)

@@ -1,6 +1,6 @@
 //! For tests: every total that contributions add up to.
 
-use super::Ledger;
+use super::{Ledger, MemberPlace};
 
 impl Ledger {
     /// The same rows, without any socket.
@@ -9,6 +9,7 @@ impl Ledger {
         ledger.endpoints.empty();
         ledger.destinations.empty();
         ledger.owners.empty();
+        ledger.members.empty();
         ledger.ports.iter_mut().for_each(|(_, ports)| ports.empty());
         ledger
     }
@@ -26,7 +27,12 @@ impl Ledger {
         let ports = self.ports_by_netns.iter().flat_map(|(netns, slot)| {
             self.ports[*slot as usize].totals().into_iter().map(move |totals| format!("port of {netns:?}: {totals}"))
         });
-        let mut all: Vec<String> = endpoints.chain(destinations).chain(ports).chain(self.owners.totals()).collect();
+        let of_endpoints = self.endpoints.iter().map(|(index, row)| (MemberPlace::Endpoint(index), row.first_member));
+        let of_destinations =
+            self.destinations.iter_indexed().map(|(index, row)| (MemberPlace::Destination(index), row.first_member));
+        let members = self.members.totals(of_endpoints.chain(of_destinations));
+        let owners = self.owners.totals();
+        let mut all: Vec<String> = endpoints.chain(destinations).chain(ports).chain(owners).chain(members).collect();
         all.sort_unstable();
         all
     }

@@ -10,6 +10,7 @@ impl Limit {
             scope,
             netns_name: None,
             process: None,
+            service: None,
             used,
             maximum,
             hits: None,

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::{Limit, LimitKind};
 use crate::model::{TIME_WAIT_LASTS, reading::NamespaceReading};
 
-/// What takes longer than this is not predicted: no slope lasts that long.
+/// The longest forecast: no slope lasts longer.
 const PREDICTED: Duration = Duration::from_hours(24);
-/// What uses less than this part of a limit has no forecast: a slope that small a part was seen of is a beginning.
+/// The smallest share in use that gets a forecast. Below it, a rise is only a beginning.
 const USED_AT_LEAST: f64 = 0.01;
 /// A request socket sends its SYN+ACK again after 1, 2, 4, 8 and 16 seconds, and ends 32 seconds after the last one
 /// (`tcp_synack_retries` 5).
@@ -17,22 +17,22 @@ const ORPHAN_LASTS: Duration = Duration::from_secs(100);
 /// `nf_conntrack_tcp_timeout_time_wait` by default.
 const TRACKED_LASTS: Duration = Duration::from_mins(2);
 
-/// What leaves by itself after a known time, as a part of a limit's use: TIME_WAIT sockets. At a steady rate they level
-/// off at as many as come within that time.
+/// The part of a limit's use that ends by itself after a known time: TIME_WAIT sockets. At a steady rate their number
+/// levels off at the number that come within that time.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Turnover {
     /// How many there are.
     pub present: u64,
     /// How many have come in all.
     pub entered: i64,
-    /// How many come every second, over the last half minute.
+    /// How many come per second, over the last half minute.
     pub entering: f64,
-    /// How much more of everything else is used every second; 0 if that is no more than noise.
+    /// Growth per second of everything else; 0 if it is no more than noise.
     pub lasting_slope: f64,
 }
 
 impl Turnover {
-    /// So many are there, and have come; how fast is to be found out.
+    /// With these counts, before the rate is known.
     pub(super) const fn new(present: u64, entered: i64) -> Self {
         Self { present, entered, entering: 0.0, lasting_slope: 0.0 }
     }
@@ -44,7 +44,7 @@ impl Turnover {
     }
 }
 
-/// How long each of what is counted lasts, where all of it leaves by itself.
+/// How long each counted thing lasts, for kinds where all of them end by themselves.
 pub(super) fn lifetime(kind: LimitKind, reading: Option<&NamespaceReading>) -> Option<Duration> {
     match kind {
         LimitKind::SynQueue => Some(SYN_RECV_LASTS),
@@ -58,14 +58,14 @@ pub(super) fn lifetime(kind: LimitKind, reading: Option<&NamespaceReading>) -> O
 }
 
 impl Limit {
-    /// When it is reached at the current slope: zero if it is; `None` if it is not in sight.
+    /// Time until the limit is full at the present slope. Zero if it is full, `None` without a forecast.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a forecast: 53 bits are plenty")]
     pub fn time_to_full(&self) -> Option<Duration> {
         let Some(left) = self.practical_maximum()?.checked_sub(self.used).filter(|left| *left > 0) else {
             return Some(Duration::ZERO);
         };
-        // While what leaves by itself levels off, the whole follows no line; the rest may.
+        // While the part that ends by itself levels off, the whole follows no straight line. The rest may.
         let slope = self.slope.or_else(|| self.turnover.map(|turnover| turnover.lasting_slope));
         let slope = slope.filter(|slope| *slope > 0.0 && self.ratio() >= USED_AT_LEAST)?;
         let left = left as f64;
@@ -78,7 +78,7 @@ impl Limit {
     }
 }
 
-/// At first everything grows, then only what does not leave by itself.
+/// At first everything grows, then only the part that does not end by itself.
 fn seconds_with_turnover(left: f64, slope: f64, turnover: Turnover) -> Option<f64> {
     let (growth, lasting) = (turnover.growth(), turnover.lasting_slope);
     let turning = slope - lasting;

@@ -3,17 +3,17 @@
 use super::{Limit, LimitKind};
 use crate::model::reading::{FileUse, Host, ProcessFiles};
 
-/// More than memory can ever hold of anything that is counted here: what systemd and modern kernels set in place of a
-/// limit (`fs.file-max` is 2^63 - 1), and `RLIM_INFINITY`.
+/// More than any memory can hold. systemd and modern kernels set such numbers to mean "no limit": `fs.file-max` is
+/// 2^63 - 1, and there is `RLIM_INFINITY`.
 const ASTRONOMICAL: u64 = 1 << 40;
 
-/// A limit, unless it is none in practice.
+/// The limit, unless it is too high to matter in practice.
 #[must_use]
 pub const fn practical(limit: u64) -> Option<u64> {
     if limit < ASTRONOMICAL { Some(limit) } else { None }
 }
 
-/// The part of a limit that is in use, 0 to 1 and beyond; `None` where there is no limit in practice.
+/// The share of a limit in use, 0 to 1 and beyond. `None` if there is no limit in practice.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a ratio for people: 53 bits are plenty")]
 pub fn ratio(used: u64, limit: u64) -> Option<f64> {
@@ -25,8 +25,8 @@ pub fn ratio(used: u64, limit: u64) -> Option<f64> {
 pub enum Level {
     /// Less than half.
     Ok,
-    /// Half or more. Of ports: connect() looks first at every second port of the range. Once these are in use, each call
-    /// walks all of them in vain first and is many times slower.
+    /// Half or more, for ports only: connect() first looks at every second port of the range. Once these are in use,
+    /// each call searches all of them without success and is many times slower.
     Notice,
     /// 80 % or more.
     Warning,
@@ -37,7 +37,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// The level of a used part, 0 to 1.
+    /// The level for this share in use, 0 to 1.
     #[must_use]
     pub fn of_ratio(ratio: f64) -> Self {
         match ratio {
@@ -63,8 +63,8 @@ impl Level {
 }
 
 impl LimitKind {
-    /// How urgent it is that so much of such a limit is in use. Half is a threshold of ports alone: from there on
-    /// connect() is many times slower, while the next descriptor costs as much as the first.
+    /// The level of a limit of this kind for this share in use. Only ports have the level notice: from half on
+    /// connect() is many times slower, but the next descriptor costs as much as the first.
     #[must_use]
     pub fn level(self, ratio: f64) -> Level {
         match (self, Level::of_ratio(ratio)) {
@@ -75,20 +75,35 @@ impl LimitKind {
     }
 }
 
+impl LimitKind {
+    /// Why more than the maximum can be in use. The kernel enforces a limit when something is added, never afterwards.
+    #[must_use]
+    pub const fn why_beyond(self) -> &'static str {
+        match self {
+            Self::ProcessFiles => "the limit was lowered after they were opened",
+            Self::HostFiles => "the limit was lowered, or root opened more: the limit does not hold for root",
+            Self::AcceptQueue | Self::SynQueue => "the limit was lowered after they were queued",
+            Self::Ports | Self::Conntrack | Self::TimeWait | Self::Orphans | Self::TcpMemory | Self::SocketMemory => {
+                "the limit was lowered, or the kernel lets some callers exceed it"
+            }
+        }
+    }
+}
+
 impl Limit {
-    /// How urgent it is.
+    /// Its level.
     #[must_use]
     pub fn level(&self) -> Level {
         self.kind.level(self.ratio())
     }
 
-    /// How much there can be, unless that is no limit in practice.
+    /// The maximum, unless it is too high to matter in practice.
     #[must_use]
     pub const fn practical_maximum(&self) -> Option<u64> {
         practical(self.maximum)
     }
 
-    /// The part that is used, 0 to 1 and beyond, as some limits are soft; 0 where there is no limit in practice.
+    /// The share in use, 0 to 1, and above 1 if the maximum is exceeded. 0 if there is no limit in practice.
     #[must_use]
     pub fn ratio(&self) -> f64 {
         ratio(self.used, self.maximum).unwrap_or(0.0)
@@ -102,7 +117,7 @@ impl FileUse {
         practical(self.max)
     }
 
-    /// The part that is in use.
+    /// The share in use.
     #[must_use]
     pub fn ratio(self) -> Option<f64> {
         ratio(self.allocated, self.max)
@@ -117,7 +132,7 @@ impl Host {
         [files.soft_limit, self.nr_open].into_iter().flatten().min().and_then(practical)
     }
 
-    /// The part of them that a process has open.
+    /// The share of its descriptors that a process has open.
     #[must_use]
     pub fn descriptor_ratio(&self, files: &ProcessFiles) -> Option<f64> {
         ratio(files.open, self.most_descriptors(files)?)

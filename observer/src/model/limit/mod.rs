@@ -11,6 +11,7 @@ mod trend;
 use std::{
     cmp::Ordering,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,10 +23,11 @@ pub use self::{counters::Counter, forecast::Turnover};
 use super::{
     device::Device,
     name::Name,
+    service::Service,
     units::{NetnsId, Pid, Process, SocketId},
 };
 
-/// What runs out.
+/// A kind of limit: what runs out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LimitKind {
     /// Local ports that connect() may choose, from one local ip towards one destination.
@@ -66,7 +68,7 @@ impl LimitKind {
     ];
 }
 
-/// Whose limit it is. It identifies the limit among those of its kind, from snapshot to snapshot.
+/// What a limit applies to. The scope identifies a limit among those of its kind, from snapshot to snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
     /// The whole host.
@@ -130,35 +132,47 @@ pub struct Limit {
     pub netns_name: Option<Name>,
     /// The process, of a process or of a listener.
     pub process: Option<Process>,
+    /// The service of the process, of the listener, or of most sockets towards the destination.
+    pub service: Option<Arc<Service>>,
     /// How much is used, in [`About::unit`].
     pub used: u64,
     /// How much there can be.
     pub maximum: u64,
-    /// How often this limit was hit, where the kernel counts that: at a listener's queue since observer started, at
-    /// others since the kernel began to count.
+    /// How often this limit refused something, if known: at a listener's queue since observer started, elsewhere since
+    /// the kernel began to count.
     pub hits: Option<u64>,
-    /// What the kernel counts beside its use.
+    /// The kernel's other counters about it.
     pub counters: Vec<Counter>,
-    /// How much more is used every second, over the last half minute; `None` while that is not known, or is no more than
-    /// noise.
+    /// Growth per second over the last half minute. `None` while unknown, or no more than noise.
     pub slope: Option<f64>,
-    /// Of what leaves by itself after a known time (TIME_WAIT), how much of it there is and comes.
+    /// For things that end by themselves after a known time (TIME_WAIT): how many there are and how many come.
     pub turnover: Option<Turnover>,
-    /// Everything counted here leaves by itself after about so long: a rise says nothing of what comes later.
+    /// Everything counted here ends by itself after about this time: a rise predicts nothing beyond it.
     pub lifetime: Option<Duration>,
 }
 
-/// A limit that is reached within this time comes before fuller ones that stand still.
+/// Among limits of one level, those that will be full within this time come first.
 const SOON: Duration = Duration::from_hours(1);
+
 impl Limit {
-    /// The most urgent first: what is reached soon by the time that is left, then the fullest.
+    /// The most urgent first: by level; within a level what will be full within the hour, the soonest first; then the
+    /// fullest. The level decides because a forecast may be wrong, and the use is a fact.
     #[must_use]
     pub fn by_urgency(&self, other: &Self) -> Ordering {
         let soon = |limit: &Self| limit.time_to_full().filter(|time| *time <= SOON).unwrap_or(Duration::MAX);
-        soon(self)
-            .cmp(&soon(other))
+        other
+            .level()
+            .cmp(&self.level())
+            .then_with(|| soon(self).cmp(&soon(other)))
             .then_with(|| other.ratio().total_cmp(&self.ratio()))
             .then_with(|| (self.kind, self.scope).cmp(&(other.kind, other.scope)))
+    }
+
+    /// Why more is in use than the maximum allows; `None` where it is not.
+    #[must_use]
+    pub fn excess(&self) -> Option<&'static str> {
+        let is_beyond = self.practical_maximum().is_some_and(|maximum| self.used > maximum);
+        is_beyond.then(|| self.kind.why_beyond())
     }
 
     /// Where its maximum comes from, and how to raise it.
@@ -167,7 +181,7 @@ impl Limit {
         About::of(self.kind)
     }
 
-    /// Whose limit it is, in words.
+    /// The scope, in words.
     #[must_use]
     pub fn owner(&self) -> String {
         let process = self.process.map(|process| process.to_string());

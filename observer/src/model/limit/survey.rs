@@ -1,4 +1,4 @@
-//! The limits of this moment, found among all that the model knows.
+//! Finds the present limits in the model.
 
 use super::{Limit, LimitKind, Scope, Turnover, counters, forecast};
 use crate::model::{
@@ -10,7 +10,7 @@ use crate::model::{
     units::Process,
 };
 
-/// Limits listed of each kind: the fullest.
+/// How many limits of each kind are listed: the fullest.
 const LISTED: usize = 16;
 
 impl Model {
@@ -28,7 +28,7 @@ impl Model {
         limits
     }
 
-    /// Takes a sample of each limit, by which the time until it is reached is predicted.
+    /// Takes a sample of each limit, for the forecast of its time to full.
     pub(in crate::model) fn sample_limits(&mut self) {
         let limits = self.limits();
         self.diagnosis.trends.sample(&limits, self.now);
@@ -37,7 +37,7 @@ impl Model {
     /// A limit of a namespace, or of something in it.
     fn limit(&self, kind: LimitKind, scope: Scope, (used, maximum): (u64, u64)) -> Limit {
         let namespace = scope.netns().and_then(|netns| self.readings.namespaces.get(&netns));
-        let netns_name = namespace.and_then(|namespace| namespace.reading.name.clone());
+        let netns_name = scope.netns().and_then(|netns| self.netns_name(netns));
         let lifetime = forecast::lifetime(kind, namespace.map(|namespace| &namespace.reading));
         let hits = self.own_hits(kind, scope);
         Limit {
@@ -45,6 +45,7 @@ impl Model {
             scope,
             netns_name,
             process: None,
+            service: self.service_of_scope(scope),
             used,
             maximum,
             hits,
@@ -97,7 +98,7 @@ impl Model {
             let maximum = most.unwrap_or(u64::MAX).min(u64::from(queues.limit) + 1);
             ((queues.syn.into(), maximum), (LimitKind::SynQueue, id, listener, queues))
         });
-        // A queue that has overflowed is listed, however empty it is now.
+        // A queue that overflowed is listed even if it is empty now.
         let hit = accept().filter(|(_, (_, _, listener, _))| listener.drops.overflows > 0);
         let mut chosen = fullest(accept());
         let hit =
@@ -166,7 +167,7 @@ impl Model {
         .collect()
     }
 
-    /// Each number by the first namespace that shows it.
+    /// Each number, from the first namespace that has it.
     fn shared(&self) -> Shared {
         self.readings.namespaces.values().map(|namespace| namespace.reading.shared).fold(Shared::default(), |a, b| {
             Shared {

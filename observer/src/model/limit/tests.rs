@@ -1,6 +1,6 @@
 //! Ranking and forecasts.
 
-use super::LimitKind::{Conntrack, HostFiles, Orphans, Ports, TcpMemory, TimeWait};
+use super::LimitKind::{Conntrack, HostFiles, Orphans, Ports, ProcessFiles, SocketMemory, TcpMemory, TimeWait};
 use super::*;
 
 fn limit(kind: LimitKind, used: u64, maximum: u64, slope: Option<f64>) -> Limit {
@@ -20,18 +20,35 @@ fn the_time_to_full_follows_from_the_slope() {
 }
 
 #[test]
-fn what_is_full_soon_comes_first_and_then_the_fullest() {
+fn the_level_comes_first_then_what_is_full_soon_then_the_fullest() {
     let mut limits = [
         limit(HostFiles, 90, 100, None),
         limit(Orphans, 99, 100, Some(-1.0)),
         limit(TcpMemory, 1, 100, Some(1.0)),
         limit(TimeWait, 100, 100, None),
         limit(Conntrack, 5, 1_000_000, Some(0.5)),
+        limit(SocketMemory, 79, 100, None),
         limit(Ports, 10, 100, Some(3.0)),
     ];
     limits.sort_by(Limit::by_urgency);
     let order = limits.map(|limit| limit.kind);
-    assert_eq!(order, [TimeWait, Ports, TcpMemory, Orphans, HostFiles, Conntrack], "weeks away is not soon");
+    let expected = [TimeWait, Orphans, HostFiles, Ports, TcpMemory, SocketMemory, Conntrack];
+    assert_eq!(order, expected, "1 % that rises stands below 90 % that does not; weeks away is not soon");
+}
+
+#[test]
+fn within_a_level_what_is_full_soon_comes_first() {
+    let mut limits = [limit(Orphans, 94, 100, None), limit(TcpMemory, 81, 100, Some(1.0))];
+    limits.sort_by(Limit::by_urgency);
+    assert_eq!(limits.map(|limit| limit.kind), [TcpMemory, Orphans]);
+}
+
+#[test]
+fn more_than_the_maximum_has_a_reason() {
+    let excess = |used, maximum| limit(ProcessFiles, used, maximum, None).excess();
+    assert_eq!(excess(49, 48), Some("the limit was lowered after they were opened"));
+    assert_eq!(excess(48, 48), None);
+    assert_eq!(excess(48, u64::MAX), None);
 }
 
 #[test]

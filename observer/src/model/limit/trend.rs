@@ -1,4 +1,4 @@
-//! How fast limits fill: what was used over the last half minute, and whether its rise is more than noise.
+//! How fast limits fill: their use over the last half minute, and whether its rise is more than noise.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -6,27 +6,27 @@ use rustc_hash::FxHashMap;
 
 use super::{Limit, LimitKind, Scope, Turnover};
 
-/// One sample a second is kept this long. Shorter, and a burst would look like the end of the world; longer, and the
-/// world could end before it is predicted.
+/// How long samples are kept, one per second. In a shorter window a burst looks like a trend. A longer window predicts
+/// too late.
 const WINDOW: Duration = Duration::from_secs(30);
-/// A slope over less says nothing.
+/// The shortest time that gives a slope.
 pub const SLOPE_NEEDS: Duration = Duration::from_secs(4);
-/// A change of fewer over the whole window is none.
+/// The smallest change over the whole window that gives a slope.
 const UNITS: f64 = 4.0;
-/// So many standard errors away from 0 is a slope.
+/// A slope must be this many standard errors away from 0.
 const STANDARD_ERRORS: f64 = 4.0;
-/// The whole change is so many times as long as a random walk with the same steps would be: what wanders up and down
-/// fits a straight line well now and then.
+/// The whole change must be this many times as long as a random walk with the same steps: a number that wanders up and
+/// down sometimes fits a straight line well.
 const RANDOM_WALKS: f64 = 3.0;
-/// Fewer arrivals within the window have no rate.
+/// The fewest arrivals within the window that give a rate.
 const ARRIVALS: i64 = 10;
 
-/// What was used, by limit, as long as the limit is listed.
+/// Samples of each limit, while it is listed.
 #[derive(Default)]
 pub(in crate::model) struct Trends(FxHashMap<(LimitKind, Scope), Trend>);
 
 impl Trends {
-    /// Takes a sample of every listed limit, and forgets those that are not listed any more.
+    /// Takes a sample of every listed limit, and forgets limits that are no longer listed.
     pub(super) fn sample(&mut self, limits: &[Limit], now: Duration) {
         let mut before = std::mem::take(&mut self.0);
         for limit in limits {
@@ -38,7 +38,7 @@ impl Trends {
         }
     }
 
-    /// Adds how much more of a limit is used every second.
+    /// Sets a limit's growth per second.
     pub(super) fn annotate(&self, limit: &mut Limit) {
         let Some(trend) = self.0.get(&(limit.kind, limit.scope)) else { return };
         limit.slope = trend.slope(|sample| sample.used);
@@ -52,9 +52,9 @@ impl Trends {
 #[derive(Clone, Copy)]
 struct Sample {
     used: u64,
-    /// Without what leaves by itself.
+    /// Without the part that ends by itself.
     lasting: u64,
-    /// What leaves by itself and has come in all.
+    /// How many that end by themselves have come in all.
     entered: i64,
 }
 
@@ -69,14 +69,14 @@ impl Trend {
         self.0.push_back((now, sample));
     }
 
-    /// How long it has been sampled, if that is long enough.
+    /// The time between the first and the last sample, if it is long enough.
     fn span(&self) -> Option<f64> {
         let ((first, _), (last, _)) = (self.0.front()?, self.0.back()?);
         let span = last.saturating_sub(*first);
         (span >= SLOPE_NEEDS).then_some(span.as_secs_f64())
     }
 
-    /// Of the straight line that fits all samples best, if it is more than noise.
+    /// The slope of the straight line that fits all samples best, if it is more than noise.
     #[expect(clippy::cast_precision_loss, reason = "a slope for people: 53 bits are plenty")]
     fn slope(&self, value: impl Fn(&Sample) -> u64) -> Option<f64> {
         let span = self.span()?;
@@ -105,7 +105,7 @@ impl Trend {
         is_more_than_noise.then_some(slope)
     }
 
-    /// How much comes every second of what leaves by itself.
+    /// How many come per second of those that end by themselves.
     #[expect(clippy::cast_precision_loss, reason = "a rate for people: 53 bits are plenty")]
     fn entering(&self) -> f64 {
         let Some(((span, (_, first)), (_, last))) = self.span().zip(self.0.front()).zip(self.0.back()) else {

@@ -19,7 +19,7 @@ fn state(netns: u32, n: u64, old: TcpState, new: TcpState, at: Duration) -> Even
         remote_port: u16::try_from(n).unwrap(),
     };
     Event::State {
-        socket: Identity { id: SocketId(n), netns: NetnsId(netns), tuple, device: Device::NONE },
+        socket: Identity { id: SocketId(n), netns: NetnsId(netns), tuple, device: Device::NONE, cgroup: None },
         at,
         old,
         new,

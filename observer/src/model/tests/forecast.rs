@@ -54,7 +54,7 @@ impl Client {
         let remote: SocketAddr = "10.0.0.9:80".parse().unwrap();
         let (local_ip, local_port): (IpAddr, u16) = ([10, 0, 0, 5].into(), port);
         let tuple = FourTuple { local_ip, local_port, remote_ip: remote.ip(), remote_port: remote.port() };
-        Identity { id: SocketId(port.into()), netns: NETNS, tuple, device: Device::NONE }
+        Identity { id: SocketId(port.into()), netns: NETNS, tuple, device: Device::NONE, cgroup: None }
     }
 
     fn state(&mut self, port: u16, old: TcpState, new: TcpState) {

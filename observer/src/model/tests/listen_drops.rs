@@ -52,7 +52,7 @@ impl ListenerStage {
                 remote_ip: [0, 0, 0, 0].into(),
                 remote_port: 0,
             };
-            let socket = Identity { id, netns: NETNS, tuple, device: Device::NONE };
+            let socket = Identity { id, netns: NETNS, tuple, device: Device::NONE, cgroup: None };
             let (state, binding) = (Found::Full(TcpState::Listen), Binding::default());
             self.model.apply(&Event::Scanned { socket, state, binding, orphan: false }, self.now);
             self.model.apply(&Event::Queues { id, netns: NETNS, queues: *queues }, self.now);

@@ -15,8 +15,10 @@ use crate::model::{
     event::{Binding, Event, Found, Identity, OwnRange, Refused},
     key_of,
     ledger::Contribution,
+    member::Member,
     reading::NamespaceReading,
-    snapshot::Snapshot,
+    service::{CgroupId, Service},
+    snapshot::{EndpointRow, ServiceRow, Snapshot},
     socket::SocketTable,
     units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
 };
@@ -28,7 +30,8 @@ const NETNS: NetnsId = NetnsId(1);
 /// Few ids and addresses, so that they meet.
 fn identity() -> impl Strategy<Value = Identity> {
     let addresses = (0..2_u8, 0..3_u16, 0..2_u8, 0..3_u16);
-    (0..6_u64, addresses, device()).prop_map(|(id, (local, local_port, remote, remote_port), device)| Identity {
+    let socket = (0..6_u64, addresses, device(), cgroup());
+    socket.prop_map(|(id, (local, local_port, remote, remote_port), device, cgroup)| Identity {
         id: SocketId(id),
         netns: NETNS,
         tuple: FourTuple {
@@ -38,7 +41,27 @@ fn identity() -> impl Strategy<Value = Identity> {
             remote_port: remote_port * 20_000,
         },
         device: Device::new(device),
+        cgroup,
     })
+}
+
+/// Unknown, the root, a cgroup without a service (3, by [`name_members`]), or one with.
+fn cgroup() -> impl Strategy<Value = Option<CgroupId>> {
+    proptest::option::of((1..6_u64).prop_map(CgroupId))
+}
+
+/// Resolves what asks for it: every other time, and then all.
+fn name_members(model: &mut Model) {
+    for member in model.unnamed_members().collect::<Vec<_>>() {
+        let unit = match member {
+            Member::Cgroup(CgroupId(3)) => None,
+            Member::Cgroup(CgroupId(4)) => Some("init.scope".to_owned()),
+            Member::Cgroup(CgroupId(id)) => Some(format!("{}.service", id % 2)),
+            Member::Process(Pid(pid)) => Some(format!("{}.service", pid % 2)),
+        };
+        let service = unit.map(|unit| Service { unit: Some(unit.as_str().into()), ..Service::default() });
+        model.set_service(member, service);
+    }
 }
 
 /// None most of the time; else a device outside of any VRF, one inside, or the VRF itself.
@@ -62,7 +85,10 @@ fn state() -> impl Strategy<Value = TcpState> {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let by = Process { pid: Pid(1), comm: Comm::from("x") };
+    (1..4_u32).prop_flat_map(|pid| event_by(Process { pid: Pid(pid), comm: Comm::from("x") }))
+}
+
+fn event_by(by: Process) -> impl Strategy<Value = Event> {
     let at = Duration::ZERO;
     prop_oneof![
         6 => (identity(), state(), state(), binding())
@@ -77,19 +103,20 @@ fn event() -> impl Strategy<Value = Event> {
             by,
             fd: 3,
             bound: is_bound.then_some(Local { ip: it.tuple.local_ip, port: it.tuple.local_port, device: it.device }),
+            cgroup: it.cgroup,
         }),
         1 => identity().prop_map(move |it| {
             let FourTuple { local_ip, local_port, remote_ip, remote_port } = it.tuple;
             let local = Local { ip: local_ip, port: local_port, device: it.device };
             let (socket, remote) = (it.id, SocketAddr::new(remote_ip, remote_port));
             let refused = Refused::Connect { socket, local, remote, no_ipv6: false };
-            Event::CallFailed { netns: NETNS, call: "connect", by, refused }
+            Event::CallFailed { netns: NETNS, call: "connect", by, cgroup: it.cgroup, refused }
         }),
         1 => identity().prop_map(move |it| {
             let local = Local { ip: it.tuple.local_ip, port: it.tuple.local_port, device: it.device };
             let (own_range, no_ipv6) = (OwnRange::default(), false);
             let refused = Refused::Bind { socket: it.id, local, is_in_use: true, own_range, no_ipv6 };
-            Event::CallFailed { netns: NETNS, call: "bind", by, refused }
+            Event::CallFailed { netns: NETNS, call: "bind", by, cgroup: it.cgroup, refused }
         }),
         2 => scanned(),
     ]
@@ -126,6 +153,7 @@ fn feed(model: &mut Model, events: &[Event]) {
             5 => model.end_fd_scan(),
             7 => model.begin_scan(NETNS),
             13 => end_scan(model),
+            9 => name_members(model),
             15 => model.tick(now),
             _ => {}
         }
@@ -154,6 +182,19 @@ fn is_sum(model: &Model) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// What services have adds up to what endpoints have: each socket, opening and end belongs to one row.
+fn services_agree(snapshot: &Snapshot) -> Result<(), TestCaseError> {
+    let services = |count: fn(&ServiceRow) -> u64| snapshot.services.iter().map(count).sum::<u64>();
+    let endpoints = |count: fn(&EndpointRow) -> u64| snapshot.endpoints.iter().map(count).sum::<u64>();
+    prop_assert_eq!(services(|row| row.sockets.into()), endpoints(|row| row.sockets.into()));
+    prop_assert_eq!(services(|row| row.orphans.into()), endpoints(|row| row.orphans.into()));
+    prop_assert_eq!(services(|row| row.opened_total), snapshot.totals.opened_total);
+    prop_assert_eq!(services(|row| row.closed_total), snapshot.totals.closed_total);
+    prop_assert_eq!(services(|row| row.failed_total), snapshot.totals.failed_total);
+    prop_assert_eq!(services(|row| row.failures_total), snapshot.failures_total);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -172,6 +213,7 @@ proptest! {
             let owned: u32 = row.owners.iter().map(|owner| owner.sockets).sum();
             prop_assert!(owned + row.orphans <= row.sockets);
         }
+        services_agree(&snapshot)?;
     }
 
     /// What events change one by one equals a recount of everything, before and after the range changes.
@@ -237,6 +279,10 @@ proptest! {
         for (index, event) in after.iter().enumerate() {
             model.apply(event, Duration::from_millis(100 + index as u64));
             is_sum(&model)?;
+            if index % 7 == 0 {
+                name_members(&mut model);
+                is_sum(&model)?;
+            }
         }
         model.settle_ports(Duration::from_mins(1));
         is_sum(&model)?;

@@ -23,6 +23,7 @@ fn a_reset_changes_totals_and_peaks_and_nothing_else() {
             remote_port: u16::try_from(n).unwrap(),
         },
         device: Device::NONE,
+        cgroup: None,
     };
     let state = |n, old, new| Event::State {
         socket: socket(n),

@@ -15,12 +15,14 @@
 //!                                                 SINCE, in milliseconds: with TCP timestamps
 //! ID owned by PID COMM [bound PORT]
 //! ID ... on INDEX                                 of a socket that is bound to this device
+//! ID ... cgroup=ID                                of a socket, or the caller, in this cgroup
+//! cgroup ID PATH | process PID PATH               its service, by a path that may end in a unit; `gone`: not found
 //! ID destroyed
 //! ID refused connect|bind ADDRESS by PID COMM     the call returns an errno; `calls`: the hook that reports this is there
 //! scan | end | abandon                            around what a scan found
 //! files | files end                               around what an fd scan found
 //! tick [SECONDS]                                  time goes on
-//! show [owners|failures|findings|sentences]                      print all rows, or who holds their sockets, or what was refused
+//! show [owners|failures|findings|sentences|services]                 print all rows, or who holds their sockets, or what was refused
 //! tick [SECONDS] | wait MILLISECONDS              time goes on, with or without the work of each second
 //! show [owners|ports]                             print all rows, or who holds their sockets, or their headroom
 //! ```
@@ -39,8 +41,11 @@ use crate::model::{
     event::{Binding, Event, Found, Identity, OwnRange, Refused},
     failure::{Failed, FailureRow},
     headroom::PortUse,
+    member::Member,
+    name::Name,
     quality::{AttachMethod, Hook, HookStatus, ScanSummary},
     reading::NamespaceReading,
+    service::{CgroupId, Service},
     snapshot::Snapshot,
     units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
 };
@@ -110,6 +115,9 @@ impl ScenarioStage {
                 method: Some(AttachMethod::SyscallTracepoint),
                 failed: Vec::new(),
             }),
+            ["cgroup", id, path] => self.set_service(Member::Cgroup(CgroupId(id.parse().unwrap())), path),
+            ["process", pid, path] => self.set_service(Member::Process(Pid(pid.parse().unwrap())), path),
+            ["show", "services"] => self.show_services(),
             ["show"] => self.show(),
             ["show", "owners"] => self.show_owners(),
             ["show", "failures"] => self.show_failures(),
@@ -163,28 +171,29 @@ impl ScenarioStage {
         };
         let device = rest.iter().position(|word| *word == "on").map_or(0, |at| rest[at + 1].parse().unwrap());
         let device = Device::new(device);
-        let socket = || Identity { id, netns: NETNS, tuple: self.tuples[name], device };
+        let cgroup = rest.iter().find_map(|word| word.strip_prefix("cgroup=")).map(|id| CgroupId(id.parse().unwrap()));
+        let socket = || Identity { id, netns: NETNS, tuple: self.tuples[name], device, cgroup };
         match rest {
             ["destroyed"] => Event::Destroyed { id, netns: NETNS },
             ["owned", rest @ ..] => {
                 let port = rest.iter().position(|word| *word == "bound").map(|at| rest[at + 1].parse().unwrap());
                 let ip = self.tuples.get(name).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |tuple| tuple.local_ip);
                 let bound = port.map(|port| Local { ip, port, device });
-                Event::Held { id, netns: NETNS, by: process(rest).unwrap(), fd: 3, bound }
+                Event::Held { id, netns: NETNS, by: process(rest).unwrap(), fd: 3, bound, cgroup }
             }
             ["refused", "connect", by @ ..] => {
                 let FourTuple { local_ip, local_port, remote_ip, remote_port } = self.tuples[name];
                 let local = Local { ip: local_ip, port: local_port, device };
                 let remote = SocketAddr::new(remote_ip, remote_port);
                 let refused = Refused::Connect { socket: id, local, remote, no_ipv6: false };
-                Event::CallFailed { netns: NETNS, call: "connect", by: process(by).unwrap(), refused }
+                Event::CallFailed { netns: NETNS, call: "connect", by: process(by).unwrap(), cgroup, refused }
             }
             ["refused", "bind", local, by @ ..] => {
                 let local: SocketAddr = local.parse().unwrap();
                 let local = Local { ip: local.ip(), port: local.port(), device };
                 let (own_range, no_ipv6) = (OwnRange::default(), false);
                 let refused = Refused::Bind { socket: id, local, is_in_use: true, own_range, no_ipv6 };
-                Event::CallFailed { netns: NETNS, call: "bind", by: process(by).unwrap(), refused }
+                Event::CallFailed { netns: NETNS, call: "bind", by: process(by).unwrap(), cgroup, refused }
             }
             ["connecting", by @ ..] => Event::Connecting { socket: socket(), by: process(by).unwrap() },
             ["accepted", at, by @ ..] => {
@@ -216,6 +225,33 @@ impl ScenarioStage {
                 }
             }
             [] => panic!("what happened to {name}?"),
+        }
+    }
+
+    fn set_service(&mut self, member: Member, path: &str) {
+        let unit = path.rsplit('/').next().filter(|unit| unit.ends_with(".service") || unit.ends_with(".scope"));
+        let service = Service { path: Some(path.into()), unit: unit.map(Name::from), ..Service::default() };
+        self.model.set_service(member, Some(service).filter(|_| path != "gone"));
+    }
+
+    fn show_services(&mut self) {
+        let snapshot = self.model.snapshot(SystemTime::UNIX_EPOCH, self.now, 10);
+        for row in &snapshot.services {
+            let label = row.service.as_ref().map_or_else(|| "nobody".into(), |service| service.label());
+            write!(self.shown, "{label} sockets {} listeners {} bound {}", row.sockets, row.listeners, row.bound)
+                .unwrap();
+            write!(self.shown, " orphans {} opened {}", row.orphans, row.opened_total).unwrap();
+            writeln!(
+                self.shown,
+                " closed {} failed {} failures {}",
+                row.closed_total, row.failed_total, row.failures_total
+            )
+            .unwrap();
+        }
+        let mut unnamed: Vec<_> = self.model.unnamed_members().collect();
+        unnamed.sort_unstable();
+        if !unnamed.is_empty() {
+            writeln!(self.shown, "asks for {unnamed:?}").unwrap();
         }
     }
 

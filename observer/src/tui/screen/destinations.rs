@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
+    frame::Frame,
     model::{
         device::Device,
-        filter::{Filter, Scope},
+        filter::{Filter, Filterable},
         headroom::PortUse,
         limit::level::Level,
         snapshot::{DestinationRow, Direction, Snapshot},
@@ -26,8 +27,8 @@ impl TableSource for Destinations {
     const NAME: &'static str = "Destinations";
     const SORT: &'static str = "ratio";
 
-    fn rows(data: &Snapshot) -> Vec<&DestinationRow> {
-        data.endpoints.iter().flat_map(|row| &row.destinations).collect()
+    fn rows(data: &Frame) -> Vec<&DestinationRow> {
+        data.snapshot.endpoints.iter().flat_map(|row| &row.destinations).collect()
     }
 
     fn key(row: &DestinationRow) -> Self::Key {
@@ -35,16 +36,22 @@ impl TableSource for Destinations {
     }
 
     fn passes(row: &DestinationRow, filter: &Filter, _: &Snapshot) -> bool {
-        filter.lets_through(&Scope {
+        filter.lets_through(&Filterable {
             addresses: &[(row.local_ip, None), (row.remote.ip(), Some(row.remote.port()))],
             processes: &[],
             netns: Some(row.netns),
             netns_name: row.netns_name.as_deref(),
+            service: row.service.as_deref(),
             direction: Some(Direction::Outbound),
             device: row.device,
             has_state: &|state| state == TcpState::TimeWait && row.time_wait > 0,
             text: "",
         })
+    }
+
+    fn part_of(data: &Frame) -> Option<(&'static str, usize)> {
+        let whole = data.snapshot.endpoints.iter().map(|row| row.destination_count).sum();
+        (whole > Self::rows(data).len()).then_some(("the fullest", whole))
     }
 
     fn nothing(_: &Snapshot) -> &'static str {

@@ -1,8 +1,9 @@
 //! Local endpoints and their connections.
 
 use crate::{
+    frame::Frame,
     model::{
-        filter::{Filter, Scope},
+        filter::{Filter, Filterable},
         snapshot::{EndpointKey, EndpointRow, OwnerRow, Snapshot},
         units::{NetnsId, Process, TcpState},
     },
@@ -21,8 +22,8 @@ impl TableSource for Endpoints {
     const NAME: &'static str = "Endpoints";
     const SORT: &'static str = "all_sockets";
 
-    fn rows(data: &Snapshot) -> Vec<&EndpointRow> {
-        data.endpoints.iter().collect()
+    fn rows(data: &Frame) -> Vec<&EndpointRow> {
+        data.snapshot.endpoints.iter().collect()
     }
 
     fn key(row: &EndpointRow) -> EndpointKey {
@@ -34,11 +35,12 @@ impl TableSource for Endpoints {
         addresses.extend(row.destinations.iter().map(|it| (it.remote.ip(), Some(it.remote.port()))));
         // The listener's owner matches too, whichever process accepted the connections.
         let processes: Vec<Process> = row.fd_owners().into_iter().chain(row.listeners.iter().copied()).collect();
-        filter.lets_through(&Scope {
+        filter.lets_through(&Filterable {
             addresses: &addresses,
             processes: &processes,
             netns: Some(row.key.netns),
             netns_name: row.netns_name.as_deref(),
+            service: row.service.as_deref(),
             direction: Some(row.key.direction),
             device: row.key.device,
             has_state: &|state| row.states.get(state) > 0 || state == TcpState::Listen && row.listening,

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 
 use crate::{
+    frame::Frame,
     model::{
         device::Device,
         failure::{FailureKey, FailureKind, FailureRow, Local},
-        filter::{Filter, Scope},
+        filter::{Filter, Filterable},
+        limit::{About, LimitKind},
         port_owner::PortOwner,
         snapshot::Snapshot,
         units::{NetnsId, Pid},
@@ -33,12 +35,12 @@ impl TableSource for Failures {
     const NAME: &'static str = "Failures";
     const SORT: &'static str = "last_at";
 
-    fn rows(data: &Snapshot) -> Vec<&FailureRow> {
-        data.failures.iter().collect()
+    fn rows(data: &Frame) -> Vec<&FailureRow> {
+        data.snapshot.failures.iter().collect()
     }
 
     fn key(row: &FailureRow) -> Self::Key {
-        let FailureKey { kind, netns, call, process, local, remote, own_range } = row.key;
+        let FailureKey { kind, netns, call, process, local, remote, own_range, member: _ } = row.key;
         let own_range = own_range.map(|range| (range.low, range.high));
         (netns, kind, process.map(|it| it.pid), call, local, remote, own_range)
     }
@@ -50,11 +52,12 @@ impl TableSource for Failures {
         let addresses: Vec<_> = local.into_iter().chain(remote).collect();
         let port_owner = row.port_owner().and_then(PortOwner::process);
         let processes: Vec<_> = process.into_iter().chain(port_owner).collect();
-        filter.lets_through(&Scope {
+        filter.lets_through(&Filterable {
             addresses: &addresses,
             processes: &processes,
             netns: Some(netns),
             netns_name: data.name_of(netns),
+            service: row.service.as_deref(),
             direction: None,
             device: row.key.local.map_or(Device::NONE, |local| local.device),
             has_state: &|_| false,
@@ -68,16 +71,35 @@ impl TableSource for Failures {
     }
 
     fn explain(row: &FailureRow, _: &Snapshot) -> Vec<Explained> {
+        let remedy = row.remedy().or_else(|| Some(About::of(limit(row.key.kind)?).remedy));
         let port_owner = row.port_owner().map(|port_owner| Explained::new("PORT OWNER", format!("{port_owner}.")));
-        port_owner
-            .into_iter()
-            .chain(row.remedy().map(|remedy| Explained::new("REMEDY", format!("{remedy}."))))
-            .collect()
+        port_owner.into_iter().chain(remedy.map(|remedy| Explained::new("REMEDY", format!("{remedy}.")))).collect()
     }
 
     fn netns(row: &FailureRow) -> Option<NetnsId> {
         Some(row.key.netns)
     }
+}
+
+/// The limit that refuses, if it is one.
+const fn limit(kind: FailureKind) -> Option<LimitKind> {
+    Some(match kind {
+        FailureKind::PortsExhausted => LimitKind::Ports,
+        FailureKind::ProcessFds => LimitKind::ProcessFiles,
+        FailureKind::HostFiles => LimitKind::HostFiles,
+        FailureKind::AcceptQueue => LimitKind::AcceptQueue,
+        FailureKind::SynQueue => LimitKind::SynQueue,
+        FailureKind::TimeWait => LimitKind::TimeWait,
+        FailureKind::Conntrack | FailureKind::ConntrackEvicted => LimitKind::Conntrack,
+        FailureKind::TcpMemory => LimitKind::TcpMemory,
+        FailureKind::TupleInUse
+        | FailureKind::NoSourceAddress
+        | FailureKind::AddressInUse
+        | FailureKind::BindPorts
+        | FailureKind::AddressNotLocal
+        | FailureKind::OtherFdLimit
+        | FailureKind::ConntrackClash => return None,
+    })
 }
 
 #[cfg(test)]
@@ -99,6 +121,7 @@ mod tests {
                 netns: NetnsId(1),
                 call: Some("bind"),
                 process: Some(process(7, "second")),
+                member: None,
                 local: Some(Local { ip: [10, 0, 0, 5].into(), port: 8_080, device: Device::NONE }),
                 remote: None,
                 own_range: None,
@@ -107,6 +130,7 @@ mod tests {
             first_at: Duration::ZERO,
             last_at: Duration::ZERO,
             failed: Failed::PortOwner(PortOwner::Listener(Some(process(812, "nginx")))),
+            service: None,
         }
     }
 

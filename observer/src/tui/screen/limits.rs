@@ -1,6 +1,7 @@
 //! Everything that can run out, the most urgent first.
 
 use crate::{
+    frame::Frame,
     model::{
         filter::{self, Filter},
         limit::{Limit, LimitKind, Scope},
@@ -22,8 +23,8 @@ impl TableSource for Limits {
     const NAME: &'static str = "Limits";
     const SORT: &'static str = "urgency";
 
-    fn rows(data: &Snapshot) -> Vec<&Limit> {
-        data.limits.iter().collect()
+    fn rows(data: &Frame) -> Vec<&Limit> {
+        data.snapshot.limits.iter().collect()
     }
 
     fn key(row: &Limit) -> Self::Key {
@@ -38,11 +39,12 @@ impl TableSource for Limits {
             Scope::Listener { local, .. } => vec![(local.ip(), Some(local.port()))],
             Scope::Host | Scope::Namespace(_) | Scope::Process(_) => Vec::new(),
         };
-        filter.lets_through(&filter::Scope {
+        filter.lets_through(&filter::Filterable {
             addresses: &addresses,
             processes: row.process.as_slice(),
             netns: row.scope.netns(),
             netns_name: row.netns_name.as_deref(),
+            service: row.service.as_deref(),
             direction: None,
             device: row.scope.device(),
             has_state: &|_| false,
@@ -61,6 +63,7 @@ impl TableSource for Limits {
     fn explain(row: &Limit, data: &Snapshot) -> Vec<Explained> {
         let about = row.about();
         let maximum = format::maximum(row.practical_maximum());
+        let excess = row.excess().map_or_else(String::new, |why| format!(": {why}"));
         let counted = Some(row.counted()).filter(|counted| !counted.is_empty());
         let findings = data.findings.iter().filter(|finding| finding.scope == Some(row.scope));
         let findings = findings.flat_map(|finding| {
@@ -72,16 +75,26 @@ impl TableSource for Limits {
             ]
         });
         [
-            Some(Explained::new("numbers", format!("{} of {maximum} {}", format::count(row.used), about.unit))),
+            Some(Explained::new(
+                "numbers",
+                format!(
+                    "{}: {} of {maximum} {}{excess}",
+                    format::printable(&row.owner()),
+                    format::count(row.used),
+                    about.unit
+                ),
+            )),
             counted.map(|counted| Explained::new("counted", counted)),
-            Some(Explained::new("source", about.source)),
-            Some(Explained::new("when full", about.refusal)),
-            Some(Explained::new("raise it", about.remedy)),
-            Some(Explained::new("risk", about.risk)),
         ]
         .into_iter()
         .flatten()
         .chain(findings)
+        .chain([
+            Explained::new("when full", about.refusal),
+            Explained::new("raise it", about.remedy),
+            Explained::new("risk", about.risk),
+            Explained::new("source", about.source),
+        ])
         .collect()
     }
 }

@@ -13,7 +13,10 @@ pub(crate) use self::{
     processes::Processes,
 };
 use super::{pane::Pane, screen_name::ScreenName, table::TableState};
-use crate::model::{filter::Filter, query::Of, snapshot::Snapshot};
+use crate::{
+    frame::Frame,
+    model::{filter::Filter, query::Of},
+};
 
 /// The user's choices for each screen; they stay while another screen is shown.
 #[derive(Debug, Default)]
@@ -34,7 +37,7 @@ pub(crate) struct Screens {
 
 impl Screens {
     /// Shows the connections of the selected row; without one, nothing happens.
-    pub(crate) fn enter(&mut self, data: &Snapshot, filter: &Filter) {
+    pub(crate) fn enter(&mut self, data: &Frame, filter: &Filter) {
         let of = match self.shown {
             ScreenName::Endpoints => self.endpoints.selected(data, filter).map(|row| Of::Endpoint(row.key)),
             ScreenName::Destinations => self.destinations.selected(data, filter).map(|row| Of::Destination {
@@ -62,8 +65,8 @@ impl Screens {
         from.is_some()
     }
 
-    /// Whether a snapshot has the requested connections: one at which the display is paused may have others, or none.
-    pub(crate) fn are_answered(&self, data: &Snapshot) -> bool {
+    /// Whether a frame has the requested connections: one at which the display is paused may have others, or none.
+    pub(crate) fn are_answered(&self, data: &Frame) -> bool {
         data.connections.as_ref().is_some_and(|it| it.query.of == self.of)
     }
 

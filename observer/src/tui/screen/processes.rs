@@ -1,9 +1,10 @@
 //! Processes: the sockets and descriptors of each, and the calls that the kernel refused.
 
 use crate::{
+    frame::Frame,
     model::{
         device::Device,
-        filter::{Filter, Scope},
+        filter::{Filter, Filterable},
         snapshot::{ProcessRow, Snapshot},
         units::Pid,
     },
@@ -21,8 +22,8 @@ impl TableSource for Processes {
     const NAME: &'static str = "Processes";
     const SORT: &'static str = "open_fds";
 
-    fn rows(data: &Snapshot) -> Vec<&ProcessRow> {
-        data.processes.iter().collect()
+    fn rows(data: &Frame) -> Vec<&ProcessRow> {
+        data.snapshot.processes.iter().collect()
     }
 
     fn key(row: &ProcessRow) -> Pid {
@@ -30,11 +31,12 @@ impl TableSource for Processes {
     }
 
     fn passes(row: &ProcessRow, filter: &Filter, _: &Snapshot) -> bool {
-        filter.lets_through(&Scope {
+        filter.lets_through(&Filterable {
             addresses: &[],
             processes: &[row.process],
             netns: None,
             netns_name: None,
+            service: row.service.as_deref(),
             direction: None,
             device: Device::NONE,
             has_state: &|_| false,

@@ -9,7 +9,7 @@ use ratatui::{
 };
 
 use crate::{
-    errno,
+    frame::Frame,
     model::{
         filter::Filter,
         name::{padded, padded_left},
@@ -40,20 +40,20 @@ const GAP: usize = 3;
 const BEFORE_MEANING: usize = LABEL + VALUE + GAP;
 
 impl Pane for QualityState {
-    fn update(&mut self, data: &Snapshot, _: &Filter, area: Rect, message: Message) {
+    fn update(&mut self, data: &Frame, _: &Filter, area: Rect, message: Message) {
         if let Message::Move(to) = message {
             let page = usize::from(area.height.saturating_sub(1));
-            let lines = lines(data, &Theme::new(ThemeName::Mono), area.width).len();
+            let lines = lines(&data.snapshot, &Theme::new(ThemeName::Mono), area.width).len();
             self.top = to.apply(self.top, page, lines.saturating_sub(page) + 1);
         }
     }
 
-    fn view(&self, data: &Snapshot, _: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
+    fn view(&self, data: &Frame, _: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
         let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
         let block = block.title(Line::styled(" Data quality: losses, scans, cost, hooks ", theme.title));
         let inner = block.inner(area);
         block.render(area, buf);
-        let lines = lines(data, theme, inner.width);
+        let lines = lines(&data.snapshot, theme, inner.width);
         let top = self.top.min(lines.len().saturating_sub(inner.height.into()));
         for (line, row) in lines.into_iter().skip(top).zip(inner.rows()) {
             text::put(line, row, buf);
@@ -140,8 +140,7 @@ fn losses(quality: &Quality, writer: &Writer) -> Vec<Line<'static>> {
 fn unread(quality: &Quality, writer: &Writer) -> Vec<Line<'static>> {
     let style = writer.theme.warning;
     let kinds = quality.gaps.unread().flat_map(|(kind, gap)| {
-        let why = gap.errno.map_or_else(|| "hidden".to_owned(), errno::name);
-        let meaning = format!("{} ({why}): {}; {}", kind.id(), kind.consequence(), kind.remedy());
+        let meaning = format!("{}. Consequence: {}", quality.gaps.advice_about(kind, gap), kind.consequence());
         writer.entry("not read", &format::count(gap.count.into()), style, &meaning)
     });
     let skipped = &quality.gaps.skipped;

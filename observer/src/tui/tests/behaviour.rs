@@ -7,9 +7,10 @@ use ratatui::layout::Rect;
 
 use super::fixture::{arc, busy, empty, text, thousands, ui};
 use crate::{
+    frame::Frame,
     model::{
         filter::Filter,
-        snapshot::{EndpointKey, EndpointRow, Snapshot},
+        snapshot::{EndpointKey, EndpointRow},
     },
     present::{Fields as _, Order},
     tui::{
@@ -28,12 +29,12 @@ fn table(ui: &Ui) -> &TableState<Endpoints> {
     &ui.screens.endpoints
 }
 
-fn selected(ui: &Ui, data: &Snapshot) -> Option<EndpointKey> {
+fn selected(ui: &Ui, data: &Frame) -> Option<EndpointKey> {
     let rows = table(ui).sorted(data, &ui.prompt.filter);
     table(ui).position(&rows).map(|index| rows[index].key)
 }
 
-fn after(messages: &[Message], data: &Arc<Snapshot>) -> Ui {
+fn after(messages: &[Message], data: &Arc<Frame>) -> Ui {
     let mut ui = ui(80, 24);
     for message in messages {
         assert_eq!(update(&mut ui, data, *message), Effect::None, "{message:?}");
@@ -55,10 +56,10 @@ fn pause_holds_the_snapshot_and_lets_it_go() {
     let (data, later) = (arc(busy()), arc(empty()));
     let mut ui = after(&[Message::TogglePause], &data);
     assert!(Arc::ptr_eq(ui.paused.as_ref().unwrap(), &data));
-    assert_eq!(ui.shown(&later).endpoints.len(), data.endpoints.len());
+    assert_eq!(ui.shown(&later).snapshot.endpoints.len(), data.snapshot.endpoints.len());
     update(&mut ui, &later, Message::TogglePause);
     assert!(ui.paused.is_none());
-    assert!(ui.shown(&later).endpoints.is_empty());
+    assert!(ui.shown(&later).snapshot.endpoints.is_empty());
 }
 
 #[test]
@@ -66,7 +67,7 @@ fn while_paused_the_cursor_moves_over_what_is_shown() {
     let data = arc(busy());
     let mut ui = after(&[Message::TogglePause], &data);
     update(&mut ui, &arc(empty()), Message::Move(Move::Last));
-    assert_eq!(selected(&ui, &data), Some(data.endpoints[4].key));
+    assert_eq!(selected(&ui, &data), Some(data.snapshot.endpoints[4].key));
 }
 
 #[test]
@@ -105,11 +106,15 @@ fn an_explanation_that_does_not_fit_is_paged_through() {
     let explained = [Message::Show(ScreenName::Limits), Message::Explain];
     let first = text(&after(&explained, &data), &data);
     assert!(first.contains("… ") && first.contains(" more lines: PgDn "), "{first}");
-    let paged = after(&[&explained[..], &[Message::Move(Move::PageDown)]].concat(), &data);
+    assert!(first.contains("raise it"), "what to do comes first: {first}");
+    let paged =
+        after(&[&explained[..], &[Message::Move(Move::PageDown), Message::Move(Move::PageDown)]].concat(), &data);
     let end = text(&paged, &data);
-    assert!(end.contains(" the end ") && end.contains("risk"), "{end}");
+    assert!(end.contains(" the end ") && end.contains("HITS"), "{end}");
     assert_eq!(
-        text(&after(&[&explained[..], &[Message::Move(Move::Down)]].concat(), &data), &data).matches("MAXIMUM").count(),
+        text(&after(&[&explained[..], &[Message::Move(Move::Down)]].concat(), &data), &data)
+            .matches("raise it")
+            .count(),
         1
     );
 }
@@ -148,9 +153,9 @@ fn resize_and_silence_are_remembered() {
 fn the_first_step_selects_the_first_row_in_sight() {
     let data = arc(busy());
     assert_eq!(selected(&after(&[], &data), &data), None);
-    assert_eq!(selected(&after(&[Message::Move(Move::Down)], &data), &data), Some(data.endpoints[0].key));
+    assert_eq!(selected(&after(&[Message::Move(Move::Down)], &data), &data), Some(data.snapshot.endpoints[0].key));
     let down = [Message::Move(Move::Down), Message::Move(Move::Down)];
-    assert_eq!(selected(&after(&down, &data), &data), Some(data.endpoints[1].key));
+    assert_eq!(selected(&after(&down, &data), &data), Some(data.snapshot.endpoints[1].key));
 }
 
 #[test]
@@ -159,8 +164,8 @@ fn a_row_is_followed_when_the_order_changes() {
     let ui = after(&[Message::Move(Move::Down), Message::Move(Move::Down)], &data);
     let key = selected(&ui, &data);
     let mut changed = busy();
-    changed.endpoints[1].sockets = 1;
-    changed.endpoints.reverse();
+    changed.snapshot.endpoints[1].sockets = 1;
+    changed.snapshot.endpoints.reverse();
     assert_eq!(selected(&ui, &changed), key);
     let ui = after(&[Message::Move(Move::Down), Message::Move(Move::Down), Message::ReverseSort], &data);
     assert_eq!(selected(&ui, &data), key);
@@ -171,11 +176,11 @@ fn when_the_selected_row_is_gone_its_place_is_kept() {
     let data = arc(busy());
     let ui = after(&[Message::Move(Move::Down), Message::Move(Move::Down)], &data);
     let mut changed = busy();
-    changed.endpoints.remove(1);
-    assert_eq!(selected(&ui, &changed), Some(changed.endpoints[1].key));
-    changed.endpoints.truncate(1);
-    assert_eq!(selected(&ui, &changed), Some(changed.endpoints[0].key));
-    changed.endpoints.clear();
+    changed.snapshot.endpoints.remove(1);
+    assert_eq!(selected(&ui, &changed), Some(changed.snapshot.endpoints[1].key));
+    changed.snapshot.endpoints.truncate(1);
+    assert_eq!(selected(&ui, &changed), Some(changed.snapshot.endpoints[0].key));
+    changed.snapshot.endpoints.clear();
     assert_eq!(selected(&ui, &changed), None);
 }
 
@@ -217,7 +222,7 @@ fn the_last_row_can_be_reached_and_seen() {
 #[test]
 fn most_sockets_come_first_and_equals_stand_still() {
     let mut data = thousands();
-    let keys = |data: &Snapshot| {
+    let keys = |data: &Frame| {
         TableState::<Endpoints>::default()
             .sorted(data, &Filter::default())
             .into_iter()
@@ -231,7 +236,7 @@ fn most_sockets_come_first_and_equals_stand_still() {
         .collect();
     assert!(sockets.is_sorted_by(|a, b| a >= b));
     let before = keys(&data);
-    data.endpoints.reverse();
+    data.snapshot.endpoints.reverse();
     assert_eq!(keys(&data), before);
 }
 
@@ -364,7 +369,7 @@ fn a_filter_holds_from_the_first_letter_and_esc_gives_up_first_the_row_then_the_
     assert_eq!(rows(&ui), 1);
     // What makes no sense yet leaves in force what did.
     update(&mut ui, &data, Message::Type(Typed::EraseAll));
-    assert_eq!(rows(&ui), data.endpoints.len());
+    assert_eq!(rows(&ui), data.snapshot.endpoints.len());
     for message in &typed("port:8080 dir:")[1..] {
         update(&mut ui, &data, *message);
     }
@@ -386,7 +391,7 @@ fn a_filter_holds_from_the_first_letter_and_esc_gives_up_first_the_row_then_the_
     update(&mut ui, &data, Message::Close);
     assert_eq!((rows(&ui), selected(&ui, &data)), (2, None));
     update(&mut ui, &data, Message::Close);
-    assert_eq!(rows(&ui), data.endpoints.len());
+    assert_eq!(rows(&ui), data.snapshot.endpoints.len());
     // Given up: what was there before holds again.
     let mut ui = after(&[typed("sshd"), vec![Message::Type(Typed::Accept)], typed("x")].concat(), &data);
     assert_eq!(rows(&ui), 0);

@@ -1,4 +1,5 @@
-//! Snapshots built by hand, and screens as text.
+//! Snapshots: of a recording, and built by hand where no recording shows the state; and screens as text. `possible` holds
+//! them to what a model can say.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -9,6 +10,7 @@ use std::{
 use ratatui::{buffer::Buffer, layout::Rect};
 
 use crate::{
+    frame::Frame,
     model::{
         device::Device,
         event::Queues,
@@ -27,6 +29,7 @@ use crate::{
         },
         units::{FourTuple, NetnsId, Pid, PortRange, Process, SocketId, StateCounts, TcpState},
     },
+    replay::Replay,
     tui::{
         theme::{Theme, ThemeName},
         ui::Ui,
@@ -52,6 +55,8 @@ fn row(key: EndpointKey, states: StateCounts) -> EndpointRow {
     let sockets = states.sum() - states.get(TcpState::TimeWait);
     EndpointRow {
         key,
+        service: None,
+        other_services: 0,
         netns_name: None,
         listening: key.direction == Direction::Inbound,
         sockets,
@@ -97,6 +102,7 @@ pub(super) fn outbound(ip: impl Into<IpAddr>, counts: &[(TcpState, u32)]) -> End
 
 pub(super) fn destination(remote: &str, used: u32, time_wait: u32) -> DestinationRow {
     DestinationRow {
+        service: None,
         netns: NETNS,
         netns_name: None,
         local_ip: Ipv4Addr::LOCALHOST.into(),
@@ -130,12 +136,13 @@ fn hooks() -> Vec<HookStatus> {
 }
 
 /// A host without a single socket.
-pub(super) fn empty() -> Snapshot {
-    Snapshot {
+pub(super) fn empty() -> Frame {
+    Frame::from(Snapshot {
         taken_at: SystemTime::UNIX_EPOCH,
         uptime: Duration::from_secs(3_725),
         totals: Totals::default(),
         endpoints: Vec::new(),
+        services: Vec::new(),
         namespaces: vec![NamespaceRow {
             netns: NETNS,
             name: None,
@@ -177,28 +184,25 @@ pub(super) fn empty() -> Snapshot {
             last_skip_at: None,
         },
         processes: Vec::new(),
-        connections: None,
-        playback: None,
-        transcript: None,
         failures: Vec::new(),
         failures_total: 0,
         failure_counts: Vec::new(),
         flows: Vec::new(),
         hits: Vec::new(),
-    }
+    })
 }
 
 /// One listener that nobody is connected to.
-pub(super) fn one() -> Snapshot {
+pub(super) fn one() -> Frame {
     let mut data = empty();
     let mut row = inbound(Ipv4Addr::UNSPECIFIED, 22, &[]);
     row.process = Some(process(812, "sshd"));
-    data.endpoints.push(row);
+    data.snapshot.endpoints.push(row);
     data
 }
 
 /// A busy host: five rows worth reading.
-pub(crate) fn busy() -> Snapshot {
+pub(crate) fn busy() -> Frame {
     use TcpState::{CloseWait, Established, FinWait2, SynSent, TimeWait};
     let mut data = one();
 
@@ -216,7 +220,8 @@ pub(crate) fn busy() -> Snapshot {
 
     let mut database = outbound([10, 0, 0, 5], &[(Established, 12)]);
     database.destination_count = 1;
-    database.destinations = vec![destination("10.0.0.9:5432", 12, 0)];
+    database.destinations =
+        vec![DestinationRow { local_ip: [10, 0, 0, 5].into(), ..destination("10.0.0.9:5432", 12, 0) }];
     database.failed_total = 3;
 
     let mut six =
@@ -224,8 +229,8 @@ pub(crate) fn busy() -> Snapshot {
     six.process = Some(process(99, "caddy"));
     six.closed_per_second = 0.5;
 
-    data.endpoints.splice(0..0, [web, clients, database, six]);
-    data.totals = Totals {
+    data.snapshot.endpoints.splice(0..0, [web, clients, database, six]);
+    data.snapshot.totals = Totals {
         counted_since: Duration::ZERO,
         sockets: 90_035,
         connections: 70_021,
@@ -236,23 +241,28 @@ pub(crate) fn busy() -> Snapshot {
         opened_per_second: 2_408.8,
         closed_per_second: 3.5,
     };
-    data.namespaces[0].time_wait = 2_000;
-    data.namespaces[0].established = 90_013;
-    data.host.processes = vec![files(process(1_234_567, "nginx"), 70_019, 73_000)];
-    data.host.files = Some(FileUse { allocated: 94_208, max: 1_048_576 });
-    data.limits = limits();
-    data.quality.events_per_second = 4_816.0;
-    data.processes = processes(&data);
-    data.failures = failures();
-    data.failures_total = 1_403;
+    data.snapshot.namespaces[0].time_wait = 2_000;
+    data.snapshot.namespaces[0].established = 90_013;
+    data.snapshot.host.processes = vec![files(process(1_234_567, "nginx"), 70_019, 73_000)];
+    data.snapshot.host.files = Some(FileUse { allocated: 94_208, max: 1_048_576 });
+    data.snapshot.limits = limits();
+    data.snapshot.quality.events_per_second = 4_816.0;
+    data.snapshot.processes = processes(&data.snapshot);
+    data.snapshot.failures = failures();
+    data.snapshot.failures_total = 1_403;
     data.connections = Some(connections());
     data
 }
 
 fn processes(data: &Snapshot) -> Vec<ProcessRow> {
     let files = data.host.processes.first().copied();
-    let row =
-        |pid, comm, sockets, files, failures| ProcessRow { process: process(pid, comm), sockets, files, failures };
+    let row = |pid, comm, sockets, files, failures| ProcessRow {
+        process: process(pid, comm),
+        sockets,
+        files,
+        failures,
+        service: None,
+    };
     vec![
         row(1_234_567, "nginx", 70_007, files, 0),
         row(4_242, "load-generator", 20_015, None, 1_400),
@@ -267,12 +277,14 @@ fn failures() -> Vec<FailureRow> {
         netns: NETNS,
         call,
         process: by,
+        member: None,
         local: Some(Local { ip: local.parse().unwrap(), port, device: Device::NONE }),
         remote: remote.map(|remote| remote.parse().unwrap()),
         own_range: None,
     };
     let seconds = Duration::from_secs;
-    let row = |key, count, last_at, failed| FailureRow { key, count, first_at: seconds(60), last_at, failed };
+    let row =
+        |key, count, last_at, failed| FailureRow { key, count, first_at: seconds(60), last_at, failed, service: None };
     let client = Some(process(4_242, "load-generator"));
     let server = Some(process(1_234_567, "nginx"));
     let queues = Queues { accept: 129, syn: 3, limit: 128, drops: 3 };
@@ -307,6 +319,8 @@ fn connections() -> Connections {
         state,
         owner,
         co_fd_owners: Vec::new(),
+        service: None,
+        cgroup: None,
         is_orphan: false,
         age,
     };
@@ -339,7 +353,7 @@ fn limits() -> Vec<Limit> {
         Scope::Destination { netns: NETNS, local_ip, device: Device::NONE, remote: address("127.0.0.1:8080") };
     vec![
         Limit { process: nginx, hits: Some(3), counters, ..limit(LimitKind::AcceptQueue, listener, 129, 129) },
-        Limit { slope: Some(50.0), ..limit(LimitKind::Ports, destination, 22_010, 28_232) },
+        Limit { slope: Some(50.0), ..limit(LimitKind::Ports, destination, 22_022, 28_232) },
         Limit { process: nginx, ..limit(LimitKind::ProcessFiles, Scope::Process(Pid(1_234_567)), 70_019, 73_000) },
         limit(LimitKind::HostFiles, Scope::Host, 94_208, 1_048_576),
         limit(LimitKind::TimeWait, Scope::Namespace(NETNS), 2_000, 131_072),
@@ -348,17 +362,18 @@ fn limits() -> Vec<Limit> {
 }
 
 /// A busy host where something is likely to be wrong.
-pub(super) fn ailing() -> Snapshot {
+pub(super) fn ailing() -> Frame {
     let mut data = busy();
     let finding = |kind, sentence: &str| Finding {
         kind,
         netns: NETNS,
         scope: None,
+        service: None,
         sentence: sentence.to_owned(),
         evidence: "numbers".to_owned(),
         remedy: "what to do".to_owned(),
     };
-    data.findings = vec![
+    data.snapshot.findings = vec![
         finding(
             FindingKind::BindBeforeConnect,
             "Sockets of load-generator (4242) were bound before connect() from 127.0.0.1.",
@@ -368,31 +383,43 @@ pub(super) fn ailing() -> Snapshot {
     data
 }
 
+/// Real traffic of many kinds.
+pub(super) const DEMO: &[u8] = include_bytes!("../../../tests/data/demo.obs");
+
+/// A moment of the demo recording, in which every kind of row has some.
+pub(super) fn recorded() -> Frame {
+    let mut replay = Replay::start(DEMO).unwrap();
+    replay.advance(Duration::from_millis(11_500)).unwrap();
+    replay.snapshot(1_000).into()
+}
+
 /// Thousands of local endpoints.
-pub(super) fn thousands() -> Snapshot {
+pub(super) fn thousands() -> Frame {
     let mut data = busy();
-    data.endpoints.extend((0..3_000_u32).map(|i| {
+    data.snapshot.endpoints.extend((0..3_000_u32).map(|i| {
         let [_, _, high, low] = i.to_be_bytes();
         let mut row = inbound([10, 1, high, low], 9_000, &[(TcpState::Established, i * 7 % 3_001)]);
         row.process = Some(process(20_000 + i, "worker"));
         row
     }));
+    data.snapshot.totals.sockets = data.snapshot.endpoints.iter().map(|row| row.sockets).sum();
+    data.snapshot.totals.peak_sockets = data.snapshot.totals.sockets;
     data
 }
 
 /// The ring was full, and no scan has put it right yet.
-pub(super) fn losing() -> Snapshot {
+pub(super) fn losing() -> Frame {
     let mut data = busy();
-    data.quality.losses = Losses { ring_full: 1_200, read_failed: 34, ..Losses::default() };
-    data.quality.last_loss_at = Some(data.uptime);
-    data.quality.drift = Drift { added: 3, removed: 2, changed: 1 };
+    data.snapshot.quality.losses = Losses { ring_full: 1_200, read_failed: 34, ..Losses::default() };
+    data.snapshot.quality.last_loss_at = Some(data.snapshot.uptime);
+    data.snapshot.quality.drift = Drift { added: 3, removed: 2, changed: 1 };
     data
 }
 
 /// No attach method of the accept hook could be attached.
-pub(super) fn degraded() -> Snapshot {
+pub(super) fn degraded() -> Frame {
     let mut data = busy();
-    let accept = data.quality.hooks.iter_mut().find(|status| status.hook == Hook::Accept).unwrap();
+    let accept = data.snapshot.quality.hooks.iter_mut().find(|status| status.hook == Hook::Accept).unwrap();
     accept.method = None;
     let because = "permission denied".to_owned();
     accept.failed.push(FailedMethod { method: AttachMethod::SyscallTracepoint, because });
@@ -400,9 +427,9 @@ pub(super) fn degraded() -> Snapshot {
 }
 
 /// The hook without which there is no live count.
-pub(super) fn without_hooks() -> Snapshot {
+pub(super) fn without_hooks() -> Frame {
     let mut data = degraded();
-    data.quality.hooks[0].method = None;
+    data.snapshot.quality.hooks[0].method = None;
     data
 }
 
@@ -410,14 +437,14 @@ pub(super) fn ui(width: u16, height: u16) -> Ui {
     Ui::new(Rect::new(0, 0, width, height))
 }
 
-pub(super) fn buffer(ui: &Ui, data: &Snapshot, theme: &Theme) -> Buffer {
+pub(super) fn buffer(ui: &Ui, data: &Frame, theme: &Theme) -> Buffer {
     let mut buf = Buffer::empty(ui.area);
     view::view(ui, data, theme, ui.area, &mut buf);
     buf
 }
 
 /// The screen as text, without the blanks at the ends of lines.
-pub(super) fn text(ui: &Ui, data: &Snapshot) -> String {
+pub(super) fn text(ui: &Ui, data: &Frame) -> String {
     rows(&buffer(ui, data, &Theme::new(ThemeName::Mono)))
 }
 
@@ -428,6 +455,6 @@ pub(super) fn rows(buf: &Buffer) -> String {
     rows.join("\n")
 }
 
-pub(super) fn arc(data: Snapshot) -> Arc<Snapshot> {
+pub(super) fn arc(data: Frame) -> Arc<Frame> {
     Arc::new(data)
 }

@@ -2,10 +2,8 @@
 
 use super::fixture::{arc, busy, text, ui};
 use crate::{
-    model::{
-        gaps::{Gap, Skipped, Unread},
-        snapshot::Snapshot,
-    },
+    frame::Frame,
+    model::gaps::{Gap, Skipped, Unread},
     tui::{
         message::{Message, Move},
         screen_name::ScreenName,
@@ -13,11 +11,11 @@ use crate::{
     },
 };
 
-fn with_gaps() -> Snapshot {
+fn with_gaps() -> Frame {
     let mut data = busy();
-    data.quality.gaps.set(Unread::Processes, Gap { count: 3, errno: Some(13) });
-    data.quality.gaps.set(Unread::Tracefs, Gap { count: 1, errno: Some(13) });
-    data.quality.gaps.skipped = Skipped {
+    data.snapshot.quality.gaps.set(Unread::Processes, Gap { count: 3, errno: Some(13) });
+    data.snapshot.quality.gaps.set(Unread::Tracefs, Gap { count: 1, errno: Some(13) });
+    data.snapshot.quality.gaps.skipped = Skipped {
         rounds: 7,
         operation: "BPF_ITER_CREATE of scan_tcp".to_owned(),
         errno: Some(24),
@@ -44,7 +42,7 @@ fn the_quality_line_says_what_was_not_read() {
 #[test]
 fn a_round_that_is_being_skipped_is_an_alarm_until_the_next_scan() {
     let mut data = with_gaps();
-    data.quality.last_skip_at = Some(data.uptime);
+    data.snapshot.quality.last_skip_at = Some(data.snapshot.uptime);
     let alarmed = text(&ui(160, 50), &data);
     assert!(alarmed.contains("! 7 rounds skipped: EMFILE at BPF_ITER_CREATE of scan_tcp"), "{alarmed}");
 }

@@ -7,11 +7,12 @@ use std::{
 
 use super::fixture::{arc, busy, destination, inbound, outbound, text, ui};
 use crate::{
+    frame::Frame,
     model::{
         Model,
         device::Device,
         history::History,
-        snapshot::{Host, ProcessFiles, Snapshot},
+        snapshot::{Host, ProcessFiles},
         units::{Comm, Pid, Process},
     },
     present::{Cell, format, sparkline::sparkline},
@@ -122,17 +123,17 @@ fn a_minute_is_drawn_whole_and_against_its_own_top() {
 fn names_from_outside_cannot_speak_to_the_terminal() {
     assert_eq!(format::printable("\u{1b}[2J\nabc\u{202e}\u{200b}"), "?[2J?abc??");
     let mut data = busy();
-    data.host.kernel = "6.1\u{1b}]0;title\u{7}".to_owned();
-    data.quality.hooks[0].method = None;
-    data.quality.hooks[0].failed = vec![crate::model::quality::FailedMethod {
+    data.snapshot.host.kernel = "6.1\u{1b}]0;title\u{7}".to_owned();
+    data.snapshot.quality.hooks[0].method = None;
+    data.snapshot.quality.hooks[0].failed = vec![crate::model::quality::FailedMethod {
         method: crate::model::quality::AttachMethod::RawTracepoint,
         because: "no\r\u{1b}[31m".to_owned(),
     }];
     let mut row = inbound([1, 2, 3, 4], 5, &[]);
     let comm = Comm::new(*b"a\x1b[31m\n\x07\xff\xe2\x80\xaez\0\0\0");
     row.process = Some(crate::model::units::Process { comm, pid: crate::model::units::Pid(1) });
-    data.host.processes[0].process.comm = comm;
-    data.endpoints.push(row);
+    data.snapshot.host.processes[0].process.comm = comm;
+    data.snapshot.endpoints.push(row);
     for (width, height) in [(60, 18), (80, 24), (160, 50)] {
         let text = text(&ui(width, height), &data);
         assert!(text.contains("a?[31m?"), "{text}");
@@ -148,9 +149,9 @@ fn a_process_is_as_full_in_every_panel() {
         let files = ProcessFiles { process, open, soft_limit: Some(1 << 20), hard_limit: Some(1 << 20) };
         let mut model = Model::default();
         model.set_host(Host { nr_open: Some(1_000), processes: vec![files], ..Host::default() });
-        model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 1)
+        Frame::from(model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 1))
     };
-    let rows = |data: &Snapshot, screen: ScreenName| {
+    let rows = |data: &Frame, screen: ScreenName| {
         let mut ui = ui(160, 50);
         update(&mut ui, &arc(data.clone()), Message::Show(screen));
         text(&ui, data)

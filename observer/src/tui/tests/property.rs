@@ -1,10 +1,12 @@
 //! What holds of every table whatever is done to it.
 
+use std::sync::{Arc, LazyLock};
+
 use proptest::prelude::*;
 
-use super::fixture::{ailing, arc, buffer, busy, empty, thousands, ui};
+use super::fixture::{ailing, arc, buffer, busy, empty, recorded, thousands, ui};
 use crate::{
-    model::snapshot::Snapshot,
+    frame::Frame,
     tui::{
         layout::scroll_offset,
         message::{Message, Move, Step},
@@ -53,9 +55,8 @@ fn message() -> impl Strategy<Value = Message> {
     ]
 }
 
-fn hosts() -> [Snapshot; 4] {
-    [empty(), busy(), ailing(), thousands()]
-}
+static HOSTS: LazyLock<[Arc<Frame>; 5]> =
+    LazyLock::new(|| [empty(), busy(), ailing(), thousands(), recorded()].map(arc));
 
 fn table(ui: &Ui) -> &TableState<Endpoints> {
     &ui.screens.endpoints
@@ -79,14 +80,14 @@ proptest! {
 
     #[test]
     fn no_order_of_keys_clicks_and_sizes_panics(
-        host in 0..4_usize,
+        host in 0..5_usize,
         messages in prop::collection::vec(message(), 0..40),
     ) {
-        let data = arc(hosts()[host].clone());
+        let data = &HOSTS[host];
         let mut ui = ui(80, 24);
         for message in messages {
-            update(&mut ui, &data, message);
-            buffer(&ui, &data, &Theme::new(ThemeName::Mono));
+            update(&mut ui, data, message);
+            buffer(&ui, data, &Theme::new(ThemeName::Mono));
         }
     }
 

@@ -4,17 +4,18 @@ use ratatui::layout::Rect;
 
 use super::fixture::{arc, busy, text, ui};
 use crate::{
-    model::snapshot::{EndpointRow, Playback, Snapshot},
+    frame::{Frame, Playback},
+    model::snapshot::EndpointRow,
     present::Fields as _,
     tui::{
         layout::Areas,
-        message::{Effect, Message, Move, Request, Step},
+        message::{Effect, Message, Move, ScreenRequest, Step},
         screen_name::ScreenName,
         ui::{Ui, update},
     },
 };
 
-fn click(ui: &mut Ui, data: &Snapshot, column: u16, row: u16) {
+fn click(ui: &mut Ui, data: &Frame, column: u16, row: u16) {
     assert_eq!(update(ui, &arc(data.clone()), Message::Click { column, row }), Effect::None);
 }
 
@@ -25,7 +26,7 @@ fn table(ui: &Ui) -> Rect {
 
 /// Where this word begins on the screen.
 #[track_caller]
-fn find(ui: &Ui, data: &Snapshot, word: &str) -> (u16, u16) {
+fn find(ui: &Ui, data: &Frame, word: &str) -> (u16, u16) {
     let screen = text(ui, data);
     let found = (0..).zip(screen.lines()).find_map(|(row, line)| {
         let bytes = line.find(word)?;
@@ -99,7 +100,10 @@ fn the_mouse_is_switched_by_the_loop() {
 
 #[test]
 fn totals_are_restarted_by_the_engine() {
-    assert_eq!(update(&mut ui(80, 24), &arc(busy()), Message::RestartTotals), Effect::Ask(Request::RestartTotals));
+    assert_eq!(
+        update(&mut ui(80, 24), &arc(busy()), Message::RestartTotals),
+        Effect::Ask(ScreenRequest::RestartTotals)
+    );
 }
 
 #[test]
@@ -110,9 +114,9 @@ fn a_replay_is_stopped_where_the_present_is_held() {
     assert_eq!(update(&mut live, &arc(data.clone()), step), Effect::None);
     data.playback = Some(Playback { speed: 4.0, is_stopped: false, is_over: false });
     let mut ui = ui(80, 24);
-    assert_eq!(update(&mut ui, &arc(data.clone()), step), Effect::Ask(Request::Playback(Step::Back)));
+    assert_eq!(update(&mut ui, &arc(data.clone()), step), Effect::Ask(ScreenRequest::Playback(Step::Back)));
     let held = update(&mut ui, &arc(data.clone()), Message::TogglePause);
-    assert_eq!((held, ui.paused.is_none()), (Effect::Ask(Request::Playback(Step::Stop)), true));
+    assert_eq!((held, ui.paused.is_none()), (Effect::Ask(ScreenRequest::Playback(Step::Stop)), true));
     assert!(text(&ui, &data).contains("REPLAY ×4"));
     data.playback = Some(Playback { speed: 1.0, is_stopped: true, is_over: false });
     assert!(text(&ui, &data).contains("REPLAY, STOPPED") && text(&ui, &data).contains("Space resume"));

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use super::fixture::{ailing, arc, busy, degraded, empty, losing, one, text, thousands, ui, without_hooks};
+use super::fixture::{ailing, arc, busy, degraded, empty, losing, one, recorded, text, thousands, ui, without_hooks};
 use crate::{
-    model::snapshot::Snapshot,
+    frame::Frame,
     tui::{
         message::{Message, Move},
         prompt::Typed,
@@ -18,11 +18,11 @@ use crate::{
 const SMALL: (u16, u16) = (80, 24);
 const LARGE: (u16, u16) = (160, 50);
 
-fn shot(data: &Snapshot, (width, height): (u16, u16)) -> String {
+fn shot(data: &Frame, (width, height): (u16, u16)) -> String {
     text(&ui(width, height), data)
 }
 
-fn shot_after(messages: &[Message], data: Snapshot, (width, height): (u16, u16)) -> String {
+fn shot_after(messages: &[Message], data: Frame, (width, height): (u16, u16)) -> String {
     let (mut ui, data) = (ui(width, height), arc(data));
     for message in messages {
         update(&mut ui, &data, *message);
@@ -39,10 +39,10 @@ fn empty_host() {
 #[test]
 fn before_the_first_scan() {
     let mut data = empty();
-    data.quality.last_scan = None;
-    data.namespaces.clear();
-    data.host.files = None;
-    data.host.processes.clear();
+    data.snapshot.quality.last_scan = None;
+    data.snapshot.namespaces.clear();
+    data.snapshot.host.files = None;
+    data.snapshot.host.processes.clear();
     assert_snapshot!("before_first_scan_80x24", shot(&data, SMALL));
 }
 
@@ -97,7 +97,7 @@ fn paused_while_the_world_goes_on() {
         update(&mut ui, &arc(busy()), Message::TogglePause);
         update(&mut ui, &arc(busy()), Message::Move(Move::Down));
         let mut later = empty();
-        later.uptime += Duration::from_secs(75);
+        later.snapshot.uptime += Duration::from_secs(75);
         assert_snapshot!(format!("paused_{}x{}", size.0, size.1), text(&ui, &later));
     }
 }
@@ -123,10 +123,10 @@ fn too_small() {
 #[test]
 fn several_namespaces() {
     let mut data = busy();
-    let mut other = data.namespaces[0].clone();
+    let mut other = data.snapshot.namespaces[0].clone();
     other.netns.0 += 7;
-    data.endpoints[0].key.netns = other.netns;
-    data.namespaces.push(other);
+    data.snapshot.endpoints[0].key.netns = other.netns;
+    data.snapshot.namespaces.push(other);
     assert_snapshot!("namespaces_160x50", shot(&data, LARGE));
     let small = shot(&data, (60, 16));
     for column in ["NETNS", "ESTAB", "SYN_S", "CLOSE_W", "TIME_W", "OTHER"] {
@@ -138,7 +138,7 @@ fn several_namespaces() {
 fn no_size_panics() {
     for width in [0, 1, 2, 59, 60, 61, 79, 80, 100, 116, 117, 118, 300] {
         for height in [0, 1, 2, 15, 16, 17, 19, 20, 21, 33] {
-            for data in [empty(), losing(), ailing()] {
+            for data in [empty(), losing(), ailing(), recorded()] {
                 shot(&data, (width, height));
                 shot_after(&[Message::ToggleHelp, Message::Move(Move::Last)], data, (width, height));
             }
@@ -169,10 +169,10 @@ fn a_row_is_explained() {
 #[test]
 fn a_row_is_explained_with_what_was_found_there() {
     let mut data = ailing();
-    let (scope, explain) = (data.limits[0].scope, [Message::Show(ScreenName::Limits), Message::Explain]);
+    let (scope, explain) = (data.snapshot.limits[0].scope, [Message::Show(ScreenName::Limits), Message::Explain]);
     let without = shot_after(&explain, data.clone(), LARGE);
     assert!(!without.contains("remedy"), "{without}");
-    data.findings[0].scope = Some(scope);
+    data.snapshot.findings[0].scope = Some(scope);
     let with = shot_after(&explain, data, LARGE);
     for words in
         ["finding         Sockets of load-generator (4242)", "evidence        numbers", "remedy          what to do"]

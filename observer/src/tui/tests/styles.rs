@@ -8,9 +8,10 @@ use ratatui::{
     style::{Color, Modifier},
 };
 
-use super::fixture::{ailing, arc, buffer, busy, inbound, losing, one, rows, ui, without_hooks};
+use super::fixture::{ailing, arc, buffer, busy, inbound, losing, one, recorded, rows, ui, without_hooks};
 use crate::{
-    model::{snapshot::Snapshot, units::TcpState},
+    frame::Frame,
+    model::units::TcpState,
     tui::{
         Look, ascii,
         message::{Message, Move},
@@ -21,7 +22,7 @@ use crate::{
     },
 };
 
-fn in_theme(theme: ThemeName, data: Snapshot) -> Buffer {
+fn in_theme(theme: ThemeName, data: Frame) -> Buffer {
     let data = arc(data);
     shot(|_| data.clone(), "", (160, 50), Look { theme, ..Look::default() })
 }
@@ -29,7 +30,7 @@ fn in_theme(theme: ThemeName, data: Snapshot) -> Buffer {
 #[test]
 fn without_colour_no_cell_has_one() {
     for (width, height) in [(50, 10), (60, 16), (80, 24), (160, 50)] {
-        for data in [busy(), losing(), without_hooks()] {
+        for data in [recorded(), losing(), without_hooks()] {
             let (mut ui, data) = (ui(width, height), arc(data));
             for message in [Message::TogglePause, Message::Move(Move::Down), Message::ToggleHelp] {
                 update(&mut ui, &data, message);
@@ -76,7 +77,7 @@ fn the_selected_row_is_reversed() {
 fn in_ascii_everything_is_ascii_and_says_the_same() {
     let screens = ScreenName::ALL.map(Message::Show);
     let parts = [Message::Explain, Message::Close, Message::ToggleHelp, Message::Close, Message::TogglePause];
-    for data in [busy(), losing(), without_hooks(), ailing()] {
+    for data in [recorded(), losing(), without_hooks(), ailing()] {
         for (width, height) in [(60, 16), (80, 24), (160, 50)] {
             let (mut ui, data) = (ui(width, height), arc(data.clone()));
             for message in screens.into_iter().chain(parts) {
@@ -108,15 +109,15 @@ fn an_endpoint_with_more_connections_than_ports_is_marked() {
     let mut data = one();
     let mut row = inbound([10, 0, 0, 5], 8_443, &[(TcpState::Established, 65_536)]);
     row.beyond_port_numbers = None;
-    data.endpoints.insert(0, row);
-    let shown = |data: &Snapshot| rows(&buffer(&ui(160, 50), data, &Theme::new(ThemeName::Mono)));
+    data.snapshot.endpoints.insert(0, row);
+    let shown = |data: &Frame| rows(&buffer(&ui(160, 50), data, &Theme::new(ThemeName::Mono)));
     assert!(!shown(&data).contains(">65,536"), "as many as there are ports is not more");
-    data.endpoints[0].sockets += 1;
-    data.endpoints[0].beyond_port_numbers = Some(data.uptime.saturating_sub(Duration::from_secs(12)));
+    data.snapshot.endpoints[0].sockets += 1;
+    data.snapshot.endpoints[0].beyond_port_numbers = Some(data.snapshot.uptime.saturating_sub(Duration::from_secs(12)));
     let marked = shown(&data);
     assert!(marked.contains("10.0.0.5:8443 >65,536"), "{marked}");
     assert!(marked.contains("10.0.0.5:8443 PASSED 65,536 12 s AGO"), "{marked}");
-    data.uptime += Duration::from_mins(1);
+    data.snapshot.uptime += Duration::from_mins(1);
     let later = shown(&data);
     assert!(later.contains("10.0.0.5:8443 >65,536") && !later.contains("PASSED"), "{later}");
 }

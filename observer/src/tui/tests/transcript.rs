@@ -6,12 +6,12 @@ use insta::assert_snapshot;
 
 use super::fixture::{arc, one, text, ui};
 use crate::{
-    model::{
-        snapshot::Snapshot,
+    frame::{
+        Frame,
         transcript::{Speaker, Transcript, TranscriptLine},
     },
     tui::{
-        message::{Effect, Message, Request},
+        message::{Effect, Message, ScreenRequest},
         ui::update,
     },
 };
@@ -33,8 +33,8 @@ fn transcript() -> Transcript {
     }
 }
 
-fn with(transcript: Transcript) -> Snapshot {
-    Snapshot { transcript: Some(Arc::new(transcript)), ..one() }
+fn with(transcript: Transcript) -> Frame {
+    Frame { transcript: Some(Arc::new(transcript)), ..one() }
 }
 
 #[test]
@@ -57,6 +57,6 @@ fn it_says_when_it_waits_and_when_it_is_over_and_its_end_is_seen() {
 #[test]
 fn the_key_for_the_next_step_asks_a_lab_and_nobody_else() {
     let ask = |data| update(&mut ui(80, 24), &arc(data), Message::NextStep);
-    assert_eq!(ask(with(transcript())), Effect::Ask(Request::NextStep));
+    assert_eq!(ask(with(transcript())), Effect::Ask(ScreenRequest::NextStep));
     assert_eq!(ask(one()), Effect::None);
 }

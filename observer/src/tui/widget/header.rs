@@ -27,7 +27,7 @@ fn title(data: &Snapshot, theme: &Theme, width: u16) -> Line<'static> {
     let parts = vec![
         Part::new(0, vec![Span::styled("observer", theme.title)]),
         Part::new(2, vec![Span::raw(format!("Linux {}", format::printable(&data.host.kernel)))]),
-        Part::new(1, vec![Span::raw(format!("watching for {}", format::duration(data.uptime)))]),
+        Part::new(1, vec![Span::raw(format!("observed for {}", format::duration(data.uptime)))]),
     ];
     parts::fit(parts, "   ", width)
 }

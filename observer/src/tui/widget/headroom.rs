@@ -11,8 +11,8 @@ use super::gauge;
 use crate::{
     model::{
         headroom::PortUse,
-        limit::{LimitKind, level::Level},
-        snapshot::{DestinationRow, EndpointRow, FileUse, NamespaceRow, ProcessFiles, Snapshot},
+        limit::{LimitKind, Scope, level::Level},
+        snapshot::{DestinationRow, EndpointKey, EndpointRow, FileUse, NamespaceRow, ProcessFiles, Snapshot},
     },
     tui::{format, text, theme::Theme},
 };
@@ -31,6 +31,13 @@ fn fullest_first(data: &Snapshot) -> Vec<Pair<'_>> {
     let part = |(_, destination): &Pair<'_>| destination.ports.map_or(-1.0, PortUse::ratio);
     pairs.sort_by(|a, b| part(b).total_cmp(&part(a)).then(b.1.sockets.cmp(&a.1.sockets)).then(a.0.key.cmp(&b.0.key)));
     pairs
+}
+
+/// The ports that the headroom shows first, as the scope of their limit.
+pub(super) fn fullest_destination(data: &Snapshot) -> Option<Scope> {
+    let (row, destination) = fullest_first(data).into_iter().next()?;
+    let EndpointKey { netns, local_ip, device, .. } = row.key;
+    Some(Scope::Destination { netns, local_ip, device, remote: destination.remote })
 }
 
 /// The namespace that the first lines speak of: that of the fullest destination, else the first.
@@ -112,22 +119,24 @@ impl Fill {
 }
 
 fn descriptors(data: &Snapshot, files: &ProcessFiles, noun: &str) -> String {
-    let open = format::count(files.open);
-    in_use(&open, data.host.most_descriptors(files), noun)
+    in_use(files.open, data.host.most_descriptors(files), noun)
 }
 
 fn host_files(files: Option<FileUse>, noun: &str) -> String {
     let Some(files) = files else {
         return "unknown".to_owned();
     };
-    in_use(&format::count(files.allocated), files.practical_max(), noun)
+    in_use(files.allocated, files.practical_max(), noun)
 }
 
-/// `12 of 1,024 files`, `12 files, no limit`
-fn in_use(used: &str, maximum: Option<u64>, noun: &str) -> String {
+/// `12 of 1,024 files`, `49 files, over the limit of 48`, `12 files, no limit`
+fn in_use(used: u64, maximum: Option<u64>, noun: &str) -> String {
     match maximum {
-        None => format!("{used} {noun}, {}", format::NO_LIMIT),
-        Some(maximum) => format!("{used} of {} {noun}", format::count(maximum)),
+        None => format!("{} {noun}, {}", format::count(used), format::NO_LIMIT),
+        Some(maximum) if used > maximum => {
+            format!("{} {noun}, over the limit of {}", format::count(used), format::count(maximum))
+        }
+        Some(maximum) => format!("{} of {} {noun}", format::count(used), format::count(maximum)),
     }
 }
 

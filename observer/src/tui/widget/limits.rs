@@ -7,10 +7,10 @@ use ratatui::{
     widgets::{Block, Borders, Widget},
 };
 
-use super::gauge;
+use super::{gauge, headroom};
 use crate::{
     model::{
-        limit::{Limit, Scope, level::Level},
+        limit::{Limit, LimitKind, Scope, level::Level},
         snapshot::Snapshot,
     },
     tui::{format, text, theme::Theme},
@@ -21,15 +21,39 @@ const LABEL: u16 = 17;
 /// From here on a limit has its numbers and a gauge.
 const WIDE_FROM: u16 = 60;
 
-/// Lines across the screen; under a title where there are three or more.
-pub(crate) fn strip(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+/// The limits that the headroom above already shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// None: there is no headroom on the screen.
+    Nothing,
+    /// The fullest destination, the fullest process and the files of the host.
+    Headroom,
+}
+
+impl Known {
+    fn includes(self, limit: &Limit, data: &Snapshot) -> bool {
+        self == Self::Headroom
+            && match limit.kind {
+                LimitKind::ProcessFiles => {
+                    let fullest = data.host.fullest_process();
+                    fullest.is_some_and(|files| limit.scope == Scope::Process(files.process.pid))
+                }
+                LimitKind::HostFiles => true,
+                LimitKind::Ports => headroom::fullest_destination(data) == Some(limit.scope),
+                _ => false,
+            }
+    }
+}
+
+/// Lines across the screen. Three or more have a title and are the complete list; fewer leave out what is `known`.
+pub(crate) fn strip(data: &Snapshot, known: Known, theme: &Theme, area: Rect, buf: &mut Buffer) {
     if area.height < 3 {
-        return list(data, theme, area, buf);
+        return list(data, known, theme, area, buf);
     }
     let block = Block::new().borders(Borders::TOP).border_style(theme.dim).title(title(theme));
     let inner = block.inner(area);
     block.render(area, buf);
-    list(data, theme, inner, buf);
+    list(data, Known::Nothing, theme, inner, buf);
 }
 
 /// The same in a box.
@@ -37,7 +61,7 @@ pub(crate) fn panel(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer
     let block = Block::bordered().border_style(theme.dim).title(title(theme));
     let inner = block.inner(area);
     block.render(area, buf);
-    list(data, theme, Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner }, buf);
+    list(data, Known::Nothing, theme, Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner }, buf);
 }
 
 fn title(theme: &Theme) -> Line<'static> {
@@ -45,10 +69,11 @@ fn title(theme: &Theme) -> Line<'static> {
 }
 
 /// The findings have the last line, or the only one; if there are more, it says so.
-fn list(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buffer) {
+fn list(data: &Snapshot, known: Known, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let findings = u16::from(!data.findings.is_empty()).min(area.height);
     let limits = Rect { height: area.height - findings, ..area };
-    for (limit, row) in data.limits.iter().zip(limits.rows()) {
+    let shown = data.limits.iter().filter(|limit| !known.includes(limit, data));
+    for (limit, row) in shown.zip(limits.rows()) {
         if area.width >= WIDE_FROM { wide(limit, theme, row, buf) } else { narrow(limit, theme, row, buf) }
     }
     for row in area.rows().skip(limits.height.into()) {
@@ -63,7 +88,11 @@ fn wide(limit: &Limit, theme: &Theme, row: Rect, buf: &mut Buffer) {
     let room = usize::from(row.width - LABEL - gauge_width - 1);
     let maximum = format::maximum(limit.practical_maximum());
     let when = when(limit).map_or_else(String::new, |when| format!(", {when}"));
-    let numbers = format!(": {} of {maximum}{when}", format::count(limit.used));
+    let used = format::count(limit.used);
+    let numbers = match limit.excess() {
+        Some(_) => format!(": {used}, over the limit of {maximum}"),
+        None => format!(": {used} of {maximum}{when}"),
+    };
     let owner_room = room.saturating_sub(format::text_width(&numbers));
     let words = owner(limit, owner_room) + &numbers;
     text::put(words, Rect { x: row.x + LABEL, width: format::columns(room), ..row }, buf);

@@ -9,7 +9,7 @@ use ratatui::{
 };
 
 use crate::{
-    model::transcript::{Speaker, Transcript, TranscriptLine},
+    frame::transcript::{Speaker, Transcript, TranscriptLine},
     present::{format, labelled::labelled},
     tui::{
         layout::{MIN_HEIGHT, MIN_WIDTH},

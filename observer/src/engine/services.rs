@@ -1,0 +1,41 @@
+//! Names the services of cgroups and processes that sockets have named.
+
+use super::Engine;
+use crate::{
+    input::Input,
+    model::{
+        member::Member,
+        service::{CgroupId, Service},
+    },
+};
+
+/// Members that are named between two looks at the ring: each may cost a walk over the tree of cgroups, or a file of /proc.
+const AT_ONCE: usize = 64;
+
+impl Engine {
+    /// Finds the services of members that nobody has named yet.
+    pub(super) fn name_members(&mut self) {
+        let unnamed: Vec<Member> = self.feed.model().unnamed_members().take(AT_ONCE).collect();
+        for member in unnamed {
+            let service = match member {
+                Member::Cgroup(id) => self.resolver.resolve(id),
+                Member::Process(pid) => self.resolver.of_process(pid),
+            };
+            self.feed.take(Input::Service(member, service.map(Box::new)));
+        }
+    }
+
+    /// Once a second: names that a runtime had not written when they were asked for, and the end of cgroups.
+    pub(super) fn complete_services(&mut self) {
+        let nameless = self.feed.model().nameless_cgroups();
+        let nameless: Vec<(CgroupId, Option<Service>)> = nameless.map(|(id, known)| (id, known.cloned())).collect();
+        for (id, known) in nameless {
+            if let Some(service) = self.resolver.resolve(id).filter(|service| known.as_ref() != Some(service)) {
+                self.feed.take(Input::Service(Member::Cgroup(id), Some(Box::new(service))));
+            }
+        }
+        for id in self.feed.take_forgotten_cgroups() {
+            self.resolver.forget(id);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Files in which runtimes keep what they know of their containers, as JSON. Of each only the named parts are read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{host::text, model::service::Runtime};
+
+/// The longest file of one container.
+const LONGEST: usize = 1 << 20;
+/// The longest file of all containers.
+const LONGEST_LIST: usize = 16 << 20;
+/// Labels and annotations by which kubelet's runtimes name what they run: containerd's, CRI-O's and Docker's.
+const CONTAINER: [&str; 2] = ["io.kubernetes.cri.container-name", "io.kubernetes.container.name"];
+const POD: [&str; 2] = ["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"];
+const NAMESPACE: [&str; 2] = ["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"];
+const UID: [&str; 2] = ["io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid"];
+/// nerdctl's.
+const NERDCTL: [&str; 1] = ["nerdctl/name"];
+/// The container that keeps the namespaces of a pod.
+const SANDBOX: &str = "POD";
+
+/// What one file says of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) container: Option<String>,
+    pub(super) pod: Option<String>,
+    pub(super) namespace: Option<String>,
+    pub(super) uid: Option<String>,
+    pub(super) runtime: Option<Runtime>,
+}
+
+type Labels = BTreeMap<String, String>;
+
+fn read<T: DeserializeOwned>(path: impl AsRef<Path>, longest: usize) -> Option<T> {
+    serde_json::from_slice(&text::bounded(path, longest).ok()?).ok()
+}
+
+/// `config.json` of the OCI runtime specification.
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    annotations: Labels,
+}
+
+fn by_labels(labels: &Labels, runtime: Option<Runtime>) -> Found {
+    let get = |keys: &[&str]| keys.iter().find_map(|key| labels.get(*key)).filter(|value| *value != SANDBOX).cloned();
+    Found {
+        container: get(&CONTAINER).or_else(|| get(&NERDCTL)),
+        pod: get(&POD),
+        namespace: get(&NAMESPACE),
+        uid: get(&UID),
+        runtime,
+    }
+}
+
+/// What containerd gave to the runtime of a container. Docker's containers are in its namespace `moby`, without names.
+pub(super) fn containerd(base: &Path, id: &str) -> Option<Found> {
+    const TASKS: [&str; 2] =
+        ["run/containerd/io.containerd.runtime.v2.task", "run/k3s/containerd/io.containerd.runtime.v2.task"];
+    const NAMESPACES: [(&str, Runtime); 3] =
+        [("k8s.io", Runtime::Containerd), ("default", Runtime::Containerd), ("moby", Runtime::Docker)];
+    let mut places = TASKS.iter().flat_map(|tasks| NAMESPACES.map(|(namespace, runtime)| (tasks, namespace, runtime)));
+    places.find_map(|(tasks, namespace, runtime)| {
+        let config: Config = read(base.join(tasks).join(namespace).join(id).join("config.json"), LONGEST)?;
+        Some(by_labels(&config.annotations, Some(runtime)))
+    })
+}
+
+/// What CRI-O gave to the runtime of a container. Podman's are at the same place, without these annotations.
+pub(super) fn cri_o(base: &Path, id: &str) -> Option<Found> {
+    let container = base.join("run/containers/storage/overlay-containers").join(id);
+    let config: Config = read(container.join("userdata/config.json"), LONGEST)?;
+    let found = by_labels(&config.annotations, Some(Runtime::CriO));
+    found.pod.is_some().then_some(found)
+}
+
+/// An entry of `containers.json` of containers/storage.
+#[derive(Deserialize)]
+struct Stored {
+    id: String,
+    #[serde(default)]
+    names: Option<Vec<String>>,
+}
+
+/// The containers of podman and CRI-O, by id.
+pub(super) fn containers_storage(base: &Path) -> FxHashMap<String, Found> {
+    const STORES: [&str; 2] = ["var/lib/containers/storage", "run/containers/storage"];
+    const DRIVERS: [&str; 2] = ["overlay-containers", "vfs-containers"];
+    const LISTS: [&str; 2] = ["containers.json", "volatile-containers.json"];
+    let mut found = FxHashMap::default();
+    for store in STORES {
+        for driver in DRIVERS {
+            for list in LISTS {
+                let list: Option<Vec<Stored>> = read(base.join(store).join(driver).join(list), LONGEST_LIST);
+                found.extend(list.into_iter().flatten().filter_map(|stored| {
+                    let name = stored.names?.into_iter().next()?;
+                    Some((stored.id, by_name(&name, Runtime::Podman, Runtime::CriO)))
+                }));
+            }
+        }
+    }
+    found
+}
+
+/// Docker's `config.v2.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerConfig {
+    name: Option<String>,
+    config: Option<DockerInner>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerInner {
+    labels: Option<Labels>,
+}
+
+/// What Docker knows of a container.
+pub(super) fn docker(base: &Path, id: &str) -> Option<Found> {
+    let file = base.join("var/lib/docker/containers").join(id).join("config.v2.json");
+    let DockerConfig { name, config } = read(file, LONGEST)?;
+    let labels = config.and_then(|config| config.labels).unwrap_or_default();
+    let found = by_labels(&labels, Some(Runtime::Docker));
+    if found.pod.is_some() {
+        return Some(found);
+    }
+    Some(by_name(&name?, Runtime::Docker, Runtime::Docker))
+}
+
+/// A name as the runtime keeps it: Docker puts a slash before it. One that kubelet made through a shim has the pod in it:
+/// `k8s_<container>_<pod>_<namespace>_<uid>_<attempt>`.
+fn by_name(name: &str, own: Runtime, of_kubelet: Runtime) -> Found {
+    let name = name.trim_start_matches('/');
+    if let ["k8s", container, pod, namespace, uid, _] = name.split('_').collect::<Vec<_>>()[..] {
+        return Found {
+            container: (container != SANDBOX).then(|| container.to_owned()),
+            pod: Some(pod.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            uid: Some(uid.to_owned()),
+            runtime: Some(of_kubelet),
+        };
+    }
+    Found { container: Some(name.to_owned()), runtime: Some(own), ..Found::default() }
+}
+
+/// runc's `state.json`.
+#[derive(Deserialize)]
+struct RuncState {
+    #[serde(default)]
+    cgroup_paths: BTreeMap<String, String>,
+}
+
+/// crun's `status`.
+#[derive(Deserialize)]
+struct CrunStatus {
+    #[serde(rename = "cgroup-path")]
+    cgroup_path: Option<String>,
+}
+
+/// The containers that runc and crun run without an engine: the paths of their cgroups, each with the container's id.
+pub(super) fn oci_states(base: &Path, most: usize) -> Vec<(String, String)> {
+    const RUNC: [&str; 2] = ["run/runc", "run/containerd/runc/default"];
+    let mut found = Vec::new();
+    for directory in RUNC {
+        each_state(&base.join(directory), "state.json", most, |id, state: RuncState| {
+            let paths: BTreeSet<&str> =
+                state.cgroup_paths.iter().filter_map(|(key, path)| in_hierarchy(key, path)).collect();
+            found.extend(paths.into_iter().map(|path| (path.to_owned(), id.to_owned())));
+        });
+    }
+    each_state(&base.join("run/crun"), "status", most, |id, status: CrunStatus| {
+        let path = status.cgroup_path.filter(|path| path.len() > 1);
+        found.extend(path.map(|path| (path, id.to_owned())));
+    });
+    found
+}
+
+fn each_state<T: DeserializeOwned>(directory: &Path, file: &str, most: usize, mut found: impl FnMut(&str, T)) {
+    for entry in fs::read_dir(directory).into_iter().flatten().take(most).flatten() {
+        if let (Some(id), Some(state)) = (entry.file_name().to_str(), read(entry.path().join(file), LONGEST)) {
+            found(id, state);
+        }
+    }
+}
+
+/// The path within its hierarchy of a cgroup whose directory is `path`, as runc mounts them: the directory of a v1
+/// hierarchy is that of its controllers, the empty controller stands for cgroup2.
+fn in_hierarchy<'a>(controller: &str, path: &'a str) -> Option<&'a str> {
+    let below = path.strip_prefix("/sys/fs/cgroup")?;
+    let path = if controller.is_empty() {
+        below.strip_prefix("/unified").filter(|rest| rest.starts_with('/')).unwrap_or(below)
+    } else {
+        &below[1 + below.get(1..)?.find('/')?..]
+    };
+    (path.len() > 1).then_some(path)
+}

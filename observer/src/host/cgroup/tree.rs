@@ -1,0 +1,235 @@
+//! From the id of a cgroup to its path.
+//!
+//! The id is the one of kernfs: a file handle made of it leads to the directory, as `ss --cgroup` does it. Without the right
+//! to use handles (CAP_DAC_READ_SEARCH), a walk through all directories compares their inode numbers, which are the ids.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsStr,
+    fs, io,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::{
+            ffi::OsStrExt as _,
+            fs::{DirEntryExt as _, MetadataExt as _},
+        },
+    },
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use rustc_hash::FxHashMap;
+use rustix::fs::{Mode, OFlags};
+
+use crate::{
+    errno,
+    host::mounts::{self, CgroupMount},
+    model::service::CgroupId,
+};
+
+/// Between two walks, and between two looks for the mounts.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Cgroups that one walk looks at.
+const MOST_CGROUPS: usize = 65_536;
+/// Cgroups within each other that a walk follows.
+const DEEPEST: usize = 64;
+
+/// What is known of the path of a cgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Lookup {
+    /// Its path.
+    Path(Vec<u8>),
+    /// It has ended. No other gets its id.
+    Gone,
+    /// Nothing: it may be found later.
+    Unknown,
+}
+
+/// The tree of cgroup2.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    mounts: Vec<CgroupMount>,
+    read_at: Option<Instant>,
+    /// This process may not use handles.
+    has_no_right: bool,
+    walk: Option<Walk>,
+}
+
+#[derive(Debug)]
+struct Walk {
+    at: Instant,
+    paths: FxHashMap<u64, Vec<u8>>,
+}
+
+impl Tree {
+    /// The path of a cgroup.
+    pub(super) fn path(&mut self, id: CgroupId, now: Instant) -> Lookup {
+        let Some(root) = self.usable(now) else { return Lookup::Unknown };
+        if !self.has_no_right {
+            match by_handle(&root, id) {
+                Ok(path) => return Lookup::Path(path),
+                Err(error) if error.raw_os_error() == Some(libc::ESTALE) => return Lookup::Gone,
+                Err(error) if errno::is_scarce(&error) => return Lookup::Unknown,
+                Err(error) => {
+                    tracing::debug!(%error, "cgroups are found by a walk through their directories");
+                    self.has_no_right = true;
+                }
+            }
+        }
+        self.by_walk(id, now)
+    }
+
+    /// Forgets what a walk has found of a cgroup.
+    pub(super) fn forget(&mut self, id: CgroupId) {
+        if let Some(walk) = &mut self.walk {
+            walk.paths.remove(&id.0);
+        }
+    }
+
+    /// The mount that shows most, if one can be opened.
+    fn usable(&mut self, now: Instant) -> Option<CgroupMount> {
+        let is_usable = |mount: &CgroupMount| open(&mount.path).is_ok();
+        let usable = |mounts: &[CgroupMount]| mounts.iter().find(|mount| is_usable(mount)).cloned();
+        if let Some(mount) = usable(&self.mounts) {
+            return Some(mount);
+        }
+        if self.read_at.is_some_and(|at| now.saturating_duration_since(at) < PAUSE) {
+            return None;
+        }
+        self.read_at = Some(now);
+        self.mounts = mounts::of_cgroup2().unwrap_or_default();
+        self.mounts.sort_by_key(|mount| prefix(&mount.root).len());
+        usable(&self.mounts)
+    }
+
+    fn by_walk(&mut self, id: CgroupId, now: Instant) -> Lookup {
+        let is_fresh = self.walk.as_ref().is_some_and(|walk| now.saturating_duration_since(walk.at) < PAUSE);
+        let known = |walk: &Option<Walk>| walk.as_ref().and_then(|walk| walk.paths.get(&id.0).cloned());
+        let mut found = known(&self.walk);
+        if found.is_none() && !is_fresh {
+            self.walk = Some(Walk { at: now, paths: walk(&self.mounts) });
+            found = known(&self.walk);
+        }
+        found.map_or(Lookup::Unknown, Lookup::Path)
+    }
+}
+
+/// What stands before the paths below a mount. A root above that of this cgroup namespace (`/../..`) shows as `/`.
+fn prefix(root: &[u8]) -> &[u8] {
+    let is_above = root.split(|byte| *byte == b'/').all(|segment| matches!(segment, b"" | b".."));
+    if is_above { b"" } else { root.strip_suffix(b"/").unwrap_or(root) }
+}
+
+/// Opens a directory of cgroup2: what another mount hides is none.
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    /// `CGROUP2_SUPER_MAGIC` of include/uapi/linux/magic.h.
+    const CGROUP2: u64 = 0x6367_7270;
+    let directory = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let is_cgroup2 = u64::try_from(rustix::fs::fstatfs(&directory)?.f_type).is_ok_and(|magic| magic == CGROUP2);
+    if is_cgroup2 { Ok(directory) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+/// The path by a file handle.
+fn by_handle(mount: &CgroupMount, id: CgroupId) -> io::Result<Vec<u8>> {
+    /// `struct file_handle` of include/linux/fs.h with the 8 bytes that kernfs asks for.
+    #[repr(C)]
+    struct Handle {
+        bytes: u32,
+        kind: i32,
+        id: u64,
+    }
+    /// `FILEID_KERNFS` of include/linux/exportfs.h.
+    const KERNFS: i32 = 0xfe;
+    let mut handle = Handle { bytes: 8, kind: KERNFS, id: id.0 };
+    let root = open(&mount.path)?;
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    // SAFETY: the handle is a `struct file_handle` followed by as many bytes as it says, and outlives the call.
+    let opened = unsafe { libc::syscall(libc::SYS_open_by_handle_at, root.as_raw_fd(), &raw mut handle, flags) };
+    let opened = i32::try_from(opened).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else has it.
+    let opened = unsafe { OwnedFd::from_raw_fd(opened) };
+    let link = fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()))?;
+    Ok(below(link.as_os_str().as_bytes(), mount))
+}
+
+/// The path of a cgroup by that of its directory. The directory of a cgroup outside the mount's root has no path in this
+/// mount namespace: the kernel shows the one from the root of cgroup2.
+fn below(directory: &[u8], mount: &CgroupMount) -> Vec<u8> {
+    let rest = directory.strip_prefix(mount.path.as_os_str().as_bytes());
+    match rest.filter(|rest| rest.is_empty() || rest.starts_with(b"/")) {
+        Some(rest) => absolute([prefix(&mount.root), rest].concat()),
+        None => directory.to_vec(),
+    }
+}
+
+fn absolute(path: Vec<u8>) -> Vec<u8> {
+    if path.is_empty() { b"/".to_vec() } else { path }
+}
+
+/// The paths of all cgroups that the mounts show, by their ids; of a host with very many, of those next to the root.
+fn walk(mounts: &[CgroupMount]) -> FxHashMap<u64, Vec<u8>> {
+    let mut paths = FxHashMap::default();
+    let mut queue = VecDeque::new();
+    for mount in mounts.iter().filter(|mount| open(&mount.path).is_ok()) {
+        let Ok(id) = fs::metadata(&mount.path).map(|root| root.ino()) else { continue };
+        // A bind mount of what another mount shows.
+        if paths.contains_key(&id) {
+            continue;
+        }
+        let root = prefix(&mount.root);
+        paths.insert(id, absolute(root.to_vec()));
+        queue.push_back((root.to_vec(), 0));
+        while let Some((path, depth)) = queue.pop_front() {
+            let rest = OsStr::from_bytes(path.get(root.len() + 1..).unwrap_or_default());
+            // One that has ended meanwhile, or that this process may not list.
+            let Ok(entries) = fs::read_dir(mount.path.join(rest)) else { continue };
+            for entry in entries.flatten() {
+                if paths.len() >= MOST_CGROUPS {
+                    return paths;
+                }
+                if !entry.file_type().is_ok_and(|it| it.is_dir()) {
+                    continue;
+                }
+                let path = [path.as_slice(), b"/", entry.file_name().as_bytes()].concat();
+                if depth + 1 < DEEPEST {
+                    queue.push_back((path.clone(), depth + 1));
+                }
+                paths.insert(entry.ino(), path);
+            }
+        }
+    }
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(root: &str, path: &str) -> CgroupMount {
+        CgroupMount { root: root.as_bytes().to_vec(), path: path.into() }
+    }
+
+    #[test]
+    fn the_path_begins_at_the_root_of_cgroup2() {
+        for (root, at, directory, expected) in [
+            ("/", "/sys/fs/cgroup", "/sys/fs/cgroup/a/b", "/a/b"),
+            ("/", "/sys/fs/cgroup", "/sys/fs/cgroup", "/"),
+            ("/a", "/mnt", "/mnt/b", "/a/b"),
+            ("/a", "/mnt", "/mnt", "/a"),
+            ("/a", "/mnt", "/c/d", "/c/d"),
+            ("/a", "/mnt", "/mntx/d", "/mntx/d"),
+            ("/../..", "/mnt", "/mnt/b", "/b"),
+            ("/../..", "/mnt", "/mnt", "/"),
+        ] {
+            let path = below(directory.as_bytes(), &mount(root, at));
+            assert_eq!(path, expected.as_bytes(), "{root} {at} {directory}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_cgroup2_is_not_taken_for_it() {
+        assert_eq!(open(Path::new("/proc")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(open(Path::new("/no/such/directory")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(walk(&[mount("/", "/proc")]).len(), 0);
+    }
+}

@@ -1,0 +1,363 @@
+//! Cgroups and processes that sockets belong to, with what each counts. Several of them make a service: the containers of a
+//! pod, the processes of a unit.
+//!
+//! A socket belongs to its cgroup; where the kernel shows none, or one that names no service (the root, and `init.scope`,
+//! whose sockets systemd makes for others), to its owner. Names come later than sockets: what is counted here does not depend
+//! on them.
+
+#[cfg(test)]
+use std::collections::BTreeMap;
+use std::{cmp::Reverse, sync::Arc, time::Duration};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use serde::{Deserialize, Serialize};
+use slab::Slab;
+
+use super::{
+    endpoint::Flow,
+    index::{NO_ROW, narrow},
+    service::{CgroupId, Service},
+    units::{Pid, StateCounts},
+};
+
+/// What names a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Member {
+    /// A cgroup of cgroup2.
+    Cgroup(CgroupId),
+    /// A process.
+    Process(Pid),
+}
+
+/// The id of the root of cgroup2: the first that a kernfs hierarchy gives (`kernfs_create_root`).
+const ROOT: CgroupId = CgroupId(1);
+/// The row of sockets that belong to nobody that is known.
+pub(super) const NOBODY: u32 = 0;
+/// How long a row without sockets stays.
+const LINGER: Duration = Duration::from_mins(1);
+
+/// The sockets of a member, or of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct MemberCounts {
+    /// Full sockets by state.
+    pub(super) states: StateCounts,
+    /// Of these, the ones whose last descriptor is closed.
+    pub(super) orphans: u32,
+    pub(super) listeners: u32,
+    /// Sockets that are bound and nothing more.
+    pub(super) bound: u32,
+}
+
+impl MemberCounts {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A cgroup or a process.
+#[derive(Clone, Default)]
+pub(super) struct MemberRow {
+    /// `None` for [`NOBODY`].
+    pub(super) member: Option<Member>,
+    pub(super) service: Option<Arc<Service>>,
+    /// The service's [`Service::row_key`].
+    pub(super) key: Option<Arc<Service>>,
+    /// It names no service: its sockets belong to their owners.
+    is_mute: bool,
+    /// Nobody found out what service it is of.
+    pub(super) is_unresolved: bool,
+    pub(super) counts: MemberCounts,
+    pub(super) flow: Flow,
+    pub(super) failures: u64,
+    last_active: Duration,
+}
+
+/// What members counted that are forgotten, while others of their service are there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Past {
+    pub(super) opened: u64,
+    pub(super) closed: u64,
+    pub(super) failed: u64,
+    pub(super) failures: u64,
+    at: Duration,
+}
+
+/// The row that most sockets of an endpoint or destination belong to, kept beside it; [`MemberTable`] has the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FirstMember {
+    member: u32,
+    count: u32,
+}
+
+#[cfg(test)]
+impl FirstMember {
+    pub(super) fn empty(&mut self) {
+        self.count = 0;
+    }
+}
+
+/// What has members beside its first one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Place {
+    Endpoint(u32),
+    Destination(u32),
+}
+
+/// All members.
+#[derive(Clone)]
+pub(super) struct MemberTable {
+    rows: Slab<MemberRow>,
+    by_member: FxHashMap<Member, u32>,
+    /// Sockets of members other than the first of a place.
+    others: FxHashMap<Place, Vec<FirstMember>>,
+    past: FxHashMap<Arc<Service>, Past>,
+    /// Nobody has said yet what service they are of.
+    unnamed: FxHashSet<Member>,
+    /// Cgroups that were forgotten since the last call of [`Self::take_forgotten`].
+    forgotten: Vec<CgroupId>,
+}
+
+impl Default for MemberTable {
+    fn default() -> Self {
+        let mut rows = Slab::new();
+        rows.insert(MemberRow::default());
+        Self {
+            rows,
+            by_member: FxHashMap::default(),
+            others: FxHashMap::default(),
+            past: FxHashMap::default(),
+            unnamed: FxHashSet::default(),
+            forgotten: Vec::new(),
+        }
+    }
+}
+
+impl MemberTable {
+    /// The row of a member, made if need be; `None` if it names no service.
+    pub(super) fn index(&mut self, member: Member, now: Duration) -> Option<u32> {
+        if member == Member::Cgroup(ROOT) {
+            return None;
+        }
+        if let Some(index) = self.by_member.get(&member).copied() {
+            let row = &mut self.rows[index as usize];
+            row.last_active = now;
+            // Another process may have its number by now, and a process may have moved.
+            if matches!(member, Member::Process(_)) && row.counts.is_empty() {
+                self.want_name(member);
+            }
+            return (!self.rows[index as usize].is_mute).then_some(index);
+        }
+        let row = MemberRow { member: Some(member), last_active: now, ..MemberRow::default() };
+        let index = narrow(self.rows.insert(row));
+        self.by_member.insert(member, index);
+        self.want_name(member);
+        Some(index)
+    }
+
+    fn want_name(&mut self, member: Member) {
+        // /proc has nothing of processes outside, and may have another process of the same number.
+        if !matches!(member, Member::Process(pid) if pid.is_outside()) {
+            self.unnamed.insert(member);
+        }
+    }
+
+    /// The member of a row.
+    pub(super) fn member(&self, index: u32) -> Option<Member> {
+        self.rows.get(index as usize)?.member
+    }
+
+    /// Whether the sockets of a row belong to it by their cgroup, whoever owns them.
+    pub(super) fn is_cgroup(&self, index: u32) -> bool {
+        matches!(self.member(index), Some(Member::Cgroup(_)))
+    }
+
+    /// The cgroup of a row, if it is one's.
+    pub(super) fn cgroup(&self, index: u32) -> Option<CgroupId> {
+        match self.member(index)? {
+            Member::Cgroup(id) => Some(id),
+            Member::Process(_) => None,
+        }
+    }
+
+    pub(super) fn get(&self, index: u32) -> Option<&MemberRow> {
+        self.rows.get(index as usize)
+    }
+
+    pub(super) fn find(&self, member: Member) -> Option<&MemberRow> {
+        self.get(*self.by_member.get(&member)?)
+    }
+
+    /// The row, to be changed at `now`.
+    pub(super) fn touch(&mut self, index: u32, now: Duration) -> Option<&mut MemberRow> {
+        let row = self.rows.get_mut(index as usize)?;
+        row.last_active = now;
+        Some(row)
+    }
+
+    /// Something beside its sockets names a member: it stays.
+    pub(super) fn keep(&mut self, member: Member, now: Duration) {
+        if let Some(index) = self.by_member.get(&member) {
+            self.rows[*index as usize].last_active = now;
+        }
+    }
+
+    /// Every row, that of nobody among them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &MemberRow> {
+        self.rows.iter().map(|(_, row)| row)
+    }
+
+    pub(super) fn past(&self) -> impl Iterator<Item = (&Arc<Service>, &Past)> {
+        self.past.iter()
+    }
+
+    /// Nobody has said yet what service these are of.
+    pub(super) fn unnamed(&self) -> impl Iterator<Item = Member> + '_ {
+        self.unnamed.iter().copied()
+    }
+
+    /// Takes note of the service of a member; `None` if it names none. Returns its row if its sockets are to go to their
+    /// owners now.
+    pub(super) fn set_service(&mut self, member: Member, service: Option<Service>) -> Option<u32> {
+        self.unnamed.remove(&member);
+        let index = *self.by_member.get(&member)?;
+        let is_unresolved = service.is_none();
+        let named = service.filter(|service| matches!(member, Member::Process(_)) || names_a_service(service));
+        let key = named.as_ref().map(|service| self.shared_key(service.row_key()));
+        let row = &mut self.rows[index as usize];
+        row.is_mute = named.is_none() && matches!(member, Member::Cgroup(_));
+        row.is_unresolved = is_unresolved;
+        (row.service, row.key) = (named.map(Arc::new), key);
+        row.is_mute.then_some(index)
+    }
+
+    /// The same for all members of a service.
+    fn shared_key(&self, key: Service) -> Arc<Service> {
+        let known = self.rows.iter().filter_map(|(_, row)| row.key.as_ref()).find(|other| ***other == key);
+        let known = known.or_else(|| self.past.get_key_value(&key).map(|(known, _)| known));
+        known.cloned().unwrap_or_else(|| Arc::new(key))
+    }
+
+    /// One more socket of a place belongs to a member.
+    pub(super) fn add_to(&mut self, place: Place, first: &mut FirstMember, member: u32) {
+        if first.count == 0 || first.member == member {
+            *first = FirstMember { member, count: first.count + 1 };
+        } else {
+            let others = self.others.entry(place).or_default();
+            match others.iter_mut().find(|other| other.member == member) {
+                Some(other) => other.count += 1,
+                None => others.push(FirstMember { member, count: 1 }),
+            }
+        }
+    }
+
+    /// A socket of a place belongs to a member no longer.
+    pub(super) fn remove_from(&mut self, place: Place, first: &mut FirstMember, member: u32) {
+        if first.count > 0 && first.member == member {
+            first.count -= 1;
+        } else if let Some(others) = self.others.get_mut(&place)
+            && let Some(at) = others.iter().position(|other| other.member == member)
+        {
+            others[at].count -= 1;
+            if others[at].count == 0 {
+                others.swap_remove(at);
+            }
+            if others.is_empty() {
+                self.others.remove(&place);
+            }
+        }
+    }
+
+    /// The service of most sockets of a place, as one of its members has it, and how many other services there are.
+    pub(super) fn most(&self, place: Place, first: FirstMember) -> Option<(&MemberRow, usize)> {
+        let mut services: Vec<(&MemberRow, u32)> = Vec::new();
+        let others = self.others.get(&place).map_or(&[][..], Vec::as_slice);
+        for FirstMember { member, count } in [first].iter().chain(others).filter(|it| it.count > 0) {
+            let Some(row) = self.get(*member).filter(|row| row.key.is_some()) else { continue };
+            match services.iter_mut().find(|(known, _)| known.key == row.key) {
+                Some((_, sum)) => *sum += count,
+                None => services.push((row, *count)),
+            }
+        }
+        let (row, _) = services.iter().max_by_key(|(row, count)| (*count, Reverse(row.member)))?;
+        Some((row, services.len() - 1))
+    }
+
+    /// Once a second: rates, and the end of members that nothing names any more. Returns the rows that are gone.
+    pub(super) fn tick(&mut self, elapsed: Duration, now: Duration) -> Vec<u32> {
+        let mut gone = Vec::new();
+        for (index, row) in &mut self.rows {
+            row.flow.tick(elapsed);
+            let is_idle = row.counts.is_empty() && now.saturating_sub(row.last_active) >= LINGER;
+            if let Some(member) = row.member.filter(|_| is_idle) {
+                gone.push((narrow(index), member));
+            }
+        }
+        for (index, member) in &gone {
+            let row = self.rows.remove(*index as usize);
+            self.by_member.remove(member);
+            self.unnamed.remove(member);
+            if let Member::Cgroup(id) = member {
+                self.forgotten.push(*id);
+            }
+            let Some(key) = row.key else { continue };
+            let past = self.past.entry(key).or_default();
+            past.opened += row.flow.opened;
+            past.closed += row.flow.closed;
+            past.failed += row.flow.failed;
+            past.failures += row.failures;
+            past.at = now;
+        }
+        if !self.past.is_empty() {
+            let alive: FxHashSet<&Arc<Service>> = self.rows.iter().filter_map(|(_, row)| row.key.as_ref()).collect();
+            self.past.retain(|key, past| alive.contains(key) || now.saturating_sub(past.at) < LINGER);
+        }
+        gone.into_iter().map(|(index, _)| index).collect()
+    }
+
+    /// Cgroups that were forgotten since the last call.
+    pub(super) fn take_forgotten(&mut self) -> Vec<CgroupId> {
+        std::mem::take(&mut self.forgotten)
+    }
+
+    /// Resets totals.
+    pub(super) fn restart(&mut self) {
+        self.past.clear();
+        for (_, row) in &mut self.rows {
+            row.flow.restart();
+            row.failures = 0;
+        }
+    }
+
+    /// Takes all sockets from all members.
+    #[cfg(test)]
+    pub(super) fn empty(&mut self) {
+        self.others.clear();
+        self.rows.iter_mut().for_each(|(_, row)| row.counts = MemberCounts::default());
+    }
+
+    /// All counts as text; `firsts` are those of all places.
+    #[cfg(test)]
+    pub(super) fn totals(&self, firsts: impl Iterator<Item = (Place, FirstMember)>) -> Vec<String> {
+        let mut places: BTreeMap<(Place, u32), u32> = BTreeMap::new();
+        for (place, FirstMember { member, count }) in
+            self.others.iter().flat_map(|(place, others)| others.iter().map(move |it| (*place, *it)))
+        {
+            *places.entry((place, member)).or_default() += count;
+        }
+        for (place, FirstMember { member, count }) in firsts.filter(|(_, first)| first.count > 0) {
+            *places.entry((place, member)).or_default() += count;
+        }
+        let of_members = self.rows.iter().filter(|(_, row)| !row.counts.is_empty());
+        let of_members = of_members.map(|(index, row)| format!("member {index}: {:?}", row.counts));
+        of_members.chain(places.iter().map(|it| format!("member of {it:?}"))).collect()
+    }
+}
+
+/// The root of all cgroups is nobody's. systemd makes sockets in `init.scope` for the services that it starts on demand.
+fn names_a_service(service: &Service) -> bool {
+    let is_init =
+        service.machine.is_none() && service.unit.as_ref().is_some_and(|unit| unit.as_bytes() == b"init.scope");
+    !service.is_root() && !is_init
+}
+
+const _: () = assert!(NOBODY != NO_ROW);

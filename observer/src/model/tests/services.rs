@@ -1,0 +1,170 @@
+//! Sockets by service: by cgroup, else by owner.
+
+use std::time::{Duration, SystemTime};
+
+use super::scenario::check;
+use crate::model::{
+    Model,
+    device::Device,
+    event::{Binding, Event, Identity, OwnRange},
+    member::Member,
+    service::{CgroupId, Service},
+    units::{FourTuple, NetnsId, SocketId, TcpState},
+};
+
+#[test]
+fn sockets_count_with_their_cgroup_whoever_owns_them() {
+    check(
+        "l 0.0.0.0:80>0.0.0.0:0 CLOSE>LISTEN by 1 systemd cgroup=20
+         cgroup 20 /system.slice/web.service
+         c 10.0.0.1:80>10.0.0.9:1000 SYN_RECV>ESTABLISHED cgroup=20
+         c accepted ESTABLISHED by 7 nginx cgroup=20
+         d 10.0.0.1:40000>10.0.0.9:5432 CLOSE>SYN_SENT by 9 app cgroup=30
+         d SYN_SENT>ESTABLISHED
+         cgroup 30 /system.slice/app.service
+         d ESTABLISHED>FIN_WAIT1
+         d FIN_WAIT1>FIN_WAIT2 orphan
+         show services
+         c ESTABLISHED>CLOSE
+         d FIN_WAIT2>CLOSE
+         l LISTEN>CLOSE
+         show services",
+        "app.service sockets 1 listeners 0 bound 0 orphans 1 opened 1 closed 0 failed 0 failures 0
+         web.service sockets 1 listeners 1 bound 0 orphans 0 opened 1 closed 0 failed 0 failures 0
+         app.service sockets 0 listeners 0 bound 0 orphans 0 opened 1 closed 1 failed 0 failures 0
+         web.service sockets 0 listeners 0 bound 0 orphans 0 opened 1 closed 1 failed 0 failures 0
+         ",
+    );
+}
+
+#[test]
+fn a_scan_shows_the_cgroup_of_what_was_there_before() {
+    check(
+        "scan
+         l 0.0.0.0:80>0.0.0.0:0 found LISTEN cgroup=20
+         c 10.0.0.1:80>10.0.0.9:1000 found ESTABLISHED cgroup=20
+         t 10.0.0.1:80>10.0.0.9:1001 found tw:TIME_WAIT
+         end
+         cgroup 20 /system.slice/web.service
+         show services",
+        "web.service sockets 1 listeners 1 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
+         ",
+    );
+}
+
+#[test]
+fn without_a_cgroup_that_names_a_service_a_socket_counts_with_its_owner() {
+    // 1 is the root, 20 turns out to be systemd's own, 30 is not found: sockets made there are for others.
+    for cgroup in ["", "cgroup=1", "cgroup=20", "cgroup=30"] {
+        check(
+            &format!(
+                "l 0.0.0.0:80>0.0.0.0:0 CLOSE>LISTEN by 1 systemd {cgroup}
+                 cgroup 20 /init.scope
+                 cgroup 30 gone
+                 c 10.0.0.1:80>10.0.0.9:1000 SYN_RECV>ESTABLISHED {cgroup}
+                 process 1 /init.scope
+                 show services
+                 c accepted ESTABLISHED by 7 sshd {cgroup}
+                 process 7 /system.slice/ssh.service
+                 show services
+                 files
+                 l owned by 1 systemd
+                 c owned by 8 sshd
+                 files end
+                 process 8 /user.slice/user-0.slice/session-3.scope
+                 show services"
+            ),
+            "init.scope sockets 1 listeners 1 bound 0 orphans 0 opened 1 closed 0 failed 0 failures 0
+             ssh.service sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
+             init.scope sockets 0 listeners 1 bound 0 orphans 0 opened 1 closed 0 failed 0 failures 0
+             session-3.scope sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
+             init.scope sockets 0 listeners 1 bound 0 orphans 0 opened 1 closed 0 failed 0 failures 0
+             ssh.service sockets 0 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
+             ",
+        );
+    }
+}
+
+#[test]
+fn sockets_that_came_before_the_answer_move_to_their_owners() {
+    check(
+        "a 10.0.0.1:40000>10.0.0.9:5432 CLOSE>SYN_SENT by 7 app cgroup=20
+         show services
+         cgroup 20 /
+         process 7 /system.slice/app.service
+         show services",
+        "nobody sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
+         asks for [Cgroup(CgroupId(20))]
+         app.service sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
+         ",
+    );
+}
+
+#[test]
+fn bound_sockets_and_failures_count_with_a_service_too() {
+    check(
+        "calls
+         range 32768-32777
+         b 10.0.0.1:8080>0.0.0.0:0 owned by 7 app bound 8080 cgroup=20
+         x refused bind 10.0.0.1:8080 by 8 second cgroup=30
+         cgroup 20 /system.slice/app.service
+         cgroup 30 /system.slice/second.service
+         show services",
+        "app.service sockets 0 listeners 0 bound 1 orphans 0 opened 0 closed 0 failed 0 failures 0
+         second.service sockets 0 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 1
+         ",
+    );
+}
+
+/// 500 cgroups one after the other, as of a job that starts every few seconds: memory is that of the last minute, the
+/// totals are those of all.
+#[test]
+fn cgroups_that_come_and_go_are_forgotten_and_their_totals_are_not() {
+    let mut model = Model::default();
+    let pod = |n: u64| Service {
+        path: Some(format!("/kubepods/pod1/{n}").as_str().into()),
+        unit: Some("job.service".into()),
+        ..Service::default()
+    };
+    let mut forgotten = Vec::new();
+    for n in 0..500_u64 {
+        let now = Duration::from_secs(2 * n);
+        let tuple = FourTuple {
+            local_ip: [10, 0, 0, 1].into(),
+            local_port: 40_000,
+            remote_ip: [10, 0, 0, 9].into(),
+            remote_port: 443,
+        };
+        let cgroup = Some(CgroupId(100 + n));
+        let socket = Identity { id: SocketId(n), netns: NetnsId(1), tuple, device: Device::NONE, cgroup };
+        let change = |old, new| Event::State {
+            socket,
+            at: now,
+            old,
+            new,
+            by: None,
+            orphan: false,
+            unsent: false,
+            own_range: OwnRange::default(),
+            binding: Binding::default(),
+            timestamps: false,
+        };
+        model.apply(&change(TcpState::Closed, TcpState::SynSent), now);
+        model.apply(&change(TcpState::SynSent, TcpState::Established), now);
+        assert_eq!(model.unnamed_members().collect::<Vec<_>>(), [Member::Cgroup(CgroupId(100 + n))]);
+        model.set_service(Member::Cgroup(CgroupId(100 + n)), Some(pod(n)));
+        model.apply(&change(TcpState::Established, TcpState::Closed), now);
+        model.tick(now);
+        forgotten.extend(model.take_forgotten_cgroups());
+        assert!(model.ledger.members().iter().count() <= 32, "{n}");
+    }
+    assert!(forgotten.len() >= 460, "{}", forgotten.len());
+    assert!(forgotten.iter().is_sorted());
+    let snapshot = model.snapshot(SystemTime::UNIX_EPOCH, Duration::from_secs(1_000), 0);
+    let totals: Vec<_> = snapshot.services.iter().map(|row| (row.opened_total, row.closed_total)).collect();
+    assert_eq!(totals, [(500, 500)]);
+    model.tick(Duration::from_secs(2_000));
+    model.tick(Duration::from_secs(2_100));
+    assert_eq!(model.ledger.members().iter().count(), 1, "nobody's row is left");
+    assert!(model.snapshot(SystemTime::UNIX_EPOCH, Duration::from_secs(2_100), 0).services.is_empty());
+}
