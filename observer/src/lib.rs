@@ -25,7 +25,7 @@
 //! - `recording`: inputs in a file. `record` writes it, `replay` plays it.
 //! - `present`: each quantity's id, title, unit, help and value, defined once.
 //! - `frame`: a snapshot and where it is seen from, live or in a recording; every output is made of one.
-//! - `tui`, `screen`: the live screen. `export`: tables, JSON, the check line. `doctor`: what works on this host.
+//! - `tui`, `screen`: the live screen. `export`: tables, JSON, the check line, series. `doctor`: what works on this host.
 //! - `lab`: experiments that test a claim, and compare it with what observer says and what the kernel does.
 //! - `host`: readers of /proc, sysctls and netlink. `errno`: errors in words.
 //! - `cli`, `config`: the command line and the settings. `logging`: the log file.

@@ -26,6 +26,11 @@ const CONTAINERS: Need = Need {
     purpose: "containers, for tests of their names",
 };
 const TERMINAL: Need = Need { packages: &["tmux"], purpose: "a terminal, for tests of the interface" };
+/// prometheus-client's parser in Python is stricter than Prometheus.
+const METRICS: Need = Need {
+    packages: &["prometheus", "prometheus-node-exporter", "python3-prometheus-client"],
+    purpose: "`promtool`, Prometheus and node_exporter, which read the series in tests",
+};
 
 const MACHINES: Need = Need {
     packages: &["qemu-system-x86", "busybox-static", "kmod", "xz-utils", "debian-archive-keyring"],
@@ -66,7 +71,7 @@ pub(crate) fn for_deny() -> Result<PathBuf> {
 
 /// Installs all that `cargo xtask test` runs.
 pub(crate) fn for_tests() -> Result<()> {
-    install(vec![NETWORK, CONTAINERS, TERMINAL, MACHINES, COMPILER, LINTER]).map(drop)
+    install(vec![NETWORK, CONTAINERS, TERMINAL, METRICS, MACHINES, COMPILER, LINTER]).map(drop)
 }
 
 /// Installs what runs the tests on other kernels.

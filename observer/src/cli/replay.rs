@@ -28,7 +28,7 @@ pub(super) struct ReplayArgs {
 impl ReplayArgs {
     pub(super) fn run(self, context: &Context) -> anyhow::Result<ExitCode> {
         let Self { file, speed, from, form } = self;
-        if context.has_screen && !form.json {
+        if context.has_screen && !form.is_for_programs() {
             return replay::show(ReplayOptions { file, speed, from }, context.look);
         }
         let mut source = RecordedSource::open(&file)?;

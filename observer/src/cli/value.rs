@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::export::openmetrics::Bounds;
+
 /// A threshold of `observer check`.
 pub(super) fn percent(text: &str) -> Result<u8, String> {
     text.trim_end_matches('%')
@@ -9,6 +11,12 @@ pub(super) fn percent(text: &str) -> Result<u8, String> {
         .ok()
         .filter(|percent| (1..=100).contains(percent))
         .ok_or("not 1 to 100".to_owned())
+}
+
+/// The most series that an exposition has.
+pub(super) fn series(text: &str) -> Result<usize, String> {
+    let is_enough = |series: &usize| *series >= Bounds::LEAST_SERIES;
+    text.parse().ok().filter(is_enough).ok_or_else(|| format!("not a number from {} on", Bounds::LEAST_SERIES))
 }
 
 /// A length of time, in seconds: at most a year, so that no clock overflows.

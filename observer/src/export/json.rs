@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
+    counts::{FailureCountObject, FlowObject},
     limit::{FindingObject, HitsObject, LimitObject},
     quality::QualityObject,
     value::{ProcessObject, rfc_3339},
@@ -14,7 +15,7 @@ use crate::model::{
     failure::{FailureKey, FailureRow},
     headroom::PortUse,
     port_owner::PortOwner,
-    snapshot::{DestinationRow, Direction, EndpointRow, NamespaceRow, OwnerRow, Snapshot},
+    snapshot::{DestinationRow, EndpointRow, NamespaceRow, OwnerRow, Snapshot},
     units::StateCounts,
 };
 
@@ -30,6 +31,8 @@ pub(super) struct Document {
     namespaces: Vec<NamespaceObject>,
     failures: Vec<Failure>,
     failures_total: u64,
+    failure_counts: Vec<FailureCountObject>,
+    flows: Vec<FlowObject>,
     limits: Vec<LimitObject>,
     hits: Vec<HitsObject>,
     findings: Vec<FindingObject>,
@@ -129,6 +132,8 @@ struct NamespaceObject {
     tcp_tw_reuse: Option<u8>,
     established: u32,
     time_wait: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen_drops_total: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -192,6 +197,8 @@ impl Document {
             namespaces: snapshot.namespaces.iter().map(NamespaceObject::new).collect(),
             failures: snapshot.failures.iter().map(|row| Failure::new(row, snapshot)).collect(),
             failures_total: snapshot.failures_total,
+            failure_counts: snapshot.failure_counts.iter().map(FailureCountObject::new).collect(),
+            flows: snapshot.flows.iter().map(FlowObject::new).collect(),
             limits: snapshot.limits.iter().map(LimitObject::new).collect(),
             hits: snapshot.hits.iter().map(HitsObject::new).collect(),
             findings: snapshot.findings.iter().map(|finding| FindingObject::new(finding, snapshot)).collect(),
@@ -205,10 +212,7 @@ impl Endpoint {
         Self {
             netns: row.key.netns.0,
             netns_name: row.netns_name.as_deref().map(str::to_owned),
-            direction: match row.key.direction {
-                Direction::Inbound => "inbound",
-                Direction::Outbound => "outbound",
-            },
+            direction: row.key.direction.name(),
             local_ip: row.key.local_ip,
             device: row.key.device.label(),
             local_port: row.key.local_port,
@@ -268,6 +272,7 @@ impl NamespaceObject {
             tcp_tw_reuse: row.tcp_tw_reuse,
             established: row.established,
             time_wait: row.time_wait,
+            listen_drops_total: row.listen_drops,
         }
     }
 }

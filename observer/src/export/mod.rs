@@ -2,11 +2,13 @@
 
 mod arithmetic;
 pub mod check;
+mod counts;
 mod gaps;
 mod hits;
 mod json;
 mod limit;
 pub mod limits;
+pub mod openmetrics;
 mod quality;
 mod table;
 mod value;

@@ -79,9 +79,20 @@ impl Endpoint {
 pub(super) struct EndpointTable {
     rows: Slab<Endpoint>,
     by_key: FxHashMap<EndpointKey, u32>,
+    /// Openings and closings of rows that are gone, so that the totals of a namespace never fall.
+    evicted: FxHashMap<(NetnsId, Direction), Flow>,
 }
 
 impl EndpointTable {
+    /// Openings and closings by namespace and direction, with those of rows that are gone.
+    pub(super) fn flows(&self) -> FxHashMap<(NetnsId, Direction), Flow> {
+        let mut flows = self.evicted.clone();
+        for row in self.rows.iter().map(|(_, row)| row) {
+            flows.entry((row.key.netns, row.key.direction)).or_default().add(&row.flow);
+        }
+        flows
+    }
+
     pub(super) fn get(&self, index: u32) -> &Endpoint {
         &self.rows[index as usize]
     }
@@ -146,6 +157,7 @@ impl EndpointTable {
     /// Resets peaks and totals of all rows.
     pub(super) fn restart(&mut self, now: Duration) {
         self.rows.iter_mut().for_each(|(_, row)| row.restart(now));
+        self.evicted.clear();
     }
 
     /// Once a second: rates and history.
@@ -167,15 +179,29 @@ impl EndpointTable {
 
     /// Drops rows that have been empty for a while.
     pub(super) fn evict(&mut self, now: Duration) {
-        self.retain(|row| !row.is_empty() || row.destinations > 0 || now.saturating_sub(row.last_active) < LINGER);
+        let mut evicted = std::mem::take(&mut self.evicted);
+        self.retain(|row| {
+            let keep = !row.is_empty() || row.destinations > 0 || now.saturating_sub(row.last_active) < LINGER;
+            if !keep {
+                evicted.entry((row.key.netns, row.key.direction)).or_default().add(&row.flow);
+            }
+            keep
+        });
+        self.evicted = evicted;
         if self.by_key.capacity() > 4 * self.by_key.len().max(64) {
             self.by_key.shrink_to_fit();
             self.rows.shrink_to_fit();
         }
     }
 
+    /// Drops the rows and totals of a namespace that is gone.
+    pub(super) fn forget(&mut self, netns: NetnsId) {
+        self.retain(|row| row.key.netns != netns);
+        self.evicted.retain(|(of, _), _| *of != netns);
+    }
+
     /// Drops the rows that are not to be kept.
-    pub(super) fn retain(&mut self, keep: impl Fn(&Endpoint) -> bool) {
+    fn retain(&mut self, mut keep: impl FnMut(&Endpoint) -> bool) {
         let by_key = &mut self.by_key;
         self.rows.retain(|_, row| {
             let keep = keep(row);

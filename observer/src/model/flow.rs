@@ -23,6 +23,13 @@ impl Flow {
         self.closed_before = self.closed;
     }
 
+    /// Adds the totals of another.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.opened += other.opened;
+        self.closed += other.closed;
+        self.failed += other.failed;
+    }
+
     /// Resets totals; the rate of the running second does not notice: only differences are asked of `*_before`.
     pub(super) fn restart(&mut self) {
         self.opened_before = self.opened_before.wrapping_sub(self.opened);

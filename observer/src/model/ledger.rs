@@ -409,7 +409,7 @@ impl Ledger {
     pub(super) fn forget(&mut self, netns: NetnsId) {
         let Self { endpoints, destinations, .. } = self;
         destinations.retain(|row| endpoints.get(row.endpoint).key.netns != netns);
-        endpoints.retain(|row| row.key.netns != netns);
+        endpoints.forget(netns);
         if let Some(slot) = self.ports_by_netns.remove(&netns) {
             self.ports.remove(slot as usize);
         }

@@ -160,6 +160,7 @@ impl Model {
         self.ledger.forget(netns);
         self.readings.namespaces.remove(&netns);
         self.diagnosis.bind_before_connect.forget(netns);
+        self.diagnosis.failures.forget(netns);
     }
 
     /// What a namespace is called.

@@ -11,11 +11,11 @@ use rustc_hash::FxHashMap;
 use super::{
     Model,
     address::{Direction, EndpointKey, Local},
-    endpoint::{Destination, Endpoint},
+    endpoint::{Destination, Endpoint, Flow},
     failure::{Failed, FailureKind, FailureRow},
     member::Place,
     namespace::Namespace,
-    snapshot::{DestinationRow, EndpointRow, NamespaceRow, OwnerRow, ProcessRow, Snapshot, Totals},
+    snapshot::{DestinationRow, EndpointRow, FlowRow, NamespaceRow, OwnerRow, ProcessRow, Snapshot, Totals},
     units::{NetnsId, Pid, Process, StateCounts, TcpState},
 };
 
@@ -72,8 +72,23 @@ impl Model {
             services: self.service_rows(),
             failures: self.failure_rows(),
             failures_total: self.diagnosis.failures.total(),
+            failure_counts: self.diagnosis.failures.counts(),
+            flows: self.flow_rows(),
             hits: self.hits(),
         }
+    }
+
+    fn flow_rows(&self) -> Vec<FlowRow> {
+        let row = |((netns, direction), flow): (_, Flow)| FlowRow {
+            netns,
+            direction,
+            opened_total: flow.opened,
+            closed_total: flow.closed,
+            failed_total: flow.failed,
+        };
+        let mut rows: Vec<FlowRow> = self.ledger.endpoints().flows().into_iter().map(row).collect();
+        rows.sort_unstable_by_key(|row| (row.netns, row.direction));
+        rows
     }
 
     fn process_rows(&self) -> Vec<ProcessRow> {
@@ -257,6 +272,7 @@ impl Model {
                 tcp_tw_reuse: namespace.reading.tcp_tw_reuse,
                 established: count(netns, TcpState::Established),
                 time_wait: count(netns, TcpState::TimeWait),
+                listen_drops: namespace.reading.listen.drops,
             })
             .collect();
         rows.sort_unstable_by_key(|row| row.netns);

@@ -12,7 +12,7 @@ pub use super::{
 };
 use super::{
     device::Device,
-    failure::FailureRow,
+    failure::{FailureCount, FailureRow},
     finding::Finding,
     headroom::PortUse,
     history::History,
@@ -53,6 +53,10 @@ pub struct Snapshot {
     pub failures: Vec<FailureRow>,
     /// All that it refused since start.
     pub failures_total: u64,
+    /// The same by namespace and kind, in this order; without namespaces that are gone.
+    pub failure_counts: Vec<FailureCount>,
+    /// Connections by namespace and direction, in this order; without namespaces that are gone.
+    pub flows: Vec<FlowRow>,
     /// How often each kind of limit was hit.
     pub hits: Vec<Hits>,
 }
@@ -105,6 +109,21 @@ pub struct Totals {
     pub opened_per_second: f64,
     /// Connections ended per second, over the last second.
     pub closed_per_second: f64,
+}
+
+/// Connections of a namespace in one direction. Unlike a sum over endpoints it never falls while the namespace lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowRow {
+    /// The namespace.
+    pub netns: NetnsId,
+    /// Which end called connect().
+    pub direction: Direction,
+    /// Handshakes completed, since [`Totals::counted_since`].
+    pub opened_total: u64,
+    /// Connections ended since then, after their handshake.
+    pub closed_total: u64,
+    /// Connections that ended before their handshake was complete.
+    pub failed_total: u64,
 }
 
 /// A local endpoint.
@@ -264,6 +283,8 @@ pub struct NamespaceRow {
     pub established: u32,
     /// Sockets in TIME_WAIT.
     pub time_wait: u32,
+    /// `ListenDrops`: SYNs and final ACKs that its listeners dropped since it was made; `None` where that is not known.
+    pub listen_drops: Option<u64>,
 }
 
 /// A process, with what it holds.

@@ -3,6 +3,7 @@
 mod calls;
 mod devices;
 mod findings;
+mod flows;
 mod forecast;
 mod headroom;
 mod listen_drops;

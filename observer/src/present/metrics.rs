@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, env, fmt::Write as _, fs, path::Path};
 
-use super::{Field, Fields, Order};
+use super::{
+    Field, Fields, Order,
+    metric::{METRICS, MetricType},
+};
 use crate::{
     export,
     frame::Frame,
@@ -28,8 +31,26 @@ const HEAD: &str = "\
 observer/src/present, not this page. -->
 
 Each quantity that observer shows has one definition. The screens, their `i` explanations, the tables of `observer snapshot`
-and `observer limits`, `--sort ID` and this page read it. Where JSON has a quantity, it has it under the same id; a few ids
+and `observer limits`, `--sort ID`, the series for Prometheus and this page read it. Where JSON has a quantity, it has it under the same id; a few ids
 stand for several JSON fields. The last column has their paths in the row's object.
+";
+
+const PROMETHEUS: &str = "\
+## Prometheus
+
+`observer snapshot --openmetrics` (OpenMetrics 1.0) and `--prometheus` (text format 0.0.4). What could not be read is absent.
+A label without a value is absent, as Prometheus has it.
+
+- A namespace's label is its name, or its number where it has none. Where two namespaces have one name, or a name looks like
+  something else, the number follows: `web (4026532281)`. The namespace with the lowest number keeps its name; where observer
+  sees the whole host, that is the host's.
+- At most 5,000 series in all (`--max-series`): processes go first, then listeners, then namespaces, which count as `~other`
+  instead. `observer_series_left_out` says what each bound cut.
+- Namespaces have series of their own in the order of their numbers: which these are does not change with load. Counters of
+  `~other` fall when one of its namespaces ends: take rates of the others.
+- *From notice on*: destinations that use half of their ports, accept queues at 80 %.
+- `observer_limit_time_to_full_seconds` is `+Inf` where a limit does not fill up, and absent before observer has watched for
+  4 s: a single snapshot of this host does not have it.
 ";
 
 fn cell(text: &str) -> String {
@@ -51,6 +72,19 @@ fn section<R: Fields>(text: &mut String, title: &str, place: &str) {
     }
 }
 
+fn metrics_section(text: &mut String) {
+    let _ = write!(
+        text,
+        "\n{PROMETHEUS}\n| Series | Type | Labels | Unit | Help | Source | Bound |\n|---|---|---|---|---|---|---|\n"
+    );
+    for metric in METRICS {
+        let labels = metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+        let (name, bound) = (format!("`{}`", metric.name), metric.bound.text());
+        let cells = [&name, metric.kind.name(), &labels, metric.unit, metric.help(), metric.source(), &bound].map(cell);
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
+    }
+}
+
 fn page() -> String {
     let mut text = HEAD.to_owned();
     let snapshot = "`observer snapshot --sort ID`. JSON: an object of `endpoints`.";
@@ -60,6 +94,7 @@ fn page() -> String {
     section::<ConnectionRow>(&mut text, "Connections", "Not in JSON.");
     section::<Limit>(&mut text, "Limits", "`observer limits --sort ID`. JSON: an object of `limits`.");
     section::<FailureRow>(&mut text, "Failures", "JSON: an object of `failures`.");
+    metrics_section(&mut text);
     text
 }
 
@@ -98,6 +133,22 @@ fn every_field_has_an_id_of_its_own_and_is_documented() {
     assert_documented::<ConnectionRow>();
     assert_documented::<Limit>();
     assert_documented::<FailureRow>();
+}
+
+#[test]
+fn every_metric_has_a_name_of_its_own_and_is_documented() {
+    let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
+    assert_eq!(names.len(), METRICS.len());
+    for metric in METRICS {
+        let (name, help) = (metric.name, metric.help());
+        assert!(name.starts_with("observer_") && name.ends_with(metric.kind.suffix()), "{name}");
+        assert!(metric.kind == MetricType::Counter || !name.ends_with("_total"), "{name} is no counter");
+        assert!(help.ends_with('.') && !metric.source().is_empty(), "{name}: {help} {}", metric.source());
+        // OpenMetrics has to escape these, and the encoder does not.
+        assert!(!help.contains(['"', '\\', '\n']), "{name}: {help}");
+        let is_label = |label: &str| label.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_');
+        assert!(metric.labels.iter().all(|label| is_label(label)), "{name}: {:?}", metric.labels);
+    }
 }
 
 /// The paths of a field that no row's object has.

@@ -2,6 +2,7 @@
 //!
 //! - `field`: what a definition is, and how the widths of a table follow from its fields.
 //! - `endpoint`, `destination`, `process`, `connection`, `limit`, `failure`: the fields of each kind of row.
+//! - `metric`: every series that Prometheus gets.
 //! - `cell`: a value of a row, drawn, compared and dimmed alike everywhere.
 //! - `sort`: rows in the order of a field.
 //! - `format`, `scope`, `sparkline`, `labelled`: numbers, addresses, scopes, a minute and labels as text.
@@ -19,6 +20,7 @@ pub(crate) mod field;
 pub(crate) mod format;
 pub(crate) mod labelled;
 pub(crate) mod limit;
+pub(crate) mod metric;
 pub(crate) mod process;
 pub(crate) mod scope;
 pub(crate) mod sort;

@@ -1,6 +1,7 @@
 //! What the screen shows, and what keys do to it.
 
 mod behaviour;
+mod drawing;
 pub(crate) mod fixture;
 mod gaps;
 mod numbers;

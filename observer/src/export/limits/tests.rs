@@ -33,6 +33,7 @@ fn what_belongs_to_another_namespace_says_to_which_and_says_it_once() {
         tcp_tw_reuse: None,
         established: 0,
         time_wait: 0,
+        listen_drops: None,
     };
     snapshot.namespaces = vec![row(OWN, "host"), row(other, "blue")];
     let finding = |netns| Finding {
@@ -88,6 +89,7 @@ fn everything_fits_80_columns() {
         tcp_tw_reuse: None,
         established: 0,
         time_wait: 0,
+        listen_drops: None,
     };
     let addresses = ["10.0.0.1", "10.0.0.2", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into();
     snapshot.namespaces.push(row);

@@ -1,6 +1,7 @@
 //! What the kernel refused: to whom, where, why, how often. In groups, and bounded in memory. Socket counts do not depend
 //! on it.
 
+mod count;
 mod owner;
 mod text;
 
@@ -8,7 +9,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap;
 
-pub use self::owner::PortOwner;
+pub use self::{count::FailureCount, owner::PortOwner};
 pub use super::address::Local;
 use super::{
     device::Device,
@@ -278,6 +279,8 @@ pub(super) struct FailureTable {
     total: u64,
     /// Of all groups that ever were.
     by_kind: FxHashMap<FailureKind, u64>,
+    /// The same of each namespace that is still there.
+    by_namespace: FxHashMap<(NetnsId, FailureKind), u64>,
     /// Of groups that found no port: how often, at the last tick, and how often a second before it.
     exhausted: FxHashMap<FailureKey, (u64, f64)>,
 }
@@ -288,8 +291,7 @@ impl FailureTable {
         if count == 0 {
             return;
         }
-        self.total += count;
-        *self.by_kind.entry(key.kind).or_default() += count;
+        self.count_in_totals(&key, count);
         if !self.groups.contains_key(&key)
             && self.groups.len() >= GROUPS
             && let Some(oldest) = self.groups.values().min_by_key(|row| row.last_at).map(|row| row.key)
@@ -313,10 +315,9 @@ impl FailureTable {
     /// One more in a group whose numbers are not due.
     pub(super) fn repeat(&mut self, key: &FailureKey, now: Duration) {
         if let Some(row) = self.groups.get_mut(key) {
-            self.total += 1;
-            *self.by_kind.entry(key.kind).or_default() += 1;
             row.count += 1;
             row.last_at = now;
+            self.count_in_totals(key, 1);
         }
     }
 
@@ -439,5 +440,9 @@ mod tests {
         }
         assert_eq!((table.newest(usize::MAX).len(), table.total()), (GROUPS, 3000));
         assert_eq!(table.newest(1)[0].key.process.unwrap().pid, Pid(2999));
+        let count = FailureCount { netns: NetnsId(1), kind: FailureKind::PortsExhausted, count: 3000 };
+        assert_eq!(table.counts(), [count], "groups that are gone count too");
+        table.forget(NetnsId(1));
+        assert_eq!((table.counts().len(), table.total()), (0, 3000));
     }
 }

@@ -46,6 +46,20 @@ pub enum FindingKind {
 }
 
 impl FindingKind {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::RetryLoop,
+        Self::BindBeforeConnect,
+        Self::TimeWaitAtOneDestination,
+        Self::QueueAtSomaxconn,
+        Self::QueueAtBacklog,
+        Self::CloseWaitLeak,
+        Self::NoAnswer,
+        Self::SlowConnect,
+        Self::ListenerInRange,
+        Self::ReservedInRange,
+    ];
+
     /// Its id, in snake case.
     #[must_use]
     pub const fn id(self) -> &'static str {

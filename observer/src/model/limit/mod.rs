@@ -17,6 +17,7 @@ use std::{
 
 pub use self::about::About;
 pub use self::level::{practical, ratio};
+pub use self::trend::SLOPE_NEEDS;
 pub(super) use self::trend::Trends;
 pub use self::{counters::Counter, forecast::Turnover};
 use super::{

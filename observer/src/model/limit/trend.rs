@@ -10,7 +10,7 @@ use super::{Limit, LimitKind, Scope, Turnover};
 /// too late.
 const WINDOW: Duration = Duration::from_secs(30);
 /// The shortest time that gives a slope.
-const AT_LEAST: Duration = Duration::from_secs(4);
+pub const SLOPE_NEEDS: Duration = Duration::from_secs(4);
 /// The smallest change over the whole window that gives a slope.
 const UNITS: f64 = 4.0;
 /// A slope must be this many standard errors away from 0.
@@ -73,7 +73,7 @@ impl Trend {
     fn span(&self) -> Option<f64> {
         let ((first, _), (last, _)) = (self.0.front()?, self.0.back()?);
         let span = last.saturating_sub(*first);
-        (span >= AT_LEAST).then_some(span.as_secs_f64())
+        (span >= SLOPE_NEEDS).then_some(span.as_secs_f64())
     }
 
     /// The slope of the straight line that fits all samples best, if it is more than noise.

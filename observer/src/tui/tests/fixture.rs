@@ -1,13 +1,10 @@
-//! Snapshots: of a recording, and built by hand where no recording shows the state; and screens as text. `possible` holds
-//! them to what a model can say.
+//! Snapshots: of a recording, and built by hand where no recording shows the state. `possible` holds them to what a model can
+//! say.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
     time::{Duration, SystemTime},
 };
-
-use ratatui::{buffer::Buffer, layout::Rect};
 
 use crate::{
     frame::Frame,
@@ -30,12 +27,9 @@ use crate::{
         units::{FourTuple, NetnsId, Pid, PortRange, Process, SocketId, StateCounts, TcpState},
     },
     replay::Replay,
-    tui::{
-        theme::{Theme, ThemeName},
-        ui::Ui,
-        view,
-    },
 };
+
+pub(super) use super::drawing::{arc, buffer, rows, text, ui};
 
 pub(super) const NETNS: NetnsId = NetnsId(4_026_531_840);
 
@@ -152,6 +146,7 @@ pub(super) fn empty() -> Frame {
             tcp_tw_reuse: Some(2),
             established: 0,
             time_wait: 0,
+            listen_drops: None,
         }],
         host: Host {
             kernel: "6.12.48-generic".to_owned(),
@@ -185,6 +180,8 @@ pub(super) fn empty() -> Frame {
         processes: Vec::new(),
         failures: Vec::new(),
         failures_total: 0,
+        failure_counts: Vec::new(),
+        flows: Vec::new(),
         hits: Vec::new(),
     })
 }
@@ -428,30 +425,4 @@ pub(super) fn without_hooks() -> Frame {
     let mut data = degraded();
     data.snapshot.quality.hooks[0].method = None;
     data
-}
-
-pub(super) fn ui(width: u16, height: u16) -> Ui {
-    Ui::new(Rect::new(0, 0, width, height))
-}
-
-pub(super) fn buffer(ui: &Ui, data: &Frame, theme: &Theme) -> Buffer {
-    let mut buf = Buffer::empty(ui.area);
-    view::view(ui, data, theme, ui.area, &mut buf);
-    buf
-}
-
-/// The screen as text, without the blanks at the ends of lines.
-pub(super) fn text(ui: &Ui, data: &Frame) -> String {
-    rows(&buffer(ui, data, &Theme::new(ThemeName::Mono)))
-}
-
-/// The lines of a buffer, without the blanks at their ends.
-pub(super) fn rows(buf: &Buffer) -> String {
-    let row = |y| (0..buf.area.width).map(|x| buf[(x, y)].symbol()).collect::<String>();
-    let rows: Vec<String> = (0..buf.area.height).map(|y| row(y).trim_end().to_owned()).collect();
-    rows.join("\n")
-}
-
-pub(super) fn arc(data: Frame) -> Arc<Frame> {
-    Arc::new(data)
 }

@@ -1,0 +1,36 @@
+//! How many failures there were, also of groups that are no longer listed.
+
+use super::{FailureKey, FailureKind, FailureTable};
+use crate::model::units::NetnsId;
+
+/// All failures of one kind in a namespace, also those of groups that are no longer listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailureCount {
+    /// The namespace.
+    pub netns: NetnsId,
+    /// Why.
+    pub kind: FailureKind,
+    /// How many since start.
+    pub count: u64,
+}
+
+impl FailureTable {
+    pub(super) fn count_in_totals(&mut self, key: &FailureKey, count: u64) {
+        self.total += count;
+        *self.by_kind.entry(key.kind).or_default() += count;
+        *self.by_namespace.entry((key.netns, key.kind)).or_default() += count;
+    }
+
+    /// Since start, of each namespace and kind.
+    pub(in crate::model) fn counts(&self) -> Vec<FailureCount> {
+        let count = |(&(netns, kind), &count)| FailureCount { netns, kind, count };
+        let mut counts: Vec<FailureCount> = self.by_namespace.iter().map(count).collect();
+        counts.sort_unstable_by_key(|row| (row.netns, row.kind));
+        counts
+    }
+
+    /// The namespace is gone: its inode number may come again.
+    pub(in crate::model) fn forget(&mut self, netns: NetnsId) {
+        self.by_namespace.retain(|(of, _), _| *of != netns);
+    }
+}

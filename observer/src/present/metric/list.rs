@@ -1,0 +1,294 @@
+//! The series.
+
+use super::{
+    Bound::{Comms, Listeners, Namespaces, Near},
+    Meaning::{Field, Own},
+    Metric,
+    MetricType::{Counter, Gauge, Info},
+    Rest, field,
+};
+use crate::model::{
+    limit::Limit,
+    snapshot::{DestinationRow, EndpointRow, ProcessRow},
+};
+
+const STATES: &str = "state changes (inet_sock_set_state)";
+const RING: &str = "the ring buffer";
+const SCANS: &str = "scans (iter/tcp)";
+const NETNS: &[&str] = &["netns"];
+const DIRECTION: &[&str] = &["netns", "direction"];
+const LIMIT: &[&str] = &["limit"];
+const DESTINATION: &[&str] = &["netns", "local_address", "peer_address", "peer_port"];
+const LISTENER: &[&str] = &["netns", "local_address", "local_port"];
+const COMM: &[&str] = &["netns", "comm"];
+
+pub(crate) static BUILD_INFO: Metric =
+    Metric::new("observer_build_info", Info, &["version"], "", Own("The version of observer.", "the build"));
+pub(crate) static HOOK_INFO: Metric = Metric::new(
+    "observer_hook_info",
+    Info,
+    &["hook", "method"],
+    "",
+    Own("A hook with its attach method: none where the hook is missing.", "the start of observer"),
+);
+pub(crate) static EVENTS: Metric = Metric::new(
+    "observer_events_total",
+    Counter,
+    &[],
+    "records",
+    Own("Records of hooks, without those of scans, since observer started.", RING),
+);
+pub(crate) static EVENTS_LOST: Metric = Metric::new(
+    "observer_events_lost_total",
+    Counter,
+    &["reason"],
+    "records",
+    Own(
+        "Lost records since observer started: ring_full, scan_ring_full, read_failed, undecodable, and missed_run where the \
+         kernel counts these.",
+        "the kernel side, decode, and recursion_misses of the programs",
+    ),
+);
+pub(crate) static SCANS_TOTAL: Metric = Metric::new(
+    "observer_scans_total",
+    Counter,
+    &[],
+    "scans",
+    Own("Finished scans of all namespaces since observer started.", SCANS),
+);
+pub(crate) static LAST_SCAN: Metric = Metric::new(
+    "observer_last_scan_timestamp_seconds",
+    Gauge,
+    &[],
+    "seconds since 1970",
+    Own("When the last scan ended.", SCANS),
+);
+pub(crate) static SCAN_DURATION: Metric =
+    Metric::new("observer_scan_duration_seconds", Gauge, &[], "seconds", Own("How long the last scan ran.", SCANS));
+pub(crate) static DRIFT: Metric = Metric::new(
+    "observer_drift_sockets",
+    Gauge,
+    &[],
+    "sockets",
+    Own("Sockets that scans had to add, remove or change since the first scan.", SCANS),
+);
+pub(crate) static LIMIT_RATIO: Metric = Metric::new(
+    "observer_limit_used_ratio",
+    Gauge,
+    LIMIT,
+    "ratio",
+    Own(
+        "Used share of the fullest limit of a kind, 0 to 1; soft limits can have more. Absent where there is none.",
+        "used / maximum",
+    ),
+);
+pub(crate) static LIMIT_TIME: Metric = Metric::new(
+    "observer_limit_time_to_full_seconds",
+    Gauge,
+    LIMIT,
+    "seconds",
+    Field(|| field::<Limit>("seconds_to_full")),
+);
+pub(crate) static FINDINGS: Metric = Metric::new(
+    "observer_findings",
+    Gauge,
+    &["finding"],
+    "findings",
+    Own("Findings of a kind at this moment, at most 8.", "the rules of findings"),
+);
+pub(crate) static LEFT_OUT: Metric = Metric::new(
+    "observer_series_left_out",
+    Gauge,
+    &["metric"],
+    "series",
+    Own("Series of a metric that a bound left out.", "this exposition"),
+);
+
+pub(crate) static SOCKETS: Metric = Metric::new(
+    "observer_sockets",
+    Gauge,
+    &["netns", "state"],
+    "sockets",
+    Own(
+        "TCP sockets by state, TIME_WAIT and requests in SYN_RECV included, without listeners.",
+        "state changes (inet_sock_set_state), set right by each scan (iter/tcp)",
+    ),
+)
+.bound(Namespaces(Rest::Sum));
+pub(crate) static OPENED: Metric = Metric::new(
+    "observer_connections_opened_total",
+    Counter,
+    DIRECTION,
+    "connections",
+    Own("Handshakes completed since observer started.", STATES),
+)
+.bound(Namespaces(Rest::Sum));
+pub(crate) static CLOSED: Metric = Metric::new(
+    "observer_connections_closed_total",
+    Counter,
+    DIRECTION,
+    "connections",
+    Own("Connections that ended after their handshake, since observer started.", STATES),
+)
+.bound(Namespaces(Rest::Sum));
+pub(crate) static FAILED: Metric = Metric::new(
+    "observer_connections_failed_total",
+    Counter,
+    DIRECTION,
+    "connections",
+    Field(|| field::<EndpointRow>("unopened_total")),
+)
+.bound(Namespaces(Rest::Sum));
+pub(crate) static LOCAL_PORTS: Metric =
+    Metric::new("observer_local_ports", Gauge, NETNS, "ports", Field(|| field::<DestinationRow>("range")))
+        .bound(Namespaces(Rest::Sum));
+pub(crate) static LOCAL_PORTS_RESERVED: Metric =
+    Metric::new("observer_local_ports_reserved", Gauge, NETNS, "ports", Field(|| field::<DestinationRow>("reserved")))
+        .bound(Namespaces(Rest::Sum));
+pub(crate) static LOCAL_PORTS_BLOCKED: Metric =
+    Metric::new("observer_local_ports_blocked", Gauge, NETNS, "ports", Field(|| field::<DestinationRow>("blocked")))
+        .bound(Namespaces(Rest::Sum));
+pub(crate) static PORTS_LEFT_MIN: Metric = Metric::new(
+    "observer_destination_ports_left_min",
+    Gauge,
+    NETNS,
+    "ports",
+    Own("Ports left towards the destination that has the fewest.", "the ports left of all destinations"),
+)
+.bound(Namespaces(Rest::Least));
+pub(crate) static PORTS_RATIO_MAX: Metric = Metric::new(
+    "observer_destination_ports_used_ratio_max",
+    Gauge,
+    NETNS,
+    "ratio",
+    Own(
+        "Used share of the ports towards the destination that uses the most, 0 to 1. From 0.5 on connect() is slow.",
+        "the ports left of all destinations",
+    ),
+)
+.bound(Namespaces(Rest::Most));
+pub(crate) static FAILURES: Metric = Metric::new(
+    "observer_failures_total",
+    Counter,
+    &["netns", "failure", "errno"],
+    "failures",
+    Own(
+        "Failed calls with their errno, and what the kernel dropped without a failed call, since observer started.",
+        "the failures hook, and the kernel's counters of full queues and tables",
+    ),
+)
+.bound(Namespaces(Rest::Sum));
+pub(crate) static LISTEN_DROPS: Metric = Metric::new(
+    "observer_listen_drops_total",
+    Counter,
+    NETNS,
+    "segments",
+    Own(
+        "SYNs and final ACKs that listeners dropped, since the namespace was created.",
+        "ListenDrops of /proc/net/netstat",
+    ),
+)
+.bound(Namespaces(Rest::Sum));
+pub(crate) static NETNS_INFO: Metric = Metric::new(
+    "observer_netns_info",
+    Info,
+    &["netns", "inode"],
+    "",
+    Own("A network namespace and its inode number.", super::super::field::NETNS_SOURCE),
+)
+.bound(Namespaces(Rest::Nothing));
+
+pub(crate) static PORTS_LEFT: Metric = Metric::new(
+    "observer_destination_ports_left",
+    Gauge,
+    DESTINATION,
+    "ports",
+    Field(|| field::<DestinationRow>("left")),
+)
+.bound(Near);
+pub(crate) static PORTS_USED: Metric = Metric::new(
+    "observer_destination_ports_used",
+    Gauge,
+    DESTINATION,
+    "ports",
+    Field(|| field::<DestinationRow>("used")),
+)
+.bound(Near);
+pub(crate) static PORTS_TIME_WAIT: Metric = Metric::new(
+    "observer_destination_ports_time_wait",
+    Gauge,
+    DESTINATION,
+    "ports",
+    Field(|| field::<DestinationRow>("time_wait")),
+)
+.bound(Near);
+pub(crate) static QUEUE_LENGTH: Metric = Metric::new(
+    "observer_listener_accept_queue_length",
+    Gauge,
+    LISTENER,
+    "connections",
+    Own("Connections that wait for accept(); of listeners with one address the fullest.", SCANS),
+)
+.bound(Near);
+pub(crate) static QUEUE_LIMIT: Metric = Metric::new(
+    "observer_listener_accept_queue_limit",
+    Gauge,
+    LISTENER,
+    "connections",
+    Own("How many can wait for accept(): the listener's backlog and one more.", SCANS),
+)
+.bound(Near);
+pub(crate) static LISTENER_SOCKETS: Metric =
+    Metric::new("observer_listener_sockets", Gauge, LISTENER, "sockets", Field(|| field::<EndpointRow>("sockets")))
+        .bound(Listeners);
+pub(crate) static OPEN_FILES: Metric =
+    Metric::new("observer_process_open_files", Gauge, COMM, "descriptors", Field(|| field::<ProcessRow>("open_fds")))
+        .bound(Comms);
+pub(crate) static OPEN_FILES_LIMIT: Metric = Metric::new(
+    "observer_process_open_files_limit",
+    Gauge,
+    COMM,
+    "descriptors",
+    Own(
+        "The soft RLIMIT_NOFILE, or fs.nr_open where that is lower; of the processes with one command name of the one \
+         nearest to its limit. Absent where there is no limit in practice.",
+        "/proc/PID/limits and fs.nr_open",
+    ),
+)
+.bound(Comms);
+
+/// All of them, in the order in which they are written.
+pub(crate) static METRICS: [&Metric; 32] = [
+    &BUILD_INFO,
+    &HOOK_INFO,
+    &EVENTS,
+    &EVENTS_LOST,
+    &SCANS_TOTAL,
+    &LAST_SCAN,
+    &SCAN_DURATION,
+    &DRIFT,
+    &LIMIT_RATIO,
+    &LIMIT_TIME,
+    &FINDINGS,
+    &NETNS_INFO,
+    &SOCKETS,
+    &OPENED,
+    &CLOSED,
+    &FAILED,
+    &LOCAL_PORTS,
+    &LOCAL_PORTS_RESERVED,
+    &LOCAL_PORTS_BLOCKED,
+    &PORTS_LEFT_MIN,
+    &PORTS_RATIO_MAX,
+    &FAILURES,
+    &LISTEN_DROPS,
+    &PORTS_LEFT,
+    &PORTS_USED,
+    &PORTS_TIME_WAIT,
+    &QUEUE_LENGTH,
+    &QUEUE_LIMIT,
+    &LISTENER_SOCKETS,
+    &OPEN_FILES,
+    &OPEN_FILES_LIMIT,
+    &LEFT_OUT,
+];
