@@ -143,7 +143,8 @@ pub struct Offsets {
     pub signal_rlim: u16,
     /// `sock.sk_cgrp_data.cgroup` (a pointer to `struct cgroup`), since 5.15
     pub sk_cgroup: u16,
-    /// `sock.sk_cgrp_data.val`, before 5.15: the same pointer, or other data where one of its two lowest bits is set
+    /// `sock.sk_cgrp_data`. Before 5.15 it starts with `val`: the same pointer, or other data where one of the two lowest bits
+    /// is set
     pub sk_cgroup_val: u16,
     /// `cgroup.kn` (a pointer to `struct kernfs_node`)
     pub cgroup_kn: u16,

@@ -89,8 +89,7 @@ pub const WANTED: &[Wanted] = &[
     detail("fdtable", "open_fds", |o| &mut o.fdt_open_fds),
     detail("task_struct", "signal", |o| &mut o.task_signal),
     detail("signal_struct", "rlim", |o| &mut o.signal_rlim),
-    detail("sock", "sk_cgrp_data.cgroup", |o| &mut o.sk_cgroup),
-    detail("sock", "sk_cgrp_data.val", |o| &mut o.sk_cgroup_val),
+    detail("sock", "sk_cgrp_data", |o| &mut o.sk_cgroup_val),
     detail("cgroup", "kn", |o| &mut o.cgroup_kn),
     detail("kernfs_node", "id", |o| &mut o.kn_id),
 ];
@@ -112,6 +111,7 @@ pub fn resolve(btf: &Btf) -> Offsets {
     if let Some(locks) = btf.member("sock", "sk_userlocks") {
         offsets.sk_userlocks_shift = u16::try_from(locks.bit_shift).unwrap_or(Offsets::ABSENT);
     }
+    offsets.sk_cgroup = byte_offset(btf.member("sock", "sk_cgrp_data.cgroup"));
     if let Some(bound) = btf.member("inet_timewait_sock", "tw_connect_bind") {
         offsets.tw_connect_bind_shift = u16::try_from(bound.bit_shift).unwrap_or(Offsets::ABSENT);
     }
@@ -149,6 +149,7 @@ mod tests {
         let absent = WANTED.iter().filter(|w| found(w, offsets).is_none()).map(|w| w.path);
         assert_eq!(absent.filter(|path| !newer.contains(path)).collect::<Vec<_>>(), Vec::<&str>::new());
         assert!(offsets.sk_userlocks_shift < 8);
+        assert!([Offsets::ABSENT, offsets.sk_cgroup_val].contains(&offsets.sk_cgroup), "both are at its start");
     }
 
     #[test]

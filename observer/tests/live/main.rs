@@ -7,6 +7,7 @@ mod acceptors;
 mod adversarial;
 mod attach_methods;
 mod calls;
+mod cgroups;
 mod churn;
 mod connections;
 mod devices;

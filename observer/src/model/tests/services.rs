@@ -15,25 +15,24 @@ use crate::model::{
 #[test]
 fn sockets_count_with_their_cgroup_whoever_owns_them() {
     check(
-        "l 0.0.0.0:80>0.0.0.0:0 CLOSE>LISTEN by 1 systemd cgroup=20
+        "l 0.0.0.0:80>0.0.0.0:0 closed>listen by 1 systemd cgroup=20
          cgroup 20 /system.slice/web.service
-         c 10.0.0.1:80>10.0.0.9:1000 SYN_RECV>ESTABLISHED cgroup=20
-         c accepted ESTABLISHED by 7 nginx cgroup=20
-         d 10.0.0.1:40000>10.0.0.9:5432 CLOSE>SYN_SENT by 9 app cgroup=30
-         d SYN_SENT>ESTABLISHED
+         c 10.0.0.1:80>10.0.0.9:1000 syn_received>established cgroup=20
+         c accepted established by 7 nginx cgroup=20
+         d 10.0.0.1:40000>10.0.0.9:5432 closed>syn_sent by 9 app cgroup=30
+         d syn_sent>established
          cgroup 30 /system.slice/app.service
-         d ESTABLISHED>FIN_WAIT1
-         d FIN_WAIT1>FIN_WAIT2 orphan
+         d established>fin_wait_1
+         d fin_wait_1>fin_wait_2 orphan
          show services
-         c ESTABLISHED>CLOSE
-         d FIN_WAIT2>CLOSE
-         l LISTEN>CLOSE
+         c established>closed
+         d fin_wait_2>closed
+         l listen>closed
          show services",
         "app.service sockets 1 listeners 0 bound 0 orphans 1 opened 1 closed 0 failed 0 failures 0
          web.service sockets 1 listeners 1 bound 0 orphans 0 opened 1 closed 0 failed 0 failures 0
          app.service sockets 0 listeners 0 bound 0 orphans 0 opened 1 closed 1 failed 0 failures 0
-         web.service sockets 0 listeners 0 bound 0 orphans 0 opened 1 closed 1 failed 0 failures 0
-         ",
+         web.service sockets 0 listeners 0 bound 0 orphans 0 opened 1 closed 1 failed 0 failures 0",
     );
 }
 
@@ -41,14 +40,13 @@ fn sockets_count_with_their_cgroup_whoever_owns_them() {
 fn a_scan_shows_the_cgroup_of_what_was_there_before() {
     check(
         "scan
-         l 0.0.0.0:80>0.0.0.0:0 found LISTEN cgroup=20
-         c 10.0.0.1:80>10.0.0.9:1000 found ESTABLISHED cgroup=20
-         t 10.0.0.1:80>10.0.0.9:1001 found tw:TIME_WAIT
+         l 0.0.0.0:80>0.0.0.0:0 found listen cgroup=20
+         c 10.0.0.1:80>10.0.0.9:1000 found established cgroup=20
+         t 10.0.0.1:80>10.0.0.9:1001 found tw:time_wait
          end
          cgroup 20 /system.slice/web.service
          show services",
-        "web.service sockets 1 listeners 1 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
-         ",
+        "web.service sockets 1 listeners 1 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0",
     );
 }
 
@@ -58,13 +56,13 @@ fn without_a_cgroup_that_names_a_service_a_socket_counts_with_its_owner() {
     for cgroup in ["", "cgroup=1", "cgroup=20", "cgroup=30"] {
         check(
             &format!(
-                "l 0.0.0.0:80>0.0.0.0:0 CLOSE>LISTEN by 1 systemd {cgroup}
+                "l 0.0.0.0:80>0.0.0.0:0 closed>listen by 1 systemd {cgroup}
                  cgroup 20 /init.scope
                  cgroup 30 gone
-                 c 10.0.0.1:80>10.0.0.9:1000 SYN_RECV>ESTABLISHED {cgroup}
+                 c 10.0.0.1:80>10.0.0.9:1000 syn_received>established {cgroup}
                  process 1 /init.scope
                  show services
-                 c accepted ESTABLISHED by 7 sshd {cgroup}
+                 c accepted established by 7 sshd {cgroup}
                  process 7 /system.slice/ssh.service
                  show services
                  files
@@ -79,8 +77,7 @@ fn without_a_cgroup_that_names_a_service_a_socket_counts_with_its_owner() {
              init.scope sockets 0 listeners 1 bound 0 orphans 0 opened 1 closed 0 failed 0 failures 0
              session-3.scope sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
              init.scope sockets 0 listeners 1 bound 0 orphans 0 opened 1 closed 0 failed 0 failures 0
-             ssh.service sockets 0 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
-             ",
+             ssh.service sockets 0 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0",
         );
     }
 }
@@ -88,15 +85,14 @@ fn without_a_cgroup_that_names_a_service_a_socket_counts_with_its_owner() {
 #[test]
 fn sockets_that_came_before_the_answer_move_to_their_owners() {
     check(
-        "a 10.0.0.1:40000>10.0.0.9:5432 CLOSE>SYN_SENT by 7 app cgroup=20
+        "a 10.0.0.1:40000>10.0.0.9:5432 closed>syn_sent by 7 app cgroup=20
          show services
          cgroup 20 /
          process 7 /system.slice/app.service
          show services",
         "nobody sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
          asks for [Cgroup(CgroupId(20))]
-         app.service sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
-         ",
+         app.service sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0",
     );
 }
 
@@ -111,8 +107,7 @@ fn bound_sockets_and_failures_count_with_a_service_too() {
          cgroup 30 /system.slice/second.service
          show services",
         "app.service sockets 0 listeners 0 bound 1 orphans 0 opened 0 closed 0 failed 0 failures 0
-         second.service sockets 0 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 1
-         ",
+         second.service sockets 0 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 1",
     );
 }
 

@@ -379,7 +379,7 @@ fn a_filter_holds_from_the_first_letter_and_esc_gives_up_first_the_row_then_the_
     }
     assert_eq!(
         ui.prompt.error.as_ref().unwrap().to_string(),
-        "there is no key 10.0.0.0/x: but port: state: comm: pid: netns: dir:"
+        "there is no key 10.0.0.0/x: but port: state: comm: pid: netns: dir: service: unit: pod: container:"
     );
     update(&mut ui, &data, Message::Type(Typed::EraseWord));
     assert_eq!(rows(&ui), 2);
