@@ -8,7 +8,7 @@ use super::{Context, print, source::SourceArgs};
 use crate::{
     export,
     frame::{Detail, Frame},
-    model::snapshot::EndpointRow,
+    model::snapshot::{EndpointRow, ServiceRow},
     present::sort,
 };
 
@@ -27,8 +27,10 @@ pub(super) struct FormArgs {
     /// Print one JSON object (schema 2) instead of a table.
     #[arg(long)]
     pub(super) json: bool,
-    /// Sort the table by this field: time_wait, closed_per_second, ... (docs/metrics.md has all).
-    #[arg(long, value_name = "ID", value_parser = sort::parse::<EndpointRow>, conflicts_with = "json")]
+    /// Sort the tables by this field: time_wait, sockets, failures_total, ... (docs/metrics.md has all).
+    ///
+    /// A table without the field keeps its order.
+    #[arg(long, value_name = "ID", value_parser = sort::parse_of_two::<EndpointRow, ServiceRow>, conflicts_with = "json")]
     sort: Option<&'static str>,
 }
 

@@ -8,6 +8,7 @@ mod json;
 mod limit;
 pub mod limits;
 mod quality;
+mod service;
 mod table;
 mod value;
 

@@ -9,6 +9,13 @@ pub(crate) const NETNS_HELP: &str =
     "Network namespace, where there are several: its `ip netns` name, else its oldest process, else its number.";
 pub(crate) const NETNS_SOURCE: &str = "the inode number of /proc/PID/ns/net";
 
+/// The column that is left out where no row has a service with a name.
+pub(crate) const SERVICE_ID: &str = "service";
+pub(crate) const SERVICE_HELP: &str =
+    "The service: a systemd unit, a pod, a container, a machine; –: none, or not known. TIME_WAIT belongs to none.";
+pub(crate) const SERVICE_SOURCE: &str =
+    "the cgroup of the socket, else /proc/PID/cgroup of its owner; files of runtimes";
+
 /// How a column is aligned, and what comes first in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -152,6 +159,11 @@ impl<R> Field<R> {
     /// The network namespace of a row.
     pub(crate) const fn netns(titles: &'static [&'static str], get: Get<R>) -> Self {
         Self::text(NETNS_ID, titles, NETNS_HELP, get).source(NETNS_SOURCE)
+    }
+
+    /// The service of a row.
+    pub(crate) const fn service(get: Get<R>) -> Self {
+        Self::text(SERVICE_ID, &["SERVICE"], SERVICE_HELP, get).source(SERVICE_SOURCE)
     }
 
     pub(crate) const fn source(self, source: &'static str) -> Self {
