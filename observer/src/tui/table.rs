@@ -105,7 +105,7 @@ pub(crate) struct TableState<S: TableSource> {
 }
 
 /// The selected row.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cursor<K> {
     pub(crate) key: K,
     /// Where it stood: the place to stay at when the row is gone.

@@ -22,9 +22,10 @@ use crate::{
             AttachMethod, Drift, FailedMethod, Hook, HookStatus, Losses, OwnCost, ProcessScope, Quality, ScanSummary,
         },
         query::{ConnectionRow, Connections, Query},
+        service::{Container, Pod, Runtime, Service},
         snapshot::{
-            DestinationRow, Direction, EndpointKey, EndpointRow, FileUse, Host, NamespaceRow, OwnUse, ProcessFiles,
-            ProcessRow, Snapshot, Totals,
+            DestinationRow, Direction, EndpointKey, EndpointRow, FileUse, Host, NamespaceRow, NearestDestination,
+            OwnUse, ProcessFiles, ProcessRow, ServiceRow, Snapshot, Totals,
         },
         units::{FourTuple, NetnsId, Pid, PortRange, Process, SocketId, StateCounts, TcpState},
     },
@@ -201,14 +202,17 @@ pub(crate) fn busy() -> Frame {
     use TcpState::{CloseWait, Established, FinWait2, SynSent, TimeWait};
     let mut data = one();
 
+    let (nginx, load) = (Some(Arc::new(unit("nginx.service"))), Some(Arc::new(pod())));
     let mut web = inbound([127, 0, 0, 1], 8_080, &[(Established, 70_000), (CloseWait, 7)]);
     web.process = Some(process(1_234_567, "nginx"));
+    web.service.clone_from(&nginx);
     web.opened_per_second = 1_204.4;
     web.closed_per_second = 3.0;
 
     let mut clients =
         outbound([127, 0, 0, 1], &[(Established, 20_000), (SynSent, 12), (FinWait2, 3), (TimeWait, 2_000)]);
     clients.process = Some(process(4_242, "load-generator"));
+    clients.service.clone_from(&load);
     clients.opened_per_second = 1_204.4;
     clients.destination_count = 2;
     clients.destinations = vec![destination("127.0.0.1:8080", 20_010, 2_000), destination("10.0.0.9:5432", 5, 0)];
@@ -244,23 +248,94 @@ pub(crate) fn busy() -> Frame {
     data.snapshot.processes = processes(&data.snapshot);
     data.snapshot.failures = failures();
     data.snapshot.failures_total = 1_403;
+    data.snapshot.services = services(&data.snapshot);
     data.connections = Some(connections());
     data
 }
 
+pub(crate) fn unit(name: &str) -> Service {
+    let path = format!("/system.slice/{name}");
+    Service { path: Some(path.as_str().into()), unit: Some(name.into()), ..Service::default() }
+}
+
+/// A container of a pod.
+fn pod() -> Service {
+    let uid = "1a2b3c4d-0000-4000-8000-00000000000f";
+    let id = "0123456789ab".repeat(5) + "0123";
+    let path = format!("/kubepods/burstable/pod{uid}/{id}");
+    Service {
+        path: Some(path.as_str().into()),
+        pod: Some(Pod { uid: uid.into(), namespace: Some("shop".into()), name: Some("load-6f5d8".into()) }),
+        container: Some(Container {
+            id: id.as_str().into(),
+            name: Some("load".into()),
+            runtime: Some(Runtime::Containerd),
+        }),
+        ..Service::default()
+    }
+}
+
+fn services(data: &Snapshot) -> Vec<ServiceRow> {
+    use TcpState::{CloseWait, Established, FinWait2, SynSent};
+    let row = |service: Option<Service>, counts: &[(TcpState, u32)]| ServiceRow {
+        service: service.map(Arc::new),
+        sockets: states(counts).sum(),
+        states: states(counts),
+        orphans: 0,
+        listeners: 0,
+        bound: 0,
+        opened_total: 0,
+        closed_total: 0,
+        failed_total: 0,
+        opened_per_second: 0.0,
+        closed_per_second: 0.0,
+        failures_total: 0,
+        nearest: None,
+        fullest: None,
+    };
+    let destination = &data.endpoints[1].destinations[0];
+    let nearest = NearestDestination {
+        netns: NETNS,
+        netns_name: Some("host".into()),
+        local_ip: destination.local_ip,
+        device: destination.device,
+        remote: destination.remote,
+        ports: destination.ports.unwrap(),
+    };
+    vec![
+        ServiceRow {
+            listeners: 1,
+            opened_per_second: 1_204.4,
+            closed_per_second: 3.0,
+            failures_total: 3,
+            fullest: data.host.processes.first().copied(),
+            ..row(Some(unit("nginx.service")), &[(Established, 70_000), (CloseWait, 7)])
+        },
+        ServiceRow {
+            orphans: 3,
+            opened_per_second: 1_204.4,
+            failures_total: 1_400,
+            nearest: Some(nearest),
+            ..row(Some(pod().row_key()), &[(Established, 20_000), (SynSent, 12), (FinWait2, 3)])
+        },
+        ServiceRow { listeners: 1, ..row(Some(unit("ssh.service")), &[]) },
+        ServiceRow { failed_total: 3, ..row(None, &[(Established, 13)]) },
+    ]
+}
+
 fn processes(data: &Snapshot) -> Vec<ProcessRow> {
     let files = data.host.processes.first().copied();
-    let row = |pid, comm, sockets, files, failures| ProcessRow {
+    let row = |pid, comm, sockets, files, failures, service| ProcessRow {
         process: process(pid, comm),
         sockets,
         files,
         failures,
-        service: None,
+        service: Some(Arc::new(service)),
     };
     vec![
-        row(1_234_567, "nginx", 70_007, files, 0),
-        row(4_242, "load-generator", 20_015, None, 1_400),
-        row(812, "sshd", 0, None, 0),
+        row(1_234_567, "nginx", 70_007, files, 0, unit("nginx.service")),
+        row(4_242, "load-generator", 20_015, None, 1_400, pod()),
+        row(812, "sshd", 0, None, 0, unit("ssh.service")),
     ]
 }
 
@@ -277,8 +352,10 @@ fn failures() -> Vec<FailureRow> {
         own_range: None,
     };
     let seconds = Duration::from_secs;
-    let row =
-        |key, count, last_at, failed| FailureRow { key, count, first_at: seconds(60), last_at, failed, service: None };
+    let row = |key, count, last_at, failed, service| {
+        let service = Some(Arc::new(service));
+        FailureRow { key, count, first_at: seconds(60), last_at, failed, service }
+    };
     let client = Some(process(4_242, "load-generator"));
     let server = Some(process(1_234_567, "nginx"));
     let queues = Queues { accept: 129, syn: 3, limit: 128, drops: 3 };
@@ -288,12 +365,14 @@ fn failures() -> Vec<FailureRow> {
             1_400,
             seconds(3_724),
             Failed::Ports(full),
+            pod(),
         ),
         row(
             key(FailureKind::AcceptQueue, None, server, "127.0.0.1", 8_080, None),
             3,
             seconds(3_600),
             Failed::Queues(queues),
+            unit("nginx.service"),
         ),
     ]
 }
@@ -313,7 +392,8 @@ fn connections() -> Connections {
         state,
         owner,
         co_fd_owners: Vec::new(),
-        service: None,
+        // TIME_WAIT belongs to no cgroup.
+        service: (state != TcpState::TimeWait).then(|| Arc::new(unit("nginx.service"))),
         cgroup: None,
         is_orphan: false,
         age,
@@ -334,7 +414,7 @@ fn connections() -> Connections {
 fn limits() -> Vec<Limit> {
     let limit = Limit::for_test;
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-    let nginx = Some(process(1_234_567, "nginx"));
+    let (nginx, service) = (Some(process(1_234_567, "nginx")), Some(Arc::new(unit("nginx.service"))));
     let listener =
         Scope::Listener { netns: NETNS, local: address("127.0.0.1:8080"), device: Device::NONE, id: SocketId(1) };
     let counter = |id, name, total, before| Counter { id, name, total, before };
@@ -346,9 +426,19 @@ fn limits() -> Vec<Limit> {
     let destination =
         Scope::Destination { netns: NETNS, local_ip, device: Device::NONE, remote: address("127.0.0.1:8080") };
     vec![
-        Limit { process: nginx, hits: Some(3), counters, ..limit(LimitKind::AcceptQueue, listener, 129, 129) },
+        Limit {
+            process: nginx,
+            service: service.clone(),
+            hits: Some(3),
+            counters,
+            ..limit(LimitKind::AcceptQueue, listener, 129, 129)
+        },
         Limit { slope: Some(50.0), ..limit(LimitKind::Ports, destination, 22_010, 28_232) },
-        Limit { process: nginx, ..limit(LimitKind::ProcessFiles, Scope::Process(Pid(1_234_567)), 70_019, 73_000) },
+        Limit {
+            process: nginx,
+            service,
+            ..limit(LimitKind::ProcessFiles, Scope::Process(Pid(1_234_567)), 70_019, 73_000)
+        },
         limit(LimitKind::HostFiles, Scope::Host, 94_208, 1_048_576),
         limit(LimitKind::TimeWait, Scope::Namespace(NETNS), 2_000, 131_072),
         limit(LimitKind::TcpMemory, Scope::Host, 5_000, 575_802),
@@ -362,7 +452,7 @@ pub(super) fn ailing() -> Frame {
         kind,
         netns: NETNS,
         scope: None,
-        service: None,
+        service: Some(Arc::new(pod())),
         sentence: sentence.to_owned(),
         evidence: "numbers".to_owned(),
         remedy: "what to do".to_owned(),
