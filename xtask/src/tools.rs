@@ -21,6 +21,10 @@ const LINKER_BUILD: Need =
     Need { packages: &["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev"], purpose: "builds bpf-linker" };
 const NETWORK: Need =
     Need { packages: &["iproute2", "nftables"], purpose: "`ip`, `ss` and `nft`, for tests on live sockets" };
+const CONTAINERS: Need = Need {
+    packages: &["runc", "podman", "systemd", "systemd-container", "busybox-static", "util-linux"],
+    purpose: "containers, for tests of their names",
+};
 const TERMINAL: Need = Need { packages: &["tmux"], purpose: "a terminal, for tests of the interface" };
 
 const MACHINES: Need = Need {
@@ -62,7 +66,7 @@ pub(crate) fn for_deny() -> Result<PathBuf> {
 
 /// Installs all that `cargo xtask test` runs.
 pub(crate) fn for_tests() -> Result<()> {
-    install(vec![NETWORK, TERMINAL, MACHINES, COMPILER, LINTER]).map(drop)
+    install(vec![NETWORK, CONTAINERS, TERMINAL, MACHINES, COMPILER, LINTER]).map(drop)
 }
 
 /// Installs what runs the tests on other kernels.

@@ -5,16 +5,16 @@ use crate::model::snapshot::Snapshot;
 
 /// The column that is left out where all rows are in one namespace.
 pub(crate) const NETNS_ID: &str = "netns";
-pub(crate) const NETNS_HELP: &str =
-    "Network namespace, where there are several: its `ip netns` name, else its oldest process, else its number.";
+pub(crate) const NETNS_HELP: &str = "Network namespace, where there are several: its pod, container or machine, else its `ip netns` name, its unit, its \
+     oldest process, its number.";
 pub(crate) const NETNS_SOURCE: &str = "the inode number of /proc/PID/ns/net";
 
 /// The column that is left out where no row has a service with a name.
 pub(crate) const SERVICE_ID: &str = "service";
 pub(crate) const SERVICE_HELP: &str =
-    "The service: a systemd unit, a pod, a container, a machine; –: none, or not known. TIME_WAIT belongs to none.";
+    "Its systemd unit, pod, container or machine; –: none, or not known.";
 pub(crate) const SERVICE_SOURCE: &str =
-    "the cgroup of the socket, else /proc/PID/cgroup of its owner; files of runtimes";
+    "the socket's cgroup, else its owner's";
 
 /// How a column is aligned, and what comes first in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

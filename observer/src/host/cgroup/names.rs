@@ -142,6 +142,11 @@ impl Names {
         else {
             return;
         };
+        // Seen from a cgroup namespace, it begins above: `/../web`.
+        let mut path = path.as_slice();
+        while let Some(below) = path.strip_prefix(b"/..").filter(|rest| rest.starts_with(b"/")) {
+            path = below;
+        }
         let base = &self.roots.base;
         let states = self.states.get(now, || files::oci_states(base, MOST_STATES));
         let inside = |cgroup: &str| {
@@ -347,6 +352,9 @@ mod tests {
         for (path, expected) in [
             ("/web", "web"),
             ("/web/child", "web"),
+            ("/../../web", "web"),
+            ("/..web", ""),
+            ("/../..", ""),
             ("/webs", ""),
             ("/b", "of-v1"),
             ("/shop/c", "hybrid"),

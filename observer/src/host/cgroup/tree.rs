@@ -23,14 +23,19 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::{
     errno,
-    host::mounts::{self, CgroupMount},
-    model::service::CgroupId,
+    host::{
+        mounts::{self, CgroupMount},
+        proc, text,
+    },
+    model::{service::CgroupId, units::Pid},
 };
 
 /// Between two walks, and between two looks for the mounts.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Cgroups that one walk looks at.
 const MOST_CGROUPS: usize = 65_536;
+/// Processes of a cgroup that are asked for its path: the first may have ended meanwhile.
+const MOST_MEMBERS: usize = 4;
 /// Cgroups within each other that a walk follows.
 const DEEPEST: usize = 64;
 
@@ -67,7 +72,7 @@ impl Tree {
         let Some(root) = self.usable(now) else { return Lookup::Unknown };
         if !self.has_no_right {
             match by_handle(&root, id) {
-                Ok(path) => return Lookup::Path(path),
+                Ok(path) => return path.map_or(Lookup::Unknown, Lookup::Path),
                 Err(error) if error.raw_os_error() == Some(libc::ESTALE) => return Lookup::Gone,
                 Err(error) if errno::is_scarce(&error) => return Lookup::Unknown,
                 Err(error) => {
@@ -124,13 +129,15 @@ fn prefix(root: &[u8]) -> &[u8] {
 fn open(path: &Path) -> io::Result<OwnedFd> {
     /// `CGROUP2_SUPER_MAGIC` of include/uapi/linux/magic.h.
     const CGROUP2: u64 = 0x6367_7270;
-    let directory = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    // Not O_PATH: open_by_handle_at() refuses such a mount.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(path, flags, Mode::empty())?;
     let is_cgroup2 = u64::try_from(rustix::fs::fstatfs(&directory)?.f_type).is_ok_and(|magic| magic == CGROUP2);
     if is_cgroup2 { Ok(directory) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
-/// The path by a file handle.
-fn by_handle(mount: &CgroupMount, id: CgroupId) -> io::Result<Vec<u8>> {
+/// The path by a file handle; `None` where nothing shows it.
+fn by_handle(mount: &CgroupMount, id: CgroupId) -> io::Result<Option<Vec<u8>>> {
     /// `struct file_handle` of include/linux/fs.h with the 8 bytes that kernfs asks for.
     #[repr(C)]
     struct Handle {
@@ -148,18 +155,28 @@ fn by_handle(mount: &CgroupMount, id: CgroupId) -> io::Result<Vec<u8>> {
     let opened = i32::try_from(opened).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else has it.
     let opened = unsafe { OwnedFd::from_raw_fd(opened) };
-    let link = fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd()))?;
-    Ok(below(link.as_os_str().as_bytes(), mount))
+    let directory = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    let link = fs::read_link(&directory)?;
+    Ok(below(link.as_os_str().as_bytes(), mount).or_else(|| of_members(&directory)))
 }
 
-/// The path of a cgroup by that of its directory. The directory of a cgroup outside the mount's root has no path in this
-/// mount namespace: the kernel shows the one from the root of cgroup2.
-fn below(directory: &[u8], mount: &CgroupMount) -> Vec<u8> {
-    let rest = directory.strip_prefix(mount.path.as_os_str().as_bytes());
-    match rest.filter(|rest| rest.is_empty() || rest.starts_with(b"/")) {
-        Some(rest) => absolute([prefix(&mount.root), rest].concat()),
-        None => directory.to_vec(),
-    }
+/// The path of a cgroup by that of its directory. The kernel shows no path for a directory outside the mount's root.
+fn below(directory: &[u8], mount: &CgroupMount) -> Option<Vec<u8>> {
+    let rest = directory.strip_prefix(mount.path.as_os_str().as_bytes())?;
+    let is_below = rest.is_empty() || rest.starts_with(b"/");
+    is_below.then(|| absolute([prefix(&mount.root), rest].concat()))
+}
+
+/// The path of a cgroup by a process in it: in a container with a cgroup namespace of its own, all others are outside the
+/// mount's root.
+fn of_members(directory: &str) -> Option<Vec<u8>> {
+    let processes = text::string(format!("{directory}/cgroup.procs")).ok()?;
+    // Those outside the pid namespace are 0.
+    let pids = processes.lines().filter_map(|line| line.parse().ok().filter(|pid| *pid != 0)).take(MOST_MEMBERS);
+    pids.map(Pid).find_map(|pid| {
+        let lines = text::bytes(proc::file(pid, "cgroup")).ok()?;
+        lines.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::")).map(<[u8]>::to_vec)
+    })
 }
 
 fn absolute(path: Vec<u8>) -> Vec<u8> {
@@ -212,17 +229,17 @@ mod tests {
     #[test]
     fn the_path_begins_at_the_root_of_cgroup2() {
         for (root, at, directory, expected) in [
-            ("/", "/sys/fs/cgroup", "/sys/fs/cgroup/a/b", "/a/b"),
-            ("/", "/sys/fs/cgroup", "/sys/fs/cgroup", "/"),
-            ("/a", "/mnt", "/mnt/b", "/a/b"),
-            ("/a", "/mnt", "/mnt", "/a"),
-            ("/a", "/mnt", "/c/d", "/c/d"),
-            ("/a", "/mnt", "/mntx/d", "/mntx/d"),
-            ("/../..", "/mnt", "/mnt/b", "/b"),
-            ("/../..", "/mnt", "/mnt", "/"),
+            ("/", "/sys/fs/cgroup", "/sys/fs/cgroup/a/b", Some("/a/b")),
+            ("/", "/sys/fs/cgroup", "/sys/fs/cgroup", Some("/")),
+            ("/a", "/mnt", "/mnt/b", Some("/a/b")),
+            ("/a", "/mnt", "/mnt", Some("/a")),
+            ("/a", "/mnt", "/", None),
+            ("/a", "/mnt", "/mntx/d", None),
+            ("/../..", "/mnt", "/mnt/b", Some("/b")),
+            ("/../..", "/mnt", "/mnt", Some("/")),
         ] {
             let path = below(directory.as_bytes(), &mount(root, at));
-            assert_eq!(path, expected.as_bytes(), "{root} {at} {directory}");
+            assert_eq!(path.as_deref(), expected.map(str::as_bytes), "{root} {at} {directory}");
         }
     }
 

@@ -215,7 +215,8 @@ pub(crate) fn busy() -> Frame {
     clients.service.clone_from(&load);
     clients.opened_per_second = 1_204.4;
     clients.destination_count = 2;
-    clients.destinations = vec![destination("127.0.0.1:8080", 20_010, 2_000), destination("10.0.0.9:5432", 5, 0)];
+    let to_web = DestinationRow { service: load, ..destination("127.0.0.1:8080", 20_010, 2_000) };
+    clients.destinations = vec![to_web, destination("10.0.0.9:5432", 5, 0)];
 
     let mut database = outbound([10, 0, 0, 5], &[(Established, 12)]);
     database.destination_count = 1;

@@ -1,0 +1,54 @@
+//! What network namespaces are called: a container before the name of `ip netns`, that before everything else.
+
+use std::{fs, os::unix::fs::MetadataExt as _, process::Command};
+
+use observer::{
+    engine::{Engine, Options, Scans, Watched},
+    model::units::NetnsId,
+};
+
+use crate::runtimes::{Network, Runc, run, unique};
+
+fn netns(path: &str) -> NetnsId {
+    NetnsId(u32::try_from(fs::metadata(path).unwrap().ino()).unwrap())
+}
+
+/// A namespace of `ip netns`, removed when dropped.
+struct Mounted(String);
+
+impl Mounted {
+    fn add(what: &str) -> Self {
+        let mounted = Self(unique(what));
+        run(Command::new("ip").args(["netns", "add", &mounted.0]));
+        mounted
+    }
+
+    fn path(&self) -> String {
+        format!("/run/netns/{}", self.0)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        run(Command::new("ip").args(["netns", "del", &self.0]));
+    }
+}
+
+#[test]
+fn a_namespace_is_called_by_its_container_then_by_ip_netns() {
+    let (blue, red) = (Mounted::add("blue"), Mounted::add("red"));
+    let sleep = ["cat", "/dev/zero"];
+    let own = Runc::start("own", Network::Own, &sleep);
+    let inside = Runc::start("inside", Network::Mounted(&red.path()), &sleep);
+    let options = Options { scans: Scans::OnlyAtStart, watched: Watched::All, ..Options::default() };
+    let snapshot = Engine::start(options).expect("start the engine").snapshot(0);
+    let name = |netns: NetnsId| {
+        let row = snapshot.namespaces.iter().find(|row| row.netns == netns);
+        row.and_then(|row| row.name.as_ref()).map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned())
+    };
+    let of_process = |container: &Runc| netns(&format!("/proc/{}/ns/net", container.pid));
+    assert_eq!(name(of_process(&own)), Some(own.id.clone()));
+    assert_eq!(of_process(&inside), netns(&red.path()));
+    assert_eq!(name(netns(&red.path())), Some(inside.id.clone()));
+    assert_eq!(name(netns(&blue.path())), Some(blue.0.clone()));
+}
