@@ -67,7 +67,7 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
         Kind::Accept => {
             let TaskRecord { socket, comm } = read(kind, bytes)?;
             Ok(Event::Accepted {
-                socket: Identity { cgroup: cgroup(&socket.header), ..identity(&socket) },
+                socket: identity(&socket),
                 state: state(socket.header.new_state)?,
                 by: process(&socket.header, comm),
             })

@@ -91,7 +91,7 @@ fn records_of_a_task_name_its_process() {
     assert_eq!(event(by_task(Kind::Connect).as_bytes()), Ok(Event::Connecting { socket: expected(), by: curl() }));
     assert_eq!(
         event(by_task(Kind::Accept).as_bytes()),
-        Ok(Event::Accepted { socket: of_cgroup(), state: TcpState::Established, by: curl() })
+        Ok(Event::Accepted { socket: expected(), state: TcpState::Established, by: curl() })
     );
     let fd_owner = FdOwnerRecord { header: header(Kind::FdOwner), comm: by_task(Kind::FdOwner).comm, fd: 9, device: 4 };
     assert_eq!(

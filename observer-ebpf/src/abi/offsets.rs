@@ -141,7 +141,7 @@ pub struct Offsets {
     pub task_signal: u16,
     /// `signal_struct.rlim` (an array of `struct rlimit`)
     pub signal_rlim: u16,
-    /// `sock.sk_cgrp_data.cgroup` (a pointer to `struct cgroup`), since 5.15
+    /// `sock.sk_cgrp_data.cgroup` (a pointer to `struct cgroup`), since 5.15 and in the last 5.10.y
     pub sk_cgroup: u16,
     /// `sock.sk_cgrp_data`. Before 5.15 it starts with `val`: the same pointer, or other data where one of the two lowest bits
     /// is set

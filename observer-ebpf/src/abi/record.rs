@@ -103,9 +103,9 @@ pub struct RecordHeader {
     /// socket's own port range instead, as [`CallRecord::own_range`]. Of a TIME_WAIT socket that a scan shows: when it began,
     /// in milliseconds (since 6.14) or whole seconds (before), as the kernel's own timestamp.
     ///
-    /// Of a socket's first state change, an accept, a full socket that a scan shows, and a socket that is bound and nothing
-    /// more: the id of its cgroup in cgroup2 (`sk_cgrp_data.cgroup->kn->id`). Of a failed call: that of the task. 0 where it is
-    /// not known, and in all other records.
+    /// Of a socket's first state change, a full socket that a scan shows, and a socket that is bound and nothing more: the id
+    /// of its cgroup in cgroup2 (`sk_cgrp_data.cgroup->kn->id`). Of a failed call: that of the task. 0 where it is not known,
+    /// and in all other records.
     pub at_ns_or_cgroup: u64,
     /// Inode number of the network namespace (`net->ns.inum`).
     pub netns: u32,

@@ -107,6 +107,5 @@ type SocketHead = Head<48>;
 fn on_accept<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock<F>) {
     let Some(mut record) = sock.record(Kind::Accept, ctx) else { return };
     record.header.new_state = sock.state();
-    record.header.at_ns_or_cgroup = sock.cgroup();
     emit_by_task(record);
 }

@@ -13,6 +13,7 @@ use super::{
     event::{Identity, OwnRange, Refused},
     failure::{Failed, FailureKey, FailureKind},
     headroom::PortUse,
+    member::NOBODY,
     port_table::Place,
     quality::Hook,
     service::CgroupId,
@@ -126,9 +127,8 @@ impl Model {
 
     /// `None` for numbers that are not due.
     fn count_failure(&mut self, key: FailureKey, failed: Option<Failed>) {
-        if let Some(row) = key.member.and_then(|member| self.ledger.member(member, self.now)) {
-            self.ledger.note_failures(row, 1, self.now);
-        }
+        let row = key.member.and_then(|member| self.ledger.member(member, self.now));
+        self.ledger.note_failures(row.unwrap_or(NOBODY), 1, self.now);
         match failed {
             None if self.diagnosis.failures.get_mut(&key).is_some() => self.diagnosis.failures.repeat(&key, self.now),
             failed => {

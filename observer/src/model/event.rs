@@ -184,7 +184,7 @@ pub struct Identity {
     pub tuple: FourTuple,
     /// The device that it is bound to.
     pub device: Device,
-    /// Its cgroup, where the record shows it: those of a beginning, an accept and a scan do.
+    /// Its cgroup, where the record shows it: those of a beginning and of a scan do.
     pub cgroup: Option<CgroupId>,
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use slab::Slab;
 
 use super::{
-    endpoint::Flow,
+    flow::Flow,
     index::{NO_ROW, narrow},
     service::{CgroupId, Service},
     units::{Pid, StateCounts},

@@ -168,14 +168,14 @@ impl Model {
         namespace.socket_name.clone().or_else(|| namespace.reading.name.clone())
     }
 
-    /// Names each namespace by the pod or container that most of its sockets belong to. Only `host` comes before that; the
+    /// Names each namespace by the pod, container or machine that most of its sockets belong to. Only `host` comes before that; the
     /// names by which a reading knows it come after. Where the reading knows none, the unit of its sockets names it.
     pub(super) fn name_namespaces(&mut self) {
         let mut counts: FxHashMap<(NetnsId, Name), (bool, u32)> = FxHashMap::default();
         for (index, row) in self.ledger.endpoints().iter() {
             let most = self.ledger.members().most(Place::Endpoint(index), row.first_member);
-            let Some(service) = most.and_then(|(member, _)| member.service.as_ref()) else { continue };
-            let is_closed = service.pod.is_some() || service.container.is_some();
+            let Some(service) = most.and_then(|(member, _)| member.key.as_ref()) else { continue };
+            let is_closed = service.pod.is_some() || service.container.is_some() || service.machine.is_some();
             let count = counts.entry((row.key.netns, service.label())).or_insert((is_closed, 0));
             count.1 += row.listeners + row.states.sum();
         }

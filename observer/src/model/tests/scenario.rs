@@ -229,7 +229,7 @@ impl ScenarioStage {
     }
 
     fn set_service(&mut self, member: Member, path: &str) {
-        let unit = path.rsplit('/').next().filter(|unit| unit.ends_with(".service") || unit.ends_with(".scope"));
+        let unit = path.rsplit('/').next().filter(|unit| unit.contains(".service") || unit.contains(".scope"));
         let service = Service { path: Some(path.into()), unit: unit.map(Name::from), ..Service::default() };
         self.model.set_service(member, Some(service).filter(|_| path != "gone"));
     }
