@@ -12,7 +12,7 @@ use super::{
 use crate::model::{
     limit::practical,
     name::Name,
-    service::{Container, Pod, Service},
+    service::{Container, Pod, Runtime, Service},
     snapshot::{NearestDestination, ProcessFiles, ServiceRow, Snapshot},
 };
 
@@ -62,7 +62,7 @@ impl ServiceObject {
         let container = |Container { id, name, runtime }: &Container| ContainerObject {
             id: id.to_string(),
             name: text(name),
-            runtime: runtime.map(|runtime| runtime.id()),
+            runtime: runtime.map(Runtime::id),
         };
         let Service { path, unit, pod: of_pod, container: of_container, machine } = service;
         Self {

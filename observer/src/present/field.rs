@@ -11,10 +11,8 @@ pub(crate) const NETNS_SOURCE: &str = "the inode number of /proc/PID/ns/net";
 
 /// The column that is left out where no row has a service with a name.
 pub(crate) const SERVICE_ID: &str = "service";
-pub(crate) const SERVICE_HELP: &str =
-    "Its systemd unit, pod, container or machine; –: none, or not known.";
-pub(crate) const SERVICE_SOURCE: &str =
-    "the socket's cgroup, else its owner's";
+pub(crate) const SERVICE_HELP: &str = "Its systemd unit, pod, container or machine; –: none, or not known.";
+pub(crate) const SERVICE_SOURCE: &str = "the socket's cgroup, else its owner's";
 
 /// How a column is aligned, and what comes first in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

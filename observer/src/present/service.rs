@@ -74,7 +74,7 @@ const FIELDS: &[Column] = &[
     )
     .source(super::field::SERVICE_SOURCE)
     .json(&["service"])
-    .width(17, 24, 40),
+    .width(20, 24, 40),
     Column::text("kind", &["KIND"], "unit, session, pod, container, machine, or cgroup for any other.", |row, _| {
         row.service.as_ref().map_or(Cell::Absent, |service| Cell::Text(service.kind().to_owned()))
     })
@@ -166,7 +166,7 @@ const FIELDS: &[Column] = &[
     .rank(10),
     Column::number(
         "left",
-        &["PORTS LEFT", "PORTS"],
+        &["PORTS LEFT"],
         "ports",
         "Ports left towards NEAREST, the destination with the largest share of its ports in use among those that most \
          sockets are of this service; –: it connects nowhere.",
@@ -179,7 +179,6 @@ const FIELDS: &[Column] = &[
     .source("the fields of destinations")
     .json(&["nearest.ports.left"])
     .width(11, 11, 12)
-    .tight(7)
     .rank(4),
     Column::number(
         "descriptors",

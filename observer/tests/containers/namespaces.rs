@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt as _, process::Command};
 
 use observer::{
-    engine::{Engine, Options, Scans, Watched},
+    engine::{Engine, EngineOptions, Scans, Watched},
     model::units::NetnsId,
 };
 
@@ -14,10 +14,10 @@ fn netns(path: &str) -> NetnsId {
 }
 
 /// A namespace of `ip netns`, removed when dropped.
-struct Mounted(String);
+pub(crate) struct Mounted(pub(crate) String);
 
 impl Mounted {
-    fn add(what: &str) -> Self {
+    pub(crate) fn add(what: &str) -> Self {
         let mounted = Self(unique(what));
         run(Command::new("ip").args(["netns", "add", &mounted.0]));
         mounted
@@ -40,7 +40,7 @@ fn a_namespace_is_called_by_its_container_then_by_ip_netns() {
     let sleep = ["cat", "/dev/zero"];
     let own = Runc::start("own", Network::Own, &sleep);
     let inside = Runc::start("inside", Network::Mounted(&red.path()), &sleep);
-    let options = Options { scans: Scans::OnlyAtStart, watched: Watched::All, ..Options::default() };
+    let options = EngineOptions { scans: Scans::OnlyAtStart, watched: Watched::All, ..EngineOptions::default() };
     let snapshot = Engine::start(options).expect("start the engine").snapshot(0);
     let name = |netns: NetnsId| {
         let row = snapshot.namespaces.iter().find(|row| row.netns == netns);

@@ -112,7 +112,9 @@ fn an_explanation_that_does_not_fit_is_paged_through() {
     let end = text(&paged, &data);
     assert!(end.contains(" the end ") && end.contains("HITS"), "{end}");
     assert_eq!(
-        text(&after(&[&explained[..], &[Message::Move(Move::Down)]].concat(), &data), &data).matches("MAXIMUM").count(),
+        text(&after(&[&explained[..], &[Message::Move(Move::Down)]].concat(), &data), &data)
+            .matches("raise it")
+            .count(),
         1
     );
 }
