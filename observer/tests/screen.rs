@@ -90,10 +90,10 @@ fn the_mouse_is_captured_on_request_and_released() {
     terminal.wait_for("the mouse", |_| mode(&terminal) != vt100::MouseProtocolMode::None);
     // SGR coordinates count from one.
     let screen = terminal.screen();
-    let (row, line) = screen.lines().enumerate().find(|(_, line)| line.contains("7 Data")).unwrap();
-    let column = line.find("7 Data").unwrap() + 1;
+    let (row, line) = screen.lines().enumerate().find(|(_, line)| line.contains("8 Data")).unwrap();
+    let column = line.find("8 Data").unwrap() + 1;
     terminal.press(&format!("\x1b[<0;{column};{}M\x1b[<0;{column};{}m", row + 1, row + 1));
-    terminal.wait_for_words(&[">7 Data"]);
+    terminal.wait_for_words(&[">8 Data"]);
     terminal.press("q");
     assert_eq!(terminal.ends(), 0);
     assert_eq!(mode(&terminal), vt100::MouseProtocolMode::None, "given back");
@@ -104,7 +104,9 @@ fn the_mouse_is_captured_on_request_and_released() {
 fn a_terminal_without_unicode_gets_ascii() {
     let mut terminal = Terminal::start(80, 24, OBSERVER, &[], &[("LC_ALL", "C")]);
     terminal.wait_for_words(&MAIN_SCREEN);
-    for (key, word) in [("2", ">2"), ("3", ">3"), ("4", ">4"), ("5", ">5"), ("6", ">6"), ("7", ">7"), ("?", "KEYS")] {
+    for (key, word) in
+        [("2", ">2"), ("3", ">3"), ("4", ">4"), ("5", ">5"), ("6", ">6"), ("7", ">7"), ("8", ">8"), ("?", "KEYS")]
+    {
         terminal.press(key);
         terminal.wait_for_words(&[word]);
     }
@@ -279,9 +281,10 @@ fn every_screen_is_reached_by_its_digit_and_left_by_another() {
         ("4", [">4 Connections", "Connections"]),
         ("5", [">5 Limits", "open files"]),
         ("6", [">6 Failures", "Failures"]),
-        ("7", [">7 Data", "HOOKS"]),
+        ("7", [">7 Services", "SERVICE"]),
+        ("8", [">8 Data", "HOOKS"]),
         ("\t", [">1 Endpoints", "ESTAB"]),
-        ("\x1b[Z", [">7 Data", "LOSSES"]),
+        ("\x1b[Z", [">8 Data", "LOSSES"]),
         ("3", [">3 Processes", "OPEN FDS"]),
     ] {
         terminal.press(digit);

@@ -11,7 +11,7 @@ use crate::{
         openmetrics::{self, Bounds, Format, Kept},
     },
     frame::{Detail, Frame},
-    model::snapshot::EndpointRow,
+    model::snapshot::{EndpointRow, ServiceRow},
     present::sort,
 };
 
@@ -39,8 +39,10 @@ pub(super) struct FormArgs {
     /// Print at most this many series, 5000 by default. observer_series_left_out says what is missing.
     #[arg(long, value_name = "SERIES", requires = "metrics", value_parser = value::series)]
     max_series: Option<usize>,
-    /// Sort the table by this field: time_wait, closed_per_second, ... (docs/metrics.md has all).
-    #[arg(long, value_name = "ID", value_parser = sort::parse::<EndpointRow>, conflicts_with_all = ["json", "metrics"])]
+    /// Sort the tables by this field: time_wait, sockets, failures_total, ... (docs/metrics.md has all).
+    ///
+    /// A table without the field keeps its order.
+    #[arg(long, value_name = "ID", value_parser = sort::parse_of_two::<EndpointRow, ServiceRow>, conflicts_with_all = ["json", "metrics"])]
     sort: Option<&'static str>,
 }
 

@@ -17,6 +17,7 @@ use crate::{
         quality::Quality,
         units::NetnsId,
     },
+    present::scope,
 };
 
 /// The outcome of a check, the better first.
@@ -140,7 +141,7 @@ fn describe(limit: &Limit, own: NetnsId) -> String {
         Some(maximum) => format!("{} % ({}/{maximum})", (limit.ratio() * 100.0).floor(), limit.used),
         None => format!("({}, no practical limit)", limit.used),
     };
-    format!("{} {} {of}", limit.about().name, limit.owner_beside(own))
+    format!("{} {} {of}", limit.about().name, scope::beside(limit, own))
 }
 
 /// The fullest limit of each kind: labels that stay the same from check to check. What has no limit in practice has neither

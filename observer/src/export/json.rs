@@ -9,6 +9,7 @@ use super::{
     counts::{FailureCountObject, FlowObject},
     limit::{FindingObject, HitsObject, LimitObject},
     quality::QualityObject,
+    service::{ServiceObject, ServiceRowObject},
     value::{ProcessObject, rfc_3339},
 };
 use crate::model::{
@@ -28,6 +29,7 @@ pub(super) struct Document {
     kernel: String,
     totals: Totals,
     endpoints: Vec<Endpoint>,
+    services: Vec<ServiceRowObject>,
     namespaces: Vec<NamespaceObject>,
     failures: Vec<Failure>,
     failures_total: u64,
@@ -72,6 +74,8 @@ struct Endpoint {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     listeners: Vec<ProcessObject>,
     orphans: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<ServiceObject>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     destinations: Vec<Destination>,
 }
@@ -97,13 +101,15 @@ struct Destination {
     remote_port: u16,
     sockets: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<ServiceObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     ports: Option<Ports>,
 }
 
 /// range = reserved + passed_over + blocked + used + time_wait + left_at_most; `blocked` and `left` are absent where they
 /// are not known. `left` is certain. It is less than `left_at_most` by one where chance decides: see [`PortUse`].
 #[derive(Serialize)]
-struct Ports {
+pub(super) struct Ports {
     range: u32,
     reserved: u32,
     passed_over: u32,
@@ -148,6 +154,8 @@ struct Failure {
     netns_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<ProcessObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<ServiceObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     local_ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -194,6 +202,7 @@ impl Document {
                 unopened_total: totals.failed_total,
             },
             endpoints: snapshot.endpoints.iter().map(Endpoint::new).collect(),
+            services: snapshot.services.iter().map(|row| ServiceRowObject::new(row, snapshot)).collect(),
             namespaces: snapshot.namespaces.iter().map(NamespaceObject::new).collect(),
             failures: snapshot.failures.iter().map(|row| Failure::new(row, snapshot)).collect(),
             failures_total: snapshot.failures_total,
@@ -226,12 +235,13 @@ impl Endpoint {
             owners: row.owners.iter().map(OwnerObject::new).collect(),
             listeners: row.listeners.iter().map(ProcessObject::new).collect(),
             orphans: row.orphans,
+            service: row.service.as_deref().map(ServiceObject::new),
             destinations: row.destinations.iter().map(Destination::new).collect(),
         }
     }
 }
 
-fn states(counts: &StateCounts) -> Map<String, Value> {
+pub(super) fn states(counts: &StateCounts) -> Map<String, Value> {
     counts.iter().map(|(state, count)| (state.name().to_owned(), count.into())).collect()
 }
 
@@ -247,13 +257,14 @@ impl Destination {
             remote_ip: row.remote.ip(),
             remote_port: row.remote.port(),
             sockets: row.sockets,
+            service: row.service.as_deref().map(ServiceObject::new),
             ports: row.ports.map(Ports::new),
         }
     }
 }
 
 impl Ports {
-    fn new(ports: PortUse) -> Self {
+    pub(super) fn new(ports: PortUse) -> Self {
         let PortUse { range, reserved, passed_over, blocked, used, time_wait, time_wait_reusable, uncertain: _ } =
             ports;
         let (left, left_at_most, level) = (ports.left(), ports.left_at_most(), ports.level().name());
@@ -288,6 +299,7 @@ impl Failure {
             netns: netns.0,
             netns_name: snapshot.name_of(*netns).map(str::to_owned),
             process: process.as_ref().map(ProcessObject::new),
+            service: row.service.as_deref().map(ServiceObject::new),
             local_ip: local.map(|local| local.ip),
             device: local.and_then(|local| local.device.label()),
             local_port: local.map(|local| local.port).filter(|port| *port != 0),

@@ -4,7 +4,7 @@ use std::{net::IpAddr, ops::Not};
 
 use serde::Serialize;
 
-use super::value::ProcessObject;
+use super::{service::ServiceObject, value::ProcessObject};
 use crate::model::{
     finding::Finding,
     hits::Hits,
@@ -24,6 +24,8 @@ pub(super) struct LimitObject {
     netns_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<ProcessObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<ServiceObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     local_ip: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,6 +74,7 @@ impl LimitObject {
             netns: limit.scope.netns().map(|netns| netns.0),
             netns_name: limit.netns_name.as_deref().map(str::to_owned),
             process: limit.process.as_ref().map(ProcessObject::new),
+            service: limit.service.as_deref().map(ServiceObject::new),
             local_ip: local.map(|(ip, _)| ip),
             local_port: local.and_then(|(_, port)| port),
             device: limit.scope.device().label(),
@@ -116,6 +119,8 @@ pub(super) struct FindingObject {
     netns: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     netns_name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<ServiceObject>,
     sentence: String,
     evidence: String,
     remedy: String,
@@ -123,9 +128,10 @@ pub(super) struct FindingObject {
 
 impl FindingObject {
     pub(super) fn new(finding: &Finding, snapshot: &Snapshot) -> Self {
-        let Finding { kind, netns, scope: _, service: _, sentence, evidence, remedy } = finding.clone();
+        let Finding { kind, netns, scope: _, service, sentence, evidence, remedy } = finding.clone();
         let netns_name = snapshot.name_of(netns).map(str::to_owned);
-        Self { kind: kind.id(), netns: netns.0, netns_name, sentence, evidence, remedy }
+        let service = service.as_deref().map(ServiceObject::new);
+        Self { kind: kind.id(), netns: netns.0, netns_name, service, sentence, evidence, remedy }
     }
 }
 

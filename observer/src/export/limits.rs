@@ -23,7 +23,7 @@ use crate::{
     present::{
         Field, Fields as _, Order, format,
         labelled::{PLAIN_WIDTH, labelled},
-        scope, sort,
+        scope, service, sort,
     },
 };
 
@@ -122,7 +122,7 @@ fn line(cells: impl Iterator<Item = String>) -> String {
 /// A scope names its namespace, unless observer was started in it.
 fn cell(field: &Field<Limit>, width: usize, limit: &Limit, snapshot: &Snapshot, own: NetnsId) -> String {
     let text = if field.id == SCOPE {
-        scope::fitted(limit, &format::printable(&limit.elsewhere(own)), width)
+        scope::fitted(limit, Some(own), width)
     } else {
         (field.get)(limit, snapshot).text(width)
     };
@@ -136,8 +136,7 @@ fn beyond(snapshot: &Snapshot, own: NetnsId, text: &mut String) -> std::fmt::Res
         writeln!(text, "\nOVER THE MAXIMUM")?;
     }
     lines.try_for_each(|(limit, why)| {
-        let line = format!("{} {}: {why}", limit.about().name, limit.owner_beside(own));
-        entry("", &format::printable(&line), text)
+        entry("", &format!("{} {}: {why}", limit.about().name, scope::beside(limit, own)), text)
     })
 }
 
@@ -158,7 +157,7 @@ fn findings(snapshot: &Snapshot, own: NetnsId, text: &mut String) -> std::fmt::R
     }
     writeln!(text, "\nFINDINGS")?;
     for finding in &snapshot.findings {
-        entry("", &format::printable(&snapshot.sentence_beside(finding, own)), text)?;
+        entry("", &format::printable(&service::sentence_beside(snapshot, finding, own)), text)?;
         entry("  evidence", &format::printable(&finding.evidence), text)?;
         entry("  remedy", &finding.remedy, text)?;
     }
@@ -172,7 +171,7 @@ fn counters(limits: &[Limit], own: NetnsId, text: &mut String) -> std::fmt::Resu
         if i == 0 {
             writeln!(text, "\nTHE KERNEL'S COUNTERS")?;
         }
-        entry("", &format::printable(&format!("{} {}", limit.about().name, limit.owner_beside(own))), text)?;
+        entry("", &format!("{} {}", limit.about().name, scope::beside(limit, own)), text)?;
         entry("  counted", &limit.counted(), text)?;
     }
     Ok(())

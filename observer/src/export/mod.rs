@@ -10,6 +10,7 @@ mod limit;
 pub mod limits;
 pub mod openmetrics;
 mod quality;
+mod service;
 mod table;
 mod value;
 

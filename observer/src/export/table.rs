@@ -7,16 +7,21 @@ use crate::{
     model::{
         limit::LimitKind,
         name::{columns, padded, padded_left},
-        snapshot::{EndpointRow, Snapshot},
+        snapshot::Snapshot,
     },
-    present::{Field, Fields as _, Order, field::NETNS_ID, format, sort},
+    present::{
+        Field, Fields, Order,
+        field::{NETNS_ID, SERVICE_ID},
+        format, service, sort,
+    },
 };
 
 /// The fields of an endpoint that the table has.
-const COLUMNS: [&str; 10] = [
+const COLUMNS: [&str; 11] = [
     "local_endpoint",
     "direction",
     "process",
+    SERVICE_ID,
     NETNS_ID,
     "established",
     "syn_sent",
@@ -26,24 +31,46 @@ const COLUMNS: [&str; 10] = [
     "most_used_destination",
 ];
 
-/// Columns, padded to their widest cell, in the order of the field `sort`; then the headroom and the data quality.
+/// The fields of a service that the table has.
+const OF_SERVICES: [&str; 13] = [
+    SERVICE_ID,
+    "kind",
+    "sockets",
+    "established",
+    "syn_sent",
+    "close_wait",
+    "other_states",
+    "listeners",
+    "orphans",
+    "failures_total",
+    "left",
+    "descriptors",
+    "fullest_process",
+];
+
+/// Columns, padded to their widest cell, in the order of the field `sort`: endpoints, then services where one is known; then
+/// the headroom and the data quality.
 pub(super) fn render(snapshot: &Snapshot, sort: Option<&str>) -> String {
-    let fields: Vec<&Field<EndpointRow>> = COLUMNS.into_iter().filter_map(EndpointRow::field).collect();
-    let mut rows = vec![fields.iter().map(|field| field.title().to_owned()).collect::<Vec<_>>()];
-    let cells = |row| fields.iter().map(|field| (field.get)(row, snapshot).plain()).collect();
-    rows.extend(sort::by_id(&snapshot.endpoints, snapshot, sort).into_iter().map(cells));
     let mut text = String::new();
-    aligned(&fields, &rows, &mut text);
+    aligned(&COLUMNS, &snapshot.endpoints, snapshot, sort, &mut text);
+    if snapshot.services.iter().any(|row| row.service.is_some()) {
+        text.push('\n');
+        aligned(&OF_SERVICES, &snapshot.services, snapshot, sort, &mut text);
+    }
     // Writing to a String cannot fail.
     let _ = summary(snapshot, &mut text);
     text
 }
 
-fn aligned(fields: &[&Field<EndpointRow>], rows: &[Vec<String>], text: &mut String) {
-    let width = |column: usize| rows.iter().map(|row| columns(&row[column])).max().unwrap_or(0);
+fn aligned<R: Fields>(ids: &[&str], rows: &[R], snapshot: &Snapshot, sort: Option<&str>, text: &mut String) {
+    let fields: Vec<&Field<R>> = ids.iter().filter_map(|id| R::field(id)).collect();
+    let mut lines = vec![fields.iter().map(|field| field.title().to_owned()).collect::<Vec<_>>()];
+    let cells = |row| fields.iter().map(|field| (field.get)(row, snapshot).plain()).collect();
+    lines.extend(sort::by_id(rows, snapshot, sort).into_iter().map(cells));
+    let width = |column: usize| lines.iter().map(|row| columns(&row[column])).max().unwrap_or(0);
     let widths: Vec<usize> = (0..fields.len()).map(width).collect();
-    for row in rows {
-        let cells = row.iter().zip(fields).zip(&widths).map(|((cell, field), width)| match field.order {
+    for row in &lines {
+        let cells = row.iter().zip(&fields).zip(&widths).map(|((cell, field), width)| match field.order {
             Order::Text | Order::None => padded(cell, *width),
             Order::Number | Order::Time | Order::Rank => padded_left(cell, *width),
         });
@@ -84,7 +111,9 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
         let most = snapshot.host.most_descriptors(process);
         let is_beyond = most.is_some_and(|most| process.open > most);
         let why = if is_beyond { format!(": {}", LimitKind::ProcessFiles.why_beyond()) } else { String::new() };
-        writeln!(text, "file descriptors: {} has {} of {}{why}", process.process, process.open, plain(most))?;
+        let row = snapshot.processes.iter().find(|row| row.process.pid == process.process.pid);
+        let within = service::within(row.and_then(|row| row.service.as_deref()));
+        writeln!(text, "file descriptors: {}{within} has {} of {}{why}", process.process, process.open, plain(most))?;
     }
     if let Some(files) = snapshot.host.files {
         let max = plain(files.practical_max());

@@ -1,7 +1,7 @@
 //! Text from outside: names that processes and administrators choose. They are bytes. What they are is kept as it is; what
 //! is shown of them can neither steer a terminal nor break a line or a column.
 
-use std::{fmt, hash, ops::Deref, sync::Arc};
+use std::{cmp::Ordering, fmt, hash, ops::Deref, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
@@ -72,6 +72,18 @@ impl PartialEq for Name {
 }
 
 impl Eq for Name {}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.bytes.cmp(&other.bytes)
+    }
+}
 
 impl hash::Hash for Name {
     fn hash<H: hash::Hasher>(&self, state: &mut H) {

@@ -21,7 +21,7 @@ use super::{
 };
 
 /// Whose connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Of {
     /// Everybody's.
     #[default]
@@ -41,6 +41,9 @@ pub enum Of {
     },
     /// Those that a process owns.
     Process(Pid),
+    /// Those that the row of a service sums, by [`Service::row_key`]; `None`: those whose service is not known, and all
+    /// in TIME_WAIT.
+    Service(Option<Arc<Service>>),
 }
 
 /// What is asked for.
@@ -163,7 +166,7 @@ impl Model {
     }
 
     fn candidates(&self, query: &Query) -> impl Iterator<Item = Candidate> + '_ {
-        let of = query.of;
+        let of = query.of.clone();
         let full = self.sockets.iter().map(|socket| Candidate {
             key: key_of(self.ledger.endpoints(), socket),
             direction: self.ledger.endpoints().get(socket.endpoint).key.direction,
@@ -184,7 +187,7 @@ impl Model {
         });
         full.chain(minisocks).filter(move |it| {
             let TupleKey { netns, device, tuple } = it.key;
-            match of {
+            match &of {
                 Of::All => true,
                 Of::Endpoint(key) => {
                     (key.netns, key.direction, key.local_ip, key.device.index())
@@ -192,10 +195,11 @@ impl Model {
                         && key.local_port.is_none_or(|port| port == tuple.local_port)
                 }
                 Of::Destination { netns: wanted, local_ip, device: bound_to, remote } => {
-                    let same = (wanted, local_ip, bound_to.index()) == (netns, tuple.local_ip, device);
+                    let same = (*wanted, *local_ip, bound_to.index()) == (netns, tuple.local_ip, device);
                     same && (remote.ip(), remote.port()) == (tuple.remote_ip, tuple.remote_port)
                 }
-                Of::Process(pid) => self.fd_owners_of(it).iter().any(|fd_owner| fd_owner.pid == pid),
+                Of::Process(pid) => self.fd_owners_of(it).iter().any(|fd_owner| fd_owner.pid == *pid),
+                Of::Service(key) => self.row_key_of(it.member) == key.as_ref(),
             }
         })
     }

@@ -75,7 +75,7 @@ fn a_destination_a_process_and_a_filter_narrow_them() {
         remote: "10.0.0.9:443".parse().unwrap(),
     };
     let of = |of| Query { of, filter: Filter::default() };
-    assert_eq!(ask(&of(destination), 10), (vec![9, 6, 3], 3));
+    assert_eq!(ask(&of(destination.clone()), 10), (vec![9, 6, 3], 3));
     assert_eq!(ask(&of(Of::Process(Pid(7))), 10), (vec![8, 6, 4, 2], 4));
     assert_eq!(ask(&of(Of::Endpoint(CLIENTS)), 10).1, 9);
     assert_eq!(ask(&of(Of::Endpoint(EndpointKey { netns: NetnsId(2), ..CLIENTS })), 10).1, 0);

@@ -10,7 +10,7 @@ pub struct CgroupId(pub u64);
 
 /// What the path of a cgroup says, with the names that files on this host give to its ids. Parts nest: a pod has
 /// containers, a machine has units of its own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Service {
     /// The path below the root of cgroup2, `/system.slice/nginx.service`.
     pub path: Option<Name>,
@@ -25,7 +25,7 @@ pub struct Service {
 }
 
 /// A Kubernetes pod.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Pod {
     /// Its uid, with `-` between its parts.
     pub uid: Name,
@@ -36,7 +36,7 @@ pub struct Pod {
 }
 
 /// A container.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Container {
     /// Its id: 64 hex digits of most runtimes.
     pub id: Name,
@@ -47,7 +47,7 @@ pub struct Container {
 }
 
 /// A container runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Runtime {
     /// Docker.
     Docker,
@@ -61,6 +61,21 @@ pub enum Runtime {
     Oci,
     /// LXC.
     Lxc,
+}
+
+impl Runtime {
+    /// Its id, in lower case.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Containerd => "containerd",
+            Self::CriO => "cri-o",
+            Self::Podman => "podman",
+            Self::Oci => "oci",
+            Self::Lxc => "lxc",
+        }
+    }
 }
 
 /// Bytes of a container's id that its label shows, as `docker ps` does.

@@ -131,6 +131,11 @@ impl Model {
         self.ledger.members().get(member)?.service.clone()
     }
 
+    /// What the row of services that the sockets of a row of members count in is identified by.
+    pub(super) fn row_key_of(&self, member: u32) -> Option<&Arc<Service>> {
+        self.ledger.members().get(member)?.key.as_ref()
+    }
+
     pub(super) fn service_of_endpoint(&self, key: &EndpointKey) -> Option<Arc<Service>> {
         let index = self.ledger.endpoints().find(key)?;
         self.ledger

@@ -67,24 +67,6 @@ impl Snapshot {
     pub fn name_of(&self, netns: NetnsId) -> Option<&str> {
         self.namespaces.iter().find(|row| row.netns == netns)?.name.as_deref()
     }
-
-    /// The sentence of a finding, with its namespace where that is not `own`.
-    #[must_use]
-    pub fn sentence_beside(&self, finding: &Finding, own: NetnsId) -> String {
-        if finding.netns == own {
-            return finding.sentence.clone();
-        }
-        let name = finding.netns.label(self.name_of(finding.netns));
-        format!("{} (in {name}).", finding.sentence.trim_end_matches('.'))
-    }
-
-    /// The same for those who do not know where observer was started, as in a replay: with its namespace where there are
-    /// several, and it is not that of the host.
-    #[must_use]
-    pub fn sentence_on_screen(&self, finding: &Finding) -> String {
-        let is_plain = self.namespaces.len() < 2 || self.name_of(finding.netns) == Some("host");
-        self.sentence_beside(finding, if is_plain { finding.netns } else { NetnsId(0) })
-    }
 }
 
 /// Sums over all endpoints.

@@ -6,13 +6,14 @@ use std::{
     time::Duration,
 };
 
-use super::{format, scope, sparkline::sparkline};
+use super::{format, scope, service, sparkline::sparkline};
 use crate::model::{
     PORT_NUMBERS,
     device::Device,
     headroom::PortUse,
     history::History,
     limit::{Limit, level::Level},
+    service::Service,
     snapshot::{DestinationRow, Direction, EndpointKey, EndpointRow, OwnerNames},
     units::{NetnsId, Pid, Process},
 };
@@ -44,11 +45,19 @@ pub(crate) enum Cell<'a> {
     Direction(Direction),
     Namespace(Option<&'a str>, NetnsId),
     Text(String),
+    /// The service that something belongs to, where that has a name to show.
+    Service(Option<&'a Service>),
     /// What a limit applies to.
     Scope(&'a Limit),
     Count(u64),
     /// How much there can be; `None` where there is no limit in practice.
     Maximum(Option<u64>),
+    /// How much is in use, how much there can be as in [`Self::Maximum`], and what part that is.
+    UsedOf {
+        used: u64,
+        maximum: Option<u64>,
+        part: Option<(f64, Level)>,
+    },
     /// A destination with the ports that are left towards it; `None` where there is no destination.
     Destination(Option<&'a DestinationRow>),
     /// An unknown number.
@@ -104,7 +113,11 @@ impl Cell<'_> {
             Self::Namespace(Some(name), _) => format::printable(name),
             Self::Namespace(None, netns) => netns.0.to_string(),
             Self::Text(text) => text.clone(),
-            Self::Scope(limit) => scope::fitted(limit, "", width),
+            Self::Service(of) => {
+                service::name(*of).map_or_else(|| format::ABSENT.to_owned(), |name| fitted(&name, width))
+            }
+            Self::Scope(limit) => scope::fitted(limit, None, width),
+            Self::UsedOf { used, maximum, .. } => used_of(*used, *maximum, width),
             Self::Count(count) => format::count_within(*count, width),
             Self::Maximum(maximum) => format::maximum_within(*maximum, width),
             Self::Destination(None) | Self::Absent | Self::Time(None) => format::ABSENT.to_owned(),
@@ -130,9 +143,11 @@ impl Cell<'_> {
                 None => row.key.device.endpoint(row.key.local_ip, "*"),
             },
             Self::Count(count) | Self::Maximum(Some(count)) => count.to_string(),
+            Self::UsedOf { used, maximum: Some(maximum), .. } => format!("{used}/{maximum}"),
             Self::Destination(Some(row)) => destination(row, |count| count.to_string()),
             Self::Destination(None) => String::new(),
             Self::Process(None) | Self::Unknown | Self::Absent | Self::Time(None) => "-".to_owned(),
+            Self::Service(of) => service::name(*of).map_or_else(|| "-".to_owned(), |name| name.to_string()),
             _ => self.text(usize::MAX),
         }
     }
@@ -141,6 +156,7 @@ impl Cell<'_> {
     pub(crate) fn is_nothing(&self) -> bool {
         match self {
             Self::Process(process) => process.is_none(),
+            Self::Service(of) => service::name(*of).is_none(),
             Self::Count(count) => *count == 0,
             Self::Left(ports) => ports.left_at_most() == 0,
             Self::Rate(rate) => *rate == 0.0,
@@ -155,6 +171,7 @@ impl Cell<'_> {
             | Self::Text(_)
             | Self::Scope(_)
             | Self::Maximum(_)
+            | Self::UsedOf { .. }
             | Self::Rank(_)
             | Self::Part(..)
             | Self::Minute(_) => false,
@@ -164,7 +181,7 @@ impl Cell<'_> {
     /// The level, where the cell shows a share of a limit.
     pub(crate) fn level(&self) -> Option<Level> {
         match self {
-            Self::Part(_, level) => Some(*level),
+            Self::Part(_, level) | Self::UsedOf { part: Some((_, level)), .. } => Some(*level),
             _ => None,
         }
     }
@@ -189,6 +206,14 @@ impl Cell<'_> {
             (Self::Direction(a), Self::Direction(b)) => a.cmp(b),
             (Self::Namespace(a, a_id), Self::Namespace(b, b_id)) => (a, a_id).cmp(&(b, b_id)),
             (Self::Text(a), Self::Text(b)) => a.cmp(b),
+            (Self::Service(a), Self::Service(b)) => {
+                let [a, b] = [a, b].map(|it| service::name(*it));
+                a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(&b))
+            }
+            (Self::UsedOf { part: a, .. }, Self::UsedOf { part: b, .. }) => {
+                let [a, b] = [a, b].map(|part| part.map_or(0.0, |(ratio, _)| ratio));
+                a.total_cmp(&b)
+            }
             (Self::Scope(a), Self::Scope(b)) => a.owner().cmp(&b.owner()),
             (Self::Destination(a), Self::Destination(b)) => {
                 let [a, b] = [a, b].map(|row| row.map(|row| row.remote));
@@ -224,6 +249,18 @@ fn left(ports: PortUse, width: usize) -> String {
     }
     let plain = ports.left_text(|count| count.to_string());
     if format::text_width(&plain) <= width { plain } else { format::count_within(ports.left_at_most().into(), width) }
+}
+
+/// Of a path the end tells more.
+fn fitted(name: &str, width: usize) -> String {
+    if name.starts_with('/') { format::cut_start(name, width) } else { format::cut_end(name, width) }
+}
+
+/// `980/1,024`; shorter where that does not fit.
+fn used_of(used: u64, maximum: Option<u64>, width: usize) -> String {
+    let within = |each| format!("{}/{}", format::count_within(used, each), format::maximum_within(maximum, each));
+    let long = within(usize::MAX);
+    if format::text_width(&long) <= width { long } else { within(width.saturating_sub(1) / 2) }
 }
 
 /// Beside an endpoint that has more connections than there are port numbers.

@@ -23,6 +23,11 @@ const FIELDS: &[Column] = &[
     .source("the sockets")
     .json(&["remote_ip", "remote_port"])
     .width(29, 40, 60),
+    Column::service(|row, _| Cell::Service(row.service.as_deref()))
+        .json(&["service"])
+        .width(12, 20, 32)
+        .rank(10)
+        .from(100),
     Column::netns(&["NAMESPACE"], |row, _| Cell::Namespace(row.netns_name.as_deref(), row.netns))
         .width(11, 11, 16)
         .rank(3),

@@ -42,6 +42,11 @@ const FIELDS: &[Column] = &[
         .json(&["process"])
         .width(10, 18, 24)
         .rank(3),
+    Column::service(|row, _| Cell::Service(row.service.as_deref()))
+        .json(&["service"])
+        .width(12, 18, 24)
+        .rank(6)
+        .from(100),
     Column::netns(&["NAMESPACE"], |row, data| Cell::Namespace(data.name_of(row.key.netns), row.key.netns))
         .json(&["netns"])
         .width(11, 11, 16)

@@ -9,6 +9,11 @@ pub(crate) const NETNS_HELP: &str = "Network namespace, where there are several:
      oldest process, its number.";
 pub(crate) const NETNS_SOURCE: &str = "the inode number of /proc/PID/ns/net";
 
+/// The column that is left out where no row has a service with a name.
+pub(crate) const SERVICE_ID: &str = "service";
+pub(crate) const SERVICE_HELP: &str = "Its systemd unit, pod, container or machine; –: none, or not known.";
+pub(crate) const SERVICE_SOURCE: &str = "the socket's cgroup, else its owner's";
+
 /// How a column is aligned, and what comes first in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -152,6 +157,11 @@ impl<R> Field<R> {
     /// The network namespace of a row.
     pub(crate) const fn netns(titles: &'static [&'static str], get: Get<R>) -> Self {
         Self::text(NETNS_ID, titles, NETNS_HELP, get).source(NETNS_SOURCE)
+    }
+
+    /// The service of a row.
+    pub(crate) const fn service(get: Get<R>) -> Self {
+        Self::text(SERVICE_ID, &["SERVICE"], SERVICE_HELP, get).source(SERVICE_SOURCE)
     }
 
     pub(crate) const fn source(self, source: &'static str) -> Self {

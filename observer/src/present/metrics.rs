@@ -14,7 +14,7 @@ use crate::{
         failure::FailureRow,
         limit::{Limit, LimitKind, Scope},
         query::ConnectionRow,
-        snapshot::{DestinationRow, EndpointRow, ProcessRow, Snapshot},
+        snapshot::{DestinationRow, EndpointRow, ProcessRow, ServiceRow, Snapshot},
     },
     tui,
 };
@@ -91,6 +91,8 @@ fn page() -> String {
     section::<EndpointRow>(&mut text, "Endpoints", snapshot);
     section::<DestinationRow>(&mut text, "Destinations", "JSON: an object of `destinations` of an endpoint.");
     section::<ProcessRow>(&mut text, "Processes", "Not in JSON.");
+    let services = "`observer snapshot --sort ID`. JSON: an object of `services`.";
+    section::<ServiceRow>(&mut text, "Services", services);
     section::<ConnectionRow>(&mut text, "Connections", "Not in JSON.");
     section::<Limit>(&mut text, "Limits", "`observer limits --sort ID`. JSON: an object of `limits`.");
     section::<FailureRow>(&mut text, "Failures", "JSON: an object of `failures`.");
@@ -130,6 +132,7 @@ fn every_field_has_an_id_of_its_own_and_is_documented() {
     assert_documented::<EndpointRow>();
     assert_documented::<DestinationRow>();
     assert_documented::<ProcessRow>();
+    assert_documented::<ServiceRow>();
     assert_documented::<ConnectionRow>();
     assert_documented::<Limit>();
     assert_documented::<FailureRow>();
@@ -187,6 +190,7 @@ fn json_has_what_the_fields_say_it_has() {
     let missing: Vec<String> = [
         missing::<EndpointRow>(&rows("endpoints")),
         missing::<DestinationRow>(&destinations.iter().collect::<Vec<_>>()),
+        missing::<ServiceRow>(&rows("services")),
         missing::<Limit>(&rows("limits")),
         missing::<FailureRow>(&rows("failures")),
     ]

@@ -1,7 +1,7 @@
 //! Each quantity that people and scripts see, defined once: its id, title, unit, help, source and value.
 //!
 //! - `field`: what a definition is, and how the widths of a table follow from its fields.
-//! - `endpoint`, `destination`, `process`, `connection`, `limit`, `failure`: the fields of each kind of row.
+//! - `endpoint`, `destination`, `process`, `service`, `connection`, `limit`, `failure`: the fields of each kind of row.
 //! - `metric`: every series that Prometheus gets.
 //! - `cell`: a value of a row, drawn, compared and dimmed alike everywhere.
 //! - `sort`: rows in the order of a field.
@@ -23,6 +23,7 @@ pub(crate) mod limit;
 pub(crate) mod metric;
 pub(crate) mod process;
 pub(crate) mod scope;
+pub(crate) mod service;
 pub(crate) mod sort;
 pub(crate) mod sparkline;
 

@@ -17,6 +17,7 @@ const FIELDS: &[Column] = &[
     Column::text("process", &["PROCESS"], "Command name and pid.", |row, _| Cell::process(Some(row.process)))
         .source("/proc/PID/comm, and the hooks that saw it")
         .width(18, 24, 30),
+    Column::service(|row, _| Cell::Service(row.service.as_deref())).width(12, 20, 32).rank(6),
     Column::number(
         "sockets",
         &["SOCKETS"],
@@ -66,7 +67,7 @@ const FIELDS: &[Column] = &[
     )
     .source("/proc/PID/limits")
     .width(12, 12, 14)
-    .rank(6),
+    .rank(7),
     Column::number(
         "failures",
         &["FAILURES"],

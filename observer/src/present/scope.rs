@@ -1,15 +1,36 @@
 //! The scope of a limit, in a column.
 
-use super::format;
-use crate::model::limit::{Limit, Scope};
+use super::{format, service};
+use crate::model::{
+    limit::{Limit, Scope},
+    units::NetnsId,
+};
 
-/// What the limit applies to, and where. What does not fit is cut: addresses before ports, and of a namespace's name the end.
-pub(crate) fn fitted(limit: &Limit, elsewhere: &str, width: usize) -> String {
+/// What the limit applies to, with its service, and its namespace where that is not `own`.
+pub(crate) fn beside(limit: &Limit, own: NetnsId) -> String {
+    let elsewhere = limit.elsewhere(own);
+    let within = service::within_beside(limit.service.as_deref(), &elsewhere);
+    format::printable(&(limit.owner() + &within + &elsewhere))
+}
+
+/// The same in so many columns. What does not fit is cut: the service first, addresses before ports, and of a namespace's name
+/// the end. Without `own` the reader has service and namespace in columns of their own.
+pub(crate) fn fitted(limit: &Limit, own: Option<NetnsId>, width: usize) -> String {
     const PLACE: usize = 16;
+    /// As much of a service's name says something: ` in ngin…`
+    const LEAST: usize = 9;
     let whole = format::printable(&limit.owner());
-    if format::text_width(&whole) + format::text_width(elsewhere) <= width {
-        return whole + elsewhere;
+    let elsewhere = own.map_or_else(String::new, |own| format::printable(&limit.elsewhere(own)));
+    let service = limit.service.as_deref().filter(|_| own.is_some());
+    let within = service::within_beside(service, &elsewhere);
+    let taken = format::text_width(&whole) + format::text_width(&elsewhere);
+    if taken <= width {
+        let room = width - taken;
+        let within =
+            if room < LEAST.min(format::text_width(&within)) { String::new() } else { format::cut_end(&within, room) };
+        return whole + &within + &elsewhere;
     }
+    let elsewhere = &elsewhere;
     let elsewhere = format::cut_end(elsewhere, PLACE.min(width));
     let room = width - format::text_width(&elsewhere);
     let owner = match limit.scope {
@@ -24,21 +45,68 @@ pub(crate) fn fitted(limit: &Limit, elsewhere: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::model::{device::Device, limit::LimitKind, units::NetnsId};
+    use crate::model::{
+        device::Device,
+        limit::LimitKind,
+        service::Service,
+        units::{Pid, Process, SocketId},
+    };
 
     #[test]
     fn addresses_are_cut_before_ports_and_a_namespace_last() {
         let remote = "10.9.0.2:5432".parse().unwrap();
         let local_ip = "10.9.0.1".parse().unwrap();
         let scope = Scope::Destination { netns: NetnsId(1), local_ip, device: Device::NONE, remote };
-        let limit = Limit::for_test(LimitKind::Ports, scope, 1, 2);
+        let limit = Limit { netns_name: Some("t2-a".into()), ..Limit::for_test(LimitKind::Ports, scope, 1, 2) };
         for (width, expected) in [
             (34, "10.9.0.1 → 10.9.0.2:5432 in t2-a"),
             (31, "….9.0.1 → 10.9.0.2:5432 in t2-a"),
             (25, "… → 10.9.0.2:5432 in t2-a"),
         ] {
-            assert_eq!(fitted(&limit, " in t2-a", width), expected, "{width}");
+            assert_eq!(fitted(&limit, Some(NetnsId(2)), width), expected, "{width}");
         }
+    }
+
+    #[test]
+    fn a_service_stands_behind_its_process_as_far_as_there_is_room() {
+        let unit = |name: &str| Some(Arc::new(Service { unit: Some(name.into()), ..Service::default() }));
+        let process = Some(Process { pid: Pid(1_234), comm: "nginx".into() });
+        let limit = Limit {
+            process,
+            service: unit("nginx.service"),
+            ..Limit::for_test(LimitKind::ProcessFiles, Scope::Process(Pid(1_234)), 1, 2)
+        };
+        assert_eq!(beside(&limit, NetnsId(1)), "nginx (1234) in nginx.service");
+        for (width, expected) in [
+            (29, "nginx (1234) in nginx.service"),
+            (28, "nginx (1234) in nginx.servi…"),
+            (21, "nginx (1234) in ngin…"),
+            (20, "nginx (1234)"),
+            (11, "nginx (123…"),
+        ] {
+            assert_eq!(fitted(&limit, Some(NetnsId(1)), width), expected, "{width}");
+        }
+        assert_eq!(fitted(&limit, None, 80), "nginx (1234)", "the screen has a column for it");
+        let root = Service { path: Some("/".into()), ..Service::default() };
+        assert_eq!(beside(&Limit { service: Some(Arc::new(root)), ..limit }, NetnsId(1)), "nginx (1234)");
+    }
+
+    #[test]
+    fn a_pod_that_gives_its_name_to_its_namespace_is_named_once() {
+        let (local, id) = ("10.0.0.1:80".parse().unwrap(), SocketId(1));
+        let scope = Scope::Listener { netns: NetnsId(7), local, device: Device::NONE, id };
+        let service = Service { unit: Some("blue".into()), ..Service::default() };
+        let limit = Limit {
+            netns_name: Some("blue".into()),
+            service: Some(Arc::new(service)),
+            ..Limit::for_test(LimitKind::AcceptQueue, scope, 1, 2)
+        };
+        assert_eq!(beside(&limit, NetnsId(1)), "10.0.0.1:80 in blue");
+        assert_eq!(beside(&limit, NetnsId(7)), "10.0.0.1:80 in blue", "the service");
+        let red = Limit { netns_name: Some("red".into()), ..limit };
+        assert_eq!(beside(&red, NetnsId(1)), "10.0.0.1:80 in blue in red");
     }
 }

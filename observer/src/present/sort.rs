@@ -42,6 +42,15 @@ pub(crate) fn parse<R: Fields>(text: &str) -> Result<&'static str, String> {
     })
 }
 
+/// The same of a table of one kind of row above one of another: the id is of either, and sorts the tables that have it.
+pub(crate) fn parse_of_two<R: Fields, S: Fields>(text: &str) -> Result<&'static str, String> {
+    parse::<R>(text).or_else(|error| {
+        let of_other =
+            || format!("{error}. The table of {}s has {}", S::NOUN, ids::<S>().collect::<Vec<_>>().join(", "));
+        parse::<S>(text).map_err(|_| of_other())
+    })
+}
+
 /// The rows in the order of the field with this id, or as they are without one.
 pub(crate) fn by_id<'a, R: Fields>(rows: &'a [R], data: &'a Snapshot, id: Option<&str>) -> Vec<&'a R> {
     match id.and_then(R::field) {

@@ -110,7 +110,8 @@ pub(crate) const KEYMAP: &[KeyBinding] = &[
         "Failures: calls and connections that the kernel refused.",
         None,
     ),
-    binding(&[char('7')], Message::Show(ScreenName::Quality), "Data quality: losses, scans and hooks.", None),
+    binding(&[char('7')], Message::Show(ScreenName::Services), "Services: units, pods, containers and machines.", None),
+    binding(&[char('8')], Message::Show(ScreenName::Quality), "Data quality: losses, scans and hooks.", None),
     binding(&[key(KeyCode::Enter)], Message::Enter, "The connections of the row; Esc goes back.", Some("connections")),
     binding(
         &[char('i')],
@@ -121,7 +122,7 @@ pub(crate) const KEYMAP: &[KeyBinding] = &[
     binding(
         &[char('/')],
         Message::Filter,
-        "Show only the rows that match: port:443 state:time_wait comm:nginx pid:812 netns:blue dir:out 10.0.0.0/8, or part of a name.",
+        "Show only the rows that match: port:443 state:time_wait comm:nginx pid:812 netns:blue service:web unit:nginx pod:shop/web container:db dir:out 10.0.0.0/8, or part of a name.",
         Some("filter"),
     ),
     binding(&[char('s')], Message::NextSort, "Sort by the next column.", Some("sort")),

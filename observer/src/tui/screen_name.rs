@@ -10,22 +10,24 @@ pub(crate) enum ScreenName {
     Connections,
     Limits,
     Failures,
+    Services,
     Quality,
 }
 
 impl ScreenName {
     /// In the order of their digits.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Endpoints,
         Self::Destinations,
         Self::Processes,
         Self::Connections,
         Self::Limits,
         Self::Failures,
+        Self::Services,
         Self::Quality,
     ];
 
-    /// Its short name: all of them fit into 80 columns.
+    /// Its name in sentences and titles of tabs.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Endpoints => "Endpoints",
@@ -34,7 +36,17 @@ impl ScreenName {
             Self::Connections => "Connections",
             Self::Limits => "Limits",
             Self::Failures => "Failures",
+            Self::Services => "Services",
             Self::Quality => "Data",
+        }
+    }
+
+    /// Its short name: all of them fit into 80 columns.
+    pub(crate) const fn short(self) -> &'static str {
+        match self {
+            Self::Destinations => "Dests",
+            Self::Connections => "Conns",
+            other => other.name(),
         }
     }
 

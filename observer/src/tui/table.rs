@@ -19,8 +19,13 @@ use super::{
 };
 use crate::{
     frame::Frame,
-    model::{filter::Filter, snapshot::Snapshot, units::NetnsId},
-    present::{self, Field, Fields, Order, field::NETNS_ID, format, sort::sorted},
+    model::{filter::Filter, service::Service, snapshot::Snapshot, units::NetnsId},
+    present::{
+        self, Field, Fields, Order,
+        field::{NETNS_ID, SERVICE_ID},
+        format, service,
+        sort::sorted,
+    },
 };
 
 /// The title and the names of the columns.
@@ -31,7 +36,7 @@ pub(crate) trait TableSource: Sized + 'static {
     /// A row, as it stands in the snapshot.
     type Row: Fields;
     /// Identifies a row from snapshot to snapshot.
-    type Key: Copy + Ord + Debug;
+    type Key: Clone + Ord + Debug;
 
     /// In the title.
     const NAME: &'static str;
@@ -60,17 +65,30 @@ pub(crate) trait TableSource: Sized + 'static {
         None
     }
 
+    /// The service of a row, where it has one.
+    fn service(_row: &Self::Row) -> Option<&Service> {
+        None
+    }
+
     /// Which rows a snapshot has of a longer list, and how many that list has: `the youngest`, 1,312. `None` where it has
     /// all of them.
     fn part_of(_: &Frame) -> Option<(&'static str, usize)> {
         None
     }
 
-    /// Whether a column says anything about these rows: their namespace does where there are several.
+    /// Whether a column says anything about these rows: their namespace does where there are several, their service where
+    /// one has a name.
     fn has(field: &Field<Self::Row>, data: &Frame) -> bool {
-        let mut namespaces = Self::rows(data).into_iter().filter_map(Self::netns);
-        let first = namespaces.next();
-        field.id != NETNS_ID || namespaces.any(|netns| Some(netns) != first)
+        let mut rows = Self::rows(data).into_iter();
+        match field.id {
+            NETNS_ID => {
+                let mut namespaces = rows.filter_map(Self::netns);
+                let first = namespaces.next();
+                namespaces.any(|netns| Some(netns) != first)
+            }
+            SERVICE_ID => rows.any(|row| service::name(Self::service(row)).is_some()),
+            _ => true,
+        }
     }
 }
 
@@ -119,7 +137,7 @@ impl<S: TableSource> TableState<S> {
             (None, _) => to.apply(self.offset, page, rows.len()),
         };
         self.cursor = rows.get(index).map(|row| Cursor { key: S::key(row), index });
-        self.offset = scroll_offset(self.cursor.map(|_| index), self.offset, page, rows.len());
+        self.offset = scroll_offset(self.cursor.as_ref().map(|_| index), self.offset, page, rows.len());
     }
 
     /// A new order starts at its top, unless there is a row to follow.
@@ -181,7 +199,7 @@ impl<S: TableSource> TableState<S> {
 
     /// Where the selected row stands among `rows` now; where it stood, if it is gone.
     pub(crate) fn position(&self, rows: &[&S::Row]) -> Option<usize> {
-        let cursor = self.cursor?;
+        let cursor = self.cursor.as_ref()?;
         let last = rows.len().checked_sub(1)?;
         let found = rows.iter().position(|row| S::key(row) == cursor.key);
         Some(found.unwrap_or(cursor.index.min(last)))

@@ -12,18 +12,25 @@ use super::{
     widget::parts::{self, Part},
 };
 
-/// The screens with their digits; the one that is shown is never left out.
+/// The screens with their digits, by their short names where the others do not fit; the one that is shown is never left out.
 pub(crate) fn line(shown: ScreenName, theme: &Theme, width: u16) -> Line<'static> {
-    let tab = |screen: &ScreenName| {
-        let (place, name) = (screen.digit(), screen.name());
-        if *screen == shown {
-            Part::new(0, vec![Span::styled(format!(">{place} {name}"), theme.title)])
-        } else {
-            Part::new(place, vec![Span::raw(format!("{place} {name}"))])
-        }
+    let parts = |name: fn(ScreenName) -> &'static str| {
+        let tab = |screen: &ScreenName| {
+            let place = screen.digit();
+            if *screen == shown {
+                Part::new(0, vec![Span::styled(format!(">{place} {}", name(*screen)), theme.title)])
+            } else {
+                Part::new(place, vec![Span::raw(format!("{place} {}", name(*screen)))])
+            }
+        };
+        ScreenName::ALL.iter().map(tab).collect::<Vec<_>>()
     };
-    parts::fit_marked(ScreenName::ALL.iter().map(tab).collect(), " ", width)
+    let long = parts(ScreenName::name);
+    let fits = parts::width(&long, SEPARATOR) <= usize::from(width);
+    parts::fit_marked(if fits { long } else { parts(ScreenName::short) }, SEPARATOR, width)
 }
+
+const SEPARATOR: &str = " ";
 
 /// The screen whose name is at this place.
 pub(crate) fn at(shown: ScreenName, area: Rect, at: Position) -> Option<ScreenName> {
@@ -36,5 +43,10 @@ pub(crate) fn at(shown: ScreenName, area: Rect, at: Position) -> Option<ScreenNa
         end += format::columns(span.width());
         at.x < end
     })?;
-    ScreenName::ALL.into_iter().find(|screen| clicked.content.ends_with(screen.name()))
+    let is_named = |screen: &ScreenName| {
+        [screen.name(), screen.short()]
+            .iter()
+            .any(|name| clicked.content.ends_with(&format!("{} {name}", screen.digit())))
+    };
+    ScreenName::ALL.into_iter().find(is_named)
 }

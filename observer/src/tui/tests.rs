@@ -8,6 +8,7 @@ mod numbers;
 mod possible;
 mod property;
 mod requests;
+mod rows;
 mod screens;
 mod styles;
 mod transcript;

@@ -54,7 +54,7 @@ impl Ui {
     /// The connections to request from the engine.
     pub(crate) fn query(&self) -> Option<Query> {
         (self.screens.shown == ScreenName::Connections)
-            .then(|| Query { of: self.screens.of, filter: self.prompt.filter.clone() })
+            .then(|| Query { of: self.screens.of.clone(), filter: self.prompt.filter.clone() })
     }
 
     /// The layout while this frame is shown.

@@ -95,16 +95,18 @@ pub(crate) fn view(ui: &Ui, latest: &Frame, theme: &Theme, area: Rect, buf: &mut
 /// The scope of the connections that are shown, and how many there are, in place of the other screens' names.
 fn scope(ui: &Ui, data: &Frame, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let screens = &ui.screens;
-    let scope = match screens.of {
+    let scope = match &screens.of {
         Of::All => "of all processes".to_owned(),
         Of::Endpoint(key) => format!("of {}", format::address(key.local_ip, key.local_port, key.device)),
         Of::Destination { local_ip, device, remote, .. } => {
-            format::printable(&format!("{} → {remote}", device.scoped(local_ip)))
+            format::printable(&format!("{} → {remote}", device.scoped(*local_ip)))
         }
         Of::Process(pid) => {
-            let process = data.snapshot.processes.iter().map(|row| row.process).find(|process| process.pid == pid);
+            let process = data.snapshot.processes.iter().map(|row| row.process).find(|process| process.pid == *pid);
             process.map_or_else(|| format!("of process {pid}"), |process| format!("of {process}"))
         }
+        Of::Service(Some(service)) => format!("of {}", service.label()),
+        Of::Service(None) => "of unknown services".to_owned(),
     };
     let answer = data.connections.as_ref().filter(|it| Some(&it.query) == ui.query().as_ref());
     let count = answer.map_or_else(String::new, |it| format!(": {}", format::count(it.matching as u64)));
@@ -174,7 +176,10 @@ fn footer(ui: &Ui, latest: &Frame, theme: &Theme, area: Rect, buf: &mut Buffer) 
     let is_paused = ui.paused.is_some() || latest.playback.is_some_and(|playback| playback.is_stopped);
     let shown = ui.screens.shown;
     let does_nothing = |message| match message {
-        Message::Enter => !matches!(shown, ScreenName::Endpoints | ScreenName::Destinations | ScreenName::Processes),
+        Message::Enter => !matches!(
+            shown,
+            ScreenName::Endpoints | ScreenName::Destinations | ScreenName::Processes | ScreenName::Services
+        ),
         Message::Explain | Message::Filter | Message::NextSort | Message::ReverseSort => shown == ScreenName::Quality,
         _ => false,
     };

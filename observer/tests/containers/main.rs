@@ -7,3 +7,4 @@ mod namespaces;
 mod places;
 mod resolver;
 mod runtimes;
+mod services;

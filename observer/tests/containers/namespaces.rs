@@ -14,10 +14,10 @@ fn netns(path: &str) -> NetnsId {
 }
 
 /// A namespace of `ip netns`, removed when dropped.
-struct Mounted(String);
+pub(crate) struct Mounted(pub(crate) String);
 
 impl Mounted {
-    fn add(what: &str) -> Self {
+    pub(crate) fn add(what: &str) -> Self {
         let mounted = Self(unique(what));
         run(Command::new("ip").args(["netns", "add", &mounted.0]));
         mounted

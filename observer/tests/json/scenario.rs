@@ -1,8 +1,10 @@
 //! A host that no recording shows: observer in a pid namespace, sockets bound to a device, port ranges of sockets' own, a
-//! hook that is missing, a round that was skipped. The model gets the inputs, and says the rest.
+//! hook that is missing, a round that was skipped, services of every kind. The model gets the inputs, and says the rest
+//! but the services.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -14,11 +16,15 @@ use observer::{
         device::{Device, DeviceReading},
         event::{Binding, Event, Found, Identity, OwnRange, Queues, Refused},
         failure::Local,
+        finding::{Finding, FindingKind},
         gaps::{Gaps, ProcessScope, Skipped},
+        headroom::PortUse,
+        name::Name,
         namespace::NamespaceReading,
         quality::{AttachMethod, FailedMethod, Hook, HookStatus, ScanSummary},
-        snapshot::{FileUse, Host},
-        units::{FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
+        service::{Container, Pod, Runtime, Service},
+        snapshot::{DestinationRow, Direction, FileUse, Host, NearestDestination, ProcessFiles, ServiceRow, Snapshot},
+        units::{FourTuple, NetnsId, Pid, PortRange, Process, SocketId, StateCounts, TcpState},
     },
 };
 
@@ -112,6 +118,77 @@ fn refuse(model: &mut Model) {
     model.tick(NOW + Duration::from_secs(2));
 }
 
+/// A service with every part that a path can show.
+fn whole_service() -> Service {
+    Service {
+        path: Some("/machine.slice/machine-web.scope/kubepods/pod1/2".into()),
+        unit: Some("kubelet.service".into()),
+        pod: Some(Pod { uid: "1".into(), namespace: Some("shop".into()), name: Some("web".into()) }),
+        container: Some(Container { id: "2".into(), name: Some("front".into()), runtime: Some(Runtime::Containerd) }),
+        machine: Some("web".into()),
+    }
+}
+
+/// Rows of services of every kind, and the service of everything that has one.
+fn name_services(snapshot: &mut Snapshot) {
+    let whole = Some(Arc::new(whole_service()));
+    let mut outbound = snapshot.endpoints[0].clone();
+    let remote = "10.0.0.9:5432".parse().unwrap();
+    let (netns_name, device) = (Some(Name::from("blue")), Device::new(DEVICE).named("eth0".into()));
+    let (ports, service) = (PortUse { range: 10, blocked: Some(0), used: 1, ..PortUse::default() }, whole.clone());
+    let (netns, local_ip) = (NETNS, LOCAL);
+    outbound.key.direction = Direction::Outbound;
+    outbound.destinations = vec![DestinationRow {
+        netns,
+        netns_name: netns_name.clone(),
+        local_ip,
+        device,
+        remote,
+        sockets: 1,
+        time_wait: 0,
+        service,
+        ports: Some(ports),
+    }];
+    snapshot.endpoints.push(outbound);
+    let (sentence, evidence, remedy) = (String::new(), String::new(), String::new());
+    let kind = FindingKind::NoAnswer;
+    snapshot.findings.push(Finding { kind, netns, scope: None, service: whole.clone(), sentence, evidence, remedy });
+    snapshot.endpoints.iter_mut().for_each(|row| row.service.clone_from(&whole));
+    snapshot.failures.iter_mut().for_each(|row| row.service.clone_from(&whole));
+    snapshot.limits.iter_mut().for_each(|row| row.service.clone_from(&whole));
+    let process = outside(7, "server");
+    let fullest = ProcessFiles { process, open: 3, soft_limit: Some(1_024), hard_limit: None };
+    let nearest = NearestDestination { netns, netns_name, local_ip, device, remote, ports };
+    let Service { path, unit, pod, container, machine } = whole_service();
+    let parts = [
+        Service { path, ..Service::default() },
+        Service { unit, ..Service::default() },
+        Service { pod, ..Service::default() },
+        Service { container, ..Service::default() },
+        Service { machine, ..Service::default() },
+    ];
+    snapshot.services = parts.map(|part| row_of(part, nearest.clone(), fullest)).into();
+}
+
+fn row_of(service: Service, nearest: NearestDestination, fullest: ProcessFiles) -> ServiceRow {
+    ServiceRow {
+        service: Some(Arc::new(service)),
+        sockets: 1,
+        states: StateCounts::default(),
+        orphans: 0,
+        listeners: 1,
+        bound: 0,
+        opened_total: 1,
+        closed_total: 0,
+        failed_total: 0,
+        opened_per_second: 0.0,
+        closed_per_second: 0.0,
+        failures_total: 0,
+        nearest: Some(nearest),
+        fullest: Some(fullest),
+    }
+}
+
 /// Its documents.
 pub(crate) fn documents() -> [Vec<u8>; 2] {
     let basis = Basis { reads_buckets: true, processes: ProcessScope::PidNamespace, ..Basis::default() };
@@ -119,6 +196,8 @@ pub(crate) fn documents() -> [Vec<u8>; 2] {
     set_host(&mut model);
     scan(&mut model);
     refuse(&mut model);
-    let frame = Frame::from(model.snapshot(SystemTime::UNIX_EPOCH, NOW, usize::MAX));
+    let mut snapshot = model.snapshot(SystemTime::UNIX_EPOCH, NOW, usize::MAX);
+    name_services(&mut snapshot);
+    let frame = Frame::from(snapshot);
     [json(&frame).unwrap(), limits::json(&frame).unwrap()]
 }

@@ -56,10 +56,11 @@ fn what_belongs_to_another_namespace_says_to_which_and_says_it_once() {
     let json: serde_json::Value = serde_json::from_slice(&json(&frame).unwrap()).unwrap();
     assert_eq!(json["findings"][1]["netns_name"], "blue");
     // The screen does not know where observer was started: it names all but the host's.
-    let shown: Vec<String> = snapshot.findings.iter().map(|finding| snapshot.sentence_on_screen(finding)).collect();
+    let shown: Vec<String> =
+        snapshot.findings.iter().map(|finding| service::sentence_on_screen(&snapshot, finding)).collect();
     assert_eq!(shown, ["Much is reserved.", "Much is reserved (in blue).", "Much is reserved (in 7)."]);
     snapshot.namespaces.remove(0);
-    assert_eq!(snapshot.sentence_on_screen(&snapshot.findings[1]), "Much is reserved.", "there is no other");
+    assert_eq!(service::sentence_on_screen(&snapshot, &snapshot.findings[1]), "Much is reserved.", "there is no other");
 }
 
 #[test]

@@ -199,13 +199,7 @@ impl Limit {
         }
     }
 
-    /// The same with its namespace, where that is not `own` and not all that it belongs to.
-    #[must_use]
-    pub fn owner_beside(&self, own: NetnsId) -> String {
-        self.owner() + &self.elsewhere(own)
-    }
-
-    /// What `owner_beside` appends: empty where there is nothing to say.
+    /// ` in blue`: its namespace, where that is not `own` and not all that it belongs to; else empty.
     #[must_use]
     pub fn elsewhere(&self, own: NetnsId) -> String {
         match self.scope {

@@ -6,6 +6,7 @@ use crate::{
         device::Device,
         filter::{Filter, Filterable},
         query::ConnectionRow,
+        service::Service,
         snapshot::Snapshot,
         units::{FourTuple, NetnsId},
     },
@@ -49,6 +50,10 @@ impl TableSource for Connections {
     fn part_of(data: &Frame) -> Option<(&'static str, usize)> {
         let answer = data.connections.as_ref()?;
         (answer.matching > answer.rows.len()).then_some(("the youngest", answer.matching))
+    }
+
+    fn service(row: &ConnectionRow) -> Option<&Service> {
+        row.service.as_deref()
     }
 
     fn nothing(_: &Snapshot) -> &'static str {

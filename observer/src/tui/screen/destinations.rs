@@ -9,6 +9,7 @@ use crate::{
         filter::{Filter, Filterable},
         headroom::PortUse,
         limit::level::Level,
+        service::Service,
         snapshot::{DestinationRow, Direction, Snapshot},
         units::{NetnsId, TcpState},
     },
@@ -52,6 +53,10 @@ impl TableSource for Destinations {
     fn part_of(data: &Frame) -> Option<(&'static str, usize)> {
         let whole = data.snapshot.endpoints.iter().map(|row| row.destination_count).sum();
         (whole > Self::rows(data).len()).then_some(("the fullest", whole))
+    }
+
+    fn service(row: &DestinationRow) -> Option<&Service> {
+        row.service.as_deref()
     }
 
     fn nothing(_: &Snapshot) -> &'static str {

@@ -4,6 +4,7 @@ use crate::{
     frame::Frame,
     model::{
         filter::{Filter, Filterable},
+        service::Service,
         snapshot::{EndpointKey, EndpointRow, OwnerRow, Snapshot},
         units::{NetnsId, Process, TcpState},
     },
@@ -48,6 +49,10 @@ impl TableSource for Endpoints {
         })
     }
 
+    fn service(row: &EndpointRow) -> Option<&Service> {
+        row.service.as_deref()
+    }
+
     fn nothing(data: &Snapshot) -> &'static str {
         if data.quality.last_scan.is_some() {
             "No listeners and no connections. New ones appear here at once."
@@ -68,6 +73,13 @@ impl TableSource for Endpoints {
         }
         if !row.listeners.is_empty() {
             lines.push(Explained::new("LISTENERS", listed(row.listeners.iter().map(Process::to_string))));
+        }
+        if row.other_services > 0 {
+            let others = match row.other_services {
+                1 => "1 other service has sockets here".to_owned(),
+                many => format!("{} other services have sockets here", format::count(many as u64)),
+            };
+            lines.push(Explained::new("SERVICES", others));
         }
         if let Some(at) = row.beyond_port_numbers {
             let ago = format::duration(data.uptime.saturating_sub(at));

@@ -10,6 +10,7 @@ use crate::{
         filter::{Filter, Filterable},
         limit::{About, LimitKind},
         port_owner::PortOwner,
+        service::Service,
         snapshot::Snapshot,
         units::{NetnsId, Pid},
     },
@@ -63,6 +64,10 @@ impl TableSource for Failures {
             has_state: &|_| false,
             text: &row.what(),
         })
+    }
+
+    fn service(row: &FailureRow) -> Option<&Service> {
+        row.service.as_deref()
     }
 
     fn nothing(_: &Snapshot) -> &'static str {

@@ -5,10 +5,11 @@ use crate::{
     model::{
         filter::{self, Filter},
         limit::{Limit, LimitKind, Scope},
+        service::Service,
         snapshot::Snapshot,
         units::NetnsId,
     },
-    present::format,
+    present::{format, scope, service},
     tui::{pane::Explained, table::TableSource},
 };
 
@@ -52,6 +53,10 @@ impl TableSource for Limits {
         })
     }
 
+    fn service(row: &Limit) -> Option<&Service> {
+        row.service.as_deref()
+    }
+
     fn nothing(_: &Snapshot) -> &'static str {
         "No limit is known yet."
     }
@@ -69,7 +74,7 @@ impl TableSource for Limits {
         let findings = findings.flat_map(|finding| {
             let line = |label, text: &str| Explained::new(label, format::printable(text));
             [
-                line("finding", &data.sentence_on_screen(finding)),
+                line("finding", &service::sentence_on_screen(data, finding)),
                 line("evidence", &finding.evidence),
                 line("remedy", &finding.remedy),
             ]
@@ -79,7 +84,8 @@ impl TableSource for Limits {
                 "numbers",
                 format!(
                     "{}: {} of {maximum} {}{excess}",
-                    format::printable(&row.owner()),
+                    // The namespace is in a line of its own.
+                    scope::fitted(row, row.scope.netns(), usize::MAX),
                     format::count(row.used),
                     about.unit
                 ),

@@ -7,10 +7,11 @@ mod failures;
 mod limits;
 mod processes;
 mod quality;
+mod services;
 
 pub(crate) use self::{
     connections::Connections, destinations::Destinations, endpoints::Endpoints, failures::Failures, limits::Limits,
-    processes::Processes,
+    processes::Processes, services::Services,
 };
 use super::{pane::Pane, screen_name::ScreenName, table::TableState};
 use crate::{
@@ -32,6 +33,7 @@ pub(crate) struct Screens {
     pub(crate) from: Option<ScreenName>,
     pub(crate) limits: TableState<Limits>,
     pub(crate) failures: TableState<Failures>,
+    pub(crate) services: TableState<Services>,
     pub(crate) quality: quality::QualityState,
 }
 
@@ -47,6 +49,7 @@ impl Screens {
                 remote: row.remote,
             }),
             ScreenName::Processes => self.processes.selected(data, filter).map(|row| Of::Process(row.process.pid)),
+            ScreenName::Services => self.services.selected(data, filter).map(|row| Of::Service(row.service.clone())),
             ScreenName::Connections | ScreenName::Limits | ScreenName::Failures | ScreenName::Quality => None,
         };
         if let Some(of) = of {
@@ -84,6 +87,7 @@ impl Screens {
             ScreenName::Connections => &self.connections,
             ScreenName::Limits => &self.limits,
             ScreenName::Failures => &self.failures,
+            ScreenName::Services => &self.services,
             ScreenName::Quality => &self.quality,
         }
     }
@@ -97,6 +101,7 @@ impl Screens {
             ScreenName::Connections => &mut self.connections,
             ScreenName::Limits => &mut self.limits,
             ScreenName::Failures => &mut self.failures,
+            ScreenName::Services => &mut self.services,
             ScreenName::Quality => &mut self.quality,
         }
     }

@@ -5,6 +5,7 @@ use crate::{
     model::{
         device::Device,
         filter::{Filter, Filterable},
+        service::Service,
         snapshot::{ProcessRow, Snapshot},
         units::Pid,
     },
@@ -42,6 +43,10 @@ impl TableSource for Processes {
             has_state: &|_| false,
             text: "",
         })
+    }
+
+    fn service(row: &ProcessRow) -> Option<&Service> {
+        row.service.as_deref()
     }
 
     fn nothing(_: &Snapshot) -> &'static str {

@@ -3,6 +3,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -10,26 +11,24 @@ use crate::{
     frame::Frame,
     model::{
         device::Device,
-        event::Queues,
-        failure::{Failed, FailureKey, FailureKind, FailureRow, Local},
         finding::{Finding, FindingKind},
         gaps::Gaps,
         headroom::PortUse,
-        limit::{Counter, Limit, LimitKind, Scope},
         quality::{
             AttachMethod, Drift, FailedMethod, Hook, HookStatus, Losses, OwnCost, ProcessScope, Quality, ScanSummary,
         },
-        query::{ConnectionRow, Connections, Query},
         snapshot::{
             DestinationRow, Direction, EndpointKey, EndpointRow, FileUse, Host, NamespaceRow, OwnUse, ProcessFiles,
-            ProcessRow, Snapshot, Totals,
+            Snapshot, Totals,
         },
-        units::{FourTuple, NetnsId, Pid, PortRange, Process, SocketId, StateCounts, TcpState},
+        units::{NetnsId, Pid, PortRange, Process, StateCounts, TcpState},
     },
     replay::Replay,
 };
 
 pub(super) use super::drawing::{arc, buffer, rows, text, ui};
+pub(crate) use super::rows::unit;
+use super::rows::{connections, failures, limits, pod, processes, services};
 
 pub(super) const NETNS: NetnsId = NetnsId(4_026_531_840);
 
@@ -45,7 +44,7 @@ pub(super) fn process(pid: u32, comm: &str) -> Process {
     Process { pid: Pid(pid), comm: comm.into() }
 }
 
-fn row(key: EndpointKey, states: StateCounts) -> EndpointRow {
+pub(super) fn row(key: EndpointKey, states: StateCounts) -> EndpointRow {
     let sockets = states.sum() - states.get(TcpState::TimeWait);
     EndpointRow {
         key,
@@ -108,7 +107,7 @@ pub(super) fn destination(remote: &str, used: u32, time_wait: u32) -> Destinatio
     }
 }
 
-fn files(process: Process, open: u64, soft_limit: u64) -> ProcessFiles {
+pub(super) fn files(process: Process, open: u64, soft_limit: u64) -> ProcessFiles {
     ProcessFiles { process, open, soft_limit: Some(soft_limit), hard_limit: Some(1 << 20) }
 }
 
@@ -200,17 +199,21 @@ pub(crate) fn busy() -> Frame {
     use TcpState::{CloseWait, Established, FinWait2, SynSent, TimeWait};
     let mut data = one();
 
+    let (nginx, load) = (Some(Arc::new(unit("nginx.service"))), Some(Arc::new(pod())));
     let mut web = inbound([127, 0, 0, 1], 8_080, &[(Established, 70_000), (CloseWait, 7)]);
     web.process = Some(process(1_234_567, "nginx"));
+    web.service.clone_from(&nginx);
     web.opened_per_second = 1_204.4;
     web.closed_per_second = 3.0;
 
     let mut clients =
         outbound([127, 0, 0, 1], &[(Established, 20_000), (SynSent, 12), (FinWait2, 3), (TimeWait, 2_000)]);
     clients.process = Some(process(4_242, "load-generator"));
+    clients.service.clone_from(&load);
     clients.opened_per_second = 1_204.4;
     clients.destination_count = 2;
-    clients.destinations = vec![destination("127.0.0.1:8080", 20_010, 2_000), destination("10.0.0.9:5432", 5, 0)];
+    let to_web = DestinationRow { service: load, ..destination("127.0.0.1:8080", 20_010, 2_000) };
+    clients.destinations = vec![to_web, destination("10.0.0.9:5432", 5, 0)];
 
     let mut database = outbound([10, 0, 0, 5], &[(Established, 12)]);
     database.destination_count = 1;
@@ -244,115 +247,9 @@ pub(crate) fn busy() -> Frame {
     data.snapshot.processes = processes(&data.snapshot);
     data.snapshot.failures = failures();
     data.snapshot.failures_total = 1_403;
+    data.snapshot.services = services(&data.snapshot);
     data.connections = Some(connections());
     data
-}
-
-fn processes(data: &Snapshot) -> Vec<ProcessRow> {
-    let files = data.host.processes.first().copied();
-    let row = |pid, comm, sockets, files, failures| ProcessRow {
-        process: process(pid, comm),
-        sockets,
-        files,
-        failures,
-        service: None,
-    };
-    vec![
-        row(1_234_567, "nginx", 70_007, files, 0),
-        row(4_242, "load-generator", 20_015, None, 1_400),
-        row(812, "sshd", 0, None, 0),
-    ]
-}
-
-fn failures() -> Vec<FailureRow> {
-    let full = PortUse { range: 28_232, blocked: Some(2), used: 8_830, time_wait: 19_400, ..PortUse::default() };
-    let key = |kind, call, by, local: &str, port, remote: Option<&str>| FailureKey {
-        kind,
-        netns: NETNS,
-        call,
-        process: by,
-        member: None,
-        local: Some(Local { ip: local.parse().unwrap(), port, device: Device::NONE }),
-        remote: remote.map(|remote| remote.parse().unwrap()),
-        own_range: None,
-    };
-    let seconds = Duration::from_secs;
-    let row =
-        |key, count, last_at, failed| FailureRow { key, count, first_at: seconds(60), last_at, failed, service: None };
-    let client = Some(process(4_242, "load-generator"));
-    let server = Some(process(1_234_567, "nginx"));
-    let queues = Queues { accept: 129, syn: 3, limit: 128, drops: 3 };
-    vec![
-        row(
-            key(FailureKind::PortsExhausted, Some("connect"), client, "10.0.0.5", 0, Some("10.0.0.9:5432")),
-            1_400,
-            seconds(3_724),
-            Failed::Ports(full),
-        ),
-        row(
-            key(FailureKind::AcceptQueue, None, server, "127.0.0.1", 8_080, None),
-            3,
-            seconds(3_600),
-            Failed::Queues(queues),
-        ),
-    ]
-}
-
-fn connections() -> Connections {
-    let row = |port, remote: &str, state, owner, age| ConnectionRow {
-        netns: NETNS,
-        netns_name: None,
-        tuple: FourTuple {
-            local_ip: [127, 0, 0, 1].into(),
-            local_port: port,
-            remote_ip: remote.parse::<SocketAddr>().unwrap().ip(),
-            remote_port: remote.parse::<SocketAddr>().unwrap().port(),
-        },
-        device: Device::NONE,
-        direction: Direction::Inbound,
-        state,
-        owner,
-        co_fd_owners: Vec::new(),
-        service: None,
-        cgroup: None,
-        is_orphan: false,
-        age,
-    };
-    let nginx = Some(process(1_234_567, "nginx"));
-    Connections {
-        query: Query::default(),
-        rows: vec![
-            row(8_080, "127.0.0.1:40000", TcpState::Established, nginx, Some(Duration::from_secs(5))),
-            row(8_080, "127.0.0.1:40001", TcpState::CloseWait, nginx, Some(Duration::from_secs(75))),
-            row(8_080, "127.0.0.1:40002", TcpState::TimeWait, None, None),
-        ],
-        matching: 70_009,
-    }
-}
-
-/// What a busy host can run out of, the most urgent first.
-fn limits() -> Vec<Limit> {
-    let limit = Limit::for_test;
-    let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-    let nginx = Some(process(1_234_567, "nginx"));
-    let listener =
-        Scope::Listener { netns: NETNS, local: address("127.0.0.1:8080"), device: Device::NONE, id: SocketId(1) };
-    let counter = |id, name, total, before| Counter { id, name, total, before };
-    let counters = vec![
-        counter("overflows", "overflows here since observer started", 3, None),
-        counter("namespace_overflows", "overflows in the namespace (ListenOverflows)", 17, Some(14)),
-    ];
-    let local_ip = [127, 0, 0, 1].into();
-    let destination =
-        Scope::Destination { netns: NETNS, local_ip, device: Device::NONE, remote: address("127.0.0.1:8080") };
-    vec![
-        Limit { process: nginx, hits: Some(3), counters, ..limit(LimitKind::AcceptQueue, listener, 129, 129) },
-        Limit { slope: Some(50.0), ..limit(LimitKind::Ports, destination, 22_022, 28_232) },
-        Limit { process: nginx, ..limit(LimitKind::ProcessFiles, Scope::Process(Pid(1_234_567)), 70_019, 73_000) },
-        limit(LimitKind::HostFiles, Scope::Host, 94_208, 1_048_576),
-        limit(LimitKind::TimeWait, Scope::Namespace(NETNS), 2_000, 131_072),
-        limit(LimitKind::TcpMemory, Scope::Host, 5_000, 575_802),
-    ]
 }
 
 /// A busy host where something is likely to be wrong.
@@ -362,7 +259,7 @@ pub(super) fn ailing() -> Frame {
         kind,
         netns: NETNS,
         scope: None,
-        service: None,
+        service: Some(Arc::new(pod())),
         sentence: sentence.to_owned(),
         evidence: "numbers".to_owned(),
         remedy: "what to do".to_owned(),

@@ -64,7 +64,7 @@ fn a_click_on_a_column_sorts_by_it_and_another_one_reverses() {
 fn a_click_on_the_name_of_a_screen_shows_it() {
     for screen in ScreenName::ALL {
         let (mut ui, data) = (ui(80, 24), busy());
-        let (column, row) = find(&ui, &data, &format!("{} {}", screen.digit(), screen.name()));
+        let (column, row) = find(&ui, &data, &format!("{} {}", screen.digit(), screen.short()));
         click(&mut ui, &data, column, row);
         assert_eq!(ui.screens.shown, screen);
     }

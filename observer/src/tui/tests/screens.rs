@@ -159,7 +159,7 @@ fn every_other_screen() {
 
 #[test]
 fn a_row_is_explained() {
-    for screen in [ScreenName::Endpoints, ScreenName::Destinations, ScreenName::Limits] {
+    for screen in [ScreenName::Endpoints, ScreenName::Destinations, ScreenName::Limits, ScreenName::Services] {
         let name = screen.name().to_lowercase();
         let explain = [Message::Show(screen), Message::Explain];
         assert_snapshot!(format!("{name}_explained_80x24"), shot_after(&explain, busy(), SMALL));
@@ -193,6 +193,33 @@ fn the_connections_of_a_row_are_entered_and_left() {
     assert!(paused.contains("The display is paused"), "{paused}");
     let back = shot_after(&[Message::Enter, Message::Close], busy(), SMALL);
     assert!(back.contains(">1 Endpoints"), "{back}");
+}
+
+#[test]
+fn the_row_without_a_service_says_why() {
+    let explain = [Message::Show(ScreenName::Services), Message::Move(Move::Last), Message::Explain];
+    let shown = shot_after(&explain, busy(), LARGE);
+    // It is the third of four by sockets: ssh.service has none.
+    let down = Message::Move(Move::Up);
+    let shown_above = shot_after(&[explain[0], explain[1], down, explain[2]], busy(), LARGE);
+    assert!(!shown.contains("why unknown"), "{shown}");
+    for words in
+        ["SERVICE         unknown", "why unknown     The kernel reports a socket's cgroup", "belongs to no cgroup"]
+    {
+        assert!(shown_above.contains(words), "no {words:?} in\n{shown_above}");
+    }
+}
+
+#[test]
+fn the_connections_of_a_service_are_entered_and_left() {
+    let show = Message::Show(ScreenName::Services);
+    let entered = shot_after(&[show, Message::Enter], busy(), SMALL);
+    assert!(entered.contains(">4 Connections of nginx.service   Esc goes back"), "{entered}");
+    let left = shot_after(&[show, Message::Enter, Message::Close], busy(), SMALL);
+    assert!(left.contains(">7 Services"), "{left}");
+    let unknown = [show, Message::Move(Move::Last), Message::Move(Move::Up), Message::Enter];
+    let unknown = shot_after(&unknown, busy(), SMALL);
+    assert!(unknown.contains(">4 Connections of unknown services"), "{unknown}");
 }
 
 #[test]

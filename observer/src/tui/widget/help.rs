@@ -45,6 +45,11 @@ const TERMS: &[(&str, &str)] = &[
         "What looks wrong; (+N) counts further findings. `i` on a row of Limits shows the findings of that row with \
          evidence and remedy, `observer limits` shows all.",
     ),
+    (
+        "service",
+        "What a socket's cgroup names: a systemd unit, a pod, a container, a machine. TIME_WAIT sockets and requests in \
+         SYN_RECV belong to no cgroup: no service counts them.",
+    ),
     ("lost", "Records from the kernel that did not arrive. The next scan corrects the counts."),
     ("drift", "Sockets that a scan added, removed or corrected because no event reported the change."),
     ("scan", "A pass over the kernel's whole socket table (iter/tcp)."),

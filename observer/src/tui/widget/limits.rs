@@ -13,6 +13,7 @@ use crate::{
         limit::{Limit, LimitKind, Scope, level::Level},
         snapshot::Snapshot,
     },
+    present::service,
     tui::{format, text, theme::Theme},
 };
 
@@ -121,9 +122,13 @@ fn narrow(limit: &Limit, theme: &Theme, row: Rect, buf: &mut Buffer) {
     text::put(Line::styled(part, theme.level(limit.level())).right_aligned(), row, buf);
 }
 
-/// The scope of a limit, or as much of it as fits: what distinguishes it from others of its kind.
+/// The scope of a limit with its service, or as much of it as fits: what distinguishes it from others of its kind.
 fn owner(limit: &Limit, width: usize) -> String {
     let whole = format::printable(&limit.owner());
+    let with_service = whole.clone() + &service::within(limit.service.as_deref());
+    if format::text_width(&with_service) <= width {
+        return with_service;
+    }
     if format::text_width(&whole) <= width {
         return whole;
     }
@@ -146,6 +151,7 @@ fn finding(data: &Snapshot, width: u16) -> String {
     let more = data.findings.len().saturating_sub(1);
     let more = if more > 0 { format!(" (+{more})") } else { String::new() };
     let first = data.findings.first();
-    let first = first.map_or_else(String::new, |finding| format::printable(&data.sentence_on_screen(finding)));
+    let first =
+        first.map_or_else(String::new, |finding| format::printable(&service::sentence_on_screen(data, finding)));
     format::cut_end(&format!("! {first}"), usize::from(width).saturating_sub(more.len())) + &more
 }
