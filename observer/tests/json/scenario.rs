@@ -119,7 +119,7 @@ fn refuse(model: &mut Model) {
 }
 
 /// A service with every part that a path can show.
-fn service() -> Service {
+fn whole_service() -> Service {
     Service {
         path: Some("/machine.slice/machine-web.scope/kubepods/pod1/2".into()),
         unit: Some("kubelet.service".into()),
@@ -131,7 +131,7 @@ fn service() -> Service {
 
 /// Rows of services of every kind, and the service of everything that has one.
 fn name_services(snapshot: &mut Snapshot) {
-    let whole = Some(Arc::new(service()));
+    let whole = Some(Arc::new(whole_service()));
     let mut outbound = snapshot.endpoints[0].clone();
     let remote = "10.0.0.9:5432".parse().unwrap();
     let (netns_name, device) = (Some(Name::from("blue")), Device::new(DEVICE).named("eth0".into()));
@@ -159,15 +159,15 @@ fn name_services(snapshot: &mut Snapshot) {
     let process = outside(7, "server");
     let fullest = ProcessFiles { process, open: 3, soft_limit: Some(1_024), hard_limit: None };
     let nearest = NearestDestination { netns, netns_name, local_ip, device, remote, ports };
-    let Service { path, unit, pod, container, machine } = service();
-    let parts = [
+    let Service { path, unit, pod, container, machine } = whole_service();
+    let of_each_kind = [
         Service { path, ..Service::default() },
         Service { unit, ..Service::default() },
         Service { pod, ..Service::default() },
         Service { container, ..Service::default() },
         Service { machine, ..Service::default() },
     ];
-    snapshot.services = parts.map(|part| row_of(part, nearest.clone(), fullest)).into();
+    snapshot.services = of_each_kind.map(|it| row_of(it, nearest.clone(), fullest)).into();
 }
 
 fn row_of(service: Service, nearest: NearestDestination, fullest: ProcessFiles) -> ServiceRow {

@@ -1,5 +1,7 @@
 //! Snapshots built by hand, and screens as text.
 
+mod services;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
@@ -8,6 +10,7 @@ use std::{
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
+use self::services::{pod, processes, services, unit};
 use crate::{
     frame::Frame,
     model::{
@@ -22,10 +25,9 @@ use crate::{
             AttachMethod, Drift, FailedMethod, Hook, HookStatus, Losses, OwnCost, ProcessScope, Quality, ScanSummary,
         },
         query::{ConnectionRow, Connections, Query},
-        service::{Container, Pod, Runtime, Service},
         snapshot::{
-            DestinationRow, Direction, EndpointKey, EndpointRow, FileUse, Host, NamespaceRow, NearestDestination,
-            OwnUse, ProcessFiles, ProcessRow, ServiceRow, Snapshot, Totals,
+            DestinationRow, Direction, EndpointKey, EndpointRow, FileUse, Host, NamespaceRow, OwnUse, ProcessFiles,
+            Snapshot, Totals,
         },
         units::{FourTuple, NetnsId, Pid, PortRange, Process, SocketId, StateCounts, TcpState},
     },
@@ -252,92 +254,6 @@ pub(crate) fn busy() -> Frame {
     data.snapshot.services = services(&data.snapshot);
     data.connections = Some(connections());
     data
-}
-
-pub(crate) fn unit(name: &str) -> Service {
-    let path = format!("/system.slice/{name}");
-    Service { path: Some(path.as_str().into()), unit: Some(name.into()), ..Service::default() }
-}
-
-/// A container of a pod.
-fn pod() -> Service {
-    let uid = "1a2b3c4d-0000-4000-8000-00000000000f";
-    let id = "0123456789ab".repeat(5) + "0123";
-    let path = format!("/kubepods/burstable/pod{uid}/{id}");
-    Service {
-        path: Some(path.as_str().into()),
-        pod: Some(Pod { uid: uid.into(), namespace: Some("shop".into()), name: Some("load-6f5d8".into()) }),
-        container: Some(Container {
-            id: id.as_str().into(),
-            name: Some("load".into()),
-            runtime: Some(Runtime::Containerd),
-        }),
-        ..Service::default()
-    }
-}
-
-fn services(data: &Snapshot) -> Vec<ServiceRow> {
-    use TcpState::{CloseWait, Established, FinWait2, SynSent};
-    let row = |service: Option<Service>, counts: &[(TcpState, u32)]| ServiceRow {
-        service: service.map(Arc::new),
-        sockets: states(counts).sum(),
-        states: states(counts),
-        orphans: 0,
-        listeners: 0,
-        bound: 0,
-        opened_total: 0,
-        closed_total: 0,
-        failed_total: 0,
-        opened_per_second: 0.0,
-        closed_per_second: 0.0,
-        failures_total: 0,
-        nearest: None,
-        fullest: None,
-    };
-    let destination = &data.endpoints[1].destinations[0];
-    let nearest = NearestDestination {
-        netns: NETNS,
-        netns_name: Some("host".into()),
-        local_ip: destination.local_ip,
-        device: destination.device,
-        remote: destination.remote,
-        ports: destination.ports.unwrap(),
-    };
-    vec![
-        ServiceRow {
-            listeners: 1,
-            opened_per_second: 1_204.4,
-            closed_per_second: 3.0,
-            failures_total: 3,
-            fullest: data.host.processes.first().copied(),
-            ..row(Some(unit("nginx.service")), &[(Established, 70_000), (CloseWait, 7)])
-        },
-        ServiceRow {
-            orphans: 3,
-            opened_per_second: 1_204.4,
-            failures_total: 1_400,
-            nearest: Some(nearest),
-            ..row(Some(pod().row_key()), &[(Established, 20_000), (SynSent, 12), (FinWait2, 3)])
-        },
-        ServiceRow { listeners: 1, ..row(Some(unit("ssh.service")), &[]) },
-        ServiceRow { failed_total: 3, ..row(None, &[(Established, 13)]) },
-    ]
-}
-
-fn processes(data: &Snapshot) -> Vec<ProcessRow> {
-    let files = data.host.processes.first().copied();
-    let row = |pid, comm, sockets, files, failures, service| ProcessRow {
-        process: process(pid, comm),
-        sockets,
-        files,
-        failures,
-        service: Some(Arc::new(service)),
-    };
-    vec![
-        row(1_234_567, "nginx", 70_007, files, 0, unit("nginx.service")),
-        row(4_242, "load-generator", 20_015, None, 1_400, pod()),
-        row(812, "sshd", 0, None, 0, unit("ssh.service")),
-    ]
 }
 
 fn failures() -> Vec<FailureRow> {
