@@ -10,14 +10,12 @@ use super::{
     limit::{FindingObject, HitsObject, LimitObject},
     quality::QualityObject,
     service::{ServiceObject, ServiceRowObject},
-    value::{ProcessObject, rfc_3339},
+    value::{Ports, ProcessObject, rfc_3339, states},
 };
 use crate::model::{
     failure::{FailureKey, FailureRow},
-    headroom::PortUse,
     port_owner::PortOwner,
     snapshot::{DestinationRow, EndpointRow, NamespaceRow, OwnerRow, Snapshot},
-    units::StateCounts,
 };
 
 /// The document of `snapshot --json` and of each line of `watch`.
@@ -104,24 +102,6 @@ struct Destination {
     service: Option<ServiceObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ports: Option<Ports>,
-}
-
-/// range = reserved + passed_over + blocked + used + time_wait + left_at_most; `blocked` and `left` are absent where they
-/// are not known. `left` is certain. It is less than `left_at_most` by one where chance decides: see [`PortUse`].
-#[derive(Serialize)]
-pub(super) struct Ports {
-    range: u32,
-    reserved: u32,
-    passed_over: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    blocked: Option<u32>,
-    used: u32,
-    time_wait: u32,
-    time_wait_reusable: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    left: Option<u32>,
-    left_at_most: u32,
-    level: &'static str,
 }
 
 #[derive(Serialize)]
@@ -241,10 +221,6 @@ impl Endpoint {
     }
 }
 
-pub(super) fn states(counts: &StateCounts) -> Map<String, Value> {
-    counts.iter().map(|(state, count)| (state.name().to_owned(), count.into())).collect()
-}
-
 impl OwnerObject {
     fn new(row: &OwnerRow) -> Self {
         Self { process: ProcessObject::new(&row.process), sockets: row.sockets, shared: row.shared }
@@ -260,15 +236,6 @@ impl Destination {
             service: row.service.as_deref().map(ServiceObject::new),
             ports: row.ports.map(Ports::new),
         }
-    }
-}
-
-impl Ports {
-    pub(super) fn new(ports: PortUse) -> Self {
-        let PortUse { range, reserved, passed_over, blocked, used, time_wait, time_wait_reusable, uncertain: _ } =
-            ports;
-        let (left, left_at_most, level) = (ports.left(), ports.left_at_most(), ports.level().name());
-        Self { range, reserved, passed_over, blocked, used, time_wait, time_wait_reusable, left, left_at_most, level }
     }
 }
 

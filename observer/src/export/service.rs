@@ -5,10 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{
-    json::{Ports, states},
-    value::ProcessObject,
-};
+use super::value::{Ports, ProcessObject, states};
 use crate::model::{
     limit::practical,
     name::Name,

@@ -251,7 +251,7 @@ fn left(ports: PortUse, width: usize) -> String {
     if format::text_width(&plain) <= width { plain } else { format::count_within(ports.left_at_most().into(), width) }
 }
 
-/// Of a path the end tells more.
+/// Of a path the end says more.
 fn fitted(name: &str, width: usize) -> String {
     if name.starts_with('/') { format::cut_start(name, width) } else { format::cut_end(name, width) }
 }

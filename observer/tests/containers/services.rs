@@ -53,9 +53,11 @@ impl Unit {
 
     /// Starts busybox in this cgroup; `inside` are words before it, as `ip netns exec blue`.
     fn start(&mut self, inside: &[&str], words: &str) -> u32 {
-        const ENTER: &str = "echo $$ > \"$0/cgroup.procs\" && exec busybox \"$@\"";
+        const ENTER: &str = "echo $$ > \"$0/cgroup.procs\" && exec \"$@\"";
         let shell = ["sh", "-c", ENTER, self.directory.to_str().unwrap()];
-        let whole: Vec<&str> = inside.iter().copied().chain(shell).chain(words.split_whitespace()).collect();
+        // `ip netns exec` mounts a /sys of its own, without cgroup2: the cgroup comes first.
+        let program = inside.iter().copied().chain(["busybox"]).chain(words.split_whitespace());
+        let whole: Vec<&str> = shell.into_iter().chain(program).collect();
         // A client ends with its input, which nobody closes before.
         let child =
             Command::new(whole[0]).args(&whole[1..]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();

@@ -160,14 +160,14 @@ fn name_services(snapshot: &mut Snapshot) {
     let fullest = ProcessFiles { process, open: 3, soft_limit: Some(1_024), hard_limit: None };
     let nearest = NearestDestination { netns, netns_name, local_ip, device, remote, ports };
     let Service { path, unit, pod, container, machine } = whole_service();
-    let parts = [
+    let of_each_kind = [
         Service { path, ..Service::default() },
         Service { unit, ..Service::default() },
         Service { pod, ..Service::default() },
         Service { container, ..Service::default() },
         Service { machine, ..Service::default() },
     ];
-    snapshot.services = parts.map(|part| row_of(part, nearest.clone(), fullest)).into();
+    snapshot.services = of_each_kind.map(|it| row_of(it, nearest.clone(), fullest)).into();
 }
 
 fn row_of(service: Service, nearest: NearestDestination, fullest: ProcessFiles) -> ServiceRow {
