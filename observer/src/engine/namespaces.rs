@@ -114,7 +114,7 @@ impl Known {
     }
 
     fn by_service(&self) -> Option<(Name, bool)> {
-        namespaces::naming_service(self.member.as_ref()?.service.as_ref()?)
+        self.member.as_ref()?.service.as_ref()?.namespace_name()
     }
 
     /// Whether it has a name without that of a process.

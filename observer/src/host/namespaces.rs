@@ -11,7 +11,6 @@ use super::{
 use crate::model::{
     gaps::Gap,
     name::Name,
-    service::Service,
     units::{NetnsId, Pid},
 };
 
@@ -86,19 +85,6 @@ pub fn of_host() -> Option<NetnsId> {
     namespace_of(&proc::file(Pid(1), "ns/net")).ok().filter(|_| is_first)
 }
 
-/// What a namespace is called by the service of a process in it, and whether that is what people know it by even where
-/// `ip netns` has a name: a pod, a container or a machine has its namespace for itself. A unit may have entered one. Sessions
-/// and slices have many.
-#[must_use]
-pub fn naming_service(service: &Service) -> Option<(Name, bool)> {
-    let label = || service.row_key().label();
-    match service.kind() {
-        "pod" | "container" | "machine" => Some((label(), true)),
-        "unit" => Some((label(), false)).filter(|(unit, _)| !unit.as_bytes().ends_with(b".slice")),
-        _ => None,
-    }
-}
-
 /// The name of a process that a namespace may be called by: not that of a process that only keeps it alive.
 #[must_use]
 pub fn naming_comm(pid: Pid) -> Option<Name> {
@@ -140,10 +126,7 @@ fn started_at(process: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        host::{handle::enter, netns},
-        model::service::{Container, Pod},
-    };
+    use crate::host::{handle::enter, netns};
 
     #[test]
     fn the_namespace_of_this_process_is_found_and_can_be_entered() {
@@ -152,29 +135,6 @@ mod tests {
         let found = &found.namespaces[&own];
         assert!(found.processes.contains(&Pid(std::process::id())));
         assert_eq!(enter(own, &found.handles, netns::current).unwrap().unwrap(), own);
-    }
-
-    #[test]
-    fn services_that_have_a_namespace_for_themselves_name_it_first() {
-        let unit = |unit: &str| Service { unit: Some(unit.into()), ..Service::default() };
-        let container = Container { id: "front".into(), name: None, runtime: None };
-        let pod = Pod { uid: "u".into(), namespace: Some("shop".into()), name: Some("web".into()) };
-        let machine = Service { machine: Some("web".into()), ..unit("init.scope") };
-        let of_container = Service { container: Some(container), ..unit("a.service") };
-        let of_pod = Service { pod: Some(pod), ..of_container.clone() };
-        let path = Service { path: Some("/x".into()), ..Service::default() };
-        for (service, expected) in [
-            (of_pod, Some(("shop/web", true))),
-            (of_container, Some(("front", true))),
-            (machine, Some(("web", true))),
-            (unit("nginx.service"), Some(("nginx.service", false))),
-            (unit("session-3.scope"), None),
-            (unit("user.slice"), None),
-            (path, None),
-        ] {
-            let name = naming_service(&service);
-            assert_eq!(name.as_ref().map(|(name, first)| (&**name, *first)), expected, "{service:?}");
-        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Cgroups and processes that sockets belong to, with what each counts. Several of them make a service: the containers of a
 //! pod, the processes of a unit.
 //!
-//! A socket belongs to its cgroup; where the kernel shows none, or one that names no service (the root, and `init.scope`,
-//! whose sockets systemd makes for others), to its owner. Names come later than sockets: what is counted here does not depend
+//! A socket belongs to its cgroup; where the kernel shows none, or one that names no service (the root, and units that
+//! make sockets for others), to its owner. Names come later than sockets: what is counted here does not depend
 //! on them.
 
 #[cfg(test)]
@@ -353,11 +353,27 @@ impl MemberTable {
     }
 }
 
-/// The root of all cgroups is nobody's. systemd makes sockets in `init.scope` for the services that it starts on demand.
+/// Units of container runtimes. On a host with both versions of cgroups, a runtime may place its containers in v1 alone: then
+/// their sockets have the cgroup2 of the runtime.
+const RUNTIMES: [&str; 9] = [
+    "containerd.service",
+    "crio.service",
+    "docker.service",
+    "k3s-agent.service",
+    "k3s.service",
+    "kubelet.service",
+    "podman.service",
+    "rke2-agent.service",
+    "rke2-server.service",
+];
+
+/// The root of all cgroups is nobody's. systemd makes sockets in `init.scope` for the services that it starts on demand. Where
+/// a runtime's unit is meant, its processes say the same.
 fn names_a_service(service: &Service) -> bool {
-    let is_init =
-        service.machine.is_none() && service.unit.as_ref().is_some_and(|unit| unit.as_bytes() == b"init.scope");
-    !service.is_root() && !is_init
+    let is_outside = service.pod.is_none() && service.container.is_none() && service.machine.is_none();
+    let makes_for_others = |unit: &str| unit == "init.scope" || RUNTIMES.contains(&unit);
+    let is_mute = service.is_root() || (is_outside && service.unit.as_deref().is_some_and(makes_for_others));
+    !is_mute
 }
 
 const _: () = assert!(NOBODY != NO_ROW);

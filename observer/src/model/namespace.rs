@@ -175,9 +175,9 @@ impl Model {
         let mut counts: FxHashMap<(NetnsId, Name), (bool, u32)> = FxHashMap::default();
         for (index, row) in self.ledger.endpoints().iter() {
             let most = self.ledger.members().most(Place::Endpoint(index), row.first_member);
-            let Some(service) = most.and_then(|(member, _)| member.key.as_ref()) else { continue };
-            let is_closed = service.pod.is_some() || service.container.is_some() || service.machine.is_some();
-            let count = counts.entry((row.key.netns, service.label())).or_insert((is_closed, 0));
+            let service = most.and_then(|(member, _)| member.key.as_ref());
+            let Some((name, is_closed)) = service.and_then(|service| service.namespace_name()) else { continue };
+            let count = counts.entry((row.key.netns, name)).or_insert((is_closed, 0));
             count.1 += row.listeners + row.states.sum();
         }
         for (netns, namespace) in &mut self.readings.namespaces {

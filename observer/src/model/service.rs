@@ -137,6 +137,19 @@ impl Service {
             _ => "cgroup",
         }
     }
+
+    /// What a namespace is called by the service of a process or of sockets in it, and whether that is what people know it by
+    /// even where `ip netns` has a name: a pod, a container or a machine has its namespace for itself. A unit may have
+    /// entered one. Sessions, slices and other cgroups have many.
+    #[must_use]
+    pub fn namespace_name(&self) -> Option<(Name, bool)> {
+        let label = || self.row_key().label();
+        match self.kind() {
+            "pod" | "container" | "machine" => Some((label(), true)),
+            "unit" => Some((label(), false)).filter(|(unit, _)| !unit.as_bytes().ends_with(b".slice")),
+            _ => None,
+        }
+    }
 }
 
 impl Pod {
@@ -245,5 +258,28 @@ mod tests {
         assert!(service.label().chars().all(|c| !c.is_control()));
         let long = Service { unit: Some(Name::new(&[b'x'; 300])), machine: Some("m".into()), ..Service::default() };
         assert!(super::super::name::columns(&long.label()) <= 64);
+    }
+
+    #[test]
+    fn services_that_have_a_namespace_for_themselves_name_it_first() {
+        let unit = |unit: &str| Service { unit: Some(unit.into()), ..Service::default() };
+        let container = Container { id: "front".into(), name: None, runtime: None };
+        let pod = Pod { uid: "u".into(), namespace: Some("shop".into()), name: Some("web".into()) };
+        let machine = Service { machine: Some("web".into()), ..unit("init.scope") };
+        let of_container = Service { container: Some(container), ..unit("a.service") };
+        let of_pod = Service { pod: Some(pod), ..of_container.clone() };
+        let path = Service { path: Some("/x".into()), ..Service::default() };
+        for (service, expected) in [
+            (of_pod, Some(("shop/web", true))),
+            (of_container, Some(("front", true))),
+            (machine, Some(("web", true))),
+            (unit("nginx.service"), Some(("nginx.service", false))),
+            (unit("session-3.scope"), None),
+            (unit("user.slice"), None),
+            (path, None),
+        ] {
+            let name = service.namespace_name();
+            assert_eq!(name.as_ref().map(|(name, first)| (&**name, *first)), expected, "{service:?}");
+        }
     }
 }

@@ -97,6 +97,20 @@ fn sockets_that_came_before_the_answer_move_to_their_owners() {
 }
 
 #[test]
+fn the_sockets_of_a_runtime_that_places_its_containers_in_v1_alone_count_with_their_owners() {
+    check(
+        "a 10.0.0.1:40000>10.0.0.9:5432 closed>syn_sent by 7 app cgroup=20
+         b 10.0.0.1:40001>10.0.0.9:5432 closed>syn_sent by 8 containerd cgroup=20
+         cgroup 20 /system.slice/containerd.service
+         process 7 /system.slice/app.service
+         process 8 /system.slice/containerd.service
+         show services",
+        "app.service sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
+         containerd.service sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0",
+    );
+}
+
+#[test]
 fn bound_sockets_and_failures_count_with_a_service_too() {
     check(
         "calls
