@@ -124,6 +124,12 @@ impl Service {
         self.kind() == "cgroup" && self.path.as_ref().is_some_and(|path| path.as_bytes() == b"/")
     }
 
+    /// Whether its path alone is known: a runtime may still write that it is a container's.
+    #[must_use]
+    pub fn is_unnamed_cgroup(&self) -> bool {
+        self.kind() == "cgroup" && !self.is_root()
+    }
+
     /// What it is, in one word.
     #[must_use]
     pub fn kind(&self) -> &'static str {

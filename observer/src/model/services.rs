@@ -36,7 +36,8 @@ impl Model {
             let Some(Member::Cgroup(id)) = row.member else { return None };
             let service = row.service.as_deref();
             let is_nameless = service.is_some_and(|service| {
-                service.pod.as_ref().is_some_and(|pod| pod.name.is_none())
+                service.is_unnamed_cgroup()
+                    || service.pod.as_ref().is_some_and(|pod| pod.name.is_none())
                     || service.container.as_ref().is_some_and(|container| container.name.is_none())
             });
             (row.is_unresolved || is_nameless).then_some((id, service))

@@ -17,21 +17,15 @@ pub(crate) fn beside(limit: &Limit, own: NetnsId) -> String {
 /// the end. Without `own` the reader has service and namespace in columns of their own.
 pub(crate) fn fitted(limit: &Limit, own: Option<NetnsId>, width: usize) -> String {
     const PLACE: usize = 16;
-    /// As much of a service's name says something: ` in ngin…`
-    const LEAST: usize = 9;
     let whole = format::printable(&limit.owner());
     let elsewhere = own.map_or_else(String::new, |own| format::printable(&limit.elsewhere(own)));
     let service = limit.service.as_deref().filter(|_| own.is_some());
     let within = service::within_beside(service, &elsewhere);
     let taken = format::text_width(&whole) + format::text_width(&elsewhere);
     if taken <= width {
-        let room = width - taken;
-        let within =
-            if room < LEAST.min(format::text_width(&within)) { String::new() } else { format::cut_end(&within, room) };
-        return whole + &within + &elsewhere;
+        return whole + &cut(&within, width - taken) + &elsewhere;
     }
-    let elsewhere = &elsewhere;
-    let elsewhere = format::cut_end(elsewhere, PLACE.min(width));
+    let elsewhere = format::cut_end(&elsewhere, PLACE.min(width));
     let room = width - format::text_width(&elsewhere);
     let owner = match limit.scope {
         Scope::Destination { local_ip, device, remote, .. } => format::towards(local_ip, device, remote, room),
@@ -40,7 +34,16 @@ pub(crate) fn fitted(limit: &Limit, own: Option<NetnsId>, width: usize) -> Strin
         }
         _ => format::cut_end(&whole, room),
     };
-    owner + &elsewhere
+    let left = room - format::text_width(&owner);
+    owner + &cut(&within, left) + &elsewhere
+}
+
+/// As much of ` in nginx.service` as fits; nothing where that would say nothing.
+fn cut(within: &str, room: usize) -> String {
+    /// ` in ngin…`
+    const LEAST: usize = 9;
+    let is_enough = room >= LEAST.min(format::text_width(within));
+    if is_enough { format::cut_end(within, room) } else { String::new() }
 }
 
 #[cfg(test)]
@@ -108,5 +111,8 @@ mod tests {
         assert_eq!(beside(&limit, NetnsId(7)), "10.0.0.1:80 in blue", "the service");
         let red = Limit { netns_name: Some("red".into()), ..limit };
         assert_eq!(beside(&red, NetnsId(1)), "10.0.0.1:80 in blue in red");
+        // The service says more than a process that does not fit.
+        let owned = Limit { process: Some(Process { pid: Pid(7), comm: "long-name".into() }), ..red };
+        assert_eq!(fitted(&owned, Some(NetnsId(7)), 22), "10.0.0.1:80 in blue");
     }
 }

@@ -62,7 +62,10 @@ pub(crate) fn by_id<'a, R: Fields>(rows: &'a [R], data: &'a Snapshot, id: Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{limit::Limit, snapshot::EndpointRow};
+    use crate::model::{
+        limit::Limit,
+        snapshot::{EndpointRow, ServiceRow},
+    };
 
     #[test]
     fn an_unknown_id_is_refused_and_the_ids_are_named() {
@@ -70,6 +73,13 @@ mod tests {
         let error = parse::<EndpointRow>("TIME_WAIT").unwrap_err();
         assert!(error.contains("established, syn_sent, close_wait, time_wait"), "{error}");
         assert!(!error.contains("last_minute"), "a picture has no order: {error}");
+        assert_eq!(parse_of_two::<EndpointRow, ServiceRow>("failures_total"), Ok("failures_total"));
+        assert_eq!(parse_of_two::<EndpointRow, ServiceRow>("time_wait"), Ok("time_wait"));
+        let error = parse_of_two::<EndpointRow, ServiceRow>("colour").unwrap_err();
+        assert!(
+            error.contains("a table of endpoints has no") && error.contains("The table of services has"),
+            "{error}"
+        );
         assert_eq!(parse::<Limit>("ratio"), Ok("ratio"));
         assert!(parse::<Limit>("established").unwrap_err().contains("urgency, ratio, used, maximum"));
     }

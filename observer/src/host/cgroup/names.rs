@@ -88,7 +88,8 @@ impl Names {
         let Service { pod, container, machine, .. } = &*service;
         if pod.is_none() && container.is_none() && machine.is_none() {
             self.find_container(service, now);
-            return false;
+            // runc writes its state a moment after it has made the cgroup.
+            return service.is_unnamed_cgroup();
         }
         let id = service.container.as_ref().and_then(|container| file_name(&container.id));
         if let Some(id) = id.map(str::to_owned) {

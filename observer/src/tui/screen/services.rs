@@ -21,7 +21,8 @@ pub(crate) struct Services;
 
 impl TableSource for Services {
     type Row = ServiceRow;
-    type Key = Option<Arc<Service>>;
+    /// Among equals the row without a service is the last.
+    type Key = (bool, Option<Arc<Service>>);
 
     const NAME: &'static str = "Services";
     const SORT: &'static str = "sockets";
@@ -31,7 +32,7 @@ impl TableSource for Services {
     }
 
     fn key(row: &ServiceRow) -> Self::Key {
-        row.service.clone()
+        (row.service.is_none(), row.service.clone())
     }
 
     fn passes(row: &ServiceRow, filter: &Filter, _: &Snapshot) -> bool {
