@@ -364,7 +364,9 @@ mod tests {
             ("/", ""),
         ] {
             let (_, container, runtime, more) = host.named(path);
-            assert_eq!((container.as_str(), more), (expected, false), "{path}");
+            // The state of a runtime may still come, save for the root.
+            let may_come = expected.is_empty() && path != "/";
+            assert_eq!((container.as_str(), more), (expected, may_come), "{path}");
             assert_eq!(runtime, (!expected.is_empty()).then_some(Runtime::Oci), "{path}");
         }
     }
