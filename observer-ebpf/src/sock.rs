@@ -20,6 +20,8 @@ const SOCK_BINDPORT_LOCK: u8 = 8;
 const SOCK_CONNECT_BIND: u8 = 16;
 /// `1 << SOCK_DEAD` of include/net/sock.h.
 const SOCK_DEAD: u8 = 1;
+/// `is_data` and `no_refcnt` of `struct sock_cgroup_data`: with either, the field is no pointer to a cgroup.
+const SOCK_CGROUP_FLAGS: u64 = 3;
 const NS_PER_MS: u64 = 1_000_000;
 const NS_PER_SEC: u64 = 1_000_000_000;
 
@@ -243,8 +245,7 @@ impl<F: Fields> Sock<F> {
     pub(crate) fn cgroup(self) -> u64 {
         let id = if offset!(sk_cgroup) == Offsets::ABSENT {
             let val: u64 = self.fields.untyped().read(offset!(sk_cgroup_val)).unwrap_or(0);
-            // The two lowest bits of a pointer are 0. With `is_data` or `no_refcnt` the field has none.
-            if val & 3 == 0 { KernelPtr::new(val).and_then(cgroup_id) } else { None }
+            if val & SOCK_CGROUP_FLAGS == 0 { KernelPtr::new(val).and_then(cgroup_id) } else { None }
         } else {
             self.fields.follow(offset!(sk_cgroup)).and_then(cgroup_id)
         };
