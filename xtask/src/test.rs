@@ -1,5 +1,5 @@
-//! `cargo xtask test`: all that must hold of a change, in one run. The first step that fails ends it, with those that run
-//! beside it.
+//! `cargo xtask test`: all that must hold of a change, in one run. The first step that fails ends it, once the steps that
+//! run beside it have ended.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, BufReader, Write as _};
@@ -49,6 +49,9 @@ fn steps(tally: &mut Tally) -> Result<()> {
         let beside = scope.spawn(of_the_bpf_side);
         let host = of_the_host();
         let beside = beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        if let (Err(_), Err(error)) = (&host, &beside) {
+            eprintln!("error: {error:#}");
+        }
         host.and(beside)
     })?;
     step("tests", || tests(tally))?;

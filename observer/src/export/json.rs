@@ -215,7 +215,7 @@ impl Endpoint {
             owners: row.owners.iter().map(OwnerObject::new).collect(),
             listeners: row.listeners.iter().map(ProcessObject::new).collect(),
             orphans: row.orphans,
-            service: row.service.as_deref().map(ServiceObject::new),
+            service: ServiceObject::beside(row.service.as_deref()),
             destinations: row.destinations.iter().map(Destination::new).collect(),
         }
     }
@@ -233,7 +233,7 @@ impl Destination {
             remote_ip: row.remote.ip(),
             remote_port: row.remote.port(),
             sockets: row.sockets,
-            service: row.service.as_deref().map(ServiceObject::new),
+            service: ServiceObject::beside(row.service.as_deref()),
             ports: row.ports.map(Ports::new),
         }
     }
@@ -266,7 +266,7 @@ impl Failure {
             netns: netns.0,
             netns_name: snapshot.name_of(*netns).map(str::to_owned),
             process: process.as_ref().map(ProcessObject::new),
-            service: row.service.as_deref().map(ServiceObject::new),
+            service: ServiceObject::beside(row.service.as_deref()),
             local_ip: local.map(|local| local.ip),
             device: local.and_then(|local| local.device.label()),
             local_port: local.map(|local| local.port).filter(|port| *port != 0),

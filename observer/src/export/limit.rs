@@ -74,7 +74,7 @@ impl LimitObject {
             netns: limit.scope.netns().map(|netns| netns.0),
             netns_name: limit.netns_name.as_deref().map(str::to_owned),
             process: limit.process.as_ref().map(ProcessObject::new),
-            service: limit.service.as_deref().map(ServiceObject::new),
+            service: ServiceObject::beside(limit.service.as_deref()),
             local_ip: local.map(|(ip, _)| ip),
             local_port: local.and_then(|(_, port)| port),
             device: limit.scope.device().label(),
@@ -130,7 +130,7 @@ impl FindingObject {
     pub(super) fn new(finding: &Finding, snapshot: &Snapshot) -> Self {
         let Finding { kind, netns, scope: _, service, sentence, evidence, remedy } = finding.clone();
         let netns_name = snapshot.name_of(netns).map(str::to_owned);
-        let service = service.as_deref().map(ServiceObject::new);
+        let service = ServiceObject::beside(service.as_deref());
         Self { kind: kind.id(), netns: netns.0, netns_name, service, sentence, evidence, remedy }
     }
 }

@@ -6,11 +6,14 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::value::{Ports, ProcessObject, states};
-use crate::model::{
-    limit::practical,
-    name::Name,
-    service::{Container, Pod, Runtime, Service},
-    snapshot::{NearestDestination, ProcessFiles, ServiceRow, Snapshot},
+use crate::{
+    model::{
+        limit::practical,
+        name::Name,
+        service::{Container, Pod, Runtime, Service},
+        snapshot::{NearestDestination, ProcessFiles, ServiceRow, Snapshot},
+    },
+    present::service,
 };
 
 /// What a socket's cgroup names. Parts that its path does not show are absent.
@@ -49,7 +52,12 @@ struct ContainerObject {
 }
 
 impl ServiceObject {
-    pub(super) fn new(service: &Service) -> Self {
+    /// The service beside a row.
+    pub(super) fn beside(service: Option<&Service>) -> Option<Self> {
+        service::beside(service).map(Self::new)
+    }
+
+    fn new(service: &Service) -> Self {
         let text = |name: &Option<Name>| name.as_deref().map(str::to_owned);
         let pod = |Pod { uid, namespace, name }: &Pod| PodObject {
             uid: uid.to_string(),
@@ -94,7 +102,7 @@ pub(super) struct ServiceRowObject {
     fullest: Option<FullestObject>,
 }
 
-/// The destination towards which a service has the fewest ports left.
+/// Of the destinations where a service has the most sockets, the one with the largest share of its ports in use.
 #[derive(Serialize)]
 struct NearestObject {
     netns: u32,

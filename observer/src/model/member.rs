@@ -319,12 +319,13 @@ impl MemberTable {
         std::mem::take(&mut self.forgotten)
     }
 
-    /// Resets totals.
+    /// Resets totals of connections. Failures count on, as on every other screen.
     pub(super) fn restart(&mut self) {
-        self.past.clear();
+        for past in self.past.values_mut() {
+            (past.opened, past.closed, past.failed) = (0, 0, 0);
+        }
         for (_, row) in &mut self.rows {
             row.flow.restart();
-            row.failures = 0;
         }
     }
 

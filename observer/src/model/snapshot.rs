@@ -346,7 +346,7 @@ impl ServiceRow {
     }
 }
 
-/// The destination towards which a service has the fewest ports left.
+/// Of the destinations where a service has the most sockets, the one with the largest share of its ports in use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NearestDestination {
     /// The network namespace.

@@ -144,6 +144,8 @@ impl Cell<'_> {
             },
             Self::Count(count) | Self::Maximum(Some(count)) => count.to_string(),
             Self::UsedOf { used, maximum: Some(maximum), .. } => format!("{used}/{maximum}"),
+            Self::UsedOf { used, maximum: None, .. } => format!("{used}/-"),
+            Self::Left(ports) => ports.left_text(|count| count.to_string()),
             Self::Destination(Some(row)) => destination(row, |count| count.to_string()),
             Self::Destination(None) => String::new(),
             Self::Process(None) | Self::Unknown | Self::Absent | Self::Time(None) => "-".to_owned(),

@@ -13,10 +13,14 @@ use crate::model::{
 /// What a row is called whose service nobody could name.
 pub(crate) const UNKNOWN: &str = "unknown";
 
-/// The name of a service, where it adds something to a process or a row: the root cgroup is no service. This is the one
-/// rule for all outputs.
+/// The name of the service that every output shows beside a process or a row.
 pub(crate) fn name(service: Option<&Service>) -> Option<Name> {
-    service.filter(|service| !service.is_root()).map(Service::label)
+    beside(service).map(Service::label)
+}
+
+/// The service that every output shows beside a process or a row. The root cgroup is none.
+pub(crate) fn beside(service: Option<&Service>) -> Option<&Service> {
+    service.filter(|service| !service.is_root())
 }
 
 /// What follows a process, a listener or a destination: ` in nginx.service`; empty where there is nothing to add.
@@ -168,8 +172,8 @@ const FIELDS: &[Column] = &[
         "left",
         &["PORTS LEFT"],
         "ports",
-        "Ports left towards NEAREST, the destination with the largest share of its ports in use among those that most \
-         sockets are of this service; –: it connects nowhere.",
+        "Ports left towards NEAREST DESTINATION: of the destinations where this service has the most sockets, the one with \
+         the largest share of its ports in use. –: there is none.",
         |row, _| match row.nearest.as_ref().map(|nearest| nearest.ports) {
             None => Cell::Absent,
             Some(ports) if ports.left().is_some() => Cell::Left(ports),

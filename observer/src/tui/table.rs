@@ -79,14 +79,13 @@ pub(crate) trait TableSource: Sized + 'static {
     /// Whether a column says anything about these rows: their namespace does where there are several, their service where
     /// one has a name.
     fn has(field: &Field<Self::Row>, data: &Frame) -> bool {
-        let mut rows = Self::rows(data).into_iter();
         match field.id {
             NETNS_ID => {
-                let mut namespaces = rows.filter_map(Self::netns);
+                let mut namespaces = Self::rows(data).into_iter().filter_map(Self::netns);
                 let first = namespaces.next();
                 namespaces.any(|netns| Some(netns) != first)
             }
-            SERVICE_ID => rows.any(|row| service::name(Self::service(row)).is_some()),
+            SERVICE_ID => Self::rows(data).into_iter().any(|row| service::name(Self::service(row)).is_some()),
             _ => true,
         }
     }

@@ -1,4 +1,4 @@
-//! The programs under test, linked so that they run where no library is.
+//! The programs under test, with the libraries that they are linked with.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

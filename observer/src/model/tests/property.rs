@@ -214,6 +214,8 @@ proptest! {
             prop_assert!(owned + row.orphans <= row.sockets);
         }
         services_agree(&snapshot)?;
+        model.restart_totals(model.now);
+        services_agree(&self::snapshot(&mut model))?;
     }
 
     /// What events change one by one equals a recount of everything, before and after the range changes.

@@ -7,10 +7,7 @@ use super::{
     MetricType::{Counter, Gauge, Info},
     Rest, field,
 };
-use crate::model::{
-    limit::Limit,
-    snapshot::{DestinationRow, EndpointRow, ProcessRow},
-};
+use crate::model::snapshot::{DestinationRow, EndpointRow};
 
 const STATES: &str = "state changes (inet_sock_set_state)";
 const RING: &str = "the ring buffer";
@@ -87,7 +84,11 @@ pub(crate) static LIMIT_TIME: Metric = Metric::new(
     Gauge,
     LIMIT,
     "seconds",
-    Field(|| field::<Limit>("seconds_to_full")),
+    Own(
+        "Predicted time until the first limit of a kind is full, at the slope of the last half minute: 0 where one is full, \
+         +Inf where none fills up.",
+        "the number in use over the last half minute",
+    ),
 );
 pub(crate) static FINDINGS: Metric = Metric::new(
     "observer_findings",
@@ -136,7 +137,7 @@ pub(crate) static FAILED: Metric = Metric::new(
     Counter,
     DIRECTION,
     "connections",
-    Field(|| field::<EndpointRow>("unopened_total")),
+    Own("Connections that ended before their handshake was complete, since observer started: refused, timed out, or given up.", STATES),
 )
 .bound(Namespaces(Rest::Sum));
 pub(crate) static LOCAL_PORTS: Metric =
@@ -203,7 +204,10 @@ pub(crate) static PORTS_LEFT: Metric = Metric::new(
     Gauge,
     DESTINATION,
     "ports",
-    Field(|| field::<DestinationRow>("left")),
+    Own(
+        "How many more connect() calls certainly get a port.",
+        "the range less the ports of the other columns, as __inet_hash_connect() chooses",
+    ),
 )
 .bound(Near);
 pub(crate) static PORTS_USED: Metric = Metric::new(
@@ -242,8 +246,17 @@ pub(crate) static LISTENER_SOCKETS: Metric =
     Metric::new("observer_listener_sockets", Gauge, LISTENER, "sockets", Field(|| field::<EndpointRow>("sockets")))
         .bound(Listeners);
 pub(crate) static OPEN_FILES: Metric =
-    Metric::new("observer_process_open_files", Gauge, COMM, "descriptors", Field(|| field::<ProcessRow>("open_fds")))
-        .bound(Comms);
+    Metric::new(
+    "observer_process_open_files",
+    Gauge,
+    COMM,
+    "descriptors",
+    Own(
+        "Open file descriptors; of the processes with one command name those of the one nearest to its limit. Read for the \
+         processes with the most sockets and those nearest to their limit.",
+        "/proc/PID/fd",
+    ),
+).bound(Comms);
 pub(crate) static OPEN_FILES_LIMIT: Metric = Metric::new(
     "observer_process_open_files_limit",
     Gauge,

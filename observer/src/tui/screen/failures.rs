@@ -9,6 +9,7 @@ use crate::{
         failure::{FailureKey, FailureKind, FailureRow, Local},
         filter::{Filter, Filterable},
         limit::{About, LimitKind},
+        member::Member,
         port_owner::PortOwner,
         service::Service,
         snapshot::Snapshot,
@@ -31,6 +32,7 @@ impl TableSource for Failures {
         Option<Local>,
         Option<SocketAddr>,
         Option<(u16, u16)>,
+        Option<Member>,
     );
 
     const NAME: &'static str = "Failures";
@@ -41,9 +43,9 @@ impl TableSource for Failures {
     }
 
     fn key(row: &FailureRow) -> Self::Key {
-        let FailureKey { kind, netns, call, process, local, remote, own_range, member: _ } = row.key;
+        let FailureKey { kind, netns, call, process, local, remote, own_range, member } = row.key;
         let own_range = own_range.map(|range| (range.low, range.high));
-        (netns, kind, process.map(|it| it.pid), call, local, remote, own_range)
+        (netns, kind, process.map(|it| it.pid), call, local, remote, own_range, member)
     }
 
     fn passes(row: &FailureRow, filter: &Filter, data: &Snapshot) -> bool {

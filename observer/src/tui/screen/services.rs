@@ -70,9 +70,9 @@ impl TableSource for Services {
 }
 
 const WHY_UNKNOWN: &str = "The kernel reports a socket's cgroup, and observer reads that cgroup's name a moment later. These \
-                           sockets have none: they ended before their name could be read, they are seen through their \
-                           TIME_WAIT remainder alone, which belongs to no cgroup, or neither their cgroup nor their \
-                           owner names a service. Totals of connections that ended so count here too.";
+                           sockets ended before that, or neither their cgroup nor their owner names a service. \
+                           Connections that observer knows only from a scan of their TIME_WAIT end count in the \
+                           totals here.";
 
 const ROOT: &str = "The root cgroup: processes that no service manager and no container runtime has put elsewhere.";
 

@@ -1,5 +1,7 @@
 //! Headroom: ephemeral ports towards one destination, file descriptors of a process, files of the host.
 
+use std::cmp::Ordering;
+
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -25,17 +27,27 @@ type Pair<'a> = (&'a EndpointRow, &'a DestinationRow);
 
 /// Destinations with the highest share of their ports in use first; those whose ports are unknown come last.
 fn fullest_first(data: &Snapshot) -> Vec<Pair<'_>> {
-    let rows = data.endpoints.iter();
-    let mut pairs: Vec<Pair<'_>> =
-        rows.flat_map(|row| row.destinations.iter().map(move |destination| (row, destination))).collect();
-    let part = |(_, destination): &Pair<'_>| destination.ports.map_or(-1.0, PortUse::ratio);
-    pairs.sort_by(|a, b| part(b).total_cmp(&part(a)).then(b.1.sockets.cmp(&a.1.sockets)).then(a.0.key.cmp(&b.0.key)));
+    let mut pairs: Vec<Pair<'_>> = pairs(data).collect();
+    pairs.sort_by(by_fullness);
     pairs
+}
+
+fn fullest(data: &Snapshot) -> Option<Pair<'_>> {
+    pairs(data).min_by(by_fullness)
+}
+
+fn pairs(data: &Snapshot) -> impl Iterator<Item = Pair<'_>> {
+    data.endpoints.iter().flat_map(|row| row.destinations.iter().map(move |destination| (row, destination)))
+}
+
+fn by_fullness(a: &Pair<'_>, b: &Pair<'_>) -> Ordering {
+    let part = |(_, destination): &Pair<'_>| destination.ports.map_or(-1.0, PortUse::ratio);
+    part(b).total_cmp(&part(a)).then(b.1.sockets.cmp(&a.1.sockets)).then(a.0.key.cmp(&b.0.key))
 }
 
 /// The ports that the headroom shows first, as the scope of their limit.
 pub(super) fn fullest_destination(data: &Snapshot) -> Option<Scope> {
-    let (row, destination) = fullest_first(data).into_iter().next()?;
+    let (row, destination) = fullest(data)?;
     let EndpointKey { netns, local_ip, device, .. } = row.key;
     Some(Scope::Destination { netns, local_ip, device, remote: destination.remote })
 }
@@ -178,7 +190,7 @@ pub(crate) fn compact(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buff
 }
 
 fn long_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
-    let fullest = fullest_first(data).into_iter().next();
+    let fullest = fullest(data);
     let range = range(namespace(data, fullest.as_ref())).map_or_else(
         || "range unknown".to_owned(),
         |Range { ends, size, kept }| format!("{size} in this namespace ({ends}), {kept}"),
@@ -204,7 +216,7 @@ fn long_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
 }
 
 fn short_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
-    let fullest = fullest_first(data).into_iter().next();
+    let fullest = fullest(data);
     let (text, fill) = match fullest {
         None => (
             range(namespace(data, None)).map_or(NO_RANGE.to_owned(), |range| format!("{} ephemeral", range.size)),

@@ -32,17 +32,20 @@ pub(crate) enum Known {
 }
 
 impl Known {
-    fn includes(self, limit: &Limit, data: &Snapshot) -> bool {
-        self == Self::Headroom
-            && match limit.kind {
-                LimitKind::ProcessFiles => {
-                    let fullest = data.host.fullest_process();
-                    fullest.is_some_and(|files| limit.scope == Scope::Process(files.process.pid))
+    /// What it shows: whether a limit is among that.
+    fn shown(self, data: &Snapshot) -> impl Fn(&Limit) -> bool {
+        let is_headroom = self == Self::Headroom;
+        let destination = if is_headroom { headroom::fullest_destination(data) } else { None };
+        let process = data.host.fullest_process().map(|files| Scope::Process(files.process.pid));
+        move |limit| {
+            is_headroom
+                && match limit.kind {
+                    LimitKind::ProcessFiles => process == Some(limit.scope),
+                    LimitKind::HostFiles => true,
+                    LimitKind::Ports => destination == Some(limit.scope),
+                    _ => false,
                 }
-                LimitKind::HostFiles => true,
-                LimitKind::Ports => headroom::fullest_destination(data) == Some(limit.scope),
-                _ => false,
-            }
+        }
     }
 }
 
@@ -73,7 +76,8 @@ fn title(theme: &Theme) -> Line<'static> {
 fn list(data: &Snapshot, known: Known, theme: &Theme, area: Rect, buf: &mut Buffer) {
     let findings = u16::from(!data.findings.is_empty()).min(area.height);
     let limits = Rect { height: area.height - findings, ..area };
-    let shown = data.limits.iter().filter(|limit| !known.includes(limit, data));
+    let is_known = known.shown(data);
+    let shown = data.limits.iter().filter(|limit| !is_known(limit));
     for (limit, row) in shown.zip(limits.rows()) {
         if area.width >= WIDE_FROM { wide(limit, theme, row, buf) } else { narrow(limit, theme, row, buf) }
     }
