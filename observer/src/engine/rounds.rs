@@ -59,8 +59,9 @@ impl Engine {
     pub(super) fn look_around(&mut self) -> Result<(), Refusal> {
         self.read_namespaces()?;
         self.scan_all()?;
-        self.name_members();
-        self.read_host()
+        self.read_host()?;
+        self.name_all_members();
+        Ok(())
     }
 
     pub(super) fn scan_or_skip(&mut self) {

@@ -11,6 +11,8 @@ use crate::{
 
 /// Members that are named between two looks at the ring: each may cost a walk over the tree of cgroups, or a file of /proc.
 const AT_ONCE: usize = 64;
+/// Before a frame. Members that come faster than they are named must not hold it up.
+const MOST_STEPS: usize = 1_024;
 
 impl Engine {
     /// Finds the services of members that nobody has named yet.
@@ -22,6 +24,18 @@ impl Engine {
                 Member::Process(pid) => self.resolver.of_process(pid),
             };
             self.feed.take(Input::Service(member, service.map(Box::new)));
+        }
+    }
+
+    /// Names all of them, also those that a cgroup without a service of its own gives way to: a single frame waits for its
+    /// names.
+    pub(super) fn name_all_members(&mut self) {
+        for _ in 0..MOST_STEPS {
+            if self.feed.model().unnamed_members().next().is_none() {
+                return;
+            }
+            self.name_members();
+            self.drain();
         }
     }
 

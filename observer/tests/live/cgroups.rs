@@ -87,6 +87,47 @@ fn play((role, channel): (String, std::os::unix::net::UnixStream)) {
     }
 }
 
+/// More than the engine names between two looks at the ring.
+const MANY: u16 = 80;
+
+/// One listener in each of many cgroups, one after the other.
+fn play_many((parent, channel): (String, std::os::unix::net::UnixStream)) {
+    let listen = |number: u16| {
+        fs::write(Path::new(&directory_of_many(&parent, number)).join("cgroup.procs"), "0").unwrap();
+        TcpListener::bind(("127.0.0.1", 7_000 + number)).unwrap()
+    };
+    let _listeners: Vec<_> = (0..MANY).map(listen).collect();
+    std::io::Write::write_all(&mut (&channel), b".").unwrap();
+    keep_open(&channel);
+}
+
+fn directory_of_many(first: &str, number: u16) -> String {
+    first.replace("-0.service", &format!("-{number}.service"))
+}
+
+#[test]
+fn the_first_frame_names_every_service() {
+    if let Some(part) = role() {
+        play_many(part);
+        return;
+    }
+    in_private_netns(|| {
+        let cgroups: Vec<_> = (0..MANY).map(|number| Cgroup::make(&format!("many-{number}"))).collect();
+        let first = cgroups[0].directory.display().to_string();
+        let mut process = TestProcess::start(&the_first_frame_names_every_service, &first);
+        process.wait_until_ready();
+        process.channel.read_exact(&mut [0]).unwrap();
+        let snapshot = observe().snapshot(0);
+        let mut shown: Vec<_> = snapshot.services.iter().filter_map(|row| unit(row.service.as_ref())).collect();
+        shown.retain(|unit| unit.contains("-many-"));
+        let mut expected: Vec<_> = cgroups.iter().map(Cgroup::unit).collect();
+        shown.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(shown, expected);
+        process.kill();
+    });
+}
+
 fn connections(engine: &Engine, port: fn(&ConnectionRow) -> u16) -> Vec<ConnectionRow> {
     let mut rows = engine.connections(&Query::default(), 10).rows;
     rows.retain(|row| port(row) == 7900);

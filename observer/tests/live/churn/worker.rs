@@ -2,7 +2,7 @@
 //! keeps its sockets open.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io::{self, ErrorKind, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr},
     os::unix::net::UnixStream,
     process::Command,
@@ -17,7 +17,7 @@ use crate::{
         disconnect, drop_incoming_packets, fast_open, fast_open_listener, local, multipath, pass, reset,
         self_connected, set_option, silent_listener, simultaneous_open, socket, start_connect, take,
     },
-    support::{listen, run},
+    support::{listen, run, wait_until},
 };
 
 /// After this many steps a worker sends a byte to the test.
@@ -395,7 +395,11 @@ fn open_listener(worker: u16, which: usize) -> Socket {
         FAST => fast_open_listener(v4).unwrap(),
         MULTIPATH => {
             let listener = multipath(v4).unwrap_or_else(|| socket(v4));
-            listener.bind(&v4.into()).unwrap();
+            // The kernel may end the subflow of the listener before a moment after its close().
+            wait_until("the port of a multipath listener", || match listener.bind(&v4.into()) {
+                Err(error) if error.kind() == ErrorKind::AddrInUse => false,
+                bound => bound.map(|()| true).unwrap(),
+            });
             listener.listen(128).unwrap();
             listener
         }
