@@ -227,7 +227,8 @@ impl MemberTable {
         row.is_mute = named.is_none() && matches!(member, Member::Cgroup(_));
         row.is_unresolved = is_unresolved;
         (row.service, row.key) = (named.map(Arc::new), key);
-        row.is_mute.then_some(index)
+        // Most cgroups of a host have no socket: to look for some among all would cost as much as a scan.
+        (row.is_mute && !row.counts.is_empty()).then_some(index)
     }
 
     /// The same for all members of a service.

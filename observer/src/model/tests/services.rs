@@ -97,6 +97,17 @@ fn sockets_that_came_before_the_answer_move_to_their_owners() {
 }
 
 #[test]
+fn a_cgroup_without_sockets_that_names_no_service_gives_nothing_away() {
+    let mut model = Model::default();
+    let cgroup = CgroupId(20);
+    let root = || Some(Service { path: Some("/".into()), ..Service::default() });
+    model.apply(&change(0, Some(cgroup), Duration::ZERO, TcpState::Closed, TcpState::SynSent), Duration::ZERO);
+    assert!(model.ledger.set_service(Member::Cgroup(cgroup), root()).is_some(), "it has one");
+    model.apply(&change(0, None, Duration::ZERO, TcpState::SynSent, TcpState::Closed), Duration::ZERO);
+    assert_eq!(model.ledger.set_service(Member::Cgroup(cgroup), root()), None);
+}
+
+#[test]
 fn the_sockets_of_a_runtime_that_places_its_containers_in_v1_alone_count_with_their_owners() {
     check(
         "a 10.0.0.1:40000>10.0.0.9:5432 closed>syn_sent by 7 app cgroup=20
@@ -125,6 +136,28 @@ fn bound_sockets_and_failures_count_with_a_service_too() {
     );
 }
 
+/// A change of a client's socket.
+fn change(id: u64, cgroup: Option<CgroupId>, at: Duration, old: TcpState, new: TcpState) -> Event {
+    let tuple = FourTuple {
+        local_ip: [10, 0, 0, 1].into(),
+        local_port: 40_000,
+        remote_ip: [10, 0, 0, 9].into(),
+        remote_port: 443,
+    };
+    Event::State {
+        socket: Identity { id: SocketId(id), netns: NetnsId(1), tuple, device: Device::NONE, cgroup },
+        at,
+        old,
+        new,
+        by: None,
+        orphan: false,
+        unsent: false,
+        own_range: OwnRange::default(),
+        binding: Binding::default(),
+        timestamps: false,
+    }
+}
+
 /// 500 cgroups one after the other, as of a job that starts every few seconds: memory is that of the last minute, the
 /// totals are those of all.
 #[test]
@@ -138,26 +171,7 @@ fn cgroups_that_come_and_go_are_forgotten_and_their_totals_are_not() {
     let mut forgotten = Vec::new();
     for n in 0..500_u64 {
         let now = Duration::from_secs(2 * n);
-        let tuple = FourTuple {
-            local_ip: [10, 0, 0, 1].into(),
-            local_port: 40_000,
-            remote_ip: [10, 0, 0, 9].into(),
-            remote_port: 443,
-        };
-        let cgroup = Some(CgroupId(100 + n));
-        let socket = Identity { id: SocketId(n), netns: NetnsId(1), tuple, device: Device::NONE, cgroup };
-        let change = |old, new| Event::State {
-            socket,
-            at: now,
-            old,
-            new,
-            by: None,
-            orphan: false,
-            unsent: false,
-            own_range: OwnRange::default(),
-            binding: Binding::default(),
-            timestamps: false,
-        };
+        let change = |old, new| change(n, Some(CgroupId(100 + n)), now, old, new);
         model.apply(&change(TcpState::Closed, TcpState::SynSent), now);
         model.apply(&change(TcpState::SynSent, TcpState::Established), now);
         assert_eq!(model.unnamed_members().collect::<Vec<_>>(), [Member::Cgroup(CgroupId(100 + n))]);
