@@ -70,6 +70,24 @@ impl Model {
         }
     }
 
+    /// A scan has shown the cgroup of a listener.
+    pub(super) fn learn_cgroup_of_listener(&mut self, id: SocketId, cgroup: Option<CgroupId>) {
+        if cgroup.is_some()
+            && self.listeners.get(id).is_some_and(|known| !self.ledger.members().is_cgroup(known.member))
+            && let Some(member) = self.member_of_cgroup(cgroup)
+        {
+            self.set_member_of_listener(id, member);
+        }
+    }
+
+    fn set_member_of_listener(&mut self, id: SocketId, member: u32) {
+        let Some(listener) = self.listeners.get_mut(id).filter(|listener| listener.member != member) else { return };
+        let before = listener.contribution(self.ledger.endpoints());
+        listener.member = member;
+        let after = listener.contribution(self.ledger.endpoints());
+        self.ledger.apply(before, after, self.now);
+    }
+
     /// A cgroup turns out to name no service.
     fn give_to_owners(&mut self, mute: u32) {
         let sockets = self.sockets.iter().filter(|socket| socket.member == mute);
@@ -99,13 +117,7 @@ impl Model {
             by_owner.map(|(id, listener)| (id, listener.process)).collect();
         for (id, process) in by_owner {
             let member = self.member_of_process(process);
-            let Some(listener) = self.listeners.get_mut(id).filter(|listener| listener.member != member) else {
-                continue;
-            };
-            let before = listener.contribution(self.ledger.endpoints());
-            listener.member = member;
-            let after = listener.contribution(self.ledger.endpoints());
-            self.ledger.apply(before, after, self.now);
+            self.set_member_of_listener(id, member);
         }
     }
 

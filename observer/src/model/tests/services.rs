@@ -51,6 +51,21 @@ fn a_scan_shows_the_cgroup_of_what_was_there_before() {
 }
 
 #[test]
+fn a_scan_shows_the_cgroup_of_a_listener_that_an_event_showed_without() {
+    check(
+        "l 0.0.0.0:80>0.0.0.0:0 closed>listen by 7 app
+         process 7 /system.slice/app.service
+         scan
+         l 0.0.0.0:80>0.0.0.0:0 found listen cgroup=20
+         end
+         cgroup 20 /system.slice/web.service
+         show services",
+        "app.service sockets 0 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
+         web.service sockets 0 listeners 1 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0",
+    );
+}
+
+#[test]
 fn without_a_cgroup_that_names_a_service_a_socket_counts_with_its_owner() {
     // 1 is the root, 20 turns out to be systemd's own, 30 is not found: sockets made there are for others.
     for cgroup in ["", "cgroup=1", "cgroup=20", "cgroup=30"] {
