@@ -300,7 +300,13 @@ impl MemberTable {
             if let Member::Cgroup(id) = member {
                 self.forgotten.push(*id);
             }
-            let Some(key) = row.key else { continue };
+            let Some(key) = row.key else {
+                // It counted as nobody's, and nobody's totals never fall.
+                let nobody = &mut self.rows[NOBODY as usize];
+                nobody.flow.absorb(&row.flow);
+                nobody.failures += row.failures;
+                continue;
+            };
             let past = self.past.entry(key).or_default();
             past.opened += row.flow.opened;
             past.closed += row.flow.closed;

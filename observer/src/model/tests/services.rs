@@ -137,6 +137,46 @@ fn the_sockets_of_a_runtime_that_places_its_containers_in_v1_alone_count_with_th
 }
 
 #[test]
+fn what_was_nobodys_stays_nobodys() {
+    check(
+        "calls
+         range 32768-32777
+         c 10.0.0.1:80>10.0.0.9:1000 syn_received>established
+         c accepted established by 7 app
+         c established>closed
+         d 10.0.0.1:40000>10.0.0.9:443 closed>syn_sent by 8 app cgroup=30
+         d syn_sent>established
+         d established>closed
+         cgroup 30 gone
+         process 7 gone
+         process 8 gone
+         show services
+         tick 61
+         tick 61
+         show services",
+        "nobody sockets 0 listeners 0 bound 0 orphans 0 opened 2 closed 2 failed 0 failures 0
+         nobody sockets 0 listeners 0 bound 0 orphans 0 opened 2 closed 2 failed 0 failures 0",
+    );
+}
+
+#[test]
+fn what_a_forgotten_row_had_opened_is_no_part_of_the_next_rate() {
+    let mut model = Model::default();
+    let cgroup = Some(CgroupId(20));
+    model.apply(&change(0, cgroup, Duration::ZERO, TcpState::Closed, TcpState::SynSent), Duration::ZERO);
+    model.apply(&change(0, cgroup, Duration::ZERO, TcpState::SynSent, TcpState::Established), Duration::ZERO);
+    model.apply(&change(0, cgroup, Duration::ZERO, TcpState::Established, TcpState::Closed), Duration::ZERO);
+    for seconds in [61, 62] {
+        let now = Duration::from_secs(seconds);
+        model.tick(now);
+        let snapshot = model.snapshot(SystemTime::UNIX_EPOCH, now, 0);
+        let [nobody] = &snapshot.services[..] else { panic!("{:?}", snapshot.services) };
+        assert_eq!((nobody.opened_total, nobody.closed_total), (1, 1), "{seconds}");
+        assert!(nobody.opened_per_second <= 0.0, "{seconds}");
+    }
+}
+
+#[test]
 fn bound_sockets_and_failures_count_with_a_service_too() {
     check(
         "calls
