@@ -16,6 +16,7 @@ use slab::Slab;
 use super::{
     flow::Flow,
     index::{NO_ROW, narrow},
+    name::Name,
     service::{CgroupId, Service},
     units::{Pid, StateCounts},
 };
@@ -361,26 +362,35 @@ impl MemberTable {
     }
 }
 
-/// Units of container runtimes. On a host with both versions of cgroups, a runtime may place its containers in v1 alone: then
-/// their sockets have the cgroup2 of the runtime.
-const RUNTIMES: [&str; 9] = [
-    "containerd.service",
-    "crio.service",
-    "docker.service",
-    "k3s-agent.service",
-    "k3s.service",
-    "kubelet.service",
-    "podman.service",
-    "rke2-agent.service",
-    "rke2-server.service",
+/// Parts of the names of container runtimes' units, whoever packaged them (`snap.microk8s.daemon-containerd.service`,
+/// `k0sworker.service`, `cri-docker.service`). On a host with both versions of cgroups, a runtime may place its containers in v1
+/// alone: then their sockets have the cgroup2 of the runtime.
+const RUNTIMES: [&str; 12] = [
+    "containerd",
+    "docker",
+    "crio",
+    "cri-o",
+    "kubelet",
+    "kubelite",
+    "k0s",
+    "k3s",
+    "rke2",
+    "podman",
+    "nomad",
+    "buildkit",
 ];
+
+fn is_runtime(unit: &Name) -> bool {
+    let name = String::from_utf8_lossy(unit.as_bytes());
+    name.strip_suffix(".service").is_some_and(|name| RUNTIMES.iter().any(|part| name.contains(part)))
+}
 
 /// The root of all cgroups is nobody's. systemd makes sockets in `init.scope` for the services that it starts on demand. Where
 /// a runtime's unit is meant, its processes say the same.
 fn names_a_service(service: &Service) -> bool {
     let is_outside = service.pod.is_none() && service.container.is_none() && service.machine.is_none();
-    let makes_for_others = |unit: &str| unit == "init.scope" || RUNTIMES.contains(&unit);
-    let is_mute = service.is_root() || (is_outside && service.unit.as_deref().is_some_and(makes_for_others));
+    let makes_for_others = |unit: &Name| unit.as_bytes() == b"init.scope" || is_runtime(unit);
+    let is_mute = service.is_root() || (is_outside && service.unit.as_ref().is_some_and(makes_for_others));
     !is_mute
 }
 

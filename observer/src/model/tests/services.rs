@@ -124,16 +124,38 @@ fn a_cgroup_without_sockets_that_names_no_service_gives_nothing_away() {
 
 #[test]
 fn the_sockets_of_a_runtime_that_places_its_containers_in_v1_alone_count_with_their_owners() {
-    check(
-        "a 10.0.0.1:40000>10.0.0.9:5432 closed>syn_sent by 7 app cgroup=20
-         b 10.0.0.1:40001>10.0.0.9:5432 closed>syn_sent by 8 containerd cgroup=20
-         cgroup 20 /system.slice/containerd.service
-         process 7 /system.slice/app.service
-         process 8 /system.slice/containerd.service
-         show services",
-        "app.service sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
-         containerd.service sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0",
-    );
+    for unit in [
+        "buildkit.service",
+        "containerd.service",
+        "cri-docker.service",
+        "crio.service",
+        "docker.service",
+        "k0scontroller.service",
+        "k0sworker.service",
+        "k3s-agent.service",
+        "kubelet.service",
+        "nomad.service",
+        "podman.service",
+        "rke2-server.service",
+        "snap.docker.dockerd.service",
+        "snap.microk8s.daemon-containerd.service",
+        "snap.microk8s.daemon-kubelite.service",
+    ] {
+        check(
+            &format!(
+                "a 10.0.0.1:40000>10.0.0.9:5432 closed>syn_sent by 7 app cgroup=20
+                 b 10.0.0.1:40001>10.0.0.9:5432 closed>syn_sent by 8 runtime cgroup=20
+                 cgroup 20 /system.slice/{unit}
+                 process 7 /system.slice/app.service
+                 process 8 /system.slice/{unit}
+                 show services"
+            ),
+            &format!(
+                "app.service sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
+                 {unit} sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0"
+            ),
+        );
+    }
 }
 
 #[test]
