@@ -385,12 +385,18 @@ fn is_runtime(unit: &Name) -> bool {
     name.strip_suffix(".service").is_some_and(|name| RUNTIMES.iter().any(|part| name.contains(part)))
 }
 
-/// The root of all cgroups is nobody's. systemd makes sockets in `init.scope` for the services that it starts on demand. Where
-/// a runtime's unit is meant, its processes say the same.
+/// systemd makes sockets in `init.scope` for the services that it starts on demand: that of the host, of a user, of a machine.
+pub(super) fn is_init_scope(service: &Service) -> bool {
+    service.path.as_ref().is_some_and(|path| path.as_bytes().ends_with(b"/init.scope"))
+        || service.unit.as_ref().is_some_and(|unit| unit.as_bytes() == b"init.scope")
+}
+
+/// The root of all cgroups is nobody's, and some make sockets for others. Where one of these is meant, its processes say the same.
+/// All of a pod or of a container is one row anyhow.
 fn names_a_service(service: &Service) -> bool {
-    let is_outside = service.pod.is_none() && service.container.is_none() && service.machine.is_none();
-    let makes_for_others = |unit: &Name| unit.as_bytes() == b"init.scope" || is_runtime(unit);
-    let is_mute = service.is_root() || (is_outside && service.unit.as_ref().is_some_and(makes_for_others));
+    let is_workload = service.pod.is_some() || service.container.is_some();
+    let is_of_runtime = service.machine.is_none() && service.unit.as_ref().is_some_and(is_runtime);
+    let is_mute = service.is_root() || (!is_workload && (is_of_runtime || is_init_scope(service)));
     !is_mute
 }
 

@@ -98,6 +98,43 @@ fn without_a_cgroup_that_names_a_service_a_socket_counts_with_its_owner() {
 }
 
 #[test]
+fn a_listener_that_systemd_made_counts_with_the_service_that_it_started() {
+    for (manager, unit) in [
+        ("/init.scope", "init.scope"),
+        ("/user.slice/user-1000.slice/user@1000.service/init.scope", "user@1000.service"),
+    ] {
+        check(
+            &format!(
+                "l 0.0.0.0:22>0.0.0.0:0 closed>listen by 1 systemd cgroup=20
+                 cgroup 20 {manager}
+                 process 1 {manager}
+                 files
+                 l owned by 1 systemd
+                 l owned by 7 sshd
+                 files end
+                 process 7 /system.slice/ssh.service
+                 tick 40
+                 files
+                 l owned by 1 systemd
+                 l owned by 7 sshd
+                 files end
+                 tick 40
+                 files
+                 l owned by 1 systemd
+                 l owned by 7 sshd
+                 files end
+                 c 10.0.0.1:22>10.0.0.9:1000 syn_received>established
+                 show services"
+            ),
+            &format!(
+                "ssh.service sockets 1 listeners 1 bound 0 orphans 0 opened 1 closed 0 failed 0 failures 0
+                 {unit} sockets 0 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0"
+            ),
+        );
+    }
+}
+
+#[test]
 fn sockets_that_came_before_the_answer_move_to_their_owners() {
     check(
         "a 10.0.0.1:40000>10.0.0.9:5432 closed>syn_sent by 7 app cgroup=20
