@@ -30,6 +30,13 @@ impl Flow {
         self.failed += other.failed;
     }
 
+    /// Goes on with the totals of another that is over and had its last rate: they are no part of the next one.
+    pub(super) fn absorb(&mut self, other: &Self) {
+        self.add(other);
+        self.opened_before = self.opened_before.wrapping_add(other.opened_before);
+        self.closed_before = self.closed_before.wrapping_add(other.closed_before);
+    }
+
     /// Resets totals; the rate of the running second does not notice: only differences are asked of `*_before`.
     pub(super) fn restart(&mut self) {
         self.opened_before = self.opened_before.wrapping_sub(self.opened);

@@ -16,6 +16,7 @@ use slab::Slab;
 use super::{
     flow::Flow,
     index::{NO_ROW, narrow},
+    name::Name,
     service::{CgroupId, Service},
     units::{Pid, StateCounts},
 };
@@ -227,7 +228,8 @@ impl MemberTable {
         row.is_mute = named.is_none() && matches!(member, Member::Cgroup(_));
         row.is_unresolved = is_unresolved;
         (row.service, row.key) = (named.map(Arc::new), key);
-        row.is_mute.then_some(index)
+        // Most cgroups of a host have no socket: to look for some among all would cost as much as a scan.
+        (row.is_mute && !row.counts.is_empty()).then_some(index)
     }
 
     /// The same for all members of a service.
@@ -299,7 +301,13 @@ impl MemberTable {
             if let Member::Cgroup(id) = member {
                 self.forgotten.push(*id);
             }
-            let Some(key) = row.key else { continue };
+            let Some(key) = row.key else {
+                // It counted as nobody's, and nobody's totals never fall.
+                let nobody = &mut self.rows[NOBODY as usize];
+                nobody.flow.absorb(&row.flow);
+                nobody.failures += row.failures;
+                continue;
+            };
             let past = self.past.entry(key).or_default();
             past.opened += row.flow.opened;
             past.closed += row.flow.closed;
@@ -354,26 +362,41 @@ impl MemberTable {
     }
 }
 
-/// Units of container runtimes. On a host with both versions of cgroups, a runtime may place its containers in v1 alone: then
-/// their sockets have the cgroup2 of the runtime.
-const RUNTIMES: [&str; 9] = [
-    "containerd.service",
-    "crio.service",
-    "docker.service",
-    "k3s-agent.service",
-    "k3s.service",
-    "kubelet.service",
-    "podman.service",
-    "rke2-agent.service",
-    "rke2-server.service",
+/// Parts of the names of container runtimes' units, whoever packaged them (`snap.microk8s.daemon-containerd.service`,
+/// `k0sworker.service`, `cri-docker.service`). On a host with both versions of cgroups, a runtime may place its containers in v1
+/// alone: then their sockets have the cgroup2 of the runtime.
+const RUNTIMES: [&str; 12] = [
+    "containerd",
+    "docker",
+    "crio",
+    "cri-o",
+    "kubelet",
+    "kubelite",
+    "k0s",
+    "k3s",
+    "rke2",
+    "podman",
+    "nomad",
+    "buildkit",
 ];
 
-/// The root of all cgroups is nobody's. systemd makes sockets in `init.scope` for the services that it starts on demand. Where
-/// a runtime's unit is meant, its processes say the same.
+fn is_runtime(unit: &Name) -> bool {
+    let name = String::from_utf8_lossy(unit.as_bytes());
+    name.strip_suffix(".service").is_some_and(|name| RUNTIMES.iter().any(|part| name.contains(part)))
+}
+
+/// systemd makes sockets in `init.scope` for the services that it starts on demand: that of the host, of a user, of a machine.
+pub(super) fn is_init_scope(service: &Service) -> bool {
+    service.path.as_ref().is_some_and(|path| path.as_bytes().ends_with(b"/init.scope"))
+        || service.unit.as_ref().is_some_and(|unit| unit.as_bytes() == b"init.scope")
+}
+
+/// The root of all cgroups is nobody's, and some make sockets for others. Where one of these is meant, its processes say the same.
+/// All of a pod or of a container is one row anyhow.
 fn names_a_service(service: &Service) -> bool {
-    let is_outside = service.pod.is_none() && service.container.is_none() && service.machine.is_none();
-    let makes_for_others = |unit: &str| unit == "init.scope" || RUNTIMES.contains(&unit);
-    let is_mute = service.is_root() || (is_outside && service.unit.as_deref().is_some_and(makes_for_others));
+    let is_workload = service.pod.is_some() || service.container.is_some();
+    let is_of_runtime = service.machine.is_none() && service.unit.as_ref().is_some_and(is_runtime);
+    let is_mute = service.is_root() || (!is_workload && (is_of_runtime || is_init_scope(service)));
     !is_mute
 }
 

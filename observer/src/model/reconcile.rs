@@ -79,6 +79,7 @@ impl Model {
         {
             known.generation = generation;
             known.chose_port = binding.port_locked;
+            self.learn_cgroup_of_listener(socket.id, socket.cgroup);
             return;
         }
         self.add_listener(socket, None);

@@ -10,7 +10,7 @@ use super::{
     endpoint::Destination,
     failure::FailureRow,
     limit::Scope,
-    member::{Member, MemberCounts, NOBODY, Place},
+    member::{Member, MemberCounts, NOBODY, Place, is_init_scope},
     service::{CgroupId, Service},
     snapshot::{NearestDestination, ServiceRow},
     units::{Pid, Process, SocketId},
@@ -70,6 +70,42 @@ impl Model {
         }
     }
 
+    /// A scan has shown the cgroup of a listener.
+    pub(super) fn learn_cgroup_of_listener(&mut self, id: SocketId, cgroup: Option<CgroupId>) {
+        if cgroup.is_some()
+            && self.listeners.get(id).is_some_and(|known| !self.ledger.members().is_cgroup(known.member))
+            && let Some(member) = self.member_of_cgroup(cgroup)
+        {
+            self.set_member_of_listener(id, member);
+        }
+    }
+
+    /// The process that a listener counts with: systemd keeps a descriptor of what it has made for a service.
+    fn process_that_answers(&mut self, id: SocketId) -> Option<Process> {
+        let listener = self.listeners.get(id)?;
+        let first = listener.process?;
+        let members = self.ledger.members();
+        let is_init = |process: &Process| {
+            let row = members.find(Member::Process(process.pid));
+            row.and_then(|row| row.service.as_deref()).is_some_and(is_init_scope)
+        };
+        if !is_init(&first) {
+            return Some(first);
+        }
+        let other = listener.fd_owners.iter().find(|process| process.pid != first.pid && !is_init(process)).copied();
+        // Its own row may have no socket left, and has to be known as systemd's the next time.
+        self.ledger.keep_member(Member::Process(first.pid), self.now);
+        other.or(Some(first))
+    }
+
+    fn set_member_of_listener(&mut self, id: SocketId, member: u32) {
+        let Some(listener) = self.listeners.get_mut(id).filter(|listener| listener.member != member) else { return };
+        let before = listener.contribution(self.ledger.endpoints());
+        listener.member = member;
+        let after = listener.contribution(self.ledger.endpoints());
+        self.ledger.apply(before, after, self.now);
+    }
+
     /// A cgroup turns out to name no service.
     fn give_to_owners(&mut self, mute: u32) {
         let sockets = self.sockets.iter().filter(|socket| socket.member == mute);
@@ -95,17 +131,11 @@ impl Model {
             .listeners
             .iter()
             .filter(|(_, listener)| is_mute(listener.member) || !self.ledger.members().is_cgroup(listener.member));
-        let by_owner: Vec<(SocketId, Option<Process>)> =
-            by_owner.map(|(id, listener)| (id, listener.process)).collect();
-        for (id, process) in by_owner {
+        let by_owner: Vec<SocketId> = by_owner.map(|(id, _)| id).collect();
+        for id in by_owner {
+            let process = self.process_that_answers(id);
             let member = self.member_of_process(process);
-            let Some(listener) = self.listeners.get_mut(id).filter(|listener| listener.member != member) else {
-                continue;
-            };
-            let before = listener.contribution(self.ledger.endpoints());
-            listener.member = member;
-            let after = listener.contribution(self.ledger.endpoints());
-            self.ledger.apply(before, after, self.now);
+            self.set_member_of_listener(id, member);
         }
     }
 

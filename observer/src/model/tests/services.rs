@@ -51,6 +51,21 @@ fn a_scan_shows_the_cgroup_of_what_was_there_before() {
 }
 
 #[test]
+fn a_scan_shows_the_cgroup_of_a_listener_that_an_event_showed_without() {
+    check(
+        "l 0.0.0.0:80>0.0.0.0:0 closed>listen by 7 app
+         process 7 /system.slice/app.service
+         scan
+         l 0.0.0.0:80>0.0.0.0:0 found listen cgroup=20
+         end
+         cgroup 20 /system.slice/web.service
+         show services",
+        "app.service sockets 0 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
+         web.service sockets 0 listeners 1 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0",
+    );
+}
+
+#[test]
 fn without_a_cgroup_that_names_a_service_a_socket_counts_with_its_owner() {
     // 1 is the root, 20 turns out to be systemd's own, 30 is not found: sockets made there are for others.
     for cgroup in ["", "cgroup=1", "cgroup=20", "cgroup=30"] {
@@ -83,6 +98,43 @@ fn without_a_cgroup_that_names_a_service_a_socket_counts_with_its_owner() {
 }
 
 #[test]
+fn a_listener_that_systemd_made_counts_with_the_service_that_it_started() {
+    for (manager, unit) in [
+        ("/init.scope", "init.scope"),
+        ("/user.slice/user-1000.slice/user@1000.service/init.scope", "user@1000.service"),
+    ] {
+        check(
+            &format!(
+                "l 0.0.0.0:22>0.0.0.0:0 closed>listen by 1 systemd cgroup=20
+                 cgroup 20 {manager}
+                 process 1 {manager}
+                 files
+                 l owned by 1 systemd
+                 l owned by 7 sshd
+                 files end
+                 process 7 /system.slice/ssh.service
+                 tick 40
+                 files
+                 l owned by 1 systemd
+                 l owned by 7 sshd
+                 files end
+                 tick 40
+                 files
+                 l owned by 1 systemd
+                 l owned by 7 sshd
+                 files end
+                 c 10.0.0.1:22>10.0.0.9:1000 syn_received>established
+                 show services"
+            ),
+            &format!(
+                "ssh.service sockets 1 listeners 1 bound 0 orphans 0 opened 1 closed 0 failed 0 failures 0
+                 {unit} sockets 0 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0"
+            ),
+        );
+    }
+}
+
+#[test]
 fn sockets_that_came_before_the_answer_move_to_their_owners() {
     check(
         "a 10.0.0.1:40000>10.0.0.9:5432 closed>syn_sent by 7 app cgroup=20
@@ -97,17 +149,90 @@ fn sockets_that_came_before_the_answer_move_to_their_owners() {
 }
 
 #[test]
+fn a_cgroup_without_sockets_that_names_no_service_gives_nothing_away() {
+    let mut model = Model::default();
+    let cgroup = CgroupId(20);
+    let root = || Some(Service { path: Some("/".into()), ..Service::default() });
+    model.apply(&change(0, Some(cgroup), Duration::ZERO, TcpState::Closed, TcpState::SynSent), Duration::ZERO);
+    assert!(model.ledger.set_service(Member::Cgroup(cgroup), root()).is_some(), "it has one");
+    model.apply(&change(0, None, Duration::ZERO, TcpState::SynSent, TcpState::Closed), Duration::ZERO);
+    assert_eq!(model.ledger.set_service(Member::Cgroup(cgroup), root()), None);
+}
+
+#[test]
 fn the_sockets_of_a_runtime_that_places_its_containers_in_v1_alone_count_with_their_owners() {
+    for unit in [
+        "buildkit.service",
+        "containerd.service",
+        "cri-docker.service",
+        "crio.service",
+        "docker.service",
+        "k0scontroller.service",
+        "k0sworker.service",
+        "k3s-agent.service",
+        "kubelet.service",
+        "nomad.service",
+        "podman.service",
+        "rke2-server.service",
+        "snap.docker.dockerd.service",
+        "snap.microk8s.daemon-containerd.service",
+        "snap.microk8s.daemon-kubelite.service",
+    ] {
+        check(
+            &format!(
+                "a 10.0.0.1:40000>10.0.0.9:5432 closed>syn_sent by 7 app cgroup=20
+                 b 10.0.0.1:40001>10.0.0.9:5432 closed>syn_sent by 8 runtime cgroup=20
+                 cgroup 20 /system.slice/{unit}
+                 process 7 /system.slice/app.service
+                 process 8 /system.slice/{unit}
+                 show services"
+            ),
+            &format!(
+                "app.service sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
+                 {unit} sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0"
+            ),
+        );
+    }
+}
+
+#[test]
+fn what_was_nobodys_stays_nobodys() {
     check(
-        "a 10.0.0.1:40000>10.0.0.9:5432 closed>syn_sent by 7 app cgroup=20
-         b 10.0.0.1:40001>10.0.0.9:5432 closed>syn_sent by 8 containerd cgroup=20
-         cgroup 20 /system.slice/containerd.service
-         process 7 /system.slice/app.service
-         process 8 /system.slice/containerd.service
+        "calls
+         range 32768-32777
+         c 10.0.0.1:80>10.0.0.9:1000 syn_received>established
+         c accepted established by 7 app
+         c established>closed
+         d 10.0.0.1:40000>10.0.0.9:443 closed>syn_sent by 8 app cgroup=30
+         d syn_sent>established
+         d established>closed
+         cgroup 30 gone
+         process 7 gone
+         process 8 gone
+         show services
+         tick 61
+         tick 61
          show services",
-        "app.service sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
-         containerd.service sockets 1 listeners 0 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0",
+        "nobody sockets 0 listeners 0 bound 0 orphans 0 opened 2 closed 2 failed 0 failures 0
+         nobody sockets 0 listeners 0 bound 0 orphans 0 opened 2 closed 2 failed 0 failures 0",
     );
+}
+
+#[test]
+fn what_a_forgotten_row_had_opened_is_no_part_of_the_next_rate() {
+    let mut model = Model::default();
+    let cgroup = Some(CgroupId(20));
+    model.apply(&change(0, cgroup, Duration::ZERO, TcpState::Closed, TcpState::SynSent), Duration::ZERO);
+    model.apply(&change(0, cgroup, Duration::ZERO, TcpState::SynSent, TcpState::Established), Duration::ZERO);
+    model.apply(&change(0, cgroup, Duration::ZERO, TcpState::Established, TcpState::Closed), Duration::ZERO);
+    for seconds in [61, 62] {
+        let now = Duration::from_secs(seconds);
+        model.tick(now);
+        let snapshot = model.snapshot(SystemTime::UNIX_EPOCH, now, 0);
+        let [nobody] = &snapshot.services[..] else { panic!("{:?}", snapshot.services) };
+        assert_eq!((nobody.opened_total, nobody.closed_total), (1, 1), "{seconds}");
+        assert!(nobody.opened_per_second <= 0.0, "{seconds}");
+    }
 }
 
 #[test]
@@ -125,6 +250,28 @@ fn bound_sockets_and_failures_count_with_a_service_too() {
     );
 }
 
+/// A change of a client's socket.
+fn change(id: u64, cgroup: Option<CgroupId>, at: Duration, old: TcpState, new: TcpState) -> Event {
+    let tuple = FourTuple {
+        local_ip: [10, 0, 0, 1].into(),
+        local_port: 40_000,
+        remote_ip: [10, 0, 0, 9].into(),
+        remote_port: 443,
+    };
+    Event::State {
+        socket: Identity { id: SocketId(id), netns: NetnsId(1), tuple, device: Device::NONE, cgroup },
+        at,
+        old,
+        new,
+        by: None,
+        orphan: false,
+        unsent: false,
+        own_range: OwnRange::default(),
+        binding: Binding::default(),
+        timestamps: false,
+    }
+}
+
 /// 500 cgroups one after the other, as of a job that starts every few seconds: memory is that of the last minute, the
 /// totals are those of all.
 #[test]
@@ -138,26 +285,7 @@ fn cgroups_that_come_and_go_are_forgotten_and_their_totals_are_not() {
     let mut forgotten = Vec::new();
     for n in 0..500_u64 {
         let now = Duration::from_secs(2 * n);
-        let tuple = FourTuple {
-            local_ip: [10, 0, 0, 1].into(),
-            local_port: 40_000,
-            remote_ip: [10, 0, 0, 9].into(),
-            remote_port: 443,
-        };
-        let cgroup = Some(CgroupId(100 + n));
-        let socket = Identity { id: SocketId(n), netns: NetnsId(1), tuple, device: Device::NONE, cgroup };
-        let change = |old, new| Event::State {
-            socket,
-            at: now,
-            old,
-            new,
-            by: None,
-            orphan: false,
-            unsent: false,
-            own_range: OwnRange::default(),
-            binding: Binding::default(),
-            timestamps: false,
-        };
+        let change = |old, new| change(n, Some(CgroupId(100 + n)), now, old, new);
         model.apply(&change(TcpState::Closed, TcpState::SynSent), now);
         model.apply(&change(TcpState::SynSent, TcpState::Established), now);
         assert_eq!(model.unnamed_members().collect::<Vec<_>>(), [Member::Cgroup(CgroupId(100 + n))]);
