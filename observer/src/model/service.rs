@@ -121,7 +121,7 @@ impl Service {
     /// Whether it is the root of all cgroups, which belongs to no service.
     #[must_use]
     pub fn is_root(&self) -> bool {
-        self.kind() == "cgroup" && self.path.as_ref().is_some_and(|path| path.as_bytes() == b"/")
+        self.kind() == "cgroup" && self.path.as_ref().is_some_and(|path| is_root_path(path.as_bytes()))
     }
 
     /// Whether its path alone is known: a runtime may still write that it is a container's.
@@ -181,6 +181,13 @@ impl Container {
     }
 }
 
+/// Whether a cgroup's path is that of the root: `/`, or `/../..` in a private cgroup namespace, which shows all cgroups above
+/// its own like this.
+#[must_use]
+pub(crate) fn is_root_path(path: &[u8]) -> bool {
+    path.split(|byte| *byte == b'/').all(|segment| matches!(segment, b"" | b".."))
+}
+
 /// The first `length` bytes, with a mark where something is cut.
 fn shortened(bytes: &[u8], length: usize) -> Vec<u8> {
     match bytes.get(..length) {
@@ -233,7 +240,18 @@ mod tests {
         ] {
             assert_eq!((&*service.label(), service.kind()), (label, kind), "{service:?}");
         }
-        assert!(named("/").is_root() && !named("/x").is_root() && !all.is_root());
+        for (path, expected) in [
+            ("/", true),
+            ("/..", true),
+            ("/../..", true),
+            ("/x", false),
+            ("/../x", false),
+            ("/..x", false),
+            ("/...", false),
+        ] {
+            assert_eq!((named(path).is_root(), named(path).is_unnamed_cgroup()), (expected, !expected), "{path}");
+        }
+        assert!(!all.is_root());
     }
 
     #[test]

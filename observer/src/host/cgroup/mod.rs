@@ -150,6 +150,10 @@ mod tests {
             ("0::/system.slice/nginx.service\n", "nginx.service"),
             ("0::/../../system.slice/nginx.service\n", "nginx.service"),
             ("0::/\n", "/"),
+            // Hybrid, in a cgroup namespace: the root is above it.
+            ("1:name=systemd:/../../system.slice/a.service\n0::/../..\n", "a.service"),
+            ("8:pids:/../x\n0::/../..\n", "/../x"),
+            ("0::/../..\n", "/../.."),
             // A host with both versions, before and after the engine's unit shows in cgroup2.
             ("8:pids:/docker/ID\n1:name=systemd:/docker/ID\n0::/\n", "0123456789ab"),
             ("8:pids:/docker/ID\n0::/system.slice/containerd.service\n", "0123456789ab"),

@@ -27,7 +27,10 @@ use crate::{
         mounts::{self, CgroupMount},
         proc, text,
     },
-    model::{service::CgroupId, units::Pid},
+    model::{
+        service::{CgroupId, is_root_path},
+        units::Pid,
+    },
 };
 
 /// Between two walks, and between two looks for the mounts.
@@ -121,8 +124,7 @@ impl Tree {
 
 /// What stands before the paths below a mount. A root above that of this cgroup namespace (`/../..`) shows as `/`.
 fn prefix(root: &[u8]) -> &[u8] {
-    let is_above = root.split(|byte| *byte == b'/').all(|segment| matches!(segment, b"" | b".."));
-    if is_above { b"" } else { root.strip_suffix(b"/").unwrap_or(root) }
+    if is_root_path(root) { b"" } else { root.strip_suffix(b"/").unwrap_or(root) }
 }
 
 /// Opens a directory of cgroup2: what another mount hides is none.
