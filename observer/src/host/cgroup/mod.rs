@@ -134,7 +134,11 @@ fn of_line(line: &[u8]) -> Option<(usize, Service)> {
         b"" => 0,
         _ => controllers.split(|byte| *byte == b',').map(rank).min()?,
     };
-    path.starts_with(b"/").then(|| (rank, path::service(path)))
+    let service = path.starts_with(b"/").then(|| path::service(path))?;
+    // A path that names nothing is a service where init systems and runtimes make one for each. In another hierarchy of v1 it
+    // is a group with a limit, whatever is in it.
+    let is_group = rank > 1 && service.is_unnamed_cgroup();
+    (!is_group).then_some((rank, service))
 }
 
 #[cfg(test)]
@@ -147,6 +151,8 @@ mod tests {
     fn the_most_specific_line_of_a_process_is_taken() {
         let id = "0123456789abcdef".repeat(4);
         for (lines, expected) in [
+            ("4:memory:/limited/1\n1:name=systemd:/\n0::/\n", "/"),
+            ("4:memory:/web\n1:name=systemd:/web\n0::/\n", "/web"),
             ("0::/system.slice/nginx.service\n", "nginx.service"),
             ("0::/../../system.slice/nginx.service\n", "nginx.service"),
             ("0::/\n", "/"),
