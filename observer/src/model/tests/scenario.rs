@@ -229,7 +229,7 @@ impl ScenarioStage {
     }
 
     fn set_service(&mut self, member: Member, path: &str) {
-        let is_unit = |unit: &&str| unit.ends_with(".service") || unit.ends_with(".scope");
+        let is_unit = |unit: &&str| [".service", ".scope"].iter().any(|ending| unit.ends_with(ending));
         let named = path.strip_suffix("/init.scope").filter(|rest| rest.ends_with(".service")).unwrap_or(path);
         let unit = named.rsplit('/').next().filter(is_unit);
         let service = Service { path: Some(path.into()), unit: unit.map(Name::from), ..Service::default() };
