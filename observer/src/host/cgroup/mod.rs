@@ -158,23 +158,22 @@ mod tests {
             ("0::/\n", "/"),
             // Hybrid, in a cgroup namespace: the root is above it.
             ("1:name=systemd:/../../system.slice/a.service\n0::/../..\n", "a.service"),
-            ("8:pids:/../x\n0::/../..\n", "/../x"),
+            ("1:name=systemd:/../x\n0::/../..\n", "/../x"),
             ("0::/../..\n", "/../.."),
             // A host with both versions, before and after the engine's unit shows in cgroup2.
             ("8:pids:/docker/ID\n1:name=systemd:/docker/ID\n0::/\n", "0123456789ab"),
             ("8:pids:/docker/ID\n0::/system.slice/containerd.service\n", "0123456789ab"),
             // v1 alone: systemd's hierarchy, then by controller.
             ("9:blkio:/x\n8:pids:/y\n2:cpu,cpuacct:/z\n1:name=systemd:/system.slice/a.service\n", "a.service"),
-            ("9:blkio:/x\n8:pids:/y\n2:cpu,cpuacct:/z\n1:name=systemd:/\n", "/y"),
-            ("2:cpuacct,cpu:/z\n9:blkio:/x\n3:hugetlb:/h\n", "/z"),
-            ("3:hugetlb:/h\n", "/h"),
-            ("4:memory:/a:b\n0::/\n", "/a:b"),
+            ("9:blkio:/x\n8:pids:/y\n2:cpu,cpuacct:/z\n1:name=systemd:/\n", "/"),
+            ("2:cpuacct,cpu:/docker/ID\n9:blkio:/x\n3:hugetlb:/h\n", "0123456789ab"),
+            ("1:name=systemd:/a:b\n0::/\n", "/a:b"),
             ("0::/lxc.payload.web/system.slice/a.service\n1:name=systemd:/b\n", "web: a.service"),
         ] {
             let service = of_lines(lines.replace("ID", &id).as_bytes()).unwrap();
             assert_eq!(&*service.label(), expected, "{lines}");
         }
-        for lines in ["", "\n", "nonsense", "0:", "0::", "0::relative"] {
+        for lines in ["", "\n", "nonsense", "0:", "0::", "0::relative", "3:hugetlb:/h\n"] {
             assert_eq!(of_lines(lines.as_bytes()), None, "{lines}");
         }
     }

@@ -71,8 +71,8 @@ impl TableSource for Services {
 
 const WHY_UNKNOWN: &str = "The kernel reports a socket's cgroup, and observer reads that cgroup's name a moment later. These \
                            sockets ended before that, or neither their cgroup nor their owner names a service. \
-                           Connections that observer knows only from a scan of their TIME_WAIT end count in the \
-                           totals here.";
+                           Connections that observer knows only from their TIME_WAIT, which belongs to no cgroup, count \
+                           in the totals here.";
 
 const ROOT: &str = "The root cgroup: processes that no service manager and no container runtime has put elsewhere.";
 
