@@ -4,6 +4,7 @@
 //! to use handles (CAP_DAC_READ_SEARCH), a walk through all directories compares their inode numbers, which are the ids.
 
 use std::{
+    cmp::Reverse,
     collections::VecDeque,
     ffi::OsStr,
     fs, io,
@@ -105,8 +106,7 @@ impl Tree {
             return None;
         }
         self.read_at = Some(now);
-        self.mounts = mounts::of_cgroup2().unwrap_or_default();
-        self.mounts.sort_by_key(|mount| prefix(&mount.root).len());
+        self.mounts = most_first(mounts::of_cgroup2().unwrap_or_default());
         usable(&self.mounts)
     }
 
@@ -120,6 +120,18 @@ impl Tree {
         }
         found.map_or(Lookup::Unknown, Lookup::Path)
     }
+}
+
+/// The mount that shows most comes first.
+fn most_first(mut mounts: Vec<CgroupMount>) -> Vec<CgroupMount> {
+    mounts.sort_by_key(|mount| (Reverse(levels_above(&mount.root)), prefix(&mount.root).len()));
+    mounts
+}
+
+/// How far a mount's root is above that of this cgroup namespace: a container that gets the host's mount (`/../..`) has its own
+/// (`/`) too, which shows no other cgroup. One beside it (`/../x`) does not show this one.
+fn levels_above(root: &[u8]) -> usize {
+    if is_root_path(root) { root.split(|byte| *byte == b'/').filter(|segment| *segment == b"..").count() } else { 0 }
 }
 
 /// What stands before the paths below a mount. A root above that of this cgroup namespace (`/../..`) shows as `/`.
@@ -242,6 +254,23 @@ mod tests {
         ] {
             let path = below(directory.as_bytes(), &mount(root, at));
             assert_eq!(path.as_deref(), expected.map(str::as_bytes), "{root} {at} {directory}");
+        }
+    }
+
+    #[test]
+    fn the_mount_that_shows_most_is_looked_at_first() {
+        for (roots, expected) in [
+            // A container's own mount, and the host's cgroups that it was given.
+            (&["/", "/../../.."][..], &["/../../..", "/"][..]),
+            (&["/", "/..", "/../.."], &["/../..", "/..", "/"]),
+            // A bind mount of a part of the tree, and one beside this cgroup.
+            (&["/a b", "/", "/a/b/c"], &["/", "/a b", "/a/b/c"]),
+            (&["/../x", "/"], &["/", "/../x"]),
+            (&["/../x", "/", "/.."], &["/..", "/", "/../x"]),
+        ] {
+            let found = most_first(roots.iter().map(|root| mount(root, "/mnt")).collect());
+            let found: Vec<&str> = found.iter().map(|mount| std::str::from_utf8(&mount.root).unwrap()).collect();
+            assert_eq!(found, expected);
         }
     }
 
