@@ -176,7 +176,8 @@ fn without_rights_a_lab_runs_in_a_user_namespace_and_names_the_missing_rights() 
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let copy = dir.path().join("observer");
-    fs::copy(OBSERVER, &copy).unwrap();
+    // By another process: see tests/program.
+    assert!(Command::new("cp").arg(OBSERVER).arg(&copy).status().unwrap().success());
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(&copy)

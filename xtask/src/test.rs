@@ -101,8 +101,6 @@ fn tests(sum: &mut Tally) -> Result<()> {
     fs::write(&skip_list, "").with_context(|| format!("write {}", skip_list.display()))?;
     let mut command = process::cargo();
     command.args(["test", "--workspace", "--locked", "--no-fail-fast"]).env(SKIPPED_TESTS, &skip_list);
-    // The live tests wait for three quarters of their time, most of it for the kernel to detach programs.
-    command.env("RUST_TEST_THREADS", (process::processors() * 2).to_string());
     // Those that change limits of the whole host: they run on the other kernels.
     command.args(["--", "--skip", "throwaway::"]);
 

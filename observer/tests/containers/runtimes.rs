@@ -199,7 +199,9 @@ fn root_file_system(root: &Path) {
     fs::create_dir_all(root.join("bin")).unwrap();
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
     let busybox = busybox.expect("busybox is needed (Debian package busybox-static)");
-    fs::copy(busybox, root.join("bin/busybox")).unwrap();
+    // By another process: a file that this one has open for writing cannot be executed, and a fork of another thread keeps it
+    // open (ETXTBSY).
+    assert!(Command::new("cp").arg(busybox).arg(root.join("bin/busybox")).status().unwrap().success());
     for applet in ["sh", "cat"] {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
