@@ -76,7 +76,7 @@ fn a_namespace_is_named_after_the_owner_of_its_sockets_and_never_after_a_pause_c
         let _listener = listen("127.0.0.1:7000", 8);
         let _pause = Named::start(dir.path(), b"pause", "read end");
         let mut engine = observe_all();
-        // Beside other tests the namespace was seen with the name of a process that is none of this test's, for a moment.
+        // In whole runs the first frame twice had the name `bash`, of no process of this test.
         eventually(&mut engine, "no name, for a number is better than `pause`", |snapshot| {
             name(snapshot, own).is_none().then_some(())
         });
