@@ -90,11 +90,28 @@ pub(super) struct TupleKey {
     pub(super) tuple: FourTuple,
 }
 
-/// Without the device, as the kernel hashes: the two ends of a connection may be bound to different ones.
+/// Alike for the two ends of a connection: one look-up finds both. Without the device, because these may be bound to different
+/// ones.
 impl Hash for TupleKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.netns, self.tuple).hash(state);
+        let FourTuple { local_ip, local_port, remote_ip, remote_port } = self.tuple;
+        state.write_u32(self.netns.0);
+        state.write_u64(hash_of_end(local_ip, local_port).wrapping_add(hash_of_end(remote_ip, remote_port)));
     }
+}
+
+/// The halves of a product, which is no linear function of the address: the same sum of two addresses is no sum of two hashes.
+#[expect(clippy::cast_possible_truncation, reason = "the halves of a number")]
+fn hash_of_end(ip: IpAddr, port: u16) -> u64 {
+    /// Digits of pi: any odd number without a pattern.
+    const MIX: u64 = 0x243f_6a88_85a3_08d3;
+    let bits = match ip {
+        IpAddr::V4(ip) => ip.to_bits().into(),
+        IpAddr::V6(ip) => ip.to_bits(),
+    };
+    let end = (bits as u64) ^ u64::from(port) << 48;
+    let product = u128::from(end ^ MIX) * u128::from((bits >> 64) as u64 ^ MIX.rotate_left(32));
+    product as u64 ^ (product >> 64) as u64
 }
 
 impl TupleKey {

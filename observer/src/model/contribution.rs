@@ -70,11 +70,9 @@ impl Contribution {
         member: NO_ROW,
     };
 
-    /// The place of an endpoint and of a destination that it counts in with its member.
-    pub(super) fn places(&self) -> [Option<u32>; 2] {
-        let endpoint = if let At::Endpoint(row) = self.at { Some(row) } else { None };
-        let destination = Some(self.destination).filter(|row| *row != NO_ROW);
-        if self.member == NO_ROW { [None, None] } else { [endpoint, destination] }
+    /// Both are of a full socket, in whatever state, and nothing else is different.
+    pub(super) fn differs_in_state_alone(self, other: Self) -> bool {
+        self.counts.is_alike(other.counts) && self == Self { counts: self.counts, ..other }
     }
 
     pub(super) fn is_orphan(&self) -> bool {

@@ -14,8 +14,8 @@ use super::{
     device::Device,
     history::History,
     index::{NO_ROW, narrow},
-    member::FirstMember,
     port_table::PortCounts,
+    row_members::RowMembers,
     units::{FourTuple, NetnsId, Process, StateCounts},
 };
 
@@ -48,7 +48,7 @@ pub(super) struct Endpoint {
     /// Index of its namespace's ports in the ledger; [`NO_ROW`] while these are not known.
     pub(super) ports: u32,
     /// Of its sockets and listeners.
-    pub(super) first_member: FirstMember,
+    pub(super) members: RowMembers,
     last_active: Duration,
 }
 
@@ -104,6 +104,11 @@ impl EndpointTable {
         row
     }
 
+    /// The members of a row.
+    pub(super) fn members_mut(&mut self, index: u32) -> &mut RowMembers {
+        &mut self.rows[index as usize].members
+    }
+
     /// The index of a row that is made if need be, and whether it was made.
     pub(super) fn index(&mut self, key: EndpointKey, now: Duration) -> (u32, bool) {
         let mut made = false;
@@ -122,7 +127,7 @@ impl EndpointTable {
                 history: History::new(),
                 destinations: 0,
                 ports: NO_ROW,
-                first_member: FirstMember::default(),
+                members: RowMembers::default(),
                 last_active: now,
             }))
         });
@@ -172,7 +177,7 @@ impl EndpointTable {
     #[cfg(test)]
     pub(super) fn empty(&mut self) {
         for (_, row) in &mut self.rows {
-            row.first_member.empty();
+            row.members.empty();
             (row.listeners, row.states, row.minisocks) = (0, StateCounts::default(), StateCounts::default());
         }
     }
@@ -234,7 +239,7 @@ pub(super) struct Destination {
     /// Of such sockets, those whose port no event has shown yet: each may have one that is counted already.
     pub(super) shared_unseen: u32,
     /// Of its full sockets.
-    pub(super) first_member: FirstMember,
+    pub(super) members: RowMembers,
 }
 
 /// All destinations.
@@ -271,7 +276,7 @@ impl DestinationTable {
                 ports,
                 shared,
                 shared_unseen: 0,
-                first_member: FirstMember::default(),
+                members: RowMembers::default(),
             };
             narrow(rows.insert(row))
         });
@@ -300,7 +305,7 @@ impl DestinationTable {
         for row in self.iter_mut() {
             (row.sockets, row.minisocks, row.time_wait, row.stamped) = (0, 0, 0, 0);
             row.ports = PortCounts::default();
-            row.first_member.empty();
+            row.members.empty();
         }
     }
 

@@ -6,7 +6,7 @@ use super::{
     gaps::ProcessScope,
     member::NOBODY,
     owner::Owner,
-    socket::Acceptance,
+    socket::{Acceptance, Socket},
     units::{Process, SocketId},
 };
 
@@ -133,16 +133,22 @@ impl Model {
 
     /// The socket belongs to `process` from now on.
     pub(super) fn set_owner(&mut self, index: u32, process: Process) {
-        let ((owner, is_renamed), fd_scan) = (self.ledger.owner(process), self.fd_scan.number);
-        if is_renamed {
-            self.spread_name(process);
-        }
-        let known = self.sockets.get(index).member;
+        let (Socket { endpoint, member: known, .. }, fd_scan) = (*self.sockets.get(index), self.fd_scan.number);
+        let owner = self.owner_of(endpoint, process);
         let member = if self.ledger.members().is_cgroup(known) { known } else { self.member_of_process(Some(process)) };
         self.change_socket(index, |socket| {
             (socket.owner, socket.seen_in_fd_scan, socket.member) = (owner, fd_scan, member);
         });
-        self.ledger.set_last_process(self.sockets.get(index).endpoint, process, self.now);
+    }
+
+    /// The owner that stands for a process, for the next socket of an endpoint.
+    pub(super) fn owner_of(&mut self, endpoint: u32, process: Process) -> Owner {
+        let (owner, is_renamed) = self.ledger.owner(process);
+        if is_renamed {
+            self.spread_name(process);
+        }
+        self.ledger.set_last_process(endpoint, process, self.now);
+        owner
     }
 
     /// The socket's last descriptor was closed.

@@ -4,7 +4,11 @@
 //! after the change to [`Ledger::apply`]. Therefore every total equals the sum of the contributions of all sockets
 //! (`tests/property.rs` checks this).
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    ops::{Add as _, Sub as _},
+    time::Duration,
+};
 
 use rustc_hash::FxHashMap;
 use slab::Slab;
@@ -15,18 +19,16 @@ use super::{
     device::DeviceRules,
     endpoint::{DestinationTable, EndpointTable, Flow},
     index::{NO_ROW, narrow},
-    member::{FirstMember, Member, MemberTable, Place as MemberPlace},
+    member::{Member, MemberTable},
     owner::{Owner, OwnerTable},
     port_table::{Place, PortCounts, Ports},
     reading::NamespaceReading,
+    row_members::RowMembers,
     service::{CgroupId, Service},
     units::{NetnsId, Process},
 };
 
 pub(super) use super::contribution::{At, Contribution, Counts};
-
-/// [`MemberTable::add_to`] or [`MemberTable::remove_from`].
-type TallyOp = fn(&mut MemberTable, MemberPlace, &mut FirstMember, u32);
 
 /// The totals: rows of endpoints and destinations, ports of namespaces, owners. `socket::SocketTable` counts the pairs,
 /// because two ends make one connection.
@@ -96,12 +98,30 @@ impl Ledger {
     #[inline(always)]
     #[expect(
         clippy::inline_always,
-        reason = "the callers change one field: inlined, the rest of the comparison is free"
+        reason = "most events change the state alone: where the caller shows that, nothing else is compared"
     )]
     pub(super) fn apply(&mut self, before: Contribution, after: Contribution, now: Duration) {
+        if before.differs_in_state_alone(after) {
+            self.count_state(&before, u32::sub, now);
+            self.count_state(&after, u32::add, now);
+        } else {
+            self.apply_all(&before, &after, now);
+        }
+    }
+
+    /// One call for all others, which keeps the code of an event small.
+    #[inline(never)]
+    fn apply_all(&mut self, before: &Contribution, after: &Contribution, now: Duration) {
         let is_same_row = before.at == after.at;
-        if !is_same_row || before.counts != after.counts {
-            self.count_rows(&before, &after, now);
+        if !is_same_row || before.counts != after.counts || before.is_orphan() != after.is_orphan() || before.member != after.member {
+            self.count_state(before, u32::sub, now);
+            self.count_state(after, u32::add, now);
+        }
+        if let At::Endpoint(index) = after.at
+            && !is_same_row
+            && matches!(after.counts, Counts::Full(_))
+        {
+            self.endpoints.touch(index, now).note_count(now);
         }
         if before.destination != after.destination
             || before.class() != after.class()
@@ -115,7 +135,7 @@ impl Ledger {
             }
         }
         let ports = |it: &Contribution| (it.client_port(), it.binder);
-        if ports(&before) != ports(&after) || !is_same_row && ports(&after) != (None, None) {
+        if ports(before) != ports(after) || !is_same_row && ports(after) != (None, None) {
             self.count_ports(before.on_ports(), after.on_ports());
         }
         if !is_same_row || before.owner != after.owner {
@@ -127,56 +147,36 @@ impl Ledger {
                 self.owners.remove(row, before.owner);
             }
         }
-        if !is_same_row
-            || (before.member, before.counts, before.destination) != (after.member, after.counts, after.destination)
-            || before.is_orphan() != after.is_orphan()
-        {
-            self.count_members(&before, &after, now);
+        if (before.at, before.member, before.destination) != (after.at, after.member, after.destination) {
+            self.count_members(before, RowMembers::remove);
+            self.count_members(after, RowMembers::add);
         }
     }
 
-    fn count_members(&mut self, before: &Contribution, after: &Contribution, now: Duration) {
-        let is_same_place = (before.member, before.places()) == (after.member, after.places());
-        if let Some(row) = self.members.touch(before.member, now) {
-            before.count_with(&mut row.counts, u32::wrapping_sub);
+    /// Adds a socket to, or with `op` takes it from, the counts by state of its endpoint and its member.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as `apply`: `op` is known, and the contribution stays in registers")]
+    fn count_state(&mut self, contribution: &Contribution, op: fn(u32, u32) -> u32, now: Duration) {
+        if let At::Endpoint(row) = contribution.at
+            && let Some(count) = contribution.counts.of(self.endpoints.touch(row, now))
+        {
+            *count = op(*count, 1);
         }
-        if let Some(row) = self.members.touch(after.member, now) {
-            after.count_with(&mut row.counts, u32::wrapping_add);
+        if let Some(row) = self.members.touch(contribution.member, now) {
+            contribution.count_with(&mut row.counts, op);
         }
-        if is_same_place {
+    }
+
+    /// Adds a socket to, or with `op` takes it from, the members of its endpoint and its destination.
+    fn count_members(&mut self, contribution: &Contribution, op: fn(&mut RowMembers, u32)) {
+        if contribution.member == NO_ROW {
             return;
         }
-        let Self { endpoints, destinations, members, .. } = self;
-        for (contribution, op) in [(before, MemberTable::remove_from as TallyOp), (after, MemberTable::add_to)] {
-            let [endpoint, destination] = contribution.places();
-            if let Some(row) = endpoint {
-                let first = &mut endpoints.touch(row, now).first_member;
-                op(members, MemberPlace::Endpoint(row), first, contribution.member);
-            }
-            if let Some(index) = destination
-                && let Some(row) = destinations.get_mut(index)
-            {
-                op(members, MemberPlace::Destination(index), &mut row.first_member, contribution.member);
-            }
+        if let At::Endpoint(row) = contribution.at {
+            op(self.endpoints.members_mut(row), contribution.member);
         }
-    }
-
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "as `apply`: one call for each change of state")]
-    fn count_rows(&mut self, before: &Contribution, after: &Contribution, now: Duration) {
-        if let At::Endpoint(row) = before.at
-            && let Some(count) = before.counts.of(self.endpoints.touch(row, now))
-        {
-            *count -= 1;
-        }
-        if let At::Endpoint(index) = after.at {
-            let row = self.endpoints.touch(index, now);
-            if let Some(count) = after.counts.of(row) {
-                *count += 1;
-            }
-            if before.at != after.at && matches!(after.counts, Counts::Full(_)) {
-                row.note_count(now);
-            }
+        if let Some(row) = self.destinations.get_mut(contribution.destination) {
+            op(&mut row.members, contribution.member);
         }
     }
 

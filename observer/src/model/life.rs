@@ -10,7 +10,7 @@ use super::{
     member::NOBODY,
     owner::Owner,
     socket::{Acceptance, Socket, key_of},
-    units::{FourTuple, SocketId, TcpState},
+    units::{FourTuple, Process, SocketId, TcpState},
 };
 
 impl Model {
@@ -19,7 +19,7 @@ impl Model {
         if let Some(index) = self.update(socket, state) {
             return index;
         }
-        let index = self.insert(socket, state, direction);
+        let index = self.insert(socket, state, direction, None);
         if state.is_past_handshake() {
             self.count_opened(index);
         }
@@ -56,16 +56,26 @@ impl Model {
         None
     }
 
-    /// Adds a socket that is not in the table; whether it counts as opened is the caller's to say.
-    pub(super) fn insert(&mut self, socket: &Identity, state: TcpState, direction: Direction) -> u32 {
+    /// Adds a socket that is not in the table, with its owner where that is known; whether it counts as opened is the caller's to
+    /// say.
+    pub(super) fn insert(
+        &mut self,
+        socket: &Identity,
+        state: TcpState,
+        direction: Direction,
+        by: Option<&Process>,
+    ) -> u32 {
         let Identity { id, netns, tuple, device, cgroup } = *socket;
         let now = self.now_in_seconds();
         let (endpoint, destination) = self.place(netns, device, &tuple, direction);
-        // Until it is accepted, a listener's child is the listener's.
-        let member = self.member_of_cgroup(cgroup).or_else(|| {
-            let listener = if direction == Direction::Inbound { self.covering(socket) } else { None };
-            listener.map(|listener| listener.member)
-        });
+        let owner = by.map_or(Owner::UNKNOWN, |by| self.owner_of(endpoint, *by));
+        let member = match self.member_of_cgroup(cgroup) {
+            Some(member) => member,
+            None if by.is_some() => self.member_of_process(by.copied()),
+            // Until it is accepted, a listener's child is the listener's.
+            None if direction == Direction::Inbound => self.covering(socket).map_or(NOBODY, |listener| listener.member),
+            None => NOBODY,
+        };
         let endpoints = self.ledger.endpoints();
         let index = self.sockets.insert(
             Socket {
@@ -77,7 +87,7 @@ impl Model {
                 remote_port: tuple.remote_port,
                 remote_ip: tuple.remote_ip,
                 state,
-                owner: Owner::UNKNOWN,
+                owner,
                 seen_in_fd_scan: self.fd_scan.number,
                 began: NonZeroU32::new(now.saturating_add(1)).filter(|_| self.was_scanned(netns)),
                 state_since: now,
@@ -85,7 +95,7 @@ impl Model {
                 is_guess: false,
                 is_explicit: false,
                 port_class: None,
-                member: member.unwrap_or(NOBODY),
+                member,
             },
             |socket| key_of(endpoints, socket),
         );
@@ -138,11 +148,10 @@ impl Model {
 
     /// Removes a socket and counts its end. Unknown ids are those of sockets that never connected.
     pub(super) fn remove_socket(&mut self, id: SocketId) {
-        let Some(index) = self.sockets.find(id) else {
+        let endpoints = self.ledger.endpoints();
+        let Some(socket) = self.sockets.remove(id, |socket| key_of(endpoints, socket)) else {
             return;
         };
-        let endpoints = self.ledger.endpoints();
-        let socket = self.sockets.remove(index, |socket| key_of(endpoints, socket));
         self.ledger.apply(socket.contribution(), Contribution::NONE, self.now);
         self.ledger.note_end(socket.endpoint, socket.member, socket.state.is_past_handshake(), self.now);
         if !self.co_owners.is_empty() {

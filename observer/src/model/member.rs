@@ -5,8 +5,6 @@
 //! make sockets for others), to its owner. Names come later than sockets: what is counted here does not depend
 //! on them.
 
-#[cfg(test)]
-use std::collections::BTreeMap;
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -17,6 +15,7 @@ use super::{
     flow::Flow,
     index::{NO_ROW, narrow},
     name::Name,
+    row_members::{RowMember, RowMembers},
     service::{CgroupId, Service},
     units::{Pid, StateCounts},
 };
@@ -83,34 +82,11 @@ pub(super) struct Past {
     at: Duration,
 }
 
-/// The row that most sockets of an endpoint or destination belong to, kept beside it; [`MemberTable`] has the others.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct FirstMember {
-    member: u32,
-    count: u32,
-}
-
-#[cfg(test)]
-impl FirstMember {
-    pub(super) fn empty(&mut self) {
-        self.count = 0;
-    }
-}
-
-/// What has members beside its first one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Place {
-    Endpoint(u32),
-    Destination(u32),
-}
-
 /// All members.
 #[derive(Clone)]
 pub(super) struct MemberTable {
     rows: Slab<MemberRow>,
     by_member: FxHashMap<Member, u32>,
-    /// Sockets of members other than the first of a place.
-    others: FxHashMap<Place, Vec<FirstMember>>,
     past: FxHashMap<Arc<Service>, Past>,
     /// Nobody has said yet what service they are of.
     unnamed: FxHashSet<Member>,
@@ -125,7 +101,6 @@ impl Default for MemberTable {
         Self {
             rows,
             by_member: FxHashMap::default(),
-            others: FxHashMap::default(),
             past: FxHashMap::default(),
             unnamed: FxHashSet::default(),
             forgotten: Vec::new(),
@@ -239,45 +214,14 @@ impl MemberTable {
         known.cloned().unwrap_or_else(|| Arc::new(key))
     }
 
-    /// One more socket of a place belongs to a member.
-    pub(super) fn add_to(&mut self, place: Place, first: &mut FirstMember, member: u32) {
-        if first.count == 0 || first.member == member {
-            *first = FirstMember { member, count: first.count + 1 };
-        } else {
-            let others = self.others.entry(place).or_default();
-            match others.iter_mut().find(|other| other.member == member) {
-                Some(other) => other.count += 1,
-                None => others.push(FirstMember { member, count: 1 }),
-            }
-        }
-    }
-
-    /// A socket of a place belongs to a member no longer.
-    pub(super) fn remove_from(&mut self, place: Place, first: &mut FirstMember, member: u32) {
-        if first.count > 0 && first.member == member {
-            first.count -= 1;
-        } else if let Some(others) = self.others.get_mut(&place)
-            && let Some(at) = others.iter().position(|other| other.member == member)
-        {
-            others[at].count -= 1;
-            if others[at].count == 0 {
-                others.swap_remove(at);
-            }
-            if others.is_empty() {
-                self.others.remove(&place);
-            }
-        }
-    }
-
-    /// The service of most sockets of a place, as one of its members has it, and how many other services there are.
-    pub(super) fn most(&self, place: Place, first: FirstMember) -> Option<(&MemberRow, usize)> {
+    /// The service of most sockets of a row, as one of its members has it, and how many other services there are.
+    pub(super) fn most(&self, members: &RowMembers) -> Option<(&MemberRow, usize)> {
         let mut services: Vec<(&MemberRow, u32)> = Vec::new();
-        let others = self.others.get(&place).map_or(&[][..], Vec::as_slice);
-        for FirstMember { member, count } in [first].iter().chain(others).filter(|it| it.count > 0) {
-            let Some(row) = self.get(*member).filter(|row| row.key.is_some()) else { continue };
+        for RowMember { member, count } in members.iter() {
+            let Some(row) = self.get(member).filter(|row| row.key.is_some()) else { continue };
             match services.iter_mut().find(|(known, _)| known.key == row.key) {
                 Some((_, sum)) => *sum += count,
-                None => services.push((row, *count)),
+                None => services.push((row, count)),
             }
         }
         let (row, _) = services.iter().max_by_key(|(row, count)| (*count, Reverse(row.member)))?;
@@ -340,25 +284,14 @@ impl MemberTable {
     /// Takes all sockets from all members.
     #[cfg(test)]
     pub(super) fn empty(&mut self) {
-        self.others.clear();
         self.rows.iter_mut().for_each(|(_, row)| row.counts = MemberCounts::default());
     }
 
-    /// All counts as text; `firsts` are those of all places.
+    /// All counts as text.
     #[cfg(test)]
-    pub(super) fn totals(&self, firsts: impl Iterator<Item = (Place, FirstMember)>) -> Vec<String> {
-        let mut places: BTreeMap<(Place, u32), u32> = BTreeMap::new();
-        for (place, FirstMember { member, count }) in
-            self.others.iter().flat_map(|(place, others)| others.iter().map(move |it| (*place, *it)))
-        {
-            *places.entry((place, member)).or_default() += count;
-        }
-        for (place, FirstMember { member, count }) in firsts.filter(|(_, first)| first.count > 0) {
-            *places.entry((place, member)).or_default() += count;
-        }
+    pub(super) fn totals(&self) -> impl Iterator<Item = String> + '_ {
         let of_members = self.rows.iter().filter(|(_, row)| !row.counts.is_empty());
-        let of_members = of_members.map(|(index, row)| format!("member {index}: {:?}", row.counts));
-        of_members.chain(places.iter().map(|it| format!("member of {it:?}"))).collect()
+        of_members.map(|(index, row)| format!("member {index}: {:?}", row.counts))
     }
 }
 

@@ -49,6 +49,7 @@ pub mod reading;
 mod reconcile;
 mod refusals;
 mod report;
+mod row_members;
 pub mod service;
 mod services;
 pub mod snapshot;
@@ -212,7 +213,7 @@ impl Model {
             // state hook's first event of the socket.
             Event::Accepted { socket, state: TcpState::SynReceived, by } if self.was_scanned(socket.netns) => {
                 let known = self.find(socket);
-                let index = known.unwrap_or_else(|| self.insert(socket, TcpState::SynReceived, Direction::Inbound));
+                let index = known.unwrap_or_else(|| self.insert(socket, TcpState::SynReceived, Direction::Inbound, None));
                 self.set_explicit(index, true);
                 self.accepted(index, *by);
             }
@@ -335,13 +336,13 @@ impl Model {
                 self.remove_socket(socket.id);
             }
             (_, TcpState::SynSent) => {
-                let index = if old == TcpState::Closed {
+                if old == TcpState::Closed {
                     // The same struct sock connects again: the end of its last connection was missed.
                     self.remove_socket(socket.id);
-                    self.insert(socket, new, Direction::Outbound)
-                } else {
-                    self.upsert(socket, new, Direction::Outbound)
-                };
+                    self.insert(socket, new, Direction::Outbound, by);
+                    return;
+                }
+                let index = self.upsert(socket, new, Direction::Outbound);
                 if let Some(by) = by {
                     self.set_owner(index, *by);
                 }

@@ -12,7 +12,6 @@ use super::{
     Model,
     device::{Device, DeviceRules},
     listen_drops::Unsettled,
-    member::Place,
     name::Name,
     socket::Socket,
     units::{NetnsId, SocketId},
@@ -173,8 +172,8 @@ impl Model {
     /// names by which a reading knows it come after. Where the reading knows none, the unit of its sockets names it.
     pub(super) fn name_namespaces(&mut self) {
         let mut counts: FxHashMap<(NetnsId, Name), (bool, u32)> = FxHashMap::default();
-        for (index, row) in self.ledger.endpoints().iter() {
-            let most = self.ledger.members().most(Place::Endpoint(index), row.first_member);
+        for (_, row) in self.ledger.endpoints().iter() {
+            let most = self.ledger.members().most(&row.members);
             let service = most.and_then(|(member, _)| member.key.as_ref());
             let Some((name, is_closed)) = service.and_then(|service| service.namespace_name()) else { continue };
             let count = counts.entry((row.key.netns, name)).or_insert((is_closed, 0));

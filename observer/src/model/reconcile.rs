@@ -107,7 +107,7 @@ impl Model {
             return;
         }
         let direction = self.direction_of(socket, binding);
-        let index = self.insert(socket, state, direction);
+        let index = self.insert(socket, state, direction, None);
         self.set_explicit(index, binding.keeps_port().unwrap_or(direction == Direction::Inbound));
         if self.was_scanned(socket.netns) {
             self.quality.drift.added += 1;

@@ -13,7 +13,6 @@ use super::{
     address::{Direction, EndpointKey, Local},
     endpoint::{Destination, Endpoint, Flow},
     failure::{Failed, FailureKind, FailureRow},
-    member::Place,
     namespace::Namespace,
     snapshot::{DestinationRow, EndpointRow, FlowRow, NamespaceRow, OwnerRow, ProcessRow, Snapshot, Totals},
     units::{NetnsId, Pid, Process, StateCounts, TcpState},
@@ -37,7 +36,7 @@ impl Model {
             .iter()
             .map(|(index, row)| {
                 let all = by_endpoint.remove(&index).unwrap_or_default();
-                let services = self.ledger.members().most(Place::Endpoint(index), row.first_member);
+                let services = self.ledger.members().most(&row.members);
                 let services = services.and_then(|(most, others)| Some((most.service.clone()?, others)));
                 EndpointRow {
                     service: services.as_ref().map(|(most, _)| Arc::clone(most)),
@@ -237,8 +236,7 @@ impl Model {
     }
 
     fn destination_row(&self, row: &Destination, key: EndpointKey, namespace: Option<&Namespace>) -> DestinationRow {
-        let index = self.ledger.destinations().find(row.endpoint, row.remote);
-        let most = index.and_then(|index| self.ledger.members().most(Place::Destination(index), row.first_member));
+        let most = self.ledger.members().most(&row.members);
         DestinationRow {
             service: most.and_then(|(member, _)| member.service.clone()),
             netns: key.netns,

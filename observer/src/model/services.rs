@@ -10,7 +10,7 @@ use super::{
     endpoint::Destination,
     failure::FailureRow,
     limit::Scope,
-    member::{Member, MemberCounts, NOBODY, Place, is_init_scope},
+    member::{Member, MemberCounts, NOBODY, is_init_scope},
     service::{CgroupId, Service},
     snapshot::{NearestDestination, ServiceRow},
     units::{Pid, Process, SocketId},
@@ -171,7 +171,7 @@ impl Model {
         let index = self.ledger.endpoints().find(key)?;
         self.ledger
             .members()
-            .most(Place::Endpoint(index), self.ledger.endpoints().get(index).first_member)?
+            .most(&self.ledger.endpoints().get(index).members)?
             .0
             .service
             .clone()
@@ -187,7 +187,7 @@ impl Model {
                 let endpoint = self.ledger.endpoints().find(&EndpointKey::outbound(netns, local_ip, device))?;
                 let index = self.ledger.destinations().find(endpoint, remote)?;
                 let row = self.ledger.destinations().get(index)?;
-                self.ledger.members().most(Place::Destination(index), row.first_member)?.0.service.clone()
+                self.ledger.members().most(&row.members)?.0.service.clone()
             }
         }
     }
@@ -246,7 +246,7 @@ impl Model {
         let mut nearest: FxHashMap<*const Service, (&Arc<Service>, u64, &Destination)> = FxHashMap::default();
         for (index, row) in self.ledger.destinations().iter_indexed() {
             let Some((ports, _)) = self.ledger.ports_at(row.endpoint) else { continue };
-            let Some((member, _)) = self.ledger.members().most(Place::Destination(index), row.first_member) else {
+            let Some((member, _)) = self.ledger.members().most(&row.members) else {
                 continue;
             };
             let Some(key) = &member.key else { continue };

@@ -148,14 +148,12 @@ impl SocketTable {
         index
     }
 
-    /// Removes a socket. `key` as in [`Self::insert`].
-    pub(super) fn remove(&mut self, index: u32, key: impl Fn(&Socket) -> TupleKey) -> Socket {
+    /// Removes a socket, if it is in the table. `key` as in [`Self::insert`].
+    pub(super) fn remove(&mut self, id: SocketId, key: impl Fn(&Socket) -> TupleKey) -> Option<Socket> {
+        let slots = &self.slots;
+        let (index, _) = self.by_id.find_entry(hash(&id), |index| slots[*index as usize].id == id).ok()?.remove();
         self.forget_tuple(index, key);
-        let socket = self.slots.remove(index as usize);
-        if let Ok(entry) = self.by_id.find_entry(hash(&socket.id), |other| *other == index) {
-            entry.remove();
-        }
-        socket
+        Some(self.slots.remove(index as usize))
     }
 
     /// Gives a socket another endpoint and destination, and so another device. `key` as in [`Self::insert`].
@@ -205,12 +203,12 @@ impl SocketTable {
         if reversed == own {
             return 0;
         }
-        let count =
-            |key: TupleKey| self.by_tuple.iter_hash(hash(&key)).filter(|other| of(other).has_addresses_of(key)).count();
-        match count(reversed) {
-            0 => 0,
-            peers => u32::from(peers > count(own)),
+        let (mut alike, mut peers) = (0, 0);
+        for other in self.by_tuple.iter_hash(hash(&own)).map(of) {
+            alike += u32::from(other.has_addresses_of(own));
+            peers += u32::from(other.has_addresses_of(reversed));
         }
+        u32::from(peers > alike)
     }
 }
 

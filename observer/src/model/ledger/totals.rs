@@ -1,6 +1,7 @@
 //! For tests: every total that contributions add up to.
 
-use super::{Ledger, MemberPlace};
+use super::Ledger;
+use crate::model::row_members::RowMember;
 
 impl Ledger {
     /// The same rows, without any socket.
@@ -27,10 +28,13 @@ impl Ledger {
         let ports = self.ports_by_netns.iter().flat_map(|(netns, slot)| {
             self.ports[*slot as usize].totals().into_iter().map(move |totals| format!("port of {netns:?}: {totals}"))
         });
-        let of_endpoints = self.endpoints.iter().map(|(index, row)| (MemberPlace::Endpoint(index), row.first_member));
+        let of_endpoints = self.endpoints.iter().map(|(index, row)| (format!("endpoint {index}"), &row.members));
         let of_destinations =
-            self.destinations.iter_indexed().map(|(index, row)| (MemberPlace::Destination(index), row.first_member));
-        let members = self.members.totals(of_endpoints.chain(of_destinations));
+            self.destinations.iter_indexed().map(|(index, row)| (format!("destination {index}"), &row.members));
+        let row_members = of_endpoints.chain(of_destinations).flat_map(|(row, members)| {
+            members.iter().map(move |RowMember { member, count }| format!("member {member} of {row}: {count}"))
+        });
+        let members = self.members.totals().chain(row_members);
         let owners = self.owners.totals();
         let mut all: Vec<String> = endpoints.chain(destinations).chain(ports).chain(owners).chain(members).collect();
         all.sort_unstable();
