@@ -35,7 +35,7 @@ impl Direction {
 }
 
 /// What a row of the endpoints table stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EndpointKey {
     /// Network namespace.
     pub netns: NetnsId,
@@ -47,6 +47,14 @@ pub struct EndpointKey {
     pub local_port: Option<u16>,
     /// The device that its sockets are bound to.
     pub device: Device,
+}
+
+impl Hash for EndpointKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let port = self.local_port.map_or(1 << 16, u32::from);
+        state.write_u64(u64::from(self.netns.0) << 32 | u64::from(self.device.index()));
+        state.write_u64(hash_of_end(self.local_ip, port));
+    }
 }
 
 impl EndpointKey {
@@ -96,20 +104,20 @@ impl Hash for TupleKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let FourTuple { local_ip, local_port, remote_ip, remote_port } = self.tuple;
         state.write_u32(self.netns.0);
-        state.write_u64(hash_of_end(local_ip, local_port).wrapping_add(hash_of_end(remote_ip, remote_port)));
+        state.write_u64(hash_of_end(local_ip, local_port.into()).wrapping_add(hash_of_end(remote_ip, remote_port.into())));
     }
 }
 
 /// The halves of a product, which is no linear function of the address: the same sum of two addresses is no sum of two hashes.
 #[expect(clippy::cast_possible_truncation, reason = "the halves of a number")]
-fn hash_of_end(ip: IpAddr, port: u16) -> u64 {
+pub(super) fn hash_of_end(ip: IpAddr, port: u32) -> u64 {
     /// Digits of pi: any odd number without a pattern.
     const MIX: u64 = 0x243f_6a88_85a3_08d3;
     let bits = match ip {
         IpAddr::V4(ip) => ip.to_bits().into(),
         IpAddr::V6(ip) => ip.to_bits(),
     };
-    let end = (bits as u64) ^ u64::from(port) << 48;
+    let end = (bits as u64) ^ u64::from(port) << 44;
     let product = u128::from(end ^ MIX) * u128::from((bits >> 64) as u64 ^ MIX.rotate_left(32));
     product as u64 ^ (product >> 64) as u64
 }

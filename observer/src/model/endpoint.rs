@@ -1,19 +1,17 @@
 //! Local endpoints and, under the outbound ones, destinations: the counts that rows are made of.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
+use hashbrown::HashTable;
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use super::{
     Model,
-    address::{Direction, EndpointKey},
+    address::{Direction, EndpointKey, hash_of_end},
     device::Device,
     history::History,
-    index::{NO_ROW, narrow},
+    index::{NO_ROW, hash, narrow},
     port_table::PortCounts,
     row_members::RowMembers,
     units::{FourTuple, NetnsId, Process, StateCounts},
@@ -242,11 +240,21 @@ pub(super) struct Destination {
     pub(super) members: RowMembers,
 }
 
+impl Destination {
+    fn hash(&self) -> u64 {
+        hash_of_destination(self.endpoint, self.remote)
+    }
+}
+
+fn hash_of_destination(endpoint: u32, remote: SocketAddr) -> u64 {
+    hash(&(endpoint, hash_of_end(remote.ip(), remote.port().into())))
+}
+
 /// All destinations.
 #[derive(Clone, Default)]
 pub(super) struct DestinationTable {
     rows: Slab<Destination>,
-    by_remote: FxHashMap<(u32, IpAddr, u16), u32>,
+    by_remote: HashTable<u32>,
 }
 
 impl DestinationTable {
@@ -260,27 +268,28 @@ impl DestinationTable {
 
     /// The index of a row that is made if need be, and whether it was made.
     pub(super) fn index(&mut self, endpoint: u32, remote: SocketAddr) -> (u32, bool) {
-        let mut made = false;
-        let rows = &mut self.rows;
-        let index = *self.by_remote.entry((endpoint, remote.ip(), remote.port())).or_insert_with(|| {
-            made = true;
-            let (ports, shared) = (PortCounts::default(), PortCounts::default());
-            let row = Destination {
-                endpoint,
-                remote,
-                sockets: 0,
-                minisocks: 0,
-                time_wait: 0,
-                stamped: 0,
-                entered: 0,
-                ports,
-                shared,
-                shared_unseen: 0,
-                members: RowMembers::default(),
-            };
-            narrow(rows.insert(row))
-        });
-        (index, made)
+        if let Some(known) = self.find(endpoint, remote) {
+            return (known, false);
+        }
+        let (ports, shared) = (PortCounts::default(), PortCounts::default());
+        let row = Destination {
+            endpoint,
+            remote,
+            sockets: 0,
+            minisocks: 0,
+            time_wait: 0,
+            stamped: 0,
+            entered: 0,
+            ports,
+            shared,
+            shared_unseen: 0,
+            members: RowMembers::default(),
+        };
+        let hash = row.hash();
+        let index = narrow(self.rows.insert(row));
+        let rows = &self.rows;
+        self.by_remote.insert_unique(hash, index, |other| rows[*other as usize].hash());
+        (index, true)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Destination> {
@@ -296,7 +305,11 @@ impl DestinationTable {
     }
 
     pub(super) fn find(&self, endpoint: u32, remote: SocketAddr) -> Option<u32> {
-        self.by_remote.get(&(endpoint, remote.ip(), remote.port())).copied()
+        let is_it = |index: &u32| {
+            let row = &self.rows[*index as usize];
+            (row.endpoint, row.remote.port(), row.remote.ip()) == (endpoint, remote.port(), remote.ip())
+        };
+        self.by_remote.find(hash_of_destination(endpoint, remote), is_it).copied()
     }
 
     /// Takes all sockets out of all rows.
@@ -323,10 +336,10 @@ impl DestinationTable {
     /// Drops the rows that are not to be kept.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&Destination) -> bool) {
         let by_remote = &mut self.by_remote;
-        self.rows.retain(|_, row| {
+        self.rows.retain(|index, row| {
             let keep = keep(row);
-            if !keep {
-                by_remote.remove(&(row.endpoint, row.remote.ip(), row.remote.port()));
+            if !keep && let Ok(entry) = by_remote.find_entry(row.hash(), |other| *other as usize == index) {
+                entry.remove();
             }
             keep
         });

@@ -139,12 +139,11 @@ impl Ledger {
             self.count_ports(before.on_ports(), after.on_ports());
         }
         if !is_same_row || before.owner != after.owner {
-            // In this order, because a process without sockets is forgotten.
-            if let At::Endpoint(row) = after.at {
-                self.owners.add(row, after.owner, after.member);
-            }
             if let At::Endpoint(row) = before.at {
                 self.owners.remove(row, before.owner);
+            }
+            if let At::Endpoint(row) = after.at {
+                self.owners.add(row, after.owner, after.member);
             }
         }
         if (before.at, before.member, before.destination) != (after.at, after.member, after.destination) {
@@ -294,7 +293,7 @@ impl Ledger {
         }
     }
 
-    /// As [`OwnerTable::owner`]. A contribution has to name it next.
+    /// As [`OwnerTable::owner`].
     pub(super) fn owner(&mut self, process: Process) -> (Owner, bool) {
         self.owners.owner(process)
     }
@@ -395,6 +394,7 @@ impl Ledger {
     /// Once a second: rates, history, and the end of rows that have been empty for long.
     pub(super) fn tick(&mut self, elapsed: Duration, now: Duration) {
         self.flow.tick(elapsed);
+        self.owners.tick();
         let gone = self.members.tick(elapsed, now);
         if !gone.is_empty() {
             self.owners.forget_members(&gone);

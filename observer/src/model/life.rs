@@ -123,26 +123,25 @@ impl Model {
         let (generation, now) = (self.generation, self.now_in_seconds());
         let socket = self.sockets.get_mut(index);
         socket.generation = generation;
-        let before = socket.state;
-        if before == state {
+        let known = *socket;
+        if known.state == state {
             return;
         }
-        if before == TcpState::SynSent && socket.is_explicit {
-            self.take_over_minisock(key_of(self.ledger.endpoints(), self.sockets.get(index)));
-        }
-        let socket = self.sockets.get_mut(index);
-        let contribution = socket.contribution();
         (socket.state, socket.state_since) = (state, now);
+        let before = known.contribution();
         // The same as to make it again, which is what most events would do twice.
-        let after = Contribution { counts: Counts::Full(state), ..contribution };
+        let after = Contribution { counts: Counts::Full(state), ..before };
         debug_assert_eq!(after, socket.contribution());
-        self.ledger.apply(contribution, after, self.now);
+        self.ledger.apply(before, after, self.now);
+        if known.state == TcpState::SynSent && known.is_explicit {
+            self.take_over_minisock(key_of(self.ledger.endpoints(), &known));
+        }
         // While its port is not known, its state shows whether it has one.
-        if self.sockets.get(index).local_port == 0 {
+        if known.local_port == 0 {
             self.find_port_class(index);
         }
-        if !before.is_past_handshake() && state.is_past_handshake() {
-            self.count_opened(index);
+        if !known.state.is_past_handshake() && state.is_past_handshake() {
+            self.ledger.note_opened(known.endpoint, known.member, self.now);
         }
     }
 

@@ -42,22 +42,26 @@ pub(super) struct OwnerTable {
 
 impl OwnerTable {
     /// The owner that stands for `process`, and whether it was called otherwise until now: execve() changes the name and keeps
-    /// the id. Unless a socket is added to it next, it is known without sockets.
+    /// the id.
     pub(super) fn owner(&mut self, process: Process) -> (Owner, bool) {
         let processes = &mut self.processes;
         let row = *self
             .by_pid
             .entry(process.pid)
             .or_insert_with(|| narrow(processes.insert(Entry { process, sockets: 0, last_member: NO_ROW })));
-        let known = &mut self.processes[row as usize].process;
-        (Owner(row), std::mem::replace(known, process) != process)
+        let known = &mut self.processes[row as usize];
+        if known.sockets == 0 {
+            // As good as forgotten: another process may have its number by now.
+            *known = Entry { process, sockets: 0, last_member: NO_ROW };
+        }
+        (Owner(row), std::mem::replace(&mut known.process, process) != process)
     }
 
     /// Takes note of what a process is called now; whether it was called otherwise.
     pub(super) fn rename(&mut self, process: Process) -> bool {
         let Some(row) = self.by_pid.get(&process.pid) else { return false };
-        let known = &mut self.processes[*row as usize].process;
-        std::mem::replace(known, process) != process
+        let known = &mut self.processes[*row as usize];
+        known.sockets > 0 && std::mem::replace(&mut known.process, process) != process
     }
 
     /// One more socket of `endpoint` belongs to `owner`.
@@ -75,25 +79,29 @@ impl OwnerTable {
         }
     }
 
-    /// A socket of `endpoint` belongs to `owner` no longer.
+    /// A socket of `endpoint` belongs to `owner` no longer. Most get another soon: [`Self::tick`] forgets those that do not.
     pub(super) fn remove(&mut self, endpoint: u32, owner: Owner) {
         if owner == Owner::UNKNOWN {
             return;
         }
         if let Some(count) = self.by_endpoint.get_mut(&(endpoint, owner)) {
             *count -= 1;
-            if *count == 0 {
-                self.by_endpoint.remove(&(endpoint, owner));
-            }
         }
         if let Some(row) = owner.row() {
-            let entry = &mut self.processes[row];
-            entry.sockets -= 1;
-            if entry.sockets == 0 {
-                self.by_pid.remove(&entry.process.pid);
-                self.processes.remove(row);
-            }
+            self.processes[row].sockets -= 1;
         }
+    }
+
+    /// Once a second: forgets what has no sockets.
+    pub(super) fn tick(&mut self) {
+        self.by_endpoint.retain(|_, count| *count > 0);
+        let by_pid = &mut self.by_pid;
+        self.processes.retain(|_, entry| {
+            if entry.sockets == 0 {
+                by_pid.remove(&entry.process.pid);
+            }
+            entry.sockets > 0
+        });
     }
 
     /// Takes all sockets from all owners.
@@ -107,7 +115,7 @@ impl OwnerTable {
     #[cfg(test)]
     pub(super) fn totals(&self) -> Vec<String> {
         let of_processes = self.processes().map(|(process, sockets)| format!("process {process:?}: {sockets}"));
-        let by_endpoint = self.by_endpoint.iter().map(|it| format!("owner {it:?}"));
+        let by_endpoint = self.by_endpoint.iter().filter(|(_, count)| **count > 0).map(|it| format!("owner {it:?}"));
         of_processes.chain(by_endpoint).collect()
     }
 
@@ -118,7 +126,8 @@ impl OwnerTable {
 
     /// The row of members that the process's last socket counts with.
     pub(super) fn last_member(&self, pid: Pid) -> Option<u32> {
-        Some(self.processes.get(*self.by_pid.get(&pid)? as usize)?.last_member).filter(|member| *member != NO_ROW)
+        let entry = self.processes.get(*self.by_pid.get(&pid)? as usize).filter(|entry| entry.sockets > 0)?;
+        Some(entry.last_member).filter(|member| *member != NO_ROW)
     }
 
     /// These rows of members are gone.
@@ -132,12 +141,13 @@ impl OwnerTable {
 
     /// Every process that owns sockets, and how many.
     pub(super) fn processes(&self) -> impl Iterator<Item = (Process, u32)> + '_ {
-        self.processes.iter().map(|(_, entry)| (entry.process, entry.sockets))
+        self.processes.iter().map(|(_, entry)| (entry.process, entry.sockets)).filter(|(_, sockets)| *sockets > 0)
     }
 
     /// Every endpoint with an owner and how many of its sockets that owner has; `None` stands for orphans.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Option<Process>, u32)> + '_ {
-        self.by_endpoint.iter().map(|((endpoint, owner), count)| (*endpoint, self.process(*owner), *count))
+        let known = self.by_endpoint.iter().filter(|(_, count)| **count > 0);
+        known.map(|((endpoint, owner), count)| (*endpoint, self.process(*owner), *count))
     }
 }
 

@@ -1,7 +1,5 @@
 //! The ports of a namespace that connect() may choose, and who is on each.
 
-use std::collections::hash_map::Entry;
-
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -270,15 +268,12 @@ impl Ports {
     }
 
     fn change(&mut self, place: Place, change: impl FnOnce(&mut Port)) {
-        let mut known = match self.by_number.entry(place) {
-            Entry::Occupied(known) => known,
-            Entry::Vacant(unknown) => unknown.insert_entry(Port::default()),
-        };
-        let before = *known.get();
-        change(known.get_mut());
-        let after = *known.get();
+        let known = self.by_number.entry(place).or_default();
+        let before = *known;
+        change(known);
+        let after = *known;
         if after.binders + after.clients == 0 {
-            known.remove();
+            self.by_number.remove(&place);
         }
         if before.is_blocked() != after.is_blocked() && self.usable.contains(place.port) {
             let blocked = match place.space {
