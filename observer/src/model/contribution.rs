@@ -70,11 +70,6 @@ impl Contribution {
         member: NO_ROW,
     };
 
-    /// Both are of a full socket, in whatever state, and nothing else is different.
-    pub(super) fn differs_in_state_alone(self, other: Self) -> bool {
-        self.counts.is_alike(other.counts) && self == Self { counts: self.counts, ..other }
-    }
-
     pub(super) fn is_orphan(&self) -> bool {
         self.owner == Owner::ORPHAN
     }

@@ -25,7 +25,7 @@ use super::{
     reading::NamespaceReading,
     row_members::RowMembers,
     service::{CgroupId, Service},
-    units::{NetnsId, Process},
+    units::{NetnsId, Process, TcpState},
 };
 
 pub(super) use super::contribution::{At, Contribution, Counts};
@@ -101,11 +101,23 @@ impl Ledger {
         reason = "most events change the state alone: where the caller shows that, nothing else is compared"
     )]
     pub(super) fn apply(&mut self, before: Contribution, after: Contribution, now: Duration) {
-        if before.differs_in_state_alone(after) {
-            self.count_state(&before, u32::sub, now);
-            self.count_state(&after, u32::add, now);
-        } else {
-            self.apply_all(&before, &after, now);
+        match (before.counts, after.counts) {
+            (Counts::Full(from), Counts::Full(to)) if before == (Contribution { counts: before.counts, ..after }) => {
+                self.move_state(from, to, &after, now);
+            }
+            _ => self.apply_all(&before, &after, now),
+        }
+    }
+
+    /// A full socket changes its state and nothing else.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as `apply`: one call for each change of state")]
+    fn move_state(&mut self, from: TcpState, to: TcpState, contribution: &Contribution, now: Duration) {
+        if let At::Endpoint(row) = contribution.at {
+            self.endpoints.touch(row, now).states.shift(from, to);
+        }
+        if let Some(row) = self.members.touch(contribution.member, now) {
+            row.counts.states.shift(from, to);
         }
     }
 
@@ -153,8 +165,6 @@ impl Ledger {
     }
 
     /// Adds a socket to, or with `op` takes it from, the counts by state of its endpoint and its member.
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "as `apply`: `op` is known, and the contribution stays in registers")]
     fn count_state(&mut self, contribution: &Contribution, op: fn(u32, u32) -> u32, now: Duration) {
         if let At::Endpoint(row) = contribution.at
             && let Some(count) = contribution.counts.of(self.endpoints.touch(row, now))

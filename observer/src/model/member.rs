@@ -62,6 +62,8 @@ pub(super) struct MemberRow {
     pub(super) service: Option<Arc<Service>>,
     /// The service's [`Service::row_key`].
     pub(super) key: Option<Arc<Service>>,
+    /// It is among [`MemberTable::unnamed`].
+    is_unnamed: bool,
     /// It names no service: its sockets belong to their owners.
     is_mute: bool,
     /// Nobody found out what service it is of.
@@ -117,22 +119,24 @@ impl MemberTable {
         if let Some(index) = self.by_member.get(&member).copied() {
             let row = &mut self.rows[index as usize];
             row.last_active = now;
+            let is_mute = row.is_mute;
             // Another process may have its number by now, and a process may have moved.
-            if matches!(member, Member::Process(_)) && row.counts.is_empty() {
-                self.want_name(member);
+            if matches!(member, Member::Process(_)) && !row.is_unnamed && row.counts.is_empty() {
+                self.want_name(member, index);
             }
-            return (!self.rows[index as usize].is_mute).then_some(index);
+            return (!is_mute).then_some(index);
         }
         let row = MemberRow { member: Some(member), last_active: now, ..MemberRow::default() };
         let index = narrow(self.rows.insert(row));
         self.by_member.insert(member, index);
-        self.want_name(member);
+        self.want_name(member, index);
         Some(index)
     }
 
-    fn want_name(&mut self, member: Member) {
+    fn want_name(&mut self, member: Member, index: u32) {
         // /proc has nothing of processes outside, and may have another process of the same number.
         if !matches!(member, Member::Process(pid) if pid.is_outside()) {
+            self.rows[index as usize].is_unnamed = true;
             self.unnamed.insert(member);
         }
     }
@@ -200,6 +204,7 @@ impl MemberTable {
         let named = service.filter(|service| matches!(member, Member::Process(_)) || names_a_service(service));
         let key = named.as_ref().map(|service| self.shared_key(service.row_key()));
         let row = &mut self.rows[index as usize];
+        row.is_unnamed = false;
         row.is_mute = named.is_none() && matches!(member, Member::Cgroup(_));
         row.is_unresolved = is_unresolved;
         (row.service, row.key) = (named.map(Arc::new), key);

@@ -22,7 +22,6 @@ impl ReuseQueue {
 
 impl Model {
     /// connect() chooses the port after the socket is in SYN_SENT: a later event shows it.
-    #[inline]
     pub(super) fn learn_port(&mut self, index: u32, port: u16) {
         if port != 0 && self.sockets.get(index).local_port == 0 {
             self.set_local_port(index, port);

@@ -15,8 +15,10 @@ use super::{
     units::{FourTuple, SocketId, TcpState},
 };
 
-/// A full socket that is connected or connecting. Its namespace and local ip are those of its endpoint.
+/// A full socket that is connected or connecting. Its namespace and local ip are those of its endpoint. It is as large as a cache
+/// line, and lies on one.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(super) struct Socket {
     pub(super) id: SocketId,
     pub(super) endpoint: u32,

@@ -271,6 +271,12 @@ impl StateCounts {
         &mut self.0[state as usize - 1]
     }
 
+    /// One of them changes its state.
+    pub(super) const fn shift(&mut self, from: TcpState, to: TcpState) {
+        *self.get_mut(from) -= 1;
+        *self.get_mut(to) += 1;
+    }
+
     /// All of them.
     #[must_use]
     pub fn sum(&self) -> u32 {
