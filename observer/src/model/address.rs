@@ -104,7 +104,9 @@ impl Hash for TupleKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let FourTuple { local_ip, local_port, remote_ip, remote_port } = self.tuple;
         state.write_u32(self.netns.0);
-        state.write_u64(hash_of_end(local_ip, local_port.into()).wrapping_add(hash_of_end(remote_ip, remote_port.into())));
+        state.write_u64(
+            hash_of_end(local_ip, local_port.into()).wrapping_add(hash_of_end(remote_ip, remote_port.into())),
+        );
     }
 }
 

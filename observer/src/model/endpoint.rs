@@ -1,6 +1,10 @@
 //! Local endpoints and, under the outbound ones, destinations: the counts that rows are made of.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    mem::offset_of,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use hashbrown::HashTable;
 use rustc_hash::FxHashMap;
@@ -13,7 +17,7 @@ use super::{
     history::History,
     index::{NO_ROW, hash, narrow},
     port_table::PortCounts,
-    row_members::RowMembers,
+    row_members::{RowMember, RowMembers},
     units::{FourTuple, NetnsId, Process, StateCounts},
 };
 
@@ -216,33 +220,41 @@ impl EndpointTable {
     }
 }
 
-/// One remote address as seen from one outbound endpoint.
+/// One remote address as seen from one outbound endpoint. An event finds all that it needs in the first cache line.
 #[derive(Clone)]
+#[repr(C, align(64))]
 pub(super) struct Destination {
     pub(super) endpoint: u32,
-    pub(super) remote: SocketAddr,
+    pub(super) remote_port: u16,
+    pub(super) remote_ip: IpAddr,
     /// Full sockets.
     pub(super) sockets: u32,
+    pub(super) ports: PortCounts,
     /// TIME_WAIT sockets, and those in FIN_WAIT2 that have lost their full socket.
     pub(super) minisocks: u32,
     /// Of these, the ones in TIME_WAIT.
     pub(super) time_wait: u32,
-    /// Of these, the ones whose peer sends TCP timestamps: without, connect() never takes them over.
+    /// Of its full sockets.
+    pub(super) members: RowMembers,
+    /// Of the TIME_WAIT sockets, the ones whose peer sends TCP timestamps: without, connect() never takes them over.
     pub(super) stamped: u32,
     /// TIME_WAIT sockets that it got since observer started and that keep their port until they end.
     pub(super) entered: i64,
-    pub(super) ports: PortCounts,
     /// What sockets of the same addresses on other devices add to `ports`, as of the last snapshot or second.
     pub(super) shared: PortCounts,
     /// Of such sockets, those whose port no event has shown yet: each may have one that is counted already.
     pub(super) shared_unseen: u32,
-    /// Of its full sockets.
-    pub(super) members: RowMembers,
 }
 
+const _: () = assert!(offset_of!(Destination, members) + size_of::<RowMember>() <= 64);
+
 impl Destination {
+    pub(super) const fn remote(&self) -> SocketAddr {
+        SocketAddr::new(self.remote_ip, self.remote_port)
+    }
+
     fn hash(&self) -> u64 {
-        hash_of_destination(self.endpoint, self.remote)
+        hash_of_destination(self.endpoint, self.remote())
     }
 }
 
@@ -274,7 +286,8 @@ impl DestinationTable {
         let (ports, shared) = (PortCounts::default(), PortCounts::default());
         let row = Destination {
             endpoint,
-            remote,
+            remote_port: remote.port(),
+            remote_ip: remote.ip(),
             sockets: 0,
             minisocks: 0,
             time_wait: 0,
@@ -307,7 +320,7 @@ impl DestinationTable {
     pub(super) fn find(&self, endpoint: u32, remote: SocketAddr) -> Option<u32> {
         let is_it = |index: &u32| {
             let row = &self.rows[*index as usize];
-            (row.endpoint, row.remote.port(), row.remote.ip()) == (endpoint, remote.port(), remote.ip())
+            (row.endpoint, row.remote_port, row.remote_ip) == (endpoint, remote.port(), remote.ip())
         };
         self.by_remote.find(hash_of_destination(endpoint, remote), is_it).copied()
     }

@@ -125,7 +125,11 @@ impl Ledger {
     #[inline(never)]
     fn apply_all(&mut self, before: &Contribution, after: &Contribution, now: Duration) {
         let is_same_row = before.at == after.at;
-        if !is_same_row || before.counts != after.counts || before.is_orphan() != after.is_orphan() || before.member != after.member {
+        if !is_same_row
+            || before.counts != after.counts
+            || before.is_orphan() != after.is_orphan()
+            || before.member != after.member
+        {
             self.count_state(before, u32::sub, now);
             self.count_state(after, u32::add, now);
         }

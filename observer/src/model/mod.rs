@@ -213,7 +213,8 @@ impl Model {
             // state hook's first event of the socket.
             Event::Accepted { socket, state: TcpState::SynReceived, by } if self.was_scanned(socket.netns) => {
                 let known = self.find(socket);
-                let index = known.unwrap_or_else(|| self.insert(socket, TcpState::SynReceived, Direction::Inbound, None));
+                let index =
+                    known.unwrap_or_else(|| self.insert(socket, TcpState::SynReceived, Direction::Inbound, None));
                 self.set_explicit(index, true);
                 self.accepted(index, *by);
             }

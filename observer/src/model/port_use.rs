@@ -56,8 +56,8 @@ impl Model {
         let tuple = FourTuple {
             local_ip: key.local_ip,
             local_port: port,
-            remote_ip: row.remote.ip(),
-            remote_port: row.remote.port(),
+            remote_ip: row.remote_ip,
+            remote_port: row.remote_port,
         };
         namespace.devices.conflicts(key.device.index()).any(|device| {
             let key = TupleKey { netns: key.netns, device, tuple };
@@ -126,7 +126,7 @@ impl Model {
             let others = rules.conflicts(key.device.index()).skip(1).filter_map(|device| {
                 let endpoint =
                     self.ledger.endpoints().find(&EndpointKey { device: super::device::Device::new(device), ..key })?;
-                self.ledger.destinations().find(endpoint, row.remote)
+                self.ledger.destinations().find(endpoint, row.remote())
             });
             Some((index, others.collect::<Vec<_>>())).filter(|(_, others)| !others.is_empty())
         });

@@ -193,7 +193,7 @@ impl Model {
     }
 
     fn endpoint_row(&self, row: &Endpoint, mut all: Vec<&Destination>, most: usize, owners: Owners) -> EndpointRow {
-        let rank = |row: &&Destination| (Reverse(row.ports.in_use()), Reverse(row.sockets), row.remote);
+        let rank = |row: &&Destination| (Reverse(row.ports.in_use()), Reverse(row.sockets), row.remote());
         let destination_count = all.len();
         if destination_count > most && most > 0 {
             all.select_nth_unstable_by_key(most - 1, rank);
@@ -243,7 +243,7 @@ impl Model {
             netns_name: self.netns_name(key.netns),
             local_ip: key.local_ip,
             device: self.named(key.netns, key.device),
-            remote: row.remote,
+            remote: row.remote(),
             sockets: row.sockets,
             time_wait: row.time_wait,
             ports: self.port_use(row, namespace),

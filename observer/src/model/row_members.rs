@@ -13,6 +13,7 @@ pub(super) struct RowMember {
 /// The members that the sockets of an endpoint or destination belong to. Most rows have one, which needs no allocation. A place
 /// that is empty again stays for the next member: connections come and go, and members stay.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(super) struct RowMembers {
     first: RowMember,
     others: Vec<RowMember>,

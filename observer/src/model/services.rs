@@ -169,12 +169,7 @@ impl Model {
 
     pub(super) fn service_of_endpoint(&self, key: &EndpointKey) -> Option<Arc<Service>> {
         let index = self.ledger.endpoints().find(key)?;
-        self.ledger
-            .members()
-            .most(&self.ledger.endpoints().get(index).members)?
-            .0
-            .service
-            .clone()
+        self.ledger.members().most(&self.ledger.endpoints().get(index).members)?.0.service.clone()
     }
 
     /// The service of a limit's process, listener or destination.
@@ -252,7 +247,7 @@ impl Model {
             let Some(key) = &member.key else { continue };
             let share = u64::from(row.ports.in_use()) * u64::from(u32::MAX) / u64::from(ports.usable_count.max(1));
             let known = nearest.entry(Arc::as_ptr(key)).or_insert((key, share, row));
-            if (share, Reverse(row.remote)) > (known.1, Reverse(known.2.remote)) {
+            if (share, Reverse(row.remote())) > (known.1, Reverse(known.2.remote())) {
                 *known = (key, share, row);
             }
         }
@@ -265,7 +260,7 @@ impl Model {
                 netns_name: self.netns_name(at.netns),
                 local_ip: at.local_ip,
                 device: self.named(at.netns, at.device),
-                remote: row.remote,
+                remote: row.remote(),
                 ports,
             });
         }

@@ -59,7 +59,7 @@ impl Model {
                 netns: key.netns,
                 local_ip: key.local_ip,
                 device: self.named(key.netns, key.device),
-                remote: row.remote,
+                remote: row.remote(),
                 ports: self.port_use(row, Some(namespace))?,
                 step_width: namespace.reading.port_step_width,
             })

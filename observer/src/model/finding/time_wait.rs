@@ -131,12 +131,12 @@ impl Model {
                 return None;
             }
             let counted = namespaces.iter().find(|counted| counted.netns == key.netns)?;
-            let is_loopback = key.local_ip.is_loopback() || row.remote.ip().is_loopback();
+            let is_loopback = key.local_ip.is_loopback() || row.remote_ip.is_loopback();
             Some(Closed {
                 netns: key.netns,
                 local_ip: key.local_ip,
                 device: self.named(key.netns, key.device),
-                remote: row.remote,
+                remote: row.remote(),
                 ports,
                 time_wait_in_namespace: counted.time_wait,
                 reuse: Reuse::of(&namespace.reading, is_loopback, row.stamped, row.time_wait),

@@ -65,7 +65,7 @@ impl Model {
         let limit = |(numbers, row): (Numbers, &Destination)| {
             let key = &self.ledger.endpoints().get(row.endpoint).key;
             let device = self.named(key.netns, key.device);
-            let scope = Scope::Destination { netns: key.netns, local_ip: key.local_ip, device, remote: row.remote };
+            let scope = Scope::Destination { netns: key.netns, local_ip: key.local_ip, device, remote: row.remote() };
             let turnover = Some(Turnover::new(row.ports.time_wait.into(), row.entered));
             Limit { turnover, ..self.limit(LimitKind::Ports, scope, numbers) }
         };
