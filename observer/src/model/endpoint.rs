@@ -220,7 +220,8 @@ impl EndpointTable {
     }
 }
 
-/// One remote address as seen from one outbound endpoint. An event finds all that it needs in the first cache line.
+/// One remote address as seen from one outbound endpoint. An event of a full socket finds all that it needs in the first cache
+/// line.
 #[derive(Clone)]
 #[repr(C, align(64))]
 pub(super) struct Destination {
@@ -230,13 +231,13 @@ pub(super) struct Destination {
     /// Full sockets.
     pub(super) sockets: u32,
     pub(super) ports: PortCounts,
+    /// Of its full sockets.
+    pub(super) members: RowMembers,
     /// TIME_WAIT sockets, and those in FIN_WAIT2 that have lost their full socket.
     pub(super) minisocks: u32,
     /// Of these, the ones in TIME_WAIT.
     pub(super) time_wait: u32,
-    /// Of its full sockets.
-    pub(super) members: RowMembers,
-    /// Of the TIME_WAIT sockets, the ones whose peer sends TCP timestamps: without, connect() never takes them over.
+    /// Of these, the ones whose peer sends TCP timestamps: without, connect() never takes them over.
     pub(super) stamped: u32,
     /// TIME_WAIT sockets that it got since observer started and that keep their port until they end.
     pub(super) entered: i64,
@@ -246,7 +247,9 @@ pub(super) struct Destination {
     pub(super) shared_unseen: u32,
 }
 
-const _: () = assert!(offset_of!(Destination, members) + size_of::<RowMember>() <= 64);
+// `Slab` looks at the capacity of `members.others`, the word after the few, to know whether the entry is in use.
+const _: () =
+    assert!(offset_of!(Destination, members) + RowMembers::FEW * size_of::<RowMember>() + size_of::<usize>() <= 64);
 
 impl Destination {
     pub(super) const fn remote(&self) -> SocketAddr {

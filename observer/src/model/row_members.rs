@@ -10,60 +10,54 @@ pub(super) struct RowMember {
     pub(super) count: u32,
 }
 
-/// The members that the sockets of an endpoint or destination belong to. Most rows have one, which needs no allocation. A place
-/// that is empty again stays for the next member: connections come and go, and members stay.
+/// The members that the sockets of an endpoint or destination belong to. Most rows have one, and nobody beside it: these need
+/// no allocation. An entry without sockets stays until another member needs its place, because connections come and go, and
+/// members stay.
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub(super) struct RowMembers {
-    first: RowMember,
+    few: [RowMember; Self::FEW],
     others: Vec<RowMember>,
 }
 
 impl Default for RowMembers {
     fn default() -> Self {
-        Self { first: RowMember { member: NO_ROW, count: 0 }, others: Vec::new() }
+        Self { few: [RowMember { member: NO_ROW, count: 0 }; Self::FEW], others: Vec::new() }
     }
 }
 
 impl RowMembers {
+    /// Members that are beside the counts of the row.
+    pub(super) const FEW: usize = 2;
+
     /// One more socket belongs to a member.
     pub(super) fn add(&mut self, member: u32) {
-        if self.first.member == member {
-            self.first.count += 1;
-        } else {
-            self.add_other(member);
-        }
-    }
-
-    fn add_other(&mut self, member: u32) {
-        let mut free = (self.first.count == 0).then_some(&mut self.first);
-        for other in &mut self.others {
-            if other.member == member {
-                other.count += 1;
-                return;
-            }
-            if other.count == 0 {
-                free = free.or(Some(other));
-            }
+        if let Some(known) = self.all_mut().find(|known| known.member == member) {
+            known.count += 1;
+            return;
         }
         let one = RowMember { member, count: 1 };
-        match free {
-            Some(free) => *free = one,
-            None => self.others.push(one),
+        if let Some(free) = self.all_mut().find(|known| known.count == 0) {
+            *free = one;
+            return;
         }
+        self.others.push(one);
     }
 
     /// A socket belongs to a member no longer.
     pub(super) fn remove(&mut self, member: u32) {
-        let mut all = std::iter::once(&mut self.first).chain(&mut self.others);
-        if let Some(known) = all.find(|known| known.member == member) {
+        if let Some(known) = self.all_mut().find(|known| known.member == member) {
             known.count -= 1;
         }
     }
 
     /// Those that have sockets here.
     pub(super) fn iter(&self) -> impl Iterator<Item = RowMember> + '_ {
-        std::iter::once(&self.first).chain(&self.others).copied().filter(|it| it.count > 0)
+        self.few.iter().chain(&self.others).copied().filter(|it| it.count > 0)
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut RowMember> {
+        self.few.iter_mut().chain(&mut self.others)
     }
 
     /// Takes all sockets from all members.

@@ -239,7 +239,7 @@ impl Model {
     fn add_nearest_destinations(&self, rows: &mut FxHashMap<Option<Arc<Service>>, ServiceRow>) {
         // All members of a service share their key.
         let mut nearest: FxHashMap<*const Service, (&Arc<Service>, u64, &Destination)> = FxHashMap::default();
-        for (index, row) in self.ledger.destinations().iter_indexed() {
+        for row in self.ledger.destinations().iter() {
             let Some((ports, _)) = self.ledger.ports_at(row.endpoint) else { continue };
             let Some((member, _)) = self.ledger.members().most(&row.members) else {
                 continue;
