@@ -153,7 +153,7 @@ impl Engine {
         proc::require()?;
         require_rights()?;
         let own = netns::current().context("read /proc/thread-self/ns/net")?;
-        let kernel = Kernel::read()?;
+        let kernel = Kernel::shared()?;
         let processes = PidView::read();
         let attached = attach::attach(
             &kernel,
