@@ -102,7 +102,7 @@ fn for_kernel<'a>(cargo: &'a mut Command, arch: &str, linker: &Path) -> Result<&
 }
 
 /// Apart from the host's, so that both can be built at once. The arches share what runs on this machine, most of it macros;
-/// cargo tells what differs by its flags.
+/// cargo compiles again what differs by its flags.
 fn target_dir() -> Result<PathBuf> {
     Ok(workspace::target_dir()?.join("bpf"))
 }

@@ -30,7 +30,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The running kernel, read anew only if nobody holds what was read before: it takes as long as all else that is done in
+    /// The running kernel, read again only if nobody holds what was read before: it takes as long as all else that is done in
     /// user space at start, and 5 MB of BTF become several times as much memory, which nobody needs after that.
     pub fn shared() -> Result<Arc<Self>, ProbeError> {
         static NEWEST: Mutex<Weak<Kernel>> = Mutex::new(Weak::new());
