@@ -53,7 +53,7 @@ pub enum DecodeError {
     UnknownErrno(u32),
 }
 
-/// The number of the pass whose last record this is. It is no event: the model is told what follows from it.
+/// The number of the pass whose last record this is. It reports no event: the engine alone reads it.
 #[must_use]
 pub fn pass_end(bytes: &[u8]) -> Option<u64> {
     let (header, _) = RecordHeader::read_from_prefix(bytes).ok()?;
