@@ -31,6 +31,9 @@ pub enum DecodeError {
     /// A kind that this version does not know.
     #[error("unknown record kind {0}")]
     UnknownKind(u8),
+    /// A kind that reports no event: see [`pass_end`].
+    #[error("a {0:?} record is no event")]
+    NoEvent(Kind),
     /// A length that does not fit the kind.
     #[error("a {kind:?} record of {got} bytes")]
     Length {
@@ -48,6 +51,13 @@ pub enum DecodeError {
     /// An errno that is not watched.
     #[error("a system call failed with the unexpected errno {0}")]
     UnknownErrno(u32),
+}
+
+/// The number of the pass whose last record this is. It reports no event: the engine alone reads it.
+#[must_use]
+pub fn pass_end(bytes: &[u8]) -> Option<u64> {
+    let (header, _) = RecordHeader::read_from_prefix(bytes).ok()?;
+    (header.kind == Kind::PassEnd as u8).then_some(header.sock)
 }
 
 /// Reads one record.
@@ -88,6 +98,7 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
             let InodeRecord { header, inode } = read(kind, bytes)?;
             Ok(Event::Inode { id: SocketId(header.sock), netns: NetnsId(header.netns), inode })
         }
+        Kind::PassEnd => Err(DecodeError::NoEvent(kind)),
         Kind::FdOwner => Ok(held(&read(kind, bytes)?, None)),
         Kind::Bound => {
             let BoundRecord { fd_owner, local } = read(kind, bytes)?;

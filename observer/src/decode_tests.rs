@@ -212,6 +212,15 @@ fn a_listener_has_its_queues() {
 }
 
 #[test]
+fn the_end_of_a_pass_is_no_event() {
+    let record = header(Kind::PassEnd);
+    assert_eq!(pass_end(record.as_bytes()), Some(record.sock));
+    assert_eq!(event(record.as_bytes()), Err(DecodeError::NoEvent(Kind::PassEnd)));
+    assert_eq!(pass_end(header(Kind::Destroy).as_bytes()), None);
+    assert_eq!(pass_end(&record.as_bytes()[..8]), None);
+}
+
+#[test]
 fn a_destroyed_socket_needs_no_tuple() {
     assert_eq!(
         event(header(Kind::Destroy).as_bytes()),

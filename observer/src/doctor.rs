@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     process::ExitCode,
+    sync::Arc,
 };
 
 use crate::{
@@ -91,7 +92,7 @@ fn examine(methods: ForcedMethods, out: &mut impl Write) -> io::Result<Result<()
 }
 
 /// Prints what can be known before anything is loaded; an error if loading cannot work.
-fn examine_host(out: &mut impl Write) -> io::Result<Result<(Kernel, PidView), ProbeError>> {
+fn examine_host(out: &mut impl Write) -> io::Result<Result<(Arc<Kernel>, PidView), ProbeError>> {
     let kernel = rustix::system::uname();
     let name = format!("{} {}", kernel.release().to_string_lossy(), kernel.machine().to_string_lossy());
     row(out, "kernel", &name)?;
@@ -104,7 +105,7 @@ fn examine_host(out: &mut impl Write) -> io::Result<Result<(Kernel, PidView), Pr
         row(out, "proc", &error.to_string())?;
         return Ok(Err(error.into()));
     }
-    let kernel = match Kernel::read() {
+    let kernel = match Kernel::shared() {
         Ok(kernel) => kernel,
         Err(error) => {
             row(out, "btf", &format!("not usable: {error}"))?;

@@ -73,7 +73,7 @@ fn build(arch: &str, linker: &Path) -> Result<Vec<u8>> {
     let mut cargo = tools::debian_rust("cargo");
     for_kernel(cargo.arg("build"), arch, linker)?.args(["--bin", "observer-bpf"]);
     process::run(&mut cargo)?;
-    let built = target_dir(arch)?.join(TARGET).join("release/observer-bpf");
+    let built = target_dir()?.join(TARGET).join("release/observer-bpf");
     fs::read(&built).with_context(|| format!("read {}", built.display()))
 }
 
@@ -89,7 +89,7 @@ fn for_kernel<'a>(cargo: &'a mut Command, arch: &str, linker: &Path) -> Result<&
     cargo
         .args(["--locked", "--release", "--target", TARGET, "--package", "observer-ebpf"])
         .arg("--target-dir")
-        .arg(target_dir(arch)?)
+        .arg(target_dir()?)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         // aya-ebpf uses unstable features of the BPF target.
         .env("RUSTC_BOOTSTRAP", "1")
@@ -101,9 +101,10 @@ fn for_kernel<'a>(cargo: &'a mut Command, arch: &str, linker: &Path) -> Result<&
     Ok(cargo)
 }
 
-/// Apart from the host's, and one for each arch: they differ in flags, and would rebuild each other's dependencies.
-fn target_dir(arch: &str) -> Result<PathBuf> {
-    Ok(workspace::target_dir()?.join("bpf").join(arch))
+/// Apart from the host's, so that both can be built at once. The arches share what runs on this machine, most of it macros;
+/// cargo compiles again what differs by its flags.
+fn target_dir() -> Result<PathBuf> {
+    Ok(workspace::target_dir()?.join("bpf"))
 }
 
 fn object_path(arch: &str) -> PathBuf {

@@ -1,5 +1,6 @@
 //! Build tasks of the repository, run as `cargo xtask <task>`: everything that plain cargo does not do.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -43,7 +44,12 @@ enum Task {
     },
     /// Be an actor of a recording
     #[command(hide = true)]
-    Act { actor: shots::Actor },
+    Act {
+        actor: shots::Actor,
+        /// The folder of the cgroup to be in
+        #[arg(long)]
+        cgroup: Option<PathBuf>,
+    },
     /// Be the load that is measured
     #[command(hide = true)]
     Load {
@@ -85,7 +91,7 @@ fn main() -> ExitCode {
         Task::Ebpf { check: false } => finish(ebpf::write()),
         Task::Ebpf { check: true } => finish(ebpf::check()),
         Task::Shots { record } => finish(shots::run(record)),
-        Task::Act { actor } => finish(actor.play()),
+        Task::Act { actor, cgroup } => finish(actor.play(cgroup.as_deref())),
         Task::Load { load } => finish(load.play()),
         Task::Test => test::run(),
         Task::Vm { series, arch, kvm, write_docs, all_tests, test_args } => {

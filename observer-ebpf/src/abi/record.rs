@@ -40,6 +40,9 @@ pub enum Kind {
     /// The inode of the socket just shown as [`Kind::Scanned`], where [`Settings::inodes`](super::Settings::inodes) asks for
     /// it: [`InodeRecord`].
     Inode = 12,
+    /// An iterator has shown everything: all that it found stands before this in the ring. [`RecordHeader`], with the number
+    /// of the pass in place of the socket, which the iterator's own output has, too.
+    PassEnd = 13,
 }
 
 impl Kind {
@@ -59,6 +62,7 @@ impl Kind {
             10 => Self::FdCallFailed,
             11 => Self::Bound,
             12 => Self::Inode,
+            13 => Self::PassEnd,
             _ => return None,
         })
     }

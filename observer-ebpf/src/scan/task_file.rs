@@ -38,7 +38,11 @@ fn on_file(ctx: *mut IterTaskFile) {
     // SAFETY: the kernel passes a valid context; the verifier checks each of these loads, and knows the types.
     let (meta, task, fd, file) =
         unsafe { (&*(*ctx).meta, Typed::given((*ctx).task as u64), (*ctx).fd, Typed::given((*ctx).file as u64)) };
-    let (Some(task), Some(file)) = (task, file) else { return };
+    let (Some(task), Some(file)) = (task, file) else {
+        // SAFETY: `meta` is that of the running program's context.
+        unsafe { meta.end() };
+        return;
+    };
     let fd_owner = FdOwner { meta, task, fd };
     if setting!(typed_files) == 0 {
         if let Some(sock) = sock_of_file(file.untyped()) {

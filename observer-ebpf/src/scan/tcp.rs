@@ -47,6 +47,8 @@ fn on_socket(ctx: &IterContext) {
     // SAFETY: `sock` is the `sk_common` of the running program's context.
     let Some(shown) = (unsafe { Typed::given(sock) }) else {
         debug!(ctx, "end of the socket table");
+        // SAFETY: `meta` is that of the running program's context.
+        unsafe { meta.end() };
         return;
     };
     let Some(sock) = Sock::of_tcp(shown) else { return };

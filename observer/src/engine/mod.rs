@@ -18,6 +18,7 @@ use std::{
 pub use self::schedule::Scans;
 use self::{feed::Feed, host::HostReader, namespaces::Namespaces, schedule::ScanSchedule, walk::Walk};
 use crate::{
+    decode,
     host::{cgroup::Resolver, clock, netns, pid_namespace::PidView, proc, rights},
     input::{Input, Outcome},
     model::{
@@ -48,6 +49,10 @@ const READ_HOST: Duration = Duration::from_secs(1);
 const WALK: Duration = Duration::from_secs(3);
 /// How many processes have their descriptors counted: those with the most sockets.
 const CONSPICUOUS: usize = 32;
+/// How long the records of an iterator may stay behind one that another task has not finished: that task may be without a CPU.
+const PASS_END: Duration = Duration::from_secs(1);
+/// Time between two looks for the end of them.
+const PASS_END_LOOK: Duration = Duration::from_micros(200);
 /// The shortest time between two searches for namespaces that events have named.
 const SEARCH: Duration = Duration::from_millis(100);
 
@@ -128,6 +133,8 @@ struct Drained {
     records: u32,
     /// Of these, sockets that a scan found.
     found: u32,
+    /// The pass of an iterator whose last record was among them.
+    ended: Option<u64>,
 }
 
 impl Engine {
@@ -153,7 +160,7 @@ impl Engine {
         proc::require()?;
         require_rights()?;
         let own = netns::current().context("read /proc/thread-self/ns/net")?;
-        let kernel = Kernel::read()?;
+        let kernel = Kernel::shared()?;
         let processes = PidView::read();
         let attached = attach::attach(
             &kernel,
@@ -287,19 +294,25 @@ impl Engine {
         let Self { live, feed, namespaces, walk, undecodable, started, .. } = self;
         let now = started.elapsed();
         let mut drained = Drained::default();
-        live.drain(|record| match feed.take_at(now, Input::Record(record)) {
-            Outcome::Event(event) => {
-                drained.records += 1;
-                drained.found += u32::from(matches!(event, Event::Scanned { .. }));
-                namespaces.note(&event);
-                walk.note(&event);
+        live.drain(|record| {
+            if let Some(pass) = decode::pass_end(record) {
+                drained.ended = Some(pass);
+                return;
             }
-            Outcome::Undecodable(error) => {
-                drained.records += 1;
-                *undecodable += 1;
-                tracing::warn!(%error, "record");
+            match feed.take_at(now, Input::Record(record)) {
+                Outcome::Event(event) => {
+                    drained.records += 1;
+                    drained.found += u32::from(matches!(event, Event::Scanned { .. }));
+                    namespaces.note(&event);
+                    walk.note(&event);
+                }
+                Outcome::Undecodable(error) => {
+                    drained.records += 1;
+                    *undecodable += 1;
+                    tracing::warn!(%error, "record");
+                }
+                Outcome::Done | Outcome::NewLosses => {}
             }
-            Outcome::Done | Outcome::NewLosses => {}
         });
         drained
     }

@@ -4,12 +4,12 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    io, thread,
     time::{Duration, Instant},
 };
 
 use super::{
-    CONSPICUOUS, Engine, READ_HOST, SEARCH, WALK, Watched,
+    CONSPICUOUS, Drained, Engine, PASS_END, PASS_END_LOOK, READ_HOST, SEARCH, WALK, Watched,
     schedule::{self, Stopwatch},
 };
 use zerocopy::IntoBytes as _;
@@ -192,15 +192,33 @@ impl Engine {
         Ok(passed?.found)
     }
 
-    /// One iterator pass. Drains the ring buffer between its reads.
+    /// One iterator pass. Drains the ring buffer between its reads, and then until the iterator's last record.
+    ///
+    /// A hook on another CPU, or in a task that was interrupted, may have reserved room in the ring and not yet written its
+    /// record. Nothing after it can be read until then: an empty ring does not say that all of the scan has arrived.
     fn run_pass(&mut self, mut pass: Pass, hook: Hook) -> Result<Passed, Refusal> {
         let lost_before = self.live.losses().scan_ring_full;
-        let mut found = 0;
+        let (mut found, mut ended) = (0, None);
+        let mut add = |drained: Drained| {
+            found += drained.found;
+            ended = drained.ended.or(ended);
+            ended
+        };
         while pass.step().map_err(|error| Refusal::new(format!("read the {hook} iterator"), &error))? {
-            found += self.drain().found;
+            add(self.drain());
         }
-        found += self.drain().found;
-        Ok(Passed { found, is_complete: self.live.losses().scan_ring_full == lost_before })
+        let has_lost = |engine: &Self| engine.live.losses().scan_ring_full != lost_before;
+        let deadline = Instant::now() + PASS_END;
+        while add(self.drain()) != pass.number() && !has_lost(self) && Instant::now() < deadline {
+            thread::sleep(PASS_END_LOOK);
+        }
+        let is_complete = ended.is_some() && ended == pass.number();
+        if !is_complete && !has_lost(self) {
+            let late =
+                format!("the end of the {hook} iterator's records did not arrive within {} s", PASS_END.as_secs());
+            return Err(Refusal::from(late));
+        }
+        Ok(Passed { found, is_complete: is_complete && !has_lost(self) })
     }
 
     /// Finds namespaces, reads each, and forgets those that are gone.

@@ -1,6 +1,9 @@
 //! What the running kernel has, read before anything is loaded.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use observer_ebpf::abi::Offsets;
 
@@ -27,8 +30,21 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// The running kernel, read again only if nobody holds what was read before: it takes as long as all else that is done in
+    /// user space at start, and 5 MB of BTF become several times as much memory, which nobody needs after that.
+    pub fn shared() -> Result<Arc<Self>, ProbeError> {
+        static NEWEST: Mutex<Weak<Kernel>> = Mutex::new(Weak::new());
+        let mut newest = NEWEST.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kernel) = newest.upgrade() {
+            return Ok(kernel);
+        }
+        let kernel = Arc::new(Self::read()?);
+        *newest = Arc::downgrade(&kernel);
+        Ok(kernel)
+    }
+
     /// Reads BTF.
-    pub fn read() -> Result<Self, ProbeError> {
+    fn read() -> Result<Self, ProbeError> {
         let bytes = text::bytes(KERNEL_BTF).map_err(ProbeError::no_btf)?;
         let for_aya = aya::Btf::parse(&bytes, aya::Endianness::default());
         let btf = Btf::parse(bytes).map_err(ProbeError::BadBtf)?;

@@ -79,7 +79,7 @@ fn try_alone(hook: Hook, method: AttachMethod) -> (Option<Engine>, HookStatus) {
 #[test]
 fn what_a_kernel_has_is_hit_and_what_it_lacks_is_reported_with_its_reason() {
     in_private_netns(|| {
-        let kernel = Kernel::read().unwrap();
+        let kernel = Kernel::shared().unwrap();
         let mut engine = Engine::start(EngineOptions { methods: ForcedMethods::default(), ..options() }).unwrap();
         let unforced = engine.snapshot(0).quality.hooks;
         drop(engine);

@@ -8,6 +8,7 @@ use std::{
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     panic::Location,
     process::Command,
+    sync::{Arc, LazyLock},
     thread,
     time::{Duration, Instant},
 };
@@ -20,7 +21,7 @@ use observer::{
         snapshot::{Direction, EndpointRow, Snapshot},
         units::{NetnsId, TcpState},
     },
-    probe::plan::ForcedMethods,
+    probe::{kernel::Kernel, plan::ForcedMethods},
 };
 use socket2::{Domain, Socket, Type};
 
@@ -55,6 +56,9 @@ pub(crate) fn set_sysctl(name: &str, value: &str) {
 
 /// Events alone after the first scan, of the calling thread's namespace alone: tests run side by side.
 pub(crate) fn options() -> EngineOptions {
+    // Held as long as tests run: each of them starts engines, and the kernel stays the same.
+    static KERNEL: LazyLock<Option<Arc<Kernel>>> = LazyLock::new(|| Kernel::shared().ok());
+    LazyLock::force(&KERNEL);
     EngineOptions {
         scans: Scans::OnlyAtStart,
         watched: Watched::Own,

@@ -1,11 +1,11 @@
 //! The processes of the demonstration: each under the name of what it plays.
 
 use std::ffi::CString;
-use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::thread;
+use std::path::Path;
 use std::time::Duration;
+use std::{fs, io, thread};
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
@@ -19,7 +19,7 @@ const UPLOADS: &str = "10.0.0.5:9000";
 const BEAT: Duration = Duration::from_millis(500);
 
 /// A part to be played.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Actor {
     /// Serves many clients at one address.
     Web,
@@ -49,8 +49,17 @@ impl Actor {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
+    /// The systemd unit that it seems to be: people watch services, and the browsers belong to none.
+    pub(crate) fn unit(self) -> Option<String> {
+        (self != Self::Browsers).then(|| format!("{}.service", self.name()))
+    }
+
     /// Plays the part until somebody ends the process.
-    pub(crate) fn play(self) -> Result<()> {
+    pub(crate) fn play(self, cgroup: Option<&Path>) -> Result<()> {
+        if let Some(cgroup) = cgroup {
+            // Before the first socket: it belongs to the cgroup that its process is in when it is made.
+            fs::write(cgroup.join("cgroup.procs"), "0").with_context(|| format!("enter {}", cgroup.display()))?;
+        }
         rustix::thread::set_name(&CString::new(self.name())?)?;
         match self {
             Self::Web => serve(WEB),

@@ -2,9 +2,9 @@
 
 mod actors;
 
-use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::thread;
+use std::{fs, thread};
 
 use anyhow::{Context as _, Result, anyhow};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -14,6 +14,8 @@ use crate::process;
 
 const RECORDINGS: &str = "observer/tests/data";
 const OBSERVER: &str = "target/release/observer";
+/// The cgroup above those of the actors.
+const DEMO: &str = "observer-demo";
 /// Long enough for rates, a little history and a forecast.
 const SECONDS: u64 = 12;
 
@@ -55,7 +57,7 @@ fn record_demo() -> Result<()> {
     }
     // 256 ports show what 28,232 would, in a recording of a hundredth of the size.
     fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40255").context("set the port range")?;
-    let mut actors = Actors(Vec::new());
+    let mut actors = Actors { children: Vec::new(), cgroups: vec![Cgroup::make(&cgroup2()?.join(DEMO))?] };
     for actor in Actor::ALL {
         actors.start(actor)?;
     }
@@ -73,24 +75,58 @@ fn record_lab((lab, scale): (&str, &str)) -> Result<()> {
     process::run(Command::new(OBSERVER).args(["lab", lab, "--scale", scale, "--plain", "--record", &file]))
 }
 
-/// Processes that end with this.
-struct Actors(Vec<Child>);
+/// The first mount of cgroup2.
+fn cgroup2() -> Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
+    let mount = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|words| words[2] == "cgroup2");
+    Ok(mount.context("the demonstration has services: mount cgroup2")?[1].into())
+}
+
+/// A cgroup that ends with this.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn make(path: &Path) -> Result<Self> {
+        fs::create_dir(path).with_context(|| format!("make {}", path.display()))?;
+        Ok(Self(path.to_owned()))
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir(&self.0) {
+            eprintln!("{} is left: {error}", self.0.display());
+        }
+    }
+}
+
+/// Processes that end with this, and then their cgroups, the first one last.
+struct Actors {
+    children: Vec<Child>,
+    cgroups: Vec<Cgroup>,
+}
 
 impl Actors {
     fn start(&mut self, actor: Actor) -> Result<()> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["act", &actor.name()]);
-        self.0.push(command.spawn().with_context(|| format!("start {}", actor.name()))?);
+        if let Some(unit) = actor.unit() {
+            let cgroup = Cgroup::make(&self.cgroups[0].0.join(unit))?;
+            command.arg("--cgroup").arg(&cgroup.0);
+            self.cgroups.push(cgroup);
+        }
+        self.children.push(command.spawn().with_context(|| format!("start {}", actor.name()))?);
         Ok(())
     }
 }
 
 impl Drop for Actors {
     fn drop(&mut self) {
-        for child in &mut self.0 {
+        for child in &mut self.children {
             // It may have ended by itself.
             let _ = child.kill();
             let _ = child.wait();
         }
+        while self.cgroups.pop().is_some() {}
     }
 }

@@ -84,25 +84,28 @@ impl Default for Request {
     }
 }
 
-/// What the guests have in common.
-struct Guests {
+/// Kernels, and what the guests that boot them have in common.
+pub(crate) struct Guests {
+    kernels: Vec<Kernel>,
     userland: Userland,
     programs: Programs,
     machine: Machine,
     request: Request,
+    /// Whether every test of every kernel is to run.
+    is_whole: bool,
 }
 
 /// What a kernel's run came to.
-struct Report {
-    kernel: Kernel,
+struct Report<'a> {
+    kernel: &'a Kernel,
     tally: Tally,
     console: Console,
     verdict: Result<()>,
     took: Duration,
 }
 
-/// Runs the jobs on every kernel asked for, and adds the tests that ran to `tally`.
-pub(crate) fn run(request: &Request, tally: &mut Tally) -> Result<()> {
+/// Gets the kernels asked for and all that they need to run: nothing is installed, fetched or compiled after it.
+pub(crate) fn prepare(request: &Request) -> Result<Guests> {
     let Request { arch, kvm, .. } = *request;
     let is_whole = request.series.is_empty() && request.test_args.is_empty() && arch.is_native();
     ensure!(is_whole || !request.write_docs, "the page of what kernels support is made of all tests on all kernels");
@@ -112,32 +115,17 @@ pub(crate) fn run(request: &Request, tally: &mut Tally) -> Result<()> {
         series = SERIES.map(str::to_owned).into();
     }
     let kernels = kernel::newest(&series, arch)?;
-    let guests = Guests {
+    Ok(Guests {
+        kernels,
         userland: Userland::of(arch)?,
         programs: guest::build(arch)?,
-        machine: Machine { arch, kvm, limits: LIMITS },
+        machine: Machine { arch, kvm, limits: LIMITS, is_background: true },
         request: request.clone(),
-    };
-
-    let reports = guests.run_all(kernels);
-    for report in &reports {
-        *tally += report.tally;
-        let verdict = if report.failure(is_whole).is_none() { "ok" } else { "FAILED" };
-        let Report { kernel, tally, took, .. } = report;
-        println!("{:>5} {verdict}: {tally} in {:.0} s ({})", kernel.series, took.as_secs_f32(), kernel.package);
-    }
-    let failures: Vec<_> = reports.iter().filter_map(|report| report.failure(is_whole)).collect();
-    if !failures.is_empty() {
-        bail!("{}", failures.join("\n"));
-    }
-    if !is_whole {
-        return Ok(());
-    }
-    let facts: Vec<_> = reports.iter().map(Report::facts).collect();
-    if request.write_docs { support::write(&facts) } else { support::check(&facts) }
+        is_whole,
+    })
 }
 
-impl Report {
+impl Report<'_> {
     /// What is wrong with it, `is_whole` if every test was to run.
     fn failure(&self, is_whole: bool) -> Option<String> {
         let series = &self.kernel.series;
@@ -150,7 +138,7 @@ impl Report {
     }
 
     fn facts(&self) -> Facts<'_> {
-        Facts { kernel: &self.kernel, lines: &self.console.facts }
+        Facts { kernel: self.kernel, lines: &self.console.facts }
     }
 }
 
@@ -227,12 +215,32 @@ fn preferred_tests(series: &str, all_tests: bool) -> String {
 }
 
 impl Guests {
+    /// Runs the jobs on every kernel, and adds the tests that ran to `tally`.
+    pub(crate) fn run(&self, tally: &mut Tally) -> Result<()> {
+        let reports = self.run_all();
+        for report in &reports {
+            *tally += report.tally;
+            let verdict = if report.failure(self.is_whole).is_none() { "ok" } else { "FAILED" };
+            let Report { kernel, tally, took, .. } = report;
+            println!("{:>5} {verdict}: {tally} in {:.0} s ({})", kernel.series, took.as_secs_f32(), kernel.package);
+        }
+        let failures: Vec<_> = reports.iter().filter_map(|report| report.failure(self.is_whole)).collect();
+        if !failures.is_empty() {
+            bail!("{}", failures.join("\n"));
+        }
+        if !self.is_whole {
+            return Ok(());
+        }
+        let facts: Vec<_> = reports.iter().map(Report::facts).collect();
+        if self.request.write_docs { support::write(&facts) } else { support::check(&facts) }
+    }
+
     /// Three kernels at a time on two processors: about a quarter of a guest's time passes in waits of its kernel, most of them
     /// for RCU where programs are attached and detached.
-    fn run_all(&self, kernels: Vec<Kernel>) -> Vec<Report> {
-        let order: Vec<_> = kernels.iter().map(|kernel| kernel.series.clone()).collect();
+    fn run_all(&self) -> Vec<Report<'_>> {
+        let order: Vec<_> = self.kernels.iter().map(|kernel| &kernel.series).collect();
         let workers = process::processors() * 3 / 2;
-        let mut kernels = kernels;
+        let mut kernels: Vec<_> = self.kernels.iter().collect();
         // The longest first, so that no processor is left with one at the end.
         kernels.sort_by_key(|kernel| Reverse(preferred_tests(&kernel.series, false).len()));
         let waiting = Mutex::new(VecDeque::from(kernels));
@@ -249,18 +257,18 @@ impl Guests {
             }
         });
         let mut reports = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-        reports.sort_by_key(|report| order.iter().position(|series| *series == report.kernel.series));
+        reports.sort_by_key(|report| order.iter().position(|series| **series == report.kernel.series));
         reports
     }
 
-    fn run_on(&self, kernel: Kernel) -> Report {
+    fn run_on<'a>(&self, kernel: &'a Kernel) -> Report<'a> {
         let start = Instant::now();
         let mut tally = Tally::default();
         let show = |line: &str| {
             tally.add_line(line);
             println!("[{} {:.1} s] {line}", kernel.series, start.elapsed().as_secs_f32());
         };
-        let (console, verdict) = self.boot(&kernel, show).unwrap_or_else(|error| (Console::default(), Err(error)));
+        let (console, verdict) = self.boot(kernel, show).unwrap_or_else(|error| (Console::default(), Err(error)));
         tally.count_skipped(console.skipped.len());
         Report { kernel, tally, console, verdict, took: start.elapsed() }
     }

@@ -37,6 +37,8 @@ pub(crate) struct Machine {
     /// By the processor's own virtualization in place of emulation.
     pub(crate) kvm: bool,
     pub(crate) limits: Limits,
+    /// Whether it takes only the time of processors that nothing else on this machine wants.
+    pub(crate) is_background: bool,
 }
 
 impl Machine {
@@ -76,7 +78,13 @@ impl Machine {
     }
 
     fn command(&self, kernel: &Path, initramfs: &Path) -> Command {
-        let mut qemu = Command::new(self.arch.qemu);
+        let mut qemu = if self.is_background {
+            let mut nice = Command::new("nice");
+            nice.args(["-n", "10", self.arch.qemu]);
+            nice
+        } else {
+            Command::new(self.arch.qemu)
+        };
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-serial", "stdio"]);
         qemu.args(["-no-reboot", "-machine", self.arch.machine, "-smp", PROCESSORS, "-m", MEMORY_MIB]);
         // That /dev/kvm is there does not say that a stock kernel can run by it: nobody gets it unasked.

@@ -42,7 +42,7 @@ fn run(job: &'static str, commands: &str, limits: Limits) -> Option<(Console, Re
         }
     };
     let dir = tempfile::tempdir().unwrap();
-    let machine = Machine { arch: &X86_64, kvm: false, limits };
+    let machine = Machine { arch: &X86_64, kvm: false, limits, is_background: false };
     let jobs = [Job { name: job, commands: commands.to_owned() }];
     let mut root = Root::new(kernel).unwrap();
     Userland::Host.install(&mut root).unwrap();
@@ -116,7 +116,7 @@ fn what_qemu_complains_of_is_reported() {
     if kernel().is_err() {
         return skip("no QEMU");
     }
-    let machine = Machine { arch: &X86_64, kvm: false, limits: LIMITS };
+    let machine = Machine { arch: &X86_64, kvm: false, limits: LIMITS, is_background: false };
     let nowhere = Path::new("/nowhere");
     let (end, console) = machine.boot(nowhere, nowhere, |line| println!("{line}")).unwrap();
     let error = format!("{:#}", console.verdict(end, &[]).unwrap_err());
