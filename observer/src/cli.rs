@@ -26,8 +26,8 @@ use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 
 use self::{
-    check::CheckArgs, lab::LabArgs, limits::LimitsArgs, record::RecordArgs, replay::ReplayArgs, serve::ServeArgs, snapshot::SnapshotArgs,
-    watch::WatchArgs,
+    check::CheckArgs, lab::LabArgs, limits::LimitsArgs, record::RecordArgs, replay::ReplayArgs, serve::ServeArgs,
+    snapshot::SnapshotArgs, watch::WatchArgs,
 };
 use crate::{
     config::UserSettings,

@@ -53,7 +53,15 @@ pub struct Playback {
 /// A snapshot alone, with nothing known beside it.
 impl From<Snapshot> for Frame {
     fn from(snapshot: Snapshot) -> Self {
-        Self { snapshot, connections: None, playback: None, transcript: None, own: None, local: None, http_restarts: None }
+        Self {
+            snapshot,
+            connections: None,
+            playback: None,
+            transcript: None,
+            own: None,
+            local: None,
+            http_restarts: None,
+        }
     }
 }
 

@@ -6,7 +6,10 @@
 use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::net::UnixDatagram as StdUnixDatagram,
+    },
 };
 
 use rustix::{
@@ -16,7 +19,7 @@ use rustix::{
         SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
     },
 };
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{io::Interest, net::UnixDatagram};
 
 use super::{
     bounds,
@@ -153,16 +156,21 @@ impl FromHttp {
     }
 }
 
+/// An end of the channel in the event loop, which does not care that the socket also reports its end (SOCK_SEQPACKET).
+fn in_event_loop(fd: OwnedFd) -> io::Result<UnixDatagram> {
+    ioctl_fionbio(&fd, true)?;
+    UnixDatagram::from_std(StdUnixDatagram::from(fd))
+}
+
 /// The engine process's end.
 #[derive(Debug)]
-pub(super) struct EngineEnd(AsyncFd<OwnedFd>);
+pub(super) struct EngineEnd(UnixDatagram);
 
 impl EngineEnd {
-    /// Both ends; that of the HTTP process waits in its calls until it makes itself an [`HttpEnd`].
+    /// Both ends. The other one waits in its calls, until it is an [`HttpEnd`].
     pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        ioctl_fionbio(&ours, true)?;
-        Ok((Self(AsyncFd::register(ours)?), theirs))
+        Ok((Self(in_event_loop(ours)?), theirs))
     }
 
     /// Sends without waiting. Fails with EAGAIN where the HTTP process reads nothing.
@@ -173,7 +181,7 @@ impl EngineEnd {
         if !with.is_empty() && !control.push(SendAncillaryMessage::ScmRights(with)) {
             return Err(io::Error::other("no room for a descriptor"));
         }
-        sendmsg(self.0.get_ref(), &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
+        sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
         Ok(())
     }
 
@@ -181,29 +189,29 @@ impl EngineEnd {
     pub(super) async fn receive(&self) -> Option<FromHttp> {
         let mut bytes = [0_u8; BYTES + 1];
         // No room for descriptors: the kernel closes those that come.
-        let got = self.0.async_io(Interest::READABLE, |fd| Ok(recv(fd, &mut bytes[..], RecvFlags::empty())?.0)).await;
+        let got =
+            self.0.async_io(Interest::READABLE, || Ok(recv(&self.0, &mut bytes[..], RecvFlags::empty())?.0)).await;
         FromHttp::from_wire(decode(&bytes[..got.ok()?])?)
     }
 }
 
 /// The HTTP process's end.
 #[derive(Debug)]
-pub(super) struct HttpEnd(AsyncFd<OwnedFd>);
+pub(super) struct HttpEnd(UnixDatagram);
 
 impl HttpEnd {
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
-        ioctl_fionbio(&fd, true)?;
-        Ok(Self(AsyncFd::register(fd)?))
+        in_event_loop(fd).map(Self)
     }
 
     /// Sends without waiting.
     pub(super) fn send(&self, message: FromHttp) -> io::Result<()> {
-        send(self.0.get_ref().as_fd(), message)
+        send(self.0.as_fd(), message)
     }
 
     /// Waits for the next message and its descriptors; `None` when the engine process has ended.
     pub(super) async fn receive(&self) -> Option<(ToHttp, Vec<OwnedFd>)> {
-        self.0.async_io(Interest::READABLE, |fd| receive(fd.as_fd())).await.ok().flatten()
+        self.0.async_io(Interest::READABLE, || receive(self.0.as_fd())).await.ok().flatten()
     }
 }
 

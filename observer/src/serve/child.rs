@@ -39,17 +39,15 @@ pub fn run_if_asked() -> Option<ExitCode> {
 fn run(parent: u32) -> io::Result<ExitCode> {
     close_inherited();
     rustix::thread::set_name(c"observer-http")?;
-    let channel = io::stdin().as_fd().try_clone_to_owned()?;
-    let Prepared { runtime, listeners, confinement } = match prepare(channel.as_fd(), parent) {
+    let stdin = io::stdin();
+    let Prepared { runtime, channel, listeners, confinement } = match prepare(stdin.as_fd(), parent) {
         Ok(prepared) => prepared,
         Err(Refused { step, errno }) => {
-            channel::send(channel.as_fd(), FromHttp::Refused { step, errno })?;
+            channel::send(stdin.as_fd(), FromHttp::Refused { step, errno })?;
             return Ok(ExitCode::FAILURE);
         }
     };
     runtime.block_on(async {
-        let channel = HttpEnd::new(channel)?;
-        let listeners = listeners.into_iter().map(HttpListener::listen).collect::<io::Result<Vec<_>>>()?;
         channel.send(FromHttp::Ready(confinement))?;
         let store = Arc::new(Store::new(channel));
         http::accept_all(listeners, &store);
@@ -61,32 +59,35 @@ fn run(parent: u32) -> io::Result<ExitCode> {
 /// A process that has all it needs, and nothing else.
 struct Prepared {
     runtime: Runtime,
-    listeners: Vec<http::Inherited>,
+    channel: HttpEnd,
+    listeners: Vec<HttpListener>,
     confinement: Confinement,
 }
 
 fn prepare(channel: BorrowedFd<'_>, parent: u32) -> Result<Prepared, Refused> {
     let listeners = receive_listeners(channel).map_err(|error| Refused::new(Step::Listeners, &error))?;
-    // It makes descriptors, which the sandbox forbids.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()
-        .map_err(|error| Refused::new(Step::EventLoop, &error))?;
+    // All descriptors are in the event loop before the sandbox forbids what that takes.
+    let (runtime, channel, listeners) =
+        event_loop(channel, listeners).map_err(|error| Refused::new(Step::EventLoop, &error))?;
     let confinement = sandbox::confine(parent)?;
-    Ok(Prepared { runtime, listeners, confinement })
+    Ok(Prepared { runtime, channel, listeners, confinement })
 }
 
-fn receive_listeners(channel: BorrowedFd<'_>) -> io::Result<Vec<http::Inherited>> {
-    let (fds, count): (Vec<OwnedFd>, u8) = match channel::receive(channel)? {
-        Some((ToHttp::Listeners(count), fds)) => (fds, count),
-        _ => return Err(io::Error::from_raw_os_error(libc::EPROTO)),
+fn receive_listeners(channel: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
+    let Some((ToHttp::Listeners(count), fds)) = channel::receive(channel)? else {
+        return Err(io::Error::from_raw_os_error(libc::EPROTO));
     };
     // The kernel passes none where RLIMIT_NOFILE has no room for them.
-    if fds.len() != usize::from(count) {
-        return Err(io::Error::from_raw_os_error(libc::EMFILE));
-    }
-    fds.into_iter().map(http::Inherited::new).collect()
+    if fds.len() == usize::from(count) { Ok(fds) } else { Err(io::Error::from_raw_os_error(libc::EMFILE)) }
+}
+
+fn event_loop(channel: BorrowedFd<'_>, listeners: Vec<OwnedFd>) -> io::Result<(Runtime, HttpEnd, Vec<HttpListener>)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let entered = runtime.enter();
+    let channel = HttpEnd::new(channel.try_clone_to_owned()?)?;
+    let listeners = listeners.into_iter().map(HttpListener::new).collect::<io::Result<_>>()?;
+    drop(entered);
+    Ok((runtime, channel, listeners))
 }
 
 /// Closes what a process without O_CLOEXEC left open in its children. Linux has the call since 5.9.

@@ -1,22 +1,14 @@
 //! HTTP/1.1 in the HTTP process: connections, and what each path has.
 
-use std::{
-    convert::Infallible,
-    io,
-    net::TcpListener as StdTcpListener,
-    os::{fd::OwnedFd, unix::net::UnixListener as StdUnixListener},
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, io, os::fd::OwnedFd, pin::pin, sync::Arc, time::Duration};
 
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode, Version,
     body::{Body as _, Bytes, Incoming},
     header::{
-        ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-        HOST, HeaderName, HeaderValue, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+        ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_SECURITY_POLICY,
+        CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
     },
     server::conn::http1,
     service::service_fn,
@@ -45,19 +37,6 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// The pause after a refusal of accept(), which another descriptor may end.
 const REFUSED: Duration = Duration::from_millis(100);
 
-/// A listening socket as the engine process passed it.
-#[derive(Debug)]
-pub(super) enum Inherited {
-    Tcp(StdTcpListener),
-    Unix(StdUnixListener),
-}
-
-impl Inherited {
-    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
-        Ok(if socket_domain(&fd)? == AddressFamily::UNIX { Self::Unix(fd.into()) } else { Self::Tcp(fd.into()) })
-    }
-}
-
 /// A listening socket in the event loop.
 #[derive(Debug)]
 pub(super) enum HttpListener {
@@ -66,11 +45,12 @@ pub(super) enum HttpListener {
 }
 
 impl HttpListener {
-    /// The engine process has made it nonblocking.
-    pub(super) fn listen(inherited: Inherited) -> io::Result<Self> {
-        Ok(match inherited {
-            Inherited::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
-            Inherited::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+    /// Takes a nonblocking socket of the engine process.
+    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+        Ok(if socket_domain(&fd)? == AddressFamily::UNIX {
+            Self::Unix(UnixListener::from_std(fd.into())?)
+        } else {
+            Self::Tcp(TcpListener::from_std(fd.into())?)
         })
     }
 }

@@ -49,7 +49,10 @@ impl HttpProcess {
         let process = Self { child, channel, started: now, confinement: None, answered: now, pinged: None };
         let fds = listeners.fds();
         let count = u8::try_from(fds.len()).context("pass the listening sockets")?;
-        process.channel.send(ToHttp::Listeners(count), &fds).context("pass the listening sockets to the HTTP process")?;
+        process
+            .channel
+            .send(ToHttp::Listeners(count), &fds)
+            .context("pass the listening sockets to the HTTP process")?;
         Ok(process)
     }
 

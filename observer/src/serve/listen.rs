@@ -42,8 +42,7 @@ pub enum ListenAddress {
 
 impl ListenAddress {
     /// As many ports as Linux's default ephemeral range has, and outside of it.
-    pub const DEFAULT: Self =
-        Self::Tcp(SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 28232));
+    pub const DEFAULT: Self = Self::Tcp(SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 28232));
 }
 
 impl FromStr for ListenAddress {
@@ -184,7 +183,10 @@ fn remove_left_over(path: &Path) -> anyhow::Result<()> {
         // bind() says what is wrong with the path.
         Err(_) => return Ok(()),
     };
-    ensure!(found.file_type().is_socket(), "listen on unix:{name}: a file that is no socket is there: remove it, or choose another path");
+    ensure!(
+        found.file_type().is_socket(),
+        "listen on unix:{name}: a file that is no socket is there: remove it, or choose another path"
+    );
     let owner = found.uid();
     ensure!(
         owner == rustix::process::geteuid().as_raw(),

@@ -15,7 +15,9 @@ fn preferences(list: &str) -> impl Iterator<Item = Preference<'_>> {
     list.split(',').filter_map(|element| {
         let mut parts = element.split(';').map(str::trim);
         let name = parts.next().filter(|name| !name.is_empty())?;
-        let all = parts.filter_map(|part| part.split_once('=')).map(|(key, value)| (key.trim(), value.trim().trim_matches('"')));
+        let all = parts
+            .filter_map(|part| part.split_once('='))
+            .map(|(key, value)| (key.trim(), value.trim().trim_matches('"')));
         let (weights, parameters): (Vec<_>, Vec<_>) = all.partition(|(key, _)| key.eq_ignore_ascii_case("q"));
         let weight = weights.first().map_or(Some(1000), |(_, value)| weight(value))?;
         Some(Preference { name, parameters, weight })
@@ -64,7 +66,8 @@ pub(super) fn metrics(accept: &str) -> DocumentKind {
 
 /// Whether the client takes gzip.
 pub(super) fn takes_gzip(accept_encoding: &str) -> bool {
-    let of = |name: &str| preferences(accept_encoding).find(|it| it.name.eq_ignore_ascii_case(name)).map(|it| it.weight);
+    let of =
+        |name: &str| preferences(accept_encoding).find(|it| it.name.eq_ignore_ascii_case(name)).map(|it| it.weight);
     of("gzip").or_else(|| of("*")).is_some_and(|weight| weight > 0)
 }
 

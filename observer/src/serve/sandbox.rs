@@ -3,9 +3,7 @@
 
 use std::{fmt::Write as _, io};
 
-use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetStatus, Scope,
-};
+use landlock::{ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetStatus, Scope};
 use rustix::{
     io::Errno,
     process::{
@@ -196,8 +194,8 @@ fn empty_bounding_set() -> bool {
 
 /// From root to nobody. Returns whether it is not root now, and whether it has no supplementary groups.
 fn change_user() -> (bool, bool) {
-    let has_no_groups = set_thread_groups(&[]).is_ok()
-        || rustix::process::getgroups().is_ok_and(|groups| groups.is_empty());
+    let has_no_groups =
+        set_thread_groups(&[]).is_ok() || rustix::process::getgroups().is_ok_and(|groups| groups.is_empty());
     if !rustix::process::getuid().is_root() && !rustix::process::geteuid().is_root() {
         return (true, has_no_groups);
     }

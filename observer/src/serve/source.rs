@@ -39,7 +39,8 @@ impl EngineThread {
             let engine = Engine::start(options)?;
             run(engine, &publish, &requested, &heartbeat)
         };
-        let thread = thread::Builder::new().name("engine".to_owned()).spawn(work).context("start the engine's thread")?;
+        let thread =
+            thread::Builder::new().name("engine".to_owned()).spawn(work).context("start the engine's thread")?;
         Ok(Self { frames, requests, polled, thread })
     }
 
