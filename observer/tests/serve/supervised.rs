@@ -65,6 +65,8 @@ fn signals_end_it_with_code_0_and_its_socket_file_goes() {
         let text = curl(&["-sSf", "--unix-socket", socket, "http://observer/metrics"]).stdout;
         assert!(String::from_utf8(text).unwrap().contains("observer_build_info"));
         assert!(path.exists());
+        // A terminal and systemd signal both processes.
+        send_signal(http, signal);
         server.signal(signal);
         assert_eq!(server.wait().code(), Some(0), "{signal}");
         assert!(!path.exists(), "{signal}: the file of the socket is still there");
