@@ -77,7 +77,31 @@ fn number(constant: libc::c_int) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, net::TcpListener, process::Command, thread};
+
+    use rustix::fs::{MemfdFlags, memfd_create};
+
     use super::*;
+
+    #[test]
+    fn a_filtered_thread_gets_no_file_no_socket_and_no_process() {
+        let filtered = thread::spawn(|| {
+            let before = TcpListener::bind("127.0.0.1:0").unwrap();
+            rustix::thread::set_no_new_privs(true).unwrap();
+            allow_few().unwrap();
+            let refusals = [
+                fs::metadata("/proc/self/status").map(drop),
+                fs::write("/dev/null", "x"),
+                TcpListener::bind("127.0.0.1:0").map(drop),
+                memfd_create("x", MemfdFlags::CLOEXEC).map(drop).map_err(Into::into),
+                Command::new("/bin/true").spawn().map(drop),
+                // Of what it has, too, it changes nothing.
+                before.set_ttl(1),
+            ];
+            refusals.map(|refusal| refusal.unwrap_err().raw_os_error())
+        });
+        assert_eq!(filtered.join().unwrap(), [Some(libc::EPERM); 6]);
+    }
 
     #[test]
     fn the_filter_compiles_for_this_architecture() {
