@@ -20,6 +20,7 @@ use crate::{
         event::Event,
         gaps::Gap,
         name::Name,
+        namespace::NamespaceName,
         service::Service,
         units::{NetnsId, Pid},
     },
@@ -122,11 +123,14 @@ impl Known {
         self.mount_name.is_some() || self.by_service().is_some()
     }
 
-    fn name(&self) -> Option<Name> {
+    fn name(&self) -> NamespaceName {
         match (self.by_service(), &self.mount_name) {
-            (Some((name, true)), _) | (Some((name, false)), None) => Some(name),
-            (_, Some(name)) => Some(name.clone()),
-            (None, None) => self.namer.as_ref().map(|namer| namer.comm.clone()),
+            (Some((name, true)), _) => NamespaceName::Workload(name),
+            (_, Some(name)) => NamespaceName::Other(name.clone()),
+            (Some((name, false)), None) => NamespaceName::Other(name),
+            (None, None) => {
+                self.namer.as_ref().map_or(NamespaceName::Unknown, |namer| NamespaceName::Other(namer.comm.clone()))
+            }
         }
     }
 }
@@ -306,16 +310,20 @@ impl Namespaces {
     pub(super) fn read(&self, netns: NetnsId, devices: &BTreeSet<u32>) -> io::Result<Reading> {
         let mut reading = self.enter(netns, || netns::read(devices))?;
         let is_host = self.host == Some(netns) || reading.namespace.is_initial();
-        reading.namespace.name = if is_host { Some(HOST.into()) } else { self.name(netns) };
+        reading.namespace.name = if is_host { NamespaceName::Other(HOST.into()) } else { self.name(netns) };
         Ok(reading)
     }
 
     /// What a namespace is called.
-    pub(super) fn name(&self, netns: NetnsId) -> Option<Name> {
+    pub(super) fn name(&self, netns: NetnsId) -> NamespaceName {
         if self.host == Some(netns) {
-            return Some(HOST.into());
+            return NamespaceName::Other(HOST.into());
         }
-        self.known.get(&netns)?.name().map(|name| unlike_host(&name, netns))
+        match self.known.get(&netns).map(Known::name) {
+            None | Some(NamespaceName::Unknown) => NamespaceName::Unknown,
+            Some(NamespaceName::Other(name)) => NamespaceName::Other(unlike_host(&name, netns)),
+            Some(NamespaceName::Workload(name)) => NamespaceName::Workload(unlike_host(&name, netns)),
+        }
     }
 
     /// Takes out and returns those that are gone: without a handle, and empty by `is_empty` or without a handle for long.
@@ -353,7 +361,7 @@ mod tests {
         ] {
             let member = service.and_then(|service| member(service.clone()));
             let known = Known { mount_name: mount_name.map(Name::from), member, namer: namer(), ..Known::default() };
-            assert_eq!(known.name().as_deref(), Some(expected));
+            assert_eq!(known.name().name().map(|name| &**name), Some(expected));
         }
     }
 
@@ -380,7 +388,7 @@ mod tests {
         let mut namespaces = Namespaces::new(own);
         namespaces.host = Some(host);
         namespaces.known.extend([(host, called("blue")), (other, called("host"))]);
-        let name = |netns| namespaces.name(netns).unwrap().shown().to_string();
+        let name = |netns| namespaces.name(netns).name().unwrap().shown().to_string();
         assert_eq!((name(host), name(other)), ("host".to_owned(), "host (4026532248)".to_owned()));
         assert_eq!(&*unlike_host(&"host ".into(), other), "host (4026532248)", "blanks do not distinguish them");
         assert_eq!(&*unlike_host(&"hosts".into(), other), "hosts");

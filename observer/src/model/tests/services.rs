@@ -2,14 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::scenario::check;
+use super::{scenario::check, socket};
 use crate::model::{
     Model,
-    device::Device,
-    event::{Binding, Event, Identity, OwnRange},
+    event::Event,
     member::Member,
     service::{CgroupId, Service},
-    units::{FourTuple, NetnsId, SocketId, TcpState},
+    units::TcpState,
 };
 
 #[test]
@@ -250,26 +249,9 @@ fn bound_sockets_and_failures_count_with_a_service_too() {
     );
 }
 
-/// A change of a client's socket.
-fn change(id: u64, cgroup: Option<CgroupId>, at: Duration, old: TcpState, new: TcpState) -> Event {
-    let tuple = FourTuple {
-        local_ip: [10, 0, 0, 1].into(),
-        local_port: 40_000,
-        remote_ip: [10, 0, 0, 9].into(),
-        remote_port: 443,
-    };
-    Event::State {
-        socket: Identity { id: SocketId(id), netns: NetnsId(1), tuple, device: Device::NONE, cgroup },
-        at,
-        old,
-        new,
-        by: None,
-        orphan: false,
-        unsent: false,
-        own_range: OwnRange::default(),
-        binding: Binding::default(),
-        timestamps: false,
-    }
+/// A change of a socket.
+fn change(n: u64, cgroup: Option<CgroupId>, at: Duration, old: TcpState, new: TcpState) -> Event {
+    super::change(socket(1, n, cgroup), at, old, new)
 }
 
 /// 500 cgroups one after the other, as of a job that starts every few seconds: memory is that of the last minute, the
