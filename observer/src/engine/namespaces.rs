@@ -50,7 +50,6 @@ pub(super) struct Namespaces {
     hints: FxHashMap<NetnsId, Hint>,
     /// Processes that hold sockets of namespaces that are not named by such a process yet.
     fd_owners: FxHashMap<NetnsId, Vec<Pid>>,
-    resolver: Resolver,
 }
 
 #[derive(Default)]
@@ -144,7 +143,6 @@ impl Namespaces {
             known: [(own, Known::default())].into_iter().collect(),
             hints: FxHashMap::default(),
             fd_owners: FxHashMap::default(),
-            resolver: Resolver::new(),
         }
     }
 
@@ -182,7 +180,12 @@ impl Namespaces {
 
     /// Looks for all namespaces again, and for those that were `named` without being found so far. Returns the processes
     /// whose namespace could not be read.
-    pub(super) fn refresh(&mut self, named: impl Iterator<Item = NetnsId>, now: Instant) -> io::Result<Gap> {
+    pub(super) fn refresh(
+        &mut self,
+        resolver: &mut Resolver,
+        named: impl Iterator<Item = NetnsId>,
+        now: Instant,
+    ) -> io::Result<Gap> {
         let found = namespaces::discover()?;
         let hidden: Vec<NetnsId> =
             named.chain(self.known.keys().copied()).filter(|netns| !found.namespaces.contains_key(netns)).collect();
@@ -191,7 +194,7 @@ impl Namespaces {
                 let hint = self.hints.get(&netns).map(|hint| hint.pid);
                 let known = self.known.entry(netns).or_default();
                 known.namer = hint.and_then(|pid| Namer::of(pid, true)).or(known.namer.take());
-                known.member = hint.map(|pid| Member::of(pid, &mut self.resolver)).or(known.member.take());
+                known.member = hint.map(|pid| Member::of(pid, resolver)).or(known.member.take());
                 known.handles = vec![handle];
                 known.missing_since = None;
             } else if netns != self.own {
@@ -199,18 +202,18 @@ impl Namespaces {
             }
         }
         for (netns, found) in found.namespaces {
-            self.take_found(netns, found);
+            self.take_found(netns, found, resolver);
         }
         self.hints.clear();
         Ok(found.unread)
     }
 
     /// Looks for what the own one is called, where no other is watched.
-    pub(super) fn refresh_own(&mut self) -> io::Result<()> {
+    pub(super) fn refresh_own(&mut self, resolver: &mut Resolver) -> io::Result<()> {
         match namespaces::discover() {
             Ok(mut found) => {
                 if let Some(found) = found.namespaces.remove(&self.own) {
-                    self.take_found(self.own, found);
+                    self.take_found(self.own, found, resolver);
                 }
                 self.hints.clear();
             }
@@ -221,9 +224,9 @@ impl Namespaces {
         Ok(())
     }
 
-    fn take_found(&mut self, netns: NetnsId, found: FoundNamespace) {
+    fn take_found(&mut self, netns: NetnsId, found: FoundNamespace, resolver: &mut Resolver) {
         let is_host = self.host == Some(netns);
-        let member = if is_host { None } else { self.choose_member(netns, &found.processes) };
+        let member = if is_host { None } else { self.choose_member(netns, &found.processes, resolver) };
         let FoundNamespace { handles, mount_name, processes } = found;
         let mut known = Known { mount_name, member, namer: None, handles, missing_since: None };
         if !is_host && !known.is_named() {
@@ -233,11 +236,11 @@ impl Namespaces {
     }
 
     /// The process whose service names a namespace stays the same while it is there, and is read a few times at most.
-    fn choose_member(&mut self, netns: NetnsId, processes: &[Pid]) -> Option<Member> {
+    fn choose_member(&mut self, netns: NetnsId, processes: &[Pid], resolver: &mut Resolver) -> Option<Member> {
         let before = self.known.get_mut(&netns).and_then(|known| known.member.take());
         match before.filter(|member| processes.contains(&member.pid)) {
-            Some(member) => Some(member.read_again(&mut self.resolver)),
-            None => processes.first().map(|pid| Member::of(*pid, &mut self.resolver)),
+            Some(member) => Some(member.read_again(resolver)),
+            None => processes.first().map(|pid| Member::of(*pid, resolver)),
         }
     }
 
@@ -368,16 +371,16 @@ mod tests {
     #[test]
     fn a_service_is_read_a_few_times_and_not_each_second() {
         let own = Pid(std::process::id());
-        let mut namespaces = Namespaces::new(NetnsId(1));
+        let (mut namespaces, mut resolver) = (Namespaces::new(NetnsId(1)), Resolver::new());
         let mut reads = || {
-            let member = namespaces.choose_member(NetnsId(2), &[own, Pid(1)]).unwrap();
+            let member = namespaces.choose_member(NetnsId(2), &[own, Pid(1)], &mut resolver).unwrap();
             assert_eq!(member.pid, own);
             let reads = member.reads;
             namespaces.known.entry(NetnsId(2)).or_default().member = Some(member);
             reads
         };
         assert_eq!((0..9).map(|_| reads()).max(), Some(MOST_READS));
-        let gone = namespaces.choose_member(NetnsId(2), &[Pid(1)]).unwrap();
+        let gone = namespaces.choose_member(NetnsId(2), &[Pid(1)], &mut resolver).unwrap();
         assert_eq!((gone.pid, gone.reads), (Pid(1), 1));
     }
 

@@ -29,22 +29,23 @@ impl Model {
         self.ledger.members().unnamed()
     }
 
-    /// Cgroups that nobody found, and those whose pod or container has no name yet: a runtime writes its files a moment
-    /// after the start.
-    pub fn nameless_cgroups(&self) -> impl Iterator<Item = (CgroupId, Option<&Service>)> + '_ {
+    /// Cgroups that nobody found, and members whose pod or container has no name yet: a runtime writes its files a moment
+    /// after the start. A process that nobody found has ended.
+    pub fn nameless_members(&self) -> impl Iterator<Item = (Member, Option<&Service>)> + '_ {
         self.ledger.members().iter().filter_map(|row| {
-            let Some(Member::Cgroup(id)) = row.member else { return None };
+            let member = row.member?;
             let service = row.service.as_deref();
             let is_nameless = service.is_some_and(|service| {
                 service.is_unnamed_cgroup()
                     || service.pod.as_ref().is_some_and(|pod| pod.name.is_none())
                     || service.container.as_ref().is_some_and(|container| container.name.is_none())
             });
-            (row.is_unresolved || is_nameless).then_some((id, service))
+            let is_unresolved = row.is_unresolved && matches!(member, Member::Cgroup(_));
+            (is_unresolved || is_nameless).then_some((member, service))
         })
     }
 
-    /// Cgroups that nothing names any more, since the last call.
+    /// Cgroups that nothing names any more since the last tick, once.
     pub fn take_forgotten_cgroups(&mut self) -> Vec<CgroupId> {
         self.ledger.take_forgotten_cgroups()
     }
