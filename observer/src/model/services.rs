@@ -6,11 +6,12 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Model,
-    address::EndpointKey,
+    address::{Direction, EndpointKey},
     endpoint::Destination,
     failure::FailureRow,
     limit::Scope,
     member::{Member, MemberCounts, NOBODY, Place, is_init_scope},
+    owner::Owner,
     service::{CgroupId, Service},
     snapshot::{NearestDestination, ServiceRow},
     units::{Pid, Process, SocketId},
@@ -109,13 +110,15 @@ impl Model {
 
     /// A cgroup turns out to name no service.
     fn give_to_owners(&mut self, mute: u32) {
+        // First the listeners: sockets that are not accepted yet follow them.
+        self.settle_listener_members(|member| member == mute);
         let sockets = self.sockets.iter().filter(|socket| socket.member == mute);
         let sockets: Vec<_> = sockets.map(|socket| (socket.id, self.ledger.owners().process(socket.owner))).collect();
         for (id, owner) in sockets {
-            let member = self.member_of_process(owner);
-            if let Some(index) = self.sockets.find(id) {
-                self.change_socket(index, |socket| socket.member = member);
-            }
+            let Some(index) = self.sockets.find(id) else { continue };
+            let by_listener = if owner.is_none() { self.member_of_listener_of(index) } else { None };
+            let member = by_listener.unwrap_or_else(|| self.member_of_process(owner));
+            self.change_socket(index, |socket| socket.member = member);
         }
         let bound = self.bound.iter().filter(|(_, bound)| bound.member == mute);
         let bound: Vec<_> = bound.map(|(id, bound)| (*id, bound.process)).collect();
@@ -123,7 +126,16 @@ impl Model {
             let member = self.member_of_process(process);
             self.set_member_of_bound(id, member);
         }
-        self.settle_listener_members(|member| member == mute);
+    }
+
+    /// That of the listener of a socket that nobody has accepted yet.
+    fn member_of_listener_of(&self, index: u32) -> Option<u32> {
+        let socket = self.sockets.get(index);
+        let key = &self.ledger.endpoints().get(socket.endpoint).key;
+        if socket.owner != Owner::UNKNOWN || key.direction != Direction::Inbound {
+            return None;
+        }
+        Some(self.covering_address(key.netns, key.local_ip, socket.local_port, key.device)?.member)
     }
 
     /// Listeners whose cgroup says nothing count with their process.

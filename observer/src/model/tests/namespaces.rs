@@ -23,7 +23,9 @@ fn name(name: NamespaceName, services: [(CgroupId, Service, u64); 2]) -> Option<
     for (cgroup, service, sockets) in services {
         for _ in 0..sockets {
             n += 1;
-            let opened = socket(NETNS, n, Some(cgroup));
+            // Each has an endpoint of its own.
+            let mut opened = socket(NETNS, n, Some(cgroup));
+            opened.tuple.local_port = u16::try_from(cgroup.0).unwrap();
             let event = change(opened, Duration::ZERO, TcpState::SynReceived, TcpState::Established);
             model.apply(&event, Duration::ZERO);
         }
@@ -49,6 +51,8 @@ fn what_lives_in_a_namespace_names_it_before_an_agent_that_opened_most_of_its_so
         (workload, (container.clone(), 9), (unit.clone(), 0), "shop/web"),
         (other("blue"), (pod("ztunnel"), 2), (pod("web"), 1), "shop/ztunnel"),
         (other("blue"), (pod("ztunnel"), 1), (pod("web"), 2), "shop/web"),
+        // Of as many, the first in the alphabet.
+        (other("blue"), (pod("b"), 1), (pod("a"), 1), "shop/a"),
         (other("blue"), (unit.clone(), 9), (container.clone(), 1), "front"),
         (other("blue"), (unit.clone(), 9), (unit.clone(), 0), "blue"),
         (other("host"), (pod("ztunnel"), 9), (pod("web"), 1), "host"),

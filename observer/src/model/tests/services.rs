@@ -134,6 +134,21 @@ fn a_listener_that_systemd_made_counts_with_the_service_that_it_started() {
 }
 
 #[test]
+fn sockets_that_nobody_has_accepted_yet_move_to_the_service_of_their_listener() {
+    check(
+        "l 0.0.0.0:80>0.0.0.0:0 closed>listen by 7 app cgroup=20
+         c 10.0.0.1:80>10.0.0.9:1000 syn_received>established cgroup=20
+         o 10.0.0.1:80>10.0.0.9:1001 syn_received>established cgroup=20
+         o established>fin_wait_1 orphan
+         cgroup 20 /init.scope
+         process 7 /system.slice/app.service
+         show services",
+        "app.service sockets 1 listeners 1 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
+         nobody sockets 1 listeners 0 bound 0 orphans 1 opened 2 closed 0 failed 0 failures 0",
+    );
+}
+
+#[test]
 fn sockets_that_came_before_the_answer_move_to_their_owners() {
     check(
         "a 10.0.0.1:40000>10.0.0.9:5432 closed>syn_sent by 7 app cgroup=20
@@ -277,6 +292,9 @@ fn cgroups_that_come_and_go_are_forgotten_and_their_totals_are_not() {
         forgotten.extend(model.take_forgotten_cgroups());
         assert!(model.ledger.members().iter().count() <= 32, "{n}");
     }
+    model.tick(Duration::from_secs(1_000));
+    model.tick(Duration::from_secs(1_001));
+    assert!(model.take_forgotten_cgroups().is_empty(), "those of a tick that nobody asked after are not kept");
     assert!(forgotten.len() >= 460, "{}", forgotten.len());
     assert!(forgotten.iter().is_sorted());
     let snapshot = model.snapshot(SystemTime::UNIX_EPOCH, Duration::from_secs(1_000), 0);
