@@ -59,8 +59,6 @@ pub enum Runtime {
     Podman,
     /// runc or crun without an engine.
     Oci,
-    /// LXC.
-    Lxc,
 }
 
 impl Runtime {
@@ -73,7 +71,6 @@ impl Runtime {
             Self::CriO => "cri-o",
             Self::Podman => "podman",
             Self::Oci => "oci",
-            Self::Lxc => "lxc",
         }
     }
 }
