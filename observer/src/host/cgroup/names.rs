@@ -21,7 +21,7 @@ use super::{
 };
 use crate::model::{
     name::Name,
-    service::{Container, Pod, Runtime, Service},
+    service::{Container, Pod, Runtime, Service, user_manager},
 };
 
 /// How long what was read of all containers is used.
@@ -84,6 +84,10 @@ impl Names {
 
     /// Adds the names that files have. Returns whether a file may still come that has more.
     pub(super) fn complete(&mut self, service: &mut Service, now: Instant) -> bool {
+        // Files of this host name what this host runs. A user may give its ids to other cgroups.
+        if service.path.as_ref().is_some_and(|path| user_manager(path.as_bytes()).is_some()) {
+            return false;
+        }
         let Service { pod, container, machine, .. } = &*service;
         if pod.is_none() && container.is_none() && machine.is_none() {
             self.find_container(service, now);
@@ -340,6 +344,9 @@ mod tests {
         host.file("run/runc/hybrid/state.json", paths(json!({"": "/sys/fs/cgroup/unified/shop/c"})));
         host.file("run/runc/root/state.json", paths(json!({"": "/sys/fs/cgroup", "pids": "/sys/fs/cgroup/pids/"})));
         host.file("run/crun/own/status", json!({"pid": 1, "cgroup-path": "/user.slice/own"}).to_string());
+        let of_user = "/user.slice/user-1000.slice/user@1000.service/crun";
+        host.file("run/crun/of-user/status", json!({"cgroup-path": of_user}).to_string());
+        assert_eq!(host.named(of_user).1, "");
         for (path, expected) in [
             ("/web", "web"),
             ("/web/child", "web"),
