@@ -32,6 +32,8 @@ use crate::{
 
 /// httpd closes a connection without a request after a minute.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// Between two looks, as the engine makes between two polls: what it observes needs the processors too.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A cgroup of systemd's shape, with processes that end when it is dropped.
 pub(crate) struct Unit {
@@ -205,7 +207,7 @@ fn eventually(engine: &mut Engine, mut check: impl FnMut(&mut Engine) -> Result<
             Ok(()) => return,
             Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
-        thread::yield_now();
+        thread::park_timeout(PAUSE);
     }
 }
 
