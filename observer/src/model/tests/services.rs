@@ -7,8 +7,8 @@ use crate::model::{
     Model,
     event::Event,
     member::Member,
-    service::{CgroupId, Service},
-    units::TcpState,
+    service::{CgroupId, Pod, Service},
+    units::{Comm, Pid, Process, TcpState},
 };
 
 #[test]
@@ -207,6 +207,25 @@ fn the_sockets_of_a_runtime_that_places_its_containers_in_v1_alone_count_with_th
             ),
         );
     }
+}
+
+#[test]
+fn a_process_whose_pod_has_no_name_yet_is_asked_for_again_and_one_that_has_ended_is_not() {
+    let mut model = Model::default();
+    for (pid, service) in [(7, Some(pod_without_a_name())), (8, None)] {
+        let by = Process { pid: Pid(pid), comm: Comm::from(&b"app"[..]) };
+        let event = Event::Connecting { socket: socket(1, u64::from(pid), None), by };
+        let opened = change(u64::from(pid), None, Duration::ZERO, TcpState::Closed, TcpState::SynSent);
+        model.apply(&opened, Duration::ZERO);
+        model.apply(&event, Duration::ZERO);
+        model.set_service(Member::Process(Pid(pid)), service);
+    }
+    let asked: Vec<_> = model.nameless_members().map(|(member, known)| (member, known.cloned())).collect();
+    assert_eq!(asked, [(Member::Process(Pid(7)), Some(pod_without_a_name()))]);
+}
+
+fn pod_without_a_name() -> Service {
+    Service { pod: Some(Pod { uid: "1a2b".into(), namespace: None, name: None }), ..Service::default() }
 }
 
 #[test]
