@@ -20,6 +20,7 @@ use crate::{
         event::Event,
         gaps::Gap,
         name::Name,
+        namespace::NamespaceName,
         service::Service,
         units::{NetnsId, Pid},
     },
@@ -49,7 +50,6 @@ pub(super) struct Namespaces {
     hints: FxHashMap<NetnsId, Hint>,
     /// Processes that hold sockets of namespaces that are not named by such a process yet.
     fd_owners: FxHashMap<NetnsId, Vec<Pid>>,
-    resolver: Resolver,
 }
 
 #[derive(Default)]
@@ -122,11 +122,14 @@ impl Known {
         self.mount_name.is_some() || self.by_service().is_some()
     }
 
-    fn name(&self) -> Option<Name> {
+    fn name(&self) -> NamespaceName {
         match (self.by_service(), &self.mount_name) {
-            (Some((name, true)), _) | (Some((name, false)), None) => Some(name),
-            (_, Some(name)) => Some(name.clone()),
-            (None, None) => self.namer.as_ref().map(|namer| namer.comm.clone()),
+            (Some((name, true)), _) => NamespaceName::Workload(name),
+            (_, Some(name)) => NamespaceName::Other(name.clone()),
+            (Some((name, false)), None) => NamespaceName::Other(name),
+            (None, None) => {
+                self.namer.as_ref().map_or(NamespaceName::Unknown, |namer| NamespaceName::Other(namer.comm.clone()))
+            }
         }
     }
 }
@@ -140,7 +143,6 @@ impl Namespaces {
             known: [(own, Known::default())].into_iter().collect(),
             hints: FxHashMap::default(),
             fd_owners: FxHashMap::default(),
-            resolver: Resolver::new(),
         }
     }
 
@@ -178,7 +180,12 @@ impl Namespaces {
 
     /// Looks for all namespaces again, and for those that were `named` without being found so far. Returns the processes
     /// whose namespace could not be read.
-    pub(super) fn refresh(&mut self, named: impl Iterator<Item = NetnsId>, now: Instant) -> io::Result<Gap> {
+    pub(super) fn refresh(
+        &mut self,
+        resolver: &mut Resolver,
+        named: impl Iterator<Item = NetnsId>,
+        now: Instant,
+    ) -> io::Result<Gap> {
         let found = namespaces::discover()?;
         let hidden: Vec<NetnsId> =
             named.chain(self.known.keys().copied()).filter(|netns| !found.namespaces.contains_key(netns)).collect();
@@ -187,7 +194,7 @@ impl Namespaces {
                 let hint = self.hints.get(&netns).map(|hint| hint.pid);
                 let known = self.known.entry(netns).or_default();
                 known.namer = hint.and_then(|pid| Namer::of(pid, true)).or(known.namer.take());
-                known.member = hint.map(|pid| Member::of(pid, &mut self.resolver)).or(known.member.take());
+                known.member = hint.map(|pid| Member::of(pid, resolver)).or(known.member.take());
                 known.handles = vec![handle];
                 known.missing_since = None;
             } else if netns != self.own {
@@ -195,18 +202,18 @@ impl Namespaces {
             }
         }
         for (netns, found) in found.namespaces {
-            self.take_found(netns, found);
+            self.take_found(netns, found, resolver);
         }
         self.hints.clear();
         Ok(found.unread)
     }
 
     /// Looks for what the own one is called, where no other is watched.
-    pub(super) fn refresh_own(&mut self) -> io::Result<()> {
+    pub(super) fn refresh_own(&mut self, resolver: &mut Resolver) -> io::Result<()> {
         match namespaces::discover() {
             Ok(mut found) => {
                 if let Some(found) = found.namespaces.remove(&self.own) {
-                    self.take_found(self.own, found);
+                    self.take_found(self.own, found, resolver);
                 }
                 self.hints.clear();
             }
@@ -217,9 +224,9 @@ impl Namespaces {
         Ok(())
     }
 
-    fn take_found(&mut self, netns: NetnsId, found: FoundNamespace) {
+    fn take_found(&mut self, netns: NetnsId, found: FoundNamespace, resolver: &mut Resolver) {
         let is_host = self.host == Some(netns);
-        let member = if is_host { None } else { self.choose_member(netns, &found.processes) };
+        let member = if is_host { None } else { self.choose_member(netns, &found.processes, resolver) };
         let FoundNamespace { handles, mount_name, processes } = found;
         let mut known = Known { mount_name, member, namer: None, handles, missing_since: None };
         if !is_host && !known.is_named() {
@@ -229,11 +236,11 @@ impl Namespaces {
     }
 
     /// The process whose service names a namespace stays the same while it is there, and is read a few times at most.
-    fn choose_member(&mut self, netns: NetnsId, processes: &[Pid]) -> Option<Member> {
+    fn choose_member(&mut self, netns: NetnsId, processes: &[Pid], resolver: &mut Resolver) -> Option<Member> {
         let before = self.known.get_mut(&netns).and_then(|known| known.member.take());
         match before.filter(|member| processes.contains(&member.pid)) {
-            Some(member) => Some(member.read_again(&mut self.resolver)),
-            None => processes.first().map(|pid| Member::of(*pid, &mut self.resolver)),
+            Some(member) => Some(member.read_again(resolver)),
+            None => processes.first().map(|pid| Member::of(*pid, resolver)),
         }
     }
 
@@ -306,16 +313,20 @@ impl Namespaces {
     pub(super) fn read(&self, netns: NetnsId, devices: &BTreeSet<u32>) -> io::Result<Reading> {
         let mut reading = self.enter(netns, || netns::read(devices))?;
         let is_host = self.host == Some(netns) || reading.namespace.is_initial();
-        reading.namespace.name = if is_host { Some(HOST.into()) } else { self.name(netns) };
+        reading.namespace.name = if is_host { NamespaceName::Other(HOST.into()) } else { self.name(netns) };
         Ok(reading)
     }
 
     /// What a namespace is called.
-    pub(super) fn name(&self, netns: NetnsId) -> Option<Name> {
+    pub(super) fn name(&self, netns: NetnsId) -> NamespaceName {
         if self.host == Some(netns) {
-            return Some(HOST.into());
+            return NamespaceName::Other(HOST.into());
         }
-        self.known.get(&netns)?.name().map(|name| unlike_host(&name, netns))
+        match self.known.get(&netns).map(Known::name) {
+            None | Some(NamespaceName::Unknown) => NamespaceName::Unknown,
+            Some(NamespaceName::Other(name)) => NamespaceName::Other(unlike_host(&name, netns)),
+            Some(NamespaceName::Workload(name)) => NamespaceName::Workload(unlike_host(&name, netns)),
+        }
     }
 
     /// Takes out and returns those that are gone: without a handle, and empty by `is_empty` or without a handle for long.
@@ -353,23 +364,23 @@ mod tests {
         ] {
             let member = service.and_then(|service| member(service.clone()));
             let known = Known { mount_name: mount_name.map(Name::from), member, namer: namer(), ..Known::default() };
-            assert_eq!(known.name().as_deref(), Some(expected));
+            assert_eq!(known.name().name().map(|name| &**name), Some(expected));
         }
     }
 
     #[test]
     fn a_service_is_read_a_few_times_and_not_each_second() {
         let own = Pid(std::process::id());
-        let mut namespaces = Namespaces::new(NetnsId(1));
+        let (mut namespaces, mut resolver) = (Namespaces::new(NetnsId(1)), Resolver::new());
         let mut reads = || {
-            let member = namespaces.choose_member(NetnsId(2), &[own, Pid(1)]).unwrap();
+            let member = namespaces.choose_member(NetnsId(2), &[own, Pid(1)], &mut resolver).unwrap();
             assert_eq!(member.pid, own);
             let reads = member.reads;
             namespaces.known.entry(NetnsId(2)).or_default().member = Some(member);
             reads
         };
         assert_eq!((0..9).map(|_| reads()).max(), Some(MOST_READS));
-        let gone = namespaces.choose_member(NetnsId(2), &[Pid(1)]).unwrap();
+        let gone = namespaces.choose_member(NetnsId(2), &[Pid(1)], &mut resolver).unwrap();
         assert_eq!((gone.pid, gone.reads), (Pid(1), 1));
     }
 
@@ -380,7 +391,7 @@ mod tests {
         let mut namespaces = Namespaces::new(own);
         namespaces.host = Some(host);
         namespaces.known.extend([(host, called("blue")), (other, called("host"))]);
-        let name = |netns| namespaces.name(netns).unwrap().shown().to_string();
+        let name = |netns| namespaces.name(netns).name().unwrap().shown().to_string();
         assert_eq!((name(host), name(other)), ("host".to_owned(), "host (4026532248)".to_owned()));
         assert_eq!(&*unlike_host(&"host ".into(), other), "host (4026532248)", "blanks do not distinguish them");
         assert_eq!(&*unlike_host(&"hosts".into(), other), "hosts");

@@ -262,9 +262,10 @@ impl Engine {
     fn find_namespaces(&mut self, now: Instant) -> Result<(), Refusal> {
         let refusal = |error| Refusal::new("look for network namespaces", &error);
         if self.watched == Watched::Own {
-            return self.namespaces.refresh_own().map_err(refusal);
+            return self.namespaces.refresh_own(&mut self.resolver).map_err(refusal);
         }
-        let unread = self.namespaces.refresh(self.feed.model().unread_namespaces(), now).map_err(refusal)?;
+        let unread =
+            self.namespaces.refresh(&mut self.resolver, self.feed.model().unread_namespaces(), now).map_err(refusal)?;
         self.gaps.set(Unread::Memberships, unread);
         for netns in self.namespaces.take_gone(now, |netns| self.feed.model().is_empty(netns)) {
             self.feed.take(Input::ForgetNamespace(netns));

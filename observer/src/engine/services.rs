@@ -3,10 +3,7 @@
 use super::Engine;
 use crate::{
     input::Input,
-    model::{
-        member::Member,
-        service::{CgroupId, Service},
-    },
+    model::{member::Member, service::Service},
 };
 
 /// Members that are named between two looks at the ring: each may cost a walk over the tree of cgroups, or a file of /proc.
@@ -41,11 +38,17 @@ impl Engine {
 
     /// Once a second: names that a runtime had not written when they were asked for, and the end of cgroups.
     pub(super) fn complete_services(&mut self) {
-        let nameless = self.feed.model().nameless_cgroups();
-        let nameless: Vec<(CgroupId, Option<Service>)> = nameless.map(|(id, known)| (id, known.cloned())).collect();
-        for (id, known) in nameless {
-            if let Some(service) = self.resolver.resolve(id).filter(|service| known.as_ref() != Some(service)) {
-                self.feed.take(Input::Service(Member::Cgroup(id), Some(Box::new(service))));
+        let nameless = self.feed.model().nameless_members();
+        let nameless: Vec<(Member, Option<Service>)> =
+            nameless.map(|(member, known)| (member, known.cloned())).collect();
+        for (member, known) in nameless {
+            let service = match member {
+                Member::Cgroup(id) => self.resolver.resolve(id),
+                // The process may be another one by now: it is asked nothing.
+                Member::Process(_) => known.as_ref().and_then(|known| self.resolver.again(known)),
+            };
+            if let Some(service) = service.filter(|service| known.as_ref() != Some(service)) {
+                self.feed.take(Input::Service(member, Some(Box::new(service))));
             }
         }
         for id in self.feed.take_forgotten_cgroups() {

@@ -6,7 +6,7 @@ use super::{conntrack, devices, mib, text::Reads};
 use crate::errno::Refusal;
 use crate::model::{
     gaps::Gap,
-    namespace::{ListenCounters, NamespaceReading, Shared},
+    namespace::{ListenCounters, NamespaceName, NamespaceReading, Shared},
     units::{NetnsId, PortRange},
 };
 
@@ -45,7 +45,7 @@ fn read_with(files: &Reads, device_indexes: &BTreeSet<u32>) -> NamespaceReading 
     let narrow = |number: u64| u32::try_from(number).ok();
     let of_sockets = |name: &str| mib::sockstat(&sockstat, "TCP", name);
     NamespaceReading {
-        name: None,
+        name: NamespaceName::Unknown,
         port_range: files.required("/proc/sys/net/ipv4/ip_local_port_range").and_then(|text| parse_range(&text)),
         reserved: sysctl("ip_local_reserved_ports").map_or_else(Vec::new, |text| parse_ranges(&text)),
         tcp_tw_reuse: sysctl("tcp_tw_reuse").and_then(|text| text.trim().parse().ok()),

@@ -212,7 +212,10 @@ fn state(name: &str) -> Option<TcpState> {
 
 impl fmt::Debug for Filterable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subject").field("addresses", &self.addresses).field("text", &self.text).finish_non_exhaustive()
+        f.debug_struct("Filterable")
+            .field("addresses", &self.addresses)
+            .field("text", &self.text)
+            .finish_non_exhaustive()
     }
 }
 

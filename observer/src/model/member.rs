@@ -92,7 +92,7 @@ pub(super) struct MemberTable {
     past: FxHashMap<Arc<Service>, Past>,
     /// Nobody has said yet what service they are of.
     unnamed: FxHashSet<Member>,
-    /// Cgroups that were forgotten since the last call of [`Self::take_forgotten`].
+    /// Cgroups that the last tick forgot: a replay takes none of them.
     forgotten: Vec<CgroupId>,
 }
 
@@ -236,6 +236,7 @@ impl MemberTable {
     /// Once a second: rates, and the end of members that nothing names any more. Returns the rows that are gone.
     pub(super) fn tick(&mut self, elapsed: Duration, now: Duration) -> Vec<u32> {
         let mut gone = Vec::new();
+        self.forgotten.clear();
         for (index, row) in &mut self.rows {
             row.flow.tick(elapsed);
             let is_idle = row.counts.is_empty() && now.saturating_sub(row.last_active) >= LINGER;
@@ -271,7 +272,7 @@ impl MemberTable {
         gone.into_iter().map(|(index, _)| index).collect()
     }
 
-    /// Cgroups that were forgotten since the last call.
+    /// Cgroups that the last tick forgot, once.
     pub(super) fn take_forgotten(&mut self) -> Vec<CgroupId> {
         std::mem::take(&mut self.forgotten)
     }

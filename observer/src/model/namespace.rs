@@ -7,7 +7,7 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-pub use super::reading::{Conntrack, ConntrackCounters, ListenCounters, NamespaceReading, Shared};
+pub use super::reading::{Conntrack, ConntrackCounters, ListenCounters, NamespaceName, NamespaceReading, Shared};
 use super::{
     Model,
     device::{Device, DeviceRules},
@@ -165,11 +165,12 @@ impl Model {
     /// What a namespace is called.
     pub(super) fn netns_name(&self, netns: NetnsId) -> Option<Name> {
         let namespace = self.readings.namespaces.get(&netns)?;
-        namespace.socket_name.clone().or_else(|| namespace.reading.name.clone())
+        namespace.socket_name.as_ref().or(namespace.reading.name.name()).cloned()
     }
 
-    /// Names each namespace by the pod, container or machine that most of its sockets belong to. Only `host` comes before that; the
-    /// names by which a reading knows it come after. Where the reading knows none, the unit of its sockets names it.
+    /// Names each namespace by the pod, container or machine that most of its sockets belong to, unless it is the host's or its
+    /// own processes have named it so: an agent of a node may open most of the sockets in a pod's namespace. The other names
+    /// of a reading come after. Where the reading knows none, the unit of its sockets names it.
     pub(super) fn name_namespaces(&mut self) {
         let mut counts: FxHashMap<(NetnsId, Name), (bool, u32)> = FxHashMap::default();
         for (_, row) in self.ledger.endpoints().iter() {
@@ -179,14 +180,27 @@ impl Model {
             let count = counts.entry((row.key.netns, name)).or_insert((is_closed, 0));
             count.1 += row.listeners + row.states.sum();
         }
+        let mut most: FxHashMap<NetnsId, (bool, u32, Reverse<Name>)> = FxHashMap::default();
+        for ((netns, name), (is_closed, count)) in counts {
+            let Some(namespace) = self.readings.namespaces.get(&netns) else { continue };
+            let may_name = match &namespace.reading.name {
+                NamespaceName::Unknown => true,
+                NamespaceName::Other(known) => is_closed && &**known != HOST,
+                NamespaceName::Workload(_) => false,
+            };
+            if may_name && name.trim() != HOST {
+                let candidate = (is_closed, count, Reverse(name));
+                match most.entry(netns) {
+                    Entry::Occupied(mut known) if candidate > *known.get() => drop(known.insert(candidate)),
+                    Entry::Occupied(_) => {}
+                    Entry::Vacant(place) => {
+                        place.insert(candidate);
+                    }
+                }
+            }
+        }
         for (netns, namespace) in &mut self.readings.namespaces {
-            let known = namespace.reading.name.as_deref();
-            let of_it = counts.iter().filter(|((of, name), (is_closed, _))| {
-                of == netns && known != Some(HOST) && name.trim() != HOST && (*is_closed || known.is_none())
-            });
-            let most =
-                of_it.max_by_key(|((_, name), (is_closed, count))| (*is_closed, *count, Reverse(name.as_bytes())));
-            namespace.socket_name = most.map(|((_, name), _)| name.clone());
+            namespace.socket_name = most.remove(netns).map(|(_, _, Reverse(name))| name);
         }
     }
 

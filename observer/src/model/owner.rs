@@ -1,6 +1,6 @@
 //! Which process owns a socket: hooks that run in its context say so, and fd scans correct it.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 
 use super::{
@@ -132,6 +132,7 @@ impl OwnerTable {
 
     /// These rows of members are gone.
     pub(super) fn forget_members(&mut self, gone: &[u32]) {
+        let gone: FxHashSet<u32> = gone.iter().copied().collect();
         for (_, entry) in &mut self.processes {
             if gone.contains(&entry.last_member) {
                 entry.last_member = NO_ROW;

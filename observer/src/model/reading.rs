@@ -10,12 +10,36 @@ use super::{
     units::{PortRange, Process},
 };
 
+/// What a namespace is called by those that are in it. Recordings of format 4 may have an `Option<Name>` here, which has the
+/// encoding of the first two.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NamespaceName {
+    /// Nothing is known.
+    #[default]
+    Unknown,
+    /// `host` for that of the host itself; else its `ip netns` name; else the unit of a process in it, or the command name
+    /// of one, with sockets where there is such a process, and never `pause`.
+    Other(Name),
+    /// The pod, the container or the machine that its processes belong to.
+    Workload(Name),
+}
+
+impl NamespaceName {
+    /// The name, whatever it was taken from.
+    #[must_use]
+    pub const fn name(&self) -> Option<&Name> {
+        match self {
+            Self::Unknown => None,
+            Self::Other(name) | Self::Workload(name) => Some(name),
+        }
+    }
+}
+
 /// What was read of a namespace; `None` where it could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamespaceReading {
-    /// `host` for that of the host itself; else its `ip netns` name; else the command name of a process in it, of one
-    /// with sockets where there is such a process, and never `pause`.
-    pub name: Option<Name>,
+    /// What it is called.
+    pub name: NamespaceName,
     /// `net.ipv4.ip_local_port_range`
     pub port_range: Option<PortRange>,
     /// `net.ipv4.ip_local_reserved_ports`

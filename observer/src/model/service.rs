@@ -59,8 +59,6 @@ pub enum Runtime {
     Podman,
     /// runc or crun without an engine.
     Oci,
-    /// LXC.
-    Lxc,
 }
 
 impl Runtime {
@@ -73,7 +71,6 @@ impl Runtime {
             Self::CriO => "cri-o",
             Self::Podman => "podman",
             Self::Oci => "oci",
-            Self::Lxc => "lxc",
         }
     }
 }
@@ -84,9 +81,18 @@ const SHORT_ID: usize = 12;
 const SHORT_UID: usize = 8;
 
 impl Service {
-    /// What people call it: `shop/web-6f5d8`, the container's name, `machine: unit`, `nginx.service`; else the path.
+    /// What people call it: `shop/web-6f5d8`, the container's name, `machine: unit`, `nginx.service`; else the path. What a
+    /// user's manager runs has that before it: `user@1000: app.service`.
     #[must_use]
     pub fn label(&self) -> Name {
+        let label = self.label_of_itself();
+        match self.user().filter(|_| self.kind() != "cgroup") {
+            Some(user) => joined(user.strip_suffix(b".service").unwrap_or(user), b": ", label.as_bytes()),
+            None => label,
+        }
+    }
+
+    fn label_of_itself(&self) -> Name {
         if let Some(pod) = &self.pod {
             return pod.label();
         }
@@ -101,21 +107,31 @@ impl Service {
     }
 
     /// What all of its parts have in common, for a row that sums them: the pod alone, else the container, the machine,
-    /// the unit, the path.
+    /// the unit, the path. What a user's manager runs keeps the path of that manager: another user may run the same unit.
     #[must_use]
     pub fn row_key(&self) -> Self {
         let Self { path, unit, pod, container, machine } = self;
+        let manager = self.user().and_then(|user| path.as_ref().and_then(|path| up_to(path.as_bytes(), user)));
+        let of_manager = Self { path: manager, ..Self::default() };
         if pod.is_some() {
-            Self { pod: pod.clone(), ..Self::default() }
+            Self { pod: pod.clone(), ..of_manager }
         } else if container.is_some() {
-            Self { container: container.clone(), ..Self::default() }
+            Self { container: container.clone(), ..of_manager }
         } else if machine.is_some() {
-            Self { machine: machine.clone(), ..Self::default() }
+            Self { machine: machine.clone(), ..of_manager }
         } else if unit.is_some() {
-            Self { unit: unit.clone(), ..Self::default() }
+            Self { unit: unit.clone(), ..of_manager }
         } else {
             Self { path: path.clone(), ..Self::default() }
         }
+    }
+
+    /// The manager of a user, `user@1000.service`, if this is one of the things that it runs.
+    #[must_use]
+    pub fn user(&self) -> Option<&[u8]> {
+        let user = user_manager(self.path.as_ref()?.as_bytes())?;
+        let is_itself = self.kind() == "unit" && self.unit.as_ref().is_some_and(|unit| unit.as_bytes() == user);
+        (!is_itself).then_some(user)
     }
 
     /// Whether it is the root of all cgroups, which belongs to no service.
@@ -186,6 +202,22 @@ impl Container {
 #[must_use]
 pub(crate) fn is_root_path(path: &[u8]) -> bool {
     path.split(|byte| *byte == b'/').all(|segment| matches!(segment, b"" | b".."))
+}
+
+/// The manager of a user, `user@1000.service`, that a path is of. Everything below it is that user's to make and to name.
+#[must_use]
+pub(crate) fn user_manager(path: &[u8]) -> Option<&[u8]> {
+    let mut segments = path.split(|byte| *byte == b'/').filter(|segment| !matches!(*segment, b"" | b".."));
+    let (top, slice, manager) = (segments.next()?, segments.next()?, segments.next()?);
+    let of_slice = slice.strip_prefix(b"user-")?.strip_suffix(b".slice")?;
+    let of_manager = manager.strip_prefix(b"user@")?.strip_suffix(b".service")?;
+    (top == b"user.slice" && of_slice == of_manager).then_some(manager)
+}
+
+/// The path as far as this segment.
+fn up_to(path: &[u8], segment: &[u8]) -> Option<Name> {
+    let at = path.windows(segment.len()).position(|window| window == segment)?;
+    Some(Name::new(&path[..at + segment.len()]))
 }
 
 /// The first `length` bytes, with a mark where something is cut.
@@ -272,6 +304,39 @@ mod tests {
         let path_of = |path: &str| Service { path: Some(path.into()), ..Service::default() };
         assert_eq!(path_of("/a").row_key(), path_of("/a"));
         assert_eq!(pod_of("a").row_key().kind(), "pod");
+    }
+
+    #[test]
+    fn what_two_users_run_under_the_same_name_is_two_services() {
+        let of = |user: u32, rest: &str, service: Service| {
+            let path = format!("/user.slice/user-{user}.slice/user@{user}.service{rest}");
+            Service { path: Some(path.as_str().into()), ..service }
+        };
+        let unit = |unit: &str| Service { unit: Some(unit.into()), ..Service::default() };
+        let container = Container { id: "web".into(), name: None, runtime: Some(Runtime::Oci) };
+        let container = Service { container: Some(container), ..Service::default() };
+        for (service, label) in [(unit("app.service"), "app.service"), (container, "web")] {
+            let [one, two] = [1000, 1001].map(|user| of(user, "/app.slice/x", service.clone()));
+            assert_ne!(one.row_key(), two.row_key());
+            assert_eq!(one.row_key(), of(1000, "/y", service.clone()).row_key(), "its parts are one row");
+            assert_ne!(one.row_key(), service.row_key(), "nor is it the host's");
+            for it in [one.clone(), one.row_key(), one.row_key().row_key()] {
+                assert_eq!(&*it.label(), format!("user@1000: {label}"));
+            }
+        }
+        let manager = of(1000, "/init.scope", unit("user@1000.service"));
+        assert_eq!((&*manager.label(), manager.row_key()), ("user@1000.service", unit("user@1000.service")));
+        let false_one = of(1000, "/user@1001.service", unit("user@1001.service"));
+        assert_eq!(&*false_one.label(), "user@1000: user@1001.service");
+        let session =
+            Service { path: Some("/user.slice/user-0.slice/session-3.scope".into()), ..unit("session-3.scope") };
+        assert_eq!(&*session.row_key().label(), "session-3.scope");
+        for path in
+            ["/x/user.slice/user-1.slice/user@1.service/a", "/user.slice/user-1.slice/user@2.service/a", "/user.slice"]
+        {
+            assert_eq!(user_manager(path.as_bytes()), None, "{path}");
+        }
+        assert!(user_manager(b"/../../user.slice/user-1.slice/user@1.service/a").is_some());
     }
 
     #[test]

@@ -6,11 +6,12 @@ use rustc_hash::FxHashMap;
 
 use super::{
     Model,
-    address::EndpointKey,
+    address::{Direction, EndpointKey},
     endpoint::Destination,
     failure::FailureRow,
     limit::Scope,
     member::{Member, MemberCounts, NOBODY, is_init_scope},
+    owner::Owner,
     service::{CgroupId, Service},
     snapshot::{NearestDestination, ServiceRow},
     units::{Pid, Process, SocketId},
@@ -29,22 +30,23 @@ impl Model {
         self.ledger.members().unnamed()
     }
 
-    /// Cgroups that nobody found, and those whose pod or container has no name yet: a runtime writes its files a moment
-    /// after the start.
-    pub fn nameless_cgroups(&self) -> impl Iterator<Item = (CgroupId, Option<&Service>)> + '_ {
+    /// Cgroups that nobody found, and members whose pod or container has no name yet: a runtime writes its files a moment
+    /// after the start. A process that nobody found has ended.
+    pub fn nameless_members(&self) -> impl Iterator<Item = (Member, Option<&Service>)> + '_ {
         self.ledger.members().iter().filter_map(|row| {
-            let Some(Member::Cgroup(id)) = row.member else { return None };
+            let member = row.member?;
             let service = row.service.as_deref();
             let is_nameless = service.is_some_and(|service| {
                 service.is_unnamed_cgroup()
                     || service.pod.as_ref().is_some_and(|pod| pod.name.is_none())
                     || service.container.as_ref().is_some_and(|container| container.name.is_none())
             });
-            (row.is_unresolved || is_nameless).then_some((id, service))
+            let is_unresolved = row.is_unresolved && matches!(member, Member::Cgroup(_));
+            (is_unresolved || is_nameless).then_some((member, service))
         })
     }
 
-    /// Cgroups that nothing names any more, since the last call.
+    /// Cgroups that nothing names any more since the last tick, once.
     pub fn take_forgotten_cgroups(&mut self) -> Vec<CgroupId> {
         self.ledger.take_forgotten_cgroups()
     }
@@ -108,13 +110,15 @@ impl Model {
 
     /// A cgroup turns out to name no service.
     fn give_to_owners(&mut self, mute: u32) {
+        // First the listeners: sockets that are not accepted yet follow them.
+        self.settle_listener_members(|member| member == mute);
         let sockets = self.sockets.iter().filter(|socket| socket.member == mute);
         let sockets: Vec<_> = sockets.map(|socket| (socket.id, self.ledger.owners().process(socket.owner))).collect();
         for (id, owner) in sockets {
-            let member = self.member_of_process(owner);
-            if let Some(index) = self.sockets.find(id) {
-                self.change_socket(index, |socket| socket.member = member);
-            }
+            let Some(index) = self.sockets.find(id) else { continue };
+            let by_listener = if owner.is_none() { self.member_of_listener_of(index) } else { None };
+            let member = by_listener.unwrap_or_else(|| self.member_of_process(owner));
+            self.change_socket(index, |socket| socket.member = member);
         }
         let bound = self.bound.iter().filter(|(_, bound)| bound.member == mute);
         let bound: Vec<_> = bound.map(|(id, bound)| (*id, bound.process)).collect();
@@ -122,7 +126,16 @@ impl Model {
             let member = self.member_of_process(process);
             self.set_member_of_bound(id, member);
         }
-        self.settle_listener_members(|member| member == mute);
+    }
+
+    /// That of the listener of a socket that nobody has accepted yet.
+    fn member_of_listener_of(&self, index: u32) -> Option<u32> {
+        let socket = self.sockets.get(index);
+        let key = &self.ledger.endpoints().get(socket.endpoint).key;
+        if socket.owner != Owner::UNKNOWN || key.direction != Direction::Inbound {
+            return None;
+        }
+        Some(self.covering_address(key.netns, key.local_ip, socket.local_port, key.device)?.member)
     }
 
     /// Listeners whose cgroup says nothing count with their process.

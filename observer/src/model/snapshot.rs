@@ -319,7 +319,7 @@ pub struct ServiceRow {
 
 impl ServiceRow {
     /// Without sockets.
-    pub(super) fn of(service: Option<Arc<Service>>) -> Self {
+    pub(crate) fn of(service: Option<Arc<Service>>) -> Self {
         Self {
             service,
             sockets: 0,

@@ -8,13 +8,49 @@ mod forecast;
 mod headroom;
 mod listen_drops;
 mod losses;
+mod namespaces;
 mod owners;
 mod property;
 mod restart;
 mod scenario;
 mod services;
 
+use std::time::Duration;
+
+use super::{
+    device::Device,
+    event::{Binding, Event, Identity, OwnRange},
+    service::CgroupId,
+    units::{FourTuple, NetnsId, SocketId, TcpState},
+};
 use scenario::check;
+
+/// The socket `10.0.0.5:443` > `10.0.0.9:<n>`, whose id is `n` too.
+fn socket(netns: u32, n: u64, cgroup: Option<CgroupId>) -> Identity {
+    let tuple = FourTuple {
+        local_ip: [10, 0, 0, 5].into(),
+        local_port: 443,
+        remote_ip: [10, 0, 0, 9].into(),
+        remote_port: u16::try_from(n).unwrap(),
+    };
+    Identity { id: SocketId(n), netns: NetnsId(netns), tuple, device: Device::NONE, cgroup }
+}
+
+/// A change of its state.
+fn change(socket: Identity, at: Duration, old: TcpState, new: TcpState) -> Event {
+    Event::State {
+        socket,
+        at,
+        old,
+        new,
+        by: None,
+        orphan: false,
+        unsent: false,
+        own_range: OwnRange::default(),
+        binding: Binding::default(),
+        timestamps: false,
+    }
+}
 
 #[test]
 fn a_connection_from_first_event_to_end_on_both_sides() {

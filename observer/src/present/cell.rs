@@ -6,14 +6,14 @@ use std::{
     time::Duration,
 };
 
-use super::{format, scope, service, sparkline::sparkline};
+use super::{format, scope, sparkline::sparkline};
 use crate::model::{
     PORT_NUMBERS,
     device::Device,
     headroom::PortUse,
     history::History,
     limit::{Limit, level::Level},
-    service::Service,
+    name::Name,
     snapshot::{DestinationRow, Direction, EndpointKey, EndpointRow, OwnerNames},
     units::{NetnsId, Pid, Process},
 };
@@ -45,8 +45,8 @@ pub(crate) enum Cell<'a> {
     Direction(Direction),
     Namespace(Option<&'a str>, NetnsId),
     Text(String),
-    /// The service that something belongs to, where that has a name to show.
-    Service(Option<&'a Service>),
+    /// The name of the service that something belongs to, where it has one to show.
+    Service(Option<Name>),
     /// What a limit applies to.
     Scope(&'a Limit),
     Count(u64),
@@ -112,10 +112,8 @@ impl Cell<'_> {
             Self::Direction(Direction::Outbound) => "out".to_owned(),
             Self::Namespace(Some(name), _) => format::printable(name),
             Self::Namespace(None, netns) => netns.0.to_string(),
-            Self::Text(text) => text.clone(),
-            Self::Service(of) => {
-                service::name(*of).map_or_else(|| format::ABSENT.to_owned(), |name| fitted(&name, width))
-            }
+            Self::Text(text) => fitted(text, width),
+            Self::Service(name) => name.as_ref().map_or_else(|| format::ABSENT.to_owned(), |name| fitted(name, width)),
             Self::Scope(limit) => scope::fitted(limit, None, width),
             Self::UsedOf { used, maximum, .. } => used_of(*used, *maximum, width),
             Self::Count(count) => format::count_within(*count, width),
@@ -149,7 +147,7 @@ impl Cell<'_> {
             Self::Destination(Some(row)) => destination(row, |count| count.to_string()),
             Self::Destination(None) => String::new(),
             Self::Process(None) | Self::Unknown | Self::Absent | Self::Time(None) => "-".to_owned(),
-            Self::Service(of) => service::name(*of).map_or_else(|| "-".to_owned(), |name| name.to_string()),
+            Self::Service(name) => name.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
             _ => self.text(usize::MAX),
         }
     }
@@ -158,7 +156,7 @@ impl Cell<'_> {
     pub(crate) fn is_nothing(&self) -> bool {
         match self {
             Self::Process(process) => process.is_none(),
-            Self::Service(of) => service::name(*of).is_none(),
+            Self::Service(name) => name.is_none(),
             Self::Count(count) => *count == 0,
             Self::Left(ports) => ports.left_at_most() == 0,
             Self::Rate(rate) => *rate == 0.0,
@@ -208,10 +206,7 @@ impl Cell<'_> {
             (Self::Direction(a), Self::Direction(b)) => a.cmp(b),
             (Self::Namespace(a, a_id), Self::Namespace(b, b_id)) => (a, a_id).cmp(&(b, b_id)),
             (Self::Text(a), Self::Text(b)) => a.cmp(b),
-            (Self::Service(a), Self::Service(b)) => {
-                let [a, b] = [a, b].map(|it| service::name(*it));
-                a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(&b))
-            }
+            (Self::Service(a), Self::Service(b)) => a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(b)),
             (Self::UsedOf { part: a, .. }, Self::UsedOf { part: b, .. }) => {
                 let [a, b] = [a, b].map(|part| part.map_or(0.0, |(ratio, _)| ratio));
                 a.total_cmp(&b)

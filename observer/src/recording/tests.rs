@@ -12,7 +12,7 @@ use crate::{
         device::DeviceReading,
         gaps::{Gap, Gaps, Skipped, Unread},
         member::Member,
-        namespace::{Conntrack, ConntrackCounters, NamespaceReading},
+        namespace::{Conntrack, ConntrackCounters, NamespaceName, NamespaceReading},
         quality::{AttachMethod, FailedMethod, Hook, HookStatus, Losses, ProcessScope, ScanSummary},
         service::{CgroupId, Container, Pod, Runtime, Service},
         snapshot::{FileUse, Host, Memory, OwnUse, ProcessFiles},
@@ -53,7 +53,7 @@ fn inputs() -> [Input<'static>; 16] {
         Input::Namespace(
             NetnsId(1),
             Box::new(NamespaceReading {
-                name: Some("blue".into()),
+                name: NamespaceName::Other("blue".into()),
                 port_range: Some(PortRange { low: 32_768, high: 60_999 }),
                 conntrack: Some(Conntrack {
                     count: 1,

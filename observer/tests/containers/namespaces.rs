@@ -7,7 +7,10 @@ use observer::{
     model::units::NetnsId,
 };
 
-use crate::runtimes::{Network, Runc, run, unique};
+use crate::{
+    runtimes::{Network, Runc, run, unique, wait_until},
+    services::Unit,
+};
 
 fn netns(path: &str) -> NetnsId {
     NetnsId(u32::try_from(fs::metadata(path).unwrap().ino()).unwrap())
@@ -51,4 +54,21 @@ fn a_namespace_is_called_by_its_container_then_by_ip_netns() {
     assert_eq!(of_process(&inside), netns(&red.path()));
     assert_eq!(name(netns(&red.path())), Some(inside.id.clone()));
     assert_eq!(name(netns(&blue.path())), Some(blue.0.clone()));
+}
+
+#[test]
+fn sockets_of_an_agent_in_a_containers_namespace_do_not_rename_it() {
+    let own = Runc::start("own", Network::Own, &["cat", "/dev/zero"]);
+    let (mut agent, namespace) = (Unit::machine("agent"), format!("--net=/proc/{}/ns/net", own.pid));
+    let server = agent.start(&["nsenter", &namespace], "httpd -f -p 127.0.0.1:7000");
+    let listens = || run(Command::new("nsenter").args([&namespace, "ss", "-Htln"])).contains("127.0.0.1:7000");
+    wait_until("the agent listens", listens);
+    let inside = netns(&format!("/proc/{}/ns/net", own.pid));
+    assert_eq!(netns(&format!("/proc/{server}/ns/net")), inside);
+    let options = EngineOptions { scans: Scans::OnlyAtStart, watched: Watched::All, ..EngineOptions::default() };
+    let snapshot = Engine::start(options).expect("start the engine").snapshot(0);
+    let row = snapshot.endpoints.iter().find(|row| row.key.netns == inside).expect("its listener");
+    assert_eq!(row.service.as_ref().map(|it| it.label().to_string()), Some(agent.label()));
+    let called = snapshot.namespaces.iter().find(|row| row.netns == inside).and_then(|row| row.name.clone());
+    assert_eq!(called.map(|name| name.as_bytes().to_vec()), Some(own.id.clone().into_bytes()));
 }

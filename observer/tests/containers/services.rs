@@ -32,9 +32,12 @@ use crate::{
 
 /// httpd closes a connection without a request after a minute.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// Between two looks, as the engine makes between two polls: what it observes needs the processors too.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A cgroup of systemd's shape, with processes that end when it is dropped.
-struct Unit {
+pub(crate) struct Unit {
+    /// Of the unit, or of the machine.
     name: String,
     directory: PathBuf,
     children: Vec<Child>,
@@ -44,8 +47,25 @@ impl Unit {
     fn new(what: &str) -> Self {
         let name = format!("{}.service", unique(what));
         let directory = cgroup2().join("system.slice").join(&name);
+        Self::at(name, directory)
+    }
+
+    /// That of a machine, without an init system inside.
+    pub(crate) fn machine(what: &str) -> Self {
+        // systemd writes a hyphen otherwise.
+        let name = unique(what).replace('-', "_");
+        let directory = cgroup2().join("machine.slice").join(format!("machine-{name}.scope"));
+        Self::at(name, directory)
+    }
+
+    fn at(name: String, directory: PathBuf) -> Self {
         fs::create_dir_all(&directory).unwrap();
         Self { name, directory, children: Vec::new() }
+    }
+
+    /// What its row is called.
+    pub(crate) fn label(&self) -> String {
+        self.name.clone()
     }
 
     fn path(&self) -> String {
@@ -53,7 +73,7 @@ impl Unit {
     }
 
     /// Starts busybox in this cgroup; `inside` are words before it, as `ip netns exec blue`.
-    fn start(&mut self, inside: &[&str], words: &str) -> u32 {
+    pub(crate) fn start(&mut self, inside: &[&str], words: &str) -> u32 {
         const ENTER: &str = "echo $$ > \"$0/cgroup.procs\" && exec \"$@\"";
         let shell = ["sh", "-c", ENTER, self.directory.to_str().unwrap()];
         // `ip netns exec` mounts a /sys of its own, without cgroup2: the cgroup comes first.
@@ -187,7 +207,7 @@ fn eventually(engine: &mut Engine, mut check: impl FnMut(&mut Engine) -> Result<
             Ok(()) => return,
             Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
-        thread::yield_now();
+        thread::park_timeout(PAUSE);
     }
 }
 

@@ -1,10 +1,6 @@
 //! Files in which runtimes keep what they know of their containers, as JSON. Of each only the named parts are read.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -12,7 +8,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use crate::{host::text, model::service::Runtime};
 
 /// The longest file of one container.
-const LONGEST: usize = 1 << 20;
+pub(super) const LONGEST: usize = 1 << 20;
 /// The longest file of all containers.
 const LONGEST_LIST: usize = 16 << 20;
 /// Labels and annotations by which kubelet's runtimes name what they run: containerd's, CRI-O's and Docker's.
@@ -37,7 +33,7 @@ pub(super) struct Found {
 
 type Labels = BTreeMap<String, String>;
 
-fn read<T: DeserializeOwned>(path: impl AsRef<Path>, longest: usize) -> Option<T> {
+pub(super) fn read<T: DeserializeOwned>(path: impl AsRef<Path>, longest: usize) -> Option<T> {
     serde_json::from_slice(&text::bounded(path, longest).ok()?).ok()
 }
 
@@ -148,56 +144,4 @@ fn by_name(name: &str, own: Runtime, of_kubelet: Runtime) -> Found {
         };
     }
     Found { container: Some(name.to_owned()), runtime: Some(own), ..Found::default() }
-}
-
-/// runc's `state.json`.
-#[derive(Deserialize)]
-struct RuncState {
-    #[serde(default)]
-    cgroup_paths: BTreeMap<String, String>,
-}
-
-/// crun's `status`.
-#[derive(Deserialize)]
-struct CrunStatus {
-    #[serde(rename = "cgroup-path")]
-    cgroup_path: Option<String>,
-}
-
-/// The containers that runc and crun run without an engine: the paths of their cgroups, each with the container's id.
-pub(super) fn oci_states(base: &Path, most: usize) -> Vec<(String, String)> {
-    const RUNC: [&str; 2] = ["run/runc", "run/containerd/runc/default"];
-    let mut found = Vec::new();
-    for directory in RUNC {
-        each_state(&base.join(directory), "state.json", most, |id, state: RuncState| {
-            let paths: BTreeSet<&str> =
-                state.cgroup_paths.iter().filter_map(|(key, path)| in_hierarchy(key, path)).collect();
-            found.extend(paths.into_iter().map(|path| (path.to_owned(), id.to_owned())));
-        });
-    }
-    each_state(&base.join("run/crun"), "status", most, |id, status: CrunStatus| {
-        let path = status.cgroup_path.filter(|path| path.len() > 1);
-        found.extend(path.map(|path| (path, id.to_owned())));
-    });
-    found
-}
-
-fn each_state<T: DeserializeOwned>(directory: &Path, file: &str, most: usize, mut found: impl FnMut(&str, T)) {
-    for entry in fs::read_dir(directory).into_iter().flatten().take(most).flatten() {
-        if let (Some(id), Some(state)) = (entry.file_name().to_str(), read(entry.path().join(file), LONGEST)) {
-            found(id, state);
-        }
-    }
-}
-
-/// The path within its hierarchy of a cgroup whose directory is `path`, as runc mounts them: the directory of a v1
-/// hierarchy is that of its controllers, the empty controller stands for cgroup2.
-fn in_hierarchy<'a>(controller: &str, path: &'a str) -> Option<&'a str> {
-    let below = path.strip_prefix("/sys/fs/cgroup")?;
-    let path = if controller.is_empty() {
-        below.strip_prefix("/unified").filter(|rest| rest.starts_with('/')).unwrap_or(below)
-    } else {
-        &below[1 + below.get(1..)?.find('/')?..]
-    };
-    (path.len() > 1).then_some(path)
 }

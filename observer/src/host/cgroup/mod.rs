@@ -3,19 +3,22 @@
 mod files;
 mod names;
 mod path;
+mod states;
 mod tree;
 
+#[cfg(test)]
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-pub use self::names::Roots;
 use self::{
     names::Names,
     tree::{Lookup, Tree},
 };
 use super::{proc, text};
 use crate::model::{
+    name::Name,
     service::{CgroupId, Service},
     units::Pid,
 };
@@ -30,6 +33,9 @@ const PAUSES: [Duration; 5] = [
 ];
 /// Cgroups that are remembered. The caller forgets those that it needs no longer.
 const MOST_KNOWN: usize = 65_536;
+/// Paths of processes' cgroups that are remembered, and for how long: another container may have the same path later.
+const MOST_PATHS: usize = 4_096;
+const PATH_LASTS: Duration = Duration::from_mins(1);
 
 /// Finds out whose a cgroup is, and remembers it.
 #[derive(Debug, Default)]
@@ -37,6 +43,8 @@ pub struct Resolver {
     tree: Tree,
     names: Names,
     known: FxHashMap<CgroupId, Known>,
+    /// By the path of the cgroup of a process.
+    by_path: FxHashMap<Name, (Instant, Known)>,
 }
 
 /// What is known of a cgroup.
@@ -65,10 +73,10 @@ impl Resolver {
         Self::default()
     }
 
-    /// With the files of runtimes at another place.
-    #[must_use]
-    pub fn with_roots(roots: Roots) -> Self {
-        Self { names: Names::new(roots), ..Self::default() }
+    /// With the files of runtimes below another directory.
+    #[cfg(test)]
+    fn with_base(base: PathBuf) -> Self {
+        Self { names: Names::new(base), ..Self::default() }
     }
 
     /// The service that a cgroup belongs to. `None` where it has ended before anybody asked, or is not shown here. To ask
@@ -94,12 +102,31 @@ impl Resolver {
         known.service.clone()
     }
 
-    /// The service that a process belongs to now. Nothing is remembered.
+    /// The service that a process belongs to now.
     pub fn of_process(&mut self, pid: Pid) -> Option<Service> {
         let lines = text::bytes(proc::file(pid, "cgroup")).ok()?;
-        let mut service = of_lines(&lines)?;
-        self.names.complete(&mut service, Instant::now());
-        Some(service)
+        self.complete(of_lines(&lines)?, Instant::now())
+    }
+
+    /// The service of a process that it was asked for before, with the names that files have of it by now. It costs a look
+    /// into a table.
+    pub fn again(&mut self, service: &Service) -> Option<Service> {
+        self.complete(path::service(service.path.as_ref()?.as_bytes()), Instant::now())
+    }
+
+    /// Adds the names that files have, or had when they were read last.
+    fn complete(&mut self, service: Service, now: Instant) -> Option<Service> {
+        let path = service.path.clone()?;
+        let is_old = |since: &Instant| now.saturating_duration_since(*since) >= PATH_LASTS;
+        if self.by_path.len() >= MOST_PATHS && !self.by_path.contains_key(&path) {
+            self.by_path.clear();
+        } else if self.by_path.get(&path).is_some_and(|(since, _)| is_old(since)) {
+            self.by_path.remove(&path);
+        }
+        let new = || (now, Known { service: Some(service), next: Some(now), asked: 0 });
+        let (_, known) = self.by_path.entry(path).or_insert_with(new);
+        known.ask(&mut self.names, now);
+        known.service.clone()
     }
 
     /// Forgets a cgroup.
@@ -181,7 +208,7 @@ mod tests {
     #[test]
     fn a_name_that_is_not_there_yet_is_asked_for_again_a_few_times() {
         let host = tempfile::tempdir().unwrap();
-        let mut resolver = Resolver::with_roots(Roots { base: host.path().to_owned() });
+        let mut resolver = Resolver::with_base(host.path().to_owned());
         let (id, start) = (CgroupId(7), Instant::now());
         let pod = "1a2b3c4d-0000-4000-8000-00000000000f";
         let service = path::service(format!("/kubepods/pod{pod}").as_bytes());
@@ -203,6 +230,29 @@ mod tests {
         assert_eq!(resolver.known[&id].asked, 1 + PAUSES.len());
         resolver.forget(id);
         assert!(resolver.known.is_empty());
+    }
+
+    #[test]
+    fn the_name_of_a_process_is_asked_for_as_often_as_that_of_a_cgroup() {
+        let host = tempfile::tempdir().unwrap();
+        let (mut resolver, start) = (Resolver::with_base(host.path().to_owned()), Instant::now());
+        let pod = "1a2b3c4d-0000-4000-8000-00000000000f";
+        let service = || path::service(format!("/kubepods/pod{pod}").as_bytes());
+        let mut label = |seconds: u64| {
+            let found = resolver.complete(service(), start + Duration::from_secs(seconds)).unwrap();
+            (found.label().to_string(), resolver.by_path[&found.path.unwrap()].1.asked)
+        };
+        assert_eq!(label(0), ("pod 1a2b3c4d…".to_owned(), 1));
+        fs::create_dir_all(host.path().join(format!("var/log/pods/shop_web_{pod}"))).unwrap();
+        assert_eq!(label(0), ("pod 1a2b3c4d…".to_owned(), 1), "no pause has passed");
+        assert_eq!(label(1), ("shop/web".to_owned(), 2));
+        assert_eq!(label(59), ("shop/web".to_owned(), 2), "nothing more is to be asked");
+        assert_eq!(label(60), ("shop/web".to_owned(), 1), "another container may have this path by now");
+        for n in 0..2 * MOST_PATHS {
+            let other = path::service(format!("/x{n}").as_bytes());
+            resolver.complete(other, start);
+        }
+        assert!(resolver.by_path.len() <= MOST_PATHS);
     }
 
     #[test]

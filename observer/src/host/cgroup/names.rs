@@ -17,33 +17,19 @@ use rustc_hash::FxHashMap;
 use super::{
     files::{self, Found},
     path,
+    states::States,
 };
 use crate::model::{
     name::Name,
-    service::{Container, Pod, Runtime, Service},
+    service::{Container, Pod, Runtime, Service, user_manager},
 };
 
 /// How long what was read of all containers is used.
 const FRESH: Duration = Duration::from_secs(1);
 /// Entries that are looked at in one directory.
 const MOST_ENTRIES: usize = 16_384;
-/// States of containers without an engine that are read: each is a file of its own.
-const MOST_STATES: usize = 256;
 /// The longest name that is kept. Kubernetes allows 253 bytes.
 const LONGEST: usize = 255;
-
-/// Where the files are looked for.
-#[derive(Clone, Debug)]
-pub struct Roots {
-    /// The directory that stands for the root of the host's files.
-    pub base: PathBuf,
-}
-
-impl Default for Roots {
-    fn default() -> Self {
-        Self { base: "/".into() }
-    }
-}
 
 /// What was read of all containers at once.
 #[derive(Debug)]
@@ -69,22 +55,39 @@ impl<T> Index<T> {
 }
 
 /// Names of the containers of this host.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Names {
-    roots: Roots,
+    /// The directory that stands for the root of the host's files.
+    base: PathBuf,
     pods: Index<FxHashMap<String, Found>>,
     logs: Index<FxHashMap<String, Found>>,
     stored: Index<FxHashMap<String, Found>>,
-    states: Index<Vec<(String, String)>>,
+    states: States,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::new("/".into())
+    }
 }
 
 impl Names {
-    pub(super) fn new(roots: Roots) -> Self {
-        Self { roots, ..Self::default() }
+    pub(super) fn new(base: PathBuf) -> Self {
+        Self {
+            base,
+            pods: Index::default(),
+            logs: Index::default(),
+            stored: Index::default(),
+            states: States::default(),
+        }
     }
 
     /// Adds the names that files have. Returns whether a file may still come that has more.
     pub(super) fn complete(&mut self, service: &mut Service, now: Instant) -> bool {
+        // Files of this host name what this host runs. A user may give its ids to other cgroups.
+        if service.path.as_ref().is_some_and(|path| user_manager(path.as_bytes()).is_some()) {
+            return false;
+        }
         let Service { pod, container, machine, .. } = &*service;
         if pod.is_none() && container.is_none() && machine.is_none() {
             self.find_container(service, now);
@@ -103,8 +106,7 @@ impl Names {
     }
 
     fn name_container(&mut self, service: &mut Service, id: &str, now: Instant) {
-        let Self { roots, logs, stored, .. } = self;
-        let base = &roots.base;
+        let Self { base, logs, stored, .. } = self;
         let has_all = |service: &Service| {
             service.container.as_ref().is_some_and(|container| container.name.is_some())
                 && service.pod.as_ref().is_none_or(|pod| pod.name.is_some())
@@ -128,7 +130,7 @@ impl Names {
 
     /// `/var/log/pods/<namespace>_<pod>_<uid>`.
     fn name_pod(&mut self, pod: &mut Pod, now: Instant) {
-        let base = &self.roots.base;
+        let base = &self.base;
         let found =
             std::str::from_utf8(pod.uid.as_bytes()).ok().and_then(|uid| self.pods.get(now, || pod_logs(base)).get(uid));
         if let Some(found) = found {
@@ -139,26 +141,10 @@ impl Names {
 
     /// A container of runc or crun without an engine: its cgroup has any name, and the runtime's state says which.
     fn find_container(&mut self, service: &mut Service, now: Instant) {
-        let Some(path) = service.path.as_ref().map(|path| path.as_bytes().to_vec()).filter(|path| path.len() > 1)
-        else {
-            return;
-        };
-        // Seen from a cgroup namespace, it begins above: `/../web`.
-        let mut path = path.as_slice();
-        while let Some(below) = path.strip_prefix(b"/..").filter(|rest| rest.starts_with(b"/")) {
-            path = below;
-        }
-        let base = &self.roots.base;
-        let states = self.states.get(now, || files::oci_states(base, MOST_STATES));
-        let inside = |cgroup: &str| {
-            let rest = path.strip_prefix(cgroup.as_bytes())?;
-            (rest.is_empty() || rest.starts_with(b"/")).then_some(rest)
-        };
-        // The innermost.
-        let found = states.iter().filter_map(|(cgroup, id)| Some((inside(cgroup)?, id))).min_by_key(|it| it.0.len());
-        if let Some((rest, id)) = found {
+        let Some(path) = service.path.clone().filter(|_| !service.is_root()) else { return };
+        if let Some((id, rest)) = self.states.find(&self.base, path.as_bytes(), now) {
             service.unit = path::service(rest).unit;
-            service.container = name(id).map(|id| Container { id, name: None, runtime: Some(Runtime::Oci) });
+            service.container = name(&id).map(|id| Container { id, name: None, runtime: Some(Runtime::Oci) });
         }
     }
 }
@@ -203,8 +189,16 @@ fn file_name(id: &Name) -> Option<&str> {
 
 /// Names of the entries of a directory.
 fn entries(directory: PathBuf) -> impl Iterator<Item = String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().take(MOST_ENTRIES).flatten();
-    entries.filter_map(|entry| std::str::from_utf8(entry.file_name().as_bytes()).ok().map(str::to_owned))
+    let entries = fs::read_dir(&directory).into_iter().flatten().enumerate().take_while(move |(before, _)| {
+        let is_read = *before < MOST_ENTRIES;
+        if !is_read {
+            tracing::warn!(?directory, "names of containers: of this directory only {MOST_ENTRIES} entries are read");
+        }
+        is_read
+    });
+    entries
+        .flat_map(|(_, entry)| entry)
+        .filter_map(|entry| std::str::from_utf8(entry.file_name().as_bytes()).ok().map(str::to_owned))
 }
 
 /// Splits at the underscores, of which Kubernetes allows none in its names.
@@ -261,7 +255,7 @@ mod tests {
         }
 
         fn names(&self) -> Names {
-            Names::new(Roots { base: self.0.path().to_owned() })
+            Names::new(self.0.path().to_owned())
         }
 
         /// The label of the service, that of its container, its runtime, and whether more may come.
@@ -350,10 +344,13 @@ mod tests {
         host.file("run/runc/hybrid/state.json", paths(json!({"": "/sys/fs/cgroup/unified/shop/c"})));
         host.file("run/runc/root/state.json", paths(json!({"": "/sys/fs/cgroup", "pids": "/sys/fs/cgroup/pids/"})));
         host.file("run/crun/own/status", json!({"pid": 1, "cgroup-path": "/user.slice/own"}).to_string());
+        let of_user = "/user.slice/user-1000.slice/user@1000.service/crun";
+        host.file("run/crun/of-user/status", json!({"cgroup-path": of_user}).to_string());
+        assert_eq!(host.named(of_user).1, "");
         for (path, expected) in [
             ("/web", "web"),
             ("/web/child", "web"),
-            ("/../../web", "web"),
+            ("/../../web", ""),
             ("/..web", ""),
             ("/../..", ""),
             ("/webs", ""),

@@ -4,7 +4,7 @@
 
 use crate::model::{
     name::Name,
-    service::{Container, Pod, Runtime, Service},
+    service::{Container, Pod, Runtime, Service, user_manager},
 };
 
 /// The longest path that is kept; the kernel's longest is 4,096 bytes.
@@ -20,7 +20,8 @@ const UNIT_ENDINGS: [&[u8]; 5] = [b".service", b".scope", b".socket", b".mount",
 #[must_use]
 pub(super) fn service(path: &[u8]) -> Service {
     let path = path.strip_suffix(DELETED).unwrap_or(path);
-    let mut reader = Reader::default();
+    // A user may give any name to a cgroup below the own manager: what looks like a pod there is none of this host's.
+    let mut reader = Reader { may_be_pod: user_manager(path).is_none(), ..Reader::default() };
     let mut parent: &[u8] = b"";
     for segment in path.split(|byte| *byte == b'/').filter(|segment| !matches!(*segment, b"" | b"." | b"..")) {
         reader.take(segment, parent);
@@ -34,6 +35,8 @@ struct Reader {
     service: Service,
     /// The unit is a slice: one of another kind below says more.
     is_slice: bool,
+    /// Whether pods are looked for.
+    may_be_pod: bool,
 }
 
 impl Reader {
@@ -43,7 +46,7 @@ impl Reader {
             let (slice, more) = segment.split_at(at);
             (slice, &more[1..])
         });
-        if let Some(pod) = pod(slice, parent) {
+        if let Some(pod) = pod(slice, parent).filter(|_| self.may_be_pod) {
             // The outer one is that of this host. What is inside a container of it, files of this host do not name.
             self.service.pod.get_or_insert(pod);
             self.enter();
@@ -224,7 +227,7 @@ mod tests {
     const UID: &str = "1a2b3c4d-0000-4000-8000-00000000000f";
 
     /// Real paths, and their [`parts`]. `SLICE` is the uid in the name of a slice, `OUTER` another id.
-    const REAL: [(&str, &str); 79] = [
+    const REAL: [(&str, &str); 82] = [
         // systemd
         ("/", ""),
         ("/init.scope", "unit init.scope"),
@@ -277,6 +280,13 @@ mod tests {
         ),
         ("/kubepods/podUID/OUTER/docker/ID", "pod UID, container ID Docker"),
         ("/kubepods/podUID/OUTER/kubepods/pod0123456789abcdef0123456789abcdef/ID", "pod UID, container ID ?"),
+        // A user who calls cgroups as kubelet does
+        ("/user.slice/user-1000.slice/user@1000.service/kubepods/burstable/podUID/ID", "container ID ?"),
+        ("/user.slice/user-1000.slice/user@1000.service/kubepods/podUID", "unit user@1000.service"),
+        (
+            "/../user.slice/user-1000.slice/user@1000.service/kubepods.slice/kubepods-podSLICE.slice/cri-containerd-ID.scope",
+            "container ID Containerd",
+        ),
         // Docker, podman, runc, ECS
         ("/docker/ID", "container ID Docker"),
         ("/docker/ID/init", "container ID Docker"),

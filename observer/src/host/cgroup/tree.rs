@@ -34,8 +34,10 @@ use crate::{
     },
 };
 
-/// Between two walks, and between two looks for the mounts.
+/// Between two walks at least, and between two looks for the mounts.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Between two walks, as a multiple of the time that the last one took: 2 % of a CPU, as scans take.
+const PAUSE_FACTOR: u32 = 50;
 /// Cgroups that one walk looks at.
 const MOST_CGROUPS: usize = 65_536;
 /// Processes of a cgroup that are asked for its path: the first may have ended meanwhile.
@@ -48,7 +50,7 @@ const DEEPEST: usize = 64;
 pub(super) enum Lookup {
     /// Its path.
     Path(Vec<u8>),
-    /// It has ended. No other gets its id.
+    /// It has ended, or nothing shows it here. No other gets its id.
     Gone,
     /// Nothing: it may be found later.
     Unknown,
@@ -66,7 +68,8 @@ pub(super) struct Tree {
 
 #[derive(Debug)]
 struct Walk {
-    at: Instant,
+    /// When the next one may begin.
+    next: Instant,
     paths: FxHashMap<u64, Vec<u8>>,
 }
 
@@ -79,10 +82,11 @@ impl Tree {
                 Ok(path) => return path.map_or(Lookup::Unknown, Lookup::Path),
                 Err(error) if error.raw_os_error() == Some(libc::ESTALE) => return Lookup::Gone,
                 Err(error) if errno::is_scarce(&error) => return Lookup::Unknown,
-                Err(error) => {
-                    tracing::debug!(%error, "cgroups are found by a walk through their directories");
+                Err(error) if is_refusal(&error) => {
+                    tracing::warn!(%error, "no file handles of cgroups (CAP_DAC_READ_SEARCH): walks find them");
                     self.has_no_right = true;
                 }
+                Err(error) => tracing::debug!(%error, "no handle of this cgroup"),
             }
         }
         self.by_walk(id, now)
@@ -111,15 +115,24 @@ impl Tree {
     }
 
     fn by_walk(&mut self, id: CgroupId, now: Instant) -> Lookup {
-        let is_fresh = self.walk.as_ref().is_some_and(|walk| now.saturating_duration_since(walk.at) < PAUSE);
-        let known = |walk: &Option<Walk>| walk.as_ref().and_then(|walk| walk.paths.get(&id.0).cloned());
-        let mut found = known(&self.walk);
-        if found.is_none() && !is_fresh {
-            self.walk = Some(Walk { at: now, paths: walk(&self.mounts) });
-            found = known(&self.walk);
+        let known = |walk: &Walk| walk.paths.get(&id.0).cloned().map(Lookup::Path);
+        if let Some(found) = self.walk.as_ref().and_then(known) {
+            return found;
         }
-        found.map_or(Lookup::Unknown, Lookup::Path)
+        if self.walk.as_ref().is_some_and(|walk| now < walk.next) {
+            return Lookup::Unknown;
+        }
+        let began = Instant::now();
+        let paths = walk(&self.mounts, MOST_CGROUPS);
+        let walk = self.walk.insert(Walk { next: now + PAUSE.max(began.elapsed() * PAUSE_FACTOR), paths });
+        // It was there before this walk began, and another walk would not show it either.
+        known(walk).unwrap_or(Lookup::Gone)
     }
+}
+
+/// Whether this process gets no handles at all: without the capability, behind a seccomp filter, or of such a file system.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EOPNOTSUPP))
 }
 
 /// The mount that shows most comes first.
@@ -197,8 +210,8 @@ fn absolute(path: Vec<u8>) -> Vec<u8> {
     if path.is_empty() { b"/".to_vec() } else { path }
 }
 
-/// The paths of all cgroups that the mounts show, by their ids; of a host with very many, of those next to the root.
-fn walk(mounts: &[CgroupMount]) -> FxHashMap<u64, Vec<u8>> {
+/// The paths of all cgroups that the mounts show, by their ids; of a host with more than `most`, of those next to the root.
+fn walk(mounts: &[CgroupMount], most: usize) -> FxHashMap<u64, Vec<u8>> {
     let mut paths = FxHashMap::default();
     let mut queue = VecDeque::new();
     for mount in mounts.iter().filter(|mount| open(&mount.path).is_ok()) {
@@ -215,7 +228,10 @@ fn walk(mounts: &[CgroupMount]) -> FxHashMap<u64, Vec<u8>> {
             // One that has ended meanwhile, or that this process may not list.
             let Ok(entries) = fs::read_dir(mount.path.join(rest)) else { continue };
             for entry in entries.flatten() {
-                if paths.len() >= MOST_CGROUPS {
+                if paths.len() >= most {
+                    tracing::warn!(
+                        "a walk finds {most} cgroups and no more: those deeper in the tree stay without a service"
+                    );
                     return paths;
                 }
                 if !entry.file_type().is_ok_and(|it| it.is_dir()) {
@@ -278,6 +294,39 @@ mod tests {
     fn what_is_no_cgroup2_is_not_taken_for_it() {
         assert_eq!(open(Path::new("/proc")).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(open(Path::new("/no/such/directory")).unwrap_err().kind(), io::ErrorKind::NotFound);
-        assert_eq!(walk(&[mount("/", "/proc")]).len(), 0);
+        assert_eq!(walk(&[mount("/", "/proc")], MOST_CGROUPS).len(), 0);
+    }
+
+    #[test]
+    fn only_a_refusal_of_all_handles_ends_the_use_of_handles() {
+        let of = io::Error::from_raw_os_error;
+        assert!([libc::EPERM, libc::ENOSYS, libc::EOPNOTSUPP].into_iter().all(|errno| is_refusal(&of(errno))));
+        assert!([libc::ESTALE, libc::EIO, libc::ENOENT, libc::EMFILE].into_iter().all(|errno| !is_refusal(&of(errno))));
+    }
+
+    /// The tree of this machine, which has at least its root.
+    fn walking() -> Tree {
+        let mounts = most_first(mounts::of_cgroup2().unwrap());
+        assert!(!mounts.is_empty(), "cgroup2 is mounted");
+        Tree { mounts, has_no_right: true, ..Tree::default() }
+    }
+
+    #[test]
+    fn a_walk_answers_what_was_asked_before_it_and_the_next_one_waits() {
+        let (mut tree, start) = (walking(), Instant::now());
+        let (first, second) = (CgroupId(u64::MAX), CgroupId(u64::MAX - 1));
+        assert_eq!(tree.path(first, start), Lookup::Gone, "no walk finds it");
+        let next = tree.walk.as_ref().unwrap().next;
+        assert!(next >= start + PAUSE);
+        // This one may have come after the walk.
+        assert_eq!(tree.path(second, start), Lookup::Unknown);
+        assert_eq!(tree.walk.as_ref().unwrap().next, next, "no second walk");
+        assert_eq!(tree.path(second, next), Lookup::Gone);
+    }
+
+    #[test]
+    fn a_walk_ends_at_the_most_cgroups_that_it_may_find() {
+        let tree = walking();
+        assert_eq!(walk(&tree.mounts, 1).len(), 1);
     }
 }

@@ -2,34 +2,17 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::{change, socket};
 use crate::model::{
     Model,
     address::Direction,
-    device::Device,
-    event::{Binding, Event, Identity, OwnRange},
+    event::Event,
     snapshot::FlowRow,
-    units::{FourTuple, NetnsId, SocketId, TcpState},
+    units::{NetnsId, TcpState},
 };
 
 fn state(netns: u32, n: u64, old: TcpState, new: TcpState, at: Duration) -> Event {
-    let tuple = FourTuple {
-        local_ip: [10, 0, 0, 5].into(),
-        local_port: 443,
-        remote_ip: [10, 0, 0, 9].into(),
-        remote_port: u16::try_from(n).unwrap(),
-    };
-    Event::State {
-        socket: Identity { id: SocketId(n), netns: NetnsId(netns), tuple, device: Device::NONE, cgroup: None },
-        at,
-        old,
-        new,
-        by: None,
-        orphan: false,
-        unsent: false,
-        own_range: OwnRange::default(),
-        binding: Binding::default(),
-        timestamps: false,
-    }
+    change(socket(netns, n, None), at, old, new)
 }
 
 fn flows(model: &mut Model, now: Duration) -> Vec<(u32, u64, u64)> {

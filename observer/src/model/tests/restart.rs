@@ -2,41 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::model::{
-    Model,
-    device::Device,
-    event::{Binding, Event, Identity, OwnRange},
-    units::{FourTuple, NetnsId, SocketId, TcpState},
-};
+use super::{change, socket};
+use crate::model::{Model, units::TcpState};
 
 #[test]
 fn a_reset_changes_totals_and_peaks_and_nothing_else() {
     let mut model = Model::default();
     let now = Duration::from_secs(5);
-    let socket = |n: u64| Identity {
-        id: SocketId(n),
-        netns: NetnsId(1),
-        tuple: FourTuple {
-            local_ip: [10, 0, 0, 5].into(),
-            local_port: 443,
-            remote_ip: [10, 0, 0, 9].into(),
-            remote_port: u16::try_from(n).unwrap(),
-        },
-        device: Device::NONE,
-        cgroup: None,
-    };
-    let state = |n, old, new| Event::State {
-        socket: socket(n),
-        at: now,
-        old,
-        new,
-        by: None,
-        orphan: false,
-        unsent: false,
-        own_range: OwnRange::default(),
-        binding: Binding::default(),
-        timestamps: false,
-    };
+    let state = |n, old, new| change(socket(1, n, None), now, old, new);
     for n in 1..=3 {
         model.apply(&state(n, TcpState::SynReceived, TcpState::Established), now);
     }

@@ -2,14 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::scenario::check;
+use super::{scenario::check, socket};
 use crate::model::{
     Model,
-    device::Device,
-    event::{Binding, Event, Identity, OwnRange},
+    event::Event,
     member::Member,
-    service::{CgroupId, Service},
-    units::{FourTuple, NetnsId, SocketId, TcpState},
+    service::{CgroupId, Pod, Service},
+    units::{Comm, Pid, Process, TcpState},
 };
 
 #[test]
@@ -135,6 +134,21 @@ fn a_listener_that_systemd_made_counts_with_the_service_that_it_started() {
 }
 
 #[test]
+fn sockets_that_nobody_has_accepted_yet_move_to_the_service_of_their_listener() {
+    check(
+        "l 0.0.0.0:80>0.0.0.0:0 closed>listen by 7 app cgroup=20
+         c 10.0.0.1:80>10.0.0.9:1000 syn_received>established cgroup=20
+         o 10.0.0.1:80>10.0.0.9:1001 syn_received>established cgroup=20
+         o established>fin_wait_1 orphan
+         cgroup 20 /init.scope
+         process 7 /system.slice/app.service
+         show services",
+        "app.service sockets 1 listeners 1 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0
+         nobody sockets 1 listeners 0 bound 0 orphans 1 opened 2 closed 0 failed 0 failures 0",
+    );
+}
+
+#[test]
 fn sockets_that_came_before_the_answer_move_to_their_owners() {
     check(
         "a 10.0.0.1:40000>10.0.0.9:5432 closed>syn_sent by 7 app cgroup=20
@@ -196,6 +210,25 @@ fn the_sockets_of_a_runtime_that_places_its_containers_in_v1_alone_count_with_th
 }
 
 #[test]
+fn a_process_whose_pod_has_no_name_yet_is_asked_for_again_and_one_that_has_ended_is_not() {
+    let mut model = Model::default();
+    for (pid, service) in [(7, Some(pod_without_a_name())), (8, None)] {
+        let by = Process { pid: Pid(pid), comm: Comm::from(&b"app"[..]) };
+        let event = Event::Connecting { socket: socket(1, u64::from(pid), None), by };
+        let opened = change(u64::from(pid), None, Duration::ZERO, TcpState::Closed, TcpState::SynSent);
+        model.apply(&opened, Duration::ZERO);
+        model.apply(&event, Duration::ZERO);
+        model.set_service(Member::Process(Pid(pid)), service);
+    }
+    let asked: Vec<_> = model.nameless_members().map(|(member, known)| (member, known.cloned())).collect();
+    assert_eq!(asked, [(Member::Process(Pid(7)), Some(pod_without_a_name()))]);
+}
+
+fn pod_without_a_name() -> Service {
+    Service { pod: Some(Pod { uid: "1a2b".into(), namespace: None, name: None }), ..Service::default() }
+}
+
+#[test]
 fn what_was_nobodys_stays_nobodys() {
     check(
         "calls
@@ -250,26 +283,9 @@ fn bound_sockets_and_failures_count_with_a_service_too() {
     );
 }
 
-/// A change of a client's socket.
-fn change(id: u64, cgroup: Option<CgroupId>, at: Duration, old: TcpState, new: TcpState) -> Event {
-    let tuple = FourTuple {
-        local_ip: [10, 0, 0, 1].into(),
-        local_port: 40_000,
-        remote_ip: [10, 0, 0, 9].into(),
-        remote_port: 443,
-    };
-    Event::State {
-        socket: Identity { id: SocketId(id), netns: NetnsId(1), tuple, device: Device::NONE, cgroup },
-        at,
-        old,
-        new,
-        by: None,
-        orphan: false,
-        unsent: false,
-        own_range: OwnRange::default(),
-        binding: Binding::default(),
-        timestamps: false,
-    }
+/// A change of a socket.
+fn change(n: u64, cgroup: Option<CgroupId>, at: Duration, old: TcpState, new: TcpState) -> Event {
+    super::change(socket(1, n, cgroup), at, old, new)
 }
 
 /// 500 cgroups one after the other, as of a job that starts every few seconds: memory is that of the last minute, the
@@ -295,6 +311,9 @@ fn cgroups_that_come_and_go_are_forgotten_and_their_totals_are_not() {
         forgotten.extend(model.take_forgotten_cgroups());
         assert!(model.ledger.members().iter().count() <= 32, "{n}");
     }
+    model.tick(Duration::from_secs(1_000));
+    model.tick(Duration::from_secs(1_001));
+    assert!(model.take_forgotten_cgroups().is_empty(), "those of a tick that nobody asked after are not kept");
     assert!(forgotten.len() >= 460, "{}", forgotten.len());
     assert!(forgotten.iter().is_sorted());
     let snapshot = model.snapshot(SystemTime::UNIX_EPOCH, Duration::from_secs(1_000), 0);

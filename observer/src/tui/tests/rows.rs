@@ -41,20 +41,9 @@ pub(super) fn pod() -> Service {
 pub(super) fn services(data: &Snapshot) -> Vec<ServiceRow> {
     use TcpState::{CloseWait, Established, FinWait2, SynSent};
     let row = |service: Option<Service>, counts: &[(TcpState, u32)]| ServiceRow {
-        service: service.map(Arc::new),
         sockets: states(counts).sum(),
         states: states(counts),
-        orphans: 0,
-        listeners: 0,
-        bound: 0,
-        opened_total: 0,
-        closed_total: 0,
-        failed_total: 0,
-        opened_per_second: 0.0,
-        closed_per_second: 0.0,
-        failures_total: 0,
-        nearest: None,
-        fullest: None,
+        ..ServiceRow::of(service.map(Arc::new))
     };
     let destination = &data.endpoints[1].destinations[0];
     let nearest = NearestDestination {
