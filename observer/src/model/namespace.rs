@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, hash_map::Entry},
+    sync::Arc,
 };
 
 use rustc_hash::FxHashMap;
@@ -14,6 +15,7 @@ use super::{
     listen_drops::Unsettled,
     member::Place,
     name::Name,
+    service::Service,
     socket::Socket,
     units::{NetnsId, SocketId},
 };
@@ -61,6 +63,8 @@ pub(super) struct Namespace {
     pub(super) devices: DeviceRules,
     /// What its sockets are of, where that names it.
     pub(super) socket_name: Option<Name>,
+    /// The service that most of its sockets belong to, and belonged to last while it has none. The host's has none.
+    pub(super) service: Option<Arc<Service>>,
     /// Its table was scanned: what is found later and not known is drift.
     pub(super) scanned: bool,
     /// Its counters as they were read first: what happened before observer watched it.
@@ -172,22 +176,25 @@ impl Model {
     /// Names each namespace by the pod, container or machine that most of its sockets belong to. Only `host` comes before that; the
     /// names by which a reading knows it come after. Where the reading knows none, the unit of its sockets names it.
     pub(super) fn name_namespaces(&mut self) {
-        let mut counts: FxHashMap<(NetnsId, Name), (bool, u32)> = FxHashMap::default();
+        let mut counts: FxHashMap<(NetnsId, Name), (bool, u32, &Arc<Service>)> = FxHashMap::default();
         for (index, row) in self.ledger.endpoints().iter() {
             let most = self.ledger.members().most(Place::Endpoint(index), row.first_member);
-            let service = most.and_then(|(member, _)| member.key.as_ref());
-            let Some((name, is_closed)) = service.and_then(|service| service.namespace_name()) else { continue };
-            let count = counts.entry((row.key.netns, name)).or_insert((is_closed, 0));
+            let Some(service) = most.and_then(|(member, _)| member.service.as_ref()) else { continue };
+            let Some((name, is_closed)) = service.namespace_name() else { continue };
+            let count = counts.entry((row.key.netns, name)).or_insert((is_closed, 0, service));
             count.1 += row.listeners + row.states.sum();
         }
         for (netns, namespace) in &mut self.readings.namespaces {
             let known = namespace.reading.name.as_deref();
-            let of_it = counts.iter().filter(|((of, name), (is_closed, _))| {
-                of == netns && known != Some(HOST) && name.trim() != HOST && (*is_closed || known.is_none())
-            });
+            let of_it =
+                counts.iter().filter(|((of, name), _)| of == netns && known != Some(HOST) && name.trim() != HOST);
             let most =
-                of_it.max_by_key(|((_, name), (is_closed, count))| (*is_closed, *count, Reverse(name.as_bytes())));
-            namespace.socket_name = most.map(|((_, name), _)| name.clone());
+                of_it.max_by_key(|((_, name), (is_closed, count, _))| (*is_closed, *count, Reverse(name.as_bytes())));
+            if let Some((_, (_, _, service))) = most {
+                namespace.service = Some(Arc::clone(service));
+            }
+            let naming = most.filter(|(_, (is_closed, ..))| *is_closed || known.is_none());
+            namespace.socket_name = naming.map(|((_, name), _)| name.clone());
         }
     }
 

@@ -266,6 +266,7 @@ impl Model {
             .map(|(netns, namespace)| NamespaceRow {
                 netns: *netns,
                 name: self.netns_name(*netns),
+                service: namespace.service.clone(),
                 port_range: namespace.reading.port_range,
                 reserved_ports: self.ledger.ports(*netns).map_or(0, |ports| ports.reserved),
                 blocked_ports: self.blocked_ports(*netns, 0),

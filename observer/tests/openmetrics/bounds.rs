@@ -1,6 +1,11 @@
 //! Every bound holds, and says what it cut.
 
-use observer::export::openmetrics::{self, Bounds, Format, Kept};
+use std::collections::BTreeMap;
+
+use observer::{
+    export::openmetrics::{self, Bounds, Format, Kept},
+    frame::Frame,
+};
 
 use super::{
     exposition::Exposition,
@@ -68,6 +73,37 @@ fn each_kind_of_row_has_its_own_bound() {
     ] {
         let (found, _) = own_and_left_out(&series, name);
         assert!((found - own).abs() < 0.1, "{name}: {found}");
+    }
+}
+
+/// Of 300 namespaces one ends, one that has its own series and one that has not.
+#[test]
+fn counters_of_others_do_not_fall_when_namespaces_end() {
+    let (mut frame, mut kept) = (synthetic::large_host(), Kept::default());
+    let mut scrape = |frame: &Frame| {
+        let text = openmetrics::render(frame, Format::OpenMetrics, Bounds::default(), &mut kept);
+        let series = Exposition::parse(&String::from_utf8(text).unwrap()).series;
+        let of_others = series.into_iter().filter(|((name, labels), _)| {
+            name.ends_with("_total") && labels.get("netns").is_some_and(|netns| netns == OTHER)
+        });
+        of_others.collect::<BTreeMap<_, _>>()
+    };
+    let mut before = scrape(&frame);
+    assert_eq!(before.len(), 3 * 2 + 2 + 1, "connections, failures and drops: {before:?}");
+    for gone in [0, 299] {
+        let gone = synthetic::netns(gone);
+        frame.snapshot.namespaces.retain(|row| row.netns != gone);
+        frame.snapshot.endpoints.retain(|row| row.key.netns != gone);
+        frame.snapshot.flows.retain(|row| row.netns != gone);
+        frame.snapshot.failure_counts.retain(|row| row.netns != gone);
+        frame.snapshot.limits.retain(|limit| limit.scope.netns() != Some(gone));
+        frame.snapshot.flows.iter_mut().for_each(|row| row.opened_total += 1);
+        let after = scrape(&frame);
+        for (key, number) in &before {
+            assert!(after[key] >= *number, "{key:?} falls from {number} to {}", after[key]);
+        }
+        assert_ne!(after, before, "connections are counted on");
+        before = after;
     }
 }
 
