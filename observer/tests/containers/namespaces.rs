@@ -4,10 +4,10 @@ use std::{fs, os::unix::fs::MetadataExt as _, process::Command};
 
 use observer::{
     engine::{Engine, EngineOptions, Scans, Watched},
-    model::units::NetnsId,
+    model::{service::Runtime, units::NetnsId},
 };
 
-use crate::runtimes::{Network, Runc, run, unique};
+use crate::runtimes::{Network, Runc, run, unique, wait_until};
 
 fn netns(path: &str) -> NetnsId {
     NetnsId(u32::try_from(fs::metadata(path).unwrap().ino()).unwrap())
@@ -51,4 +51,23 @@ fn a_namespace_is_called_by_its_container_then_by_ip_netns() {
     assert_eq!(of_process(&inside), netns(&red.path()));
     assert_eq!(name(netns(&red.path())), Some(inside.id.clone()));
     assert_eq!(name(netns(&blue.path())), Some(blue.0.clone()));
+}
+
+#[test]
+fn a_namespace_is_of_the_container_of_its_sockets() {
+    let (red, serve) = (Mounted::add("red"), ["httpd", "-f", "-p", "127.0.0.1:7001"]);
+    let own = Runc::start("own", Network::Own, &serve);
+    let inside = Runc::start("inside", Network::Mounted(&red.path()), &serve);
+    let namespaces = [&own, &inside].map(|container| (format!("/proc/{}/ns/net", container.pid), &container.id));
+    for (path, _) in &namespaces {
+        let listeners = || run(Command::new("nsenter").arg(format!("--net={path}")).args(["ss", "-Hltn"]));
+        wait_until("the listener of the container", || !listeners().is_empty());
+    }
+    let options = EngineOptions { scans: Scans::OnlyAtStart, watched: Watched::All, ..EngineOptions::default() };
+    let snapshot = Engine::start(options).expect("start the engine").snapshot(0);
+    for (path, id) in &namespaces {
+        let row = snapshot.namespaces.iter().find(|row| row.netns == netns(path)).unwrap();
+        let container = row.service.as_ref().and_then(|service| service.container.as_ref()).unwrap();
+        assert_eq!((container.id.as_bytes(), container.runtime), (id.as_bytes(), Some(Runtime::Oci)));
+    }
 }

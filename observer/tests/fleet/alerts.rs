@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{
     load::{self, Connections, PORTS, SERVICE},
     network::HOSTS,
-    programs::{Fleet, instance},
+    programs::{Fleet, alerts, instance, query},
 };
 
 const ALERT: &str = "ObserverPortsRunOut";
@@ -15,9 +15,9 @@ fn number(row: &Value) -> f64 {
 }
 
 /// Ports left towards the service, by host, as Prometheus has them.
-fn ports_left(fleet: &Fleet) -> Option<Vec<(String, f64)>> {
+fn ports_left() -> Option<Vec<(String, f64)>> {
     let expr = format!("observer_destination_ports_left{{peer_address=\"{}\",peer_port=\"{SERVICE}\"}}", HOSTS[1]);
-    let rows = fleet.query(&expr)?;
+    let rows = query(&expr)?;
     Some(rows.iter().map(|row| (row["metric"]["instance"].as_str().unwrap().to_owned(), number(row))).collect())
 }
 
@@ -39,7 +39,7 @@ fn a_person_sees_which_host_runs_out_of_ports_before_it_does_and_is_told_when_it
     connections.open(client, 40);
     let left = PORTS - connections.len();
     let seen = fleet.eventually("ports that are left, of one host", || {
-        let seen = ports_left(&fleet)?;
+        let seen = ports_left()?;
         (seen.iter().map(|(_, left)| *left).sum::<f64>() - 24.0).abs().le(&0.1).then_some(seen)
     });
     assert_eq!(seen, [(instance(HOSTS[0]), 24.0)]);
@@ -59,7 +59,7 @@ fn a_person_sees_which_host_runs_out_of_ports_before_it_does_and_is_told_when_it
         })
     };
     let firing = fleet.eventually("both alerts in Alertmanager", || {
-        let mut alerts = fleet.alerts()?;
+        let mut alerts = alerts()?;
         alerts.retain(|alert| alert["labels"]["alertname"] == ALERT);
         (alerts.len() == 2).then_some(alerts)
     });
@@ -79,8 +79,8 @@ fn a_person_sees_which_host_runs_out_of_ports_before_it_does_and_is_told_when_it
     drop(connections);
     notified(&fleet, &labels("critical"), "resolved");
     fleet.eventually("no such alert in Alertmanager", || {
-        let alerts = fleet.alerts()?;
+        let alerts = alerts()?;
         alerts.iter().all(|alert| alert["labels"]["alertname"] != ALERT).then_some(())
     });
-    assert_eq!(fleet.query("up{job=\"observer\"} == 1").unwrap().len(), HOSTS.len(), "all observers still answer");
+    assert_eq!(query("up{job=\"observer\"} == 1").unwrap().len(), HOSTS.len(), "all observers still answer");
 }

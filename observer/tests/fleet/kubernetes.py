@@ -1,5 +1,5 @@
 """Lints and renders the Helm chart, and validates what it renders: the kinds of Kubernetes strictly against their schemas,
-those of the Prometheus operator with models that are made of its CRDs. Prints the files as one JSON object.
+those of the Prometheus operator with models that are made of its CRDs. Prints each file as text and as objects, in JSON.
 
 Call: kubernetes.py CHART VALUES..., each VALUES a JSON object; the files are those of the last.
 """
@@ -62,7 +62,7 @@ def main():
     for wrong in [{"podMonitor": {"enabled": "yes"}}, {"noSuchValue": 1}, {"port": 0}]:
         if not helm.lint(chart, wrong)["errors"]:
             raise ValueError(f"the schema of values takes {wrong}")
-    print(json.dumps(files))
+    print(json.dumps({path: [text, *yaml.safe_load_all(text)] for path, text in files.items()}))
 
 
 main()

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, env, fs, path::PathBuf, process::Command};
 
+use serde_json::Value;
+
 use super::packaging;
 
 /// Set, the test writes the files.
@@ -21,17 +23,23 @@ fn python() -> PathBuf {
     python
 }
 
-#[test]
-fn validators_take_the_chart_and_it_makes_the_files() {
+/// What the chart makes, by the name of the file: its text, and its objects. Each is validated.
+pub(crate) fn rendered() -> BTreeMap<String, Vec<Value>> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fleet/kubernetes.py");
     let output =
         Command::new(python()).arg(script).arg(packaging("helm/observer")).args(["{}", OTHERS, BOTH]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let files: BTreeMap<String, String> = serde_json::from_slice(&output.stdout).unwrap();
-    let names: Vec<&str> = files.keys().map(|path| path.rsplit('/').next().unwrap()).collect();
-    assert_eq!(names, ["daemonset.yaml", "podmonitor.yaml", "servicemonitor.yaml"]);
-    for (name, text) in names.into_iter().zip(files.values()) {
-        let path = packaging("kubernetes").join(name);
+    let files: BTreeMap<String, Vec<Value>> = serde_json::from_slice(&output.stdout).unwrap();
+    files.into_iter().map(|(path, file)| (path.rsplit('/').next().unwrap().to_owned(), file)).collect()
+}
+
+#[test]
+fn validators_take_the_chart_and_it_makes_the_files() {
+    let files = rendered();
+    assert_eq!(files.keys().collect::<Vec<_>>(), ["daemonset.yaml", "podmonitor.yaml", "servicemonitor.yaml"]);
+    for (name, file) in files {
+        let text = file[0].as_str().unwrap();
+        let path = packaging("kubernetes").join(&name);
         let text = format!("# Written by `{COMMAND}` from packaging/helm. Change the chart, not this file.\n{text}");
         if env::var_os(WRITE).is_some() {
             fs::write(&path, text).unwrap();

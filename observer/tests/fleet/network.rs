@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::Ipv4Addr,
-    os::fd::AsFd as _,
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     process::{Command, id},
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -26,12 +26,17 @@ fn ip(words: &str) {
 pub(crate) struct Namespace(pub(crate) String);
 
 impl Namespace {
-    fn add(what: &str) -> Self {
+    pub(crate) fn add(what: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let namespace = Self(format!("observer-{what}-{}-{}", id(), COUNT.fetch_add(1, Ordering::Relaxed)));
         ip(&format!("netns add {}", namespace.0));
         ip(&format!("-n {} link set lo up", namespace.0));
         namespace
+    }
+
+    /// Its inode number.
+    pub(crate) fn inode(&self) -> u64 {
+        fs::metadata(format!("/run/netns/{}", self.0)).unwrap().ino()
     }
 
     /// Moves the calling thread, and what it starts, into the namespace.

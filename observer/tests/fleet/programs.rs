@@ -52,6 +52,21 @@ pub(crate) struct Fleet {
     dir: TempDir,
 }
 
+/// The result of an instant query; `None` while Prometheus does not answer, or refuses it. For the hub alone.
+pub(crate) fn query(expr: &str) -> Option<Vec<Value>> {
+    let answer = get(PROMETHEUS, &format!("/api/v1/query?query={}", encoded(expr)))?;
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    match &answer["data"]["result"] {
+        Value::Array(rows) => Some(rows.clone()),
+        _ => None,
+    }
+}
+
+/// The alerts that Alertmanager has, by its API. For the hub alone.
+pub(crate) fn alerts() -> Option<Vec<Value>> {
+    serde_json::from_str(&get(ALERTMANAGER, "/api/v2/alerts")?).ok()
+}
+
 /// The `instance` of a host.
 pub(crate) fn instance(host: Ipv4Addr) -> String {
     format!("{host}:{OBSERVER_PORT}")
@@ -79,25 +94,10 @@ impl Fleet {
         programs.push(Running::start(&mut prometheus(dir.path()), &dir.path().join("prometheus.log")));
         let fleet = Self { network, notifications, _programs: programs, dir };
         fleet.eventually("three hosts answer", || {
-            let up = fleet.query("up{job=\"observer\"} == 1")?;
+            let up = query("up{job=\"observer\"} == 1")?;
             (up.len() == HOSTS.len()).then_some(())
         });
         fleet
-    }
-
-    /// The result of an instant query; `None` while Prometheus does not answer, or refuses it.
-    pub(crate) fn query(&self, expr: &str) -> Option<Vec<Value>> {
-        let answer = get(PROMETHEUS, &format!("/api/v1/query?query={}", encoded(expr)))?;
-        let answer: Value = serde_json::from_str(&answer).unwrap();
-        match &answer["data"]["result"] {
-            Value::Array(rows) => Some(rows.clone()),
-            _ => None,
-        }
-    }
-
-    /// The alerts that Alertmanager has, by its API.
-    pub(crate) fn alerts(&self) -> Option<Vec<Value>> {
-        serde_json::from_str(&get(ALERTMANAGER, "/api/v2/alerts")?).ok()
     }
 
     /// Waits until `wanted` is there. What the programs logged says why it did not come.
@@ -210,7 +210,7 @@ fn take_notification(stream: &mut TcpStream, sender: &Sender<Value>) -> Option<(
 }
 
 /// The body of an answer; `None` while nobody listens.
-fn get(address: SocketAddr, path: &str) -> Option<String> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
     let mut answer = String::new();

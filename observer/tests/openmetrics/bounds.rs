@@ -28,12 +28,14 @@ fn own_and_left_out(series: &Exposition, name: &str) -> (f64, f64) {
 }
 
 /// What a host of this size has of each metric.
-const ALL: [(&str, u32); 16] = [
+const ALL: [(&str, u32); 20] = [
     ("observer_netns_info", NAMESPACES),
     ("observer_sockets", NAMESPACES * STATES),
     ("observer_connections_opened_total", NAMESPACES * 2),
+    ("observer_connections_closed_total", NAMESPACES * 2),
     ("observer_connections_failed_total", NAMESPACES * 2),
     ("observer_local_ports", NAMESPACES),
+    ("observer_local_ports_reserved", NAMESPACES),
     ("observer_local_ports_blocked", NAMESPACES),
     ("observer_destination_ports_left_min", NAMESPACES),
     ("observer_destination_ports_used_ratio_max", NAMESPACES),
@@ -41,8 +43,10 @@ const ALL: [(&str, u32); 16] = [
     ("observer_listen_drops_total", NAMESPACES),
     // From half of the ports on.
     ("observer_destination_ports_left", DESTINATIONS / 2),
+    ("observer_destination_ports_used", DESTINATIONS / 2),
     ("observer_destination_ports_time_wait", DESTINATIONS / 2),
     ("observer_listener_accept_queue_length", 16),
+    ("observer_listener_accept_queue_limit", 16),
     ("observer_listener_sockets", NAMESPACES),
     ("observer_process_open_files", COMMS),
     ("observer_process_open_files_limit", COMMS),
@@ -58,6 +62,12 @@ fn what_is_left_out_and_what_is_there_add_up() {
             assert_eq!((own + left_out).to_bits(), f64::from(all).to_bits(), "{name} of {bound}: {own} and {left_out}");
         }
     }
+}
+
+#[test]
+fn every_metric_with_a_bound_says_what_it_cut() {
+    let reported = with_bound(5_000).values("observer_series_left_out", "metric");
+    assert_eq!(reported, ALL.iter().map(|(name, _)| (*name).to_owned()).collect());
 }
 
 #[test]

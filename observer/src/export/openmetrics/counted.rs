@@ -52,7 +52,9 @@ impl Others {
     /// As they are, with every kind that any of these namespaces has: as many series as there can be.
     pub(super) fn with_all_kinds(&self, all: &BTreeMap<NetnsId, Counted>) -> Counted {
         let mut sum = self.sum.clone();
-        all.values().for_each(|counted| sum.add_growth(counted, counted));
+        for counted in all.values() {
+            sum.add_growth(counted, counted);
+        }
         sum
     }
 
