@@ -35,6 +35,8 @@ pub struct Frame {
     pub own: Option<NetnsId>,
     /// Readings of the machine that runs this command. `None` for a recording, which does not contain them.
     pub local: Option<LocalReadings>,
+    /// How often `observer serve` has replaced the process that speaks HTTP. `None` for every other command.
+    pub http_restarts: Option<u64>,
 }
 
 /// Where a replay stands; its time is the snapshot's `uptime`.
@@ -51,7 +53,15 @@ pub struct Playback {
 /// A snapshot alone, with nothing known beside it.
 impl From<Snapshot> for Frame {
     fn from(snapshot: Snapshot) -> Self {
-        Self { snapshot, connections: None, playback: None, transcript: None, own: None, local: None }
+        Self {
+            snapshot,
+            connections: None,
+            playback: None,
+            transcript: None,
+            own: None,
+            local: None,
+            http_restarts: None,
+        }
     }
 }
 

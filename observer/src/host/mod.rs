@@ -8,6 +8,7 @@ pub mod descriptors;
 pub mod devices;
 pub mod files;
 pub mod handle;
+pub mod listening;
 pub mod memory;
 pub(crate) mod mib;
 pub mod mounts;

@@ -55,6 +55,8 @@ fn the_page_describes_every_series_and_no_other() {
     // A process with sockets, and thereby a namespace, and one in a container: near enough to its limit to have series.
     large.snapshot.endpoints[0].listeners = vec![process(0, b"worker-0").process];
     large.snapshot.processes.last_mut().unwrap().service = synthetic::service(2).map(Arc::new);
+    // As `observer serve` has it.
+    large.http_restarts = Some(0);
     add(&text(&large, Format::OpenMetrics));
     let expected: BTreeMap<_, _> = described.iter().map(|(name, (_, labels))| (name.clone(), labels.clone())).collect();
     assert_eq!(found, expected);

@@ -58,7 +58,7 @@ fn series(frame: &Frame, bounds: Bounds, kept: &mut Kept) -> Series {
     let snapshot = &frame.snapshot;
     let labels = Labels::new(snapshot);
     let mut series = Series::new(bounds.series);
-    host::add(&mut series, snapshot);
+    host::add(&mut series, frame);
     near::add(&mut series, snapshot, &labels, kept);
     namespaces::add(&mut series, snapshot, &labels, kept);
     rows::listeners(&mut series, snapshot, &labels);

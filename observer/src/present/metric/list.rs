@@ -97,6 +97,13 @@ pub(crate) static FINDINGS: Metric = Metric::new(
     "findings",
     Own("Findings of a kind at this moment, at most 8.", "the rules of findings"),
 );
+pub(crate) static HTTP_RESTARTS: Metric = Metric::new(
+    "observer_http_restarts_total",
+    Counter,
+    &[],
+    "restarts",
+    Own("How often observer serve had to replace the process that speaks HTTP. Absent elsewhere.", "observer serve"),
+);
 pub(crate) static LEFT_OUT: Metric = Metric::new(
     "observer_series_left_out",
     Gauge,
@@ -275,7 +282,7 @@ pub(crate) static OPEN_FILES_LIMIT: Metric = Metric::new(
 .bound(Comms);
 
 /// All of them, in the order in which they are written.
-pub(crate) static METRICS: [&Metric; 32] = [
+pub(crate) static METRICS: [&Metric; 33] = [
     &BUILD_INFO,
     &HOOK_INFO,
     &EVENTS,
@@ -287,6 +294,7 @@ pub(crate) static METRICS: [&Metric; 32] = [
     &LIMIT_RATIO,
     &LIMIT_TIME,
     &FINDINGS,
+    &HTTP_RESTARTS,
     &NETNS_INFO,
     &SOCKETS,
     &OPENED,
