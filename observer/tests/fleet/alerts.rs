@@ -21,10 +21,11 @@ fn ports_left() -> Option<Vec<(String, f64)>> {
     Some(rows.iter().map(|row| (row["metric"]["instance"].as_str().unwrap().to_owned(), number(row))).collect())
 }
 
-/// Waits until Alertmanager sends this.
-fn notified(fleet: &Fleet, labels: &Value, status: &str) -> Value {
+/// Waits until Alertmanager has sent this. Others may come before: `sent` keeps them all.
+fn notified(fleet: &Fleet, sent: &mut Vec<Value>, labels: &Value, status: &str) -> Value {
     fleet.eventually(&format!("a notification: {labels} {status}"), || {
-        fleet.notifications.try_iter().find(|alert| alert["labels"] == *labels && alert["status"] == status)
+        sent.extend(fleet.notifications.try_iter());
+        sent.iter().find(|alert| alert["labels"] == *labels && alert["status"] == status).cloned()
     })
 }
 
@@ -33,7 +34,7 @@ fn a_person_sees_which_host_runs_out_of_ports_before_it_does_and_is_told_when_it
     let fleet = Fleet::start();
     load::prepare(&fleet.network);
     let [client, ..] = &fleet.network.hosts;
-    let mut connections = Connections::default();
+    let (mut connections, mut sent) = (Connections::default(), Vec::new());
 
     // Before: one host of three, and how many more calls get a port.
     connections.open(client, 40);
@@ -47,7 +48,7 @@ fn a_person_sees_which_host_runs_out_of_ports_before_it_does_and_is_told_when_it
         "alertname": "ObserverConnectSlow", "severity": "info", "level": "notice",
         "instance": instance(HOSTS[0]), "job": "observer", "netns": client.0,
     });
-    notified(&fleet, &slow, "firing");
+    notified(&fleet, &mut sent, &slow, "firing");
     // The kernel agrees: so many calls get a port, and the next one does not.
     connections.open(client, left);
     load::assert_exhausted(client);
@@ -66,18 +67,18 @@ fn a_person_sees_which_host_runs_out_of_ports_before_it_does_and_is_told_when_it
     for severity in ["warning", "critical"] {
         assert!(firing.iter().any(|alert| alert["labels"] == labels(severity)), "{severity}: {firing:?}");
     }
-    let told = notified(&fleet, &labels("critical"), "firing");
+    let told = notified(&fleet, &mut sent, &labels("critical"), "firing");
     let summary = told["annotations"]["summary"].as_str().unwrap();
     assert!(summary.contains(&client.0), "{summary}");
     let no_port = json!({
         "alertname": "ObserverNoLocalPort", "severity": "critical",
         "instance": instance(HOSTS[0]), "job": "observer", "netns": client.0,
     });
-    notified(&fleet, &no_port, "firing");
+    notified(&fleet, &mut sent, &no_port, "firing");
 
     // After.
     drop(connections);
-    notified(&fleet, &labels("critical"), "resolved");
+    notified(&fleet, &mut sent, &labels("critical"), "resolved");
     fleet.eventually("no such alert in Alertmanager", || {
         let alerts = alerts()?;
         alerts.iter().all(|alert| alert["labels"]["alertname"] != ALERT).then_some(())
