@@ -133,9 +133,9 @@ fn hooks(series: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn the_daemonset_has_the_rights_that_observer_needs_and_no_others() {
+fn the_daemonset_has_the_rights_that_observer_needs() {
     let files = kubernetes::rendered();
-    let pod = &files["daemonset.yaml"][1]["spec"]["template"]["spec"];
+    let mut pod = files["daemonset.yaml"][1]["spec"]["template"]["spec"].clone();
     let (node, other) = (Namespace::add("node"), Namespace::add("pod"));
     // A process, as a pod has one, and connections.
     let mut process = Command::new("ip");
@@ -147,7 +147,7 @@ fn the_daemonset_has_the_rights_that_observer_needs_and_no_others() {
         [(); 3].map(|()| (TcpStream::connect(address).unwrap(), listener.accept().unwrap()))
     });
     node.enter();
-    let container = Container::start(pod);
+    let container = Container::start(&pod);
     container.answer("/-/healthy");
     container.answer("/-/ready");
     let series = container.answer("/metrics");
@@ -162,6 +162,18 @@ fn the_daemonset_has_the_rights_that_observer_needs_and_no_others() {
     let netns = info.split("netns=\"").nth(1).unwrap().split('"').next().unwrap();
     let established = format!("observer_sockets{{netns=\"{netns}\",state=\"established\"}} {}", 2 * pairs.len());
     assert!(series.lines().any(|line| line == established), "not there: {established}: {series}");
+    drop(container);
+
+    // A right that is missing is missed: the container is confined.
+    let added = pod["containers"][0]["securityContext"]["capabilities"]["add"].as_array_mut().unwrap();
+    added.retain(|name| name != "SYS_ADMIN");
+    let container = Container::start(&pod);
+    container.answer("/-/ready");
+    let series = container.answer("/metrics");
+    assert!(
+        !series.lines().any(|line| line == established),
+        "without SYS_ADMIN no other namespace is entered: {series}"
+    );
     drop((pairs, process.stdin.take()));
     process.wait().unwrap();
 }
