@@ -29,8 +29,8 @@ const CONTAINERS: Need = Need {
 const TERMINAL: Need = Need { packages: &["tmux"], purpose: "a terminal, for tests of the interface" };
 /// prometheus-client's parser in Python is stricter than Prometheus.
 const METRICS: Need = Need {
-    packages: &["prometheus", "prometheus-alertmanager", "prometheus-node-exporter", "python3-prometheus-client"],
-    purpose: "`promtool`, Prometheus, Alertmanager and node_exporter, which read the series in tests",
+    packages: &["prometheus", "prometheus-alertmanager", "prometheus-node-exporter", "python3-prometheus-client", "curl"],
+    purpose: "`promtool`, Prometheus, Alertmanager, node_exporter and curl, which read the series in tests",
 };
 const PYTHON: Need =
     Need { packages: &["python3-venv"], purpose: "Python packages, for tests of the files for Kubernetes" };
