@@ -29,7 +29,13 @@ const CONTAINERS: Need = Need {
 const TERMINAL: Need = Need { packages: &["tmux"], purpose: "a terminal, for tests of the interface" };
 /// prometheus-client's parser in Python is stricter than Prometheus.
 const METRICS: Need = Need {
-    packages: &["prometheus", "prometheus-alertmanager", "prometheus-node-exporter", "python3-prometheus-client", "curl"],
+    packages: &[
+        "prometheus",
+        "prometheus-alertmanager",
+        "prometheus-node-exporter",
+        "python3-prometheus-client",
+        "curl",
+    ],
     purpose: "`promtool`, Prometheus, Alertmanager, node_exporter and curl, which read the series in tests",
 };
 const PYTHON: Need =

@@ -30,7 +30,7 @@ fn notified(fleet: &Fleet, sent: &mut Vec<Value>, labels: &Value, status: &str) 
 }
 
 #[test]
-fn a_person_sees_which_host_runs_out_of_ports_before_it_does_and_is_told_when_it_has() {
+fn a_person_sees_which_host_runs_out_of_ports_before_it_does_and_gets_an_alert_when_it_has() {
     let fleet = Fleet::start();
     load::prepare(&fleet.network);
     let [client, ..] = &fleet.network.hosts;
@@ -67,8 +67,8 @@ fn a_person_sees_which_host_runs_out_of_ports_before_it_does_and_is_told_when_it
     for severity in ["warning", "critical"] {
         assert!(firing.iter().any(|alert| alert["labels"] == labels(severity)), "{severity}: {firing:?}");
     }
-    let told = notified(&fleet, &mut sent, &labels("critical"), "firing");
-    let summary = told["annotations"]["summary"].as_str().unwrap();
+    let sent_alert = notified(&fleet, &mut sent, &labels("critical"), "firing");
+    let summary = sent_alert["annotations"]["summary"].as_str().unwrap();
     assert!(summary.contains(&client.0), "{summary}");
     let no_port = json!({
         "alertname": "ObserverNoLocalPort", "severity": "critical",

@@ -46,7 +46,7 @@ impl Drop for Running {
 /// The fleet as it runs.
 pub(crate) struct Fleet {
     pub(crate) network: Network,
-    /// What Alertmanager sent to whoever is to be told: one alert each.
+    /// What Alertmanager sent to its receiver: one alert each.
     pub(crate) notifications: Receiver<Value>,
     _programs: Vec<Running>,
     dir: TempDir,
