@@ -63,7 +63,7 @@ pub(super) struct Namespace {
     pub(super) devices: DeviceRules,
     /// What its sockets are of, where that names it.
     pub(super) socket_name: Option<Name>,
-    /// The service that most of its sockets belong to, and belonged to last while it has none. The host's has none.
+    /// The service that it is named by.
     pub(super) service: Option<Arc<Service>>,
     /// Its table was scanned: what is found later and not known is drift.
     pub(super) scanned: bool,
@@ -176,25 +176,41 @@ impl Model {
     /// Names each namespace by the pod, container or machine that most of its sockets belong to. Only `host` comes before that; the
     /// names by which a reading knows it come after. Where the reading knows none, the unit of its sockets names it.
     pub(super) fn name_namespaces(&mut self) {
-        let mut counts: FxHashMap<(NetnsId, Name), (bool, u32, &Arc<Service>)> = FxHashMap::default();
+        let mut counts: FxHashMap<(NetnsId, Name), (bool, u32)> = FxHashMap::default();
         for (index, row) in self.ledger.endpoints().iter() {
             let most = self.ledger.members().most(Place::Endpoint(index), row.first_member);
-            let Some(service) = most.and_then(|(member, _)| member.service.as_ref()) else { continue };
-            let Some((name, is_closed)) = service.namespace_name() else { continue };
-            let count = counts.entry((row.key.netns, name)).or_insert((is_closed, 0, service));
+            let service = most.and_then(|(member, _)| member.key.as_ref());
+            let Some((name, is_closed)) = service.and_then(|service| service.namespace_name()) else { continue };
+            let count = counts.entry((row.key.netns, name)).or_insert((is_closed, 0));
             count.1 += row.listeners + row.states.sum();
         }
         for (netns, namespace) in &mut self.readings.namespaces {
             let known = namespace.reading.name.as_deref();
-            let of_it =
-                counts.iter().filter(|((of, name), _)| of == netns && known != Some(HOST) && name.trim() != HOST);
+            let of_it = counts.iter().filter(|((of, name), (is_closed, _))| {
+                of == netns && known != Some(HOST) && name.trim() != HOST && (*is_closed || known.is_none())
+            });
             let most =
-                of_it.max_by_key(|((_, name), (is_closed, count, _))| (*is_closed, *count, Reverse(name.as_bytes())));
-            if let Some((_, (_, _, service))) = most {
-                namespace.service = Some(Arc::clone(service));
+                of_it.max_by_key(|((_, name), (is_closed, count))| (*is_closed, *count, Reverse(name.as_bytes())));
+            namespace.socket_name = most.map(|((_, name), _)| name.clone());
+        }
+    }
+
+    /// Finds the service that each namespace is named by among those of its sockets. It stays while the name does, because
+    /// a pod without sockets is the same pod.
+    pub(super) fn find_services_of_namespaces(&mut self) {
+        let mut found: FxHashMap<NetnsId, Arc<Service>> = FxHashMap::default();
+        for (index, row) in self.ledger.endpoints().iter() {
+            let most = self.ledger.members().most(Place::Endpoint(index), row.first_member);
+            let Some(service) = most.and_then(|(member, _)| member.service.as_ref()) else { continue };
+            if is_named_by(self.netns_name(row.key.netns).as_ref(), service) {
+                found.entry(row.key.netns).or_insert_with(|| Arc::clone(service));
             }
-            let naming = most.filter(|(_, (is_closed, ..))| *is_closed || known.is_none());
-            namespace.socket_name = naming.map(|((_, name), _)| name.clone());
+        }
+        for netns in self.readings.namespaces.keys().copied().collect::<Vec<_>>() {
+            let name = self.netns_name(netns);
+            let Some(namespace) = self.readings.namespaces.get_mut(&netns) else { continue };
+            namespace.service = namespace.service.take().filter(|service| is_named_by(name.as_ref(), service));
+            namespace.service = found.remove(&netns).or(namespace.service.take());
         }
     }
 
@@ -208,4 +224,10 @@ impl Model {
             self.readings.unread.insert(netns);
         }
     }
+}
+
+/// Whether a namespace has this name because of this service. The host's has its own.
+fn is_named_by(name: Option<&Name>, service: &Service) -> bool {
+    let own = service.namespace_name().map(|(name, _)| name);
+    own.as_ref() == name && own.is_some_and(|own| own.trim() != HOST)
 }

@@ -29,6 +29,7 @@ impl Model {
         self.settle_ports(uptime);
         self.answer_questions();
         self.name_namespaces();
+        self.find_services_of_namespaces();
         let mut by_endpoint = self.destinations_by_endpoint();
         let mut owners = self.owners_by_endpoint();
         let mut endpoints: Vec<EndpointRow> = self

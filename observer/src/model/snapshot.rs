@@ -253,7 +253,7 @@ pub struct NamespaceRow {
     pub netns: NetnsId,
     /// What people call it: see [`NamespaceReading`](super::namespace::NamespaceReading).
     pub name: Option<Name>,
-    /// The service that most of its sockets belong to, and belonged to last while it has none. The host's has none.
+    /// The service that it is named by, as its sockets show it; of a pod with several containers one of these.
     pub service: Option<Arc<Service>>,
     /// `net.ipv4.ip_local_port_range`
     pub port_range: Option<PortRange>,

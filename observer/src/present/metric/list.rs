@@ -203,8 +203,8 @@ pub(crate) static NETNS_INFO: Metric = Metric::new(
     &["netns", "inode", "pod_namespace", "pod", "container", "runtime", "unit"],
     "",
     Own(
-        "A network namespace and its inode number, with the pod, the container or machine, or the systemd unit of most of its \
-         sockets. A pod's namespace belongs to all containers of the pod: it has no container. The host's has none of these.",
+        "A network namespace and its inode number, with the pod, the container or machine, or the systemd unit that it is \
+         named by. A pod's namespace belongs to all containers of the pod: it has no container. The host's has none of these.",
         super::super::field::NETNS_SOURCE,
     ),
 )
