@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::{AsFd as _, OwnedFd},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -11,13 +12,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
     bounds,
-    channel::{EngineEnd, FromHttp, ToHttp},
+    channel::{DocumentKind, EngineEnd, FromHttp, ToHttp},
     child,
     documents::Rendered,
     listen::Listeners,
     sandbox::Confinement,
 };
-use crate::{host::proc, serve::channel::DocumentKind};
+use crate::host::proc;
 
 /// A started HTTP process; killed when dropped.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(super) struct HttpProcess {
     pub(super) confinement: Option<Confinement>,
     answered: Instant,
     pinged: Option<Instant>,
+    /// Messages since a moment, at most a second ago.
+    messages: (Instant, u32),
 }
 
 impl HttpProcess {
@@ -46,7 +49,8 @@ impl HttpProcess {
             .spawn()
             .context("start the HTTP process")?;
         let now = Instant::now();
-        let process = Self { child, channel, started: now, confinement: None, answered: now, pinged: None };
+        let process =
+            Self { child, channel, started: now, confinement: None, answered: now, pinged: None, messages: (now, 0) };
         let fds = listeners.fds();
         let count = u8::try_from(fds.len()).context("pass the listening sockets")?;
         process
@@ -72,6 +76,15 @@ impl HttpProcess {
         self.answered = Instant::now();
     }
 
+    /// Counts a message of it; whether it sends too many.
+    pub(super) fn sends_too_much(&mut self) -> bool {
+        if self.messages.0.elapsed() >= Duration::from_secs(1) {
+            self.messages = (Instant::now(), 0);
+        }
+        self.messages.1 += 1;
+        self.messages.1 > bounds::MESSAGES
+    }
+
     /// Sends a ping where one is due.
     pub(super) fn ping(&mut self, has_frame: bool) {
         if self.pinged.is_none_or(|at| at.elapsed() >= bounds::PING) {
@@ -79,13 +92,14 @@ impl HttpProcess {
         }
     }
 
+    /// Sends a ping.
     pub(super) fn ping_now(&mut self, has_frame: bool) {
         self.pinged = Some(Instant::now());
         self.send(ToHttp::Ping { is_ready: has_frame });
     }
 
+    /// Passes a document, or why there is none.
     pub(super) fn give(&self, kind: DocumentKind, document: &Rendered) {
-        use std::os::fd::AsFd as _;
         let sent = match &document.outcome {
             Ok((fd, length)) => self.channel.send(ToHttp::Document(kind, *length), &[fd.as_fd()]),
             Err(why) => self.channel.send(ToHttp::None(kind, *why), &[]),
@@ -130,7 +144,7 @@ impl HttpProcess {
         }
     }
 
-    fn pidfd(&self) -> Option<rustix::fd::OwnedFd> {
+    fn pidfd(&self) -> Option<OwnedFd> {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).ok()?)?;
         rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
     }
