@@ -86,6 +86,18 @@ fn thresholds_are_those_at_which_observer_shows_the_level() {
 }
 
 #[test]
+fn the_page_on_fleets_has_every_alert_and_the_configuration_as_it_is() {
+    let page = read("../../docs/fleet.md");
+    for Alert { name, severity, .. } in alerts() {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        assert!(row.is_some_and(|row| row.contains(&severity)), "{name} {severity}");
+    }
+    let configuration = read("prometheus.yml");
+    let (_, scrape) = configuration.split_once("scrape_configs:").unwrap();
+    assert!(page.contains(&format!("scrape_configs:{scrape}")), "not the lines of prometheus.yml: {scrape}");
+}
+
+#[test]
 fn every_series_that_a_rule_or_the_dashboard_names_exists() {
     let described = described();
     let text = read("alerts.yml") + &read("rules.yml") + &read("../grafana/observer.json");
