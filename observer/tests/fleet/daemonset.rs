@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::{kubernetes, network::Namespace, packaging, programs::get};
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(2);
 const OBSERVER: &str = env!("CARGO_BIN_EXE_observer");
 const NODE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 28_232);
 
@@ -61,7 +61,8 @@ impl Container {
             if let Some(answer) = get(NODE, path) {
                 return answer;
             }
-            assert!(Instant::now() < deadline, "no answer to {path}: {}", self.log());
+            let state = || Command::new("runc").args(["state", &self.id]).output();
+            assert!(Instant::now() < deadline, "no answer to {path}: {} {:?}", self.log(), state());
             std::thread::yield_now();
         }
     }
@@ -70,6 +71,11 @@ impl Container {
 impl Drop for Container {
     fn drop(&mut self) {
         run(Command::new("runc").args(["delete", "--force", &self.id]));
+        // The next one wants its port.
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(NODE).is_ok() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
     }
 }
 
