@@ -3,6 +3,7 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -28,9 +29,17 @@ const CONTAINERS: Need = Need {
 const TERMINAL: Need = Need { packages: &["tmux"], purpose: "a terminal, for tests of the interface" };
 /// prometheus-client's parser in Python is stricter than Prometheus.
 const METRICS: Need = Need {
-    packages: &["prometheus", "prometheus-node-exporter", "python3-prometheus-client", "curl"],
-    purpose: "`promtool`, Prometheus, node_exporter and curl, which read the series in tests",
+    packages: &[
+        "prometheus",
+        "prometheus-alertmanager",
+        "prometheus-node-exporter",
+        "python3-prometheus-client",
+        "curl",
+    ],
+    purpose: "`promtool`, Prometheus, Alertmanager, node_exporter and curl, which read the series in tests",
 };
+const PYTHON: Need =
+    Need { packages: &["python3-venv"], purpose: "Python packages, for tests of the files for Kubernetes" };
 
 const MACHINES: Need = Need {
     packages: &["qemu-system-x86", "busybox-static", "kmod", "xz-utils", "debian-archive-keyring"],
@@ -44,6 +53,9 @@ const AARCH64_MACHINES: Need = Need {
 const LINKER_VERSION: &str = "0.13.0";
 /// The LLVM of [`COMPILER`]: bpf-linker reads the bitcode that rustc writes.
 const LLVM: &str = "llvm-22";
+
+/// PyPI's kubernetes-validate, helm-python-sdk and models of the Prometheus operator's CRDs, with all that these need.
+const VALIDATORS: &str = "observer/tests/fleet/requirements.txt";
 
 const DENY_VERSION: &str = "0.20.2";
 
@@ -71,7 +83,25 @@ pub(crate) fn for_deny() -> Result<PathBuf> {
 
 /// Installs all that `cargo xtask test` runs.
 pub(crate) fn for_tests() -> Result<()> {
-    install(vec![NETWORK, CONTAINERS, TERMINAL, METRICS, MACHINES, COMPILER, LINTER]).map(drop)
+    install(vec![NETWORK, CONTAINERS, TERMINAL, METRICS, PYTHON, MACHINES, COMPILER, LINTER])?;
+    install_validators()
+}
+
+/// Installs what validates the files for Kubernetes, where `observer/tests/fleet` looks for it. The list of packages is kept
+/// beside them and says which versions are there.
+fn install_validators() -> Result<()> {
+    let wanted = fs::read_to_string(VALIDATORS).with_context(|| format!("read {VALIDATORS}"))?;
+    let root = cache_dir()?.join("kubernetes-validators");
+    let list = root.join("requirements.txt");
+    if fs::read_to_string(&list).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    println!("installing {VALIDATORS} to {}: validates the files for Kubernetes", root.display());
+    process::run_silently(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(&root))?;
+    let mut pip = Command::new(root.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "--requirement", VALIDATORS]);
+    process::run_silently(&mut pip)?;
+    fs::write(&list, wanted).with_context(|| format!("write {}", list.display()))
 }
 
 /// Installs what runs the tests on other kernels.

@@ -110,6 +110,8 @@ struct NamespaceObject {
     #[serde(skip_serializing_if = "Option::is_none")]
     netns_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<ServiceObject>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     port_range: Option<[u16; 2]>,
     reserved_ports: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -244,6 +246,7 @@ impl NamespaceObject {
         Self {
             netns: row.netns.0,
             netns_name: row.name.as_deref().map(str::to_owned),
+            service: ServiceObject::beside(row.service.as_deref()),
             port_range: row.port_range.map(|range| [range.low, range.high]),
             reserved_ports: row.reserved_ports,
             blocked_ports: row.blocked_ports,

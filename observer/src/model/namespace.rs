@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, hash_map::Entry},
+    sync::Arc,
 };
 
 use rustc_hash::FxHashMap;
@@ -13,6 +14,7 @@ use super::{
     device::{Device, DeviceRules},
     listen_drops::Unsettled,
     name::Name,
+    service::Service,
     socket::Socket,
     units::{NetnsId, SocketId},
 };
@@ -60,6 +62,8 @@ pub(super) struct Namespace {
     pub(super) devices: DeviceRules,
     /// What its sockets are of, where that names it.
     pub(super) socket_name: Option<Name>,
+    /// The service that it is named by.
+    pub(super) service: Option<Arc<Service>>,
     /// Its table was scanned: what is found later and not known is drift.
     pub(super) scanned: bool,
     /// Its counters as they were read first: what happened before observer watched it.
@@ -204,6 +208,25 @@ impl Model {
         }
     }
 
+    /// Finds the service that each namespace is named by among those of its sockets. It stays while the name does, because
+    /// a pod without sockets is the same pod.
+    pub(super) fn find_services_of_namespaces(&mut self) {
+        let mut found: FxHashMap<NetnsId, Arc<Service>> = FxHashMap::default();
+        for (_, row) in self.ledger.endpoints().iter() {
+            let most = self.ledger.members().most(&row.members);
+            let Some(service) = most.and_then(|(member, _)| member.service.as_ref()) else { continue };
+            if is_named_by(self.netns_name(row.key.netns).as_ref(), service) {
+                found.entry(row.key.netns).or_insert_with(|| Arc::clone(service));
+            }
+        }
+        for netns in self.readings.namespaces.keys().copied().collect::<Vec<_>>() {
+            let name = self.netns_name(netns);
+            let Some(namespace) = self.readings.namespaces.get_mut(&netns) else { continue };
+            namespace.service = namespace.service.take().filter(|service| is_named_by(name.as_ref(), service));
+            namespace.service = found.remove(&netns).or(namespace.service.take());
+        }
+    }
+
     pub(super) fn sockets_of(&self, netns: NetnsId) -> impl Iterator<Item = &Socket> {
         self.sockets.iter().filter(move |socket| self.ledger.endpoints().get(socket.endpoint).key.netns == netns)
     }
@@ -214,4 +237,10 @@ impl Model {
             self.readings.unread.insert(netns);
         }
     }
+}
+
+/// Whether a namespace has this name because of this service. The host's has its own.
+fn is_named_by(name: Option<&Name>, service: &Service) -> bool {
+    let own = service.namespace_name().map(|(name, _)| name);
+    own.as_ref() == name && own.is_some_and(|own| own.trim() != HOST)
 }

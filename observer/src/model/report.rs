@@ -28,6 +28,7 @@ impl Model {
         self.settle_ports(uptime);
         self.answer_questions();
         self.name_namespaces();
+        self.find_services_of_namespaces();
         let mut by_endpoint = self.destinations_by_endpoint();
         let mut owners = self.owners_by_endpoint();
         let mut endpoints: Vec<EndpointRow> = self
@@ -264,6 +265,7 @@ impl Model {
             .map(|(netns, namespace)| NamespaceRow {
                 netns: *netns,
                 name: self.netns_name(*netns),
+                service: namespace.service.clone(),
                 port_range: namespace.reading.port_range,
                 reserved_ports: self.ledger.ports(*netns).map_or(0, |ports| ports.reserved),
                 blocked_ports: self.blocked_ports(*netns, 0),

@@ -253,6 +253,8 @@ pub struct NamespaceRow {
     pub netns: NetnsId,
     /// What people call it: see [`NamespaceReading`](super::namespace::NamespaceReading).
     pub name: Option<Name>,
+    /// The service that it is named by, as its sockets show it; of a pod with several containers one of these.
+    pub service: Option<Arc<Service>>,
     /// `net.ipv4.ip_local_port_range`
     pub port_range: Option<PortRange>,
     /// Ports of the range that `net.ipv4.ip_local_reserved_ports` sets apart.

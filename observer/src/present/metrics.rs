@@ -47,7 +47,9 @@ could not be read is absent. A label without a value is absent, as Prometheus ha
 - At most 5,000 series in all (`--max-series`): processes go first, then listeners, then namespaces, which count as `~other`
   instead. `observer_series_left_out` says what each bound cut.
 - Namespaces have series of their own in the order of their numbers: which these are does not change with load. Counters of
-  `~other` fall when one of its namespaces ends: take rates of the others.
+  `~other` sum what namespaces count while they have no series of their own. They do not fall when one ends.
+- `observer_netns_info` has a label for each part of the name of a namespace. Join it:
+  `observer_sockets * on (instance, netns) group_left (pod_namespace, pod) observer_netns_info`.
 - *From notice on*: destinations that use half of their ports, accept queues at 80 %.
 - `observer_limit_time_to_full_seconds` is `+Inf` where a limit does not fill up, and absent before observer has watched for
   4 s: a single snapshot of this host does not have it.

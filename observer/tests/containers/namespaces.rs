@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::MetadataExt as _, process::Command};
 
 use observer::{
     engine::{Engine, EngineOptions, Scans, Watched},
-    model::units::NetnsId,
+    model::{service::Runtime, units::NetnsId},
 };
 
 use crate::{
@@ -71,4 +71,23 @@ fn sockets_of_an_agent_in_a_containers_namespace_do_not_rename_it() {
     assert_eq!(row.service.as_ref().map(|it| it.label().to_string()), Some(agent.label()));
     let called = snapshot.namespaces.iter().find(|row| row.netns == inside).and_then(|row| row.name.clone());
     assert_eq!(called.map(|name| name.as_bytes().to_vec()), Some(own.id.clone().into_bytes()));
+}
+
+#[test]
+fn a_namespace_is_of_the_container_of_its_sockets() {
+    let (red, serve) = (Mounted::add("red"), ["httpd", "-f", "-p", "127.0.0.1:7001"]);
+    let own = Runc::start("own", Network::Own, &serve);
+    let inside = Runc::start("inside", Network::Mounted(&red.path()), &serve);
+    let namespaces = [&own, &inside].map(|container| (format!("/proc/{}/ns/net", container.pid), &container.id));
+    for (path, _) in &namespaces {
+        let listeners = || run(Command::new("nsenter").arg(format!("--net={path}")).args(["ss", "-Hltn"]));
+        wait_until("the listener of the container", || !listeners().is_empty());
+    }
+    let options = EngineOptions { scans: Scans::OnlyAtStart, watched: Watched::All, ..EngineOptions::default() };
+    let snapshot = Engine::start(options).expect("start the engine").snapshot(0);
+    for (path, id) in &namespaces {
+        let row = snapshot.namespaces.iter().find(|row| row.netns == netns(path)).unwrap();
+        let container = row.service.as_ref().and_then(|service| service.container.as_ref()).unwrap();
+        assert_eq!((container.id.as_bytes(), container.runtime), (id.as_bytes(), Some(Runtime::Oci)));
+    }
 }

@@ -154,6 +154,7 @@ fn name_services(snapshot: &mut Snapshot) {
     let kind = FindingKind::NoAnswer;
     snapshot.findings.push(Finding { kind, netns, scope: None, service: whole.clone(), sentence, evidence, remedy });
     snapshot.endpoints.iter_mut().for_each(|row| row.service.clone_from(&whole));
+    snapshot.namespaces.iter_mut().for_each(|row| row.service.clone_from(&whole));
     snapshot.failures.iter_mut().for_each(|row| row.service.clone_from(&whole));
     snapshot.limits.iter_mut().for_each(|row| row.service.clone_from(&whole));
     let process = outside(7, "server");

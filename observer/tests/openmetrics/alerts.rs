@@ -1,5 +1,5 @@
 //! The rules of packaging/prometheus: promtool takes them, their thresholds are the tool's own levels, and every series that
-//! they name exists.
+//! they, or the dashboard, name exists.
 
 use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
@@ -49,6 +49,7 @@ fn alerts() -> Vec<Alert> {
 fn promtool_takes_the_rules_and_their_unit_tests_pass() {
     promtool(&["check", "rules", "rules.yml", "alerts.yml"]);
     promtool(&["test", "rules", "tests.yml"]);
+    promtool(&["check", "config", "prometheus.yml"]);
     let tests = read("tests.yml");
     for Alert { name, .. } in alerts() {
         assert!(tests.contains(&format!("alertname=\"{name}\"")), "{name} has no unit test");
@@ -85,9 +86,21 @@ fn thresholds_are_those_at_which_observer_shows_the_level() {
 }
 
 #[test]
-fn every_series_that_a_rule_names_exists() {
+fn the_page_on_fleets_has_every_alert_and_the_configuration_as_it_is() {
+    let page = read("../../docs/fleet.md");
+    for Alert { name, severity, .. } in alerts() {
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        assert!(row.is_some_and(|row| row.contains(&severity)), "{name} {severity}");
+    }
+    let configuration = read("prometheus.yml");
+    let (_, scrape) = configuration.split_once("scrape_configs:").unwrap();
+    assert!(page.contains(&format!("scrape_configs:{scrape}")), "not the lines of prometheus.yml: {scrape}");
+}
+
+#[test]
+fn every_series_that_a_rule_or_the_dashboard_names_exists() {
     let described = described();
-    let text = read("alerts.yml") + &read("rules.yml");
+    let text = read("alerts.yml") + &read("rules.yml") + &read("../grafana/observer.json");
     let is_name = |letter: char| letter.is_ascii_lowercase() || letter == '_' || letter == ':';
     let names: BTreeSet<&str> =
         text.split(|letter| !is_name(letter)).filter(|word| word.starts_with("observer_")).collect();

@@ -1,6 +1,6 @@
 //! Names from outside can neither break the format nor make two series one.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use observer::{
     export::openmetrics::Format,
@@ -96,6 +96,42 @@ fn namespaces_with_one_name_differ_by_their_number() {
     }
     let labels: BTreeSet<String> = series.values("observer_sockets", "netns");
     assert_eq!(labels.len(), names.len(), "{labels:?}");
+}
+
+#[test]
+fn a_namespace_says_what_it_is_of() {
+    let mut frame = synthetic::frame();
+    let template = frame.snapshot.namespaces[0].clone();
+    frame.snapshot.namespaces = (0..5).map(|n| namespace(&template, n, None)).collect();
+    let series = super::exposition(&frame);
+    let of = |n: u32| {
+        let inode = netns(n).0.to_string();
+        let found = series.of("observer_netns_info").find(|(labels, _)| labels["inode"] == inode);
+        let mut labels = found.unwrap().0.clone();
+        labels.retain(|key, _| !["netns", "inode"].contains(&key.as_str()));
+        labels.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+    };
+    for (n, labels) in [
+        (0, ""),
+        // All containers of a pod have one namespace.
+        (1, "pod=web-6f5d8 pod_namespace=shop runtime=containerd"),
+        (2, "container=db runtime=containerd"),
+        (3, "container=vm"),
+        (4, "unit=nginx.service"),
+    ] {
+        assert_eq!(of(n), labels);
+    }
+}
+
+#[test]
+fn processes_with_one_name_differ_by_their_container() {
+    let mut frame = synthetic::frame();
+    frame.snapshot.processes = vec![process(7, b"worker"), process(2_000, b"worker")];
+    frame.snapshot.processes[1].service = synthetic::service(1).map(Arc::new);
+    let series = super::exposition(&frame);
+    let open = |labels: &[(&str, &str)]| series.get("observer_process_open_files", labels);
+    assert_eq!(open(&[("comm", "worker")]), Some(7.0));
+    assert_eq!(open(&[("comm", "worker"), ("container", "front")]), Some(2_000.0));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
+    sync::Arc,
 };
 
 use observer::export::openmetrics::Format;
@@ -51,8 +52,9 @@ fn the_page_describes_every_series_and_no_other() {
         add(&printed(["snapshot", "--recording", file.to_str().unwrap(), "--openmetrics"]));
     }
     let mut large = synthetic::large_host();
-    // A process with sockets, and thereby a namespace.
+    // A process with sockets, and thereby a namespace, and one in a container: near enough to its limit to have series.
     large.snapshot.endpoints[0].listeners = vec![process(0, b"worker-0").process];
+    large.snapshot.processes.last_mut().unwrap().service = synthetic::service(2).map(Arc::new);
     // As `observer serve` has it.
     large.http_restarts = Some(0);
     add(&text(&large, Format::OpenMetrics));

@@ -1,6 +1,9 @@
 //! Frames of hosts that no recording shows, made of the rows of one.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use observer::{
     frame::{Detail, Frame, FrameSource as _, RecordedSource},
@@ -9,6 +12,8 @@ use observer::{
         failure::{FailureCount, FailureKind},
         headroom::PortUse,
         limit::{Limit, LimitKind, Scope},
+        name::Name,
+        service::{Container, Pod, Runtime, Service},
         snapshot::{DestinationRow, EndpointRow, FlowRow, NamespaceRow, ProcessFiles, ProcessRow, Snapshot},
         units::{Comm, NetnsId, Pid, PortRange, Process, SocketId, StateCounts, TcpState},
     },
@@ -54,12 +59,33 @@ pub(crate) fn netns(n: u32) -> NetnsId {
 pub(crate) fn namespace(template: &NamespaceRow, n: u32, name: Option<&[u8]>) -> NamespaceRow {
     NamespaceRow {
         netns: netns(n),
-        name: name.map(observer::model::name::Name::new),
+        name: name.map(Name::new),
+        service: service(n).map(Arc::new),
         port_range: Some(PortRange { low: 32_768, high: 60_999 }),
         reserved_ports: 1,
         blocked_ports: Some(2),
         listen_drops: Some(3),
         ..template.clone()
+    }
+}
+
+/// Every kind of service that a namespace can have, in turn, and none.
+pub(crate) fn service(n: u32) -> Option<Service> {
+    let container = |name: &str| Container {
+        id: format!("{n:064x}").as_str().into(),
+        name: Some(name.into()),
+        runtime: Some(Runtime::Containerd),
+    };
+    let unit = || Some(Name::from("docker-1.scope"));
+    match n % 5 {
+        0 => None,
+        1 => {
+            let pod = Pod { uid: "u".into(), namespace: Some("shop".into()), name: Some("web-6f5d8".into()) };
+            Some(Service { pod: Some(pod), container: Some(container("front")), ..Service::default() })
+        }
+        2 => Some(Service { container: Some(container("db")), unit: unit(), ..Service::default() }),
+        3 => Some(Service { machine: Some("vm".into()), unit: unit(), ..Service::default() }),
+        _ => Some(Service { unit: Some("nginx.service".into()), ..Service::default() }),
     }
 }
 

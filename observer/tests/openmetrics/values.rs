@@ -76,7 +76,7 @@ impl Expected<'_> {
             self.set("observer_events_lost_total", &[("reason", "missed_run")], missed);
         }
         self.set("observer_scans_total", &[], number(&quality["scans_total"]));
-        self.set("observer_drift_sockets", &[], number(&quality["drift_total"]));
+        self.set("observer_drift_sockets_total", &[], number(&quality["drift_total"]));
         let ended: jiff::Timestamp = quality["last_scan_at"].as_str().unwrap().parse().unwrap();
         self.set("observer_last_scan_timestamp_seconds", &[], ended.as_duration().as_secs_f64());
         self.set("observer_scan_duration_seconds", &[], number(&quality["last_scan_seconds"]));
@@ -106,7 +106,9 @@ impl Expected<'_> {
         for row in rows(self.json, "namespaces") {
             let netns = self.netns(&row["netns"]);
             let own = [("netns", &*netns)];
-            self.set("observer_netns_info", &[own[0], ("inode", &row["netns"].to_string())], 1.0);
+            let labels = info(&netns, row);
+            let labels: Vec<_> = labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
+            self.set("observer_netns_info", &labels, 1.0);
             for state in STATES {
                 self.add("observer_sockets", &[own[0], ("state", state)], 0.0);
             }
@@ -188,6 +190,24 @@ impl Expected<'_> {
             }
         }
     }
+}
+
+/// The labels of a namespace's info.
+fn info(netns: &str, row: &Value) -> Vec<(&'static str, String)> {
+    let service = &row["service"];
+    let parts = match service["kind"].as_str() {
+        None => vec![],
+        Some("unit") => vec![("unit", &service["unit"])],
+        Some("pod") => {
+            let runtime = ("runtime", &service["container"]["runtime"]);
+            vec![("pod_namespace", &service["pod"]["namespace"]), ("pod", &service["pod"]["name"]), runtime]
+        }
+        Some("container") => vec![("container", &service["label"]), ("runtime", &service["container"]["runtime"])],
+        Some("machine") => vec![("container", &service["machine"])],
+        Some(other) => panic!("{other} names no namespace"),
+    };
+    let parts = parts.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned())));
+    [("netns", netns.to_owned()), ("inode", row["netns"].to_string())].into_iter().chain(parts).collect()
 }
 
 fn expected(json: &Value, found: &Exposition) -> BTreeMap<Key, f64> {

@@ -27,6 +27,7 @@ fn what_belongs_to_another_namespace_says_to_which_and_says_it_once() {
     let row = |netns, name: &str| NamespaceRow {
         netns,
         name: Some(name.into()),
+        service: None,
         port_range: None,
         reserved_ports: 0,
         blocked_ports: None,
@@ -84,6 +85,7 @@ fn everything_fits_80_columns() {
     let row = NamespaceRow {
         netns: OWN,
         name: None,
+        service: None,
         port_range: Some(PortRange { low: 1, high: 65_535 }),
         reserved_ports: 60_000,
         blocked_ports: Some(0),

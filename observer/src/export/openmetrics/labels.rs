@@ -1,10 +1,16 @@
 //! Labels that name a namespace or a process. Whatever names these gets its labels here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use super::series::LabelSet;
 use crate::{
     model::{
-        snapshot::{ProcessRow, Snapshot},
+        name::{Name, fold},
+        service::{Runtime, Service},
+        snapshot::{NamespaceRow, ProcessRow, Snapshot},
         units::{NetnsId, Pid},
     },
     present::metric,
@@ -14,11 +20,17 @@ use crate::{
 pub(super) struct Labels {
     netns: BTreeMap<NetnsId, String>,
     of_process: BTreeMap<Pid, NetnsId>,
+    services: BTreeMap<NetnsId, Arc<Service>>,
 }
 
 impl Labels {
     pub(super) fn new(snapshot: &Snapshot) -> Self {
-        Self { netns: distinct(snapshot), of_process: namespaces_of_processes(snapshot) }
+        let service = |row: &NamespaceRow| Some((row.netns, row.service.clone()?));
+        Self {
+            netns: distinct(snapshot),
+            of_process: namespaces_of_processes(snapshot),
+            services: snapshot.namespaces.iter().filter_map(service).collect(),
+        }
     }
 
     /// Every namespace that the snapshot names, by its number.
@@ -32,16 +44,48 @@ impl Labels {
     }
 
     /// What `observer_netns_info` says of a namespace.
-    pub(super) fn of_namespace(&self, netns: NetnsId) -> Vec<(&'static str, String)> {
-        vec![("netns", self.netns(netns).to_owned()), ("inode", netns.0.to_string())]
+    pub(super) fn of_namespace(&self, netns: NetnsId) -> LabelSet {
+        let mut labels = vec![("netns", self.netns(netns).to_owned()), ("inode", netns.0.to_string())];
+        labels.extend(self.services.get(&netns).into_iter().flat_map(|service| of_service(service)));
+        labels
     }
 
-    /// What the series of processes say of one: its command name, and the namespace in which it owns the most sockets, if
-    /// it owns any.
-    pub(super) fn of_process(&self, row: &ProcessRow) -> Vec<(&'static str, String)> {
+    /// What the series of processes say of one: its command name, its container, and the namespace in which it owns the most
+    /// sockets, if it owns any.
+    pub(super) fn of_process(&self, row: &ProcessRow) -> LabelSet {
         let netns = self.of_process.get(&row.process.pid).map_or("", |netns| self.netns(*netns));
-        vec![("netns", netns.to_owned()), ("comm", row.process.comm.to_string())]
+        let container = row.service.as_deref().and_then(container).unwrap_or_default();
+        vec![("netns", netns.to_owned()), ("container", container), ("comm", row.process.comm.to_string())]
     }
+}
+
+/// The labels of a namespace's service. Names are whole where readers bound them (255 bytes): others join series by them.
+fn of_service(service: &Service) -> LabelSet {
+    let Service { path: _, unit, pod, container: of_runtime, machine } = service;
+    let text = |name: &Option<Name>| name.as_ref().map_or_else(String::new, |name| fold(name.as_bytes()));
+    let runtime = of_runtime.as_ref().and_then(|container| container.runtime).map_or("", Runtime::id);
+    let mut labels = LabelSet::new();
+    if let Some(pod) = pod {
+        labels.extend([("pod_namespace", text(&pod.namespace)), ("pod", text(&pod.name))]);
+    } else if let Some(container) = container(service) {
+        labels.push(("container", container));
+    }
+    labels.push(("runtime", runtime.to_owned()));
+    // The unit of a container is a scope that its runtime made, and a machine has many.
+    if pod.is_none() && of_runtime.is_none() && machine.is_none() {
+        labels.push(("unit", text(unit)));
+    }
+    labels
+}
+
+/// The container, or the machine that is one.
+fn container(service: &Service) -> Option<String> {
+    let Service { container, machine, .. } = service;
+    let label = container.as_ref().map(|container| match &container.name {
+        Some(name) => fold(name.as_bytes()),
+        None => container.label().to_string(),
+    });
+    label.or_else(|| Some(fold(machine.as_ref()?.as_bytes())))
 }
 
 /// The label of each namespace. Names are chosen outside: several namespaces can have one, and one can look like the number

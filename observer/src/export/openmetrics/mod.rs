@@ -6,6 +6,7 @@
 //! What could not be read is absent. Text from outside is folded and bounded, and escaped by the encoder. No two series have
 //! the same labels, because Prometheus would refuse all of them.
 
+mod counted;
 mod encode;
 mod host;
 mod kept;
@@ -59,7 +60,7 @@ fn series(frame: &Frame, bounds: Bounds, kept: &mut Kept) -> Series {
     let mut series = Series::new(bounds.series);
     host::add(&mut series, frame);
     near::add(&mut series, snapshot, &labels, kept);
-    namespaces::add(&mut series, snapshot, &labels);
+    namespaces::add(&mut series, snapshot, &labels, kept);
     rows::listeners(&mut series, snapshot, &labels);
     rows::processes(&mut series, snapshot, &labels);
     series

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::{
+    Kept,
+    counted::Counted,
     labels::Labels,
     series::{Sample, Series},
 };
@@ -14,7 +16,7 @@ use crate::{
         address::Direction,
         failure::FailureKind,
         hook::Hook,
-        snapshot::{FlowRow, NamespaceRow, Snapshot},
+        snapshot::{NamespaceRow, Snapshot},
         units::{NetnsId, StateCounts, TcpState},
     },
     present::metric::{self, Metric},
@@ -37,14 +39,12 @@ const STATES: [TcpState; 9] = [
 #[derive(Clone, Debug, Default)]
 struct Totals {
     states: StateCounts,
-    flows: BTreeMap<Direction, [u64; 3]>,
+    counted: Counted,
     local_ports: Option<u64>,
     reserved: Option<u64>,
     blocked: Option<u64>,
     left_min: Option<u32>,
     ratio_max: Option<f64>,
-    failures: BTreeMap<FailureKind, u64>,
-    listen_drops: Option<u64>,
 }
 
 impl Totals {
@@ -52,24 +52,15 @@ impl Totals {
         self.local_ports = row.port_range.map(|range| range.size().into());
         self.reserved = row.port_range.map(|_| row.reserved_ports.into());
         self.blocked = row.port_range.and(row.blocked_ports).map(u64::from);
-        self.listen_drops = row.listen_drops;
+        self.counted.listen_drops = row.listen_drops;
     }
 
+    /// Adds what is not counted.
     fn add(&mut self, other: &Self) {
         self.states = self.states + other.states;
-        for (direction, flow) in &other.flows {
-            let sum = self.flows.entry(*direction).or_default();
-            for (to, from) in sum.iter_mut().zip(flow) {
-                *to += from;
-            }
-        }
-        for (kind, count) in &other.failures {
-            *self.failures.entry(*kind).or_default() += count;
-        }
         self.local_ports = merged(self.local_ports, other.local_ports, |a, b| a + b);
         self.reserved = merged(self.reserved, other.reserved, |a, b| a + b);
         self.blocked = merged(self.blocked, other.blocked, |a, b| a + b);
-        self.listen_drops = merged(self.listen_drops, other.listen_drops, |a, b| a + b);
         self.left_min = merged(self.left_min, other.left_min, u32::min);
         self.ratio_max = merged(self.ratio_max, other.ratio_max, f64::max);
     }
@@ -83,7 +74,7 @@ impl Totals {
                 Sample::new(&metric::SOCKETS, &labels, self.states.get(*state))
             })
             .collect();
-        for (direction, flow) in &self.flows {
+        for (direction, flow) in &self.counted.flows {
             let labels = [own[0], ("direction", direction.name())];
             let metrics = [&metric::OPENED, &metric::CLOSED, &metric::FAILED];
             row.extend(metrics.into_iter().zip(flow).map(|(metric, count)| Sample::new(metric, &labels, *count)));
@@ -93,11 +84,11 @@ impl Totals {
             (&metric::LOCAL_PORTS_RESERVED, self.reserved),
             (&metric::LOCAL_PORTS_BLOCKED, self.blocked),
             (&metric::PORTS_LEFT_MIN, self.left_min.map(u64::from)),
-            (&metric::LISTEN_DROPS, self.listen_drops),
+            (&metric::LISTEN_DROPS, self.counted.listen_drops),
         ];
         row.extend(counts.into_iter().filter_map(|(metric, count)| Some(Sample::new(metric, &own, count?))));
         row.extend(self.ratio_max.map(|ratio| Sample::new(&metric::PORTS_RATIO_MAX, &own, ratio)));
-        row.extend(self.failures.iter().map(|(kind, count)| {
+        row.extend(self.counted.failures.iter().map(|(kind, count)| {
             let labels = [own[0], ("failure", kind.name()), ("errno", kind.errno().unwrap_or(""))];
             Sample::new(&metric::FAILURES, &labels, *count)
         }));
@@ -105,9 +96,10 @@ impl Totals {
     }
 }
 
-fn sum<'a>(all: impl Iterator<Item = &'a Totals>) -> Totals {
-    let mut sum = Totals::default();
-    for totals in all {
+/// The sum of all from `own` on, with what these have counted.
+fn others(all: &BTreeMap<NetnsId, Totals>, own: usize, counted: Counted) -> Totals {
+    let mut sum = Totals { counted, ..Totals::default() };
+    for totals in all.values().skip(own) {
         sum.add(totals);
     }
     sum
@@ -121,7 +113,7 @@ fn merged<T>(a: Option<T>, b: Option<T>, merge: impl FnOnce(T, T) -> T) -> Optio
     }
 }
 
-pub(super) fn add(series: &mut Series, snapshot: &Snapshot, labels: &Labels) {
+pub(super) fn add(series: &mut Series, snapshot: &Snapshot, labels: &Labels, kept: &mut Kept) {
     let totals = totals(snapshot, labels);
     let row = |(netns, totals): (&NetnsId, &Totals)| {
         let info = labels.of_namespace(*netns);
@@ -131,12 +123,16 @@ pub(super) fn add(series: &mut Series, snapshot: &Snapshot, labels: &Labels) {
         row
     };
     let rows: Vec<Vec<Sample>> = totals.iter().map(row).collect();
-    let own = rows_that_fit(&rows, series.free(), sum(totals.values()).samples(metric::OTHER).len());
+    let counted: BTreeMap<NetnsId, Counted> =
+        totals.iter().map(|(netns, totals)| (*netns, totals.counted.clone())).collect();
+    let most_others = others(&totals, 0, kept.others.with_all_kinds(&counted)).samples(metric::OTHER).len();
+    let own = rows_that_fit(&rows, series.free(), most_others);
     for (i, row) in rows.into_iter().enumerate() {
         if i < own { series.add(row) } else { series.leave_out(&row) }
     }
+    let counted = kept.others.grow(counted, own).clone();
     if own < totals.len() {
-        series.add(sum(totals.values().skip(own)).samples(metric::OTHER));
+        series.add(others(&totals, own, counted).samples(metric::OTHER));
     }
 }
 
@@ -162,7 +158,8 @@ fn totals(snapshot: &Snapshot, labels: &Labels) -> BTreeMap<NetnsId, Totals> {
         let flows = Direction::ALL.into_iter().map(|direction| (direction, [0; 3])).collect();
         // An alert on the rate of these misses the first ones if their series begins with them.
         let failures = failures_are_seen.then_some((FailureKind::PortsExhausted, 0));
-        Totals { flows, failures: failures.into_iter().collect(), ..Totals::default() }
+        let failures = failures.into_iter().collect();
+        Totals { counted: Counted { flows, failures, ..Counted::default() }, ..Totals::default() }
     };
     let mut all: BTreeMap<NetnsId, Totals> = labels.namespaces().map(|netns| (netns, new())).collect();
     for row in &snapshot.namespaces {
@@ -176,12 +173,11 @@ fn totals(snapshot: &Snapshot, labels: &Labels) -> BTreeMap<NetnsId, Totals> {
             totals.ratio_max = merged(totals.ratio_max, Some(ports.ratio()), f64::max);
         }
     }
-    for FlowRow { netns, direction, opened_total, closed_total, failed_total } in &snapshot.flows {
-        let flows = &mut all.entry(*netns).or_default().flows;
-        flows.insert(*direction, [*opened_total, *closed_total, *failed_total]);
+    for row in &snapshot.flows {
+        all.entry(row.netns).or_default().counted.set_flow(row);
     }
     for row in &snapshot.failure_counts {
-        all.entry(row.netns).or_default().failures.insert(row.kind, row.count);
+        all.entry(row.netns).or_default().counted.failures.insert(row.kind, row.count);
     }
     all
 }

@@ -7,8 +7,10 @@ use crate::model::{
     Model,
     event::Event,
     member::Member,
-    service::{CgroupId, Pod, Service},
-    units::{Comm, Pid, Process, TcpState},
+    name::Name,
+    namespace::{NamespaceName, NamespaceReading},
+    service::{CgroupId, Container, Pod, Runtime, Service},
+    units::{Comm, NetnsId, Pid, Process, TcpState},
 };
 
 #[test]
@@ -323,4 +325,30 @@ fn cgroups_that_come_and_go_are_forgotten_and_their_totals_are_not() {
     model.tick(Duration::from_mins(35));
     assert_eq!(model.ledger.members().iter().count(), 1, "nobody's row is left");
     assert!(model.snapshot(SystemTime::UNIX_EPOCH, Duration::from_mins(35), 0).services.is_empty());
+}
+
+#[test]
+fn a_namespace_keeps_the_service_that_it_is_named_by_while_it_has_the_name() {
+    let cgroup = Some(CgroupId(20));
+    let container = Container { id: "front".into(), name: None, runtime: Some(Runtime::Podman) };
+    let service = Service { container: Some(container), ..Service::default() };
+    for (name, expected) in [(None, true), (Some("front"), true), (Some("blue"), true), (Some("host"), false)] {
+        let mut model = Model::default();
+        let given = name.map_or(NamespaceName::Unknown, |name| NamespaceName::Other(Name::from(name)));
+        model.set_namespace(NetnsId(1), NamespaceReading { name: given, ..NamespaceReading::default() });
+        let change = |old, new| change(0, cgroup, Duration::ZERO, old, new);
+        model.apply(&change(TcpState::Closed, TcpState::SynSent), Duration::ZERO);
+        model.apply(&change(TcpState::SynSent, TcpState::Established), Duration::ZERO);
+        model.set_service(Member::Cgroup(CgroupId(20)), Some(service.clone()));
+        let of_it = |model: &mut Model| {
+            let snapshot = model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 0);
+            snapshot.namespaces[0].service.as_deref().cloned()
+        };
+        assert_eq!(of_it(&mut model), expected.then(|| service.clone()), "{name:?}");
+        // Its last socket ends: a namespace that is called otherwise without it is no longer the container's.
+        model.apply(&change(TcpState::Established, TcpState::Closed), Duration::ZERO);
+        model.tick(Duration::from_mins(10));
+        let still = name == Some("front");
+        assert_eq!(of_it(&mut model), still.then(|| service.clone()), "{name:?}");
+    }
 }

@@ -17,7 +17,7 @@ const DIRECTION: &[&str] = &["netns", "direction"];
 const LIMIT: &[&str] = &["limit"];
 const DESTINATION: &[&str] = &["netns", "local_address", "peer_address", "peer_port"];
 const LISTENER: &[&str] = &["netns", "local_address", "local_port"];
-const COMM: &[&str] = &["netns", "comm"];
+const COMM: &[&str] = &["netns", "container", "comm"];
 
 pub(crate) static BUILD_INFO: Metric =
     Metric::new("observer_build_info", Info, &["version"], "", Own("The version of observer.", "the build"));
@@ -63,8 +63,8 @@ pub(crate) static LAST_SCAN: Metric = Metric::new(
 pub(crate) static SCAN_DURATION: Metric =
     Metric::new("observer_scan_duration_seconds", Gauge, &[], "seconds", Own("How long the last scan ran.", SCANS));
 pub(crate) static DRIFT: Metric = Metric::new(
-    "observer_drift_sockets",
-    Gauge,
+    "observer_drift_sockets_total",
+    Counter,
     &[],
     "sockets",
     Own("Sockets that scans had to add, remove or change since the first scan.", SCANS),
@@ -200,9 +200,13 @@ pub(crate) static LISTEN_DROPS: Metric = Metric::new(
 pub(crate) static NETNS_INFO: Metric = Metric::new(
     "observer_netns_info",
     Info,
-    &["netns", "inode"],
+    &["netns", "inode", "pod_namespace", "pod", "container", "runtime", "unit"],
     "",
-    Own("A network namespace and its inode number.", super::super::field::NETNS_SOURCE),
+    Own(
+        "A network namespace and its inode number, with the pod, the container or machine, or the systemd unit that it is \
+         named by. A pod's namespace belongs to all containers of the pod: it has no container. The host's has none of these.",
+        super::super::field::NETNS_SOURCE,
+    ),
 )
 .bound(Namespaces(Rest::Nothing));
 

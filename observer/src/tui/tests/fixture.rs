@@ -139,6 +139,7 @@ pub(super) fn empty() -> Frame {
         namespaces: vec![NamespaceRow {
             netns: NETNS,
             name: None,
+            service: None,
             port_range: Some(PortRange { low: 32_768, high: 60_999 }),
             reserved_ports: 0,
             blocked_ports: Some(12),

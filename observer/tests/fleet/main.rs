@@ -1,0 +1,19 @@
+//! A fleet: three hosts, Prometheus and Alertmanager, as a person would set them up from `packaging/`; and the files for
+//! Kubernetes. Hosts are network namespaces that veth pairs join; each observer sees its own.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
+
+mod alerts;
+mod daemonset;
+mod dashboard;
+mod kubernetes;
+mod load;
+mod network;
+mod programs;
+
+use std::path::PathBuf;
+
+/// A file of `packaging/`.
+fn packaging(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../packaging").join(name)
+}
