@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::export::openmetrics::Bounds;
+use crate::export::series::Bounds;
 
 /// A threshold of `observer check`.
 pub(super) fn percent(text: &str) -> Result<u8, String> {

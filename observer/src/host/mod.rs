@@ -8,6 +8,8 @@ pub mod descriptors;
 pub mod devices;
 pub mod files;
 pub mod handle;
+#[cfg(feature = "otlp")]
+pub mod machine;
 pub mod memory;
 pub(crate) mod mib;
 pub mod mounts;

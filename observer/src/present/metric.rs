@@ -1,11 +1,18 @@
-//! Every series that Prometheus gets, defined once: its name, type, labels, unit, help, source and bound. What a field of a
-//! row explains already is taken from there.
+//! Every series that Prometheus and OTLP receivers get, defined once: its names, type, labels, unit, help, source and bound.
+//! What a field of a row explains already is taken from there.
 
 mod list;
+mod otel;
 
+use self::otel::Convention;
 use super::{Field, Fields};
 
-pub(crate) use self::list::*;
+#[cfg(test)]
+pub(super) use self::otel::{ATTRIBUTES, UNITS};
+pub(crate) use self::{
+    list::*,
+    otel::{Attribute, Instrument, Otel, Start},
+};
 
 /// Namespaces with series of their own.
 pub(crate) const NAMESPACES: usize = 128;
@@ -122,10 +129,13 @@ pub(crate) struct Metric {
     #[cfg_attr(not(test), expect(dead_code, reason = "read by tests and by the one that writes docs/metrics.md"))]
     pub(crate) labels: &'static [&'static str],
     /// What it counts.
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by the test that writes docs/metrics.md"))]
     pub(crate) unit: &'static str,
     meaning: Meaning,
     pub(crate) bound: Bound,
+    /// As OpenTelemetry has it.
+    pub(crate) otel: Otel,
+    /// When it began, if it is a counter.
+    pub(crate) start: Start,
 }
 
 impl Metric {
@@ -136,11 +146,25 @@ impl Metric {
         unit: &'static str,
         meaning: Meaning,
     ) -> Self {
-        Self { name, kind, labels, unit, meaning, bound: Bound::Fixed }
+        // A test finds every metric's name.
+        let otel = Otel::Own("");
+        Self { name, kind, labels, unit, meaning, bound: Bound::Fixed, otel, start: Start::Observer }
     }
 
     const fn bound(self, bound: Bound) -> Self {
         Self { bound, ..self }
+    }
+
+    const fn otel(self, name: &'static str) -> Self {
+        Self { otel: Otel::Own(name), ..self }
+    }
+
+    const fn convention(self, convention: &'static Convention) -> Self {
+        Self { otel: Otel::Convention(convention), ..self }
+    }
+
+    const fn start(self, start: Start) -> Self {
+        Self { start, ..self }
     }
 
     /// What it is, in a sentence.

@@ -1,6 +1,9 @@
 //! Every bound holds, and says what it cut.
 
-use observer::export::openmetrics::{self, Bounds, Format, Kept};
+use observer::export::{
+    openmetrics::{self, Format},
+    series::{Bounds, Kept},
+};
 
 use super::{
     exposition::Exposition,

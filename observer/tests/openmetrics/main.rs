@@ -18,7 +18,10 @@ mod values;
 use std::{fs, path::PathBuf};
 
 use observer::{
-    export::openmetrics::{self, Bounds, Format, Kept},
+    export::{
+        openmetrics::{self, Format},
+        series::{Bounds, Kept},
+    },
     frame::Frame,
 };
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{
     labels::Labels,
-    series::{Sample, Series},
+    sample::{Sample, Series},
 };
 use crate::{
     model::{

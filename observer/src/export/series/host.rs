@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::series::{Number, Sample, Series};
+use super::sample::{Number, Sample, Series};
 use crate::{
     model::{
         finding::FindingKind,
