@@ -2,17 +2,15 @@
 //! What a field of a row explains already is taken from there.
 
 mod list;
-mod otel;
+#[cfg_attr(
+    not(feature = "otlp"),
+    allow(dead_code, reason = "read by the encoder of OTLP and the test that writes docs/metrics.md")
+)]
+pub(crate) mod otel;
 
-use self::otel::Convention;
+pub(crate) use self::list::*;
+use self::otel::{Convention, Otel, Start};
 use super::{Field, Fields};
-
-#[cfg(test)]
-pub(super) use self::otel::{ATTRIBUTES, UNITS};
-pub(crate) use self::{
-    list::*,
-    otel::{Attribute, Instrument, Otel, Start},
-};
 
 /// Namespaces with series of their own.
 pub(crate) const NAMESPACES: usize = 128;
@@ -129,12 +127,24 @@ pub(crate) struct Metric {
     #[cfg_attr(not(test), expect(dead_code, reason = "read by tests and by the one that writes docs/metrics.md"))]
     pub(crate) labels: &'static [&'static str],
     /// What it counts.
+    #[cfg_attr(
+        not(feature = "otlp"),
+        allow(dead_code, reason = "read by the encoder of OTLP and the test that writes docs/metrics.md")
+    )]
     pub(crate) unit: &'static str,
     meaning: Meaning,
     pub(crate) bound: Bound,
     /// As OpenTelemetry has it.
+    #[cfg_attr(
+        not(feature = "otlp"),
+        allow(dead_code, reason = "read by the encoder of OTLP and the test that writes docs/metrics.md")
+    )]
     pub(crate) otel: Otel,
     /// When it began, if it is a counter.
+    #[cfg_attr(
+        not(feature = "otlp"),
+        allow(dead_code, reason = "read by the encoder of OTLP and the test that writes docs/metrics.md")
+    )]
     pub(crate) start: Start,
 }
 

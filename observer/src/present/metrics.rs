@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, env, fmt::Write as _, fs, iter, path::Path};
 
 use super::{
     Field, Fields, Order,
-    metric::{ATTRIBUTES, Attribute, Instrument, METRICS, Metric, MetricType, Otel, Start, UNITS},
+    metric::{
+        METRICS, Metric, MetricType,
+        otel::{ATTRIBUTES, Attribute, Instrument, Otel, Start, UNITS},
+    },
 };
 use crate::{
     export,

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{
-    super::series::{Family, LabelSet, Number},
+    super::series::{Family, Number},
     proto::{
         AggregationTemporality, Any, AnyValue, Data, ExportMetricsServiceRequest, Gauge, InstrumentationScope,
         KeyValue, Metric, NumberDataPoint, Resource, ResourceMetrics, ScopeMetrics, Sum, Value,
@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     host::machine::Machine,
-    present::metric::{Attribute, Instrument, Start},
+    present::metric::{
+        Metric as Definition,
+        otel::{Attribute, Instrument, Start},
+    },
 };
 
 const NAME: &str = env!("CARGO_PKG_NAME");
@@ -59,17 +62,11 @@ fn metric(Family { metric, samples }: Family, times: Times) -> Metric {
         (Instrument::Gauge, _) | (_, Start::Unknown) => 0,
         (_, Start::Observer) => times.started.min(times.taken_at),
     };
-    let point = |(labels, number): (LabelSet, Number)| NumberDataPoint {
+    let point = |(labels, number)| NumberDataPoint {
         start_time_unix_nano,
         time_unix_nano: times.taken_at,
         value: Some(value(number)),
-        attributes: metric
-            .otel
-            .constants()
-            .iter()
-            .map(|(key, value)| text(key, (*value).to_owned()))
-            .chain(labels.into_iter().map(attribute))
-            .collect(),
+        attributes: attributes(metric, labels),
     };
     let data_points = samples.into_iter().map(point).collect();
     let sum = |data_points, is_monotonic| {
@@ -94,6 +91,11 @@ fn value(number: Number) -> Value {
         Number::Whole(number) => Value::Int(number.try_into().unwrap_or(i64::MAX)),
         Number::Real(number) => Value::Double(number),
     }
+}
+
+fn attributes(metric: &Definition, labels: Vec<(&'static str, String)>) -> Vec<KeyValue> {
+    let constants = metric.otel.constants().iter().map(|(key, value)| text(key, (*value).to_owned()));
+    constants.chain(labels.into_iter().map(attribute)).collect()
 }
 
 fn attribute((label, value): (&'static str, String)) -> KeyValue {

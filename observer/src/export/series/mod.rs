@@ -15,7 +15,7 @@ mod rows;
 mod sample;
 
 pub use self::kept::Kept;
-pub(super) use self::sample::{Family, LabelSet, Number};
+pub(super) use self::sample::{Family, Number};
 use self::{labels::Labels, sample::Series};
 use crate::{
     frame::Frame,

@@ -5,8 +5,8 @@ use super::{
     Meaning::{Field, Own},
     Metric,
     MetricType::{Counter, Gauge, Info},
-    Rest, Start, field,
-    otel::Convention,
+    Rest, field,
+    otel::{Convention, Start},
 };
 use crate::model::snapshot::{DestinationRow, EndpointRow};
 

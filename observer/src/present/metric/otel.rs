@@ -77,7 +77,7 @@ impl Metric {
 }
 
 /// The units of metrics, in words and in UCUM. A test finds every unit.
-pub(in crate::present) const UNITS: [(&str, &str); 14] = [
+pub(crate) const UNITS: [(&str, &str); 14] = [
     ("", ""),
     ("connections", "{connection}"),
     ("descriptors", "{file_descriptor}"),
