@@ -6,6 +6,7 @@ mod lab;
 mod limits;
 mod record;
 mod replay;
+mod serve;
 mod snapshot;
 mod source;
 mod subcommand;
@@ -25,8 +26,8 @@ use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 
 use self::{
-    check::CheckArgs, lab::LabArgs, limits::LimitsArgs, record::RecordArgs, replay::ReplayArgs, snapshot::SnapshotArgs,
-    watch::WatchArgs,
+    check::CheckArgs, lab::LabArgs, limits::LimitsArgs, record::RecordArgs, replay::ReplayArgs, serve::ServeArgs,
+    snapshot::SnapshotArgs, watch::WatchArgs,
 };
 use crate::{
     config::UserSettings,
@@ -76,6 +77,13 @@ enum Command {
     Snapshot(SnapshotArgs),
     /// Print a line of JSON at every interval: the object of `snapshot --json`.
     Watch(WatchArgs),
+    /// Serve metrics to Prometheus and snapshots as JSON over HTTP, until Ctrl-C or SIGTERM.
+    ///
+    /// Paths: /metrics (OpenMetrics 1.0 or the text format 0.0.4, as the client accepts), /snapshot (the object of
+    /// `snapshot --json`), /-/healthy, /-/ready, and / with links and the state of observer. HTTP has a process of its own,
+    /// without capabilities, files and most system calls. It has neither TLS nor passwords: listen on loopback or on a Unix
+    /// socket, and put a proxy in front of it where other hosts read.
+    Serve(ServeArgs),
     /// Record everything that the kernel reports to a file, until Ctrl-C or SIGTERM.
     ///
     /// The file gets its name once the start has succeeded. From then on it contains everything but the last second,
@@ -196,6 +204,7 @@ fn run(command: Option<Command>, context: &Context) -> anyhow::Result<ExitCode> 
         None => SnapshotArgs::default().run(context),
         Some(Command::Snapshot(args)) => args.run(context),
         Some(Command::Watch(args)) => args.run(context),
+        Some(Command::Serve(args)) => args.run(context),
         Some(Command::Record(args)) => args.run(context),
         Some(Command::Replay(args)) => args.run(context),
         Some(Command::Limits(args)) => args.run(context),

@@ -26,6 +26,7 @@
 //! - `present`: each quantity's id, title, unit, help and value, defined once.
 //! - `frame`: a snapshot and where it is seen from, live or in a recording; every output is made of one.
 //! - `tui`, `screen`: the live screen. `export`: tables, JSON, the check line, series. `doctor`: what works on this host.
+//! - `serve`: documents over HTTP, from a process without rights.
 //! - `lab`: experiments that test a claim, and compare it with what observer says and what the kernel does.
 //! - `host`: readers of /proc, sysctls and netlink. `errno`: errors in words.
 //! - `cli`, `config`: the command line and the settings. `logging`: the log file.
@@ -35,6 +36,7 @@
 //!
 //! `main.rs` parses [`cli::Cli`] and runs one command. Most commands start an [`engine::Engine`] or open a
 //! [`recording::Reader`]; both give snapshots. [`doctor::run`] and the labs have an entry of their own.
+//! [`serve::run_if_asked`] and [`lab::worker::run_if_asked`] are the entries of processes that observer starts itself.
 //!
 //! # Invariants
 //!
@@ -52,6 +54,7 @@ pub mod cli;
 pub mod config;
 pub mod decode;
 pub mod doctor;
+mod end_signals;
 pub mod engine;
 pub mod errno;
 pub mod export;
@@ -70,5 +73,6 @@ pub mod record;
 pub mod recording;
 pub mod replay;
 pub mod screen;
+pub mod serve;
 pub mod source;
 pub mod tui;

@@ -6,12 +6,12 @@ use observer::{
     cli::Cli,
     errno,
     export::{self, check::Status},
-    lab, last_words, outlet,
+    lab, last_words, outlet, serve,
 };
 
 fn main() -> ExitCode {
-    // A lab starts its workers this way; the command line of users does not have it.
-    if let Some(code) = lab::worker::run_if_asked() {
+    // A lab and `serve` start their processes this way; the command line of users does not have it.
+    if let Some(code) = lab::worker::run_if_asked().or_else(serve::run_if_asked) {
         return code;
     }
     let cli = match Cli::read() {

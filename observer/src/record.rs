@@ -12,13 +12,10 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail, ensure};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
-    time::sleep,
-};
+use tokio::{sync::oneshot, time::sleep};
 
 use crate::{
+    end_signals::EndSignals,
     engine::{self, Engine},
     errno,
     host::descriptors,
@@ -165,26 +162,6 @@ async fn record(
         None => {
             drop(take(&unnamed));
             bail!("the end of the recording could not be written: {} does not take it", target.name())
-        }
-    }
-}
-
-/// What ends a recording.
-struct EndSignals([Signal; 3]);
-
-impl EndSignals {
-    fn new() -> io::Result<Self> {
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        let [interrupt, terminate, hangup] = kinds.map(signal);
-        Ok(Self([interrupt?, terminate?, hangup?]))
-    }
-
-    async fn next(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
         }
     }
 }

@@ -30,6 +30,13 @@ pub(super) fn interval(text: &str) -> Result<Duration, String> {
     seconds(text).ok().filter(|time| *time >= Duration::from_millis(50)).ok_or("not 0.05 seconds or more".to_owned())
 }
 
+/// The time between two pushes.
+#[cfg(feature = "otlp")]
+pub(super) fn push_interval(text: &str) -> Result<Duration, String> {
+    let is_sane = |time: &Duration| (Duration::from_secs(1)..=Duration::from_hours(1)).contains(time);
+    seconds(text.trim_end_matches('s')).ok().filter(is_sane).ok_or("not 1 to 3600 seconds".to_owned())
+}
+
 /// A replay's speed.
 pub(super) fn speed(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|speed| (0.01..=1000.0).contains(speed)).ok_or("not 0.01 to 1000".to_owned())

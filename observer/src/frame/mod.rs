@@ -5,6 +5,7 @@
 //!
 //! A new source (a stream, a running service) implements [`FrameSource`]. A new output is a function of a [`Frame`].
 
+mod exports;
 mod live;
 mod recorded;
 pub mod transcript;
@@ -12,7 +13,11 @@ pub mod transcript;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use self::transcript::Transcript;
-pub use self::{live::LiveSource, recorded::RecordedSource};
+pub use self::{
+    exports::{ExportCounts, ExportResult},
+    live::LiveSource,
+    recorded::RecordedSource,
+};
 use crate::model::{
     query::Connections,
     snapshot::{ProcessFiles, Snapshot},
@@ -35,6 +40,10 @@ pub struct Frame {
     pub own: Option<NetnsId>,
     /// Readings of the machine that runs this command. `None` for a recording, which does not contain them.
     pub local: Option<LocalReadings>,
+    /// How often `observer serve` has replaced the process that speaks HTTP. `None` for every other command.
+    pub http_restarts: Option<u64>,
+    /// How exports of `observer serve --otlp` ended. `None` for every other command.
+    pub otlp_exports: Option<ExportCounts>,
 }
 
 /// Where a replay stands; its time is the snapshot's `uptime`.
@@ -51,7 +60,16 @@ pub struct Playback {
 /// A snapshot alone, with nothing known beside it.
 impl From<Snapshot> for Frame {
     fn from(snapshot: Snapshot) -> Self {
-        Self { snapshot, connections: None, playback: None, transcript: None, own: None, local: None }
+        Self {
+            snapshot,
+            connections: None,
+            playback: None,
+            transcript: None,
+            own: None,
+            local: None,
+            http_restarts: None,
+            otlp_exports: None,
+        }
     }
 }
 

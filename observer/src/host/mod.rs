@@ -8,6 +8,7 @@ pub mod descriptors;
 pub mod devices;
 pub mod files;
 pub mod handle;
+pub mod listening;
 #[cfg(feature = "otlp")]
 pub mod machine;
 pub mod memory;

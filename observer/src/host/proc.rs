@@ -9,6 +9,9 @@ use std::{
 
 use crate::{errno, model::units::Pid};
 
+/// The running program itself, even if somebody has replaced its file.
+pub(crate) const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// What was chosen in place of /proc.
 static ROOT: OnceLock<PathBuf> = OnceLock::new();
 

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use observer::export::openmetrics::Format;
+use observer::{export::openmetrics::Format, frame::ExportResult};
 
 use super::{
     exposition::Exposition,
@@ -53,6 +53,9 @@ fn the_page_describes_every_series_and_no_other() {
     let mut large = synthetic::large_host();
     // A process with sockets, and thereby a namespace.
     large.snapshot.endpoints[0].listeners = vec![process(0, b"worker-0").process];
+    // As `observer serve` has it.
+    large.http_restarts = Some(0);
+    large.otlp_exports = Some(ExportResult::ALL.map(|result| (result, 0)));
     add(&text(&large, Format::OpenMetrics));
     let expected: BTreeMap<_, _> = described.iter().map(|(name, (_, labels))| (name.clone(), labels.clone())).collect();
     assert_eq!(found, expected);

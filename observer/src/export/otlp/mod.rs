@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use prost::Message as _;
 
+use self::proto::ExportMetricsServiceResponse;
 use super::series::{self, Bounds, Kept};
 use crate::{frame::Frame, host::machine::Machine};
 
@@ -36,4 +37,11 @@ impl Exporter {
         let started = *self.started.get_or_insert_with(|| taken_at - frame.snapshot.uptime);
         request::of(families, &self.machine, started, taken_at).encode_to_vec()
     }
+}
+
+/// How many points a receiver says that it rejected, in the body of an answer that means success. Most say nothing.
+#[must_use]
+pub fn rejected_points(body: &[u8]) -> u64 {
+    let answer = ExportMetricsServiceResponse::decode(body).unwrap_or_default();
+    answer.partial_success.map_or(0, |partial| partial.rejected_data_points.try_into().unwrap_or(0))
 }

@@ -10,6 +10,19 @@ pub(super) struct ExportMetricsServiceRequest {
     pub(super) resource_metrics: Vec<ResourceMetrics>,
 }
 
+/// opentelemetry.proto.collector.metrics.v1
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct ExportMetricsServiceResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(super) partial_success: Option<ExportMetricsPartialSuccess>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct ExportMetricsPartialSuccess {
+    #[prost(int64, tag = "1")]
+    pub(super) rejected_data_points: i64,
+}
+
 /// opentelemetry.proto.metrics.v1
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ResourceMetrics {

@@ -4,6 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::sample::{Number, Sample, Series};
 use crate::{
+    frame::Frame,
     model::{
         finding::FindingKind,
         limit::{About, Limit, LimitKind, SLOPE_NEEDS},
@@ -13,7 +14,8 @@ use crate::{
     present::metric,
 };
 
-pub(super) fn add(series: &mut Series, snapshot: &Snapshot) {
+pub(super) fn add(series: &mut Series, frame: &Frame) {
+    let snapshot = &frame.snapshot;
     series.add_one(&metric::BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION"))], 1_u32);
     quality(series, &snapshot.quality);
     scans(series, snapshot);
@@ -23,6 +25,12 @@ pub(super) fn add(series: &mut Series, snapshot: &Snapshot) {
     for kind in FindingKind::ALL {
         let found = snapshot.findings.iter().filter(|finding| finding.kind == kind).count();
         series.add_one(&metric::FINDINGS, &[("finding", kind.id())], Number::Whole(found as u64));
+    }
+    if let Some(restarts) = frame.http_restarts {
+        series.add_one(&metric::HTTP_RESTARTS, &[], restarts);
+    }
+    for (result, count) in frame.otlp_exports.iter().flatten() {
+        series.add_one(&metric::OTLP_EXPORTS, &[("result", result.name())], *count);
     }
 }
 

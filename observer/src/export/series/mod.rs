@@ -53,7 +53,7 @@ pub(super) fn families(
     let snapshot = &frame.snapshot;
     let labels = Labels::new(snapshot);
     let mut series = Series::new(bounds.series);
-    host::add(&mut series, snapshot);
+    host::add(&mut series, frame);
     near::add(&mut series, snapshot, &labels, kept);
     namespaces::add(&mut series, snapshot, &labels);
     rows::listeners(&mut series, snapshot, &labels);

@@ -14,11 +14,10 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 
 use self::request::{Channel, Request, Response};
+use crate::host::proc;
 
 /// The command that makes this program a worker.
 const COMMAND: &str = "lab-worker";
-/// The running program itself, even if somebody has replaced its file.
-const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// What a worker does. Its command name shows it on the screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +65,7 @@ impl Worker {
     /// Starts a worker in the namespaces of the calling thread. It ends with that thread.
     pub(crate) fn start(role: Role, room: u32) -> anyhow::Result<Self> {
         let (channel, theirs) = Channel::pair().context("make a channel to a worker")?;
-        let child = Command::new(THIS_PROGRAM)
+        let child = Command::new(proc::THIS_PROGRAM)
             .args([COMMAND, role.name(), &std::process::id().to_string()])
             .stdin(theirs)
             .stdout(Stdio::null())

@@ -115,6 +115,27 @@ pub(crate) static FINDINGS: Metric = Metric::new(
     Own("Findings of a kind at this moment, at most 8.", "the rules of findings"),
 )
 .otel("observer.findings");
+pub(crate) static HTTP_RESTARTS: Metric = Metric::new(
+    "observer_http_restarts_total",
+    Counter,
+    &[],
+    "restarts",
+    Own("How often observer serve had to replace the process that speaks HTTP. Absent elsewhere.", "observer serve"),
+)
+.otel("observer.http.restarts");
+pub(crate) static OTLP_EXPORTS: Metric = Metric::new(
+    "observer_otlp_exports_total",
+    Counter,
+    &["result"],
+    "exports",
+    Own(
+        "Exports of observer serve to its OTLP receiver: success, partial (it rejected points), rejected (it refused, and \
+         would again), unavailable (it said to try later), failed (no connection, no answer, or no sense in it). Absent \
+         without --otlp.",
+        "observer serve",
+    ),
+)
+.otel("observer.otlp.exports");
 pub(crate) static LEFT_OUT: Metric = Metric::new(
     "observer_series_left_out",
     Gauge,
@@ -309,7 +330,7 @@ pub(crate) static OPEN_FILES_LIMIT: Metric = Metric::new(
 .otel("observer.process.open_files_limit");
 
 /// All of them, in the order in which they are written.
-pub(crate) static METRICS: [&Metric; 32] = [
+pub(crate) static METRICS: [&Metric; 34] = [
     &BUILD_INFO,
     &HOOK_INFO,
     &EVENTS,
@@ -321,6 +342,8 @@ pub(crate) static METRICS: [&Metric; 32] = [
     &LIMIT_RATIO,
     &LIMIT_TIME,
     &FINDINGS,
+    &HTTP_RESTARTS,
+    &OTLP_EXPORTS,
     &NETNS_INFO,
     &SOCKETS,
     &OPENED,

@@ -77,15 +77,17 @@ impl Metric {
 }
 
 /// The units of metrics, in words and in UCUM. A test finds every unit.
-pub(crate) const UNITS: [(&str, &str); 14] = [
+pub(crate) const UNITS: [(&str, &str); 16] = [
     ("", ""),
     ("connections", "{connection}"),
     ("descriptors", "{file_descriptor}"),
+    ("exports", "{export}"),
     ("failures", "{failure}"),
     ("findings", "{finding}"),
     ("ports", "{port}"),
     ("ratio", "1"),
     ("records", "{record}"),
+    ("restarts", "{restart}"),
     ("scans", "{scan}"),
     ("seconds", "s"),
     ("seconds since 1970", "s"),
@@ -119,7 +121,7 @@ impl Attribute {
 }
 
 /// Those of the semantic conventions, and ours.
-pub(crate) const ATTRIBUTES: [Attribute; 18] = [
+pub(crate) const ATTRIBUTES: [Attribute; 19] = [
     Attribute::new("comm", "observer.process.comm"),
     Attribute::new("direction", "observer.connection.direction"),
     Attribute::new("errno", "error.type"),
@@ -136,6 +138,7 @@ pub(crate) const ATTRIBUTES: [Attribute; 18] = [
     Attribute::new("peer_address", "network.peer.address"),
     Attribute::new("peer_port", "network.peer.port").number(),
     Attribute::new("reason", "observer.loss.reason"),
+    Attribute::new("result", "observer.otlp.result"),
     Attribute::new("state", "network.connection.state"),
     Attribute::new("version", "service.version"),
 ];

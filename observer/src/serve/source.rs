@@ -1,0 +1,93 @@
+//! The engine on a thread of its own. It waits for nobody: frames are taken between two polls when one was requested.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use anyhow::{Context as _, anyhow};
+use tokio::sync::mpsc as frames;
+
+use super::bounds;
+use crate::{
+    engine::{Engine, EngineOptions, POLL},
+    frame::{Detail, Frame},
+};
+
+/// When the engine last polled; `None` before its start.
+type Polled = Arc<Mutex<Option<Instant>>>;
+
+/// A running engine.
+#[derive(Debug)]
+pub(super) struct EngineThread {
+    /// Frames that were requested. It ends with the engine.
+    frames: frames::Receiver<Frame>,
+    requests: mpsc::SyncSender<()>,
+    polled: Polled,
+    thread: JoinHandle<anyhow::Result<()>>,
+}
+
+impl EngineThread {
+    /// Starts it. The first frame comes by itself.
+    pub(super) fn start(options: EngineOptions) -> anyhow::Result<Self> {
+        let (publish, frames) = frames::channel(1);
+        let (requests, requested) = mpsc::sync_channel(1);
+        let polled = Polled::default();
+        let heartbeat = Arc::clone(&polled);
+        let work = move || {
+            let engine = Engine::start(options)?;
+            run(engine, &publish, &requested, &heartbeat)
+        };
+        let thread =
+            thread::Builder::new().name("engine".to_owned()).spawn(work).context("start the engine's thread")?;
+        Ok(Self { frames, requests, polled, thread })
+    }
+
+    /// Requests a frame. Requests before it share it.
+    pub(super) fn request(&self) {
+        // A full channel is a request.
+        let _ = self.requests.try_send(());
+    }
+
+    /// Waits for a frame. `None` when the engine has ended.
+    pub(super) async fn next(&mut self) -> Option<Frame> {
+        self.frames.recv().await
+    }
+
+    /// Whether it polls, or is about to start.
+    pub(super) fn is_alive(&self) -> bool {
+        let polled = *self.polled.lock().unwrap_or_else(PoisonError::into_inner);
+        polled.is_none_or(|at| at.elapsed() < bounds::ALIVE)
+    }
+
+    /// Ends it, and returns what it ended with.
+    pub(super) fn end(self) -> anyhow::Result<()> {
+        let Self { frames, requests, thread, .. } = self;
+        drop((frames, requests));
+        thread.join().map_err(|_| anyhow!("the engine panicked: please report this"))?
+    }
+}
+
+fn run(
+    mut engine: Engine,
+    publish: &frames::Sender<Frame>,
+    requested: &mpsc::Receiver<()>,
+    heartbeat: &Polled,
+) -> anyhow::Result<()> {
+    let mut is_requested = true;
+    while !publish.is_closed() {
+        engine.poll()?;
+        *heartbeat.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        if is_requested {
+            // Where one waits already, that one is the answer.
+            let _ = publish.try_send(engine.snapshot(Detail::ALL.destinations).into());
+        }
+        is_requested = match requested.recv_timeout(POLL) {
+            Ok(()) => true,
+            Err(mpsc::RecvTimeoutError::Timeout) => false,
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        };
+    }
+    engine.finish().map(drop)
+}
