@@ -28,8 +28,8 @@ const CONTAINERS: Need = Need {
 const TERMINAL: Need = Need { packages: &["tmux"], purpose: "a terminal, for tests of the interface" };
 /// prometheus-client's parser in Python is stricter than Prometheus.
 const METRICS: Need = Need {
-    packages: &["prometheus", "prometheus-node-exporter", "python3-prometheus-client"],
-    purpose: "`promtool`, Prometheus and node_exporter, which read the series in tests",
+    packages: &["prometheus", "prometheus-node-exporter", "python3-prometheus-client", "curl"],
+    purpose: "`promtool`, Prometheus, node_exporter and curl, which read the series in tests",
 };
 /// rotel is a Python package with a program in it, which links Python.
 const COLLECTOR: Need =

@@ -41,8 +41,8 @@ stand for several JSON fields. The last column has their paths in the row's obje
 const PROMETHEUS: &str = "\
 ## Prometheus
 
-`observer snapshot --openmetrics` (OpenMetrics 1.0) and `--prometheus` (text format 0.0.4). What could not be read is absent.
-A label without a value is absent, as Prometheus has it.
+`observer serve` at `/metrics`, `observer snapshot --openmetrics` (OpenMetrics 1.0) and `--prometheus` (text format 0.0.4). What
+could not be read is absent. A label without a value is absent, as Prometheus has it.
 
 - A namespace's label is its name, or its number where it has none. Where two namespaces have one name, or a name looks like
   something else, the number follows: `web (4026532281)`. The namespace with the lowest number keeps its name; where observer

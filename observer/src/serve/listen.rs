@@ -144,11 +144,11 @@ fn bind_tcp(address: SocketAddr) -> anyhow::Result<Listening> {
     let listener = TcpListener::bind(address).map_err(|error| {
         let advice = match error.kind() {
             ErrorKind::AddrInUse => listening::on_port(address.port())
-                .map_or_else(String::new, |process| format!(" ({process} listens there)")),
+                .map_or_else(String::new, |process| format!(": {process} listens there")),
             ErrorKind::PermissionDenied => {
-                " (ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE)".to_owned()
+                ": ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE".to_owned()
             }
-            ErrorKind::AddrNotAvailable => " (no interface of this host has the address)".to_owned(),
+            ErrorKind::AddrNotAvailable => ": no interface of this host has the address".to_owned(),
             _ => String::new(),
         };
         anyhow!("listen on {address}: {}{advice}", errno::describe(&error))
@@ -195,7 +195,7 @@ fn remove_left_over(path: &Path) -> anyhow::Result<()> {
     match UnixStream::connect(path) {
         Ok(_) => {
             let by = listening::on_path(path).map_or_else(|| "a process".to_owned(), |process| process.to_string());
-            bail!("listen on unix:{name}: EADDRINUSE (Address already in use) ({by} listens there)")
+            bail!("listen on unix:{name}: EADDRINUSE (Address already in use): {by} listens there")
         }
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             std::fs::remove_file(path).with_context(|| format!("remove the left-over socket {name}"))
