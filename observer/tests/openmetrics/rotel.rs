@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     env, fs,
-    io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::Command,
@@ -63,20 +62,6 @@ impl Rotel {
         let rotel = Self { dir, address: http, _running: running };
         eventually("rotel listens", &rotel.dir.path().join("log"), || TcpStream::connect(http).ok());
         rotel
-    }
-
-    /// The status of the answer to a request.
-    pub(crate) fn post(&self, body: &[u8]) -> String {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        let head = format!(
-            "POST /v1/metrics HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-protobuf\r\nContent-Length: {}\r\n\
-             Connection: close\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        String::from_utf8_lossy(&answer).lines().next().unwrap().to_owned()
     }
 
     /// The attributes of the resource and the points that it received, once there are as many as `wanted`.

@@ -1,0 +1,105 @@
+//! What a collector received is what `/snapshot` and `ss` say.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+};
+
+use serde_json::Value;
+
+use super::super::{
+    eventually,
+    rotel::{Point, Rotel},
+    server::{Server, curl},
+};
+
+/// Connections to the test's listener.
+const CONNECTIONS: usize = 7;
+
+fn text(point: &Point, attribute: &str) -> String {
+    let value = point.attributes.get(attribute).map_or("", String::as_str);
+    value.trim_start_matches("Str(").trim_start_matches("Int(").trim_end_matches(')').to_owned()
+}
+
+/// The newest points of a metric in the namespace of the test, by one or two attributes.
+fn newest(points: &[Point], name: &str, netns: &str, attributes: &[&str]) -> BTreeMap<Vec<String>, f64> {
+    let of = |point: &&Point| point.name == name && text(point, "observer.netns.name") == netns;
+    let last = points.iter().filter(of).map(|point| point.time).max();
+    let newest = points.iter().filter(of).filter(|point| Some(point.time) == last);
+    newest.map(|point| (attributes.iter().map(|it| text(point, it)).collect(), point.value)).collect()
+}
+
+/// The same of `/snapshot`. Series have zeros that JSON leaves out.
+struct Snapshot {
+    states: BTreeMap<Vec<String>, f64>,
+    flows: BTreeMap<Vec<String>, f64>,
+    listeners: BTreeMap<Vec<String>, f64>,
+    netns: String,
+}
+
+fn snapshot(socket: &Path, port: u16) -> Snapshot {
+    let output = curl(&["-sSf", "--unix-socket", socket.to_str().unwrap(), "http://x/snapshot"]);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = |name: &str| json[name].as_array().unwrap().clone();
+    let endpoint =
+        rows("endpoints").into_iter().find(|row| row["local_port"] == port && row["listening"] == true).unwrap();
+    let inode = endpoint["netns"].clone();
+    let namespace = rows("namespaces").into_iter().find(|row| row["netns"] == inode).unwrap();
+    let netns = namespace["netns_name"].as_str().map_or_else(|| inode.to_string(), str::to_owned);
+    let (mut states, mut listeners) = (BTreeMap::new(), BTreeMap::new());
+    for row in rows("endpoints").iter().filter(|row| row["netns"] == inode) {
+        for (state, count) in row["states"].as_object().unwrap() {
+            *states.entry(vec![state.clone()]).or_default() += count.as_f64().unwrap();
+        }
+        if row["listening"] == true {
+            listeners.insert(vec![row["local_port"].to_string()], row["sockets"].as_f64().unwrap());
+        }
+    }
+    let flows = rows("flows").into_iter().filter(|row| row["netns"] == inode);
+    let flow =
+        |row: Value| (vec![row["direction"].as_str().unwrap().to_owned()], row["opened_total"].as_f64().unwrap());
+    Snapshot { states, flows: flows.map(flow).collect(), listeners, netns }
+}
+
+fn without_zeros(mut counts: BTreeMap<Vec<String>, f64>) -> BTreeMap<Vec<String>, f64> {
+    counts.retain(|_, count| *count > 0.5);
+    counts
+}
+
+#[test]
+fn a_collector_has_the_numbers_of_the_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("observer.sock");
+    let rotel = Rotel::start();
+    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let address = listener.local_addr().unwrap();
+    let url = format!("http://{}", rotel.address);
+    let listen = format!("unix:{}", socket.display());
+    let _server = Server::with(&["--listen", &listen, "--otlp", &url, "--otlp-interval", "1"]);
+    let connections: Vec<(TcpStream, TcpStream)> =
+        (0..CONNECTIONS).map(|_| (TcpStream::connect(address).unwrap(), listener.accept().unwrap().0)).collect();
+
+    let port = address.port().to_string();
+    let ss = Command::new("ss").args(["-Htn", "state", "established", &format!("sport = :{port}")]).output().unwrap();
+    let established = String::from_utf8(ss.stdout).unwrap().lines().count();
+    assert_eq!(established, CONNECTIONS);
+
+    // Others are at work on this host: the numbers of the whole namespace agree when a moment is quiet.
+    eventually("the collector has what the snapshot says", || {
+        let (_, points) = rotel.received(1);
+        let Snapshot { states, flows, listeners, netns } = snapshot(&socket, address.port());
+        let of = |name, attribute| newest(&points, name, &netns, &[attribute]);
+        let received = of("observer.listener.sockets", "network.local.port");
+        #[expect(clippy::cast_precision_loss, reason = "a handful")]
+        let is_ss = received.get(&vec![port.clone()]) == Some(&(established as f64));
+        let is_equal = received == listeners
+            && without_zeros(of("system.network.connection.count", "network.connection.state"))
+                == without_zeros(states)
+            && without_zeros(of("observer.connections.opened", "observer.connection.direction"))
+                == without_zeros(flows);
+        (is_ss && is_equal).then_some(())
+    });
+    drop(connections);
+}
