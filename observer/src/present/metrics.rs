@@ -63,7 +63,7 @@ The same series, under the names of the table above. Those without `observer.` a
 sums that go up and down. Counters are cumulative, monotonic sums that start when observer started, or at an unknown time where
 the kernel counted before: `observer.listen_drops`. Gauges are gauges, and so is what is called info, with the value 1.
 
-The resource is `service.name` observer, `service.version`, `os.type`, `host.name`, and `host.id` where `/etc/machine-id` has
+`observer serve --otlp` pushes them ([usage.md](usage.md#pushing-to-a-collector)). The resource is `service.name` observer, `service.version`, `os.type`, `host.name`, and `host.id` where `/etc/machine-id` has
 one. Labels become attributes of each point:
 ";
 

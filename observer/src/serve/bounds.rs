@@ -37,12 +37,16 @@ pub(super) const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// The least time between two connections to it.
 pub(super) const CONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How long an export may take, from its first byte to the last one of the answer.
+#[cfg(feature = "otlp")]
 pub(super) const EXPORT_TIME: Duration = Duration::from_secs(10);
 /// Bytes of an answer's body that are read.
+#[cfg(feature = "otlp")]
 pub(super) const RESPONSE_BYTES: usize = 64 << 10;
 /// The pause before the export that follows a failed one, doubled with each. A receiver's `Retry-After` can make it longer.
+#[cfg(feature = "otlp")]
 pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// The longest of these pauses, whatever the receiver asks for.
+#[cfg(feature = "otlp")]
 pub(super) const RETRY_PAUSE_MOST: Duration = Duration::from_secs(120);
 
 /// Time between two pings of the engine process to the HTTP process.

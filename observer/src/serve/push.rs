@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::{
     Request, Response, StatusCode,
     body::{Bytes, Incoming},
@@ -182,8 +182,7 @@ async fn outcome_of(response: Response<Incoming>) -> Outcome {
     let status = response.status();
     let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     // The whole body, within its bound: the connection can have another request after it.
-    let body =
-        Limited::new(response.into_body(), bounds::RESPONSE_BYTES).collect().await.ok().map(|body| body.to_bytes());
+    let body = Limited::new(response.into_body(), bounds::RESPONSE_BYTES).collect().await.ok().map(Collected::to_bytes);
     match status {
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY

@@ -2,7 +2,7 @@
 //! can reach nothing else, and this process reads none of them.
 
 use std::{
-    future, io, mem,
+    future, io,
     net::{SocketAddr, TcpStream as StdTcpStream, ToSocketAddrs as _},
     os::fd::OwnedFd,
     str::FromStr,
@@ -83,6 +83,7 @@ impl PushOptions {
 }
 
 /// What the HTTP process knows of the receiver.
+#[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "read by the module that pushes"))]
 #[derive(Debug)]
 pub(super) struct Push {
     /// For the header `Host`.
@@ -157,7 +158,7 @@ impl Receiver {
         for (_, count) in self.counts.iter_mut().filter(|(of, _)| *of == result) {
             *count = count.saturating_add(1);
         }
-        if mem::replace(&mut self.last, Some(result)) == Some(result) {
+        if self.last.replace(result) == Some(result) {
             return;
         }
         let receiver = format!("the OTLP receiver {}", self.options.url.authority);
