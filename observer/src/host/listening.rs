@@ -1,9 +1,6 @@
 //! Who listens, by /proc: for errors that say who has an address.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, path::Path};
 
 use super::{open_sockets, text};
 use crate::model::units::Process;
@@ -53,7 +50,7 @@ fn unix_listeners(table: &str, path: &Path) -> BTreeSet<u64> {
     let inode = |line: &str| {
         let mut columns = line.split_ascii_whitespace();
         let (flags, inode) = (columns.nth(3)?, columns.nth(2)?);
-        let is_it = flags == ACCEPTS && columns.next().is_some_and(|name| PathBuf::from(name) == path);
+        let is_it = flags == ACCEPTS && columns.next().is_some_and(|name| Path::new(name) == path);
         inode.parse().ok().filter(|_| is_it)
     };
     table.lines().skip(1).filter_map(inode).collect()

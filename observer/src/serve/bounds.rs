@@ -18,7 +18,7 @@ pub(super) const HEADER_TIME: Duration = Duration::from_secs(5);
 /// How long a client may take no byte of its response.
 pub(super) const STALL_TIME: Duration = Duration::from_secs(10);
 /// How long a connection may last. A response that is under way then has [`STALL_TIME`] more.
-pub(super) const CONNECTION_TIME: Duration = Duration::from_secs(120);
+pub(super) const CONNECTION_TIME: Duration = Duration::from_mins(2);
 /// How long a request waits for the engine: beyond, 503.
 pub(super) const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// A document this old is made again for the next request. No kind is made more often.
@@ -56,6 +56,8 @@ pub(super) const PING: Duration = Duration::from_secs(1);
 pub(super) const ALIVE: Duration = Duration::from_secs(10);
 /// An HTTP process that answers no ping for so long is killed, and replaced.
 pub(super) const HUNG: Duration = Duration::from_secs(30);
+/// Messages of the HTTP process in a second: one that sends more is replaced. It needs a pong and a request of each kind.
+pub(super) const MESSAGES: u32 = 100;
 /// How long an HTTP process may take to start.
 pub(super) const CHILD_START: Duration = Duration::from_secs(10);
 /// The pause before a new HTTP process, doubled with each one that ends early.
@@ -63,6 +65,6 @@ pub(super) const RESTART_PAUSE: Duration = Duration::from_millis(200);
 /// The longest of these pauses.
 pub(super) const RESTART_PAUSE_MOST: Duration = Duration::from_secs(10);
 /// An HTTP process that has run for so long did not end early.
-pub(super) const STEADY: Duration = Duration::from_secs(60);
+pub(super) const STEADY: Duration = Duration::from_mins(1);
 /// How long the HTTP process may take to end.
 pub(super) const CHILD_END: Duration = Duration::from_secs(2);

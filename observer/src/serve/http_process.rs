@@ -12,14 +12,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
     bounds,
-    channel::{EngineEnd, FromHttp, ToHttp},
+    channel::{DocumentKind, EngineEnd, FromHttp, ToHttp},
     child,
     documents::Rendered,
     listen::Listeners,
     receiver::PushOptions,
     sandbox::Confinement,
 };
-use crate::{host::proc, serve::channel::DocumentKind};
+use crate::host::proc;
 
 /// A started HTTP process; killed when dropped.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(super) struct HttpProcess {
     pub(super) confinement: Option<Confinement>,
     answered: Instant,
     pinged: Option<Instant>,
+    /// Messages since a moment, at most a second ago.
+    messages: (Instant, u32),
 }
 
 impl HttpProcess {
@@ -49,7 +51,8 @@ impl HttpProcess {
             .spawn()
             .context("start the HTTP process")?;
         let now = Instant::now();
-        let process = Self { child, channel, started: now, confinement: None, answered: now, pinged: None };
+        let process =
+            Self { child, channel, started: now, confinement: None, answered: now, pinged: None, messages: (now, 0) };
         let fds = listeners.fds();
         let count = u8::try_from(fds.len()).context("pass the listening sockets")?;
         process
@@ -75,6 +78,15 @@ impl HttpProcess {
         self.answered = Instant::now();
     }
 
+    /// Counts a message of it; whether it sends too many.
+    pub(super) fn sends_too_much(&mut self) -> bool {
+        if self.messages.0.elapsed() >= Duration::from_secs(1) {
+            self.messages = (Instant::now(), 0);
+        }
+        self.messages.1 += 1;
+        self.messages.1 > bounds::MESSAGES
+    }
+
     /// Sends a ping where one is due.
     pub(super) fn ping(&mut self, has_frame: bool) {
         if self.pinged.is_none_or(|at| at.elapsed() >= bounds::PING) {
@@ -82,11 +94,13 @@ impl HttpProcess {
         }
     }
 
+    /// Sends a ping.
     pub(super) fn ping_now(&mut self, has_frame: bool) {
         self.pinged = Some(Instant::now());
         self.send(ToHttp::Ping { is_ready: has_frame });
     }
 
+    /// Passes a document, or why there is none.
     pub(super) fn give(&self, kind: DocumentKind, document: &Rendered) {
         let sent = match &document.outcome {
             Ok((fd, length)) => self.channel.send(ToHttp::Document(kind, *length), &[fd.as_fd()]),
@@ -144,7 +158,7 @@ impl HttpProcess {
         }
     }
 
-    fn pidfd(&self) -> Option<rustix::fd::OwnedFd> {
+    fn pidfd(&self) -> Option<OwnedFd> {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).ok()?)?;
         rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()
     }

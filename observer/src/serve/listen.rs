@@ -178,11 +178,8 @@ fn bind_unix(path: &Path) -> anyhow::Result<Listening> {
 /// Removes a socket file of this user that an earlier process left behind. Anything else in its place is an error.
 fn remove_left_over(path: &Path) -> anyhow::Result<()> {
     let name = errno::printable(path);
-    let found = match path.symlink_metadata() {
-        Ok(found) => found,
-        // bind() says what is wrong with the path.
-        Err(_) => return Ok(()),
-    };
+    // bind() says what is wrong with the path.
+    let Ok(found) = path.symlink_metadata() else { return Ok(()) };
     ensure!(
         found.file_type().is_socket(),
         "listen on unix:{name}: a file that is no socket is there: remove it, or choose another path"

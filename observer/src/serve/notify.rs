@@ -43,7 +43,7 @@ impl ServiceManager {
     }
 
     /// The end.
-    pub(super) fn stops(&self) {
+    pub(super) fn stops() {
         send(&[NotifyState::Stopping]);
     }
 }

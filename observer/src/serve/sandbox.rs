@@ -1,14 +1,14 @@
 //! What the HTTP process takes from itself before it reads a byte of a client: files, capabilities, its user, other system
 //! calls. Nothing of it can be had back.
 
-use std::{fmt::Write as _, io};
+use std::io;
 
 use landlock::{ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetStatus, Scope};
 use rustix::{
     io::Errno,
     process::{
-        DumpableBehavior, Gid, Resource, Rlimit, Signal, Uid, getppid, set_dumpable_behavior,
-        set_parent_process_death_signal, setrlimit,
+        DumpableBehavior, Gid, Resource, Rlimit, Signal, Uid, geteuid, getgroups, getppid, getrlimit, getuid,
+        set_dumpable_behavior, set_parent_process_death_signal, setrlimit,
     },
     thread::{
         CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set,
@@ -78,58 +78,58 @@ impl Refused {
     }
 }
 
-/// How far the HTTP process is confined. Capabilities, PR_SET_NO_NEW_PRIVS and seccomp are not in here: without them it does
-/// not run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Confinement {
-    /// Landlock denies all files, TCP bind and connect, and signals.
-    pub(super) landlock: bool,
-    /// Landlock denies what this kernel's version of it can.
-    pub(super) landlock_in_part: bool,
-    /// It does not run as root.
-    pub(super) is_unprivileged_user: bool,
-    /// It has no supplementary groups.
-    pub(super) has_no_groups: bool,
-    /// Its bounding set is empty.
-    pub(super) has_empty_bounding_set: bool,
+/// What the HTTP process may lack: it runs all the same, and says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lack {
+    Landlock,
+    PartOfLandlock,
+    OtherUser,
+    NoGroups,
+    EmptyBoundingSet,
 }
 
-impl Confinement {
-    const fn flags(self) -> [bool; 5] {
-        let Self { landlock, landlock_in_part, is_unprivileged_user, has_no_groups, has_empty_bounding_set } = self;
-        [landlock, landlock_in_part, is_unprivileged_user, has_no_groups, has_empty_bounding_set]
+impl Lack {
+    const ALL: [Self; 5] =
+        [Self::Landlock, Self::PartOfLandlock, Self::OtherUser, Self::NoGroups, Self::EmptyBoundingSet];
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
     }
 
-    pub(super) fn bits(self) -> u8 {
-        self.flags().into_iter().enumerate().map(|(i, flag)| u8::from(flag) << i).sum()
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Landlock => "this kernel has no Landlock",
+            Self::PartOfLandlock => "this kernel has only a part of Landlock",
+            Self::OtherUser => "its user could not be changed (CAP_SETUID, CAP_SETGID)",
+            Self::NoGroups => "its supplementary groups could not be dropped (CAP_SETGID)",
+            Self::EmptyBoundingSet => "its bounding set could not be emptied (CAP_SETPCAP)",
+        }
+    }
+}
+
+/// How far the HTTP process is confined. Without empty capability sets, PR_SET_NO_NEW_PRIVS and seccomp it does not run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Confinement(u8);
+
+impl Confinement {
+    /// All that is confined but these.
+    pub(super) fn without(lacks: impl IntoIterator<Item = Lack>) -> Self {
+        Self(lacks.into_iter().fold(0, |bits, lack| bits | lack.bit()))
+    }
+
+    pub(super) const fn bits(self) -> u8 {
+        self.0
     }
 
     pub(super) fn from_bits(bits: u8) -> Option<Self> {
-        let flag = |i: u8| bits >> i & 1 != 0;
-        let it = Self {
-            landlock: flag(0),
-            landlock_in_part: flag(1),
-            is_unprivileged_user: flag(2),
-            has_no_groups: flag(3),
-            has_empty_bounding_set: flag(4),
-        };
-        (it.bits() == bits).then_some(it)
+        let known = Self::without(Lack::ALL);
+        (bits & !known.0 == 0).then_some(Self(bits))
     }
 
     /// What it lacks, in a sentence; `None` where it lacks nothing.
     pub(super) fn lacks(self) -> Option<String> {
-        let parts = [
-            (!self.landlock && !self.landlock_in_part, "this kernel has no Landlock"),
-            (self.landlock_in_part, "this kernel has a part of Landlock only"),
-            (!self.is_unprivileged_user, "its user could not be changed (CAP_SETUID, CAP_SETGID)"),
-            (!self.has_no_groups, "its supplementary groups could not be dropped (CAP_SETGID)"),
-            (!self.has_empty_bounding_set, "its bounding set could not be emptied (CAP_SETPCAP)"),
-        ];
-        let mut text = String::new();
-        for (_, part) in parts.into_iter().filter(|(lacks, _)| *lacks) {
-            let _ = write!(text, "{}{part}", if text.is_empty() { "" } else { "; " });
-        }
-        (!text.is_empty()).then_some(text)
+        let lacks = Lack::ALL.into_iter().filter(|lack| self.0 & lack.bit() != 0).map(Lack::text);
+        Some(lacks.collect::<Vec<_>>().join("; ")).filter(|text| !text.is_empty())
     }
 }
 
@@ -137,18 +137,22 @@ impl Confinement {
 pub(super) fn confine(parent: u32) -> Result<Confinement, Refused> {
     limit_resources().map_err(at(Step::Limits))?;
     set_no_new_privs(true).map_err(at(Step::NoNewPrivileges))?;
-    let has_empty_bounding_set = empty_bounding_set();
-    let (is_unprivileged_user, has_no_groups) = change_user();
+    let bounding_set = lack(Lack::EmptyBoundingSet, empty_bounding_set());
+    let groups = lack(Lack::NoGroups, drop_groups());
+    let user = lack(Lack::OtherUser, change_user());
     clear_ambient_capability_set().map_err(at(Step::Capabilities))?;
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
         .map_err(at(Step::Capabilities))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(at(Step::Capabilities))?;
     end_with(parent).map_err(at(Step::Parent))?;
-    let (landlock, landlock_in_part) =
-        restrict_files().map_err(|error| Refused::new(Step::Landlock, &io::Error::other(error)))?;
+    let files = restrict_files().map_err(|error| Refused::new(Step::Landlock, &io::Error::other(error)))?;
     system_calls::allow_few().map_err(|error| Refused::new(Step::SystemCalls, &error))?;
-    Ok(Confinement { landlock, landlock_in_part, is_unprivileged_user, has_no_groups, has_empty_bounding_set })
+    Ok(Confinement::without([bounding_set, groups, user, files].into_iter().flatten()))
+}
+
+fn lack(what: Lack, is_there: bool) -> Option<Lack> {
+    (!is_there).then_some(what)
 }
 
 fn at(step: Step) -> impl Fn(Errno) -> Refused {
@@ -174,7 +178,7 @@ fn limit_resources() -> Result<(), Errno> {
     ];
     limits.into_iter().try_for_each(|(resource, most)| {
         // A lower hard limit stays.
-        let most = rustix::process::getrlimit(resource).maximum.map_or(most, |maximum| maximum.min(most));
+        let most = getrlimit(resource).maximum.map_or(most, |maximum| maximum.min(most));
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
     })
 }
@@ -192,20 +196,21 @@ fn empty_bounding_set() -> bool {
     true
 }
 
-/// From root to nobody. Returns whether it is not root now, and whether it has no supplementary groups.
-fn change_user() -> (bool, bool) {
-    let has_no_groups =
-        set_thread_groups(&[]).is_ok() || rustix::process::getgroups().is_ok_and(|groups| groups.is_empty());
-    if !rustix::process::getuid().is_root() && !rustix::process::geteuid().is_root() {
-        return (true, has_no_groups);
-    }
-    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-    let is_group = set_thread_res_gid(group, group, group).is_ok();
-    (set_thread_res_uid(user, user, user).is_ok() && is_group, has_no_groups)
+fn drop_groups() -> bool {
+    set_thread_groups(&[]).is_ok() || getgroups().is_ok_and(|groups| groups.is_empty())
 }
 
-/// Whether Landlock denies everything, and whether a part of it.
-fn restrict_files() -> Result<(bool, bool), landlock::RulesetError> {
+/// From root to nobody. Another user stays.
+fn change_user() -> bool {
+    if !getuid().is_root() && !geteuid().is_root() {
+        return true;
+    }
+    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+    set_thread_res_gid(group, group, group).is_ok() && set_thread_res_uid(user, user, user).is_ok()
+}
+
+/// What this kernel's Landlock lacks: files, TCP bind and connect, abstract Unix sockets and signals are denied.
+fn restrict_files() -> Result<Option<Lack>, landlock::RulesetError> {
     // What older kernels lack is left out.
     let abi = ABI::V6;
     let status = Ruleset::default()
@@ -215,8 +220,23 @@ fn restrict_files() -> Result<(bool, bool), landlock::RulesetError> {
         .and_then(Ruleset::create)
         .and_then(landlock::RulesetCreated::restrict_self)?;
     Ok(match status.ruleset {
-        RulesetStatus::FullyEnforced => (true, false),
-        RulesetStatus::PartiallyEnforced => (false, true),
-        RulesetStatus::NotEnforced => (false, false),
+        RulesetStatus::FullyEnforced => None,
+        RulesetStatus::PartiallyEnforced => Some(Lack::PartOfLandlock),
+        RulesetStatus::NotEnforced => Some(Lack::Landlock),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_a_sentence() {
+        assert_eq!(Confinement::default().lacks(), None);
+        let confinement = Confinement::without([Lack::Landlock, Lack::OtherUser]);
+        let text = "this kernel has no Landlock; its user could not be changed (CAP_SETUID, CAP_SETGID)";
+        assert_eq!(confinement.lacks().as_deref(), Some(text));
+        assert_eq!(Confinement::from_bits(confinement.bits()), Some(confinement));
+        assert_eq!(Confinement::from_bits(0x80), None);
+    }
 }

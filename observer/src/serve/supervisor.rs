@@ -70,7 +70,7 @@ impl Supervisor {
     /// Runs until a signal, or until the engine fails.
     pub(super) async fn run(mut self, mut signals: EndSignals) -> anyhow::Result<()> {
         let outcome = self.serve(&mut signals).await;
-        self.manager.stops();
+        ServiceManager::stops();
         let Self { listeners, engine, http, .. } = self;
         if let Some(http) = http {
             http.end();
@@ -188,6 +188,10 @@ impl Supervisor {
     /// second, and nothing waits for it.
     fn answer(&mut self, message: FromHttp) -> anyhow::Result<()> {
         let Some(http) = &mut self.http else { return Ok(()) };
+        if http.sends_too_much() {
+            tracing::warn!("the HTTP process sends too many messages");
+            return self.lose();
+        }
         match message {
             FromHttp::Ready(confinement) if http.confinement.is_none() => {
                 http.is_ready(confinement);

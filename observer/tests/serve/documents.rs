@@ -97,16 +97,16 @@ fn other_paths_have_json_a_page_and_two_words() {
     let server = Server::start();
     let (headers, body) = parts(&curl(&["-sSi", &server.url("/snapshot")]).stdout);
     assert!(headers.contains("content-type: application/json"), "{headers}");
-    let (mut served, mut printed) = (BTreeSet::new(), BTreeSet::new());
-    shape(&serde_json::from_slice(&body).unwrap(), "", &mut served);
+    let (mut over_http, mut printed) = (BTreeSet::new(), BTreeSet::new());
+    shape(&serde_json::from_slice(&body).unwrap(), "", &mut over_http);
     let output = Command::new(OBSERVER).args(["snapshot", "--json"]).output().unwrap();
     shape(&serde_json::from_slice(&output.stdout).unwrap(), "", &mut printed);
     let top = |shape: &BTreeSet<String>| -> BTreeSet<String> {
         shape.iter().filter(|place| place.matches('.').count() == 1).cloned().collect()
     };
     // Rows of a busy host can have what those of a moment ago lack.
-    assert_eq!(top(&served), top(&printed));
-    assert!(served.contains(".quality.events_total") && printed.contains(".quality.events_total"));
+    assert_eq!(top(&over_http), top(&printed));
+    assert!(over_http.contains(".quality.events_total") && printed.contains(".quality.events_total"));
     let page = server.get("/");
     for wanted in ["<a href=\"/metrics\">", "<a href=\"/snapshot\">", "HTTP process", "HTTP restarts"] {
         assert!(page.contains(wanted), "{wanted}: {page}");

@@ -16,14 +16,14 @@ fn request(line: &str, fields: &str) -> Vec<u8> {
 #[test]
 fn each_wrong_request_has_its_answer() {
     let server = Server::start();
-    let many: String = (0..70).map(|i| format!("X-{i}: y\r\n")).collect();
+    let many = "X: y\r\n".repeat(70);
     let table: Vec<(&str, Vec<u8>, &[u16])> = vec![
         ("an unknown path", request("GET /nothing", ""), &[404]),
         ("a path beside a known one", request("GET /metrics/", ""), &[404]),
         ("dots", request("GET /../../etc/passwd", ""), &[404]),
         ("an escaped path", request("GET /%6detrics", ""), &[404]),
         ("an asterisk", request("GET *", ""), &[404]),
-        ("another scheme", request("GET file:///etc/passwd", ""), &[404]),
+        ("another scheme", request("GET file:///etc/passwd", ""), &[400, 404]),
         ("POST", request("POST /metrics", "Content-Length: 3\r\n"), &[405]),
         ("DELETE", request("DELETE /metrics", ""), &[405]),
         ("OPTIONS", request("OPTIONS *", ""), &[405]),

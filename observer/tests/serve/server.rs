@@ -6,15 +6,11 @@ use std::{
     io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
-    time::Duration,
 };
 
-use super::eventually;
+use super::{PATIENCE, eventually};
 
 pub(crate) const OBSERVER: &str = env!("CARGO_BIN_EXE_observer");
-
-/// Longer than any deadline of the server.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `observer serve`; killed when dropped.
 pub(crate) struct Server {

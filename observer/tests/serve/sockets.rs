@@ -2,15 +2,19 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    io::Read as _,
+    net::{TcpListener, TcpStream, UdpSocket},
     os::unix::{
         fs::{FileTypeExt as _, PermissionsExt as _},
         net::UnixListener,
     },
-    process::Command,
+    process::{Command, Stdio},
 };
 
-use super::server::{OBSERVER, Server, curl, refusal};
+use super::{
+    eventually,
+    server::{OBSERVER, Server, curl, refusal},
+};
 
 fn serve(args: &[&str]) -> Command {
     let mut command = Command::new(OBSERVER);
@@ -108,7 +112,7 @@ fn the_service_manager_passes_sockets() {
         let url = format!("http://127.0.0.1:{port}/-/healthy");
         curl(&["-sSf", "--retry", "30", "--retry-connrefused", "--retry-delay", "1", &url]).stdout
     });
-    let mut server = spawn_activated(&mut command);
+    let mut server = Server::spawn(&mut command);
     assert_eq!(client.join().unwrap(), b"healthy\n");
     assert_eq!(server.address.unwrap().port(), port);
     server.assert_serves();
@@ -118,29 +122,32 @@ fn the_service_manager_passes_sockets() {
     assert!(path.exists(), "the socket belongs to the service manager");
 }
 
-/// systemd-socket-activate says something of its own before.
-fn spawn_activated(command: &mut Command) -> Server {
-    Server::spawn(command)
+/// What observer says that systemd-socket-activate starts when `client` comes.
+fn activated(kind: &[&str], args: &[&str], client: impl Fn(u16) -> bool) -> String {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = Command::new("systemd-socket-activate");
+    command.args(kind).args(["-l", &format!("127.0.0.1:{port}"), OBSERVER, "serve"]).args(args);
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let status = eventually("the end of observer", || {
+        client(port);
+        child.try_wait().unwrap()
+    });
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(status.code(), Some(1), "{said}");
+    said
 }
 
 #[test]
 fn sockets_of_the_service_manager_and_of_the_command_line_exclude_each_other() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let activate = |kind: &[&str], args: &[&str]| {
-        let mut command = Command::new("systemd-socket-activate");
-        command.args(kind).args(["-l", &format!("127.0.0.1:{port}"), OBSERVER, "serve"]).args(args);
-        let client = std::thread::spawn(move || {
-            super::eventually("a listener", || std::net::TcpStream::connect(("127.0.0.1", port)).ok())
-        });
-        let output = command.output().unwrap();
-        drop(client.join());
-        output
-    };
-    let output = activate(&[], &["--listen", "127.0.0.1:0"]);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(String::from_utf8(output.stderr).unwrap().contains("LISTEN_FDS: the service manager passed sockets"));
-    let output = activate(&["-d"], &[]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("no listening stream socket"), "{said}");
+    let connects = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
+    let said = activated(&[], &["--listen", "127.0.0.1:0"], connects);
+    assert!(said.contains("observer: LISTEN_FDS: the service manager passed sockets"), "{said}");
+}
+
+#[test]
+fn a_datagram_socket_of_the_service_manager_is_refused() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let said = activated(&["-d"], &[], |port| socket.send_to(b"x", ("127.0.0.1", port)).is_ok());
+    assert!(said.contains("observer: LISTEN_FDS: a descriptor is no listening stream socket"), "{said}");
 }

@@ -33,6 +33,16 @@ fn an_http_process_that_dies_is_replaced_and_counted() {
 }
 
 #[test]
+fn an_http_process_that_hangs_is_replaced() {
+    let server = Server::start();
+    let before = server.http_pid().unwrap();
+    send_signal(before, "STOP");
+    // Nobody accepts this client, until there is another process.
+    server.assert_serves();
+    assert_ne!(server.http_pid(), Some(before));
+}
+
+#[test]
 fn the_http_process_ends_with_the_engine_process() {
     let mut server = Server::start();
     let http = server.http_pid().unwrap();
