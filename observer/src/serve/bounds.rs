@@ -47,7 +47,7 @@ pub(super) const RESPONSE_BYTES: usize = 64 << 10;
 pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// The longest of these pauses, whatever the receiver asks for.
 #[cfg(feature = "otlp")]
-pub(super) const RETRY_PAUSE_MOST: Duration = Duration::from_secs(120);
+pub(super) const RETRY_PAUSE_MOST: Duration = Duration::from_mins(2);
 
 /// Time between two pings of the engine process to the HTTP process.
 pub(super) const PING: Duration = Duration::from_secs(1);
