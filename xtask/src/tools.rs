@@ -40,6 +40,9 @@ const METRICS: Need = Need {
 };
 const PYTHON: Need =
     Need { packages: &["python3-venv"], purpose: "Python packages, for tests of the files for Kubernetes" };
+/// rotel is a Python package with a program in it, which links Python.
+const COLLECTOR: Need =
+    Need { packages: &["python3-pip", "libpython3.11"], purpose: "rotel, a collector that receives OTLP in tests" };
 
 const MACHINES: Need = Need {
     packages: &["qemu-system-x86", "busybox-static", "kmod", "xz-utils", "debian-archive-keyring"],
@@ -58,6 +61,7 @@ const LLVM: &str = "llvm-22";
 const VALIDATORS: &str = "observer/tests/fleet/requirements.txt";
 
 const DENY_VERSION: &str = "0.20.2";
+const COLLECTOR_VERSION: &str = "0.0.1a15";
 
 /// Installs what builds and lints the BPF side; returns the path of bpf-linker.
 pub(crate) fn for_ebpf() -> Result<PathBuf> {
@@ -83,8 +87,9 @@ pub(crate) fn for_deny() -> Result<PathBuf> {
 
 /// Installs all that `cargo xtask test` runs.
 pub(crate) fn for_tests() -> Result<()> {
-    install(vec![NETWORK, CONTAINERS, TERMINAL, METRICS, PYTHON, MACHINES, COMPILER, LINTER])?;
-    install_validators()
+    install(vec![NETWORK, CONTAINERS, TERMINAL, METRICS, PYTHON, COLLECTOR, MACHINES, COMPILER, LINTER])?;
+    install_validators()?;
+    install_collector()
 }
 
 /// Installs what validates the files for Kubernetes, where `observer/tests/fleet` looks for it. The list of packages is kept
@@ -102,6 +107,20 @@ fn install_validators() -> Result<()> {
     pip.args(["install", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "--requirement", VALIDATORS]);
     process::run_silently(&mut pip)?;
     fs::write(&list, wanted).with_context(|| format!("write {}", list.display()))
+}
+
+/// Installs rotel where tests look for it. Debian has no collector for OTLP: its VictoriaMetrics (1.79) and Prometheus (2.42)
+/// are too old.
+fn install_collector() -> Result<()> {
+    let root = cache_dir()?.join("rotel");
+    if root.join(format!("rotel-{COLLECTOR_VERSION}.dist-info")).exists() {
+        return Ok(());
+    }
+    println!("installing rotel {COLLECTOR_VERSION} to {}: receives OTLP in tests", root.display());
+    let mut pip = Command::new("/usr/bin/python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--root-user-action=ignore", "--no-deps", "--upgrade"]);
+    pip.arg(format!("rotel=={COLLECTOR_VERSION}")).arg("--target").arg(root);
+    process::run_silently(&mut pip)
 }
 
 /// Installs what runs the tests on other kernels.

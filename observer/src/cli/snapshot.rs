@@ -8,7 +8,8 @@ use super::{Context, print, source::SourceArgs, value};
 use crate::{
     export::{
         self,
-        openmetrics::{self, Bounds, Format, Kept},
+        openmetrics::{self, Format},
+        series::{Bounds, Kept},
     },
     frame::{Detail, Frame},
     model::snapshot::{EndpointRow, ServiceRow},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::export::openmetrics::Bounds;
+use crate::export::series::Bounds;
 
 /// A threshold of `observer check`.
 pub(super) fn percent(text: &str) -> Result<u8, String> {
@@ -28,6 +28,13 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
 /// The time between two lines of output.
 pub(super) fn interval(text: &str) -> Result<Duration, String> {
     seconds(text).ok().filter(|time| *time >= Duration::from_millis(50)).ok_or("not 0.05 seconds or more".to_owned())
+}
+
+/// The time between two pushes.
+#[cfg(feature = "otlp")]
+pub(super) fn push_interval(text: &str) -> Result<Duration, String> {
+    let is_sane = |time: &Duration| (Duration::from_secs(1)..=Duration::from_hours(1)).contains(time);
+    seconds(text.trim_end_matches('s')).ok().filter(is_sane).ok_or("not 1 to 3600 seconds".to_owned())
 }
 
 /// A replay's speed.

@@ -9,7 +9,10 @@ mod json;
 mod limit;
 pub mod limits;
 pub mod openmetrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 mod quality;
+pub mod series;
 mod service;
 mod table;
 mod value;

@@ -5,6 +5,7 @@
 //!
 //! A new source (a stream, a running service) implements [`FrameSource`]. A new output is a function of a [`Frame`].
 
+mod exports;
 mod live;
 mod recorded;
 pub mod transcript;
@@ -12,7 +13,11 @@ pub mod transcript;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use self::transcript::Transcript;
-pub use self::{live::LiveSource, recorded::RecordedSource};
+pub use self::{
+    exports::{ExportCounts, ExportResult},
+    live::LiveSource,
+    recorded::RecordedSource,
+};
 use crate::model::{
     query::Connections,
     snapshot::{ProcessFiles, Snapshot},
@@ -37,6 +42,8 @@ pub struct Frame {
     pub local: Option<LocalReadings>,
     /// How often `observer serve` has replaced the process that speaks HTTP. `None` for every other command.
     pub http_restarts: Option<u64>,
+    /// How exports of `observer serve --otlp` ended. `None` for every other command.
+    pub otlp_exports: Option<ExportCounts>,
 }
 
 /// Where a replay stands; its time is the snapshot's `uptime`.
@@ -61,6 +68,7 @@ impl From<Snapshot> for Frame {
             own: None,
             local: None,
             http_restarts: None,
+            otlp_exports: None,
         }
     }
 }

@@ -9,6 +9,8 @@ pub mod devices;
 pub mod files;
 pub mod handle;
 pub mod listening;
+#[cfg(feature = "otlp")]
+pub mod machine;
 pub mod memory;
 pub(crate) mod mib;
 pub mod mounts;

@@ -1,11 +1,16 @@
-//! Every series that Prometheus gets, defined once: its name, type, labels, unit, help, source and bound. What a field of a
-//! row explains already is taken from there.
+//! Every series that Prometheus and OTLP receivers get, defined once: its names, type, labels, unit, help, source and bound.
+//! What a field of a row explains already is taken from there.
 
 mod list;
-
-use super::{Field, Fields};
+#[cfg_attr(
+    not(feature = "otlp"),
+    allow(dead_code, reason = "read by the encoder of OTLP and the test that writes docs/metrics.md")
+)]
+pub(crate) mod otel;
 
 pub(crate) use self::list::*;
+use self::otel::{Convention, Otel, Start};
+use super::{Field, Fields};
 
 /// Namespaces with series of their own.
 pub(crate) const NAMESPACES: usize = 128;
@@ -122,10 +127,25 @@ pub(crate) struct Metric {
     #[cfg_attr(not(test), expect(dead_code, reason = "read by tests and by the one that writes docs/metrics.md"))]
     pub(crate) labels: &'static [&'static str],
     /// What it counts.
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by the test that writes docs/metrics.md"))]
+    #[cfg_attr(
+        not(feature = "otlp"),
+        allow(dead_code, reason = "read by the encoder of OTLP and the test that writes docs/metrics.md")
+    )]
     pub(crate) unit: &'static str,
     meaning: Meaning,
     pub(crate) bound: Bound,
+    /// As OpenTelemetry has it.
+    #[cfg_attr(
+        not(feature = "otlp"),
+        allow(dead_code, reason = "read by the encoder of OTLP and the test that writes docs/metrics.md")
+    )]
+    pub(crate) otel: Otel,
+    /// When it began, if it is a counter.
+    #[cfg_attr(
+        not(feature = "otlp"),
+        allow(dead_code, reason = "read by the encoder of OTLP and the test that writes docs/metrics.md")
+    )]
+    pub(crate) start: Start,
 }
 
 impl Metric {
@@ -136,11 +156,25 @@ impl Metric {
         unit: &'static str,
         meaning: Meaning,
     ) -> Self {
-        Self { name, kind, labels, unit, meaning, bound: Bound::Fixed }
+        // A test finds every metric's name.
+        let otel = Otel::Own("");
+        Self { name, kind, labels, unit, meaning, bound: Bound::Fixed, otel, start: Start::Observer }
     }
 
     const fn bound(self, bound: Bound) -> Self {
         Self { bound, ..self }
+    }
+
+    const fn otel(self, name: &'static str) -> Self {
+        Self { otel: Otel::Own(name), ..self }
+    }
+
+    const fn convention(self, convention: &'static Convention) -> Self {
+        Self { otel: Otel::Convention(convention), ..self }
+    }
+
+    const fn start(self, start: Start) -> Self {
+        Self { start, ..self }
     }
 
     /// What it is, in a sentence.

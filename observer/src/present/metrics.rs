@@ -1,10 +1,13 @@
 //! `docs/metrics.md`: written from the fields, and held to them by a test.
 
-use std::{collections::BTreeSet, env, fmt::Write as _, fs, path::Path};
+use std::{collections::BTreeSet, env, fmt::Write as _, fs, iter, path::Path};
 
 use super::{
     Field, Fields, Order,
-    metric::{METRICS, MetricType},
+    metric::{
+        METRICS, Metric, MetricType,
+        otel::{ATTRIBUTES, Attribute, Instrument, Otel, Start, UNITS},
+    },
 };
 use crate::{
     export,
@@ -31,7 +34,7 @@ const HEAD: &str = "\
 observer/src/present, not this page. -->
 
 Each quantity that observer shows has one definition. The screens, their `i` explanations, the tables of `observer snapshot`
-and `observer limits`, `--sort ID`, the series for Prometheus and this page read it. Where JSON has a quantity, it has it under the same id; a few ids
+and `observer limits`, `--sort ID`, the series for Prometheus and OTLP, and this page read it. Where JSON has a quantity, it has it under the same id; a few ids
 stand for several JSON fields. The last column has their paths in the row's object.
 ";
 
@@ -53,6 +56,17 @@ could not be read is absent. A label without a value is absent, as Prometheus ha
 - *From notice on*: destinations that use half of their ports, accept queues at 80 %.
 - `observer_limit_time_to_full_seconds` is `+Inf` where a limit does not fill up, and absent before observer has watched for
   4 s: a single snapshot of this host does not have it.
+";
+
+const OTLP: &str = "\
+## OTLP
+
+The same series, under the names of the table above. Those without `observer.` are of OpenTelemetry's semantic conventions:
+sums that go up and down. Counters are cumulative, monotonic sums that start when observer started, or at an unknown time where
+the kernel counted before: `observer.listen_drops`. Gauges are gauges, and so is what is called info, with the value 1.
+
+`observer serve --otlp` pushes them ([usage.md](usage.md#pushing-to-a-collector)). The resource is `service.name` observer, `service.version`, `os.type`, `host.name`, and `host.id` where `/etc/machine-id` has
+one. Labels become attributes of each point:
 ";
 
 fn cell(text: &str) -> String {
@@ -77,13 +91,30 @@ fn section<R: Fields>(text: &mut String, title: &str, place: &str) {
 fn metrics_section(text: &mut String) {
     let _ = write!(
         text,
-        "\n{PROMETHEUS}\n| Series | Type | Labels | Unit | Help | Source | Bound |\n|---|---|---|---|---|---|---|\n"
+        "\n{PROMETHEUS}\n| Series | Type | Labels | Unit | Help | Source | Bound | OTLP |\n|---|---|---|---|---|---|---|---|\n"
     );
     for metric in METRICS {
         let labels = metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
         let (name, bound) = (format!("`{}`", metric.name), metric.bound.text());
-        let cells = [&name, metric.kind.name(), &labels, metric.unit, metric.help(), metric.source(), &bound].map(cell);
+        let otlp = otlp(metric);
+        let cells = [&name, metric.kind.name(), &labels, metric.unit, metric.help(), metric.source(), &bound, &otlp];
+        let cells = cells.map(cell);
         let _ = writeln!(text, "| {} |", cells.join(" | "));
+    }
+}
+
+/// Its name, its unit, and the attributes that no label has.
+fn otlp(metric: &Metric) -> String {
+    let unit = Some(metric.otel_unit()).filter(|unit| !unit.is_empty());
+    let constants = metric.otel.constants().iter().map(|(key, value)| format!("`{key}={value}`"));
+    let rest = unit.map(|unit| format!("`{unit}`")).into_iter().chain(constants);
+    iter::once(format!("`{}`", metric.otel.name())).chain(rest).collect::<Vec<_>>().join(", ")
+}
+
+fn attributes_section(text: &mut String) {
+    let _ = write!(text, "\n{OTLP}\n| Label | Attribute |\n|---|---|\n");
+    for Attribute { label, name, .. } in ATTRIBUTES {
+        let _ = writeln!(text, "| `{label}` | `{name}` |");
     }
 }
 
@@ -99,6 +130,7 @@ fn page() -> String {
     section::<Limit>(&mut text, "Limits", "`observer limits --sort ID`. JSON: an object of `limits`.");
     section::<FailureRow>(&mut text, "Failures", "JSON: an object of `failures`.");
     metrics_section(&mut text);
+    attributes_section(&mut text);
     text
 }
 
@@ -154,6 +186,31 @@ fn every_metric_has_a_name_of_its_own_and_is_documented() {
         let is_label = |label: &str| label.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_');
         assert!(metric.labels.iter().all(|label| is_label(label)), "{name}: {:?}", metric.labels);
     }
+}
+
+#[test]
+fn every_metric_has_an_otlp_name_and_unit_and_each_label_an_attribute() {
+    let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.otel.name()).collect();
+    assert_eq!(names.len(), METRICS.len());
+    let is_below = |name: &str, other: &str| name.strip_prefix(other).is_some_and(|rest| rest.starts_with('.'));
+    for metric in METRICS {
+        let name = metric.otel.name();
+        assert!(!names.iter().any(|other| is_below(name, other)), "{name} stands below another");
+        if let Otel::Own(name) = metric.otel {
+            let unit = metric.base_unit().map_or_else(String::new, |unit| format!("_{unit}"));
+            let suffix = if metric.kind == MetricType::Counter { "_total" } else { "" };
+            assert_eq!(format!("{}{unit}{suffix}", name.replace('.', "_")), metric.name);
+            assert!(UNITS.iter().any(|(unit, _)| *unit == metric.unit), "{name}: {} has no unit in UCUM", metric.unit);
+        }
+        assert!(metric.start == Start::Observer || metric.instrument() == Instrument::Counter, "{name} has no start");
+        for label in metric.labels {
+            assert!(ATTRIBUTES.iter().any(|it| it.label == *label), "{name}: {label} has no attribute");
+        }
+    }
+    let labels: BTreeSet<_> = METRICS.iter().flat_map(|metric| metric.labels).copied().collect();
+    let attributes: BTreeSet<_> = ATTRIBUTES.iter().map(|it| it.name).collect();
+    assert_eq!(attributes.len(), labels.len(), "one attribute for each label, and no other: {attributes:?}");
+    assert!(UNITS.iter().all(|(unit, _)| METRICS.iter().any(|metric| metric.unit == *unit)), "a unit of no metric");
 }
 
 /// The paths of a field that no row's object has.

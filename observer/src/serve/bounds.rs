@@ -30,6 +30,25 @@ pub(super) const ADDRESS_SPACE: u64 = 1 << 30;
 /// Descriptors of the HTTP process: connections, listeners, its channel, and those of its event loop.
 pub(super) const DESCRIPTORS: u64 = 128;
 
+/// Addresses of an OTLP receiver's name that are tried.
+pub(super) const RECEIVER_ADDRESSES: usize = 8;
+/// How long a connection to the OTLP receiver may take, over all its addresses.
+pub(super) const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// The least time between two connections to it.
+pub(super) const CONNECT_PAUSE: Duration = Duration::from_millis(200);
+/// How long an export may take, from its first byte to the last one of the answer.
+#[cfg(feature = "otlp")]
+pub(super) const EXPORT_TIME: Duration = Duration::from_secs(10);
+/// Bytes of an answer's body that are read.
+#[cfg(feature = "otlp")]
+pub(super) const RESPONSE_BYTES: usize = 64 << 10;
+/// The pause before the export that follows a failed one, doubled with each. A receiver's `Retry-After` can make it longer.
+#[cfg(feature = "otlp")]
+pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// The longest of these pauses, whatever the receiver asks for.
+#[cfg(feature = "otlp")]
+pub(super) const RETRY_PAUSE_MOST: Duration = Duration::from_mins(2);
+
 /// Time between two pings of the engine process to the HTTP process.
 pub(super) const PING: Duration = Duration::from_secs(1);
 /// Whoever has not been heard of for so long counts as stopped: the engine for `/-/healthy` and the service manager's watchdog,

@@ -25,6 +25,7 @@ use super::{
     bounds,
     sandbox::{Confinement, Step},
 };
+use crate::frame::ExportResult;
 
 const BYTES: usize = 16;
 
@@ -39,10 +40,12 @@ pub(super) enum DocumentKind {
     Snapshot,
     /// The page about observer itself.
     State,
+    /// Series for an OTLP receiver. No path has it.
+    Otlp,
 }
 
 impl DocumentKind {
-    pub(super) const ALL: [Self; 4] = [Self::OpenMetrics, Self::MetricsText, Self::Snapshot, Self::State];
+    pub(super) const ALL: [Self; 5] = [Self::OpenMetrics, Self::MetricsText, Self::Snapshot, Self::State, Self::Otlp];
 
     fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.get(usize::from(byte)).copied()
@@ -79,6 +82,10 @@ pub(super) enum ToHttp {
     None(DocumentKind, Unavailable),
     /// End.
     End,
+    /// A connection to the OTLP receiver, as its descriptor.
+    Connection,
+    /// Why there is none: an errno.
+    NoConnection(u32),
 }
 
 /// From the HTTP process.
@@ -92,6 +99,10 @@ pub(super) enum FromHttp {
     Want(DocumentKind),
     /// The answer to a ping.
     Pong,
+    /// It needs a connection to the OTLP receiver.
+    Connect,
+    /// How an export ended, and the points, the HTTP status or the errno that explain it.
+    Exported(ExportResult, u64),
 }
 
 /// A message as it is sent.
@@ -118,6 +129,8 @@ impl ToHttp {
             Self::Document(kind, length) => (2, kind as u8, length),
             Self::None(kind, why) => (3, kind as u8, why as u64),
             Self::End => (4, 0, 0),
+            Self::Connection => (5, 0, 0),
+            Self::NoConnection(errno) => (6, 0, errno.into()),
         }
     }
 
@@ -130,6 +143,8 @@ impl ToHttp {
                 Self::None(DocumentKind::from_byte(kind)?, *Unavailable::SENT.get(usize::try_from(why).ok()?)?)
             }
             (4, ..) => Self::End,
+            (5, ..) => Self::Connection,
+            (6, _, errno) => Self::NoConnection(u32::try_from(errno).ok()?),
             _ => return None,
         })
     }
@@ -142,6 +157,8 @@ impl FromHttp {
             Self::Refused { step, errno } => (1, step as u8, errno.into()),
             Self::Want(kind) => (2, kind as u8, 0),
             Self::Pong => (3, 0, 0),
+            Self::Connect => (4, 0, 0),
+            Self::Exported(result, detail) => (5, result as u8, detail),
         }
     }
 
@@ -151,6 +168,8 @@ impl FromHttp {
             (1, step, errno) => Self::Refused { step: Step::from_byte(step)?, errno: u32::try_from(errno).ok()? },
             (2, kind, 0) => Self::Want(DocumentKind::from_byte(kind)?),
             (3, 0, 0) => Self::Pong,
+            (4, 0, 0) => Self::Connect,
+            (5, result, detail) => Self::Exported(*ExportResult::ALL.get(usize::from(result))?, detail),
             _ => return None,
         })
     }
@@ -256,6 +275,8 @@ mod tests {
                 ToHttp::None(kind, Unavailable::TooLarge),
                 ToHttp::None(kind, Unavailable::Failed),
                 ToHttp::End,
+                ToHttp::Connection,
+                ToHttp::NoConnection(111),
             ] {
                 assert_eq!(decode(&encode(message.wire())).and_then(ToHttp::from_wire), Some(message));
             }
@@ -265,6 +286,8 @@ mod tests {
                 FromHttp::Refused { step: Step::Landlock, errno: 1 },
                 FromHttp::Want(kind),
                 FromHttp::Pong,
+                FromHttp::Connect,
+                FromHttp::Exported(ExportResult::Failed, 111),
             ] {
                 assert_eq!(decode(&encode(message.wire())).and_then(FromHttp::from_wire), Some(message));
             }

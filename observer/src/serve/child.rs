@@ -1,8 +1,7 @@
 //! The HTTP process: this program started again with a hidden command. It confines itself before it reads a byte of a client,
 //! and ends with the engine process.
 //!
-//! A second task for it, such as pushing documents to a collector, needs a kind of document and a socket that the engine
-//! process connected: the sandbox opens none.
+//! Where there is an OTLP receiver, it exports too, on connections that the engine process made: the sandbox opens none.
 
 use std::{
     env, io,
@@ -11,11 +10,12 @@ use std::{
     sync::Arc,
 };
 
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::mpsc};
 
 use super::{
     channel::{self, FromHttp, HttpEnd, ToHttp},
     http::{self, HttpListener},
+    receiver::{Push, PushOptions},
     sandbox::{self, Confinement, Refused, Step},
     store::Store,
 };
@@ -32,11 +32,11 @@ pub fn run_if_asked() -> Option<ExitCode> {
     }
     let parent = words.next()?.parse().ok()?;
     // The process has sent its error on the channel, if somebody reads that.
-    Some(run(parent).unwrap_or(ExitCode::FAILURE))
+    Some(run(parent, PushOptions::from_args(words)).unwrap_or(ExitCode::FAILURE))
 }
 
 /// Serves on the channel of standard input. `parent` is the engine process.
-fn run(parent: u32) -> io::Result<ExitCode> {
+fn run(parent: u32, push: Option<Push>) -> io::Result<ExitCode> {
     close_inherited();
     rustix::thread::set_name(c"observer-http")?;
     let stdin = io::stdin();
@@ -49,12 +49,25 @@ fn run(parent: u32) -> io::Result<ExitCode> {
     };
     runtime.block_on(async {
         channel.send(FromHttp::Ready(confinement))?;
-        let store = Arc::new(Store::new(channel));
+        let (connected, connections) = mpsc::channel(1);
+        let store = Arc::new(Store::new(channel, connected));
         http::accept_all(listeners, &store);
+        export_all(push, &store, connections);
         store.receive_all().await;
         Ok(ExitCode::SUCCESS)
     })
 }
+
+#[cfg(feature = "otlp")]
+fn export_all(push: Option<Push>, store: &Arc<Store>, connections: mpsc::Receiver<io::Result<OwnedFd>>) {
+    if let Some(push) = push {
+        tokio::spawn(super::push::run(push, Arc::clone(store), connections));
+    }
+}
+
+/// No command line of this build has a receiver.
+#[cfg(not(feature = "otlp"))]
+fn export_all(_: Option<Push>, _: &Arc<Store>, _: mpsc::Receiver<io::Result<OwnedFd>>) {}
 
 /// A process that has all it needs, and nothing else.
 struct Prepared {

@@ -16,10 +16,13 @@ use super::{
 use crate::{
     export::{
         self,
-        openmetrics::{self, Bounds, Format, Kept},
+        openmetrics::{self, Format},
+        series::{Bounds, Kept},
     },
     frame::Frame,
 };
+
+const KINDS: usize = DocumentKind::ALL.len();
 
 /// A document that the HTTP process can be given.
 #[derive(Debug)]
@@ -33,13 +36,22 @@ pub(super) struct Rendered {
 pub(super) struct Documents {
     bounds: Bounds,
     kept: Kept,
-    newest: [Option<Rendered>; DocumentKind::ALL.len()],
-    wanted: [bool; DocumentKind::ALL.len()],
+    newest: [Option<Rendered>; KINDS],
+    wanted: [bool; KINDS],
+    #[cfg(feature = "otlp")]
+    otlp: export::otlp::Exporter,
 }
 
 impl Documents {
     pub(super) fn new(bounds: Bounds) -> Self {
-        Self { bounds, kept: Kept::default(), newest: [const { None }; 4], wanted: [false; 4] }
+        Self {
+            bounds,
+            kept: Kept::default(),
+            newest: [const { None }; KINDS],
+            wanted: [false; KINDS],
+            #[cfg(feature = "otlp")]
+            otlp: export::otlp::Exporter::new(crate::host::machine::Machine::this()),
+        }
     }
 
     /// The newest document, unless it is too old: then the next frame makes another.
@@ -78,6 +90,10 @@ impl Documents {
             DocumentKind::MetricsText => openmetrics::render(frame, Format::Text, self.bounds, &mut self.kept),
             DocumentKind::Snapshot => export::json(frame).map_err(failed)?,
             DocumentKind::State => page::render(frame, state).into_bytes(),
+            #[cfg(feature = "otlp")]
+            DocumentKind::Otlp => self.otlp.render(frame, self.bounds),
+            #[cfg(not(feature = "otlp"))]
+            DocumentKind::Otlp => return Err(Unavailable::Failed),
         };
         let length = bytes.len() as u64;
         if length > bounds::DOCUMENT_BYTES {

@@ -156,12 +156,13 @@ async fn document(kind: DocumentKind, request: &Request<Incoming>, store: &Store
     common(answer)
 }
 
-const fn content_type(kind: DocumentKind) -> &'static str {
+pub(super) const fn content_type(kind: DocumentKind) -> &'static str {
     match kind {
         DocumentKind::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
         DocumentKind::MetricsText => "text/plain; version=0.0.4; charset=utf-8",
         DocumentKind::Snapshot => "application/json",
         DocumentKind::State => "text/html; charset=utf-8",
+        DocumentKind::Otlp => "application/x-protobuf",
     }
 }
 

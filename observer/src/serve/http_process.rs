@@ -16,6 +16,7 @@ use super::{
     child,
     documents::Rendered,
     listen::Listeners,
+    receiver::PushOptions,
     sandbox::Confinement,
 };
 use crate::host::proc;
@@ -36,10 +37,11 @@ pub(super) struct HttpProcess {
 
 impl HttpProcess {
     /// Starts it with the listening sockets, a channel, and nothing else: no environment, no file of this process.
-    pub(super) fn start(listeners: &Listeners) -> anyhow::Result<Self> {
+    pub(super) fn start(listeners: &Listeners, push: Option<&PushOptions>) -> anyhow::Result<Self> {
         let (channel, theirs) = EngineEnd::pair().context("make a channel to the HTTP process")?;
         let child = Command::new(proc::THIS_PROGRAM)
             .args([child::COMMAND, &std::process::id().to_string()])
+            .args(push.map(PushOptions::args).into_iter().flatten())
             .env_clear()
             .current_dir("/")
             .stdin(theirs)
@@ -103,6 +105,18 @@ impl HttpProcess {
         let sent = match &document.outcome {
             Ok((fd, length)) => self.channel.send(ToHttp::Document(kind, *length), &[fd.as_fd()]),
             Err(why) => self.channel.send(ToHttp::None(kind, *why), &[]),
+        };
+        drop(sent);
+    }
+
+    /// Gives it a connection to the OTLP receiver, or the reason why there is none.
+    pub(super) fn connect(&self, connection: io::Result<OwnedFd>) {
+        let sent = match connection {
+            Ok(fd) => self.channel.send(ToHttp::Connection, &[fd.as_fd()]),
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EIO).unsigned_abs();
+                self.channel.send(ToHttp::NoConnection(errno), &[])
+            }
         };
         drop(sent);
     }

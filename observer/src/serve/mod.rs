@@ -4,8 +4,9 @@
 //! has the listening sockets and nothing else; it asks for a document when a client does and the newest one is old. Documents
 //! are sealed memory files. docs/architecture.md gives the reasons.
 //!
-//! Engine process: `source` (the engine's thread), `documents`, `page`, `listen`, `http_process`, `notify`; `supervisor` joins
-//! them. HTTP process: `child`, `sandbox`, `system_calls`, `store`, `http`, `negotiate`, `stall`. Between them: `channel`.
+//! Engine process: `source` (the engine's thread), `documents`, `page`, `listen`, `receiver`, `http_process`, `notify`; `supervisor` joins
+//! them. HTTP process: `child`, `sandbox`, `system_calls`, `store`, `http`, `negotiate`, `stall`,
+//! `push`. Between them: `channel`.
 //! `bounds` has every limit.
 
 mod bounds;
@@ -18,6 +19,9 @@ mod listen;
 mod negotiate;
 mod notify;
 mod page;
+#[cfg(feature = "otlp")]
+mod push;
+mod receiver;
 mod sandbox;
 mod source;
 mod stall;
@@ -29,12 +33,16 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-pub use self::{child::run_if_asked, listen::ListenAddress};
-use self::{listen::Listeners, source::EngineThread, supervisor::Supervisor};
+pub use self::{
+    child::run_if_asked,
+    listen::ListenAddress,
+    receiver::{PushOptions, ReceiverUrl},
+};
+use self::{listen::Listeners, receiver::Receiver, source::EngineThread, supervisor::Supervisor};
 use crate::{
     end_signals::EndSignals,
     engine::{self, EngineOptions},
-    export::openmetrics::Bounds,
+    export::series::Bounds,
     host::descriptors,
     outlet,
 };
@@ -46,6 +54,8 @@ pub struct ServeOptions {
     pub listen: Vec<ListenAddress>,
     /// How many series there can be.
     pub bounds: Bounds,
+    /// What to push to an OTLP receiver.
+    pub push: Option<PushOptions>,
 }
 
 /// Serves until SIGINT, SIGTERM or SIGHUP. All that can fail at start fails before anything is served.
@@ -59,11 +69,12 @@ pub fn run(engine: EngineOptions, options: &ServeOptions) -> anyhow::Result<Exit
              names and addresses of this host"
         ));
     }
+    let receiver = options.push.clone().map(Receiver::find).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
     runtime.block_on(async {
         let signals = EndSignals::new().context("wait for signals")?;
         let engine = EngineThread::start(engine)?;
-        Supervisor::new(listeners, engine, options.bounds).run(signals).await
+        Supervisor::new(listeners, engine, options.bounds, receiver).run(signals).await
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,10 @@ use std::{
 
 use flate2::{Compression, write::GzEncoder};
 use hyper::body::Bytes;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 
 use super::{
     bounds,
@@ -67,13 +70,15 @@ pub(super) struct Store {
     channel: HttpEnd,
     slots: [Slot; DocumentKind::ALL.len()],
     engine: Mutex<Engine>,
+    connections: mpsc::Sender<io::Result<OwnedFd>>,
 }
 
 impl Store {
-    pub(super) fn new(channel: HttpEnd) -> Self {
+    /// Connections to the OTLP receiver go to `connections`.
+    pub(super) fn new(channel: HttpEnd, connections: mpsc::Sender<io::Result<OwnedFd>>) -> Self {
         let slots = DocumentKind::ALL.map(|_| Slot { newest: watch::Sender::new(None), asked: Mutex::new(None) });
         let engine = Mutex::new(Engine { heard: Instant::now(), is_ready: false });
-        Self { channel, slots, engine }
+        Self { channel, slots, engine, connections }
     }
 
     /// A document that is at most [`bounds::FRESH`] old when it is asked for.
@@ -100,6 +105,19 @@ impl Store {
         if asked.is_none_or(|at| at.elapsed() >= bounds::FRESH) && self.channel.send(FromHttp::Want(kind)).is_ok() {
             *asked = Some(Instant::now());
         }
+    }
+
+    /// Asks for a connection to the OTLP receiver.
+    #[cfg(feature = "otlp")]
+    pub(super) fn connect(&self) -> io::Result<()> {
+        self.channel.send(FromHttp::Connect)
+    }
+
+    /// Reports how an export ended.
+    #[cfg(feature = "otlp")]
+    pub(super) fn exported(&self, result: crate::frame::ExportResult, detail: u64) {
+        // A channel that is full has as much of this in it that nobody reads.
+        let _ = self.channel.send(FromHttp::Exported(result, detail));
     }
 
     /// How long nothing has come from the engine process.
@@ -129,6 +147,14 @@ impl Store {
                 ToHttp::None(kind, why) => {
                     self.hear(None);
                     self.answer(kind, Err(why));
+                }
+                ToHttp::Connection => {
+                    let fd = fds.into_iter().next().ok_or(io::ErrorKind::UnexpectedEof.into());
+                    // Whoever did not wait for it needs none.
+                    drop(self.connections.try_send(fd));
+                }
+                ToHttp::NoConnection(errno) => {
+                    drop(self.connections.try_send(Err(io::Error::from_raw_os_error(errno.cast_signed()))));
                 }
                 ToHttp::Listeners(_) | ToHttp::End => return,
             }

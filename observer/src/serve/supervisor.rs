@@ -1,7 +1,8 @@
 //! The engine process: it joins the engine, the HTTP process, and the service manager.
 
 use std::{
-    future,
+    future, io,
+    os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
@@ -16,11 +17,12 @@ use super::{
     listen::Listeners,
     notify::ServiceManager,
     page::ServeState,
+    receiver::Receiver,
     report,
     sandbox::{Confinement, Step},
     source::EngineThread,
 };
-use crate::{end_signals::EndSignals, errno, export::openmetrics::Bounds, frame::Frame};
+use crate::{end_signals::EndSignals, errno, export::series::Bounds, frame::Frame};
 
 /// What runs, and what it has.
 #[derive(Debug)]
@@ -29,6 +31,7 @@ pub(super) struct Supervisor {
     engine: EngineThread,
     http: Option<HttpProcess>,
     documents: Documents,
+    receiver: Option<Receiver>,
     manager: ServiceManager,
     has_frame: bool,
     has_served: bool,
@@ -43,16 +46,18 @@ enum Happened {
     Signal,
     Frame(Option<Box<Frame>>),
     Message(Option<FromHttp>),
+    Connection(io::Result<OwnedFd>),
     Tick,
 }
 
 impl Supervisor {
-    pub(super) fn new(listeners: Listeners, engine: EngineThread, bounds: Bounds) -> Self {
+    pub(super) fn new(listeners: Listeners, engine: EngineThread, bounds: Bounds, receiver: Option<Receiver>) -> Self {
         Self {
             listeners,
             engine,
             http: None,
             documents: Documents::new(bounds),
+            receiver,
             manager: ServiceManager::new(),
             has_frame: false,
             has_served: false,
@@ -77,7 +82,7 @@ impl Supervisor {
     }
 
     async fn serve(&mut self, signals: &mut EndSignals) -> anyhow::Result<()> {
-        self.http = Some(HttpProcess::start(&self.listeners)?);
+        self.http = Some(self.start_http()?);
         let mut ticks = interval(self.manager.pause());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -87,12 +92,19 @@ impl Supervisor {
                     None => future::pending().await,
                 }
             };
+            let connection = async {
+                match &mut self.receiver {
+                    Some(receiver) => receiver.connection().await,
+                    None => future::pending().await,
+                }
+            };
             let happened = tokio::select! {
                 biased;
                 () = signals.next() => Happened::Signal,
                 _ = ticks.tick() => Happened::Tick,
                 frame = self.engine.next() => Happened::Frame(frame.map(Box::new)),
                 message = message => Happened::Message(message),
+                connection = connection => Happened::Connection(connection),
             };
             match happened {
                 Happened::Signal => return Ok(()),
@@ -101,6 +113,11 @@ impl Supervisor {
                 Happened::Frame(None) => bail!("the engine ended"),
                 Happened::Message(Some(message)) => self.answer(message)?,
                 Happened::Message(None) => self.lose()?,
+                Happened::Connection(connection) => {
+                    if let Some(http) = &self.http {
+                        http.connect(connection);
+                    }
+                }
             }
         }
     }
@@ -130,6 +147,9 @@ impl Supervisor {
     /// The HTTP process has ended, or has to. The listeners are still there: clients wait for the next one.
     fn lose(&mut self) -> anyhow::Result<()> {
         let Some(http) = self.http.take() else { return Ok(()) };
+        if let Some(receiver) = &mut self.receiver {
+            receiver.forget_connection();
+        }
         let (age, has_started) = (http.age(), http.confinement.is_some());
         let status = http.kill().context("wait for the HTTP process")?;
         if !self.has_served && !has_started {
@@ -143,6 +163,10 @@ impl Supervisor {
         Ok(())
     }
 
+    fn start_http(&self) -> anyhow::Result<HttpProcess> {
+        HttpProcess::start(&self.listeners, self.receiver.as_ref().map(Receiver::options))
+    }
+
     fn restart_later(&mut self) {
         self.restart_at = Some(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(bounds::RESTART_PAUSE_MOST);
@@ -151,7 +175,7 @@ impl Supervisor {
     fn restart(&mut self) {
         self.restart_at = None;
         self.restarts += 1;
-        match HttpProcess::start(&self.listeners) {
+        match self.start_http() {
             Ok(http) => self.http = Some(http),
             Err(error) => {
                 tracing::error!("{}", errno::sentence(&error));
@@ -179,6 +203,12 @@ impl Supervisor {
             FromHttp::Pong => http.has_answered(),
             FromHttp::Refused { step, errno } => return self.refuse(step, errno),
             FromHttp::Want(kind) => self.provide(kind),
+            FromHttp::Connect => self.connect(),
+            FromHttp::Exported(result, detail) => {
+                if let Some(receiver) = &mut self.receiver {
+                    receiver.exported(result, detail);
+                }
+            }
         }
         Ok(())
     }
@@ -195,6 +225,14 @@ impl Supervisor {
         }
     }
 
+    /// Connects to the OTLP receiver, and to nothing else. A process that asks too often has to wait.
+    fn connect(&mut self) {
+        let is_under_way = self.receiver.as_mut().is_some_and(Receiver::connect);
+        if let Some(http) = self.http.as_ref().filter(|_| !is_under_way) {
+            http.connect(Err(io::Error::from_raw_os_error(libc::EAGAIN)));
+        }
+    }
+
     fn refuse(&mut self, step: Step, errno: u32) -> anyhow::Result<()> {
         let errno = errno::describe_number(errno.cast_signed());
         let error = anyhow!("the HTTP process could not {}: {errno}", step.name());
@@ -207,7 +245,11 @@ impl Supervisor {
 
     fn take_frame(&mut self, frame: Frame) {
         let is_first = !std::mem::replace(&mut self.has_frame, true);
-        let frame = Frame { http_restarts: Some(self.restarts), ..frame };
+        let frame = Frame {
+            http_restarts: Some(self.restarts),
+            otlp_exports: self.receiver.as_ref().map(Receiver::counts),
+            ..frame
+        };
         let confinement = self.http.as_ref().and_then(|http| http.confinement);
         let state = ServeState { addresses: self.listeners.addresses().collect(), confinement };
         let http = &self.http;

@@ -63,6 +63,9 @@ fn program() -> Result<BpfProgram, seccompiler::BackendError> {
     rules.insert(libc::SYS_mmap, vec![not_executable()?]);
     rules.insert(libc::SYS_mprotect, vec![not_executable()?]);
     rules.insert(libc::SYS_setsockopt, vec![tcp_nodelay]);
+    // Debug builds of tokio make sure that a socket that they are given does not block.
+    let flags = SeccompRule::new(vec![condition(1, SeccompCmpOp::Eq, number(libc::F_GETFL))?])?;
+    rules.insert(libc::SYS_fcntl, vec![flags]);
     let denied = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     SeccompFilter::new(rules, denied, SeccompAction::Allow, ARCH.try_into()?)?.try_into()
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use observer::{
-    export::openmetrics::{self, Bounds, Format, Kept},
+    export::{
+        openmetrics::{self, Format},
+        series::{Bounds, Kept},
+    },
     frame::Frame,
 };
 

@@ -1,5 +1,6 @@
 //! `observer snapshot --openmetrics` and `--prometheus`, read by programs that this project did not write: promtool, the
-//! OpenMetrics parser of Prometheus' Python client, Prometheus itself, and node_exporter.
+//! OpenMetrics parser of Prometheus' Python client, Prometheus itself, and node_exporter. The same series in OTLP, read by
+//! rotel, a collector.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
@@ -9,16 +10,24 @@ mod exposition;
 mod formats;
 mod names;
 mod near;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod page;
 mod programs;
 mod prometheus;
+#[cfg(feature = "otlp")]
+mod rotel;
+mod running;
 mod synthetic;
 mod values;
 
 use std::{fs, path::PathBuf};
 
 use observer::{
-    export::openmetrics::{self, Bounds, Format, Kept},
+    export::{
+        openmetrics::{self, Format},
+        series::{Bounds, Kept},
+    },
     frame::Frame,
 };
 

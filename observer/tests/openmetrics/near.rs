@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use observer::{
-    export::openmetrics::{self, Bounds, Format, Kept},
+    export::{
+        openmetrics::{self, Format},
+        series::{Bounds, Kept},
+    },
     frame::Frame,
     model::snapshot::DestinationRow,
 };

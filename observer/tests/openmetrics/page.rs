@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use observer::export::openmetrics::Format;
+use observer::{export::openmetrics::Format, frame::ExportResult};
 
 use super::{
     exposition::Exposition,
@@ -57,6 +57,7 @@ fn the_page_describes_every_series_and_no_other() {
     large.snapshot.processes.last_mut().unwrap().service = synthetic::service(2).map(Arc::new);
     // As `observer serve` has it.
     large.http_restarts = Some(0);
+    large.otlp_exports = Some(ExportResult::ALL.map(|result| (result, 0)));
     add(&text(&large, Format::OpenMetrics));
     let expected: BTreeMap<_, _> = described.iter().map(|(name, (_, labels))| (name.clone(), labels.clone())).collect();
     assert_eq!(found, expected);

@@ -4,37 +4,21 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::Path,
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::mpsc::{self, Receiver, Sender},
     thread,
-    time::{Duration, Instant},
 };
 
 use observer::export::openmetrics::Format;
 
-use super::{exposition::Exposition, synthetic, text};
+use super::{
+    exposition::Exposition,
+    running::{PATIENCE, Running, eventually, free_address},
+    synthetic, text,
+};
 
-const PATIENCE: Duration = Duration::from_mins(1);
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// A program that ends with the test.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command, log: &Path) -> Self {
-        let log = fs::File::create(log).unwrap();
-        Self(command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// Serves files by their path; each request is reported with its path.
 fn serve(files: Vec<(&'static str, &'static str, String)>) -> (SocketAddr, Receiver<String>) {
@@ -78,22 +62,6 @@ fn get(address: SocketAddr, path: &str) -> Option<String> {
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     head.contains(" 200 ").then(|| body.to_owned())
-}
-
-/// An address where nobody listens.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-fn eventually<T>(what: &str, log: &Path, mut wanted: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = wanted() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "{what}: {}", fs::read_to_string(log).unwrap());
-        thread::yield_now();
-    }
 }
 
 #[test]

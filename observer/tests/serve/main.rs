@@ -6,7 +6,15 @@ mod bounds;
 mod confined;
 mod documents;
 mod load;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod requests;
+#[cfg(feature = "otlp")]
+#[path = "../openmetrics/rotel.rs"]
+mod rotel;
+#[cfg(feature = "otlp")]
+#[path = "../openmetrics/running.rs"]
+mod running;
 mod server;
 mod sockets;
 mod supervised;

@@ -10,8 +10,8 @@ use prometheus_client::{
 };
 
 use super::{
+    super::series::{Family, Number},
     Format,
-    series::{Family, Number},
 };
 use crate::present::metric::MetricType;
 

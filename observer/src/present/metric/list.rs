@@ -6,6 +6,7 @@ use super::{
     Metric,
     MetricType::{Counter, Gauge, Info},
     Rest, field,
+    otel::{Convention, Start},
 };
 use crate::model::snapshot::{DestinationRow, EndpointRow};
 
@@ -19,22 +20,33 @@ const DESTINATION: &[&str] = &["netns", "local_address", "peer_address", "peer_p
 const LISTENER: &[&str] = &["netns", "local_address", "local_port"];
 const COMM: &[&str] = &["netns", "container", "comm"];
 
+static CONNECTION_COUNT: Convention = Convention {
+    name: "system.network.connection.count",
+    unit: "{connection}",
+    constants: &[("network.transport", "tcp")],
+};
+static DESCRIPTOR_COUNT: Convention =
+    Convention { name: "process.unix.file_descriptor.count", unit: "{file_descriptor}", constants: &[] };
+
 pub(crate) static BUILD_INFO: Metric =
-    Metric::new("observer_build_info", Info, &["version"], "", Own("The version of observer.", "the build"));
+    Metric::new("observer_build_info", Info, &["version"], "", Own("The version of observer.", "the build"))
+        .otel("observer.build.info");
 pub(crate) static HOOK_INFO: Metric = Metric::new(
     "observer_hook_info",
     Info,
     &["hook", "method"],
     "",
     Own("A hook with its attach method: none where the hook is missing.", "the start of observer"),
-);
+)
+.otel("observer.hook.info");
 pub(crate) static EVENTS: Metric = Metric::new(
     "observer_events_total",
     Counter,
     &[],
     "records",
     Own("Records of hooks, without those of scans, since observer started.", RING),
-);
+)
+.otel("observer.events");
 pub(crate) static EVENTS_LOST: Metric = Metric::new(
     "observer_events_lost_total",
     Counter,
@@ -45,30 +57,34 @@ pub(crate) static EVENTS_LOST: Metric = Metric::new(
          kernel counts these.",
         "the kernel side, decode, and recursion_misses of the programs",
     ),
-);
+).otel("observer.events_lost");
 pub(crate) static SCANS_TOTAL: Metric = Metric::new(
     "observer_scans_total",
     Counter,
     &[],
     "scans",
     Own("Finished scans of all namespaces since observer started.", SCANS),
-);
+)
+.otel("observer.scans");
 pub(crate) static LAST_SCAN: Metric = Metric::new(
     "observer_last_scan_timestamp_seconds",
     Gauge,
     &[],
     "seconds since 1970",
     Own("When the last scan ended.", SCANS),
-);
+)
+.otel("observer.last_scan.timestamp");
 pub(crate) static SCAN_DURATION: Metric =
-    Metric::new("observer_scan_duration_seconds", Gauge, &[], "seconds", Own("How long the last scan ran.", SCANS));
+    Metric::new("observer_scan_duration_seconds", Gauge, &[], "seconds", Own("How long the last scan ran.", SCANS))
+        .otel("observer.scan.duration");
 pub(crate) static DRIFT: Metric = Metric::new(
     "observer_drift_sockets_total",
     Counter,
     &[],
     "sockets",
     Own("Sockets that scans had to add, remove or change since the first scan.", SCANS),
-);
+)
+.otel("observer.drift.sockets");
 pub(crate) static LIMIT_RATIO: Metric = Metric::new(
     "observer_limit_used_ratio",
     Gauge,
@@ -78,7 +94,8 @@ pub(crate) static LIMIT_RATIO: Metric = Metric::new(
         "Used share of the fullest limit of a kind, 0 to 1; soft limits can have more. Absent where there is none.",
         "used / maximum",
     ),
-);
+)
+.otel("observer.limit.used");
 pub(crate) static LIMIT_TIME: Metric = Metric::new(
     "observer_limit_time_to_full_seconds",
     Gauge,
@@ -89,28 +106,44 @@ pub(crate) static LIMIT_TIME: Metric = Metric::new(
          +Inf where none fills up.",
         "the number in use over the last half minute",
     ),
-);
+).otel("observer.limit.time_to_full");
 pub(crate) static FINDINGS: Metric = Metric::new(
     "observer_findings",
     Gauge,
     &["finding"],
     "findings",
     Own("Findings of a kind at this moment, at most 8.", "the rules of findings"),
-);
+)
+.otel("observer.findings");
 pub(crate) static HTTP_RESTARTS: Metric = Metric::new(
     "observer_http_restarts_total",
     Counter,
     &[],
     "restarts",
     Own("How often observer serve had to replace the process that speaks HTTP. Absent elsewhere.", "observer serve"),
-);
+)
+.otel("observer.http.restarts");
+pub(crate) static OTLP_EXPORTS: Metric = Metric::new(
+    "observer_otlp_exports_total",
+    Counter,
+    &["result"],
+    "exports",
+    Own(
+        "Exports of observer serve to its OTLP receiver: success, partial (it rejected points), rejected (it refused, and \
+         would again), unavailable (it said to try later), failed (no connection, no answer, or no sense in it). Absent \
+         without --otlp.",
+        "observer serve",
+    ),
+)
+.otel("observer.otlp.exports");
 pub(crate) static LEFT_OUT: Metric = Metric::new(
     "observer_series_left_out",
     Gauge,
     &["metric"],
     "series",
     Own("Series of a metric that a bound left out.", "this exposition"),
-);
+)
+.otel("observer.series_left_out");
 
 pub(crate) static SOCKETS: Metric = Metric::new(
     "observer_sockets",
@@ -122,7 +155,8 @@ pub(crate) static SOCKETS: Metric = Metric::new(
         "state changes (inet_sock_set_state), set right by each scan (iter/tcp)",
     ),
 )
-.bound(Namespaces(Rest::Sum));
+.bound(Namespaces(Rest::Sum))
+.convention(&CONNECTION_COUNT);
 pub(crate) static OPENED: Metric = Metric::new(
     "observer_connections_opened_total",
     Counter,
@@ -130,7 +164,8 @@ pub(crate) static OPENED: Metric = Metric::new(
     "connections",
     Own("Handshakes completed since observer started.", STATES),
 )
-.bound(Namespaces(Rest::Sum));
+.bound(Namespaces(Rest::Sum))
+.otel("observer.connections.opened");
 pub(crate) static CLOSED: Metric = Metric::new(
     "observer_connections_closed_total",
     Counter,
@@ -138,7 +173,8 @@ pub(crate) static CLOSED: Metric = Metric::new(
     "connections",
     Own("Connections that ended after their handshake, since observer started.", STATES),
 )
-.bound(Namespaces(Rest::Sum));
+.bound(Namespaces(Rest::Sum))
+.otel("observer.connections.closed");
 pub(crate) static FAILED: Metric = Metric::new(
     "observer_connections_failed_total",
     Counter,
@@ -146,16 +182,19 @@ pub(crate) static FAILED: Metric = Metric::new(
     "connections",
     Own("Connections that ended before their handshake was complete, since observer started: refused, timed out, or given up.", STATES),
 )
-.bound(Namespaces(Rest::Sum));
+.bound(Namespaces(Rest::Sum)).otel("observer.connections.failed");
 pub(crate) static LOCAL_PORTS: Metric =
     Metric::new("observer_local_ports", Gauge, NETNS, "ports", Field(|| field::<DestinationRow>("range")))
-        .bound(Namespaces(Rest::Sum));
+        .bound(Namespaces(Rest::Sum))
+        .otel("observer.local_ports");
 pub(crate) static LOCAL_PORTS_RESERVED: Metric =
     Metric::new("observer_local_ports_reserved", Gauge, NETNS, "ports", Field(|| field::<DestinationRow>("reserved")))
-        .bound(Namespaces(Rest::Sum));
+        .bound(Namespaces(Rest::Sum))
+        .otel("observer.local_ports_reserved");
 pub(crate) static LOCAL_PORTS_BLOCKED: Metric =
     Metric::new("observer_local_ports_blocked", Gauge, NETNS, "ports", Field(|| field::<DestinationRow>("blocked")))
-        .bound(Namespaces(Rest::Sum));
+        .bound(Namespaces(Rest::Sum))
+        .otel("observer.local_ports_blocked");
 pub(crate) static PORTS_LEFT_MIN: Metric = Metric::new(
     "observer_destination_ports_left_min",
     Gauge,
@@ -163,7 +202,8 @@ pub(crate) static PORTS_LEFT_MIN: Metric = Metric::new(
     "ports",
     Own("Ports left towards the destination that has the fewest.", "the ports left of all destinations"),
 )
-.bound(Namespaces(Rest::Least));
+.bound(Namespaces(Rest::Least))
+.otel("observer.destination.ports_left_min");
 pub(crate) static PORTS_RATIO_MAX: Metric = Metric::new(
     "observer_destination_ports_used_ratio_max",
     Gauge,
@@ -174,7 +214,8 @@ pub(crate) static PORTS_RATIO_MAX: Metric = Metric::new(
         "the ports left of all destinations",
     ),
 )
-.bound(Namespaces(Rest::Most));
+.bound(Namespaces(Rest::Most))
+.otel("observer.destination.ports_used_ratio_max");
 pub(crate) static FAILURES: Metric = Metric::new(
     "observer_failures_total",
     Counter,
@@ -185,7 +226,8 @@ pub(crate) static FAILURES: Metric = Metric::new(
         "the failures hook, and the kernel's counters of full queues and tables",
     ),
 )
-.bound(Namespaces(Rest::Sum));
+.bound(Namespaces(Rest::Sum))
+.otel("observer.failures");
 pub(crate) static LISTEN_DROPS: Metric = Metric::new(
     "observer_listen_drops_total",
     Counter,
@@ -196,7 +238,9 @@ pub(crate) static LISTEN_DROPS: Metric = Metric::new(
         "ListenDrops of /proc/net/netstat",
     ),
 )
-.bound(Namespaces(Rest::Sum));
+.bound(Namespaces(Rest::Sum))
+.otel("observer.listen_drops")
+.start(Start::Unknown);
 pub(crate) static NETNS_INFO: Metric = Metric::new(
     "observer_netns_info",
     Info,
@@ -208,7 +252,8 @@ pub(crate) static NETNS_INFO: Metric = Metric::new(
         super::super::field::NETNS_SOURCE,
     ),
 )
-.bound(Namespaces(Rest::Nothing));
+.bound(Namespaces(Rest::Nothing))
+.otel("observer.netns.info");
 
 pub(crate) static PORTS_LEFT: Metric = Metric::new(
     "observer_destination_ports_left",
@@ -220,7 +265,8 @@ pub(crate) static PORTS_LEFT: Metric = Metric::new(
         "the range less the ports of the other columns, as __inet_hash_connect() chooses",
     ),
 )
-.bound(Near);
+.bound(Near)
+.otel("observer.destination.ports_left");
 pub(crate) static PORTS_USED: Metric = Metric::new(
     "observer_destination_ports_used",
     Gauge,
@@ -228,7 +274,8 @@ pub(crate) static PORTS_USED: Metric = Metric::new(
     "ports",
     Field(|| field::<DestinationRow>("used")),
 )
-.bound(Near);
+.bound(Near)
+.otel("observer.destination.ports_used");
 pub(crate) static PORTS_TIME_WAIT: Metric = Metric::new(
     "observer_destination_ports_time_wait",
     Gauge,
@@ -236,7 +283,8 @@ pub(crate) static PORTS_TIME_WAIT: Metric = Metric::new(
     "ports",
     Field(|| field::<DestinationRow>("time_wait")),
 )
-.bound(Near);
+.bound(Near)
+.otel("observer.destination.ports_time_wait");
 pub(crate) static QUEUE_LENGTH: Metric = Metric::new(
     "observer_listener_accept_queue_length",
     Gauge,
@@ -244,7 +292,8 @@ pub(crate) static QUEUE_LENGTH: Metric = Metric::new(
     "connections",
     Own("Connections that wait for accept(); of listeners with one address the fullest.", SCANS),
 )
-.bound(Near);
+.bound(Near)
+.otel("observer.listener.accept_queue.length");
 pub(crate) static QUEUE_LIMIT: Metric = Metric::new(
     "observer_listener_accept_queue_limit",
     Gauge,
@@ -252,10 +301,12 @@ pub(crate) static QUEUE_LIMIT: Metric = Metric::new(
     "connections",
     Own("How many can wait for accept(): the listener's backlog and one more.", SCANS),
 )
-.bound(Near);
+.bound(Near)
+.otel("observer.listener.accept_queue.limit");
 pub(crate) static LISTENER_SOCKETS: Metric =
     Metric::new("observer_listener_sockets", Gauge, LISTENER, "sockets", Field(|| field::<EndpointRow>("sockets")))
-        .bound(Listeners);
+        .bound(Listeners)
+        .otel("observer.listener.sockets");
 pub(crate) static OPEN_FILES: Metric =
     Metric::new(
     "observer_process_open_files",
@@ -267,7 +318,7 @@ pub(crate) static OPEN_FILES: Metric =
          processes with the most sockets and those nearest to their limit.",
         "/proc/PID/fd",
     ),
-).bound(Comms);
+).bound(Comms).convention(&DESCRIPTOR_COUNT);
 pub(crate) static OPEN_FILES_LIMIT: Metric = Metric::new(
     "observer_process_open_files_limit",
     Gauge,
@@ -279,10 +330,11 @@ pub(crate) static OPEN_FILES_LIMIT: Metric = Metric::new(
         "/proc/PID/limits and fs.nr_open",
     ),
 )
-.bound(Comms);
+.bound(Comms)
+.otel("observer.process.open_files_limit");
 
 /// All of them, in the order in which they are written.
-pub(crate) static METRICS: [&Metric; 33] = [
+pub(crate) static METRICS: [&Metric; 34] = [
     &BUILD_INFO,
     &HOOK_INFO,
     &EVENTS,
@@ -295,6 +347,7 @@ pub(crate) static METRICS: [&Metric; 33] = [
     &LIMIT_TIME,
     &FINDINGS,
     &HTTP_RESTARTS,
+    &OTLP_EXPORTS,
     &NETNS_INFO,
     &SOCKETS,
     &OPENED,

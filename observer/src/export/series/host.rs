@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::series::{Number, Sample, Series};
+use super::sample::{Number, Sample, Series};
 use crate::{
     frame::Frame,
     model::{
@@ -28,6 +28,9 @@ pub(super) fn add(series: &mut Series, frame: &Frame) {
     }
     if let Some(restarts) = frame.http_restarts {
         series.add_one(&metric::HTTP_RESTARTS, &[], restarts);
+    }
+    for (result, count) in frame.otlp_exports.iter().flatten() {
+        series.add_one(&metric::OTLP_EXPORTS, &[("result", result.name())], *count);
     }
 }
 

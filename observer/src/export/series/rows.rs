@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use super::{
     labels::Labels,
-    series::{LabelSet, Sample, Series},
+    sample::{LabelSet, Sample, Series},
 };
 use crate::{
     model::snapshot::{EndpointRow, ProcessFiles, Snapshot},

@@ -6,7 +6,7 @@ use crate::present::metric::{self, Bound, METRICS, Metric};
 
 /// The number of a series.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Number {
+pub(in crate::export) enum Number {
     Whole(u64),
     Real(f64),
 }
@@ -30,7 +30,7 @@ impl From<f64> for Number {
 }
 
 /// Labels with their values, none of them empty.
-pub(super) type LabelSet = Vec<(&'static str, String)>;
+pub(in crate::export) type LabelSet = Vec<(&'static str, String)>;
 
 /// One series.
 #[derive(Clone, Debug)]
@@ -50,9 +50,9 @@ impl Sample {
 
 /// All series of one name.
 #[derive(Debug)]
-pub(super) struct Family {
-    pub(super) metric: &'static Metric,
-    pub(super) samples: Vec<(LabelSet, Number)>,
+pub(in crate::export) struct Family {
+    pub(in crate::export) metric: &'static Metric,
+    pub(in crate::export) samples: Vec<(LabelSet, Number)>,
 }
 
 /// The series so far.
@@ -108,11 +108,11 @@ impl Series {
     }
 
     /// All series in their order, with those that say how many others are left out: zeros too, of metrics with a bound.
-    pub(super) fn finish(mut self) -> Vec<Family> {
+    pub(super) fn finish(mut self, name: fn(&Metric) -> &'static str) -> Vec<Family> {
         let is_reported = |metric: &&&Metric| metric.bound != Bound::Fixed || self.left_out.contains_key(metric.name);
         let reported = METRICS.iter().filter(is_reported).map(|metric| {
             let left_out = self.left_out.get(metric.name).copied().unwrap_or(0);
-            (vec![("metric", metric.name.to_owned())], Number::Whole(left_out))
+            (vec![("metric", name(metric).to_owned())], Number::Whole(left_out))
         });
         let left_out = reported.collect();
         self.samples.insert(metric::LEFT_OUT.name, left_out);

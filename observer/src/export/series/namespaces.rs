@@ -9,7 +9,7 @@ use super::{
     Kept,
     counted::Counted,
     labels::Labels,
-    series::{Sample, Series},
+    sample::{Sample, Series},
 };
 use crate::{
     model::{

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use super::{
     Kept,
     labels::Labels,
-    series::{LabelSet, Sample, Series},
+    sample::{LabelSet, Sample, Series},
 };
 use crate::{
     model::{
