@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::series::LabelSet;
+use super::sample::LabelSet;
 use crate::{
     model::{
         name::{Name, fold},

@@ -121,8 +121,9 @@ impl Attribute {
 }
 
 /// Those of the semantic conventions, and ours.
-pub(crate) const ATTRIBUTES: [Attribute; 19] = [
+pub(crate) const ATTRIBUTES: [Attribute; 24] = [
     Attribute::new("comm", "observer.process.comm"),
+    Attribute::new("container", "container.name"),
     Attribute::new("direction", "observer.connection.direction"),
     Attribute::new("errno", "error.type"),
     Attribute::new("failure", "observer.failure.kind"),
@@ -137,8 +138,12 @@ pub(crate) const ATTRIBUTES: [Attribute; 19] = [
     Attribute::new("netns", "observer.netns.name"),
     Attribute::new("peer_address", "network.peer.address"),
     Attribute::new("peer_port", "network.peer.port").number(),
+    Attribute::new("pod", "k8s.pod.name"),
+    Attribute::new("pod_namespace", "k8s.namespace.name"),
     Attribute::new("reason", "observer.loss.reason"),
     Attribute::new("result", "observer.otlp.result"),
+    Attribute::new("runtime", "container.runtime"),
     Attribute::new("state", "network.connection.state"),
+    Attribute::new("unit", "observer.systemd.unit"),
     Attribute::new("version", "service.version"),
 ];
