@@ -35,7 +35,7 @@ const PICTURES: &[Picture] = &[
     Picture { name: "destinations", recording: DEMO, at: 11.5, keys: "2i", size: (120, 30) },
     Picture { name: "failures", recording: DEMO, at: 11.5, keys: "6", size: (120, 18) },
     Picture { name: "limits", recording: DEMO, at: 11.5, keys: "5", size: (120, 24) },
-    Picture { name: "services", recording: DEMO, at: 11.5, keys: "7", size: (120, 14) },
+    Picture { name: "services", recording: DEMO, at: 11.5, keys: "7", size: (120, 18) },
     Picture { name: "lab-accept", recording: "lab-accept.obs", at: 0.9, keys: "", size: (100, 17) },
     Picture { name: "lab-client-ceiling", recording: "lab-client-ceiling.obs", at: 60.0, keys: "2", size: (100, 16) },
     Picture { name: "lab-port-reuse", recording: "lab-port-reuse.obs", at: 1.15, keys: "2", size: (100, 16) },
