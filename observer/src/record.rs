@@ -27,8 +27,9 @@ use crate::{
 /// The name that stands for standard output, and in a replay for standard input.
 pub(crate) const STANDARD: &str = "-";
 
-/// How long the last chunk may take where somebody else reads it.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the last chunk may take where somebody else reads it, with what comes before: a busy host takes seconds to detach
+/// the hooks. A second signal ends the wait.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What to record.
 #[derive(Clone, Debug)]

@@ -231,7 +231,8 @@ fn every_row_names_the_service_that_ss_shows() {
         let in_blue = ["ip", "netns", "exec", &blue.0];
         let inside = apart.start(&in_blue, "httpd -f -p 127.0.0.1:7003");
         wait_until("servers", || shown().iter().filter(|it| it.state == "LISTEN").count() == 2);
-        wait_until("the namespace's", || !shown_by(inside).is_empty());
+        // Until it has entered that namespace it shows the sockets of this one.
+        wait_until("the namespace's", || shown_by(inside).iter().any(|it| it.local.port() == 7003));
         for port in [7000, 7000, 7001] {
             app.start(&[], &format!("nc 127.0.0.1 {port}"));
         }
