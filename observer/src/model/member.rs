@@ -90,6 +90,8 @@ pub(super) struct MemberTable {
     rows: Slab<MemberRow>,
     by_member: FxHashMap<Member, u32>,
     past: FxHashMap<Arc<Service>, Past>,
+    /// The keys of all services: one for all members of each.
+    keys: FxHashSet<Arc<Service>>,
     /// Nobody has said yet what service they are of.
     unnamed: FxHashSet<Member>,
     /// Cgroups that the last tick forgot: a replay takes none of them.
@@ -104,6 +106,7 @@ impl Default for MemberTable {
             rows,
             by_member: FxHashMap::default(),
             past: FxHashMap::default(),
+            keys: FxHashSet::default(),
             unnamed: FxHashSet::default(),
             forgotten: Vec::new(),
         }
@@ -213,23 +216,25 @@ impl MemberTable {
     }
 
     /// The same for all members of a service.
-    fn shared_key(&self, key: Service) -> Arc<Service> {
-        let known = self.rows.iter().filter_map(|(_, row)| row.key.as_ref()).find(|other| ***other == key);
-        let known = known.or_else(|| self.past.get_key_value(&key).map(|(known, _)| known));
-        known.cloned().unwrap_or_else(|| Arc::new(key))
+    fn shared_key(&mut self, key: Service) -> Arc<Service> {
+        if let Some(known) = self.keys.get(&key) {
+            return Arc::clone(known);
+        }
+        let key = Arc::new(key);
+        self.keys.insert(Arc::clone(&key));
+        key
     }
 
     /// The service of most sockets of a row, as one of its members has it, and how many other services there are.
     pub(super) fn most(&self, members: &RowMembers) -> Option<(&MemberRow, usize)> {
-        let mut services: Vec<(&MemberRow, u32)> = Vec::new();
+        // By address: members of a service share its key.
+        let mut services: FxHashMap<*const Service, (&MemberRow, u32)> = FxHashMap::default();
         for RowMember { member, count } in members.iter() {
-            let Some(row) = self.get(member).filter(|row| row.key.is_some()) else { continue };
-            match services.iter_mut().find(|(known, _)| known.key == row.key) {
-                Some((_, sum)) => *sum += count,
-                None => services.push((row, count)),
-            }
+            let Some(row) = self.get(member) else { continue };
+            let Some(key) = &row.key else { continue };
+            services.entry(Arc::as_ptr(key)).or_insert((row, 0)).1 += count;
         }
-        let (row, _) = services.iter().max_by_key(|(row, count)| (*count, Reverse(row.member)))?;
+        let (row, _) = services.values().max_by_key(|(row, count)| (*count, Reverse(row.member)))?;
         Some((row, services.len() - 1))
     }
 
@@ -269,6 +274,8 @@ impl MemberTable {
             let alive: FxHashSet<&Arc<Service>> = self.rows.iter().filter_map(|(_, row)| row.key.as_ref()).collect();
             self.past.retain(|key, past| alive.contains(key) || now.saturating_sub(past.at) < LINGER);
         }
+        // Those that only this set still has.
+        self.keys.retain(|key| Arc::strong_count(key) > 1);
         gone.into_iter().map(|(index, _)| index).collect()
     }
 
