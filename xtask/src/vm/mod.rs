@@ -181,7 +181,7 @@ const KERNEL_TESTS: [(&str, &str); SERIES.len()] = [
     ("6.18", LIMITS_OF_THE_HOST),
     ("7.3", EVERYTHING_COUNTED),
 ];
-const EVERYTHING_COUNTED: &str = "adversarial:: attach_methods:: calls:: devices:: drops:: failures:: fd_owners:: \
+const EVERYTHING_COUNTED: &str = "adversarial:: attach_methods:: calls:: cgroups:: devices:: drops:: failures:: fd_owners:: \
     headroom:: hits:: limits:: port_owners:: throwaway::";
 const PORTS: &str = "attach_methods:: devices::a_vrf_has headroom:: throwaway::";
 const PORTS_AND_RANGES: &str = "attach_methods:: calls:: devices::a_vrf_has headroom:: throwaway::";
