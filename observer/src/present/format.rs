@@ -128,11 +128,7 @@ pub(crate) fn comm(comm: Comm) -> String {
 /// `nginx (1234)`, or the name alone where that does not fit.
 pub(crate) fn process(comm: &str, pid: Pid, width: usize) -> String {
     let both = format!("{comm} ({pid})");
-    match width {
-        room if text_width(&both) <= room => both,
-        room if text_width(comm) < room => format!("{comm}…"),
-        _ => cut_end(comm, width),
-    }
+    if text_width(&both) <= width { both } else { cut_end(comm, width) }
 }
 
 /// `wrk +1`: the name of most, and how many other names there are.

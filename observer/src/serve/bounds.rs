@@ -27,8 +27,9 @@ pub(super) const FRESH: Duration = Duration::from_secs(1);
 pub(super) const DOCUMENT_BYTES: u64 = 64 << 20;
 /// Address space of the HTTP process.
 pub(super) const ADDRESS_SPACE: u64 = 1 << 30;
-/// Descriptors of the HTTP process: connections, listeners, its channel, and those of its event loop.
-pub(super) const DESCRIPTORS: u64 = 128;
+/// Descriptors of the HTTP process: many times what its connections, listeners, channel and event loop need. It would otherwise
+/// be the process nearest to its limit on a quiet host.
+pub(super) const DESCRIPTORS: u64 = 4_096;
 
 /// Addresses of an OTLP receiver's name that are tried.
 pub(super) const RECEIVER_ADDRESSES: usize = 8;

@@ -65,7 +65,7 @@ pub fn run(engine: EngineOptions, options: &ServeOptions) -> anyhow::Result<Exit
     let listeners = Listeners::open(&options.listen)?;
     for address in listeners.reachable() {
         report(&format!(
-            "{address} is no loopback address: observer has neither TLS nor passwords, and whoever reaches this port reads \
+            "{address} can be reached from other hosts: observer has neither TLS nor passwords, and whoever reaches this port reads \
              names and addresses of this host"
         ));
     }

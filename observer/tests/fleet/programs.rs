@@ -135,9 +135,10 @@ fn write_configuration(dir: &Path, webhook: SocketAddr) {
     let targets = HOSTS.map(|host| format!("\"{}\"", instance(host))).join(", ");
     let shipped = read("prometheus.yml");
     let documented = "\"web-1:28232\", \"web-2:28232\", \"web-3:28232\"";
-    assert!(shipped.contains(documented), "{shipped}");
-    let scrape = shipped.replace(documented, &targets);
-    let global = "global: {scrape_interval: 1s, evaluation_interval: 1s}";
+    let interval = "scrape_interval: 15s";
+    assert!(shipped.contains(documented) && shipped.contains(interval), "{shipped}");
+    let scrape = shipped.replace(documented, &targets).replace(interval, "scrape_interval: 1s");
+    let global = "global: {evaluation_interval: 1s}";
     let alerting = format!("alerting: {{alertmanagers: [{{static_configs: [{{targets: [\"{ALERTMANAGER}\"]}}]}}]}}");
     fs::write(dir.join("prometheus.yml"), format!("{global}\n{alerting}\n{scrape}")).unwrap();
     fs::write(dir.join("rules.yml"), read("rules.yml")).unwrap();

@@ -239,8 +239,9 @@ impl FailureRow {
         match (kind, self.failed) {
             (FailureKind::AcceptQueue, Failed::Queues(queues)) => {
                 format!(
-                    "{local}: {} wait for accept(), the limit is {}",
+                    "{local}: {} wait for accept(), {} fit (backlog {} + 1)",
                     grouped(queues.accept.into()),
+                    grouped(u64::from(queues.limit) + 1),
                     grouped(queues.limit.into())
                 )
             }

@@ -60,16 +60,24 @@ fn namespace<'a>(data: &'a Snapshot, fullest: Option<&Pair<'_>>) -> Option<&'a N
 
 /// The ephemeral ports of a namespace, in words.
 struct Range {
+    /// "this namespace", or its name where there are several.
+    of: String,
     ends: String,
     size: String,
     /// Ports that connect() skips for every destination.
     kept: String,
 }
 
-fn range(namespace: Option<&NamespaceRow>) -> Option<Range> {
+fn range(data: &Snapshot, namespace: Option<&NamespaceRow>) -> Option<Range> {
     let namespace = namespace?;
     let range = namespace.port_range?;
+    let of = if data.namespaces.len() > 1 {
+        namespace.netns.label(namespace.name.as_deref())
+    } else {
+        "this namespace".to_owned()
+    };
     Some(Range {
+        of,
         ends: format!("{}–{}", range.low, range.high),
         size: format::count(range.size().into()),
         kept: kept(namespace),
@@ -191,9 +199,9 @@ pub(crate) fn compact(data: &Snapshot, theme: &Theme, area: Rect, buf: &mut Buff
 
 fn long_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
     let fullest = fullest(data);
-    let range = range(namespace(data, fullest.as_ref())).map_or_else(
+    let range = range(data, namespace(data, fullest.as_ref())).map_or_else(
         || "range unknown".to_owned(),
-        |Range { ends, size, kept }| format!("{size} in this namespace ({ends}), {kept}"),
+        |Range { of, ends, size, kept }| format!("{size} in {of} ({ends}), {kept}"),
     );
     let (towards, ports, fill) = match fullest {
         None => (NO_DESTINATION.to_owned(), String::new(), None),
@@ -219,7 +227,7 @@ fn short_entries(data: &Snapshot, room: usize) -> Vec<Entry> {
     let fullest = fullest(data);
     let (text, fill) = match fullest {
         None => (
-            range(namespace(data, None)).map_or(NO_RANGE.to_owned(), |range| format!("{} ephemeral", range.size)),
+            range(data, namespace(data, None)).map_or(NO_RANGE.to_owned(), |range| format!("{} ephemeral", range.size)),
             None,
         ),
         Some((_, destination)) => {
@@ -278,14 +286,16 @@ const RUNNERS_UP: usize = 8;
 fn panel_items(data: &Snapshot, theme: &Theme, width: usize) -> Vec<Item> {
     let pairs = fullest_first(data);
     let mut items = Vec::new();
-    let title = |text: &'static str| Item::Text(Line::styled(text, theme.strong));
+    let title = |text: &str| Item::Text(Line::styled(format::cut_end(text, width), theme.strong));
     let text = |text: String| Item::Text(Line::raw(format::cut_end(&text, width)));
     let gap = || Item::Text(Line::default());
 
-    items.push(title("Ephemeral ports of this namespace"));
-    match range(namespace(data, pairs.first())) {
-        None => items.push(text(NO_RANGE.to_owned())),
-        Some(Range { ends, size, kept }) => items.extend([text(format!("{ends}: {size}")), text(kept)]),
+    match range(data, namespace(data, pairs.first())) {
+        None => items.extend([title("Ephemeral ports"), text(NO_RANGE.to_owned())]),
+        Some(Range { of, ends, size, kept }) => {
+            items.push(title(&format!("Ephemeral ports of {of}")));
+            items.extend([text(format!("{ends}: {size}")), text(kept)]);
+        }
     }
     items.extend([gap(), title("Most used destination")]);
     match pairs.first() {
