@@ -45,8 +45,13 @@ impl Topic {
     /// The topic of this name.
     pub fn parse(name: &str) -> Result<Self, String> {
         let found = Self::all().find(|topic| topic.name() == name.replace('_', "-"));
-        let names = || Self::all().map(Self::name).collect::<Vec<_>>().join(", ");
-        found.ok_or_else(|| format!("no such topic; there are {}", names()))
+        found.ok_or_else(|| {
+            // A lab and the limit that it is about can have one name: the lab is found.
+            let mut names: Vec<_> = Self::all().map(Self::name).collect();
+            let mut seen = BTreeSet::new();
+            names.retain(|name| seen.insert(name.clone()));
+            format!("no such topic; there are {}", names.join(", "))
+        })
     }
 }
 

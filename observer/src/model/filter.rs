@@ -181,7 +181,9 @@ impl FromStr for Term {
         Ok(match key {
             "port" => Self::Port(value.parse().map_err(|_| refuse("port", "port number"))?),
             "pid" => Self::Pid(value.parse().map_err(|_| refuse("pid", "process id"))?),
-            "state" => Self::State(state(value).ok_or_else(|| refuse("state", "state, as time_wait is"))?),
+            "state" => Self::State(
+                state(value).ok_or_else(|| refuse("state", "TCP state: established, time_wait, listen, ..."))?,
+            ),
             "comm" => Self::Comm(value.to_lowercase()),
             "netns" => Self::Netns(value.to_lowercase()),
             "service" => Self::Service(value.to_lowercase()),
@@ -322,7 +324,7 @@ mod tests {
     fn what_makes_no_sense_is_reported_in_one_sentence() {
         let error = |text: &str| text.parse::<Filter>().unwrap_err().to_string();
         assert_eq!(error("port:http"), "port:http is no port number");
-        assert_eq!(error("state:open"), "state:open is no state, as time_wait is");
+        assert_eq!(error("state:open"), "state:open is no TCP state: established, time_wait, listen, ...");
         assert_eq!(error("dir:up"), "dir:up is no direction: in or out");
         assert_eq!(
             error("user:root"),

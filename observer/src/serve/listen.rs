@@ -52,7 +52,9 @@ impl FromStr for ListenAddress {
         match text.strip_prefix("unix:") {
             Some("") => Err("unix: needs a path".to_owned()),
             Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Tcp).map_err(|_| "neither ADDRESS:PORT nor unix:PATH".to_owned()),
+            None => text.parse().map(Self::Tcp).map_err(|_| {
+                "neither an IP address with a port (127.0.0.1:28232, [::1]:28232) nor unix:PATH".to_owned()
+            }),
         }
     }
 }
