@@ -180,7 +180,7 @@ fn handshakes_dropped_by_a_full_accept_queue_are_reported_with_the_listener() {
         assert_eq!(row.key.process.unwrap().pid.0, std::process::id());
         assert_eq!(row.what(), "handshake dropped");
         assert!(
-            row.reason().starts_with("127.0.0.1:7000: ") && row.reason().ends_with("the limit is 2"),
+            row.reason().starts_with("127.0.0.1:7000: ") && row.reason().ends_with("3 fit (backlog 2 + 1)"),
             "{}",
             row.reason()
         );
