@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{format, scope, sparkline::sparkline};
+use super::{format, scope, service, sparkline::sparkline};
 use crate::model::{
     PORT_NUMBERS,
     device::Device,
@@ -14,6 +14,7 @@ use crate::model::{
     history::History,
     limit::{Limit, level::Level},
     name::Name,
+    service::Service,
     snapshot::{DestinationRow, Direction, EndpointKey, EndpointRow, OwnerNames},
     units::{NetnsId, Pid, Process},
 };
@@ -90,6 +91,11 @@ impl Cell<'_> {
             namesakes,
             others,
         }))
+    }
+
+    /// The service that something belongs to.
+    pub(crate) fn service(of: Option<&Service>) -> Self {
+        Self::Service(service::name(of))
     }
 
     /// The text for a column of this width.

@@ -35,10 +35,7 @@ const FIELDS: &[Column] = &[
     .source("the connect and accept hooks, and the fd scan (iter/task_file)")
     .width(14, 18, 24)
     .rank(3),
-    Column::service(|row, _| Cell::Service(super::service::name(row.service.as_deref())))
-        .width(12, 20, 32)
-        .rank(7)
-        .from(100),
+    Column::service(|row, _| Cell::service(row.service.as_deref())).width(12, 20, 32).rank(7).from(100),
     Column::time(
         "age",
         &["AGE"],

@@ -23,7 +23,7 @@ const FIELDS: &[Column] = &[
     .source("the sockets")
     .json(&["remote_ip", "remote_port"])
     .width(29, 40, 60),
-    Column::service(|row, _| Cell::Service(super::service::name(row.service.as_deref())))
+    Column::service(|row, _| Cell::service(row.service.as_deref()))
         .json(&["service"])
         .width(12, 20, 32)
         .rank(10)

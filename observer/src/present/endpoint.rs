@@ -49,7 +49,7 @@ const FIELDS: &[Column] = &[
     .json(&["direction"])
     .width(4, 4, 10)
     .rank(9),
-    Column::service(|row, _| Cell::Service(super::service::name(row.service.as_deref()))).json(&["service"]).width(12, 16, 24).rank(17).from(100),
+    Column::service(|row, _| Cell::service(row.service.as_deref())).json(&["service"]).width(12, 16, 24).rank(17).from(100),
     Column::netns(&["NAMESPACE", "NETNS"], |row, _| Cell::Namespace(row.netns_name.as_deref(), row.key.netns))
         .json(&["netns"])
         .width(9, 11, 16)

@@ -42,7 +42,7 @@ const FIELDS: &[Column] = &[
         .json(&["process"])
         .width(10, 18, 24)
         .rank(3),
-    Column::service(|row, _| Cell::Service(super::service::name(row.service.as_deref())))
+    Column::service(|row, _| Cell::service(row.service.as_deref()))
         .json(&["service"])
         .width(12, 18, 24)
         .rank(6)

@@ -26,7 +26,7 @@ const FIELDS: &[Column] = &[
     .json(&["scope"])
     .width(18, 40, 60)
     .rank(1),
-    Column::service(|row, _| Cell::Service(super::service::name(row.service.as_deref()))).json(&["service"]).width(12, 20, 32).rank(9).from(100),
+    Column::service(|row, _| Cell::service(row.service.as_deref())).json(&["service"]).width(12, 20, 32).rank(9).from(100),
     Column::netns(&["NAMESPACE"], |row, _| match row.scope.netns() {
         Some(netns) => Cell::Namespace(row.netns_name.as_deref(), netns),
         None => Cell::Absent,

@@ -17,7 +17,7 @@ const FIELDS: &[Column] = &[
     Column::text("process", &["PROCESS"], "Command name and pid.", |row, _| Cell::process(Some(row.process)))
         .source("/proc/PID/comm, and the hooks that saw it")
         .width(18, 24, 30),
-    Column::service(|row, _| Cell::Service(super::service::name(row.service.as_deref()))).width(12, 20, 32).rank(6),
+    Column::service(|row, _| Cell::service(row.service.as_deref())).width(12, 20, 32).rank(6),
     Column::number(
         "sockets",
         &["SOCKETS"],
