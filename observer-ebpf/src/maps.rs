@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{PerCpuArray, RingBuf},
+    maps::{Array, PerCpuArray, RingBuf},
 };
 use observer_ebpf::abi::{Loss, Offsets, Settings};
 
@@ -13,6 +13,17 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 /// Lost records since load, indexed by [`Loss`].
 #[map]
 pub(crate) static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Loss::COUNT, 0);
+
+/// Other than 0 while user space has suspended the hooks that follow sockets, because they cost too much. A link that is taken
+/// away could not always be made again without rights, and a hook that returns early can count what it leaves out.
+#[map]
+static SUSPENDED: Array<u32> = Array::with_max_entries(1, 0);
+
+/// Whether the hooks that follow sockets are suspended.
+#[inline(always)]
+pub(crate) fn is_suspended() -> bool {
+    SUSPENDED.get(0).is_some_and(|suspended| *suspended != 0)
+}
 
 /// The last socket whose end this CPU reported. The kernel destroys it right after, usually on the same CPU: a second record
 /// would cost as much as the first and add nothing.

@@ -14,7 +14,7 @@ use observer::{
     model::{
         Model,
         device::Device,
-        event::{Binding, Event, Found, Identity, OwnRange},
+        event::{Binding, Event, Found, Identity},
         namespace::NamespaceReading,
         query::Query,
         units::{Comm, FourTuple, NetnsId, Pid, PortRange, Process, SocketId, TcpState},
@@ -48,18 +48,7 @@ fn change(n: u32, old: TcpState, new: TcpState) -> Event {
 
 fn change_of(socket: Identity, old: TcpState, new: TcpState) -> Event {
     let by = (new == TcpState::SynSent).then(|| Process { pid: Pid(7), comm: Comm::from("client") });
-    Event::State {
-        socket,
-        at: Duration::ZERO,
-        old,
-        new,
-        by,
-        orphan: false,
-        unsent: false,
-        own_range: OwnRange::default(),
-        binding: Binding::default(),
-        timestamps: false,
-    }
+    Event::change(socket, Duration::ZERO, old, new, by)
 }
 
 /// A client's socket: the five events that the state hook reports, and its end.
@@ -83,7 +72,7 @@ fn reading() -> NamespaceReading {
 fn holding(sockets: u32) -> Model {
     let mut model = Model::default();
     model.set_namespace(NETNS, reading());
-    model.begin_scan(NETNS);
+    model.begin_scan(NETNS, Duration::ZERO);
     model.end_scan(Duration::ZERO);
     for n in 0..sockets {
         model.apply(&change(n, TcpState::SynSent, TcpState::Established), Duration::ZERO);
@@ -134,7 +123,7 @@ fn apply(c: &mut Criterion) {
 
 /// Scans that find clients `0..sockets`.
 fn scan(model: &mut Model, sockets: u32) {
-    model.begin_scan(NETNS);
+    model.begin_scan(NETNS, Duration::ZERO);
     for n in 0..sockets {
         let (socket, state) = (client(n), Found::Full(TcpState::Established));
         let found = Event::Scanned { socket, state, binding: Binding::default(), orphan: false };

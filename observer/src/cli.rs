@@ -6,6 +6,7 @@ mod lab;
 mod limits;
 mod record;
 mod replay;
+mod report;
 mod serve;
 mod snapshot;
 mod source;
@@ -26,13 +27,22 @@ use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 
 use self::{
-    check::CheckArgs, lab::LabArgs, limits::LimitsArgs, record::RecordArgs, replay::ReplayArgs, serve::ServeArgs,
-    snapshot::SnapshotArgs, watch::WatchArgs,
+    check::CheckArgs,
+    lab::LabArgs,
+    limits::LimitsArgs,
+    record::RecordArgs,
+    replay::ReplayArgs,
+    report::ReportArgs,
+    serve::ServeArgs,
+    snapshot::{FormArgs, SnapshotArgs},
+    watch::WatchArgs,
 };
 use crate::{
+    attach,
     config::UserSettings,
     doctor, engine,
     export::check::{Status, unknown},
+    frame::{Detail, FrameSource as _, RecordedSource},
     host,
     lab::explain::{self, Topic},
     logging,
@@ -59,6 +69,10 @@ pub struct Cli {
     pub log_file: Option<PathBuf>,
     #[arg(long = "attach", global = true, value_name = "HOOK=METHOD", help = attach_help())]
     methods: Vec<ForcedMethod>,
+    /// Show the live screen of the `observer serve --attach-socket` at this Unix socket. Needs no rights but to connect, and loads no
+    /// programs. Without rights to load them, observer tries /run/observer/attach.sock by itself.
+    #[arg(long, value_name = "PATH")]
+    attach_to: Option<PathBuf>,
     /// Read settings from this file instead of `observer/config.toml` in `$XDG_CONFIG_HOME` or `~/.config`.
     #[arg(long, global = true, value_name = "FILE", env = "OBSERVER_CONFIG")]
     config: Option<PathBuf>,
@@ -84,14 +98,20 @@ enum Command {
     /// without capabilities, files and most system calls. It has neither TLS nor passwords: listen on loopback or on a Unix
     /// socket, and put a proxy in front of it where other hosts read.
     Serve(ServeArgs),
-    /// Record everything that the kernel reports to a file, until Ctrl-C or SIGTERM.
+    /// Record everything that the kernel reports to a file, until Ctrl-C or SIGTERM; or a flight recorder with --keep.
     ///
     /// The file gets its name once the start has succeeded. From then on it contains everything but the last second,
     /// whatever ends observer. It contains addresses and processes of the whole host: only its owner can read it
     /// (mode 0600).
+    ///
+    /// With --keep or --max-bytes it is a flight recorder: a directory of segments within that time and these bytes, of which the
+    /// oldest go. What was recorded around incidents is kept apart. `observer replay` and `observer report` read it.
     Record(RecordArgs),
-    /// Show a recording on the live screen, without root. Where standard output is no terminal, print its end.
+    /// Show a recording, or what a recorder has kept, on the live screen, without root. Where standard output is no terminal, print
+    /// its end.
     Replay(ReplayArgs),
+    /// Print what a recorder's directory says about all the time that it has: incidents, peaks, failures and findings, with times.
+    Report(ReportArgs),
     /// Print everything that can run out, the most urgent first: the source of each limit, how to raise it, and the risk.
     Limits(LimitsArgs),
     /// Check all limits as a monitoring plugin does: one line with performance data, and an exit status.
@@ -130,7 +150,11 @@ enum Command {
         shell: Shell,
     },
     /// Generate the man page, in roff: `observer man | man -l -`.
-    Man,
+    Man {
+        /// Write this page and one for each subcommand into this folder, which exists.
+        #[arg(long)]
+        folder: Option<PathBuf>,
+    },
 }
 
 /// What every command may need.
@@ -173,6 +197,15 @@ impl Cli {
         if let Some(Command::Check(args)) = &self.command {
             args.validate().map_err(wrong)?;
         }
+        if let (Some(_), Some(command)) = (&self.attach_to, &self.command) {
+            let advice = match command {
+                Command::Snapshot(_) | Command::Watch(_) | Command::Limits(_) | Command::Check(_) => {
+                    "it goes behind the name of the command"
+                }
+                _ => "only the live screen, snapshot, watch, limits and check read a service",
+            };
+            return Err(wrong(format!("--attach-to: {advice}")));
+        }
         let file = UserSettings::read(self.config.as_deref()).map_err(|error| wrong(error.to_string()))?;
         self.settings = self.settings.or(file);
         Ok(self)
@@ -194,19 +227,33 @@ impl Cli {
         let mut engine = self.settings.engine(ForcedMethods::new(self.methods.iter().copied()));
         engine.diagnostics = log.is_kept();
         let look = self.settings.look(|name| env::var_os(name));
-        run(self.command, &Context { engine, look, has_screen })
+        run(self.command, self.attach_to, &Context { engine, look, has_screen })
     }
 }
 
-fn run(command: Option<Command>, context: &Context) -> anyhow::Result<ExitCode> {
-    match command {
+/// What no command says: the live screen, or a table where there is no screen.
+fn run_screen(attach_to: Option<PathBuf>, context: &Context) -> anyhow::Result<ExitCode> {
+    let service = match attach_to {
+        Some(path) => Some(crate::replay::connect(&path)?),
+        None => attach::found(context.engine.watched)?,
+    };
+    match service {
+        Some(service) if context.has_screen => attach::show(service, context.look),
+        Some(service) => FormArgs::default().print(&RecordedSource::of_service(service)?.frame(Detail::TABLE)?),
         None if context.has_screen => screen::run(context.engine, context.look),
         None => SnapshotArgs::default().run(context),
+    }
+}
+
+fn run(command: Option<Command>, attach_to: Option<PathBuf>, context: &Context) -> anyhow::Result<ExitCode> {
+    match command {
+        None => run_screen(attach_to, context),
         Some(Command::Snapshot(args)) => args.run(context),
         Some(Command::Watch(args)) => args.run(context),
         Some(Command::Serve(args)) => args.run(context),
         Some(Command::Record(args)) => args.run(context),
         Some(Command::Replay(args)) => args.run(context),
+        Some(Command::Report(args)) => args.run(),
         Some(Command::Limits(args)) => args.run(context),
         Some(Command::Check(args)) => args.run(context),
         Some(Command::Lab(args)) => args.run(context),
@@ -221,7 +268,12 @@ fn run(command: Option<Command>, context: &Context) -> anyhow::Result<ExitCode> 
             clap_complete::generate(shell, &mut Cli::command(), "observer", &mut script);
             print(&script)
         }
-        Some(Command::Man) => {
+        Some(Command::Man { folder: Some(folder) }) => {
+            clap_mangen::generate_to(Cli::command(), &folder)
+                .with_context(|| format!("write man pages into {}", folder.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Man { folder: None }) => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut page)?;
             print(&page)

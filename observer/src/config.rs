@@ -13,8 +13,9 @@ use etcetera::BaseStrategy as _;
 use serde::Deserialize;
 
 use crate::{
-    engine::{EngineOptions, Watched},
+    engine::{AfterAttach, EngineOptions, NewUser, Watched},
     errno,
+    model::{cost::CpuShare, name::fold_text},
     probe::plan::ForcedMethods,
     tui::{self, ThemeName},
 };
@@ -38,9 +39,14 @@ pub struct UserSettings {
     /// Watch only the network namespace that observer runs in, instead of all.
     #[arg(long, global = true, env = "OBSERVER_OWN_NETNS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     own_netns: Option<bool>,
-    /// Size of the ring buffer between kernel and observer, in bytes: a power of two, at least 4096; 8388608 by default.
+    /// Size of the ring buffer between kernel and observer, in bytes: a power of two, at least 4096. By default 1048576 for each CPU,
+    /// rounded up to a power of two, and at least 8388608.
     #[arg(long, global = true, env = "OBSERVER_RING_BYTES", value_name = "BYTES")]
     ring_bytes: Option<RingBytes>,
+    /// Suspend the hooks when observer, its hooks included, has taken more than this share of all CPUs for ten seconds, in percent
+    /// from 0.01 to 100: by default 5. Scans alone count until the load has gone.
+    #[arg(long, global = true, env = "OBSERVER_MAX_COST", value_name = "PERCENT")]
+    max_cost: Option<MaxCost>,
     /// Report EMFILE and ENFILE of every system call that makes descriptors, not only of socket() and accept().
     #[arg(long, global = true, env = "OBSERVER_TRACE_ALL_FD_SYSCALLS", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     trace_all_fd_syscalls: Option<bool>,
@@ -96,6 +102,35 @@ impl FromStr for RingBytes {
     }
 }
 
+/// A share of all CPUs, given in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "f64")]
+struct MaxCost(CpuShare);
+
+impl Default for MaxCost {
+    fn default() -> Self {
+        Self(CpuShare::from_ratio(0.05))
+    }
+}
+
+impl TryFrom<f64> for MaxCost {
+    type Error = &'static str;
+
+    fn try_from(percent: f64) -> Result<Self, Self::Error> {
+        let is_sane = (0.01..=100.0).contains(&percent);
+        is_sane.then(|| Self(CpuShare::from_ratio(percent / 100.0))).ok_or("not 0.01 to 100 percent")
+    }
+}
+
+impl FromStr for MaxCost {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let percent: f64 = text.trim_end_matches('%').parse().map_err(|error| format!("{error}"))?;
+        Self::try_from(percent).map_err(str::to_owned)
+    }
+}
+
 /// Why a file of settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -119,7 +154,9 @@ pub enum ConfigError {
 
 /// What is wrong, and in which line: the parser's own picture of it has several lines.
 fn first_line(error: &toml::de::Error) -> String {
-    error.to_string().lines().filter(|line| !line.contains('|')).collect::<Vec<_>>().join(": ")
+    let sentence = error.to_string().lines().filter(|line| !line.contains('|')).collect::<Vec<_>>().join(": ");
+    // It quotes the file, which may have what steers a terminal.
+    fold_text(&sentence)
 }
 
 impl UserSettings {
@@ -140,13 +177,19 @@ impl UserSettings {
             },
         };
         match fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text).map_err(|error| ConfigError::Wrong { path, error: Box::new(error) }),
+            Ok(text) => Self::parse(&text, &path),
             // A folder that this user may not read has settings of another: `sudo -u` may keep the other's HOME.
             Err(error) if !must_exist && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
                 Ok(Self::default())
             }
             Err(error) => Err(ConfigError::Unreadable { path, error }),
         }
+    }
+
+    /// Reads the text of the file `path`.
+    pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let wrong = |error| ConfigError::Wrong { path: path.to_owned(), error: Box::new(error) };
+        toml::from_str(text).map_err(wrong)
     }
 
     /// These settings; those that are not set here are taken from `other`.
@@ -159,6 +202,7 @@ impl UserSettings {
             mouse: self.mouse.or(other.mouse),
             own_netns: self.own_netns.or(other.own_netns),
             ring_bytes: self.ring_bytes.or(other.ring_bytes),
+            max_cost: self.max_cost.or(other.max_cost),
             trace_all_fd_syscalls: self.trace_all_fd_syscalls.or(other.trace_all_fd_syscalls),
             proc: self.proc.or(other.proc),
         }
@@ -177,8 +221,10 @@ impl UserSettings {
         EngineOptions {
             watched: if self.own_netns.unwrap_or(false) { Watched::Own } else { Watched::All },
             ring_bytes: self.ring_bytes.map_or(default.ring_bytes, |bytes| bytes.0),
+            max_cost: Some(self.max_cost.unwrap_or_default().0),
             methods,
             trace_all_fd_syscalls: self.trace_all_fd_syscalls.unwrap_or(default.trace_all_fd_syscalls),
+            after_attach: AfterAttach::DropRights(NewUser::OfSudo),
             ..default
         }
     }
@@ -216,6 +262,8 @@ mod tests {
     fn what_is_set_first_decides() {
         let flags = settings("theme = 'light'\nmouse = false");
         let file = settings("theme = 'mono'\nmouse = true\nown_netns = true\nring_bytes = 4096");
+        let cost = |text: &str| settings(text).engine(ForcedMethods::default()).max_cost.map(CpuShare::ratio);
+        assert_eq!((cost(""), cost("max_cost = 2.5"), cost("max_cost = 100")), (Some(0.05), Some(0.025), Some(1.0)));
         let both = flags.or(file);
         assert_eq!(both, settings("theme = 'light'\nmouse = false\nown_netns = true\nring_bytes = 4096"));
         let options = both.engine(ForcedMethods::default());
@@ -248,7 +296,10 @@ mod tests {
     fn the_help_has_the_size_of_the_ring() {
         let command = UserSettings::augment_args(clap::Command::new("observer"));
         let ring = command.get_arguments().find(|arg| arg.get_id() == "ring_bytes").unwrap();
-        assert!(ring.get_help().unwrap().to_string().contains(&EngineOptions::default().ring_bytes.to_string()));
+        assert!(ring.get_help().unwrap().to_string().contains(&EngineOptions::LEAST_RING_BYTES.to_string()));
+        for (cpus, mebibytes) in [(1, 8), (8, 8), (9, 16), (64, 64), (65, 128), (usize::MAX, 1024)] {
+            assert_eq!(EngineOptions::ring_bytes(cpus), mebibytes << 20, "{cpus} CPUs");
+        }
     }
 
     #[test]
@@ -257,11 +308,13 @@ mod tests {
             ("colour = 'auto'", "unknown field `colour`"),
             ("theme = 'pink'", "unknown variant `pink`"),
             ("ring_bytes = 5000", "not a power of two"),
+            ("max_cost = 0", "not 0.01 to 100 percent"),
             ("mouse =", "line 1"),
+            ("theme = \"\\u001b[31m\"", "unknown variant `?[31m`"),
+            ("color = 'a\tb'", "unknown variant"),
         ] {
-            let error = Box::new(toml::from_str::<UserSettings>(text).unwrap_err());
-            let said = ConfigError::Wrong { path: "/x/config.toml".into(), error }.to_string();
-            assert!(said.contains(words) && !said.contains('\n'), "{said}");
+            let said = UserSettings::parse(text, Path::new("/x/config.toml")).unwrap_err().to_string();
+            assert!(said.contains(words) && !said.contains(char::is_control), "{said}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! From raw records to events: with `probe` the only place in user space that knows the ABI.
 
+mod rewrite;
+
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     time::Duration,
@@ -11,6 +13,7 @@ use observer_ebpf::abi::{
 };
 use zerocopy::FromBytes;
 
+pub use self::rewrite::{Pseudonyms, rewrite};
 use crate::{
     model::{
         device::Device,
@@ -60,6 +63,18 @@ pub fn pass_end(bytes: &[u8]) -> Option<u64> {
     (header.kind == Kind::PassEnd as u8).then_some(header.sock)
 }
 
+/// The listener that an fd scan shows with its owner, as a scan of the table shows it.
+#[must_use]
+pub fn listener(bytes: &[u8]) -> Option<SocketRecord> {
+    let (header, _) = RecordHeader::read_from_prefix(bytes).ok()?;
+    if header.kind != Kind::Bound as u8 || header.new_state != TcpState::Listen as u8 {
+        return None;
+    }
+    let BoundRecord { fd_owner, local } = BoundRecord::read_from_bytes(bytes).ok()?;
+    let header = RecordHeader { kind: Kind::Scanned as u8, pid: 0, ..header };
+    Some(SocketRecord { header, local, remote: [0; 16], device: fd_owner.device, padding: 0 })
+}
+
 /// Reads one record.
 pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
     let (header, _) = RecordHeader::read_from_prefix(bytes).map_err(|_| DecodeError::NoHeader(bytes.len()))?;
@@ -102,7 +117,10 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
         Kind::FdOwner => Ok(held(&read(kind, bytes)?, None)),
         Kind::Bound => {
             let BoundRecord { fd_owner, local } = read(kind, bytes)?;
-            let is_bound = fd_owner.header.local_port != 0 && binding(&fd_owner.header).explicit_bucket == Some(true);
+            let header = &fd_owner.header;
+            let is_bound = header.new_state != TcpState::Listen as u8
+                && header.local_port != 0
+                && binding(header).explicit_bucket == Some(true);
             let local = Local { ip: ip(local), port: fd_owner.header.local_port, device: Device::new(fd_owner.device) };
             Ok(held(&fd_owner, is_bound.then_some(local)))
         }

@@ -65,21 +65,8 @@ fn a_state_change_keeps_its_tuple_and_states_and_its_cgroup_or_its_time() {
     };
     let Ok(Event::State { socket, at, .. }) = changed(7) else { panic!("an end") };
     assert_eq!((socket, at), (expected(), Duration::from_nanos(1_500)));
-    assert_eq!(
-        changed(1),
-        Ok(Event::State {
-            socket: of_cgroup(),
-            at: Duration::ZERO,
-            old: TcpState::SynSent,
-            new: TcpState::Established,
-            by: None,
-            orphan: false,
-            unsent: false,
-            own_range: OwnRange::default(),
-            binding: Binding::default(),
-            timestamps: false,
-        })
-    );
+    let established = Event::change(of_cgroup(), Duration::ZERO, TcpState::SynSent, TcpState::Established, None);
+    assert_eq!(changed(1), Ok(established));
 }
 
 #[test]

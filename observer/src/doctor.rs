@@ -7,12 +7,14 @@ use std::{
 };
 
 use crate::{
-    engine::require_rights,
+    engine::{self, NewUser, Watched, require_rights},
     errno,
     host::{
-        clock, files, handle, memory, namespaces, netns, pid_namespace::PidView, proc, processes, rights, text::Reads,
+        clock, files, handle, memory, namespaces, netns, pid_namespace::PidView, privileges::Reduction, proc,
+        processes, rights, text::Reads,
     },
     model::{
+        capability::{CAPABILITIES, Holding},
         gaps::{Gap, Gaps, Unread},
         hook::{AttachMethod, Hook},
         quality::{HookStatus, ProcessScope},
@@ -30,18 +32,24 @@ use crate::{
 /// Attaches every hook, reads the host once, reports what worked, and detaches again. The exit status is 0 if observer is
 /// ready to run.
 pub fn run(methods: ForcedMethods, out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    match examine(methods, out)? {
-        Ok(()) => {
-            writeln!(out)?;
-            row(out, "verdict", "ready")?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(error) => {
-            writeln!(out)?;
-            row(out, "verdict", &format!("not ready: {error}"))?;
-            Ok(ExitCode::FAILURE)
-        }
+    let mut details = Vec::new();
+    let (short, why, code) = match examine(methods, &mut details)? {
+        Ok(()) => ("ready", None, ExitCode::SUCCESS),
+        Err(error) => ("not ready", Some(error.to_string()), ExitCode::FAILURE),
+    };
+    // Whoever sees the beginning or the end of a long page sees the verdict.
+    row(out, "verdict", short)?;
+    if let Some(why) = &why {
+        row(out, "because", why)?;
     }
+    writeln!(out)?;
+    out.write_all(&details)?;
+    writeln!(out)?;
+    if let Some(why) = &why {
+        row(out, "because", why)?;
+    }
+    row(out, "verdict", short)?;
+    Ok(code)
 }
 
 /// A label, and words beside it.
@@ -71,6 +79,7 @@ fn examine(methods: ForcedMethods, out: &mut impl Write) -> io::Result<Result<()
         methods,
         trace_all_fd_syscalls: false,
     };
+    rights::raise();
     let attached = match attach::attach(&kernel, options) {
         Ok(attached) => attached,
         Err(error) => return Ok(Err(error)),
@@ -86,6 +95,12 @@ fn examine(methods: ForcedMethods, out: &mut impl Write) -> io::Result<Result<()
     };
     writeln!(out)?;
     row(out, "missed runs", missed)?;
+    let reduction = print_reduction(out, &attached, processes)?;
+    // What follows is read as a running engine reads it.
+    match reduction.apply() {
+        Ok(kept) => kept.sentences().try_for_each(|words| item(out, &format!("but {words}")))?,
+        Err(because) => return Ok(Err(ProbeError::Refused { because })),
+    }
     print_gaps(out, processes.scope(), attached.tracefs)?;
     print_advice(out, &attached)?;
     Ok(attached.require_vital_hooks().and_then(|()| attached.require_no_scarcity()))
@@ -101,6 +116,7 @@ fn examine_host(out: &mut impl Write) -> io::Result<Result<(Arc<Kernel>, PidView
         Ok(()) => row(out, "capabilities", "enough for BPF (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN)")?,
         Err(error) => row(out, "capabilities", &error.to_string())?,
     }
+    print_capabilities(out, rights.is_ok())?;
     if let Err(error) = proc::require() {
         row(out, "proc", &error.to_string())?;
         return Ok(Err(error.into()));
@@ -127,9 +143,51 @@ fn examine_host(out: &mut impl Write) -> io::Result<Result<(Arc<Kernel>, PidView
     Ok(rights.map(|()| (kernel, processes)))
 }
 
+/// Prints each capability: what it is for, or what its lack costs; and how an ordinary user gets them.
+fn print_capabilities(out: &mut impl Write, may_start: bool) -> io::Result<()> {
+    const NAME: usize = 22;
+    let given = rights::held();
+    for capability in CAPABILITIES {
+        let holding = match Holding::of(capability, given, given) {
+            // Nothing is attached yet.
+            Holding::Unneeded if !may_start => Holding::Missing,
+            holding => holding,
+        };
+        let words = format!("{}: {}", holding.name(), holding.meaning(capability));
+        labelled::write(out, &format!("  {}", capability.name), NAME, &words, PLAIN_WIDTH)?;
+    }
+    if rustix::process::geteuid().is_root() || CAPABILITIES.iter().all(|capability| capability.is_in(given)) {
+        return Ok(());
+    }
+    if let Some(obstacle) = rights::setcap_obstacle() {
+        return row(out, "without root", &format!("file capabilities have no effect here: {obstacle}"));
+    }
+    row(out, "without root", "this line gives them to everybody who may execute the program:")?;
+    // In one line, to be copied.
+    writeln!(out, "  {}", rights::setcap())
+}
+
+/// Prints what observer keeps of these once it runs.
+fn print_reduction(out: &mut impl Write, attached: &Attached, processes: PidView) -> io::Result<Reduction> {
+    const SCOPE: usize = 22;
+    writeln!(out)?;
+    row(out, "after attach", "the capabilities that the engine keeps; other threads keep none")?;
+    let of = |watched| engine::reduction(|| attached.serves_scans(), watched, processes, NewUser::OfSudo);
+    let (all, own) = (of(Watched::All), of(Watched::Own));
+    for (scope, reduction) in [("  all namespaces", all), ("  --own-netns", own)] {
+        let kept = reduction.capabilities() & rights::held();
+        let names = CAPABILITIES.iter().filter(|capability| capability.is_in(kept)).map(|capability| capability.name);
+        let names = names.collect::<Vec<_>>().join(", ");
+        labelled::write(out, scope, SCOPE, if names.is_empty() { "none" } else { &names }, PLAIN_WIDTH)?;
+    }
+    let user = all.uid().map_or_else(|| "stays as it is".to_owned(), |uid| format!("becomes {uid} in place of root"));
+    labelled::write(out, "  user", SCOPE, &user, PLAIN_WIDTH)?;
+    Ok(all)
+}
+
 /// Prints what this user cannot read on the host, and what would help.
 fn print_gaps(out: &mut impl Write, scope: ProcessScope, tracefs: Gap) -> io::Result<()> {
-    let mut gaps = Gaps::of(rights::effective()).within(scope);
+    let mut gaps = Gaps::of(rights::held()).within(scope);
     gaps.set(Unread::Tracefs, tracefs);
     let files = Reads::default();
     match processes::nearest_to_limit(0) {
@@ -203,7 +261,8 @@ fn remedy_of(hook: Hook, attached: &Attached) -> String {
         None if attached.tracefs.count > 0 => {
             "; tracefs is closed to this user: CAP_DAC_READ_SEARCH opens it".to_owned()
         }
-        None => "; mount tracefs to get it".to_owned(),
+        None => rights::perf_obstacle()
+            .map_or_else(|| "; mount tracefs to get it".to_owned(), |obstacle| format!("; {obstacle}")),
     }
 }
 

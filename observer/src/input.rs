@@ -5,17 +5,18 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     decode::{self, DecodeError},
     model::{
         Model,
+        cost::Cost,
         event::Event,
         gaps::Gaps,
         member::Member,
         namespace::NamespaceReading,
-        quality::{Losses, ScanSummary},
+        quality::{Losses, ScanSummary, StreamLoss},
         service::Service,
         snapshot::Host,
         units::NetnsId,
@@ -27,14 +28,14 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Input<'a> {
     /// A record of the ring buffer, as a BPF program wrote it (`observer_ebpf::abi`).
-    Record(&'a [u8]),
+    Record(#[serde(serialize_with = "as_bytes")] &'a [u8]),
     /// A scan of this namespace's table begins.
     BeginScan(NetnsId),
     /// The scan reached the end of the table.
     EndScan,
     /// The scan failed, or lost records of its own.
     AbandonScan,
-    /// This round has scanned every namespace.
+    /// This round has scanned every namespace that was due.
     EndRound(ScanSummary),
     /// An fd scan, over all open files, begins.
     BeginFdScan,
@@ -56,6 +57,15 @@ pub enum Input<'a> {
     RestartTotals,
     /// The service of a cgroup or a process, asked for because sockets named it; `None` where it names none.
     Service(Member, Option<Box<Service>>),
+    /// This stream lost inputs here: its reader took less than came. Readings and a round of scans follow.
+    StreamLoss(Box<StreamLoss>),
+    /// What observer costs, and whether its hooks are suspended.
+    Cost(Cost),
+}
+
+/// In one piece: of itself serde takes a slice byte by byte, which took half of what a recording costs. The encoding is the same.
+fn as_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 /// What an input did, where the model's owner may have to act on it.
@@ -81,12 +91,12 @@ pub fn apply(model: &mut Model, now: Duration, input: Input<'_>) -> Outcome {
             }
             Err(error) => return Outcome::Undecodable(error),
         },
-        Input::BeginScan(netns) => model.begin_scan(netns),
+        Input::BeginScan(netns) => model.begin_scan(netns, now),
         Input::EndScan => model.end_scan(now),
         Input::AbandonScan => model.abandon_scan(),
         Input::EndRound(summary) => model.end_round(summary),
         Input::BeginFdScan => model.begin_fd_scan(),
-        Input::EndFdScan => model.end_fd_scan(),
+        Input::EndFdScan => model.end_fd_scan(now),
         Input::Namespace(netns, reading) => model.set_namespace(netns, *reading),
         Input::ForgetNamespace(netns) => model.forget_namespace(netns),
         Input::Host(host) => model.set_host(*host),
@@ -99,6 +109,34 @@ pub fn apply(model: &mut Model, now: Duration, input: Input<'_>) -> Outcome {
         Input::Tick => model.tick(now),
         Input::Service(member, service) => model.set_service(member, service.map(|service| *service)),
         Input::RestartTotals => model.restart_totals(now),
+        Input::StreamLoss(loss) => model.note_stream_loss(&loss, now),
+        Input::Cost(cost) => model.set_cost(cost, now),
     }
     Outcome::Done
+}
+
+/// What a model that begins with the next round of scans has to know before it: the readings that this one has.
+#[must_use]
+pub fn readings(model: &Model) -> Vec<Input<'static>> {
+    let namespaces = model.namespace_readings();
+    let mut inputs: Vec<Input<'static>> =
+        namespaces.map(|(netns, reading)| Input::Namespace(netns, Box::new(reading.clone()))).collect();
+    inputs.extend(model.host().map(|host| Input::Host(Box::new(host.clone()))));
+    inputs.push(Input::Losses(model.losses()));
+    inputs.push(Input::Gaps(Box::new(model.gaps().clone())));
+    inputs.extend(model.cost().map(Input::Cost));
+    inputs
+}
+
+/// Whether it is of the kinds that [`readings`] gives.
+#[must_use]
+pub const fn is_reading(input: &Input<'_>) -> bool {
+    matches!(input, Input::Namespace(..) | Input::Host(_) | Input::Losses(_) | Input::Gaps(_) | Input::Cost(_))
+}
+
+/// What such a model has to know after that round: the services of the cgroups and processes that sockets have named.
+#[must_use]
+pub fn services(model: &Model) -> Vec<Input<'static>> {
+    let named = model.named_members();
+    named.map(|(member, service)| Input::Service(member, service.map(|service| Box::new(service.clone())))).collect()
 }

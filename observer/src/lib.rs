@@ -22,11 +22,12 @@
 //! - `input`: everything that goes into the model, from a live engine or from a recording.
 //! - `model`: events to counts, limits, findings and data quality.
 //! - `engine`: owns the source and the model, schedules scans, publishes snapshots.
-//! - `recording`: inputs in a file. `record` writes it, `replay` plays it.
+//! - `recording`: inputs in a file. `record` writes it, `replay` plays it, `anonymize` takes addresses and names out of it.
+//! - `report`: a replay of all that a recorder has kept, in sums and peaks.
 //! - `present`: each quantity's id, title, unit, help and value, defined once.
 //! - `frame`: a snapshot and where it is seen from, live or in a recording; every output is made of one.
 //! - `tui`, `screen`: the live screen. `export`: tables, JSON, the check line, series. `doctor`: what works on this host.
-//! - `serve`: documents over HTTP, from a process without rights.
+//! - `serve`: documents over HTTP, from a process without rights, and inputs for viewers. `attach`: such a viewer.
 //! - `lab`: experiments that test a claim, and compare it with what observer says and what the kernel does.
 //! - `host`: readers of /proc, sysctls and netlink. `errno`: errors in words.
 //! - `cli`, `config`: the command line and the settings. `logging`: the log file.
@@ -50,6 +51,8 @@
 //! `tests/tidy.rs` holds those that a search can hold. `docs/architecture.md` gives the reasons, `docs/CONTRIBUTING.md` the
 //! files to touch for a change.
 
+pub mod anonymize;
+pub mod attach;
 pub mod cli;
 pub mod config;
 pub mod decode;
@@ -59,6 +62,9 @@ pub mod engine;
 pub mod errno;
 pub mod export;
 pub mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host;
 pub mod input;
 pub mod lab;
@@ -72,6 +78,7 @@ pub mod probe;
 pub mod record;
 pub mod recording;
 pub mod replay;
+pub mod report;
 pub mod screen;
 pub mod serve;
 pub mod source;

@@ -6,10 +6,15 @@ use observer::{
     cli::Cli,
     errno,
     export::{self, check::Status},
-    lab, last_words, outlet, serve,
+    host::rights,
+    lab, last_words, outlet,
+    replay::WrongMoment,
+    serve,
 };
 
 fn main() -> ExitCode {
+    // Files that the user names are opened without them.
+    rights::lower();
     // A lab and `serve` start their processes this way; the command line of users does not have it.
     if let Some(code) = lab::worker::run_if_asked().or_else(serve::run_if_asked) {
         return code;
@@ -31,7 +36,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             outlet::to_stderr(&format!("observer: {}\n", errno::sentence(&error)));
-            ExitCode::FAILURE
+            if error.is::<WrongMoment>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -11,9 +11,9 @@ use anyhow::{Context as _, anyhow, ensure};
 use tokio::sync::watch;
 
 use crate::{
-    engine::{Engine, EngineOptions, POLL},
+    engine::{Engine, EngineOptions, FirstLook, POLL},
     frame::Frame,
-    host::descriptors,
+    host::{descriptors, privileges::Reduction},
     model::{Model, query::Query},
     tui::{self, Ended, MIN_HEIGHT, MIN_WIDTH, ScreenRequest, Step},
 };
@@ -36,6 +36,11 @@ pub(crate) trait ScreenSource: Send {
 
     /// What is known.
     fn model(&self) -> &Model;
+
+    /// The time until the next call of [`Self::advance`].
+    fn pause(&self) -> Duration {
+        POLL
+    }
 
     /// Stays the same while there is nothing new to show but ages.
     fn pulse(&self) -> u64 {
@@ -63,6 +68,10 @@ impl ScreenSource for Engine {
         self.snapshot(destinations).into()
     }
 
+    fn pause(&self) -> Duration {
+        Self::pause(self)
+    }
+
     fn model(&self) -> &Model {
         Self::model(self)
     }
@@ -75,7 +84,10 @@ impl ScreenSource for Engine {
 /// Shows the live screen until the user leaves it. All that can fail at start fails before the screen is touched.
 pub fn run(options: EngineOptions, look: tui::Look) -> anyhow::Result<ExitCode> {
     require_size("observer snapshot")?;
-    show(Engine::start(options)?, look)
+    // Afterwards it may be the terminal of another user.
+    tui::open_terminal().context("open the terminal")?;
+    let (engine, reduction) = Engine::start_reduced(EngineOptions { first_look: FirstLook::Own, ..options }, None)?;
+    show(engine, look, reduction)
 }
 
 /// Fails if the terminal is too small, and names what to do `instead`.
@@ -89,8 +101,13 @@ pub(crate) fn require_size(instead: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Shows what `source` knows until the user leaves the screen.
-pub(crate) fn show(mut source: impl ScreenSource + 'static, look: tui::Look) -> anyhow::Result<ExitCode> {
+/// Shows what `source` knows until the user leaves the screen. `reduction` is what the source gave up: the screen needs no
+/// capability then.
+pub(crate) fn show(
+    mut source: impl ScreenSource + 'static,
+    look: tui::Look,
+    reduction: Option<Reduction>,
+) -> anyhow::Result<ExitCode> {
     descriptors::require_for_event_loop().context("open descriptors for the event loop")?;
     let (publish, frames) = watch::channel(Arc::new(frame(&mut source, None)));
     let (request, requests) = mpsc::channel();
@@ -98,6 +115,7 @@ pub(crate) fn show(mut source: impl ScreenSource + 'static, look: tui::Look) -> 
         .name("engine".to_owned())
         .spawn(move || publish_until_unheard(source, &publish, &requests))
         .context("start the engine's thread")?;
+    reduction.map(|reduction| reduction.with_capabilities(0).apply()).transpose()?;
     let ended = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -137,7 +155,7 @@ fn publish_until_unheard(
             publish.send_replace(Arc::new(frame(&mut source, query.as_ref())));
             (published_at, pulse_before) = (Some(Instant::now()), pulse);
         }
-        asked_for = match requests.recv_timeout(POLL) {
+        asked_for = match requests.recv_timeout(source.pause()) {
             Ok(request) => Some(request),
             Err(mpsc::RecvTimeoutError::Timeout) => None,
             Err(mpsc::RecvTimeoutError::Disconnected) => break,

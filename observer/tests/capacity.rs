@@ -12,7 +12,7 @@ use std::{
 use observer::model::{
     Model,
     device::Device,
-    event::{Binding, Event, Identity, OwnRange},
+    event::{Event, Identity},
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
 
@@ -35,18 +35,7 @@ fn child(n: u32) -> Identity {
 }
 
 fn change(model: &mut Model, n: u32, old: TcpState, new: TcpState) {
-    let event = Event::State {
-        socket: child(n),
-        at: Duration::ZERO,
-        old,
-        new,
-        by: None,
-        orphan: false,
-        unsent: false,
-        own_range: OwnRange::default(),
-        binding: Binding::default(),
-        timestamps: false,
-    };
+    let event = Event::change(child(n), Duration::ZERO, old, new, None);
     model.apply(&event, Duration::ZERO);
 }
 

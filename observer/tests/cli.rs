@@ -90,6 +90,8 @@ fn doctor_reports_the_attach_method_of_each_hook() {
     {
         assert!(text.contains(word), "no {word:?} in\n{text}");
     }
+    let verdict = Some("verdict       ready");
+    assert_eq!((text.lines().next(), text.lines().last()), (verdict, verdict), "whatever part of it is seen");
 }
 
 #[test]
@@ -112,6 +114,8 @@ fn unknown_words_are_wrong_usage() {
     fails_with(&observer(&["snapshot", "--sort", "ports"]), 2, &["ports", "close_wait, time_wait"]);
     fails_with(&observer(&["limits", "--sort", "time_wait"]), 2, &["time_wait", "ratio, used, maximum"]);
     fails_with(&observer(&["--ring-bytes", "5000"]), 2, &["--ring-bytes", "power of two"]);
+    fails_with(&observer(&["--max-cost", "0"]), 2, &["--max-cost", "not 0.01 to 100 percent"]);
+    fails_with(&observer(&["--max-cost", "five"]), 2, &["--max-cost", "invalid float"]);
     fails_with(&observer(&["--ring-bytes", "2048"]), 2, &["power of two from 4096"]);
 }
 
@@ -130,7 +134,11 @@ fn without_the_right_to_use_bpf_it_names_what_is_missing() {
     let doctor = unprivileged(&["doctor"]);
     let text = String::from_utf8(doctor.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(doctor.status.code(), Some(1), "{text}");
-    assert!(text.contains("lacks CAP_BPF and CAP_PERFMON") && text.contains("not ready"), "{text}");
+    assert!(
+        text.contains("because load the BPF programs: EPERM: this process lacks CAP_BPF and CAP_PERFMON"),
+        "{text}"
+    );
+    assert!(text.starts_with("verdict not ready") && text.ends_with("verdict not ready"), "{text}");
 }
 
 #[test]
@@ -281,6 +289,22 @@ fn completions_and_the_manual_page_name_every_command() {
     }
 }
 
+#[test]
+fn each_page_that_a_man_page_names_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().to_str().unwrap();
+    assert!(observer(&["man", "--folder", folder]).status.success());
+    let main = fs::read_to_string(dir.path().join("observer.1")).unwrap();
+    // As roff writes a hyphen.
+    let named: Vec<_> = main.lines().filter_map(|line| line.strip_suffix("(1)")?.strip_prefix("observer\\-")).collect();
+    assert!(named.contains(&"snapshot"), "{main}");
+    for command in named {
+        let page = fs::read_to_string(dir.path().join(format!("observer-{command}.1"))).unwrap();
+        assert!(page.contains("SYNOPSIS"), "{command}: {page}");
+    }
+    fails_with(&observer(&["man", "--folder", "/no/such/folder"]), 1, &["/no/such/folder", "No such file"]);
+}
+
 /// What the program says with this file of settings and this environment.
 fn with_settings(file: &str, env: &[(&str, &str)], args: &[&str]) -> Output {
     let home = tempfile::tempdir().unwrap();
@@ -325,4 +349,36 @@ fn settings_that_make_no_sense_are_wrong_usage() {
     fails_with(&with_settings("", &[("OBSERVER_THEME", "pink")], &["doctor"]), 2, &["pink", "high-contrast"]);
     // A monitoring plugin has its own way to say so.
     assert_eq!(with_settings("colour = 1", &[], &["check"]).status.code(), Some(3));
+}
+
+/// The line that doctor prints, run as it is, gives an ordinary user what root has.
+#[test]
+fn the_setcap_line_of_doctor_lets_an_ordinary_user_run_it() {
+    let (_dir, copy) = copy_for_everyone();
+    let nobody = |args: &[&str]| {
+        let credentials = ["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
+        Command::new("setpriv").args(credentials).arg(&copy).args(args).output().unwrap()
+    };
+    let doctor = String::from_utf8(nobody(&["doctor"]).stdout).unwrap();
+    let line = doctor.lines().find_map(|line| line.trim().strip_prefix("sudo setcap ")).expect("a setcap line");
+    assert!(line.ends_with(copy.to_str().unwrap()), "{line}");
+    let setcap =
+        Command::new("sh").args(["-c", &format!("PATH=$PATH:/usr/sbin:/sbin; setcap {line}")]).output().unwrap();
+    assert!(setcap.status.success(), "{setcap:?}");
+    let snapshot = nobody(&["snapshot", "--json"]);
+    let json: Value = serde_json::from_slice(&snapshot.stdout).unwrap_or_else(|_| panic!("{snapshot:?}"));
+    let held = |name: &str| {
+        let rows = json["quality"]["capabilities"].as_array().unwrap();
+        rows.iter().find(|row| row["capability"] == name).unwrap()["holding"].as_str().unwrap().to_owned()
+    };
+    assert_eq!([held("CAP_BPF"), held("CAP_SYS_ADMIN"), held("CAP_NET_ADMIN")], ["given up", "held", "held"]);
+    assert!(json["quality"]["hooks"].as_array().unwrap().iter().all(|hook| hook["method"].is_string()), "{json:#}");
+    // A file that this user may not read is closed to the program too.
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "theme = \"light\"\n").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let refused = nobody(&["--config", secret.to_str().unwrap(), "doctor"]);
+    assert_ne!(refused.status.code(), Some(0));
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("EACCES"));
 }

@@ -187,18 +187,21 @@ fn a_recording_goes_through_standard_output_and_standard_input() {
 
 #[test]
 fn a_reader_of_a_recording_may_leave() {
-    let mut child = Command::new(OBSERVER)
-        .args(["--own-netns", "record", "-"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdout = child.stdout.take().unwrap();
-    stdout.read_exact(&mut [0; 8]).unwrap();
-    drop(stdout);
-    let mut words = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
-    assert_eq!((child.wait().unwrap().code(), words.as_str()), (Some(0), ""));
+    for rest in [&[][..], &["--anonymize"]] {
+        let mut child = Command::new(OBSERVER)
+            .args(["--own-netns", "record", "-"])
+            .args(rest)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut [0; 8]).unwrap();
+        drop(stdout);
+        let mut words = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut words).unwrap();
+        assert_eq!((child.wait().unwrap().code(), words.as_str()), (Some(0), ""), "{rest:?}");
+    }
 }
 
 #[test]

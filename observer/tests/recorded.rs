@@ -74,7 +74,14 @@ fn a_moment_of_a_recording_can_be_chosen() {
 
     let beyond = observer(&["snapshot", "--recording", &file, "--at", "100000"]);
     let words = String::from_utf8_lossy(&beyond.stderr);
-    assert!(beyond.status.code() == Some(1) && words.contains("100000.000 is after its end"), "{words}");
+    assert!(beyond.status.code() == Some(2) && words.contains("100000.000 is after its end"), "{words}");
+    for args in [vec!["replay", &file, "--from", "100"], vec!["watch", "--recording", &file, "--from", "100"]] {
+        let beyond = observer(&args);
+        let words = String::from_utf8_lossy(&beyond.stderr);
+        let length = json(&observer(&["replay", &file, "--json"]))["uptime_seconds"].as_f64().unwrap();
+        let says = words.contains(&format!("is {length:.3} seconds long: 100.000 is after its end"));
+        assert!(beyond.status.code() == Some(2) && beyond.stdout.is_empty() && says, "{args:?}: {words}");
+    }
     let before = observer(&["snapshot", "--recording", &file, "--at", "0"]);
     let words = String::from_utf8_lossy(&before.stderr);
     assert!(before.status.code() == Some(1) && words.contains("no complete scan"), "{words}");

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+#[path = "program/limit.rs"]
+mod limit;
 #[path = "program/namespace.rs"]
 mod namespace;
 mod program;
@@ -17,10 +19,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 
 use self::{
+    limit::limit_descriptors,
     namespace::another_namespace,
     program::{OBSERVER, copy_for_everyone},
 };
@@ -94,7 +96,7 @@ fn a_doctor_without_descriptors_for_every_hook_says_which_and_asks_for_descripto
         }
         seen += 1;
         assert_eq!(doctor.status.code(), Some(1), "{limit}: {text}");
-        let (_, verdict) = text.rsplit_once(" verdict ").unwrap();
+        let (_, verdict) = text.rsplit_once(" because ").unwrap();
         assert_says(verdict, &["not ready", "attach the", "EMFILE (Too many open files)", "ulimit -n"], &[]);
         assert_says(&text, &[], &["mount tracefs"]);
     }
@@ -242,18 +244,12 @@ fn a_recording_goes_on_without_descriptors_and_keeps_what_was_skipped() {
         }
         thread::yield_now();
     }
-    limit_files(Pid::from_child(&child), 3);
+    limit_descriptors(child.id(), 3);
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let replayed = Command::new(OBSERVER).args(["replay", "--json", path]).output().unwrap();
     let json: Value = serde_json::from_slice(&replayed.stdout).unwrap();
     assert!(json["quality"]["skipped_rounds_total"].as_u64().unwrap() > 0, "{json:#}");
     assert_eq!(json["quality"]["last_skip"]["errno"], "EMFILE");
-}
-
-/// Lowers or raises the soft limit of descriptors of a process; returns what it was.
-fn limit_files(pid: Pid, soft: u64) -> Rlimit {
-    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
-    prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(soft), maximum }).unwrap()
 }
 
 #[test]
@@ -299,10 +295,6 @@ impl Watch {
             assert!(Instant::now() < deadline, "not seen: {what}: {last:#}");
         }
         panic!("the session ended before {what}: {last:#}");
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
     }
 }
 
@@ -353,7 +345,7 @@ fn goes_on(args: &[&str]) {
         let rows = json["namespaces"].as_array().unwrap();
         rows.iter().find(|row| row["netns"] == own).map(|row| row["port_range"].clone())
     };
-    let limit = limit_files(watch.pid(), 3);
+    let limit = limit_descriptors(watch.child.id(), 3);
     let skipped = |json: &Value| json["quality"]["skipped_rounds_total"].as_u64().unwrap();
     let starved = watch.until("rounds that are skipped", |json| skipped(json) >= 4);
     assert_eq!(starved["quality"]["last_skip"]["errno"], "EMFILE", "{starved:#}");
@@ -363,7 +355,7 @@ fn goes_on(args: &[&str]) {
     let meanwhile = pairs(3);
     watch.until("16 sockets", |json| established(&in_own(json)) == 16);
     let scans = starved["quality"]["scans_total"].as_u64().unwrap();
-    limit_files(watch.pid(), limit.current.unwrap());
+    limit_descriptors(watch.child.id(), limit);
     let after = watch.until("two more scans", |json| json["quality"]["scans_total"].as_u64().unwrap() >= scans + 2);
     assert_eq!(established(&in_own(&after)), 16);
     let ss = Command::new("ss").args(["-Htn", "state", "established"]).output().unwrap();

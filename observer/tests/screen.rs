@@ -2,10 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+#[path = "program/limit.rs"]
+mod limit;
 #[path = "screen/scarce.rs"]
 mod scarce;
 #[path = "screen/stopped.rs"]
 mod stopped;
+#[path = "screen/streams.rs"]
+mod streams;
 #[path = "screen/terminal.rs"]
 mod terminal;
 #[path = "screen/typed.rs"]
@@ -45,8 +49,8 @@ fn recording(seconds: &str) -> (tempfile::TempDir, std::path::PathBuf) {
 #[test]
 fn a_recording_is_shown_as_the_present_is() {
     let (_folder, file) = recording("1.1");
-    for more in [&["--speed", "100"][..], &["--from", "1"], &["--from", "1000"]] {
-        let args = [&["replay", file.to_str().unwrap()], more].concat();
+    for more in [["--speed", "100"], ["--from", "1"]] {
+        let args = [["replay", file.to_str().unwrap()], more].concat();
         let mut terminal = Terminal::start(80, 24, OBSERVER, &args, &[]);
         terminal.wait_for_words(&MAIN_SCREEN);
         // Beyond its end, it stays.
@@ -58,6 +62,10 @@ fn a_recording_is_shown_as_the_present_is() {
         assert_eq!(terminal.ends(), 0, "{more:?}");
         terminal.is_restored();
     }
+    let args = ["replay", file.to_str().unwrap(), "--from", "1000"];
+    let mut terminal = Terminal::start(80, 24, OBSERVER, &args, &[]);
+    assert_eq!(terminal.ends(), 2, "{}", terminal.screen());
+    terminal.is_restored();
 }
 
 #[test]

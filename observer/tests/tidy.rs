@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -108,7 +109,7 @@ fn kernel_text_has_one_reader() {
             "observer/src/new_file.rs",
             "observer/src/recording",
             "observer/src/frame/recorded.rs",
-            "observer/src/replay.rs",
+            "observer/src/replay",
             "observer/src/tui/input.rs",
         ],
         "/proc and /sys are read by host/text.rs, which reads them whole and keeps the errno",
@@ -232,4 +233,34 @@ fn the_words_are_those_of_the_field() {
         }
     }
     assert!(found.is_empty(), "see docs/glossary.md for these:\n{}", found.join("\n"));
+}
+
+#[test]
+fn each_dependency_has_its_row_and_its_reason() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let read = |name: &str| fs::read_to_string(root.join(name)).unwrap();
+    let mut wanted = BTreeSet::new();
+    for folder in ["", "observer/", "observer/fuzz/", "observer-ebpf/", "xtask/"] {
+        let manifest: toml::Table = read(&format!("{folder}Cargo.toml")).parse().unwrap();
+        let mut tables = vec![&manifest];
+        while let Some(table) = tables.pop() {
+            for (name, value) in table {
+                match value.as_table() {
+                    Some(crates) if name.ends_with("dependencies") => wanted.extend(crates.keys().cloned()),
+                    Some(inner) => tables.push(inner),
+                    None => {}
+                }
+            }
+        }
+    }
+    // The fuzz targets depend on observer itself.
+    wanted.remove("observer");
+    let table = read("docs/dependencies.md");
+    let mut listed = BTreeSet::new();
+    for row in table.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        assert!(cells.iter().all(|cell| !cell.is_empty()), "an empty cell: {row}");
+        assert!(listed.insert(cells[0].trim_matches('`').to_owned()), "twice: {row}");
+    }
+    assert_eq!(wanted, listed, "docs/dependencies.md does not list the dependencies of the manifests");
 }

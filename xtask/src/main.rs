@@ -7,8 +7,11 @@ use clap::{Parser, Subcommand};
 
 mod apt;
 mod bench;
+mod debian_root;
 mod deny;
+mod dist;
 mod ebpf;
+mod fuzz;
 mod process;
 mod shots;
 mod tally;
@@ -30,12 +33,16 @@ enum Task {
     Bench(bench::Request),
     /// Check the licences and sources of all dependencies against `deny.toml`
     Deny,
+    /// Build what an administrator installs into `target/dist`: packages, an image, a tar archive and their checksums
+    Dist(dist::Request),
     /// Build the BPF objects into `observer/bpf/`
     Ebpf {
         /// Write nothing: fail unless the source builds the objects in `observer/bpf/`
         #[arg(long)]
         check: bool,
     },
+    /// Run the fuzz targets of `observer/fuzz`
+    Fuzz(fuzz::Request),
     /// Draw the pictures of the documents from the recordings in `observer/tests/data`
     Shots {
         /// Make the recordings first, of real connections (needs root)
@@ -88,8 +95,10 @@ fn main() -> ExitCode {
     match task {
         Task::Bench(request) => finish(bench::run(&request)),
         Task::Deny => finish(deny::check()),
+        Task::Dist(request) => finish(dist::run(&request)),
         Task::Ebpf { check: false } => finish(ebpf::write()),
         Task::Ebpf { check: true } => finish(ebpf::check()),
+        Task::Fuzz(request) => finish(fuzz::run(&request)),
         Task::Shots { record } => finish(shots::run(record)),
         Task::Act { actor, cgroup } => finish(actor.play(cgroup.as_deref())),
         Task::Load { load } => finish(load.play()),

@@ -11,7 +11,7 @@ use std::{env, fs, thread};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::tally::Tally;
-use crate::{deny, ebpf, finish, process, tools, vm, workspace};
+use crate::{debian_root, deny, dist, ebpf, finish, process, tools, vm, workspace};
 
 /// Names the file to which a test that cannot run on this machine appends `SKIPPED <test>: <why>` before it returns:
 /// libtest knows no such outcome, and hides what a passing test prints.
@@ -42,6 +42,7 @@ fn summing(work: impl FnOnce(&mut Tally) -> Result<()>) -> ExitCode {
 
 fn steps(tally: &mut Tally) -> Result<()> {
     tools::for_tests()?;
+    debian_root::make()?;
     step("format", || cargo("fmt --all --check"))?;
     // The crate `observer` keeps one processor busy for most of its compilation: the BPF side has folders of its own, and the
     // other processor.
@@ -84,7 +85,8 @@ fn of_the_bpf_side() -> Result<()> {
     step("licences and sources of dependencies", deny::check)?;
     step("lints of the BPF side", ebpf::lint)?;
     step("BPF objects are what the source builds", ebpf::check)?;
-    step("no BPF code in the host's program", host_is_free_of_bpf)
+    step("no BPF code in the host's program", host_is_free_of_bpf)?;
+    step("packages", dist::check_quickly)
 }
 
 fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
@@ -139,7 +141,7 @@ fn tests(sum: &mut Tally) -> Result<()> {
 }
 
 /// Passes on what `command` prints as it comes, and sums the results in it.
-fn run_summing(mut command: Command, tally: &mut Tally) -> Result<()> {
+pub(crate) fn run_summing(mut command: Command, tally: &mut Tally) -> Result<()> {
     // One pipe for both streams keeps their lines in order.
     let (reader, writer) = io::pipe().context("make a pipe")?;
     command.stdout(writer.try_clone().context("share a pipe")?).stderr(writer);

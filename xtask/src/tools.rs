@@ -1,5 +1,5 @@
-//! What the tasks need beyond stable Rust: Debian's rustc, which comes with `core` for BPF, bpf-linker and cargo-deny from
-//! crates.io, and the programs that tests run. Each task installs what is missing.
+//! What the tasks need beyond stable Rust: Debian's rustc, which comes with `core` for BPF, programs from crates.io, and those
+//! that tests run. Each task installs what is missing.
 
 use std::env;
 use std::ffi::OsStr;
@@ -23,9 +23,11 @@ const LINKER_BUILD: Need =
 const NETWORK: Need =
     Need { packages: &["iproute2", "nftables"], purpose: "`ip`, `ss` and `nft`, for tests on live sockets" };
 const CONTAINERS: Need = Need {
-    packages: &["runc", "podman", "systemd", "systemd-container", "busybox-static", "util-linux"],
-    purpose: "containers, for tests of their names",
+    packages: &["runc", "podman", "systemd", "systemd-container", "busybox-static", "util-linux", "strace"],
+    purpose: "containers, for tests of their names and rights",
 };
+const RIGHTS: Need =
+    Need { packages: &["libcap2-bin", "util-linux"], purpose: "`setcap` and `setpriv`, for tests of rights" };
 const TERMINAL: Need = Need { packages: &["tmux"], purpose: "a terminal, for tests of the interface" };
 /// prometheus-client's parser in Python is stricter than Prometheus.
 const METRICS: Need = Need {
@@ -45,22 +47,37 @@ const COLLECTOR: Need =
     Need { packages: &["python3-pip", "libpython3.11"], purpose: "rotel, a collector that receives OTLP in tests" };
 
 const MACHINES: Need = Need {
-    packages: &["qemu-system-x86", "busybox-static", "kmod", "xz-utils", "debian-archive-keyring"],
+    packages: &["qemu-system-x86", "busybox-static", "kmod", "xz-utils", "debian-archive-keyring", "curl"],
     purpose: "virtual machines, for tests on other kernels",
 };
-const AARCH64_MACHINES: Need = Need {
-    packages: &["qemu-system-arm", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
-    purpose: "virtual machines of another processor, and programs for them",
+const AARCH64_MACHINES: Need =
+    Need { packages: &["qemu-system-arm"], purpose: "virtual machines of another processor" };
+const AARCH64_PROGRAMS: Need = Need {
+    packages: &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "debian-archive-keyring"],
+    purpose: "builds programs for another processor",
+};
+const AARCH64_EMULATOR: Need = Need { packages: &["qemu-user-static"], purpose: "runs programs of another processor" };
+
+/// libc6-dev has the static glibc, and its licence.
+const PACKAGES: Need =
+    Need { packages: &["debhelper", "make", "rpm", "libc6-dev"], purpose: "builds packages for Debian and with RPM" };
+const PACKAGE_CHECKS: Need = Need {
+    packages: &["lintian", "rpmlint", "binutils", "zsh", "fish", "elvish", "man-db"],
+    purpose: "checks packages, in a clean Debian",
 };
 
 const LINKER_VERSION: &str = "0.13.0";
 /// The LLVM of [`COMPILER`]: bpf-linker reads the bitcode that rustc writes.
 const LLVM: &str = "llvm-22";
 
+const PYTHON3: &str = "/usr/bin/python3";
 /// PyPI's kubernetes-validate, helm-python-sdk and models of the Prometheus operator's CRDs, with all that these need.
 const VALIDATORS: &str = "observer/tests/fleet/requirements.txt";
 
 const DENY_VERSION: &str = "0.20.2";
+const AUDITABLE_VERSION: &str = "0.7.7";
+const CYCLONEDX_VERSION: &str = "0.5.9";
+const FUZZ_VERSION: &str = "0.13.2";
 const COLLECTOR_VERSION: &str = "0.0.1a15";
 
 /// Installs what builds and lints the BPF side; returns the path of bpf-linker.
@@ -68,26 +85,75 @@ pub(crate) fn for_ebpf() -> Result<PathBuf> {
     install(vec![COMPILER, LINTER])
 }
 
-/// Installs cargo-deny, once for each version; returns its path. Its build takes 2.5 minutes of CPU time: the
-/// settings below trade its speed, which does not matter, for a short build.
+/// Installs cargo-deny; returns its path. Its build takes 2.5 minutes of CPU time.
 pub(crate) fn for_deny() -> Result<PathBuf> {
-    let root = cache_dir()?.join(format!("cargo-deny-{DENY_VERSION}"));
-    let deny = root.join("bin/cargo-deny");
-    if !deny.exists() {
-        println!("installing cargo-deny {DENY_VERSION} to {}: checks licences and sources", root.display());
+    cargo_tool("cargo-deny", DENY_VERSION, "checks licences and sources")
+}
+
+/// Installs what builds packages, with a program of another processor beside, once for all builds that then run side by side.
+pub(crate) fn for_dist(quick: bool, also: Option<&Arch>) -> Result<()> {
+    apt::install(&[PACKAGES])?;
+    if also.is_some() {
+        apt::install(&[AARCH64_PROGRAMS, COMPILER])?;
+    }
+    auditable()?;
+    if !quick {
+        cyclonedx()?;
+    }
+    Ok(())
+}
+
+/// The path of cargo-auditable, whose build takes half a minute of CPU time.
+pub(crate) fn auditable() -> Result<PathBuf> {
+    cargo_tool("cargo-auditable", AUDITABLE_VERSION, "writes the list of crates into a program")
+}
+
+/// The path of cargo-cyclonedx, whose build takes 2.5 minutes of CPU time.
+pub(crate) fn cyclonedx() -> Result<PathBuf> {
+    cargo_tool("cargo-cyclonedx", CYCLONEDX_VERSION, "writes the list of crates as CycloneDX")
+}
+
+/// Installs what runs a program of aarch64.
+pub(crate) fn for_aarch64_emulation() -> Result<()> {
+    apt::install(&[AARCH64_EMULATOR])
+}
+
+/// Installs what tries a release.
+pub(crate) fn for_dist_checks() -> Result<()> {
+    apt::install(&[PACKAGE_CHECKS, CONTAINERS])
+}
+
+/// Installs what runs the tests of a release: see `dist::check::in_use`.
+pub(crate) fn for_dist_tests() -> Result<()> {
+    apt::install(&[CONTAINERS, NETWORK, PYTHON])?;
+    install_validators()
+}
+
+/// Installs cargo-fuzz; returns its path. Its build takes a minute of CPU time.
+pub(crate) fn for_fuzz() -> Result<PathBuf> {
+    cargo_tool("cargo-fuzz", FUZZ_VERSION, "builds and runs fuzz targets")
+}
+
+/// Installs a program of crates.io, once for each version; returns its path. The settings below trade its speed, which does
+/// not matter, for a short build.
+fn cargo_tool(name: &str, version: &str, purpose: &str) -> Result<PathBuf> {
+    let root = cache_dir()?.join(format!("{name}-{version}"));
+    let program = root.join("bin").join(name);
+    if !program.exists() {
+        println!("installing {name} {version} to {}: {purpose}", root.display());
         let mut cargo = process::cargo();
-        cargo.args(["install", "cargo-deny", "--version", DENY_VERSION, "--locked"]).arg("--root").arg(root);
+        cargo.args(["install", name, "--version", version, "--locked"]).arg("--root").arg(root);
         for (setting, value) in [("LTO", "off"), ("OPT_LEVEL", "1"), ("CODEGEN_UNITS", "16"), ("DEBUG", "0")] {
             cargo.env(format!("CARGO_PROFILE_RELEASE_{setting}"), value);
         }
         process::run_silently(&mut cargo)?;
     }
-    Ok(deny)
+    Ok(program)
 }
 
 /// Installs all that `cargo xtask test` runs.
 pub(crate) fn for_tests() -> Result<()> {
-    install(vec![NETWORK, CONTAINERS, TERMINAL, METRICS, PYTHON, COLLECTOR, MACHINES, COMPILER, LINTER])?;
+    install(vec![NETWORK, CONTAINERS, TERMINAL, RIGHTS, METRICS, PYTHON, COLLECTOR, MACHINES, COMPILER, LINTER])?;
     install_validators()?;
     install_collector()
 }
@@ -102,10 +168,8 @@ fn install_validators() -> Result<()> {
         return Ok(());
     }
     println!("installing {VALIDATORS} to {}: validates the files for Kubernetes", root.display());
-    process::run_silently(Command::new("/usr/bin/python3").args(["-m", "venv", "--clear"]).arg(&root))?;
-    let mut pip = Command::new(root.join("bin/pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check", "--no-cache-dir", "--requirement", VALIDATORS]);
-    process::run_silently(&mut pip)?;
+    process::run_silently(Command::new(PYTHON3).args(["-m", "venv", "--clear"]).arg(&root))?;
+    pip_install(&root.join("bin/python"), &["--no-cache-dir", "--requirement", VALIDATORS])?;
     fs::write(&list, wanted).with_context(|| format!("write {}", list.display()))
 }
 
@@ -117,9 +181,15 @@ fn install_collector() -> Result<()> {
         return Ok(());
     }
     println!("installing rotel {COLLECTOR_VERSION} to {}: receives OTLP in tests", root.display());
-    let mut pip = Command::new("/usr/bin/python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--root-user-action=ignore", "--no-deps", "--upgrade"]);
-    pip.arg(format!("rotel=={COLLECTOR_VERSION}")).arg("--target").arg(root);
+    let package = format!("rotel=={COLLECTOR_VERSION}");
+    let target = format!("--target={}", root.display());
+    pip_install(Path::new(PYTHON3), &["--root-user-action=ignore", "--no-deps", "--upgrade", &package, &target])
+}
+
+/// Installs packages of PyPI for this Python.
+fn pip_install(python: &Path, args: &[&str]) -> Result<()> {
+    let mut pip = Command::new(python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(args);
     process::run_silently(&mut pip)
 }
 
@@ -128,12 +198,16 @@ pub(crate) fn for_vms(arch: &Arch) -> Result<()> {
     if arch.is_native() {
         return apt::install(&[NETWORK, MACHINES]);
     }
-    apt::install(&[MACHINES, AARCH64_MACHINES, COMPILER])
+    apt::install(&[MACHINES, AARCH64_MACHINES, AARCH64_PROGRAMS, COMPILER])
 }
 
 /// A program of Debian's Rust, unaffected by the Rust that runs this task.
 pub(crate) fn debian_rust(program: &str) -> Command {
-    let mut command = Command::new(Path::new("/usr/bin").join(program));
+    with_debian_rust(Command::new(Path::new("/usr/bin").join(program)))
+}
+
+/// A program that calls cargo and rustc, and gets Debian's.
+pub(crate) fn with_debian_rust(mut command: Command) -> Command {
     for (name, _) in env::vars_os().filter(|(name, _)| steers_rust(name)) {
         command.env_remove(name);
     }

@@ -10,9 +10,11 @@ pub enum Loss {
     ReadFailed = 1,
     /// As `RingFull`, of a scan's record: a socket that the scan did not show may still exist.
     ScanRingFull = 2,
+    /// User space has suspended the hooks: the state hook would have written a record.
+    Suspended = 3,
 }
 
 impl Loss {
     /// Slots in `LOSSES`.
-    pub const COUNT: u32 = Self::ScanRingFull as u32 + 1;
+    pub const COUNT: u32 = Self::Suspended as u32 + 1;
 }

@@ -28,14 +28,14 @@ pub enum Kind {
     Scanned = 6,
     /// An fd scan (`iter/task_file`) found a process that owns this socket: [`FdOwnerRecord`].
     FdOwner = 7,
-    /// A scan of the kernel's tables found this listener, just shown as [`Kind::Scanned`]: [`ListenerRecord`].
+    /// A scan found this listener, just shown as [`Kind::Scanned`] or [`Kind::Bound`]: [`ListenerRecord`].
     Listener = 8,
     /// A bind(), connect() or listen() of the current task failed because no address or port was available:
     /// [`CallRecord`].
     CallFailed = 9,
     /// A system call of the current task failed because no descriptor or file was available: [`FdCallRecord`].
     FdCallFailed = 10,
-    /// As [`Kind::FdOwner`], of a socket that is bound, and neither connected nor listening: [`BoundRecord`].
+    /// As [`Kind::FdOwner`], of a listener, or of a socket that is bound and neither connected nor listening: [`BoundRecord`].
     Bound = 11,
     /// The inode of the socket just shown as [`Kind::Scanned`], where [`Settings::inodes`](super::Settings::inodes) asks for
     /// it: [`InodeRecord`].
@@ -179,11 +179,11 @@ pub struct FdOwnerRecord {
     pub comm: [u8; COMM_LEN],
     /// Its file descriptor for the socket.
     pub fd: u32,
-    /// Of a socket that is bound and nothing more: as [`SocketRecord::device`]; else 0.
+    /// Of a listener, or a socket that is bound and nothing more: as [`SocketRecord::device`]; else 0.
     pub device: u32,
 }
 
-/// A process that owns a socket that is bound and nothing more.
+/// A process that owns a listener, or a socket that is bound and nothing more.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(

@@ -14,7 +14,7 @@ use observer_ebpf::abi::Kind;
 use crate::{
     emit::emit_by_task,
     kernel::{Fields, Head, KernelPtr, Typed},
-    maps::{offset, setting},
+    maps::{is_suspended, offset, setting},
     sock::Sock,
 };
 
@@ -34,7 +34,9 @@ fn accept_fexit_4_args(ctx: FExitContext) -> i32 {
 
 #[kretprobe]
 fn accept_kretprobe(ctx: RetProbeContext) -> u32 {
-    Sock::copied(ctx.ret(), |sock| on_accept(&ctx, sock));
+    if !is_suspended() {
+        Sock::copied(ctx.ret(), |sock| on_accept(&ctx, sock));
+    }
     0
 }
 
@@ -57,8 +59,10 @@ pub(super) fn sys_exit_ret(ctx: &TracePointContext) -> i64 {
 
 #[inline(always)]
 fn on_return(ctx: &FExitContext, sock: u64) {
-    // SAFETY: what the function returns is a `struct sock *`.
-    if let Some(sock) = unsafe { Typed::given(sock) }.and_then(Sock::full) {
+    if !is_suspended()
+        // SAFETY: what the function returns is a `struct sock *`.
+        && let Some(sock) = unsafe { Typed::given(sock) }.and_then(Sock::full)
+    {
         on_accept(ctx, sock);
     }
 }
@@ -66,7 +70,7 @@ fn on_return(ctx: &FExitContext, sock: u64) {
 #[inline(always)]
 fn on_sys_exit(ctx: &TracePointContext) {
     let fd = sys_exit_ret(ctx);
-    if fd < 0 {
+    if fd < 0 || is_suspended() {
         return;
     }
     if let Some(sock) = sock_of_fd(fd.cast_unsigned()) {

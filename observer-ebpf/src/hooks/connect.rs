@@ -12,13 +12,16 @@ use observer_ebpf::abi::Kind;
 use crate::{
     emit::emit_by_task,
     kernel::{Fields, Typed},
+    maps::is_suspended,
     sock::{Sock, state},
 };
 
 #[fentry(function = "tcp_connect")]
 fn connect_fentry(ctx: FEntryContext) -> i32 {
-    // SAFETY: the first parameter is a `struct sock *`.
-    if let Some(sock) = unsafe { Typed::given(ctx.arg(0)) }.and_then(Sock::full) {
+    if !is_suspended()
+        // SAFETY: the first parameter is a `struct sock *`.
+        && let Some(sock) = unsafe { Typed::given(ctx.arg(0)) }.and_then(Sock::full)
+    {
         on_connect(&ctx, sock);
     }
     0
@@ -26,7 +29,9 @@ fn connect_fentry(ctx: FEntryContext) -> i32 {
 
 #[kprobe]
 fn connect_kprobe(ctx: ProbeContext) -> u32 {
-    Sock::copied(ctx.arg(0).unwrap_or(0), |sock| on_connect(&ctx, sock));
+    if !is_suspended() {
+        Sock::copied(ctx.arg(0).unwrap_or(0), |sock| on_connect(&ctx, sock));
+    }
     0
 }
 

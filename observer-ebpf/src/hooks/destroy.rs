@@ -11,13 +11,14 @@ use observer_ebpf::abi::Kind;
 use crate::{
     emit::emit,
     kernel::{Fields, KernelPtr, Typed},
-    maps::was_just_closed,
+    maps::{is_suspended, was_just_closed},
     sock::Sock,
 };
 
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn destroy_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    if !was_just_closed(ctx.arg(0))
+    if !is_suspended()
+        && !was_just_closed(ctx.arg(0))
         // SAFETY: the first argument of this tracepoint is a `struct sock *`.
         && let Some(sock) = unsafe { Typed::given(ctx.arg(0)) }
         && let Some(sock) = Sock::full(sock)
@@ -29,7 +30,8 @@ fn destroy_tp_btf(ctx: BtfTracePointContext) -> i32 {
 
 #[raw_tracepoint(tracepoint = "tcp_destroy_sock")]
 fn destroy_raw_tp(ctx: RawTracePointContext) -> i32 {
-    if !was_just_closed(ctx.arg(0))
+    if !is_suspended()
+        && !was_just_closed(ctx.arg(0))
         && let Some(sock) = KernelPtr::new(ctx.arg(0)).and_then(Sock::full)
     {
         on_destroy(sock);

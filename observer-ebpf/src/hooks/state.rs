@@ -7,12 +7,12 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use observer_ebpf::abi::Kind;
+use observer_ebpf::abi::{Kind, Loss};
 
 use crate::{
-    emit::{emit, emit_by_task},
+    emit::{count, emit, emit_by_task},
     kernel::{Fields, Typed},
-    maps::note_closed,
+    maps::{is_suspended, note_closed},
     sock::{Sock, state},
 };
 
@@ -47,6 +47,10 @@ const fn is_reported(old: u8, new: u8) -> bool {
 
 #[inline(always)]
 fn on_set_state<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock<F>, old: u8, new: u8) {
+    // Here and not before: what is counted is what would be recorded, of the namespaces that are watched.
+    if is_suspended() {
+        return count(Loss::Suspended);
+    }
     // The first and the last change need fields beyond `struct sock_common`.
     let whole = if old == state::CLOSE || new == state::CLOSE { sock.tcp_sock() } else { None };
     // connect() may have given up: its errno shows why.

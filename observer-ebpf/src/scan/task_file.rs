@@ -1,5 +1,6 @@
 //! `iter/task_file`: every open file of every task, in all network namespaces. The program reports the TCP sockets among them:
-//! it finds the owners of sockets older than the hooks, and of those that were inherited or passed on.
+//! it finds the owners of sockets older than the hooks, and of those that were inherited or passed on, and listeners with their
+//! queues.
 //! <https://elixir.bootlin.com/linux/v6.12/source/kernel/bpf/task_iter.c#L374>
 
 use core::ffi::c_void;
@@ -111,8 +112,10 @@ impl FdOwner<'_> {
         let mut header = sock.header(Kind::FdOwner);
         let mut device = 0;
         header.new_state = sock.state();
-        // Bound and neither connected nor listening: no scan of the socket table shows it.
-        if header.new_state == state::CLOSE {
+        // Bound and neither connected nor listening: no scan of the socket table shows it. Listening: one pass shows the
+        // listeners of all namespaces, where `iter/tcp` walks the whole hash table for each. The iterator holds the file:
+        // close() by its process comes later.
+        if matches!(header.new_state, state::CLOSE | state::LISTEN) {
             header.local_port = sock.local_port();
             device = sock.device();
             header.flags = sock.untyped().flags();
@@ -127,6 +130,11 @@ impl FdOwner<'_> {
                 fd_owner.header.kind = Kind::Bound as u8;
                 emit_found(BoundRecord { fd_owner, local });
             }
+        }
+        if header.new_state == state::LISTEN
+            && let Some(queues) = sock.untyped().queues()
+        {
+            emit_found(queues);
         }
         // SAFETY: `meta` is that of the running program's context.
         unsafe { self.meta.pace() };

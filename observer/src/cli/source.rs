@@ -20,11 +20,18 @@ pub(super) struct SourceArgs {
     /// The moment of the recording, in seconds since its start; its end by default.
     #[arg(long, value_name = "SECONDS", requires = "recording", value_parser = value::seconds)]
     at: Option<Duration>,
+    /// Read the `observer serve --attach-socket` at this Unix socket instead of attaching. Needs no rights but to connect. Counts
+    /// since start begin with this command.
+    #[arg(long, value_name = "PATH", conflicts_with = "recording")]
+    attach_to: Option<PathBuf>,
 }
 
 impl SourceArgs {
     /// Attaches and scans once, or reads the recording.
     pub(super) fn frame(&self, engine: EngineOptions, detail: Detail) -> anyhow::Result<Frame> {
+        if let Some(path) = &self.attach_to {
+            return RecordedSource::attach(path)?.frame(detail);
+        }
         match &self.recording {
             None => LiveSource::once(engine)?.frame(detail),
             Some(file) => {

@@ -27,6 +27,10 @@ pub(super) struct WatchArgs {
     /// The first line's moment, in seconds since the start of the recording; after its first scan by default.
     #[arg(long, value_name = "SECONDS", requires = "recording", value_parser = value::seconds)]
     from: Option<Duration>,
+    /// Read the `observer serve --attach-socket` at this Unix socket instead of attaching. Needs no rights but to connect. Counts
+    /// since start begin with this command.
+    #[arg(long, value_name = "PATH", conflicts_with = "recording")]
+    attach_to: Option<PathBuf>,
 }
 
 impl WatchArgs {
@@ -48,6 +52,9 @@ impl WatchArgs {
     }
 
     fn source(&self, engine: EngineOptions) -> anyhow::Result<Box<dyn FrameSource>> {
+        if let Some(path) = &self.attach_to {
+            return Ok(Box::new(RecordedSource::attach(path)?));
+        }
         let Some(file) = &self.recording else { return Ok(Box::new(LiveSource::start(engine)?)) };
         let mut source = RecordedSource::open(file)?;
         match self.from {

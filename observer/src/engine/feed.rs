@@ -1,48 +1,98 @@
-//! The model, and the only way to change it. If there is a recording, each input also goes there.
+//! The model, and the only way to change it. Each input also goes to whoever reads along: a recording, viewers.
 
 use std::{
-    fs::File,
     io,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context as _;
+use rustc_hash::FxHashSet;
 
 use crate::{
+    host::clock::Uptime,
     input::{self, Input, Outcome},
-    model::{Basis, Model, quality::HookStatus, service::CgroupId, snapshot::Snapshot},
-    recording::{Tally, Writer},
+    model::{Model, service::CgroupId, snapshot::Snapshot, units::NetnsId},
+    recording::{Header, Sink, Streams, Tally},
 };
 
 /// The model of a live engine.
 pub(super) struct Feed {
     model: Model,
-    started: Instant,
-    recording: Option<Writer<File>>,
+    uptime: Uptime,
+    streams: Streams,
     /// The recording could not be written on.
     failed: Option<io::Error>,
 }
 
 impl Feed {
     /// An empty model.
-    pub(super) fn new(hooks: Vec<HookStatus>, basis: Basis, started: Instant, recording: Option<Writer<File>>) -> Self {
-        Self { model: Model::new(hooks, basis), started, recording, failed: None }
+    pub(super) fn new(header: Header, uptime: Uptime, max_waiting: usize) -> Self {
+        let model = Model::new(header.hooks.clone(), header.basis);
+        Self { model, uptime, streams: Streams::new(header, max_waiting), failed: None }
+    }
+
+    /// Everything from the first input on goes there too.
+    pub(super) fn record(&mut self, sink: Sink) -> anyhow::Result<()> {
+        self.streams.add_at_start(sink).context("write the recording")
+    }
+
+    /// Everything from the next round of scans on goes there too.
+    pub(super) fn stream_to(&mut self, sink: Sink) -> io::Result<()> {
+        self.streams.add(sink)
+    }
+
+    /// See [`Streams::wants_scan`].
+    pub(super) fn wants_scan(&self) -> bool {
+        self.streams.wants_scan()
+    }
+
+    /// See [`Streams::wants_to_go_on`].
+    pub(super) fn wants_to_go_on(&self) -> bool {
+        self.streams.wants_to_go_on()
+    }
+
+    /// See [`Streams::wants_segment`].
+    pub(super) fn wants_segment(&self) -> bool {
+        self.streams.wants_segment(self.uptime.elapsed())
+    }
+
+    /// A second has passed: what became urgent in it is kept apart by a recorder.
+    pub(super) fn tick(&mut self) {
+        let now = self.uptime.elapsed();
+        self.take_at(now, Input::Tick);
+        self.streams.note_alarms(now, self.model.alarms());
+    }
+
+    /// A round of scans over all namespaces and all open files begins.
+    pub(super) fn begin_round(&mut self) {
+        let now = self.uptime.elapsed();
+        let passed = self.streams.begin_round(now, || input::readings(&self.model));
+        self.note(passed);
+    }
+
+    /// It is complete.
+    pub(super) fn end_round(&mut self) {
+        let now = self.uptime.elapsed();
+        let passed = self.streams.end_round(now, || input::services(&self.model));
+        self.note(passed);
     }
 
     /// Applies an input at the present time.
     pub(super) fn take(&mut self, input: Input<'_>) -> Outcome {
-        self.take_at(self.started.elapsed(), input)
+        self.take_at(self.uptime.elapsed(), input)
     }
 
     /// Like [`Self::take`], with a time that the caller read.
     pub(super) fn take_at(&mut self, now: Duration, input: Input<'_>) -> Outcome {
-        if let Some(recording) = &mut self.recording
-            && let Err(error) = recording.write(now, &input)
-        {
-            self.recording = None;
-            self.failed = Some(error);
-        }
+        let passed = self.streams.write(now, &input);
+        self.note(passed);
         input::apply(&mut self.model, now, input)
+    }
+
+    fn note(&mut self, passed: io::Result<()>) {
+        if let Err(error) = passed {
+            self.failed.get_or_insert(error);
+        }
     }
 
     /// The model.
@@ -50,9 +100,9 @@ impl Feed {
         &self.model
     }
 
-    /// See [`Model::take_scan_request`].
-    pub(super) fn take_scan_request(&mut self) -> bool {
-        self.model.take_scan_request()
+    /// See [`Model::take_scan_requests`].
+    pub(super) fn take_scan_requests(&mut self) -> FxHashSet<NetnsId> {
+        self.model.take_scan_requests()
     }
 
     /// See [`Model::take_forgotten_cgroups`].
@@ -65,14 +115,20 @@ impl Feed {
         self.model.snapshot(taken_at, uptime, destinations)
     }
 
-    /// Fails if a write to the recording has failed.
-    pub(super) fn check(&mut self) -> anyhow::Result<()> {
+    /// Passes on what has waited long enough: called when rights are reduced, because this starts threads. Fails if the recording could not be written.
+    pub(super) fn pass_on(&mut self) -> anyhow::Result<()> {
+        let passed = self.streams.start().and_then(|()| self.streams.pass_on(self.uptime.elapsed()));
+        self.note(passed);
+        self.check()
+    }
+
+    fn check(&mut self) -> anyhow::Result<()> {
         self.failed.take().map_or(Ok(()), Err).context("write the recording")
     }
 
     /// Completes the recording, if there is one.
     pub(super) fn finish(mut self) -> anyhow::Result<Option<Tally>> {
         self.check()?;
-        self.recording.map(Writer::finish).transpose().context("write the recording")
+        self.streams.finish().context("write the recording")
     }
 }

@@ -1,10 +1,21 @@
-//! When the host is read: what is cheap every second, all of its processes more rarely.
+//! When the host is read: what is cheap every second, all of its processes more rarely, and in parts where there are many.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
+use super::{
+    FirstLook, READ_HOST,
+    schedule::{Stopwatch, WALKS},
+};
 use crate::{
     errno::Refusal,
-    host::{clock, files, memory, processes, text::Reads},
+    host::{
+        clock, files, memory,
+        processes::{self, Walker},
+        text::Reads,
+    },
     model::{
         gaps::{Gap, Gaps, Unread},
         snapshot::{Host, Memory, OwnUse},
@@ -12,8 +23,11 @@ use crate::{
     },
 };
 
-/// Between two walks over all processes. The nearest to their limits are looked at every second in between.
+/// Between the beginnings of two walks over all processes. The nearest to their limits are looked at every second in
+/// between.
 const WALK: Duration = Duration::from_secs(5);
+/// CPU time of each part of a first walk that nobody waits for: about a thousand processes.
+const FIRST_SHARE: Duration = Duration::from_millis(30);
 /// Processes that are listed.
 const LISTED: usize = 16;
 
@@ -24,13 +38,23 @@ pub(super) struct HostReader {
     per_socket: Option<u64>,
     nearest: Vec<Pid>,
     next_walk: Instant,
+    /// The walk that is under way.
+    walker: Option<Walker>,
+    has_walked: bool,
+    /// CPU time of one part of the first walk.
+    first_share: Duration,
     /// Files that are read once and were refused.
     unread_at_start: Gap,
     unread_processes: Gap,
 }
 
 impl HostReader {
-    pub(super) fn new(now: Instant) -> Self {
+    /// Who waits for the first frame of a screen waits for no walk over all processes.
+    pub(super) fn new(now: Instant, first: FirstLook) -> Self {
+        let first_share = match first {
+            FirstLook::All => Duration::MAX,
+            FirstLook::Own => FIRST_SHARE,
+        };
         let files = Reads::default();
         let per_socket = memory::per_socket(&files);
         Self {
@@ -38,6 +62,9 @@ impl HostReader {
             per_socket,
             nearest: Vec::new(),
             next_walk: now,
+            walker: None,
+            has_walked: false,
+            first_share,
             unread_at_start: files.gap(),
             unread_processes: Gap::default(),
         }
@@ -46,6 +73,25 @@ impl HostReader {
     /// Kernel release (`uname -r`).
     pub(super) fn kernel(&self) -> &str {
         &self.kernel
+    }
+
+    /// Walks on over all processes: the first time as far as a first look goes, then for its share of a CPU.
+    fn walk(&mut self, now: Instant, gaps: &mut Gaps) -> io::Result<()> {
+        if self.walker.is_none() && now >= self.next_walk {
+            self.walker = Some(Walker::start(LISTED)?);
+            self.next_walk = now + WALK;
+        }
+        let Some(walker) = &mut self.walker else { return Ok(()) };
+        let part = Stopwatch::start();
+        let share = if self.has_walked { READ_HOST / WALKS } else { self.first_share };
+        let Some(walk) = walker.walk(|| part.cpu() < share)? else { return Ok(()) };
+        self.walker = None;
+        self.has_walked = true;
+        self.nearest = walk.nearest.iter().map(|files| files.process.pid).collect();
+        self.unread_processes = walk.unread;
+        let hidden = Gap { count: u32::from(processes::are_hidden()), errno: None };
+        gaps.set(Unread::HiddenProcesses, hidden);
+        Ok(())
     }
 
     /// `conspicuous` processes are asked too, however far they are from their limits. Fails where descriptors or memory
@@ -57,16 +103,10 @@ impl HostReader {
         gaps: &mut Gaps,
         unread_files: Gap,
     ) -> Result<Host, Refusal> {
-        if now >= self.next_walk {
-            let walk = processes::nearest_to_limit(LISTED).map_err(|error| Refusal::new("read processes", &error))?;
-            self.next_walk = now + WALK;
-            self.nearest = walk.nearest.iter().map(|files| files.process.pid).collect();
-            self.unread_processes = walk.unread;
-            let hidden = Gap { count: u32::from(processes::are_hidden()), errno: None };
-            gaps.set(Unread::HiddenProcesses, hidden);
-        }
+        self.walk(now, gaps).map_err(|error| Refusal::new("read processes", &error))?;
         gaps.set(Unread::Processes, self.unread_processes);
-        let mut asked: Vec<Pid> = self.nearest.iter().chain(conspicuous).copied().collect();
+        let found_now = self.walker.iter_mut().flat_map(Walker::nearest_so_far);
+        let mut asked: Vec<Pid> = self.nearest.iter().chain(conspicuous).copied().chain(found_now).collect();
         asked.sort_unstable();
         asked.dedup();
         let processes = processes::read(&asked);

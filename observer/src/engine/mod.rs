@@ -1,48 +1,78 @@
 //! Owns the source and the model. The engine drains the ring buffer, scans, reads the host and publishes snapshots. It
 //! runs on its own thread, which waits for no other thread.
 
+mod cost;
 mod feed;
 mod host;
 mod namespaces;
+mod options;
+mod proofs;
+mod readings;
+mod reduce;
 mod rounds;
 mod schedule;
 mod services;
 mod walk;
 
 use std::{
-    fs::File,
-    thread,
+    io, thread,
     time::{Duration, Instant, SystemTime},
 };
 
-pub use self::schedule::Scans;
-use self::{feed::Feed, host::HostReader, namespaces::Namespaces, schedule::ScanSchedule, walk::Walk};
+pub(crate) use self::reduce::reduction;
+use self::{
+    cost::CostControl,
+    feed::Feed,
+    host::HostReader,
+    namespaces::Namespaces,
+    proofs::Proofs,
+    readings::Looked,
+    schedule::{Schedule, Waiting},
+    walk::Walk,
+};
+pub use self::{
+    options::{EngineOptions, FirstLook, Purpose, Watched},
+    reduce::{AfterAttach, NewUser},
+    schedule::Scans,
+};
 use crate::{
     decode,
-    host::{cgroup::Resolver, clock, netns, pid_namespace::PidView, proc, rights},
+    errno::Refusal,
+    host::{
+        cgroup::Resolver,
+        clock::{self, Uptime},
+        netns,
+        pid_namespace::PidView,
+        privileges::Reduction,
+        proc, rights,
+    },
     input::{Input, Outcome},
     model::{
         Basis, Model,
         event::Event,
         gaps::{Gap, Gaps, Unread},
-        quality::Losses,
+        quality::{Hook, HookStatus, Losses},
         query::{Connections, Query},
         snapshot::Snapshot,
+        units::NetnsId,
     },
     probe::{
         attach::{self, LoadOptions},
         error::ProbeError,
         kernel::Kernel,
-        plan::ForcedMethods,
     },
-    recording::{Header, Tally, Writer},
+    recording::{Header, Recorder, Sink, Tally},
     source::live::Live,
 };
 use anyhow::Context as _;
+use rustc_hash::FxHashMap;
+use zerocopy::IntoBytes as _;
 
 /// Time between two reads of the ring buffer. The buffer holds four times what a saturated loopback writes in that
 /// time. Shorter would wake an idle CPU more often.
 pub(crate) const POLL: Duration = Duration::from_millis(50);
+/// The same after the ring was more than a quarter full.
+const POLL_SOON: Duration = Duration::from_millis(10);
 /// Time between two readings of the processes' open files.
 const READ_HOST: Duration = Duration::from_secs(1);
 /// Time between two walks over all processes, which find namespaces that no event has named.
@@ -53,69 +83,41 @@ const CONSPICUOUS: usize = 32;
 const PASS_END: Duration = Duration::from_secs(1);
 /// Time between two looks for the end of them.
 const PASS_END_LOOK: Duration = Duration::from_micros(200);
+/// Bytes of the ring buffer before each record (`BPF_RINGBUF_HDR_SZ`).
+const RECORD_HEADER: u32 = 8;
 /// The shortest time between two searches for namespaces that events have named.
 const SEARCH: Duration = Duration::from_millis(100);
-
-/// Which network namespaces the engine watches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Watched {
-    /// All of the host.
-    All,
-    /// The one in which the engine starts.
-    Own,
-}
-
-/// How to run.
-#[derive(Clone, Copy, Debug)]
-pub struct EngineOptions {
-    /// When to scan.
-    pub scans: Scans,
-    /// Which network namespaces to watch.
-    pub watched: Watched,
-    /// Bytes of the ring buffer: a power of two and a multiple of the page size.
-    pub ring_bytes: u32,
-    /// Whether the BPF programs send diagnostics.
-    pub diagnostics: bool,
-    /// Attach methods to use instead of the preferred ones.
-    pub methods: ForcedMethods,
-    /// Whether to report EMFILE and ENFILE of every call that makes descriptors, not only of socket() and accept().
-    pub trace_all_fd_syscalls: bool,
-}
-
-impl EngineOptions {
-    /// Room for 100,000 records of 80 bytes: 230 ms at the 36 MB/s of a saturated loopback.
-    pub const RING_BYTES: u32 = 8 << 20;
-}
-
-impl Default for EngineOptions {
-    fn default() -> Self {
-        Self {
-            scans: Scans::Regularly,
-            watched: Watched::All,
-            ring_bytes: Self::RING_BYTES,
-            diagnostics: false,
-            methods: ForcedMethods::default(),
-            trace_all_fd_syscalls: false,
-        }
-    }
-}
 
 /// Source and model, attached and scanned once.
 pub struct Engine {
     live: Live,
     feed: Feed,
     watched: Watched,
+    first_look: FirstLook,
     namespaces: Namespaces,
-    started: Instant,
-    schedule: ScanSchedule,
+    uptime: Uptime,
+    schedule: Schedule,
+    proofs: Proofs,
+    /// Scans of namespaces that were completed.
+    finished_scans: u64,
+    /// How long the rounds of the first scan took so far, without what came between them, and what they found.
+    first_scan: (Duration, u32),
+    /// The last reading of each namespace.
+    looked: FxHashMap<NetnsId, Looked>,
     host: HostReader,
     processes: PidView,
+    after_attach: AfterAttach,
     walk: Walk,
     resolver: Resolver,
+    ring_bytes: u32,
+    /// Bytes that one look at the ring found since the last poll began, the most.
+    fullest: u32,
     undecodable: u64,
     missed: Option<u64>,
     /// The losses that the engine last gave to the model.
     losses: Losses,
+    /// Keeps the cost below `--max-cost`, if there is one.
+    cost: Option<CostControl>,
     gaps: Gaps,
     /// What the model knows of them.
     published: Gaps,
@@ -138,27 +140,67 @@ struct Drained {
 }
 
 impl Engine {
-    /// Attaches the hooks and scans once.
+    /// Attaches the hooks, gives up rights and scans once.
     pub fn start(options: EngineOptions) -> anyhow::Result<Self> {
-        Self::start_with(options, |_| Ok(None))
+        Self::start_reduced(options, None).map(|(engine, _)| engine)
     }
 
-    /// Like [`Self::start`], and also records every input. `open` opens the file after the hooks are attached.
-    pub fn start_recording(
+    /// The same, with what this thread gave up: other threads of the process do it too. A recorder takes everything in from the
+    /// first input on.
+    pub fn start_reduced(
         options: EngineOptions,
-        open: impl FnOnce() -> anyhow::Result<File>,
-    ) -> anyhow::Result<Self> {
-        Self::start_with(options, |header| Ok(Some(Writer::start(open()?, &header).context("write the recording")?)))
+        recorder: Option<Recorder>,
+    ) -> anyhow::Result<(Self, Option<Reduction>)> {
+        let purpose = options.purpose;
+        let mut engine = Self::attach(options, || Ok(recorder.map(Sink::Recorder)))?;
+        let reduction = engine.reduce_rights()?;
+        if purpose == Purpose::OneFrame {
+            engine.live.detach_from_calls(Hook::Failures);
+        }
+        engine.look_first()?;
+        Ok((engine, reduction))
     }
 
-    fn start_with(
+    /// Attaches the hooks, scans once, and records every input. `open` says where to, after the hooks are attached. The
+    /// rights stay until [`Self::reduce_rights`].
+    pub fn start_recording<S: Into<Sink>>(
         options: EngineOptions,
-        record: impl FnOnce(Header) -> anyhow::Result<Option<Writer<File>>>,
+        open: impl FnOnce() -> anyhow::Result<S>,
     ) -> anyhow::Result<Self> {
+        let mut engine = Self::attach(options, || Ok(Some(open()?.into())))?;
+        engine.look_first()?;
+        Ok(engine)
+    }
+
+    /// Gives up what this thread needs no more, if the options say so; returns that.
+    pub fn reduce_rights(&mut self) -> anyhow::Result<Option<Reduction>> {
+        let AfterAttach::DropRights(user) = self.after_attach else { return Ok(None) };
+        if self.watched == Watched::Own {
+            // Afterwards other processes may be closed that name the namespace.
+            let found = self.namespaces.refresh_own(&mut self.resolver);
+            found.map_err(|error| Refusal::new("look for network namespaces", &error))?;
+        }
+        let reduction = reduce::reduction(|| self.live.serves_scans(), self.watched, self.processes, user);
+        let kept = reduction.apply()?;
+        tracing::info!(?reduction, ?kept, "rights are reduced");
+        self.gaps.capabilities = rights::held();
+        self.publish_gaps();
+        Ok(Some(reduction))
+    }
+
+    /// Without a first scan there is nothing to show.
+    fn look_first(&mut self) -> anyhow::Result<()> {
+        self.look_around(self.first_look).map_err(|because| ProbeError::Refused { because })?;
+        self.publish_gaps();
+        Ok(())
+    }
+
+    fn attach(options: EngineOptions, open: impl FnOnce() -> anyhow::Result<Option<Sink>>) -> anyhow::Result<Self> {
         let wall_clock = SystemTime::now();
-        let (started, started_at) = (Instant::now(), clock::kernel());
+        let (started, uptime, started_at) = (Instant::now(), Uptime::start(), clock::kernel());
         proc::require()?;
         require_rights()?;
+        rights::raise();
         let own = netns::current().context("read /proc/thread-self/ns/net")?;
         let kernel = Kernel::shared()?;
         let processes = PidView::read();
@@ -180,33 +222,36 @@ impl Engine {
             frees_buckets: kernel.frees_buckets(),
             processes: processes.scope(),
         };
-        let host = HostReader::new(started);
-        let mut gaps = Gaps::of(rights::effective());
+        let host = HostReader::new(started, options.first_look);
+        let mut gaps = Gaps::of(rights::held());
         gaps.set(Unread::Tracefs, attached.tracefs);
-        let header = Header {
-            observer: env!("CARGO_PKG_VERSION").to_owned(),
-            arch: std::env::consts::ARCH.to_owned(),
-            kernel: host.kernel().to_owned(),
-            started_at: wall_clock.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
-            hooks: attached.hooks.clone(),
-            basis,
-        };
-        let feed = Feed::new(attached.hooks.clone(), basis, started, record(header)?);
+        let header = header(wall_clock, host.kernel(), attached.hooks.clone(), basis);
+        let mut feed = Feed::new(header, uptime, options.max_waiting);
+        open()?.map_or(Ok(()), |sink| feed.record(sink))?;
         let live = Live::new(attached, options.diagnostics).context("read the kernel side's diagnostics")?;
         let mut engine = Self {
             live,
             feed,
             watched: options.watched,
+            first_look: options.first_look,
             namespaces: Namespaces::new(own),
-            started,
-            schedule: ScanSchedule::new(options.scans),
+            uptime,
+            schedule: Schedule::new(options.scans, started),
+            proofs: Proofs::new(started),
+            finished_scans: 0,
+            first_scan: (Duration::ZERO, 0),
+            looked: FxHashMap::default(),
             host,
             processes,
+            after_attach: options.after_attach,
             walk: Walk::default(),
             resolver: Resolver::new(),
+            ring_bytes: options.ring_bytes,
+            fullest: 0,
             undecodable: 0,
             missed: None,
             losses: Losses::default(),
+            cost: None,
             gaps,
             published: Gaps::default(),
             unread_files: Gap::default(),
@@ -215,8 +260,10 @@ impl Engine {
             next_search: started,
             next_walk: started,
         };
-        // Without a first scan there is nothing to show.
-        engine.look_around().map_err(|because| ProbeError::Refused { because })?;
+        if let Some(at_most) = options.max_cost {
+            engine.limit_cost(at_most, started);
+        }
+        // What it was given, before it gives something up.
         engine.publish_gaps();
         Ok(engine)
     }
@@ -224,13 +271,13 @@ impl Engine {
     /// Everything as it is now, with at most `destinations` of each endpoint.
     #[must_use]
     pub fn snapshot(&mut self, destinations: usize) -> Snapshot {
-        self.feed.snapshot(SystemTime::now(), self.started.elapsed(), destinations)
+        self.feed.snapshot(SystemTime::now(), self.uptime.elapsed(), destinations)
     }
 
     /// The connections that match the query: the youngest, at most `most` of them.
     #[must_use]
     pub fn connections(&self, query: &Query, most: usize) -> Connections {
-        self.feed.model().connections(query, self.started.elapsed(), most)
+        self.feed.model().connections(query, self.uptime.elapsed(), most)
     }
 
     /// The model.
@@ -245,29 +292,45 @@ impl Engine {
 
     /// Applies the records in the ring buffer, then runs each scan or reading that is due.
     pub fn poll(&mut self) -> anyhow::Result<()> {
+        self.fullest = 0;
         let drained = self.drain();
         // A record is lost only when the ring is full. Without a record there is no such loss. The reading of the host
         // finds the other losses.
         if drained.records > 0 {
             self.take_losses();
         }
+        self.end_measurement();
         self.name_members();
-        if self.feed.take_scan_request() {
-            self.schedule.hurry();
+        self.schedule.hurry(&self.feed.take_scan_requests());
+        if self.feed.wants_scan() {
+            self.schedule.show(Waiting::Begin);
+        } else if self.feed.wants_to_go_on() {
+            self.schedule.show(Waiting::GoOn);
+        } else if self.feed.wants_segment() {
+            self.schedule.show(Waiting::NextSegment);
         }
         let now = Instant::now();
-        let is_named = now >= self.next_search && self.feed.model().unread_namespaces().next().is_some();
-        let has_new_devices = now >= self.next_search && self.feed.model().has_unread_devices();
-        if is_named || has_new_devices || now >= self.next_namespaces {
+        let is_named = now >= self.next_search && (self.has_unknown_namespaces() || self.has_unread_devices());
+        if is_named || now >= self.next_namespaces {
             self.read_namespaces_or_skip();
         }
-        if self.schedule.is_due(now, self.feed.model().events_total()) {
-            self.scan_or_skip();
-        }
+        self.scan_or_skip();
         if now >= self.next_host {
             self.read_host_or_skip();
         }
-        self.feed.check()
+        self.feed.pass_on()
+    }
+
+    /// Everything from the next whole round of scans on also goes there. The round comes within a second, or within ten times
+    /// what such a round takes here.
+    pub fn stream_to(&mut self, sink: Sink) -> io::Result<()> {
+        self.feed.stream_to(sink)
+    }
+
+    /// The time until the next poll.
+    #[must_use]
+    pub(crate) const fn pause(&self) -> Duration {
+        if self.fullest > self.ring_bytes / 4 { POLL_SOON } else { POLL }
     }
 
     /// Polls until `is_over`.
@@ -277,7 +340,7 @@ impl Engine {
             if is_over() {
                 return Ok(());
             }
-            thread::sleep(POLL);
+            thread::sleep(self.pause());
         }
     }
 
@@ -291,20 +354,39 @@ impl Engine {
 
     /// Applies every record in the ring buffer.
     fn drain(&mut self) -> Drained {
-        let Self { live, feed, namespaces, walk, undecodable, started, .. } = self;
-        let now = started.elapsed();
+        let Self { live, feed, namespaces, schedule, proofs, walk, undecodable, uptime, fullest, .. } = self;
+        let now = uptime.elapsed();
         let mut drained = Drained::default();
+        let mut bytes = 0;
         live.drain(|record| {
+            bytes += RECORD_HEADER + u32::try_from(record.len()).unwrap_or(u32::MAX).next_multiple_of(8);
             if let Some(pass) = decode::pass_end(record) {
                 drained.ended = Some(pass);
                 return;
+            }
+            if let Some(listener) = decode::listener(record)
+                && let Outcome::Event(event) = feed.take_at(now, Input::Record(listener.as_bytes()))
+            {
+                proofs.note(listener.as_bytes(), &event);
             }
             match feed.take_at(now, Input::Record(record)) {
                 Outcome::Event(event) => {
                     drained.records += 1;
                     drained.found += u32::from(matches!(event, Event::Scanned { .. }));
+                    match event.netns_of_change() {
+                        Some(netns) => schedule.note_event(netns),
+                        None => match event {
+                            Event::Held { netns, .. } => schedule.note_held(netns),
+                            // What is refused at a full queue makes no event.
+                            Event::Queues { netns, queues, .. } if queues.are_nearly_full() => {
+                                schedule.note_event(netns);
+                            }
+                            _ => {}
+                        },
+                    }
                     namespaces.note(&event);
                     walk.note(&event);
+                    proofs.note(record, &event);
                 }
                 Outcome::Undecodable(error) => {
                     drained.records += 1;
@@ -314,6 +396,7 @@ impl Engine {
                 Outcome::Done | Outcome::NewLosses => {}
             }
         });
+        *fullest = bytes.max(*fullest);
         drained
     }
 
@@ -325,7 +408,22 @@ impl Engine {
             && matches!(self.feed.take(Input::Losses(losses)), Outcome::NewLosses)
         {
             self.schedule.ask();
+            self.proofs.note_loss();
         }
+    }
+}
+
+/// What a recording or a stream of this engine begins with.
+fn header(wall_clock: SystemTime, kernel: &str, hooks: Vec<HookStatus>, basis: Basis) -> Header {
+    Header {
+        observer: env!("CARGO_PKG_VERSION").to_owned(),
+        arch: std::env::consts::ARCH.to_owned(),
+        kernel: kernel.to_owned(),
+        started_at: wall_clock.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+        hooks,
+        basis,
+        begins_at: Duration::ZERO,
+        losses_before: Losses::default(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The network namespaces that are watched: found, named, entered, read, and forgotten.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     time::{Duration, Instant},
 };
@@ -12,15 +12,17 @@ use crate::{
     errno,
     host::{
         cgroup::Resolver,
-        handle::{self, Handle},
+        handle::{self, Handle, Target},
         namespaces::{self, FoundNamespace},
-        netns::{self, Reading},
+        netns::{self, Identity, Reading, Totals},
+        proc,
+        text::Procfs,
     },
     model::{
         event::Event,
         gaps::Gap,
         name::Name,
-        namespace::NamespaceName,
+        namespace::{NamespaceName, NamespaceReading},
         service::Service,
         units::{NetnsId, Pid},
     },
@@ -33,6 +35,8 @@ const KEPT_WITHOUT_HANDLE: Duration = Duration::from_mins(5);
 const SOCKET_OWNERS: usize = 4;
 /// How often the service of a namespace's process is read: files that name it come a moment after the process.
 const MOST_READS: u8 = 4;
+/// To read so many namespaces one after the other takes longer than to mount procfs.
+pub(super) const WORTH_A_MOUNT: usize = 16;
 /// The name of the host's own namespace.
 const HOST: &str = "host";
 
@@ -50,6 +54,7 @@ pub(super) struct Namespaces {
     hints: FxHashMap<NetnsId, Hint>,
     /// Processes that hold sockets of namespaces that are not named by such a process yet.
     fd_owners: FxHashMap<NetnsId, Vec<Pid>>,
+    were_looked_for: bool,
 }
 
 #[derive(Default)]
@@ -59,6 +64,8 @@ struct Known {
     namer: Option<Namer>,
     handles: Vec<Handle>,
     missing_since: Option<Instant>,
+    /// Which namespace of its number it was when it was read last.
+    identity: Identity,
 }
 
 /// A process whose service may name the namespace.
@@ -143,13 +150,29 @@ impl Namespaces {
             known: [(own, Known::default())].into_iter().collect(),
             hints: FxHashMap::default(),
             fd_owners: FxHashMap::default(),
+            were_looked_for: false,
         }
+    }
+
+    /// Whether there was a look at all mounts and processes.
+    pub(super) const fn were_looked_for(&self) -> bool {
+        self.were_looked_for
+    }
+
+    /// That of the engine.
+    pub(super) const fn own(&self) -> NetnsId {
+        self.own
     }
 
     /// All of them, the own one first.
     pub(super) fn ids(&self) -> Vec<NetnsId> {
         let others = self.known.keys().copied().filter(|netns| *netns != self.own);
         [self.own].into_iter().chain(others).collect()
+    }
+
+    /// Whether it was found, or looked for in vain.
+    pub(super) fn knows(&self, netns: NetnsId) -> bool {
+        self.known.contains_key(&netns)
     }
 
     /// Remembers where a namespace can be looked for, and who may name it.
@@ -187,6 +210,7 @@ impl Namespaces {
         now: Instant,
     ) -> io::Result<Gap> {
         let found = namespaces::discover()?;
+        self.were_looked_for = true;
         let hidden: Vec<NetnsId> =
             named.chain(self.known.keys().copied()).filter(|netns| !found.namespaces.contains_key(netns)).collect();
         for netns in hidden {
@@ -212,8 +236,11 @@ impl Namespaces {
     pub(super) fn refresh_own(&mut self, resolver: &mut Resolver) -> io::Result<()> {
         match namespaces::discover() {
             Ok(mut found) => {
-                if let Some(found) = found.namespaces.remove(&self.own) {
-                    self.take_found(self.own, found, resolver);
+                let found_own = found.namespaces.remove(&self.own);
+                // A process that named it may have been closed since, when observer gave up rights.
+                let is_worse = |found_own: &FoundNamespace| found.unread.count > 0 && self.would_lose(found_own);
+                if let Some(found_own) = found_own.filter(|found_own| !is_worse(found_own)) {
+                    self.take_found(self.own, found_own, resolver);
                 }
                 self.hints.clear();
             }
@@ -224,11 +251,22 @@ impl Namespaces {
         Ok(())
     }
 
+    /// Whether the process is not among these that names the own namespace.
+    fn would_lose(&self, found: &FoundNamespace) -> bool {
+        let known = self.known.get(&self.own);
+        let by = known.and_then(|known| {
+            let member = known.member.as_ref().map(|member| member.pid);
+            member.or_else(|| known.namer.as_ref().map(|namer| namer.pid))
+        });
+        by.is_some_and(|pid| !found.processes.contains(&pid) && proc::of(pid).exists())
+    }
+
     fn take_found(&mut self, netns: NetnsId, found: FoundNamespace, resolver: &mut Resolver) {
         let is_host = self.host == Some(netns);
         let member = if is_host { None } else { self.choose_member(netns, &found.processes, resolver) };
         let FoundNamespace { handles, mount_name, processes } = found;
-        let mut known = Known { mount_name, member, namer: None, handles, missing_since: None };
+        let identity = self.known.get(&netns).map(|known| known.identity).unwrap_or_default();
+        let mut known = Known { mount_name, member, namer: None, handles, missing_since: None, identity };
         if !is_host && !known.is_named() {
             known.namer = self.choose_namer(netns, &processes);
         }
@@ -296,8 +334,12 @@ impl Namespaces {
                 return Some(Handle::Socket { pid: *pid, fd: *fd });
             }
         }
-        let mut handles = self.known.get(&netns)?.handles.iter();
-        handles.find(|handle| handle::enter(netns, std::slice::from_ref(*handle), || ()).is_ok()).cloned()
+        // A handle that is refused says that the namespace is there: it stays one that could not be entered.
+        let is_there = |handle: &&Handle| {
+            let entered = handle::enter(netns, std::slice::from_ref(*handle), || ());
+            entered.is_ok() || entered.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        };
+        self.known.get(&netns)?.handles.iter().find(is_there).cloned()
     }
 
     /// Runs `work` inside a namespace; fails if it is gone or may not be entered.
@@ -309,12 +351,70 @@ impl Namespaces {
         handle::enter(netns, handles, work)
     }
 
+    /// Runs `work` inside each of these, several at a time, and returns each result with its namespace.
+    fn enter_each<C, T: Send>(
+        &self,
+        namespaces: &[NetnsId],
+        begin: impl Fn(usize) -> C + Sync,
+        work: impl Fn(&C, NetnsId) -> T + Sync,
+    ) -> Vec<(NetnsId, io::Result<T>)> {
+        let handles = |netns| self.known.get(netns).map_or(&[][..], |known| &known.handles);
+        let (own, others): (Vec<NetnsId>, Vec<NetnsId>) = namespaces.iter().partition(|netns| **netns == self.own);
+        let targets: Vec<Target<'_>> = others.iter().map(|netns| (*netns, handles(netns))).collect();
+        let of_own: Vec<_> = own.into_iter().map(|netns| (netns, Ok(work(&begin(1), netns)))).collect();
+        let of_others = others.iter().copied().zip(handle::enter_each(&targets, begin, work));
+        of_own.into_iter().chain(of_others).collect()
+    }
+
+    /// The kernel's counts of the sockets in each of these.
+    pub(super) fn totals_of_each(&self, namespaces: &[NetnsId]) -> Vec<(NetnsId, io::Result<Totals>)> {
+        let totals = self.enter_each(namespaces, drop, |&(), _| netns::totals());
+        totals.into_iter().map(|(netns, totals)| (netns, totals.flatten())).collect()
+    }
+
+    /// What each of these is now, as [`Self::read`].
+    pub(super) fn read_each(
+        &self,
+        namespaces: &[NetnsId],
+        devices: &BTreeMap<NetnsId, BTreeSet<u32>>,
+    ) -> Vec<(NetnsId, io::Result<Reading>)> {
+        let none = BTreeSet::new();
+        let procfs = |namespaces| if namespaces < WORTH_A_MOUNT { Procfs::SHARED } else { Procfs::own() };
+        let read = |procfs: &Procfs, netns| netns::read_in(procfs, devices.get(&netns).unwrap_or(&none));
+        let read = self.enter_each(namespaces, procfs, read);
+        read.into_iter().map(|(netns, reading)| (netns, reading.map(|reading| self.named(netns, reading)))).collect()
+    }
+
     /// What a namespace is now, with its name and the devices of these indexes.
     pub(super) fn read(&self, netns: NetnsId, devices: &BTreeSet<u32>) -> io::Result<Reading> {
-        let mut reading = self.enter(netns, || netns::read(devices))?;
-        let is_host = self.host == Some(netns) || reading.namespace.is_initial();
-        reading.namespace.name = if is_host { NamespaceName::Other(HOST.into()) } else { self.name(netns) };
-        Ok(reading)
+        self.enter(netns, || netns::read(devices)).map(|reading| self.named(netns, reading))
+    }
+
+    fn named(&self, netns: NetnsId, reading: Reading) -> Reading {
+        Reading { namespace: self.with_name(netns, reading.namespace), ..reading }
+    }
+
+    /// With the name that the namespace has now.
+    pub(super) fn with_name(&self, netns: NetnsId, reading: NamespaceReading) -> NamespaceReading {
+        let is_host = self.host == Some(netns) || reading.is_initial();
+        let name = if is_host { NamespaceName::Other(HOST.into()) } else { self.name(netns) };
+        NamespaceReading { name, ..reading }
+    }
+
+    /// Takes note of which namespace was entered under this number. Returns whether another one was known until now.
+    pub(super) fn is_replaced(&mut self, netns: NetnsId, identity: Identity) -> bool {
+        let Some(known) = self.known.get_mut(&netns) else { return false };
+        let is_another = identity.is_another(known.identity);
+        known.identity = if is_another { identity } else { identity.or(known.identity) };
+        if is_another {
+            (known.mount_name, known.member, known.namer) = (None, None, None);
+        }
+        is_another
+    }
+
+    /// Whether this was read of the namespace that is known under this number.
+    pub(super) fn is_same(&self, netns: NetnsId, identity: Identity) -> bool {
+        self.known.get(&netns).is_some_and(|known| !identity.is_another(known.identity))
     }
 
     /// What a namespace is called.
@@ -344,56 +444,4 @@ impl Namespaces {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::service::Container;
-
-    #[test]
-    fn a_container_names_its_namespace_before_ip_netns_does_and_a_unit_after_it() {
-        let member = |service| Some(Member { pid: Pid(1), service: Some(service), reads: 1 });
-        let unit = Service { unit: Some("nginx.service".into()), ..Service::default() };
-        let container = Container { id: "front".into(), name: None, runtime: None };
-        let container = Service { container: Some(container), ..Service::default() };
-        let namer = || Some(Namer { pid: Pid(1), comm: "nginx".into(), holds_sockets: true });
-        for (service, mount_name, expected) in [
-            (Some(&container), Some("blue"), "front"),
-            (Some(&unit), Some("blue"), "blue"),
-            (Some(&unit), None, "nginx.service"),
-            (None, Some("blue"), "blue"),
-            (None, None, "nginx"),
-        ] {
-            let member = service.and_then(|service| member(service.clone()));
-            let known = Known { mount_name: mount_name.map(Name::from), member, namer: namer(), ..Known::default() };
-            assert_eq!(known.name().name().map(|name| &**name), Some(expected));
-        }
-    }
-
-    #[test]
-    fn a_service_is_read_a_few_times_and_not_each_second() {
-        let own = Pid(std::process::id());
-        let (mut namespaces, mut resolver) = (Namespaces::new(NetnsId(1)), Resolver::new());
-        let mut reads = || {
-            let member = namespaces.choose_member(NetnsId(2), &[own, Pid(1)], &mut resolver).unwrap();
-            assert_eq!(member.pid, own);
-            let reads = member.reads;
-            namespaces.known.entry(NetnsId(2)).or_default().member = Some(member);
-            reads
-        };
-        assert_eq!((0..9).map(|_| reads()).max(), Some(MOST_READS));
-        let gone = namespaces.choose_member(NetnsId(2), &[Pid(1)], &mut resolver).unwrap();
-        assert_eq!((gone.pid, gone.reads), (Pid(1), 1));
-    }
-
-    #[test]
-    fn only_the_namespace_of_the_host_is_called_host() {
-        let (host, other, own) = (NetnsId(1), NetnsId(4_026_532_248), NetnsId(3));
-        let called = |name: &str| Known { mount_name: Some(name.into()), ..Known::default() };
-        let mut namespaces = Namespaces::new(own);
-        namespaces.host = Some(host);
-        namespaces.known.extend([(host, called("blue")), (other, called("host"))]);
-        let name = |netns| namespaces.name(netns).name().unwrap().shown().to_string();
-        assert_eq!((name(host), name(other)), ("host".to_owned(), "host (4026532248)".to_owned()));
-        assert_eq!(&*unlike_host(&"host ".into(), other), "host (4026532248)", "blanks do not distinguish them");
-        assert_eq!(&*unlike_host(&"hosts".into(), other), "hosts");
-    }
-}
+mod tests;

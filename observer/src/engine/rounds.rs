@@ -1,4 +1,4 @@
-//! The engine's rounds: scans of the kernel's tables, readings of namespaces, readings of the host. If the system
+//! The engine's rounds: scans of the kernel's tables, and readings of the host; those of namespaces are in `readings`. If the system
 //! refuses a round (no descriptors, no memory, no thread), the engine skips it, counts it, shows it, and tries the next
 //! one.
 
@@ -9,27 +9,25 @@ use std::{
 };
 
 use super::{
-    CONSPICUOUS, Drained, Engine, PASS_END, PASS_END_LOOK, READ_HOST, SEARCH, WALK, Watched,
-    schedule::{self, Stopwatch},
+    CONSPICUOUS, Drained, Engine, FirstLook, PASS_END, PASS_END_LOOK, READ_HOST, Watched,
+    proofs::Proven,
+    schedule::{Extent, SLICE, Stopwatch},
 };
+use rustc_hash::FxHashSet;
 use zerocopy::IntoBytes as _;
 
 use crate::{
     decode,
     errno::{self, Refusal},
-    host::{handle, netns::Reading},
+    host::netns::{self, Identity},
     input::Input,
     model::{
-        gaps::{Gap, Skipped, Unread},
-        namespace::NamespaceReading,
+        gaps::Skipped,
         quality::{Hook, ScanSummary},
         units::NetnsId,
     },
     source::scan::Pass,
 };
-
-/// After a reading that was refused.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// The result of one iterator pass.
 struct Passed {
@@ -39,16 +37,6 @@ struct Passed {
     is_complete: bool,
 }
 
-/// The result of reading a namespace.
-enum Looked {
-    /// Read, except these files.
-    Read(Gap),
-    /// The kernel refuses to let observer enter it.
-    NotEntered(Option<i32>),
-    /// It has no handle any more.
-    Gone,
-}
-
 impl Engine {
     /// Scans the kernel's tables of every namespace now.
     pub fn scan(&mut self) -> anyhow::Result<()> {
@@ -56,29 +44,49 @@ impl Engine {
     }
 
     /// One round of each kind.
-    pub(super) fn look_around(&mut self) -> Result<(), Refusal> {
-        self.read_namespaces()?;
+    pub(super) fn look_around(&mut self, first: FirstLook) -> Result<(), Refusal> {
+        if first == FirstLook::Own {
+            return self.look_at_own();
+        }
+        self.read_namespaces(Extent::Whole)?;
         self.scan_all()?;
         self.read_host()?;
         self.name_all_members();
         Ok(())
     }
 
-    pub(super) fn scan_or_skip(&mut self) {
-        if let Err(refusal) = self.scan_all() {
-            self.skip(refusal);
-            // The scan failed: its request stays for the next one.
-            self.schedule.ask();
+    /// The least that a first frame needs: what is in the own namespace, with its owners. The first poll looks for the others
+    /// and scans those with the most open sockets first.
+    fn look_at_own(&mut self) -> Result<(), Refusal> {
+        if self.live.has(Hook::FdOwners) {
+            let pass = Stopwatch::start();
+            self.scan_open_files()?;
+            self.first_scan.0 += pass.elapsed();
         }
+        let own = [self.namespaces.own()];
+        self.scan_round(&own, false, Extent::Due)?;
+        self.read_host()
     }
 
-    pub(super) fn read_namespaces_or_skip(&mut self) {
-        if let Err(refusal) = self.read_namespaces() {
-            self.skip(refusal);
-            let later = Instant::now() + PAUSE;
-            (self.next_namespaces, self.next_search) = (later, later);
+    /// Runs the scans that are due.
+    pub(super) fn scan_or_skip(&mut self) {
+        let now = Instant::now();
+        if self.schedule.is_whole_due(now) {
+            if let Err(refusal) = self.scan_all() {
+                self.skip(refusal);
+            }
+            return;
         }
-        self.publish_gaps();
+        let known = self.namespaces.ids();
+        let due = self.schedule.due_tables(&known, now);
+        let new = due.iter().filter(|netns| self.schedule.is_unscanned(**netns)).count();
+        let with_files = self.live.has(Hook::FdOwners) && self.schedule.are_files_due(now, new);
+        if due.is_empty() && !with_files {
+            return;
+        }
+        if let Err(refusal) = self.scan_round(&due, with_files, Extent::Due) {
+            self.skip(refusal);
+        }
     }
 
     pub(super) fn read_host_or_skip(&mut self) {
@@ -88,7 +96,7 @@ impl Engine {
         self.publish_gaps();
     }
 
-    fn skip(&mut self, refusal: Refusal) {
+    pub(super) fn skip(&mut self, refusal: Refusal) {
         tracing::warn!(%refusal, "round skipped");
         let Refusal { operation, errno, cause } = refusal;
         let rounds = self.gaps.skipped.rounds + 1;
@@ -104,57 +112,139 @@ impl Engine {
         }
     }
 
-    /// Scans every namespace and all open files. After a refusal it still scans the rest, and then returns the first
-    /// error.
+    /// Scans every namespace and all open files.
     fn scan_all(&mut self) -> Result<(), Refusal> {
+        let all = self.namespaces.ids();
+        self.scan_round(&all, self.live.has(Hook::FdOwners), Extent::Whole)
+    }
+
+    /// Scans these namespaces, as far as the budgets go, and all open files. After a refusal it still scans the rest, and
+    /// then returns the first error.
+    fn scan_round(&mut self, namespaces: &[NetnsId], with_files: bool, extent: Extent) -> Result<(), Refusal> {
         self.drain();
         self.take_losses();
-        self.schedule.begin(self.feed.model().events_total());
         let round = Stopwatch::start();
-        self.walk.begin();
-        let scanned = self.scan_tables();
+        if extent == Extent::Whole {
+            self.schedule.begin_whole();
+            self.feed.begin_round();
+        }
+        let scans_before = self.finished_scans;
+        let scanned = self.scan_tables(namespaces, with_files, extent);
         // Counted now: a snapshot then shows the losses beside the drift that they caused.
         self.read_missed();
         self.take_losses();
         let took = round.elapsed();
-        self.schedule.end(Instant::now(), round.cpu());
+        if extent == Extent::Whole {
+            self.schedule.end_whole(Instant::now(), round.cpu());
+        }
         let found = scanned?;
-        self.feed.take(Input::EndRound(ScanSummary { finished_at: self.started.elapsed(), took, found }));
-        let renamed = self.namespaces.name_by_fd_owners();
-        let (devices, none) = (self.feed.model().devices_in_use(), BTreeSet::new());
-        for netns in renamed {
-            self.read_namespace(netns, devices.get(&netns).unwrap_or(&none))?;
+        self.end_round(extent, scans_before, took, found);
+        for netns in self.namespaces.name_by_fd_owners() {
+            self.rename(netns);
         }
         Ok(())
     }
 
-    fn scan_tables(&mut self) -> Result<u32, Refusal> {
+    /// Reports the round to the model, if it completed a scan. The first one is over when no namespace waits for its scan.
+    fn end_round(&mut self, extent: Extent, scans_before: u64, took: Duration, found: u32) {
+        let finished_at = self.uptime.elapsed();
+        if extent == Extent::Whole {
+            self.schedule.end_start();
+        }
+        if self.schedule.is_starting() {
+            self.first_scan.0 += took;
+            self.first_scan.1 += found;
+            let has_unscanned = || self.namespaces.ids().into_iter().any(|netns| self.schedule.is_unscanned(netns));
+            if self.knows_namespaces() && !has_unscanned() {
+                self.schedule.end_start();
+                let (took, found) = self.first_scan;
+                self.feed.take(Input::EndRound(ScanSummary { finished_at, took, found }));
+            }
+        } else if self.finished_scans != scans_before {
+            self.feed.take(Input::EndRound(ScanSummary { finished_at, took, found }));
+        }
+        if extent == Extent::Whole {
+            self.feed.end_round();
+        }
+    }
+
+    /// Whether there is no namespace left to be found.
+    fn knows_namespaces(&self) -> bool {
+        self.watched == Watched::Own || self.namespaces.were_looked_for()
+    }
+
+    fn scan_tables(&mut self, namespaces: &[NetnsId], with_files: bool, extent: Extent) -> Result<u32, Refusal> {
         let (mut found, mut refused) = (0, None);
         let before = self.namespaces.ids();
-        for netns in &before {
-            note(self.scan_namespace(*netns), &mut found, &mut refused);
+        let began = Instant::now();
+        let provable = self.provable(namespaces, extent);
+        let by_counts = with_files && !provable.is_empty();
+        let mut proven = Proven::default();
+        if by_counts {
+            let scanned = self.read_unread(&provable).and_then(|()| self.scan_files_for(&provable));
+            proven = scanned.unwrap_or_else(|refusal| refused_round(refusal, &mut refused));
+            found += proven.found;
         }
-        if self.live.has(Hook::FdOwners) {
-            note(self.scan_open_files(), &mut found, &mut refused);
+        let proven: FxHashSet<NetnsId> = proven.namespaces.into_iter().collect();
+        let provable: FxHashSet<NetnsId> =
+            if with_files { FxHashSet::default() } else { provable.into_iter().collect() };
+        let mut has_walked = false;
+        for netns in namespaces.iter().filter(|netns| !proven.contains(netns)) {
+            let now = Instant::now();
+            if extent == Extent::Due && (now - began > SLICE || !self.schedule.may_scan(*netns, now)) {
+                break;
+            }
+            // The next fd scan may prove it.
+            if extent == Extent::Due && provable.contains(netns) && self.schedule.can_wait(*netns) {
+                continue;
+            }
+            note(self.scan_in_turn(*netns), &mut found, &mut refused);
+            has_walked = true;
+        }
+        if with_files && (!by_counts || (extent == Extent::Whole && has_walked)) {
+            note(self.scan_files_in_turn().map(|_| 0), &mut found, &mut refused);
         }
         // The fd scan may have found namespaces that only a socket keeps alive, and scans may have found devices.
-        if self.feed.model().unread_namespaces().next().is_some() || self.feed.model().has_unread_devices() {
-            note(self.read_namespaces().map(|()| 0), &mut found, &mut refused);
+        if extent == Extent::Whole && (self.has_unknown_namespaces() || self.has_unread_devices()) {
+            note(self.read_namespaces(Extent::Whole).map(|()| 0), &mut found, &mut refused);
             for netns in self.namespaces.ids().into_iter().filter(|netns| !before.contains(netns)) {
-                note(self.scan_namespace(netns), &mut found, &mut refused);
+                note(self.scan_in_turn(netns), &mut found, &mut refused);
             }
         }
         refused.map_or(Ok(found), Err)
     }
 
-    fn scan_open_files(&mut self) -> Result<u32, Refusal> {
+    /// Scans one namespace, and accounts for it. What its table shows needs its port range.
+    fn scan_in_turn(&mut self, netns: NetnsId) -> Result<u32, Refusal> {
+        let turn = Stopwatch::start();
+        if self.schedule.is_unread(netns) {
+            self.read_unread(&[netns])?;
+        }
+        self.schedule.begin_table(netns);
+        let drift_before = self.feed.model().drift();
+        let scanned = self.scan_namespace(netns);
+        if self.feed.model().drift() != drift_before {
+            // Something happens there that no event shows.
+            self.schedule.note_event(netns);
+        }
+        self.schedule.end_table(netns, Instant::now(), turn.cpu());
+        if scanned.is_err() {
+            // The scan failed: its request stays for the next one.
+            self.schedule.ask_for(netns);
+        }
+        scanned
+    }
+
+    /// Returns whether all its records have come.
+    pub(super) fn scan_open_files(&mut self) -> Result<bool, Refusal> {
         let pass = self.live.start_pass(Hook::FdOwners)?;
         self.feed.take(Input::BeginFdScan);
-        if self.run_pass(pass, Hook::FdOwners)?.is_complete {
+        let is_complete = self.run_pass(pass, Hook::FdOwners)?.is_complete;
+        if is_complete {
             self.walk_processes();
             self.feed.take(Input::EndFdScan);
         }
-        Ok(0)
+        Ok(is_complete)
     }
 
     /// Owners that the pass could not show.
@@ -170,9 +260,9 @@ impl Engine {
 
     /// Scans one namespace. A namespace that is gone has no sockets.
     fn scan_namespace(&mut self, netns: NetnsId) -> Result<u32, Refusal> {
-        let live = &mut self.live;
-        let pass = match self.namespaces.enter(netns, || live.start_pass(Hook::Scan)) {
-            Ok(pass) => pass?,
+        let live = &self.live;
+        let (pass, cookie) = match self.namespaces.enter(netns, || (live.start_pass(Hook::Scan), netns::cookie())) {
+            Ok((pass, cookie)) => (pass?, cookie),
             Err(error) if errno::is_scarce(&error) => return Err(refused_entry(netns, &error)),
             Err(error) => {
                 // It is gone, or observer cannot enter it. The reading of namespaces counts that.
@@ -181,10 +271,16 @@ impl Engine {
             }
         };
         self.drain();
+        if self.namespaces.is_replaced(netns, Identity { cookie, traffic: None }) {
+            self.replace(netns)?;
+            self.read_namespace(netns, &BTreeSet::new())?;
+        }
+        self.walk.begin(netns);
         self.feed.take(Input::BeginScan(netns));
         let passed = self.run_pass(pass, Hook::Scan);
         if matches!(passed, Ok(Passed { is_complete: true, .. })) {
             self.feed.take(Input::EndScan);
+            self.finished_scans += 1;
         } else {
             // The scan did not show every socket: a socket it did not show may still exist.
             self.feed.take(Input::AbandonScan);
@@ -221,81 +317,6 @@ impl Engine {
         Ok(Passed { found, is_complete: is_complete && !has_lost(self) })
     }
 
-    /// Finds namespaces, reads each, and forgets those that are gone.
-    fn read_namespaces(&mut self) -> Result<(), Refusal> {
-        let (round, began) = (Stopwatch::start(), Instant::now());
-        let is_named = self.feed.model().unread_namespaces().next().is_some();
-        let walks = began >= self.next_walk || (is_named && self.watched == Watched::All);
-        if walks {
-            self.next_walk = began + WALK;
-            self.find_namespaces(began)?;
-        }
-        let (devices, none) = (self.feed.model().devices_in_use(), BTreeSet::new());
-        let memberships = self.gaps.get(Unread::Memberships);
-        let (mut unread_files, mut not_entered, mut refused) = (Gap::default(), Gap::default(), None);
-        for netns in self.namespaces.ids() {
-            match self.read_namespace(netns, devices.get(&netns).unwrap_or(&none)) {
-                Ok(Looked::Read(unread)) => unread_files = unread_files.and(unread),
-                Ok(Looked::NotEntered(errno)) => not_entered.add(errno),
-                // Its sockets exist; its handle may belong to a process that observer cannot read.
-                Ok(Looked::Gone) if memberships.count > 0 && !self.feed.model().is_empty(netns) => {
-                    not_entered.add(memberships.errno);
-                }
-                Ok(Looked::Gone) => {}
-                Err(refusal) => refused = refused.or(Some(refusal)),
-            }
-        }
-        if refused.is_some() {
-            // This round did not reach everything: gaps of earlier rounds stay.
-            self.unread_files = self.unread_files.or_larger(unread_files);
-            self.gaps.set(Unread::Namespaces, self.gaps.get(Unread::Namespaces).or_larger(not_entered));
-        } else {
-            self.unread_files = unread_files;
-            self.gaps.set(Unread::Namespaces, not_entered);
-        }
-        self.next_namespaces = Instant::now() + schedule::pause_after(round.cpu());
-        self.next_search = Instant::now() + SEARCH;
-        refused.map_or(Ok(()), Err)
-    }
-
-    /// Finds namespaces and their names, and forgets those that are gone.
-    fn find_namespaces(&mut self, now: Instant) -> Result<(), Refusal> {
-        let refusal = |error| Refusal::new("look for network namespaces", &error);
-        if self.watched == Watched::Own {
-            return self.namespaces.refresh_own(&mut self.resolver).map_err(refusal);
-        }
-        let unread =
-            self.namespaces.refresh(&mut self.resolver, self.feed.model().unread_namespaces(), now).map_err(refusal)?;
-        self.gaps.set(Unread::Memberships, unread);
-        for netns in self.namespaces.take_gone(now, |netns| self.feed.model().is_empty(netns)) {
-            self.feed.take(Input::ForgetNamespace(netns));
-        }
-        Ok(())
-    }
-
-    /// Reads one namespace. While descriptors or memory are short the model keeps its last reading.
-    fn read_namespace(&mut self, netns: NetnsId, devices: &BTreeSet<u32>) -> Result<Looked, Refusal> {
-        let read = self.namespaces.read(netns, devices);
-        self.drain();
-        let (looked, reading) = match read {
-            Ok(Reading { scarcity: Some(refusal), .. }) => return Err(refusal),
-            Ok(Reading { namespace, unread, .. }) => (Looked::Read(unread), namespace),
-            Err(error) if errno::is_scarce(&error) => return Err(refused_entry(netns, &error)),
-            Err(error) => {
-                let is_gone = handle::is_absence(&error);
-                let looked = if is_gone { Looked::Gone } else { Looked::NotEntered(error.raw_os_error()) };
-                (looked, NamespaceReading { name: self.namespaces.name(netns), ..NamespaceReading::default() })
-            }
-        };
-        if let (Some(established), Some(time_wait)) = (reading.established_or_close_wait, reading.time_wait) {
-            let known = self.feed.model().kernel_totals(netns);
-            let difference = [i64::from(established) - i64::from(known[0]), i64::from(time_wait) - i64::from(known[1])];
-            self.schedule.compare(netns, difference, self.feed.model().events_total());
-        }
-        self.feed.take(Input::Namespace(netns, Box::new(reading)));
-        Ok(looked)
-    }
-
     fn read_host(&mut self) -> Result<(), Refusal> {
         self.live.flush_diagnostics();
         self.read_missed();
@@ -306,16 +327,22 @@ impl Engine {
         let host = host.map(|host| {
             self.feed.take(Input::Host(Box::new(host)));
         });
-        self.feed.take(Input::Tick);
+        self.feed.tick();
+        self.control_cost(now);
         self.complete_services();
         self.next_host = now + READ_HOST;
         host
     }
 
     /// While descriptors are short nothing can be read of it, and what was known stays true.
-    fn read_missed(&mut self) {
+    pub(super) fn read_missed(&mut self) {
         self.missed = self.live.missed().or(self.missed);
     }
+}
+
+fn refused_round<T: Default>(refusal: Refusal, refused: &mut Option<Refusal>) -> T {
+    refused.get_or_insert(refusal);
+    T::default()
 }
 
 fn note(outcome: Result<u32, Refusal>, found: &mut u32, refused: &mut Option<Refusal>) {
@@ -325,6 +352,6 @@ fn note(outcome: Result<u32, Refusal>, found: &mut u32, refused: &mut Option<Ref
     }
 }
 
-fn refused_entry(netns: NetnsId, error: &io::Error) -> Refusal {
+pub(super) fn refused_entry(netns: NetnsId, error: &io::Error) -> Refusal {
     Refusal::new(format!("enter network namespace {}", netns.0), error)
 }

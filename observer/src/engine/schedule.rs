@@ -1,54 +1,57 @@
-//! When to scan: at start, at once after a loss, when the kernel's own totals differ, and otherwise as often as the
-//! budget allows.
+//! When to scan and to read. Each namespace has a turn of its own: soon after a loss, when the kernel's own totals differ, or
+//! while ports are few; often where something happens; rarely where nothing does. All turns of one kind share a budget of CPU
+//! time, and of equals the one that has waited longest comes first. Who begins to read along waits for a round over everything.
+
+mod budget;
+mod turns;
+mod whole;
 
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::{host::clock, model::units::NetnsId};
+use self::{
+    budget::Budget,
+    turns::{Turn, Turns, Urgency, WhenQuiet},
+    whole::WholeRounds,
+};
+pub(super) use self::{budget::Stopwatch, whole::Waiting};
+use crate::model::units::NetnsId;
 
-/// The shortest time between two scans without a request.
+/// The shortest time between two turns without a request.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
-/// The same if no event came since the last scan began. Changes without an event show that much later: a process that
-/// passes a socket on, or a bind() without a connect().
+/// The same of a scan if no event came since the last one began. Changes without an event show that much later: a process
+/// that passes a socket on, or a bind() without a connect().
 const WHEN_QUIET: Duration = Duration::from_secs(5);
 /// The same while few ports are left towards some destination.
 const IN_A_HURRY: Duration = Duration::from_millis(200);
-/// Repeated work may use this share of one CPU: 2 %.
-const BUDGET: u32 = 50;
+/// Repeated work that is due at once is done in parts no longer than this: the ring has to be read in between.
+pub(super) const SLICE: Duration = Duration::from_millis(100);
 
-/// Measures a round of work.
-pub(super) struct Stopwatch {
-    began: Instant,
-    cpu: Duration,
-}
+/// Regular work may use this share of one CPU: one part of so many. Together 2 %.
+const TABLES: u32 = 100;
+const OPEN_FILES: u32 = 143;
+const READINGS: u32 = 333;
+/// Of these, tables and readings of namespaces in which nothing happens. Hundreds that counts prove take a fortieth of a
+/// millisecond each: less often than by their share. Walks that would wait for longer than a minute have what others leave.
+const QUIET_TABLES: WhenQuiet =
+    WhenQuiet { pause: WHEN_QUIET, each: Duration::from_millis(20), one_in: 400, at_latest: Duration::from_mins(1) };
+const QUIET_READINGS: WhenQuiet =
+    WhenQuiet { pause: AT_MOST_EVERY, each: Duration::ZERO, one_in: 667, at_latest: Duration::MAX };
+/// Walks over all processes, which find namespaces, or count open files: each.
+pub(super) const WALKS: u32 = 667;
+/// So many namespaces take longer to walk than an fd scan.
+pub(super) const WORTH_AN_FD_SCAN: usize = 8;
+/// Scans after losses, which come without end on a host with very many events.
+const REPAIRS: u32 = 10;
 
-impl Stopwatch {
-    pub(super) fn start() -> Self {
-        Self { began: Instant::now(), cpu: clock::work_cpu() }
-    }
+/// While scans of one namespace are requested again and again, one in so much time: 2 % of a CPU, as long as that is not too late.
+const ASKED_AGAIN: u32 = 50;
 
-    /// Wall-clock time.
-    pub(super) fn elapsed(&self) -> Duration {
-        self.began.elapsed()
-    }
-
-    /// CPU time, which the budget limits. On a busy host a round waits for a CPU many times longer than it runs, and
-    /// the wait costs others nothing.
-    pub(super) fn cpu(&self) -> Duration {
-        clock::work_cpu().saturating_sub(self.cpu)
-    }
-}
-
-/// The pause after regular work that used this CPU time.
-pub(super) fn pause_after(cpu: Duration) -> Duration {
-    AT_MOST_EVERY.max(cpu * BUDGET)
-}
-
-/// The pause before a requested scan. Scans repair a loss within two seconds: one second to notice it, one for this
-/// pause. While losses continue, longer scans still leave half of the time to others.
+/// The pause before a requested scan. The first scans after a quiet time repair a loss within two seconds: one second to
+/// notice it, one for this pause. After those it waits for the budget of repairs.
 fn pause_when_asked(cpu: Duration) -> Duration {
-    (cpu * BUDGET).min(Duration::from_secs(1)).max(cpu)
+    (cpu * ASKED_AGAIN).min(Duration::from_secs(1)).max(cpu)
 }
 
 /// When to scan the kernel's tables.
@@ -60,150 +63,252 @@ pub enum Scans {
     OnlyAtStart,
 }
 
-/// What decides when the next scan is due.
-pub(super) struct ScanSchedule {
+/// Which namespaces a round is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// All that there are, and all open files: who begins to read along begins with such a round.
+    Whole,
+    /// Of some as many as time and budgets allow.
+    Due,
+}
+
+/// What decides when the next scan or reading is due.
+pub(super) struct Schedule {
     scans: Scans,
-    ended_at: Option<Instant>,
-    /// CPU time of the last scan.
-    cpu: Duration,
-    /// Since the last scan began, records were lost or totals differed from the kernel's.
-    asked_for: bool,
-    /// Since the last scan began, ports became few towards some destination.
-    hurried: bool,
-    /// How many events there were when the last scan began.
-    events_before: u64,
-    /// By namespace: the difference between the model's totals and the kernel's, and the number of events then.
+    tables: Turns,
+    readings: Turns,
+    repairs: Budget,
+    files: Turn,
+    files_budget: Budget,
+    whole: WholeRounds,
+    is_starting: bool,
+    /// Events of one namespace that came in a row, and are not counted with its turns yet.
+    row: Option<(NetnsId, u64)>,
+    /// By namespace: the difference between the model's totals and the kernel's, and the number of its events then.
     suspects: FxHashMap<NetnsId, ([i64; 2], u64)>,
 }
 
-impl ScanSchedule {
-    pub(super) fn new(scans: Scans) -> Self {
+impl Schedule {
+    pub(super) fn new(scans: Scans, now: Instant) -> Self {
         Self {
             scans,
-            ended_at: None,
-            cpu: Duration::ZERO,
-            asked_for: true,
-            hurried: false,
-            events_before: 0,
+            tables: Turns::new(TABLES, QUIET_TABLES, now),
+            readings: Turns::new(READINGS, QUIET_READINGS, now),
+            repairs: Budget::new(REPAIRS, now),
+            files: Turn::default(),
+            files_budget: Budget::new(OPEN_FILES, now),
+            whole: WholeRounds::default(),
+            is_starting: true,
+            row: None,
             suspects: FxHashMap::default(),
         }
     }
 
-    /// Requests a scan after a loss.
-    pub(super) fn ask(&mut self) {
-        self.asked_for = true;
+    /// Takes note of an event. Most come in a row from one namespace.
+    pub(super) fn note_event(&mut self, netns: NetnsId) {
+        match &mut self.row {
+            Some((last, count)) if *last == netns => *count += 1,
+            _ => {
+                self.count_row();
+                self.row = Some((netns, 1));
+            }
+        }
     }
 
-    /// Requests a scan because few ports are left: their number should be exact soon, within the budget.
-    pub(super) fn hurry(&mut self) {
-        self.hurried = true;
+    /// Events of this namespace so far.
+    pub(super) fn events_of(&mut self, netns: NetnsId) -> u64 {
+        self.count_row();
+        self.tables.get(netns).map_or(0, |turn| turn.events)
+    }
+
+    /// Takes note of an open descriptor of a socket: where most are, scans begin.
+    pub(super) fn note_held(&mut self, netns: NetnsId) {
+        let turn = self.tables.change(netns);
+        if turn.ended_at.is_none() {
+            turn.held += 1;
+        }
+    }
+
+    fn count_row(&mut self) {
+        let Some((netns, count)) = self.row.take() else { return };
+        self.files.events += count;
+        for turns in [&mut self.tables, &mut self.readings] {
+            turns.change(netns).events += count;
+        }
+    }
+
+    /// Requests a scan of everything after a loss.
+    pub(super) fn ask(&mut self) {
+        self.files.asked_for = true;
+        for turn in self.tables.change_all() {
+            turn.asked_for = true;
+        }
+    }
+
+    /// Requests a scan of one namespace, whose counts may be wrong.
+    pub(super) fn ask_for(&mut self, netns: NetnsId) {
+        self.files.asked_for = true;
+        self.tables.change(netns).asked_for = true;
+    }
+
+    /// Requests an fd scan: the last one was not complete.
+    pub(super) const fn ask_for_files(&mut self) {
+        self.files.asked_for = true;
+    }
+
+    /// Requests scans of these because few ports are left: their number should be exact soon, within the budget.
+    pub(super) fn hurry(&mut self, namespaces: &FxHashSet<NetnsId>) {
+        for netns in namespaces {
+            self.files.hurried = true;
+            self.tables.change(*netns).hurried = true;
+        }
+    }
+
+    /// Requests a whole round for somebody who reads along.
+    pub(super) fn show(&mut self, waiting: Waiting) {
+        self.whole.show(waiting);
+    }
+
+    /// Whether to scan everything now.
+    pub(super) fn is_whole_due(&self, now: Instant) -> bool {
+        self.whole.is_due(now)
+    }
+
+    pub(super) fn begin_whole(&mut self) {
+        self.whole.begin();
+    }
+
+    pub(super) fn end_whole(&mut self, now: Instant, cpu: Duration) {
+        self.whole.end(now, cpu);
     }
 
     /// Stores the difference between the model's totals and the kernel's for a namespace (`CurrEstab` and `tw`). Events
     /// may be in flight during the reading. Only a difference that stays the same without an event in between counts.
-    pub(super) fn compare(&mut self, netns: NetnsId, difference: [i64; 2], events: u64) {
+    pub(super) fn compare(&mut self, netns: NetnsId, difference: [i64; 2]) {
+        self.count_row();
+        let events = self.tables.get(netns).map_or(0, |turn| turn.events);
         if difference == [0, 0] {
             self.suspects.remove(&netns);
         } else if self.suspects.insert(netns, (difference, events)) == Some((difference, events)) {
-            self.ask();
+            self.ask_for(netns);
         }
     }
 
-    /// Whether to scan now, given how many events have come so far.
-    pub(super) fn is_due(&self, now: Instant, events: u64) -> bool {
-        if self.scans == Scans::OnlyAtStart && self.ended_at.is_some() {
+    /// The namespaces whose tables to scan now, in this order.
+    pub(super) fn due_tables(&mut self, known: &[NetnsId], now: Instant) -> Vec<NetnsId> {
+        self.count_row();
+        if self.scans == Scans::OnlyAtStart {
+            return Vec::new();
+        }
+        self.tables.due(known, now, Some(&mut self.repairs))
+    }
+
+    /// Whether this one was never scanned.
+    pub(super) fn is_unscanned(&self, netns: NetnsId) -> bool {
+        self.tables.is_new(netns)
+    }
+
+    /// Whether some namespaces wait for their first scan since observer started.
+    pub(super) const fn is_starting(&self) -> bool {
+        self.is_starting
+    }
+
+    /// All namespaces were scanned, or could not be.
+    pub(super) const fn end_start(&mut self) {
+        self.is_starting = false;
+    }
+
+    /// Whether nothing is lost if this table is scanned with the next fd scan.
+    pub(super) fn can_wait(&self, netns: NetnsId) -> bool {
+        let is_regular = |turn: &Turn| turn.is_quiet() && !turn.asked_for && !turn.hurried;
+        self.tables.get(netns).is_some_and(|turn| turn.ended_at.is_some() && is_regular(turn))
+    }
+
+    /// Whether a round may go on with this table.
+    pub(super) fn may_scan(&mut self, netns: NetnsId, now: Instant) -> bool {
+        self.tables.may_go_on(netns, now, &mut self.repairs)
+    }
+
+    pub(super) fn begin_table(&mut self, netns: NetnsId) {
+        self.count_row();
+        self.tables.begin(netns, &self.repairs);
+        self.suspects.remove(&netns);
+    }
+
+    pub(super) fn end_table(&mut self, netns: NetnsId, now: Instant, cpu: Duration) {
+        // Who owns what the first scan has found is known after the next fd scan.
+        self.files.hurried |= self.tables.is_new(netns);
+        self.tables.end(netns, now, cpu, self.whole.is_running(), &mut self.repairs);
+    }
+
+    /// Work for tables was done that is no turn of one. What a start takes is its price.
+    pub(super) fn pay_for_tables(&mut self, cpu: Duration) {
+        if !self.is_starting && !self.whole.is_running() {
+            self.tables.budget.spend(cpu);
+        }
+    }
+
+    /// Whether to scan all open files now. An fd scan takes less time than to walk the tables of the `new` namespaces.
+    pub(super) fn are_files_due(&mut self, now: Instant, new: usize) -> bool {
+        self.count_row();
+        if self.scans == Scans::OnlyAtStart && self.files.ended_at.is_some() {
             return false;
         }
-        let Some(ended_at) = self.ended_at else { return true };
-        let pause = match (self.asked_for, self.hurried) {
-            (true, _) => pause_when_asked(self.cpu),
-            (false, true) => IN_A_HURRY.max(self.cpu * BUDGET),
-            (false, false) if events == self.events_before => pause_after(self.cpu).max(WHEN_QUIET),
-            (false, false) => pause_after(self.cpu),
-        };
-        now - ended_at >= pause
+        if new >= WORTH_AN_FD_SCAN {
+            return true;
+        }
+        match self.files.due(now, WHEN_QUIET) {
+            None => false,
+            Some(Urgency::New) => true,
+            Some(Urgency::Repair) => self.repairs.allows(now) || self.files_budget.allows(now),
+            Some(_) => self.files_budget.allows(now),
+        }
     }
 
-    pub(super) fn begin(&mut self, events: u64) {
-        self.events_before = events;
-        self.asked_for = false;
-        self.hurried = false;
+    pub(super) fn begin_files(&mut self) {
+        self.count_row();
+        self.files.begin(&self.repairs);
     }
 
-    pub(super) fn end(&mut self, now: Instant, cpu: Duration) {
-        self.ended_at = Some(now);
-        self.cpu = cpu;
-        self.suspects.clear();
+    pub(super) fn end_files(&mut self, now: Instant, cpu: Duration) {
+        if !self.is_starting && !self.whole.is_running() {
+            let budget = if self.files.is_repair { &mut self.repairs } else { &mut self.files_budget };
+            budget.spend(cpu);
+        }
+        self.files.end(now, cpu);
+    }
+
+    /// The namespaces to read now, in this order.
+    pub(super) fn due_readings(&mut self, known: &[NetnsId], now: Instant) -> Vec<NetnsId> {
+        self.count_row();
+        self.readings.due(known, now, None)
+    }
+
+    /// Whether it was never read.
+    pub(super) fn is_unread(&self, netns: NetnsId) -> bool {
+        self.readings.is_new(netns)
+    }
+
+    /// Whether a round may go on with reading this namespace.
+    pub(super) fn may_read(&mut self, netns: NetnsId, now: Instant) -> bool {
+        self.readings.may_go_on(netns, now, &mut self.repairs)
+    }
+
+    /// It was read.
+    pub(super) fn end_reading(&mut self, netns: NetnsId, now: Instant, cpu: Duration) {
+        self.readings.begin(netns, &self.repairs);
+        self.readings.end(netns, now, cpu, self.whole.is_running(), &mut self.repairs);
+    }
+
+    /// Forgets the namespaces that are gone.
+    pub(super) fn keep(&mut self, is_known: impl Fn(NetnsId) -> bool) {
+        self.count_row();
+        self.suspects.retain(|netns, _| is_known(*netns));
+        for turns in [&mut self.tables, &mut self.readings] {
+            turns.keep(&is_known);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn scanned(cpu: Duration) -> (ScanSchedule, Instant) {
-        let mut schedule = ScanSchedule::new(Scans::Regularly);
-        let now = Instant::now();
-        schedule.begin(7);
-        schedule.end(now, cpu);
-        (schedule, now)
-    }
-
-    #[test]
-    fn regular_scans_keep_to_two_percent_and_to_less_where_nothing_happens() {
-        for (took, events, pause) in [(1, 8, 1_000), (1_000, 8, 50_000), (1, 7, 5_000), (1_000, 7, 50_000)] {
-            let (schedule, now) = scanned(Duration::from_millis(took));
-            let due_after = |millis| schedule.is_due(now + Duration::from_millis(millis), events);
-            assert!(!due_after(pause - 1) && due_after(pause), "after a scan of {took} ms and {events} events");
-        }
-    }
-
-    #[test]
-    fn waiting_for_a_cpu_takes_nothing_of_the_budget() {
-        let (stopwatch, (_sender, receiver)) = (Stopwatch::start(), std::sync::mpsc::channel::<()>());
-        receiver.recv_timeout(Duration::from_millis(200)).unwrap_err();
-        let (took, cpu) = (stopwatch.elapsed(), stopwatch.cpu());
-        assert!(took >= Duration::from_millis(200) && cpu < Duration::from_millis(20), "{took:?}, {cpu:?} of a CPU");
-        // At 2 % of 200 ms it would be ten seconds.
-        let mut schedule = ScanSchedule::new(Scans::Regularly);
-        let now = Instant::now();
-        schedule.end(now, cpu);
-        assert!(pause_after(cpu) <= Duration::from_secs(1) && schedule.is_due(now + WHEN_QUIET, 8));
-        while stopwatch.cpu() < Duration::from_millis(30) {}
-        assert!(pause_after(stopwatch.cpu()) >= Duration::from_millis(1_500), "work takes of it");
-    }
-
-    #[test]
-    fn a_loss_is_healed_within_a_second_or_a_scan_and_not_at_the_cost_of_all_time() {
-        for (took, pause) in [(2, 100), (300, 1_000), (3_000, 3_000)] {
-            let (mut schedule, now) = scanned(Duration::from_millis(took));
-            schedule.ask();
-            let due_after = |millis| schedule.is_due(now + Duration::from_millis(millis), 8);
-            assert!(!due_after(pause - 1) && due_after(pause), "after a scan of {took} ms");
-        }
-    }
-
-    #[test]
-    fn few_ports_are_scanned_more_often_and_still_within_the_budget() {
-        for (took, pause) in [(1, 200), (10, 500), (1_000, 50_000)] {
-            let (mut schedule, now) = scanned(Duration::from_millis(took));
-            schedule.hurry();
-            let due_after = |millis| schedule.is_due(now + Duration::from_millis(millis), 8);
-            assert!(!due_after(pause - 1) && due_after(pause), "after a scan of {took} ms");
-        }
-    }
-
-    #[test]
-    fn a_difference_asks_for_a_scan_when_it_stays_without_events() {
-        let difference = |first: ([i64; 2], u64), second: ([i64; 2], u64)| {
-            let (mut schedule, now) = scanned(Duration::from_millis(1));
-            schedule.compare(NetnsId(1), first.0, first.1);
-            schedule.compare(NetnsId(1), second.0, second.1);
-            schedule.is_due(now + Duration::from_millis(999), 8)
-        };
-        assert!(difference(([3, 0], 7), ([3, 0], 7)));
-        assert!(!difference(([3, 0], 7), ([3, 0], 8)), "events are under way");
-        assert!(!difference(([0, 3], 7), ([0, 2], 7)), "it moves");
-        assert!(!difference(([0, 0], 7), ([0, 0], 7)), "there is none");
-    }
-}
+mod tests;

@@ -11,30 +11,42 @@ use crate::{
     },
 };
 
-/// The sockets of a round of scans by their inodes. Subflows of one MPTCP socket share its inode.
+/// The sockets that the last scan of each namespace found, with their inodes.
 #[derive(Default)]
 pub(super) struct Walk {
-    by_inode: FxHashMap<u64, Vec<(SocketId, NetnsId)>>,
+    scanned: FxHashMap<NetnsId, Vec<(u64, SocketId)>>,
 }
 
 impl Walk {
-    /// A round of scans begins.
-    pub(super) fn begin(&mut self) {
-        self.by_inode.clear();
+    /// A scan of a namespace begins.
+    pub(super) fn begin(&mut self, netns: NetnsId) {
+        self.scanned.remove(&netns);
     }
 
     /// Remembers the inode of a socket.
     pub(super) fn note(&mut self, event: &Event) {
         if let Event::Inode { id, netns, inode } = *event {
-            self.by_inode.entry(inode).or_default().push((id, netns));
+            self.scanned.entry(netns).or_default().push((inode, id));
         }
+    }
+
+    /// Forgets the namespaces that are gone.
+    pub(super) fn keep(&mut self, is_known: impl Fn(NetnsId) -> bool) {
+        self.scanned.retain(|netns, _| is_known(*netns));
     }
 
     /// Everybody who holds one of the sockets.
     pub(super) fn fd_owners(&self) -> Vec<(SocketId, NetnsId, Process, u32)> {
+        // Subflows of one MPTCP socket share its inode.
+        let mut by_inode = FxHashMap::<u64, Vec<(SocketId, NetnsId)>>::default();
+        for (netns, sockets) in &self.scanned {
+            for (inode, id) in sockets {
+                by_inode.entry(*inode).or_default().push((*id, *netns));
+            }
+        }
         let mut found = Vec::new();
         open_sockets::sockets(|open| {
-            let sockets = self.by_inode.get(&open.inode).into_iter().flatten();
+            let sockets = by_inode.get(&open.inode).into_iter().flatten();
             found.extend(sockets.map(|(id, netns)| (*id, *netns, open.by, open.fd)));
         });
         found

@@ -73,7 +73,7 @@ pub fn line(frame: &Frame, thresholds: Thresholds) -> (Status, String) {
     let (status, words) = judge(&snapshot.limits, thresholds, frame.unnamed());
     let (status, unread) = with_gaps(status, &snapshot.quality.gaps);
     let missing = missing_hooks(&snapshot.quality);
-    let lost = snapshot.quality.losses.total();
+    let lost = snapshot.quality.lost_total();
     let doubt = if lost > 0 { format!(" ({lost} records lost)") } else { String::new() };
     let data = performance(&snapshot.limits, thresholds).chain(hits::performance(&snapshot.hits, frame.own));
     let data = data.collect::<Vec<_>>().join(" ");

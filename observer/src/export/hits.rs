@@ -21,9 +21,8 @@ pub(super) fn lines(snapshot: &Snapshot) -> Vec<String> {
 fn since(hits: &Hits, snapshot: &Snapshot) -> String {
     match (hits.since, hits.netns) {
         (Since::Boot, _) => "since boot".to_owned(),
-        (Since::Namespace, Some(NetnsId(id))) => {
-            let name = hits.netns_name.as_deref().map_or_else(|| id.to_string(), str::to_owned);
-            format!("since namespace {name} was made")
+        (Since::Namespace, Some(netns)) => {
+            format!("since namespace {} was made", netns.label(hits.netns_name.as_ref()))
         }
         (Since::Namespace, None) => "since the namespace was made".to_owned(),
         (Since::Observer, _) => format!("since observer started {:.1} s ago", snapshot.uptime.as_secs_f64()),

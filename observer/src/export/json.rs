@@ -135,6 +135,8 @@ struct Failure {
     #[serde(skip_serializing_if = "Option::is_none")]
     netns_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    netns_ended: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<ProcessObject>,
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<ServiceObject>,
@@ -267,7 +269,8 @@ impl Failure {
             errno: kind.errno(),
             call: *call,
             netns: netns.0,
-            netns_name: snapshot.name_of(*netns).map(str::to_owned),
+            netns_name: snapshot.netns_name_of(row).map(ToString::to_string),
+            netns_ended: row.ended.as_ref().map(|_| true),
             process: process.as_ref().map(ProcessObject::new),
             service: ServiceObject::beside(row.service.as_deref()),
             local_ip: local.map(|local| local.ip),

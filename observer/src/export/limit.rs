@@ -129,7 +129,7 @@ pub(super) struct FindingObject {
 impl FindingObject {
     pub(super) fn new(finding: &Finding, snapshot: &Snapshot) -> Self {
         let Finding { kind, netns, scope: _, service, sentence, evidence, remedy } = finding.clone();
-        let netns_name = snapshot.name_of(netns).map(str::to_owned);
+        let netns_name = snapshot.name_of(netns).map(ToString::to_string);
         let service = ServiceObject::beside(service.as_deref());
         Self { kind: kind.id(), netns: netns.0, netns_name, service, sentence, evidence, remedy }
     }

@@ -9,6 +9,7 @@ use super::{
     arithmetic::Arithmetic,
     gaps::UnreadObject,
     limit::{FindingObject, HitsObject, LimitObject},
+    table::write_whole,
     value::rfc_3339,
 };
 use crate::{
@@ -16,7 +17,6 @@ use crate::{
     model::{
         hits::{Hits, Since},
         limit::{About, Limit, LimitKind},
-        name::{padded, padded_left},
         snapshot::Snapshot,
         units::{NetnsId, grouped_digits},
     },
@@ -67,12 +67,8 @@ impl Document {
     }
 }
 
-/// The name of a limit.
-const NAME: usize = 16;
-const USED: usize = 9;
-/// The fields of the table and their columns; a space between them. The scope has what the others leave.
-const COLUMNS: [(&str, usize); 6] =
-    [("kind", NAME), (SCOPE, 0), ("used", USED), ("maximum", 9), ("ratio", 6), ("seconds_to_full", 8)];
+/// The fields of the table.
+const COLUMNS: [&str; 7] = ["kind", SCOPE, "used", "maximum", "unit", "ratio", "seconds_to_full"];
 const SCOPE: &str = "scope";
 /// Limits of one kind in the table.
 const OF_A_KIND: usize = 4;
@@ -80,53 +76,39 @@ const OF_A_KIND: usize = 4;
 const COUNTED: usize = 8;
 
 fn render(snapshot: &Snapshot, own: NetnsId, arithmetic: &Arithmetic, sort: Option<&str>) -> String {
-    let fields: Vec<(&Field<Limit>, usize)> =
-        COLUMNS.iter().filter_map(|(id, width)| Some((Limit::field(id)?, width_of(*width)))).collect();
-    let titles = fields.iter().map(|(field, width)| aligned(field, field.title_within(*width), *width));
-    let mut text = line(titles);
-    let mut listed = [0; LimitKind::ALL.len()];
-    for limit in sort::by_id(&snapshot.limits, snapshot, sort) {
-        let of_kind = &mut listed[limit.kind as usize];
-        *of_kind += 1;
-        if *of_kind <= OF_A_KIND {
-            let cells = fields.iter().map(|(field, width)| cell(field, *width, limit, snapshot, own));
-            text.push_str(&line(cells));
-        }
-    }
+    let mut text = String::new();
+    table(snapshot, own, sort, &mut text);
     // Writing to a String cannot fail.
     let _ = beyond(snapshot, own, &mut text);
     let _ = not_read(snapshot, &mut text);
     let _ = findings(snapshot, own, &mut text);
     let _ = counters(&snapshot.limits, own, &mut text);
-    let _ = hits(snapshot, own, &mut text);
+    hits(snapshot, own, &mut text);
     let _ = sources(&snapshot.limits, &mut text);
     let _ = theory(arithmetic, &mut text);
     let _ = practice(arithmetic, &mut text);
     text
 }
 
-/// The scope has what the other columns leave.
-fn width_of(width: usize) -> usize {
-    let others: usize = COLUMNS.iter().map(|(_, width)| width + 1).sum();
-    if width == 0 { PLAIN_WIDTH + 1 - others } else { width }
-}
-
-fn aligned(field: &Field<Limit>, text: &str, width: usize) -> String {
-    if field.order == Order::Text { padded(text, width) } else { padded_left(text, width) }
-}
-
-fn line(cells: impl Iterator<Item = String>) -> String {
-    cells.collect::<Vec<_>>().join(" ").trim_end().to_owned() + "\n"
+/// The first limits of each kind.
+fn table(snapshot: &Snapshot, own: NetnsId, sort: Option<&str>, text: &mut String) {
+    let fields: Vec<&Field<Limit>> = COLUMNS.iter().filter_map(|id| Limit::field(id)).collect();
+    let orders: Vec<Order> = fields.iter().map(|field| field.order).collect();
+    let mut lines = vec![fields.iter().map(|field| field.title().to_owned()).collect::<Vec<_>>()];
+    let mut listed = [0; LimitKind::ALL.len()];
+    for limit in sort::by_id(&snapshot.limits, snapshot, sort) {
+        let of_kind = &mut listed[limit.kind as usize];
+        *of_kind += 1;
+        if *of_kind <= OF_A_KIND {
+            lines.push(fields.iter().map(|field| cell(field, limit, snapshot, own)).collect());
+        }
+    }
+    write_whole(&lines, &orders, text);
 }
 
 /// A scope names its namespace, unless observer was started in it.
-fn cell(field: &Field<Limit>, width: usize, limit: &Limit, snapshot: &Snapshot, own: NetnsId) -> String {
-    let text = if field.id == SCOPE {
-        scope::fitted(limit, Some(own), width)
-    } else {
-        (field.get)(limit, snapshot).text(width)
-    };
-    aligned(field, &text, width)
+fn cell(field: &Field<Limit>, limit: &Limit, snapshot: &Snapshot, own: NetnsId) -> String {
+    if field.id == SCOPE { scope::beside(limit, own) } else { (field.get)(limit, snapshot).text(usize::MAX) }
 }
 
 /// Why more is in use than the maximum allows.
@@ -178,24 +160,21 @@ fn counters(limits: &[Limit], own: NetnsId, text: &mut String) -> std::fmt::Resu
 }
 
 /// What was hit, and of the namespace in which observer was started also what was not.
-fn hits(snapshot: &Snapshot, own: NetnsId, text: &mut String) -> std::fmt::Result {
-    const SINCE: usize = 22;
+fn hits(snapshot: &Snapshot, own: NetnsId, text: &mut String) {
     let is_shown = |hits: &&Hits| hits.count > 0 || hits.netns == Some(own);
-    writeln!(text, "\n{:<NAME$} {:>USED$}  {:<SINCE$}  COUNTED BY", "LIMIT", "HITS", "SINCE")?;
-    for hit in snapshot.hits.iter().filter(is_shown) {
-        let name = hit.netns_name.as_deref().map(str::to_owned).or(hit.netns.map(|netns| netns.0.to_string()));
-        let since = match hit.since {
-            Since::Boot => "boot".to_owned(),
-            Since::Namespace => format!("namespace {}", name.unwrap_or_default()),
-            Since::Observer => "observer's start".to_owned(),
+    let titles = ["LIMIT", "HITS", "SINCE", "COUNTED BY"].map(str::to_owned);
+    let mut lines = vec![titles.to_vec()];
+    lines.extend(snapshot.hits.iter().filter(is_shown).map(|hit| {
+        let since = match (hit.since, hit.netns) {
+            (Since::Observer, _) => "observer's start".to_owned(),
+            (Since::Namespace, Some(netns)) => format!("namespace {}", netns.label(hit.netns_name.as_ref())),
+            (Since::Boot | Since::Namespace, _) => "boot".to_owned(),
         };
-        let since = format::cut_end(&format::printable(&since), SINCE);
-        let (name, count) = (About::of(hit.kind).name, format::count_within(hit.count, USED));
-        let head = format!("{name:<NAME$} {count:>USED$}  {}", padded(&since, SINCE));
-        let lines = labelled(&head, NAME + USED + SINCE + 5, hit.counter, PLAIN_WIDTH);
-        lines.iter().try_for_each(|line| writeln!(text, "{}", line.joined()))?;
-    }
-    Ok(())
+        let name = About::of(hit.kind).name.to_owned();
+        vec![name, format::count(hit.count), format::printable(&since), hit.counter.to_owned()]
+    }));
+    text.push('\n');
+    write_whole(&lines, &[Order::Text, Order::Number, Order::Text, Order::Text], text);
 }
 
 fn sources(limits: &[Limit], text: &mut String) -> std::fmt::Result {
@@ -238,7 +217,10 @@ fn practice(arithmetic: &Arithmetic, text: &mut String) -> std::fmt::Result {
     let mut line = |number: u64, what: String| writeln!(text, "  {:>13}  {what}", format::count(number));
     if let Some(([low, high], usable)) = arithmetic.port_range.zip(arithmetic.usable_ports) {
         let reserved = arithmetic.reserved_ports.unwrap_or_default();
-        line(usable.into(), format!("ports for connect(): {low}-{high}, less {reserved} reserved"))?;
+        line(
+            usable.into(),
+            format!("ports for connect(): {low}-{high}, less {} reserved", format::count(reserved.into())),
+        )?;
     }
     if let Some((ipv4, ipv6)) = arithmetic.local_ipv4_addresses.zip(arithmetic.local_ipv6_addresses) {
         line(ipv4 as u64, format!("local IPv4 addresses, and {ipv6} IPv6 (not those of lo)"))?;
@@ -258,7 +240,14 @@ fn practice(arithmetic: &Arithmetic, text: &mut String) -> std::fmt::Result {
     }
     if let Some((bytes, available)) = arithmetic.idle_socket_bytes.zip(arithmetic.available_memory_bytes) {
         let more = available / bytes.max(1);
-        line(more, format!("more idle sockets in {} MiB of free memory ({bytes} bytes each)", available >> 20))?;
+        line(
+            more,
+            format!(
+                "more idle sockets in {} MiB of free memory ({} bytes each)",
+                format::count(available >> 20),
+                format::count(bytes)
+            ),
+        )?;
     }
     if !arithmetic.is_local() {
         entry("", "Addresses and RLIMIT_NOFILE of the recorded host: not in a recording.", text)?;

@@ -12,6 +12,7 @@ pub mod openmetrics;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 mod quality;
+pub mod report;
 pub mod series;
 mod service;
 mod table;

@@ -67,10 +67,16 @@ fn aligned<R: Fields>(ids: &[&str], rows: &[R], snapshot: &Snapshot, sort: Optio
     let mut lines = vec![fields.iter().map(|field| field.title().to_owned()).collect::<Vec<_>>()];
     let cells = |row| fields.iter().map(|field| (field.get)(row, snapshot).plain()).collect();
     lines.extend(sort::by_id(rows, snapshot, sort).into_iter().map(cells));
+    let orders: Vec<Order> = fields.iter().map(|field| field.order).collect();
+    write_whole(&lines, &orders, text);
+}
+
+/// Lines of cells, each column as wide as its widest cell: what goes into a file or a pipe is whole.
+pub(super) fn write_whole(lines: &[Vec<String>], orders: &[Order], text: &mut String) {
     let width = |column: usize| lines.iter().map(|row| columns(&row[column])).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..fields.len()).map(width).collect();
-    for row in &lines {
-        let cells = row.iter().zip(&fields).zip(&widths).map(|((cell, field), width)| match field.order {
+    let widths: Vec<usize> = (0..orders.len()).map(width).collect();
+    for row in lines {
+        let cells = row.iter().zip(orders).zip(&widths).map(|((cell, order), width)| match order {
             Order::Text | Order::None => padded(cell, *width),
             Order::Number | Order::Time | Order::Rank => padded_left(cell, *width),
         });
@@ -98,7 +104,7 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
                 text,
                 "ephemeral ports of {}: {}-{}, {found} for each destination, {} reserved, {} blocked by explicit binds; \
                  {} sockets in TIME_WAIT",
-                row.netns.label(row.name.as_deref()),
+                row.netns.label(row.name.as_ref()),
                 range.low,
                 range.high,
                 row.reserved_ports,
@@ -127,8 +133,9 @@ fn summary(snapshot: &Snapshot, text: &mut String) -> std::fmt::Result {
         Some(method) => format!("{} via {method}", status.hook),
         None => format!("{} missing", status.hook),
     });
-    writeln!(text, "{}; {} records lost", hooks.collect::<Vec<_>>().join(", "), quality.losses.total())?;
-    for words in quality.gaps.advice().into_iter().chain(quality.gaps.skipped.sentence()) {
+    writeln!(text, "{}; {} records lost", hooks.collect::<Vec<_>>().join(", "), quality.lost_total())?;
+    let gaps = &quality.gaps;
+    for words in gaps.advice().into_iter().chain(gaps.skipped.sentence()).chain(quality.suspension()) {
         writeln!(text, "{words}")?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! How exports to an OTLP receiver ended.
+//! What `observer serve` knows of its HTTP process: how its exports to an OTLP receiver ended, and what its sandbox lacks.
 
 /// How one ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,9 @@ impl ExportResult {
         }
     }
 }
+
+/// Parts of a sandbox by their labels `part`, and whether each is missing.
+pub type SandboxParts = [(&'static str, bool); 5];
 
 /// How often each happened since `observer serve` started.
 pub type ExportCounts = [(ExportResult, u64); ExportResult::ALL.len()];

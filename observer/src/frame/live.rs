@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::{Detail, Frame, FrameSource, LocalReadings};
 use crate::{
-    engine::{Engine, EngineOptions, Scans},
+    engine::{Engine, EngineOptions, Purpose, Scans},
     host::{addresses, netns, proc, processes},
     model::units::{NetnsId, Pid},
 };
@@ -29,7 +29,8 @@ impl LiveSource {
 
     /// Attaches and scans, for a single frame.
     pub fn once(options: EngineOptions) -> anyhow::Result<Self> {
-        Self::start(EngineOptions { scans: Scans::OnlyAtStart, ..options })
+        let (purpose, scans) = (Purpose::OneFrame, Scans::OnlyAtStart);
+        Self::start(EngineOptions { purpose, scans, max_cost: None, ..options })
     }
 }
 

@@ -8,20 +8,24 @@
 mod exports;
 mod live;
 mod recorded;
+pub mod timeline;
 pub mod transcript;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
-use self::transcript::Transcript;
 pub use self::{
-    exports::{ExportCounts, ExportResult},
+    exports::{ExportCounts, ExportResult, SandboxParts},
     live::LiveSource,
     recorded::RecordedSource,
 };
-use crate::model::{
-    query::Connections,
-    snapshot::{ProcessFiles, Snapshot},
-    units::NetnsId,
+use self::{timeline::Timeline, transcript::Transcript};
+use crate::{
+    model::{
+        query::Connections,
+        snapshot::{ProcessFiles, Snapshot},
+        units::NetnsId,
+    },
+    recording::RecorderStatus,
 };
 
 /// A snapshot with what a renderer or the screen has to know beside it.
@@ -33,6 +37,10 @@ pub struct Frame {
     pub connections: Option<Connections>,
     /// Where the replay stands, if this is one on the screen.
     pub playback: Option<Playback>,
+    /// Where that is in all that a recorder's directory has.
+    pub timeline: Option<Timeline>,
+    /// How the stream of a running service stands, if the screen shows one.
+    pub attached: Option<Attached>,
     /// What the lab beside the screen has said, if one runs.
     pub transcript: Option<Arc<Transcript>>,
     /// The network namespace that texts mean by "here": the one that observer runs in. In a recording the host's own,
@@ -42,8 +50,12 @@ pub struct Frame {
     pub local: Option<LocalReadings>,
     /// How often `observer serve` has replaced the process that speaks HTTP. `None` for every other command.
     pub http_restarts: Option<u64>,
+    /// Parts of the sandbox of that process, and whether it does without them, once it serves. `None` for every other command.
+    pub http_sandbox: Option<SandboxParts>,
     /// How exports of `observer serve --otlp` ended. `None` for every other command.
     pub otlp_exports: Option<ExportCounts>,
+    /// How the recorder of `observer serve --recorder` stands. `None` for every other command.
+    pub recorder: Option<RecorderStatus>,
 }
 
 /// Where a replay stands; its time is the snapshot's `uptime`.
@@ -55,6 +67,17 @@ pub struct Playback {
     pub is_stopped: bool,
     /// It stands still, because the recording is over.
     pub is_over: bool,
+    /// It has shown all that has come of a recording that goes on.
+    pub is_live: bool,
+}
+
+/// The stream of a service that observes the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The service has ended, or has ended the connection.
+    pub is_over: bool,
+    /// How long nothing has come. Something comes every second.
+    pub silence: Duration,
 }
 
 /// A snapshot alone, with nothing known beside it.
@@ -64,11 +87,15 @@ impl From<Snapshot> for Frame {
             snapshot,
             connections: None,
             playback: None,
+            timeline: None,
+            attached: None,
             transcript: None,
             own: None,
             local: None,
             http_restarts: None,
+            http_sandbox: None,
             otlp_exports: None,
+            recorder: None,
         }
     }
 }

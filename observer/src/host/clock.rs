@@ -1,6 +1,11 @@
 //! The clocks that the kernel keeps: that of its records, and that of our own work.
 
-use std::{cell::Cell, fs, io, os::unix::fs::MetadataExt as _, time::Duration};
+use std::{
+    cell::Cell,
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    time::{Duration, SystemTime},
+};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -32,6 +37,32 @@ pub fn kernel() -> Option<Duration> {
     .or_else(timer_list)
 }
 
+/// The time since observer started, on the clock by which the kernel decides when connect() may take over a TIME_WAIT. Before
+/// 6.14 that is `ktime_get_seconds()`, which ticks move: on a busy CPU it may be far behind `CLOCK_MONOTONIC`
+/// (`tk_update_ktime_data` in kernel/time/timekeeping.c). Since then it is `tcp_clock_ms()`, which reads the clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Uptime {
+    started: Duration,
+    clock: ClockId,
+}
+
+impl Uptime {
+    /// From now on.
+    #[must_use]
+    pub fn start() -> Self {
+        // 6.14 brought both.
+        let counts_milliseconds = fs::exists("/proc/sys/net/ipv4/tcp_tw_reuse_delay").unwrap_or(true);
+        let clock = if counts_milliseconds { ClockId::Monotonic } else { ClockId::MonotonicCoarse };
+        Self { started: monotonic(), clock }
+    }
+
+    /// How long ago it started. It never goes back.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        read(self.clock).saturating_sub(self.started)
+    }
+}
+
 /// What is added to the kernel's clock for this process, in nanoseconds; `None` where the kernel shows only what would be
 /// added for its children.
 fn offset() -> io::Result<Option<i128>> {
@@ -52,10 +83,10 @@ fn offset() -> io::Result<Option<i128>> {
 }
 
 /// "monotonic      100000         0": seconds and nanoseconds. A negative offset has negative seconds alone.
-fn monotonic_offset(offsets: &str) -> Option<i128> {
+pub(super) fn monotonic_offset(offsets: &str) -> Option<i128> {
     let line = offsets.lines().find_map(|line| line.trim_start().strip_prefix("monotonic"))?;
     let mut numbers = line.split_whitespace().map(str::parse::<i128>);
-    Some(numbers.next()?.ok()? * NS_PER_SEC + numbers.next()?.ok()?)
+    numbers.next()?.ok()?.checked_mul(NS_PER_SEC)?.checked_add(numbers.next()?.ok()?)
 }
 
 /// "now at 883798106035 nsecs" of /proc/timer_list, which is for root: `ktime_get()`.
@@ -63,7 +94,7 @@ fn timer_list() -> Option<Duration> {
     now_at(&text::string("/proc/timer_list").ok()?)
 }
 
-fn now_at(timer_list: &str) -> Option<Duration> {
+pub(super) fn now_at(timer_list: &str) -> Option<Duration> {
     let line = timer_list.lines().find_map(|line| line.strip_prefix("now at "))?;
     line.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
@@ -71,6 +102,12 @@ fn now_at(timer_list: &str) -> Option<Duration> {
 fn shifted(time: Duration, by: i128) -> Option<Duration> {
     let nanos = i128::try_from(time.as_nanos()).ok()? + by;
     u64::try_from(nanos).ok().map(Duration::from_nanos)
+}
+
+/// The wall clock: time since the Unix epoch, 0 before it.
+#[must_use]
+pub fn wall_clock() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// `CLOCK_PROCESS_CPUTIME_ID`: what all threads of this process have taken of CPUs.
@@ -124,6 +161,22 @@ mod tests {
             now_at("Timer List Version: v0.10\nnow at 883798106035 nsecs\n"),
             Some(Duration::from_nanos(883_798_106_035))
         );
+    }
+
+    #[test]
+    fn a_clock_that_ticks_move_is_never_ahead_of_the_other() {
+        let fine = Uptime { started: Duration::ZERO, clock: ClockId::Monotonic };
+        let coarse = Uptime { clock: ClockId::MonotonicCoarse, ..fine };
+        let mut steps = 0;
+        let mut last = coarse.elapsed();
+        while steps < 5 {
+            let (before, ticked, after) = (coarse.elapsed(), fine.elapsed(), fine.elapsed());
+            assert!(last <= before && before <= ticked && ticked <= after, "{last:?} {before:?} {ticked:?} {after:?}");
+            steps += u32::from(before > last);
+            last = before;
+        }
+        let begun_between_ticks = Uptime { started: Duration::MAX, ..coarse };
+        assert_eq!(begun_between_ticks.elapsed(), Duration::ZERO);
     }
 
     #[test]

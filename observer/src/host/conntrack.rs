@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::text::Reads;
+use super::text::{Folder, Reads};
 use crate::model::namespace::{Conntrack, ConntrackCounters};
 
-/// `None` where the kernel tracks no connections, or nf_conntrack is not loaded.
+/// `None` where the kernel tracks no connections, or nf_conntrack is not loaded. `sysctls` are those of `net`.
 #[must_use]
-pub fn read(files: &Reads) -> Option<Conntrack> {
+pub fn read(files: &Reads, sysctls: &Folder) -> Option<Conntrack> {
     let sysctl =
-        |name: &str| -> Option<u64> { files.optional(format!("/proc/sys/net/netfilter/{name}"))?.trim().parse().ok() };
+        |name: &str| -> Option<u64> { files.optional_in(sysctls, &format!("netfilter/{name}"))?.trim().parse().ok() };
     let statistics = files.optional("/proc/thread-self/net/stat/nf_conntrack");
     Some(Conntrack {
         count: sysctl("nf_conntrack_count")?,
@@ -20,7 +20,7 @@ pub fn read(files: &Reads) -> Option<Conntrack> {
 }
 
 /// /proc/net/stat/nf_conntrack: a line with names, then one a CPU, in hexadecimal.
-fn parse(text: &str) -> Option<ConntrackCounters> {
+pub(super) fn parse(text: &str) -> Option<ConntrackCounters> {
     let mut lines = text.lines();
     let names: Vec<&str> = lines.next()?.split_whitespace().collect();
     let columns = ["insert_failed", "drop", "early_drop"].map(|name| names.iter().position(|other| *other == name));
@@ -28,7 +28,7 @@ fn parse(text: &str) -> Option<ConntrackCounters> {
     for line in lines {
         let values: Vec<&str> = line.split_whitespace().collect();
         for (sum, column) in sums.iter_mut().zip(columns) {
-            *sum += u64::from_str_radix(values.get(column?)?, 16).ok()?;
+            *sum = u64::from_str_radix(values.get(column?)?, 16).ok()?.checked_add(*sum)?;
         }
     }
     let [insert_failed, drop, early_drop] = sums;

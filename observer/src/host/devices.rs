@@ -47,7 +47,7 @@ struct Links(OwnedFd);
 
 /// What the kernel answers about a link.
 #[derive(Debug, PartialEq, Eq)]
-struct Link {
+pub(super) struct Link {
     name: Comm,
     master: u32,
     is_vrf: bool,
@@ -85,7 +85,7 @@ impl Links {
     }
 }
 
-fn parse(answer: &[u8]) -> io::Result<Link> {
+pub(super) fn parse(answer: &[u8]) -> io::Result<Link> {
     let kind = answer.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
     if kind != Some(RTM_NEWLINK) || answer.len() < 2 * HEADER {
         // NLMSG_ERROR: a negative errno follows the header.

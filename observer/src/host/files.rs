@@ -16,7 +16,7 @@ pub fn nr_open(files: &Reads) -> Option<u64> {
 }
 
 /// `fs.file-nr`: allocated handles, a number that is always 0, and `fs.file-max`.
-fn parse_file_nr(text: &str) -> Option<FileUse> {
+pub(super) fn parse_file_nr(text: &str) -> Option<FileUse> {
     let mut numbers = text.split_whitespace();
     Some(FileUse { allocated: numbers.next()?.parse().ok()?, max: numbers.nth(1)?.parse().ok()? })
 }

@@ -5,12 +5,14 @@
 use std::{
     fs::{self, File},
     io,
+    num::NonZero,
     os::{
         fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::fs::MetadataExt as _,
     },
     path::{Path, PathBuf},
     thread,
+    time::Duration,
 };
 
 use rustix::{
@@ -23,6 +25,11 @@ use crate::{
     errno,
     model::units::{NetnsId, Pid},
 };
+
+/// Threads that enter namespaces at the same time, at most: on a host with many CPUs the others belong to its work.
+const MOST_HELPERS: usize = 8;
+/// Namespaces that are worth a thread, and what the thread makes for them.
+const LEAST_PART: usize = 16;
 
 /// How a namespace is entered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,15 +101,66 @@ pub fn is_absence(error: &io::Error) -> bool {
 pub fn enter<T: Send>(netns: NetnsId, handles: &[Handle], work: impl FnOnce() -> T + Send) -> io::Result<T> {
     let file = open_first(netns, handles)?;
     thread::scope(|scope| {
-        let helper = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, move || {
-            let entered = move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
-            let done = entered.map(|()| work());
-            (done, clock::thread_cpu())
-        })?;
-        let (done, cpu) = helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        clock::add_helper(cpu);
-        Ok(done?)
+        let helper = helper(scope, move || move_into(&file).map(|()| work()))?;
+        join(helper)
     })
+}
+
+/// A namespace, with what opens it.
+pub type Target<'a> = (NetnsId, &'a [Handle]);
+
+/// Runs `work` inside each of these namespaces, on a few helper threads, and returns the results in this order. Each thread
+/// makes what it needs for so many namespaces with `begin`.
+pub fn enter_each<C, T: Send>(
+    targets: &[Target<'_>],
+    begin: impl Fn(usize) -> C + Sync,
+    work: impl Fn(&C, NetnsId) -> T + Sync,
+) -> Vec<io::Result<T>> {
+    let enter = |needed: &C, (netns, handles): &Target<'_>| {
+        let file = open_first(*netns, handles)?;
+        move_into(&file)?;
+        Ok(work(needed, *netns))
+    };
+    let enter_all = &|part: &[Target<'_>]| {
+        let needed = begin(part.len());
+        part.iter().map(|target| enter(&needed, target)).collect::<Vec<_>>()
+    };
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_HELPERS);
+    let part = targets.len().div_ceil(threads).max(LEAST_PART);
+    thread::scope(|scope| {
+        let mut helpers = Vec::new();
+        for part in targets.chunks(part) {
+            helpers.push((part, helper(scope, move || enter_all(part))));
+        }
+        let results = helpers.into_iter().flat_map(|(part, helper)| match helper {
+            Ok(helper) => join(helper),
+            Err(error) => {
+                let refused = || error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+                part.iter().map(|_| Err(refused())).collect()
+            }
+        });
+        results.collect()
+    })
+}
+
+type Helper<'scope, T> = thread::ScopedJoinHandle<'scope, (T, Duration)>;
+
+/// A thread that may change its namespace. Its CPU time is work of the thread that joins it.
+fn helper<'scope, T: Send + 'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> io::Result<Helper<'scope, T>> {
+    thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, || (work(), clock::thread_cpu()))
+}
+
+fn join<T>(helper: Helper<'_, T>) -> T {
+    let (done, cpu) = helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    clock::add_helper(cpu);
+    done
+}
+
+fn move_into(namespace: &File) -> io::Result<()> {
+    Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
 /// The namespace that a link of /proc or a mount leads to.
@@ -117,10 +175,15 @@ fn namespace_of_socket(pid: Pid, fd: u32) -> io::Result<File> {
     if !PidView::read().is_own() {
         return Err(io::ErrorKind::Unsupported.into());
     }
+    let link = proc::file(pid, &format!("fd/{fd}"));
     let pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
     let process = pidfd_open(pid.ok_or(io::ErrorKind::InvalidInput)?, PidfdFlags::empty())?;
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    let socket = pidfd_getfd(process, fd, PidfdGetfdFlags::empty())?;
+    let number = i32::try_from(fd).map_err(io::Error::other)?;
+    let socket = pidfd_getfd(process, number, PidfdGetfdFlags::empty()).map_err(|error| {
+        // Where the call is refused, a closed descriptor is, too.
+        let is_closed = fs::symlink_metadata(&link).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        if is_closed { io::ErrorKind::NotFound.into() } else { io::Error::from(error) }
+    })?;
     // SAFETY: SIOCGSKNS takes no argument and returns a new descriptor or -1.
     let namespace = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) };
     if namespace < 0 {
@@ -132,8 +195,6 @@ fn namespace_of_socket(pid: Pid, fd: u32) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -158,5 +219,21 @@ mod tests {
         let nowhere = enter(own, &stale, || ()).unwrap_err();
         assert!(is_absence(&nowhere), "{nowhere}");
         assert!(is_absence(&enter(NetnsId(1), &handles, || ()).unwrap_err()));
+    }
+
+    #[test]
+    fn each_namespace_has_its_result_in_its_place_and_each_thread_begins_once() {
+        let own = namespace_of(Path::new("/proc/self/ns/net")).unwrap();
+        let (right, stale) = (vec![Handle::of_process(Pid(std::process::id()))], vec![Handle::Path("/no".into())]);
+        let count = MOST_HELPERS * LEAST_PART + 1;
+        let targets: Vec<Target<'_>> =
+            (0..count).map(|place| (own, if place % 3 == 0 { &stale[..] } else { &right[..] })).collect();
+        let begun = std::sync::Mutex::new(Vec::new());
+        let entered = enter_each(&targets, |part| begun.lock().unwrap().push(part), |(), netns| netns);
+        for (place, entered) in entered.iter().enumerate() {
+            assert_eq!(entered.as_ref().ok(), Some(&own).filter(|_| place % 3 != 0), "place {place}");
+        }
+        let begun = begun.into_inner().unwrap();
+        assert!(begun.iter().sum::<usize>() == count && begun.len() <= MOST_HELPERS, "{begun:?}");
     }
 }

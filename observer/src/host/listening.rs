@@ -36,7 +36,7 @@ fn owner(inodes: &BTreeSet<u64>) -> Option<Process> {
 }
 
 /// Inodes of the listeners of a port.
-fn listeners(table: &str, port: u16) -> BTreeSet<u64> {
+pub(super) fn listeners(table: &str, port: u16) -> BTreeSet<u64> {
     let suffix = format!(":{port:04X}");
     let inode = |line: &str| {
         let columns: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -46,7 +46,7 @@ fn listeners(table: &str, port: u16) -> BTreeSet<u64> {
     table.lines().skip(1).filter_map(inode).collect()
 }
 
-fn unix_listeners(table: &str, path: &Path) -> BTreeSet<u64> {
+pub(super) fn unix_listeners(table: &str, path: &Path) -> BTreeSet<u64> {
     let inode = |line: &str| {
         let mut columns = line.split_ascii_whitespace();
         let (flags, inode) = (columns.nth(3)?, columns.nth(2)?);

@@ -22,19 +22,22 @@ pub fn per_socket(files: &Reads) -> Option<u64> {
 /// Resident memory of this process in bytes: the second number of /proc/self/statm, which counts pages.
 #[must_use]
 pub fn resident() -> Option<u64> {
-    let statm = text::string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * u64::try_from(rustix::param::page_size()).ok()?)
+    parse_resident(&text::string("/proc/self/statm").ok()?)
 }
 
-fn parse_available(meminfo: &str) -> Option<u64> {
+pub(super) fn parse_resident(statm: &str) -> Option<u64> {
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    pages.checked_mul(u64::try_from(rustix::param::page_size()).ok()?)
+}
+
+pub(super) fn parse_available(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Not the size of an object but its part of a slab: what packing wastes is taken too.
-fn parse_per_socket(slabinfo: &str) -> Option<u64> {
-    CACHES.iter().map(|cache| parse_slab(slabinfo, cache)).sum()
+pub(super) fn parse_per_socket(slabinfo: &str) -> Option<u64> {
+    CACHES.iter().try_fold(0, |sum: u64, cache| sum.checked_add(parse_slab(slabinfo, cache)?))
 }
 
 /// Of "TCP 92 143 2368 13 8 : …" the last two: 13 objects in a slab of 8 pages.
@@ -43,7 +46,7 @@ fn parse_slab(slabinfo: &str, cache: &str) -> Option<u64> {
     let mut numbers = line.split_whitespace().skip(4).map(|word| word.parse::<u64>().ok());
     let (objects, pages) = (numbers.next()??, numbers.next()??);
     let page = u64::try_from(rustix::param::page_size()).ok()?;
-    (pages * page).checked_div(objects)
+    pages.checked_mul(page)?.checked_div(objects)
 }
 
 #[cfg(test)]

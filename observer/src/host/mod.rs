@@ -7,6 +7,8 @@ pub mod conntrack;
 pub mod descriptors;
 pub mod devices;
 pub mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod handle;
 pub mod listening;
 #[cfg(feature = "otlp")]
@@ -18,6 +20,7 @@ pub mod namespaces;
 pub mod netns;
 pub mod open_sockets;
 pub mod pid_namespace;
+pub mod privileges;
 pub mod proc;
 pub mod processes;
 pub mod rights;

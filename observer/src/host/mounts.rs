@@ -34,7 +34,7 @@ pub(super) fn of_namespaces() -> io::Result<Vec<Mount>> {
 }
 
 /// "… net:[4026532567] /run/netns/blue … - nsfs nsfs rw": the root of the mount, and where it is.
-fn parse(mountinfo: &[u8]) -> Vec<Mount> {
+pub(super) fn parse(mountinfo: &[u8]) -> Vec<Mount> {
     let mount = |line: &[u8]| {
         let mut words = line.split(|byte| *byte == b' ').skip(3);
         let root = std::str::from_utf8(words.next()?).ok()?;
@@ -60,7 +60,7 @@ pub(super) fn of_cgroup2() -> io::Result<Vec<CgroupMount>> {
 
 /// "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw": the file system's type follows the
 /// optional fields, of which there may be any number.
-fn parse_cgroup2(mountinfo: &[u8]) -> Vec<CgroupMount> {
+pub(super) fn parse_cgroup2(mountinfo: &[u8]) -> Vec<CgroupMount> {
     let mount = |line: &[u8]| {
         let mut words = line.split(|byte| *byte == b' ').skip(3);
         let (root, path) = (words.next()?, words.next()?);

@@ -118,7 +118,10 @@ pub fn comm(process: &Path) -> io::Result<Vec<u8>> {
 
 /// Field 22 of /proc/PID/stat: when the process started, in clock ticks since boot.
 fn started_at(process: &Path) -> Option<u64> {
-    let stat = text::string(process.join("stat")).ok()?;
+    parse_start(&text::string(process.join("stat")).ok()?)
+}
+
+pub(super) fn parse_start(stat: &str) -> Option<u64> {
     // The command name may hold spaces and brackets; the last bracket ends it, and field 3 follows.
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }

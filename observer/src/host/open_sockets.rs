@@ -38,7 +38,7 @@ fn named(pid: Pid) -> Process {
 }
 
 /// "socket:[12345]"
-fn socket(link: &[u8]) -> Option<u64> {
+pub(super) fn socket(link: &[u8]) -> Option<u64> {
     std::str::from_utf8(link).ok()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 

@@ -63,7 +63,10 @@ fn inode(link: &Path) -> Option<u32> {
 
 /// `NSpid` of /proc/PID/status: the process's numbers from the pid namespace of that /proc on inwards.
 fn has_one_number() -> bool {
-    let status = text::string(proc::root().join("self/status")).unwrap_or_default();
+    has_one_number_in(&text::string(proc::root().join("self/status")).unwrap_or_default())
+}
+
+pub(super) fn has_one_number_in(status: &str) -> bool {
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     numbers.is_some_and(|numbers| numbers.split_whitespace().count() == 1)
 }

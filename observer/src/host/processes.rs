@@ -1,8 +1,8 @@
 //! Open file descriptors of processes against their limits (`RLIMIT_NOFILE`).
 
-use std::{fs, io, os::unix::fs::MetadataExt, path::Path, sync::OnceLock};
+use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
-use super::{namespaces, pid_namespace::PidView, proc, text};
+use super::{namespaces, proc, text};
 use crate::model::{
     gaps::Gap,
     snapshot::ProcessFiles,
@@ -18,21 +18,59 @@ pub struct ProcessWalk {
     pub unread: Gap,
 }
 
+/// A walk over all processes, in parts: ten thousand processes at once would delay all else.
+#[derive(Debug)]
+pub struct Walker {
+    most: usize,
+    count: Count,
+    /// Those that are still to be looked at, the next one last.
+    rest: Vec<Pid>,
+    found: Vec<Use>,
+    unread: Gap,
+}
+
+impl Walker {
+    /// Begins a walk for the `most` processes that are nearest to their soft limit.
+    pub fn start(most: usize) -> io::Result<Self> {
+        let rest = proc::list()?.collect();
+        Ok(Self { most, count: Count::by_trying(), rest, found: Vec::new(), unread: Gap::default() })
+    }
+
+    /// Walks on while `may_go_on`, and returns what was found once all were looked at. At least one is looked at.
+    pub fn walk(&mut self, may_go_on: impl Fn() -> bool) -> io::Result<Option<ProcessWalk>> {
+        while let Some(pid) = self.rest.pop() {
+            match use_of(pid, self.count) {
+                Ok(used) => self.found.extend(used),
+                Err(error) if proc::is_gone(&error) => {}
+                Err(error) if crate::errno::is_scarce(&error) => {
+                    self.rest.push(pid);
+                    return Err(error);
+                }
+                Err(error) => self.unread.add(error.raw_os_error()),
+            }
+            // Only the nearest can be among the result.
+            if self.found.len() > self.most.saturating_mul(8) {
+                keep_nearest(&mut self.found, self.most);
+            }
+            if !self.rest.is_empty() && !may_go_on() {
+                return Ok(None);
+            }
+        }
+        let nearest = named(std::mem::take(&mut self.found), self.most);
+        Ok(Some(ProcessWalk { nearest, unread: self.unread }))
+    }
+
+    /// The nearest among those that it has looked at so far.
+    pub fn nearest_so_far(&mut self) -> impl Iterator<Item = Pid> {
+        keep_nearest(&mut self.found, self.most);
+        self.found.iter().map(|used| used.pid)
+    }
+}
+
 /// The `most` processes that are nearest to their soft limit, among all.
 pub fn nearest_to_limit(most: usize) -> io::Result<ProcessWalk> {
-    // While this listing is open, this process has a descriptor: it must be seen to have one.
-    let listing = proc::list()?;
-    let count = Count::by_trying();
-    let (mut found, mut unread) = (Vec::new(), Gap::default());
-    for pid in listing {
-        match use_of(pid, count) {
-            Ok(used) => found.extend(used),
-            Err(error) if proc::is_gone(&error) => {}
-            Err(error) if crate::errno::is_scarce(&error) => return Err(error),
-            Err(error) => unread.add(error.raw_os_error()),
-        }
-    }
-    Ok(ProcessWalk { nearest: named(found, most), unread })
+    let walk = Walker::start(most)?.walk(|| true)?;
+    Ok(walk.unwrap_or_else(|| ProcessWalk { nearest: Vec::new(), unread: Gap::default() }))
 }
 
 /// The same among these processes; those that are gone or not ours to ask are left out: a walk counts them.
@@ -46,6 +84,12 @@ pub fn read(pids: &[Pid]) -> Vec<ProcessFiles> {
 #[must_use]
 pub fn are_hidden() -> bool {
     proc::require().is_ok() && fs::metadata(proc::of(Pid(1))).is_err_and(|error| proc::is_gone(&error))
+}
+
+/// Whether the files of the first process can be read, which are those of root.
+#[must_use]
+pub fn are_readable() -> bool {
+    !are_hidden() && use_of(Pid(1), Count::by_trying()).is_ok()
 }
 
 /// How open file descriptors are counted.
@@ -76,6 +120,7 @@ impl Count {
 }
 
 /// What is known of a process before its name is asked for.
+#[derive(Debug)]
 struct Use {
     pid: Pid,
     open: u64,
@@ -92,10 +137,7 @@ fn use_of(pid: Pid, count: Count) -> io::Result<Option<Use>> {
 
 /// The `most` that are nearest to their soft limit, of equals those with more files; only these are asked their names.
 fn named(mut found: Vec<Use>, most: usize) -> Vec<ProcessFiles> {
-    // Parts per million: a total order, which floats lack. Unlimited is so large that its part is 0.
-    let part = |used: &Use| u128::from(used.open) * 1_000_000 / u128::from(used.limit.rlim_cur.max(1));
-    found.sort_unstable_by_key(|used| std::cmp::Reverse((part(used), used.open, used.pid)));
-    found.truncate(most);
+    keep_nearest(&mut found, most);
     let finite = |limit| Some(limit).filter(|limit| *limit != libc::RLIM_INFINITY);
     let named = found.into_iter().map(|Use { pid, open, limit }| {
         let comm = namespaces::comm(&proc::of(pid)).unwrap_or_default();
@@ -109,30 +151,24 @@ fn named(mut found: Vec<Use>, most: usize) -> Vec<ProcessFiles> {
     named.collect()
 }
 
-/// `RLIMIT_NOFILE` of a process. prlimit() is the faster way, but asks about another user's process only for whom has
-/// CAP_SYS_RESOURCE, and by ids of this pid namespace; /proc/PID/limits answers everybody.
+/// Drops all but the `most` that are nearest to their soft limit, and puts those in order.
+fn keep_nearest(found: &mut Vec<Use>, most: usize) {
+    // Parts per million: a total order, which floats lack. Unlimited is so large that its part is 0.
+    let part = |used: &Use| u128::from(used.open) * 1_000_000 / u128::from(used.limit.rlim_cur.max(1));
+    found.sort_unstable_by_key(|used| std::cmp::Reverse((part(used), used.open, used.pid)));
+    found.truncate(most);
+}
+
+/// `RLIMIT_NOFILE` of a process. /proc/PID/limits answers everybody; prlimit() asks about another user's process only for whom
+/// has CAP_SYS_RESOURCE, and by ids of this pid namespace.
 fn limit(pid: Pid) -> io::Result<libc::rlimit> {
-    // The table does not change its numbers while observer runs.
-    static BY_CALL: OnceLock<bool> = OnceLock::new();
-    let by_call = BY_CALL.get_or_init(|| PidView::read().is_own()).then(|| limit_by_call(pid)).flatten();
-    if let Some(limit) = by_call {
-        return Ok(limit);
-    }
     let text = text::string(proc::file(pid, "limits"))?;
     // Of a process that is ending the file is empty.
     parse_limit(&text).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
 }
 
-fn limit_by_call(pid: Pid) -> Option<libc::rlimit> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    let pid = libc::pid_t::try_from(pid.0).ok()?;
-    // SAFETY: a null new limit only asks; `limit` is a live rlimit to be written to.
-    let status = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit) };
-    (status == 0).then_some(limit)
-}
-
 /// "Max open files            1024                 524288               files"
-fn parse_limit(limits: &str) -> Option<libc::rlimit> {
+pub(super) fn parse_limit(limits: &str) -> Option<libc::rlimit> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     let mut numbers = line.split_whitespace().map(|word| match word {
         "unlimited" => Some(libc::RLIM_INFINITY),
@@ -165,10 +201,26 @@ mod tests {
         let own = read(&[pid, Pid(u32::MAX)]);
         assert_eq!(own.len(), 1, "the one that is no process is left out");
         assert_eq!((own[0].soft_limit, own[0].hard_limit), (found.soft_limit, found.hard_limit));
-        let by_call = limit_by_call(pid).unwrap();
-        let by_file = parse_limit(&text::string("/proc/self/limits").unwrap()).unwrap();
-        assert_eq!((by_file.rlim_cur, by_file.rlim_max), (by_call.rlim_cur, by_call.rlim_max));
-        assert_eq!(Some(by_file.rlim_cur), own[0].soft_limit);
+        let by_call = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        assert_eq!((own[0].soft_limit, own[0].hard_limit), (by_call.current, by_call.maximum));
+    }
+
+    #[test]
+    fn a_walk_in_parts_finds_the_same_as_a_walk_at_once() {
+        let pid = Pid(std::process::id());
+        let mut walker = Walker::start(usize::MAX).unwrap();
+        let mut parts = 1;
+        let walk = loop {
+            if let Some(walk) = walker.walk(|| false).unwrap() {
+                break walk;
+            }
+            parts += 1;
+        };
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let processes = processes.filter(|it| it.file_name().to_string_lossy().parse::<u32>().is_ok()).count();
+        assert!(parts > 1 && parts <= 2 * processes, "{parts} parts for {processes} processes");
+        let own = walk.nearest.iter().find(|files| files.process.pid == pid).unwrap();
+        assert_eq!(own.soft_limit, read(&[pid])[0].soft_limit);
     }
 
     #[test]

@@ -1,20 +1,51 @@
-//! Whether this process may use BPF.
+//! Which capabilities this process has, and what to do where it lacks them.
 
-use std::{env, ffi::OsString, fs, iter, os::unix::fs::MetadataExt as _};
+use std::{env, ffi::OsString, fs, iter, os::unix::fs::MetadataExt as _, path::Path};
 
-use super::text;
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
-/// Bits of include/uapi/linux/capability.h.
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
+use super::{proc, text};
+use crate::{
+    errno,
+    model::capability::{BPF, CAPABILITIES, Capability, PERFMON, SYS_ADMIN},
+};
 
-/// The capabilities that `observer` needs and this process lacks; empty when it may start. `CAP_SYS_ADMIN` contains
-/// the other two. An unreadable /proc leaves the verdict to the kernel.
+/// The capabilities that the calling thread may use, as capget(2) has them; none where it does not say.
+#[must_use]
+pub fn held() -> u64 {
+    capabilities(None).map_or(0, |sets| sets.permitted.bits())
+}
+
+/// The capabilities that `observer` needs and this thread lacks; empty when it may start. `CAP_SYS_ADMIN` contains the other
+/// two.
 #[must_use]
 pub fn missing() -> Vec<&'static str> {
-    let status = text::string("/proc/self/status").unwrap_or_default();
-    parse_effective(&status).map_or_else(Vec::new, lacking)
+    // Where that cannot be asked, the kernel's own answer to bpf() decides.
+    capabilities(None).map_or_else(|_| Vec::new(), |sets| lacking(sets.permitted.bits()))
+}
+
+/// Makes the calling thread's capabilities of the table ineffective until [`raise`]. A program with file or ambient
+/// capabilities reads files that its user names: with CAP_DAC_READ_SEARCH it would read what that user may not. Root may.
+pub fn lower() {
+    if !rustix::process::geteuid().is_root() {
+        change_effective(|sets| sets.effective & !table());
+    }
+}
+
+/// Makes what the calling thread may use effective.
+pub fn raise() {
+    change_effective(|sets| sets.effective | (sets.permitted & table()));
+}
+
+fn table() -> CapabilitySet {
+    CapabilitySet::from_bits_retain(CAPABILITIES.iter().fold(0, |set, capability| set | capability.mask()))
+}
+
+/// A subset of what is permitted is never refused.
+fn change_effective(effective: impl FnOnce(CapabilitySets) -> CapabilitySet) {
+    if let Ok(sets) = capabilities(None) {
+        let _ = set_capabilities(None, CapabilitySets { effective: effective(sets), ..sets });
+    }
 }
 
 /// What to do about missing capabilities: the same command as root, or for root the capabilities themselves.
@@ -27,6 +58,38 @@ pub fn remedy(missing: &str) -> String {
     }
     let program = env::current_exe().unwrap_or_else(|_| "observer".into());
     format!("run it as root: sudo {}", command_line(program.into(), env::args_os().skip(1)))
+}
+
+/// The command that gives this program the capabilities of the table for whoever may execute it.
+#[must_use]
+pub fn setcap() -> String {
+    let names: Vec<String> = CAPABILITIES.iter().map(|capability| capability.name.to_lowercase()).collect();
+    let program = env::current_exe().unwrap_or_else(|_| proc::THIS_PROGRAM.into());
+    let arguments = [format!("{}+ep", names.join(",")).into(), program.into()];
+    format!("sudo {}", command_line("setcap".into(), arguments.into_iter()))
+}
+
+/// What keeps this thread from attaching to tracepoints of system calls although it has CAP_PERFMON: Debian's and Ubuntu's
+/// kernels have a level of `kernel.perf_event_paranoid` that only CAP_SYS_ADMIN passes.
+#[must_use]
+pub fn perf_obstacle() -> Option<String> {
+    let level = text::string("/proc/sys/kernel/perf_event_paranoid").ok()?.trim().parse::<i32>().ok()?;
+    let is_refused = level >= 3 && !SYS_ADMIN.is_in(held());
+    is_refused.then(|| format!("kernel.perf_event_paranoid is {level}: set it to 2, or grant {}", SYS_ADMIN.name))
+}
+
+/// Why capabilities of this program's file would have no effect, if they would have none.
+#[must_use]
+pub fn setcap_obstacle() -> Option<String> {
+    if rustix::thread::no_new_privs().unwrap_or(false) {
+        return Some("this process may gain no privileges (PR_SET_NO_NEW_PRIVS)".to_owned());
+    }
+    let mount = rustix::fs::statvfs(proc::THIS_PROGRAM).ok()?;
+    mount.f_flag.contains(rustix::fs::StatVfsMountFlags::NOSUID).then(|| {
+        let program = env::current_exe().unwrap_or_default();
+        let folder = program.parent().unwrap_or(Path::new("/"));
+        format!("the file system of {} is mounted with nosuid", errno::printable(folder))
+    })
 }
 
 /// A command as a shell takes it.
@@ -48,12 +111,6 @@ pub fn in_user_namespace() -> bool {
     fs::metadata("/proc/self/ns/user").is_ok_and(|namespace| namespace.ino() != INITIAL)
 }
 
-/// The effective capabilities of this process; none where they cannot be read.
-#[must_use]
-pub fn effective() -> u64 {
-    parse_effective(&text::string("/proc/self/status").unwrap_or_default()).unwrap_or(0)
-}
-
 /// What on this host can refuse BPF to a process that has the capabilities.
 #[must_use]
 pub fn obstacles() -> Vec<String> {
@@ -67,26 +124,14 @@ pub fn obstacles() -> Vec<String> {
 }
 
 /// The mode in brackets of "none [integrity] confidentiality", if it restricts anything.
-fn parse_lockdown(text: &str) -> Option<&str> {
+pub(super) fn parse_lockdown(text: &str) -> Option<&str> {
     let mode = text.split_once('[')?.1.split_once(']')?.0;
     (mode != "none").then_some(mode)
 }
 
-fn parse_effective(status: &str) -> Option<u64> {
-    let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(hex.trim(), 16).ok()
-}
-
-fn lacking(effective: u64) -> Vec<&'static str> {
-    let has = |bit: u32| effective >> bit & 1 != 0;
-    if has(CAP_SYS_ADMIN) {
-        return Vec::new();
-    }
-    [("CAP_BPF", CAP_BPF), ("CAP_PERFMON", CAP_PERFMON)]
-        .into_iter()
-        .filter(|(_, bit)| !has(*bit))
-        .map(|(name, _)| name)
-        .collect()
+fn lacking(held: u64) -> Vec<&'static str> {
+    let needed: &[Capability] = if SYS_ADMIN.is_in(held) { &[] } else { &[BPF, PERFMON] };
+    needed.iter().filter(|capability| !capability.is_in(held)).map(|capability| capability.name).collect()
 }
 
 #[cfg(test)]
@@ -108,10 +153,9 @@ mod tests {
 
     #[test]
     fn names_what_is_lacking() {
-        assert_eq!(parse_effective("Name:\tx\nCapEff:\t000001fffeffffff\n"), Some(0x0000_01ff_feff_ffff));
         assert_eq!(lacking(0), ["CAP_BPF", "CAP_PERFMON"]);
-        assert_eq!(lacking(1 << CAP_BPF), ["CAP_PERFMON"]);
-        assert!(lacking(1 << CAP_SYS_ADMIN).is_empty());
-        assert!(lacking(1 << CAP_BPF | 1 << CAP_PERFMON).is_empty());
+        assert_eq!(lacking(BPF.mask()), ["CAP_PERFMON"]);
+        assert!(lacking(SYS_ADMIN.mask()).is_empty());
+        assert!(lacking(BPF.mask() | PERFMON.mask()).is_empty());
     }
 }

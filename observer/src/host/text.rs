@@ -12,8 +12,16 @@ use std::{
     cell::{Cell, RefCell},
     fs::{File, OpenOptions},
     io::{self, BufRead as _, BufReader, Read as _},
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::fs::{FileExt as _, OpenOptionsExt as _},
+    },
     path::Path,
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags, openat},
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen},
 };
 
 use crate::{errno::Refusal, model::gaps::Gap};
@@ -25,7 +33,10 @@ const GROWTH: usize = 4;
 
 /// The whole file.
 pub fn bytes(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
+    whole(&File::open(path)?)
+}
+
+fn whole(file: &File) -> io::Result<Vec<u8>> {
     // Files of /sys have a size, those of /proc say 0.
     let size = usize::try_from(file.metadata()?.len()).unwrap_or(0);
     read(|buffer, at| file.read_at(buffer, at), FIRST.max(size + 1))
@@ -33,8 +44,41 @@ pub fn bytes(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 
 /// The whole file as text. For files whose words are the kernel's: what is not UTF-8 becomes U+FFFD.
 pub fn string(path: impl AsRef<Path>) -> io::Result<String> {
-    let bytes = bytes(path)?;
-    Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+    bytes(path).map(words)
+}
+
+fn words(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// A directory of which many files are read. It is looked up once.
+pub struct Folder {
+    path: &'static str,
+    opened: io::Result<OwnedFd>,
+}
+
+impl Folder {
+    /// The sysctls of the calling thread's network namespace, as `procfs` shows them. Where they cannot be opened, nor can the
+    /// files, each of which says why.
+    pub fn of_sysctls(procfs: &Procfs) -> Self {
+        const SYSCTLS: &str = "/proc/sys/net";
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = match &procfs.0 {
+            Some(own) => openat(own, "sys/net", flags, Mode::empty()),
+            None => openat(CWD, SYSCTLS, flags, Mode::empty()),
+        };
+        Self { path: SYSCTLS, opened: opened.map_err(io::Error::from) }
+    }
+
+    fn string(&self, name: &str) -> io::Result<String> {
+        match &self.opened {
+            Ok(folder) => {
+                let file = openat(folder, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+                whole(&File::from(file)).map(words)
+            }
+            Err(_) => string(Path::new(self.path).join(name)),
+        }
+    }
 }
 
 /// Shows `look` each line of a sequence file that may be larger than memory; the first read() gets a large buffer too.
@@ -78,6 +122,26 @@ fn read(mut read_at: impl FnMut(&mut [u8], u64) -> io::Result<usize>, first: usi
     }
 }
 
+/// A mount of procfs. The kernel keeps the sysctls of all network namespaces that were read in one list for each name, and each
+/// look-up walks it (`proc_sys_compare`): to read hundreds of namespaces takes many times less in a mount that ends soon.
+pub struct Procfs(Option<OwnedFd>);
+
+impl Procfs {
+    /// That on /proc.
+    pub const SHARED: Self = Self(None);
+
+    /// One that nobody else sees and that ends with this; where that is refused, the one on /proc.
+    #[must_use]
+    pub fn own() -> Self {
+        let open = || {
+            let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+            fsconfig_create(context.as_fd())?;
+            fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        };
+        Self(open().ok())
+    }
+}
+
 /// Reads several files and remembers what was refused.
 #[derive(Debug, Default)]
 pub struct Reads {
@@ -89,6 +153,17 @@ impl Reads {
     /// A file that not every kernel has: its absence is no refusal.
     pub fn optional(&self, path: impl AsRef<Path>) -> Option<String> {
         self.note(path.as_ref(), string(path.as_ref()), |error| error.kind() != io::ErrorKind::NotFound)
+    }
+
+    /// As [`Self::optional`], of a file in a directory.
+    pub fn optional_in(&self, folder: &Folder, name: &str) -> Option<String> {
+        let is_refused = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
+        self.note(&Path::new(folder.path).join(name), folder.string(name), is_refused)
+    }
+
+    /// As [`Self::required`], of a file in a directory.
+    pub fn required_in(&self, folder: &Folder, name: &str) -> Option<String> {
+        self.note(&Path::new(folder.path).join(name), folder.string(name), |_| true)
     }
 
     /// A file that every kernel has.
@@ -169,6 +244,18 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         for other in [pipe.as_path(), dir.path(), Path::new("/dev/zero")] {
             assert_eq!(bounded(other, 8).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{}", other.display());
+        }
+    }
+
+    #[test]
+    fn a_mount_of_its_own_shows_the_same_sysctls() {
+        let range = |procfs: &Procfs| {
+            let (reads, folder) = (Reads::default(), Folder::of_sysctls(procfs));
+            (reads.required_in(&folder, "ipv4/ip_local_port_range"), reads.optional_in(&folder, "no_such"), reads.gap())
+        };
+        let expected = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+        for procfs in [Procfs::SHARED, Procfs::own()] {
+            assert_eq!(range(&procfs), (Some(expected.clone()), None, Gap::default()));
         }
     }
 

@@ -66,7 +66,7 @@ pub(super) fn run(options: LabOptions, scale: u32, needs: Needs, look: tui::Look
             }
         })
         .context("start the lab's thread")?;
-    let screen = screen::show(engine, look)?;
+    let screen = screen::show(engine, look, None)?;
     match end.try_recv() {
         Ok(verdict) => Ok(if screen == ExitCode::SUCCESS { verdict?.into() } else { screen }),
         Err(_) if screen != ExitCode::SUCCESS => Ok(screen),

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 
 use crate::{
-    engine::{Engine, EngineOptions, POLL, Watched},
+    engine::{AfterAttach, Engine, EngineOptions, POLL, Watched},
     frame::{Frame, transcript::Transcript},
     model::{Model, snapshot::Snapshot},
     new_file::{NewFile, Replaces},
@@ -41,7 +41,9 @@ pub(super) struct LabEngine {
 
 /// Starts an engine for the namespace of this process. It records to `file` if there is one.
 pub(super) fn start(options: EngineOptions, file: Option<&PathBuf>) -> anyhow::Result<(Watcher, LabEngine)> {
-    let options = EngineOptions { watched: Watched::Own, ..options };
+    // A lab limits and counts as root until its end. It is all load, and compares what each event shows.
+    let (watched, after_attach) = (Watched::Own, AfterAttach::KeepRights);
+    let options = EngineOptions { watched, after_attach, max_cost: None, ..options };
     let engine = match file {
         None => Engine::start(options)?,
         Some(file) => {

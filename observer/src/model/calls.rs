@@ -111,6 +111,14 @@ impl Model {
         }
     }
 
+    /// The namespace is gone: no call returns there any more.
+    pub(super) fn settle_given_up_in(&mut self, netns: NetnsId) {
+        let ids = self.diagnosis.given_up.0.iter().filter(|(_, given_up)| given_up.key.netns == netns);
+        for id in ids.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.settle_one(id);
+        }
+    }
+
     /// Once a second: calls that will not return any more.
     pub(super) fn settle_old_given_up(&mut self) {
         let now = self.now;

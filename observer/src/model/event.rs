@@ -82,7 +82,7 @@ pub enum Event {
         /// The socket has no fd owner any more.
         orphan: bool,
     },
-    /// A scan found the queues of a listener that it has just found.
+    /// A scan, of the table or of open files, found the queues of a listener that it has just found.
     Queues {
         /// The listener.
         id: SocketId,
@@ -115,6 +115,15 @@ pub enum Event {
         /// The cgroup of such a socket.
         cgroup: Option<CgroupId>,
     },
+}
+
+impl Event {
+    /// A change of state of which nothing more is known. Tests and benchmarks make their events of it.
+    #[must_use]
+    pub fn change(socket: Identity, at: Duration, old: TcpState, new: TcpState, by: Option<Process>) -> Self {
+        let (own_range, binding) = (OwnRange::default(), Binding::default());
+        Self::State { socket, at, old, new, by, orphan: false, unsent: false, own_range, binding, timestamps: false }
+    }
 }
 
 /// What a system call did not get.
@@ -151,6 +160,20 @@ pub enum Refused {
         /// IPv6 is disabled for such a destination.
         no_ipv6: bool,
     },
+}
+
+impl Event {
+    /// Where something happened; `None` for what a scan found.
+    #[must_use]
+    pub const fn netns_of_change(&self) -> Option<NetnsId> {
+        match self {
+            Self::State { socket, .. } | Self::Connecting { socket, .. } | Self::Accepted { socket, .. } => {
+                Some(socket.netns)
+            }
+            Self::CallFailed { netns, .. } | Self::Destroyed { netns, .. } => Some(*netns),
+            Self::Scanned { .. } | Self::Queues { .. } | Self::Held { .. } | Self::Inode { .. } => None,
+        }
+    }
 }
 
 /// A socket's own port range (`IP_LOCAL_PORT_RANGE`, since 6.3); an end that is 0 is that of the namespace's range.

@@ -1,6 +1,8 @@
 //! Owners of sockets and listeners. Hooks that run in the owner's context set them; fd scans correct what fork(), passed
 //! descriptors, io_uring and close() have changed.
 
+use std::time::Duration;
+
 use super::{
     Model,
     gaps::ProcessScope,
@@ -21,17 +23,19 @@ impl Model {
     /// The fd scan has shown every open socket. An owner that does not have its socket any more is replaced by the first
     /// process that does, or by nobody. Of processes outside the pid namespace that observer sees nothing is shown:
     /// they keep what events gave them.
-    pub fn end_fd_scan(&mut self) {
+    pub fn end_fd_scan(&mut self, now: Duration) {
+        self.now = now;
+        self.quality.last_fd_scan_at = Some(now);
         if self.basis.processes == ProcessScope::All {
             self.sweep_bound();
         }
         let candidates = std::mem::take(&mut self.fd_scan.candidates);
         let mut others = std::mem::take(&mut self.fd_scan.others);
         let fd_scan = self.fd_scan.number;
-        for listener in self.listeners.iter_mut().filter(|listener| listener.seen_in_fd_scan != fd_scan) {
+        for (_, listener) in self.listeners.iter_mut().filter(|(_, listener)| listener.seen_in_fd_scan != fd_scan) {
             listener.process = listener.process.filter(|process| process.pid.is_outside());
         }
-        for (id, listener) in self.listeners.all_mut() {
+        for (id, listener) in self.listeners.iter_mut() {
             listener.fd_owners = others.remove(&id).unwrap_or_default();
             // It began to listen during the scan, or its process is outside of what the scan shows.
             if let Some(process) = listener.process.filter(|it| listener.fd_owners.iter().all(|known| known != it)) {
@@ -66,6 +70,7 @@ impl Model {
                 ledger.apply(before, socket.contribution(), self.now);
             }
         }
+        self.settle_waiting_members();
     }
 
     pub(super) fn on_fd_owner(&mut self, id: SocketId, by: Process) {
@@ -87,6 +92,14 @@ impl Model {
                     self.learn_name(by);
                 }
             }
+            // Nobody else is known to own it, and no accept hook will say: it need not wait for the end of the scan. At start that is
+            // so for every socket.
+            None if socket.owner == Owner::UNKNOWN
+                && socket.acceptance == Acceptance::Settled
+                && !self.fd_scan.candidates.contains_key(&id) =>
+            {
+                self.set_owner(index, by);
+            }
             _ => match self.fd_scan.candidates.get(&id) {
                 None => drop(self.fd_scan.candidates.insert(id, by)),
                 Some(first) if first.pid == by.pid => {}
@@ -107,7 +120,7 @@ impl Model {
         for files in self.readings.host.processes.iter_mut().filter(|files| files.process.pid == process.pid) {
             files.process = process;
         }
-        for (_, listener) in self.listeners.all_mut() {
+        for (_, listener) in self.listeners.iter_mut() {
             for known in listener.process.iter_mut().chain(&mut listener.fd_owners) {
                 if known.pid == process.pid {
                     *known = process;

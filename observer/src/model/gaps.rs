@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::capability::{DAC_READ_SEARCH, NET_ADMIN, SYS_ADMIN, SYS_PTRACE};
 use crate::errno;
 
 /// Whose open files the fd scans show. Only their sockets have owners that no event named.
@@ -89,9 +90,9 @@ impl Unread {
     #[must_use]
     pub const fn capability(self) -> Option<&'static str> {
         match self {
-            Self::Processes | Self::HiddenProcesses | Self::Memberships => Some("CAP_SYS_PTRACE"),
-            Self::Namespaces => Some("CAP_SYS_ADMIN and CAP_SYS_PTRACE"),
-            Self::Files | Self::Tracefs => Some("CAP_DAC_READ_SEARCH"),
+            Self::Processes | Self::HiddenProcesses | Self::Memberships => Some(SYS_PTRACE.name),
+            Self::Namespaces => Some("CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_NET_ADMIN"),
+            Self::Files | Self::Tracefs => Some(DAC_READ_SEARCH.name),
             Self::OutsideProcesses => None,
         }
     }
@@ -105,15 +106,12 @@ impl Unread {
         }
     }
 
-    /// The same as bits of include/uapi/linux/capability.h.
+    /// The same as a set.
     const fn capability_bits(self) -> u64 {
-        const DAC_READ_SEARCH: u64 = 1 << 2;
-        const SYS_PTRACE: u64 = 1 << 19;
-        const SYS_ADMIN: u64 = 1 << 21;
         match self {
-            Self::Processes | Self::HiddenProcesses | Self::Memberships => SYS_PTRACE,
-            Self::Namespaces => SYS_ADMIN | SYS_PTRACE,
-            Self::Files | Self::Tracefs => DAC_READ_SEARCH,
+            Self::Processes | Self::HiddenProcesses | Self::Memberships => SYS_PTRACE.mask(),
+            Self::Namespaces => SYS_ADMIN.mask() | SYS_PTRACE.mask() | NET_ADMIN.mask(),
+            Self::Files | Self::Tracefs => DAC_READ_SEARCH.mask(),
             Self::OutsideProcesses => 0,
         }
     }
@@ -141,7 +139,9 @@ impl Unread {
         !matches!(self, Self::Tracefs | Self::Memberships)
     }
 
-    fn words(self, count: u32) -> String {
+    /// `3 processes not read`
+    #[must_use]
+    pub fn words(self, count: u32) -> String {
         let plural = |one: &str, many: &str| format!("{count} {} not read", if count == 1 { one } else { many });
         match self {
             Self::Processes => plural("process", "processes"),
@@ -211,7 +211,7 @@ impl Skipped {
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gaps {
-    /// The capabilities that this process has (`CapEff` of /proc/self/status).
+    /// The capabilities that observer has now (capget(2)).
     pub capabilities: u64,
     unread: [Gap; COUNTED],
     /// Whose processes are read. A recording has it in its header.
@@ -226,6 +226,14 @@ impl Gaps {
     #[must_use]
     pub fn of(capabilities: u64) -> Self {
         Self { capabilities, ..Self::default() }
+    }
+
+    /// The same with other words for the rounds that were skipped. A field that may name somebody is to be changed here, too:
+    /// see `crate::anonymize`.
+    #[must_use]
+    pub(crate) fn map_skipped(self, change: impl FnOnce(Skipped) -> Skipped) -> Self {
+        let Self { capabilities, unread, processes, skipped } = self;
+        Self { capabilities, unread, processes, skipped: change(skipped) }
     }
 
     /// The same where the processes of this scope are read.
@@ -286,7 +294,7 @@ impl Gaps {
         if gap.errno.is_some_and(|errno| !is_refusal(errno)) {
             String::new()
         } else if self.capabilities & bits == bits {
-            format!(", although observer has {capability}: a security module or a namespace refuses")
+            format!(", although observer has {capability}: a security module, a seccomp filter or a namespace refuses")
         } else {
             format!("; {capability} would help")
         }

@@ -3,9 +3,9 @@
 
 use super::{
     Model,
-    failure::FailureKind,
+    failure::{FailureKey, FailureKind, FailureRow},
     limit::{LimitKind, Scope},
-    name::Name,
+    name::NetnsName,
     reading::{ConntrackCounters, NamespaceReading},
     units::NetnsId,
 };
@@ -41,7 +41,7 @@ pub struct Hits {
     /// The network namespace; `None` for all together.
     pub netns: Option<NetnsId>,
     /// Its name.
-    pub netns_name: Option<Name>,
+    pub netns_name: Option<NetnsName>,
     /// How often. It never falls while the namespace, or observer, lives.
     pub count: u64,
     /// Since when.
@@ -113,10 +113,13 @@ impl Model {
         Some(match scope {
             Scope::Host => self.diagnosis.failures.of_kind(failure),
             Scope::Process(pid) => {
-                self.diagnosis.failures.count(|key| key.kind == failure && key.process.is_some_and(|it| it.pid == pid))
+                let of_process = |key: &FailureKey| key.process.is_some_and(|it| it.pid == pid);
+                self.diagnosis.failures.count(|row| row.key.kind == failure && of_process(&row.key))
             }
-            Scope::Destination { netns, local_ip, device, remote } => self.diagnosis.failures.count(|key| {
-                (key.kind, key.netns, key.remote) == (failure, netns, Some(remote))
+            Scope::Destination { netns, local_ip, device, remote } => self.diagnosis.failures.count(|row| {
+                let FailureRow { key, ended, .. } = row;
+                ended.is_none()
+                    && (key.kind, key.netns, key.remote) == (failure, netns, Some(remote))
                     && key.local.is_some_and(|local| (local.ip, local.device) == (local_ip, device))
             }),
             Scope::Namespace(_) | Scope::Listener { .. } => return None,

@@ -175,9 +175,10 @@ impl Model {
         unsettled.is_read = true;
         unsettled.ended_earlier |= std::mem::take(&mut unsettled.ended_recently);
         let is_open = unsettled.overflows + unsettled.syn_queue_drops + unsettled.other_drops + unsettled.syn_cookies;
-        let is_open = is_open > 0;
-        self.wants_scan |= is_open;
-        for listener in self.listeners.iter_mut().filter(|listener| listener.netns == netns) {
+        if is_open > 0 {
+            self.wanted_scans.insert(netns);
+        }
+        for listener in self.listeners.of_namespace_mut(netns) {
             let recent = std::mem::take(&mut listener.drops.recent);
             listener.drops.earlier.add(recent);
         }
@@ -204,7 +205,7 @@ impl Model {
         self.settle_kind(netns, syn_queue_drops, Cause::SynQueue, others);
         self.settle_kind(netns, other_drops, Cause::SynBacklog, others);
         self.settle_cookies(netns, syn_cookies, others);
-        for listener in self.listeners.iter_mut().filter(|listener| listener.netns == netns) {
+        for listener in self.listeners.of_namespace_mut(netns) {
             listener.drops.earlier = Seen::default();
         }
     }
@@ -214,7 +215,7 @@ impl Model {
             return;
         }
         let Self { listeners, ledger, diagnosis: Diagnosis { failures, .. }, now, .. } = self;
-        let mut all: Vec<_> = listeners.iter_mut().filter(|listener| listener.netns == netns).collect();
+        let mut all: Vec<_> = listeners.of_namespace_mut(netns).collect();
         let is_accept = cause == Cause::AcceptQueue;
         let kind = if is_accept { FailureKind::AcceptQueue } else { FailureKind::SynQueue };
         // A listener drops segments for many reasons: without a full queue these are no news.
@@ -253,7 +254,7 @@ impl Model {
 
     /// A cookie discards nothing: only the queue itself shows whose it was. It refuses nobody, and is no failure.
     fn settle_cookies(&mut self, netns: NetnsId, cookies: u64, others: bool) {
-        let mut all: Vec<_> = self.listeners.iter_mut().filter(|it| it.netns == netns).collect();
+        let mut all: Vec<_> = self.listeners.of_namespace_mut(netns).collect();
         let is_only = all.len() == 1 && !others;
         all.retain(|listener| is_only || listener.drops.seen().syn_full);
         if let [listener] = &mut all[..] {

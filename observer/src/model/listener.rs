@@ -75,45 +75,58 @@ type Address = (NetnsId, IpAddr, u16, u32);
 /// All listening sockets.
 #[derive(Default)]
 pub(super) struct ListenerTable {
-    by_id: FxHashMap<SocketId, Listener>,
+    netns_of: FxHashMap<SocketId, NetnsId>,
+    /// A scan is about one namespace of hundreds.
+    by_netns: FxHashMap<NetnsId, FxHashMap<SocketId, Listener>>,
     /// Those that share an address, the oldest first.
     by_address: FxHashMap<Address, Vec<SocketId>>,
 }
 
 impl ListenerTable {
+    pub(super) fn contains(&self, id: SocketId) -> bool {
+        self.netns_of.contains_key(&id)
+    }
+
     pub(super) fn get(&self, id: SocketId) -> Option<&Listener> {
-        self.by_id.get(&id)
+        self.by_netns.get(self.netns_of.get(&id)?)?.get(&id)
     }
 
     pub(super) fn get_mut(&mut self, id: SocketId) -> Option<&mut Listener> {
-        self.by_id.get_mut(&id)
+        self.by_netns.get_mut(self.netns_of.get(&id)?)?.get_mut(&id)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (SocketId, &Listener)> {
-        self.by_id.iter().map(|(id, listener)| (*id, listener))
+        self.by_netns.values().flatten().map(|(id, listener)| (*id, listener))
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Listener> {
-        self.by_id.values_mut()
-    }
-
-    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = (SocketId, &mut Listener)> {
-        self.by_id.iter_mut().map(|(id, listener)| (*id, listener))
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (SocketId, &mut Listener)> {
+        self.by_netns.values_mut().flatten().map(|(id, listener)| (*id, listener))
     }
 
     /// Listeners of a namespace.
-    pub(super) fn of_namespace(&self, netns: NetnsId) -> Vec<SocketId> {
-        self.by_id.iter().filter(|(_, listener)| listener.netns == netns).map(|(id, _)| *id).collect()
+    pub(super) fn of_namespace(&self, netns: NetnsId) -> impl Iterator<Item = (SocketId, &Listener)> {
+        self.by_netns.get(&netns).into_iter().flatten().map(|(id, listener)| (*id, listener))
+    }
+
+    /// As [`Self::of_namespace`].
+    pub(super) fn of_namespace_mut(&mut self, netns: NetnsId) -> impl Iterator<Item = &mut Listener> {
+        self.by_netns.get_mut(&netns).into_iter().flat_map(FxHashMap::values_mut)
     }
 
     /// Adds a listener under an id that no other has.
     pub(super) fn insert(&mut self, id: SocketId, listener: Listener) {
         self.by_address.entry(listener.address()).or_default().push(id);
-        self.by_id.insert(id, listener);
+        self.netns_of.insert(id, listener.netns);
+        self.by_netns.entry(listener.netns).or_default().insert(id, listener);
     }
 
     pub(super) fn remove(&mut self, id: SocketId) -> Option<Listener> {
-        let listener = self.by_id.remove(&id)?;
+        let netns = self.netns_of.remove(&id)?;
+        let of_namespace = self.by_netns.get_mut(&netns)?;
+        let listener = of_namespace.remove(&id)?;
+        if of_namespace.is_empty() {
+            self.by_netns.remove(&netns);
+        }
         let address = listener.address();
         if let Some(ids) = self.by_address.get_mut(&address) {
             ids.retain(|other| *other != id);
@@ -126,22 +139,21 @@ impl ListenerTable {
 
     /// Listeners of a namespace that a scan of `generation` did not find.
     pub(super) fn older_than(&self, netns: NetnsId, generation: u32) -> Vec<SocketId> {
-        let old = |listener: &Listener| listener.netns == netns && listener.generation != generation;
-        self.by_id.iter().filter(|(_, listener)| old(listener)).map(|(id, _)| *id).collect()
+        self.of_namespace(netns).filter(|(_, listener)| listener.generation != generation).map(|(id, _)| id).collect()
     }
 
     /// The listener that connections to this local address on one of `devices` belong to: the one bound to exactly this
     /// address, else one bound to every address; of each the device's own first. An IPv6 listener on every address takes
     /// IPv4 too, unless `IPV6_V6ONLY` is set; where an IPv4 listener exists it wins.
     pub(super) fn covering(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: &[u32]) -> Option<&Listener> {
-        self.by_id.get(self.all_covering(netns, ip, port, devices)?.first()?)
+        self.get(*self.all_covering(netns, ip, port, devices)?.first()?)
     }
 
     /// All owners of a listener that connections to this local address belong to.
     pub(super) fn fd_owners(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: &[u32]) -> Vec<Process> {
         let ids = self.all_covering(netns, ip, port, devices).unwrap_or_default();
         let mut fd_owners: Vec<Process> = Vec::new();
-        for process in ids.iter().filter_map(|id| self.by_id.get(id)).flat_map(|listener| &listener.fd_owners) {
+        for process in ids.iter().filter_map(|id| self.get(*id)).flat_map(|listener| &listener.fd_owners) {
             if fd_owners.iter().all(|known| known.pid != process.pid) {
                 fd_owners.push(*process);
             }
@@ -209,7 +221,7 @@ impl Model {
 
     pub(super) fn remove_listener(&mut self, id: SocketId) {
         // Every end of a socket asks, and few are listeners: a look-up without removal is cheap.
-        if !self.listeners.by_id.contains_key(&id) {
+        if !self.listeners.contains(id) {
             return;
         }
         let Some(listener) = self.listeners.remove(id) else { return };

@@ -14,7 +14,6 @@ use slab::Slab;
 use super::{
     flow::Flow,
     index::{NO_ROW, narrow},
-    name::Name,
     row_members::{RowMember, RowMembers},
     service::{CgroupId, Service},
     units::{Pid, StateCounts},
@@ -110,6 +109,13 @@ impl Default for MemberTable {
             unnamed: FxHashSet::default(),
             forgotten: Vec::new(),
         }
+    }
+}
+
+impl MemberRow {
+    /// Nobody has said yet what service it is of.
+    pub(super) const fn is_unnamed(&self) -> bool {
+        self.is_unnamed
     }
 }
 
@@ -326,9 +332,11 @@ const RUNTIMES: [&str; 12] = [
     "buildkit",
 ];
 
-fn is_runtime(unit: &Name) -> bool {
-    let name = String::from_utf8_lossy(unit.as_bytes());
-    name.strip_suffix(".service").is_some_and(|name| RUNTIMES.iter().any(|part| name.contains(part)))
+/// The part of a unit's name by which it is a container runtime's.
+pub(crate) fn runtime_in(unit: &[u8]) -> Option<&'static str> {
+    let name = String::from_utf8_lossy(unit);
+    let name = name.strip_suffix(".service")?;
+    RUNTIMES.into_iter().find(|part| name.contains(part))
 }
 
 /// systemd makes sockets in `init.scope` for the services that it starts on demand: that of the host, of a user, of a machine.
@@ -341,7 +349,8 @@ pub(super) fn is_init_scope(service: &Service) -> bool {
 /// All of a pod or of a container is one row anyhow.
 fn names_a_service(service: &Service) -> bool {
     let is_workload = service.pod.is_some() || service.container.is_some();
-    let is_of_runtime = service.machine.is_none() && service.unit.as_ref().is_some_and(is_runtime);
+    let is_of_runtime =
+        service.machine.is_none() && service.unit.as_ref().is_some_and(|unit| runtime_in(unit.as_bytes()).is_some());
     let is_mute = service.is_root() || (!is_workload && (is_of_runtime || is_init_scope(service)));
     !is_mute
 }

@@ -30,7 +30,7 @@ pub(super) struct Minisock {
     /// The scan or event generation that saw it last.
     pub(super) generation: u32,
     pub(super) local_port: u16,
-    remote_port: u16,
+    pub(super) remote_port: u16,
     remote_ip: IpAddr,
     pub(super) state: TcpState,
     /// Its bind bucket is explicit: it keeps its port from every connect().
@@ -300,9 +300,8 @@ impl Model {
     fn note_entry(&mut self, index: u32, before: Option<TcpState>) {
         let minisock = self.minisocks.slots[index as usize];
         let netns = self.ledger.endpoints().get(minisock.endpoint).key.netns;
-        let Some(namespace) = self.readings.namespaces.get_mut(&netns).filter(|namespace| namespace.scanned) else {
-            return;
-        };
+        let namespace = self.readings.namespaces.get_mut(&netns);
+        let Some(namespace) = namespace.filter(|namespace| namespace.last_scan.is_some()) else { return };
         if before.is_none() && minisock.state != TcpState::SynReceived {
             namespace.time_wait_entered += 1;
         }

@@ -9,10 +9,13 @@
 //! **Invariant**: nothing here names `std::fs`, `Instant::now`, `tokio`, `ratatui` or `aya`; time is an argument.
 
 pub mod address;
+pub mod alarm;
 mod bind_before_connect;
 mod bound;
 mod calls;
+pub mod capability;
 mod contribution;
+pub mod cost;
 pub mod device;
 mod diagnose;
 mod direction;
@@ -65,9 +68,11 @@ use serde::{Deserialize, Serialize};
 pub use self::endpoint::PORT_NUMBERS;
 use self::{
     address::{Direction, Local},
+    alarm::Alarm,
     bind_before_connect::BindBeforeConnect,
     bound::BoundTable,
     calls::GivenUpTable,
+    cost::Cost,
     event::{Binding, Event, Identity},
     failure::FailureTable,
     gaps::{Gaps, ProcessScope},
@@ -79,8 +84,9 @@ use self::{
     owner::FdScan,
     port_owner::Questions,
     ports::ReuseQueue,
-    quality::{HookStatus, Losses, Quality},
+    quality::{HookStatus, Losses, Quality, StreamLoss},
     reading::Host,
+    reconcile::RunningScan,
     service::CgroupId,
     socket::{Acceptance, SocketTable, key_of},
     stuck::Stuck,
@@ -122,10 +128,10 @@ pub struct Model {
     quality: Quality,
     /// The current scan number: a scan or an event stamps it on each socket that it sees.
     generation: u32,
-    /// The namespace of the running scan.
-    scanning: Option<NetnsId>,
-    /// Few ports are left towards some destination: the model requests a scan.
-    wants_scan: bool,
+    /// The running scan.
+    scanning: Option<RunningScan>,
+    /// Namespaces that should be scanned soon: few ports are left towards some destination, or a question is open.
+    wanted_scans: FxHashSet<NetnsId>,
     /// Time of the last comparison of ports across devices.
     shared_at: Option<Duration>,
     /// Time since start of the last input.
@@ -153,6 +159,8 @@ struct Diagnosis {
     bind_before_connect: BindBeforeConnect,
     stuck: Stuck,
     trends: Trends,
+    /// At the last tick.
+    alarms: Vec<Alarm>,
 }
 
 /// Values at the last tick. Rates are differences from them.
@@ -175,9 +183,7 @@ impl Model {
     /// Applies one event. `now` is time since start and never goes back.
     pub fn apply(&mut self, event: &Event, now: Duration) {
         self.now = now;
-        let of_scan =
-            matches!(event, Event::Scanned { .. } | Event::Queues { .. } | Event::Held { .. } | Event::Inode { .. });
-        self.quality.events_total += u64::from(!of_scan);
+        self.quality.events_total += u64::from(event.netns_of_change().is_some());
         // By reference: an event is large, and most of it is rarely needed.
         match event {
             Event::State { socket, at, old, new, by, orphan, unsent, own_range, binding, timestamps } => {
@@ -299,7 +305,58 @@ impl Model {
         if gaps.skipped.rounds > self.quality.gaps.skipped.rounds {
             self.quality.last_skip_at = Some(now);
         }
+        self.quality.given_capabilities |= gaps.capabilities;
         self.quality.gaps = gaps.within(self.basis.processes);
+    }
+
+    /// Stores what observer costs. Hooks that are resumed have missed what happened before: the next scans correct it.
+    pub fn set_cost(&mut self, cost: Cost, now: Duration) {
+        let before = self.quality.cost.replace(cost);
+        if before.is_some_and(|before| before.is_suspended) && !cost.is_suspended {
+            self.quality.last_loss_at = Some(now);
+        }
+    }
+
+    /// Sockets that scans had to add, remove or change since the first scan.
+    #[must_use]
+    pub const fn drift(&self) -> u64 {
+        self.quality.drift.total()
+    }
+
+    /// A stream lost inputs on its way here. Its next inputs are readings and a round of scans, which correct what the loss
+    /// left wrong; namespaces that have ended in between are not among them.
+    pub fn note_stream_loss(&mut self, loss: &StreamLoss, now: Duration) {
+        self.now = now;
+        self.abandon_scan();
+        self.quality.stream_lost += loss.inputs;
+        self.quality.last_loss_at = Some(now);
+        let ended = self.namespace_readings().map(|(netns, _)| netns).filter(|netns| !loss.namespaces.contains(netns));
+        for netns in ended.collect::<Vec<_>>() {
+            self.forget_namespace(netns);
+        }
+    }
+
+    /// The last reading of the host, if there was one.
+    #[must_use]
+    pub fn host(&self) -> Option<&Host> {
+        Some(&self.readings.host).filter(|host| !host.kernel.is_empty())
+    }
+
+    /// Losses since start.
+    #[must_use]
+    pub const fn losses(&self) -> Losses {
+        self.quality.losses
+    }
+
+    /// What the engine could not read.
+    #[must_use]
+    pub const fn gaps(&self) -> &Gaps {
+        &self.quality.gaps
+    }
+
+    /// What observer costs; `None` where nothing limits that.
+    pub(crate) const fn cost(&self) -> Option<Cost> {
+        self.quality.cost
     }
 
     /// Events since start.
@@ -315,16 +372,24 @@ impl Model {
         rows.all(|(_, row)| row.listeners == 0 && row.states.sum() == 0)
     }
 
-    /// Totals that the kernel also counts, without a scan: `CurrEstab` (ESTABLISHED and CLOSE_WAIT) and `tw` (TIME_WAIT
-    /// and FIN_WAIT2 without a full socket).
+    /// Namespaces with full sockets other than listeners.
     #[must_use]
-    pub fn kernel_totals(&self, netns: NetnsId) -> [u32; 2] {
-        let mut totals = [0, 0];
-        for (_, row) in self.ledger.endpoints().iter().filter(|(_, row)| row.key.netns == netns) {
+    pub fn namespaces_with_full_sockets(&self) -> FxHashSet<NetnsId> {
+        let rows = self.ledger.endpoints().iter().map(|(_, row)| row);
+        rows.filter(|row| row.states.sum() > 0).map(|row| row.key.netns).collect()
+    }
+
+    /// Totals of each namespace that the kernel also counts, without a scan: `CurrEstab` (ESTABLISHED and CLOSE_WAIT) and `tw`
+    /// (TIME_WAIT and FIN_WAIT2 without a full socket). One without sockets may be absent.
+    #[must_use]
+    pub fn kernel_totals(&self) -> FxHashMap<NetnsId, [u32; 2]> {
+        let mut all: FxHashMap<NetnsId, [u32; 2]> = FxHashMap::default();
+        for (_, row) in self.ledger.endpoints().iter() {
+            let totals = all.entry(row.key.netns).or_default();
             totals[0] += row.states.get(TcpState::Established) + row.states.get(TcpState::CloseWait);
             totals[1] += row.minisocks.get(TcpState::TimeWait) + row.minisocks.get(TcpState::FinWait2);
         }
-        totals
+        all
     }
 
     fn on_state(&mut self, socket: &Identity, old: TcpState, new: TcpState, by: Option<&Process>) {
@@ -333,7 +398,9 @@ impl Model {
             (TcpState::Listen, _) => self.remove_listener(socket.id),
             (_, TcpState::Closed) => {
                 // connect() has found no port, or has failed before it looked for one.
-                self.wants_scan |= old == TcpState::SynSent && socket.tuple.local_port == 0;
+                if old == TcpState::SynSent && socket.tuple.local_port == 0 {
+                    self.wanted_scans.insert(socket.netns);
+                }
                 self.remove_socket(socket.id);
             }
             (_, TcpState::SynSent) => {

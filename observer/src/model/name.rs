@@ -103,6 +103,41 @@ impl fmt::Debug for Name {
     }
 }
 
+/// What a network namespace is called. Names are chosen outside: another namespace may have the same one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetnsName {
+    /// As it was chosen.
+    pub name: Name,
+    /// Another namespace is called the same, or has the number that this name looks like: the number has to stand beside it.
+    pub is_ambiguous: bool,
+}
+
+impl Deref for NetnsName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.name
+    }
+}
+
+impl From<Name> for NetnsName {
+    fn from(name: Name) -> Self {
+        Self { name, is_ambiguous: false }
+    }
+}
+
+impl From<&str> for NetnsName {
+    fn from(text: &str) -> Self {
+        Name::from(text).into()
+    }
+}
+
+impl fmt::Display for NetnsName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
 /// The bytes as text for people: each run of invalid UTF-8, and each character that would steer a terminal, break a line,
 /// take no column, or reorder or hide its neighbours, is one `?`.
 #[must_use]

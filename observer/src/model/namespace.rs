@@ -10,10 +10,11 @@ use rustc_hash::FxHashMap;
 
 pub use super::reading::{Conntrack, ConntrackCounters, ListenCounters, NamespaceName, NamespaceReading, Shared};
 use super::{
-    Model,
+    Diagnosis, Model,
     device::{Device, DeviceRules},
     listen_drops::Unsettled,
-    name::Name,
+    name::{Name, NetnsName},
+    quality::NamespaceScan,
     service::Service,
     socket::Socket,
     units::{NetnsId, SocketId},
@@ -33,6 +34,23 @@ impl Counters {
         let NamespaceReading { listen, time_wait_overflows, aborts_on_memory, .. } = *reading;
         let conntrack = reading.conntrack.and_then(|conntrack| conntrack.counters);
         Self { listen, conntrack, time_wait_overflows, aborts_on_memory }
+    }
+
+    /// Each of these counters as it was when the namespace began.
+    fn zeroed(self) -> Self {
+        let ListenCounters { overflows, drops, syn_queue_drops, syn_cookies } = self.listen;
+        let zero = |counter: Option<u64>| counter.map(|_| 0);
+        Self {
+            listen: ListenCounters {
+                overflows: zero(overflows),
+                drops: zero(drops),
+                syn_queue_drops: zero(syn_queue_drops),
+                syn_cookies: zero(syn_cookies),
+            },
+            conntrack: self.conntrack.map(|_| ConntrackCounters::default()),
+            time_wait_overflows: zero(self.time_wait_overflows),
+            aborts_on_memory: zero(self.aborts_on_memory),
+        }
     }
 
     /// Each counter of these, or of `other` where it could not be read.
@@ -62,10 +80,16 @@ pub(super) struct Namespace {
     pub(super) devices: DeviceRules,
     /// What its sockets are of, where that names it.
     pub(super) socket_name: Option<Name>,
+    /// As [`NetnsName::is_ambiguous`], when the last snapshot was made.
+    is_ambiguous: bool,
     /// The service that it is named by.
     pub(super) service: Option<Arc<Service>>,
-    /// Its table was scanned: what is found later and not known is drift.
-    pub(super) scanned: bool,
+    /// The last scan of its table. Once there was one, what is found and not known is drift.
+    pub(super) last_scan: Option<NamespaceScan>,
+    /// Scans of its table that were completed.
+    pub(super) scans: u64,
+    /// It is younger than observer: the first round of readings and scans did not find it.
+    is_younger: bool,
     /// Its counters as they were read first: what happened before observer watched it.
     pub(super) at_first: Counters,
     /// Its counters as they were read last, each.
@@ -77,6 +101,10 @@ pub(super) struct Namespace {
 }
 
 impl Namespace {
+    fn name(&self) -> Option<&Name> {
+        self.socket_name.as_ref().or(self.reading.name.name())
+    }
+
     /// The same ports may be chosen by connect() as under `other`.
     pub(super) fn has_ports_of(&self, other: &NamespaceReading) -> bool {
         let rules = |it: &NamespaceReading| (it.port_range, it.tcp_tw_reuse, it.tcp_tw_reuse_delay);
@@ -96,12 +124,16 @@ impl Model {
         let has_same_ports = !is_new && known.has_ports_of(&reading) && known.devices.is_same(&devices);
         known.devices = devices;
         let counters = Counters::of(&reading);
-        known.at_first = known.at_first.or(counters);
-        let before = known.at_last;
+        known.is_younger |= is_new && self.quality.scans_total > 0;
+        // All counters of a new namespace begin at 0.
+        let zero = if known.is_younger { counters.zeroed() } else { Counters::default() };
+        let is_first = is_new && !known.is_younger;
+        known.at_first = known.at_first.or(zero).or(counters);
+        let before = known.at_last.or(zero);
         known.at_last = counters.or(before);
-        let cookies_before = known.reading.tcp_syncookies;
+        let cookies_before = if is_new { reading.tcp_syncookies } else { known.reading.tcp_syncookies };
         known.reading = reading;
-        if !is_new {
+        if !is_first {
             self.note_counters(netns, before, counters);
             self.note_listen_counters(netns, before.listen, cookies_before);
         }
@@ -110,12 +142,29 @@ impl Model {
         }
     }
 
+    /// The last reading of each namespace.
+    pub fn namespace_readings(&self) -> impl Iterator<Item = (NetnsId, &NamespaceReading)> {
+        self.readings.namespaces.iter().map(|(netns, namespace)| (*netns, &namespace.reading))
+    }
+
+    /// The last reading of a namespace.
+    #[must_use]
+    pub fn namespace_reading(&self, netns: NetnsId) -> Option<&NamespaceReading> {
+        self.readings.namespaces.get(&netns).map(|namespace| &namespace.reading)
+    }
+
     /// Namespaces that events or open files have named and nobody has read yet.
     pub fn unread_namespaces(&self) -> impl Iterator<Item = NetnsId> + '_ {
         self.readings.unread.iter().copied()
     }
 
-    /// Whether sockets are bound to devices that nobody has read yet.
+    /// Namespaces in which sockets are bound to devices that nobody has read yet.
+    #[must_use]
+    pub fn with_unread_devices(&self) -> BTreeSet<NetnsId> {
+        self.readings.unread_devices.iter().map(|(netns, _)| *netns).collect()
+    }
+
+    /// Whether there are such namespaces.
     #[must_use]
     pub fn has_unread_devices(&self) -> bool {
         !self.readings.unread_devices.is_empty()
@@ -155,21 +204,29 @@ impl Model {
         for id in sockets {
             self.remove_socket(id);
         }
-        for id in self.listeners.of_namespace(netns) {
+        self.settle_given_up_in(netns);
+        let listeners: Vec<SocketId> = self.listeners.of_namespace(netns).map(|(id, _)| id).collect();
+        for id in listeners {
             self.remove_listener(id);
         }
         self.remove_minisocks(netns, |_| true);
         self.unbind_all(|bound| bound.netns == netns);
+        let name = self.netns_name(netns);
         self.ledger.forget(netns);
         self.readings.namespaces.remove(&netns);
-        self.diagnosis.bind_before_connect.forget(netns);
-        self.diagnosis.failures.forget(netns);
+        let Diagnosis { failures, given_up: _, questions, bind_before_connect, stuck, trends, alarms: _ } =
+            &mut self.diagnosis;
+        failures.forget(netns, name);
+        questions.forget(netns);
+        bind_before_connect.forget(netns);
+        stuck.forget(netns);
+        trends.forget(netns);
     }
 
     /// What a namespace is called.
-    pub(super) fn netns_name(&self, netns: NetnsId) -> Option<Name> {
+    pub(super) fn netns_name(&self, netns: NetnsId) -> Option<NetnsName> {
         let namespace = self.readings.namespaces.get(&netns)?;
-        namespace.socket_name.as_ref().or(namespace.reading.name.name()).cloned()
+        Some(NetnsName { name: namespace.name()?.clone(), is_ambiguous: namespace.is_ambiguous })
     }
 
     /// Names each namespace by the pod, container or machine that most of its sockets belong to, unless it is the host's or its
@@ -206,6 +263,23 @@ impl Model {
         for (netns, namespace) in &mut self.readings.namespaces {
             namespace.socket_name = most.remove(netns).map(|(_, _, Reverse(name))| name);
         }
+        self.find_ambiguous_names();
+    }
+
+    /// The namespace with the lowest number, the host's where it is visible, keeps its name whatever others are called.
+    fn find_ambiguous_names(&mut self) {
+        let mut called: FxHashMap<Arc<str>, u32> = FxHashMap::default();
+        for (netns, namespace) in &self.readings.namespaces {
+            if let Some(name) = namespace.name().filter(|name| !netns.is_belied_by(name)) {
+                *called.entry(Arc::clone(name.shown())).or_default() += 1;
+            }
+        }
+        let first = self.readings.namespaces.keys().min().copied();
+        for (netns, namespace) in &mut self.readings.namespaces {
+            let is_shared = |name: &Name| called.get(name.shown()).is_some_and(|count| *count > 1);
+            let is_ambiguous = |name: &Name| is_shared(name) && first != Some(*netns) || netns.is_belied_by(name);
+            namespace.is_ambiguous = namespace.name().is_some_and(is_ambiguous);
+        }
     }
 
     /// Finds the service that each namespace is named by among those of its sockets. It stays while the name does, because
@@ -215,15 +289,14 @@ impl Model {
         for (_, row) in self.ledger.endpoints().iter() {
             let most = self.ledger.members().most(&row.members);
             let Some(service) = most.and_then(|(member, _)| member.service.as_ref()) else { continue };
-            if is_named_by(self.netns_name(row.key.netns).as_ref(), service) {
+            let namespace = self.readings.namespaces.get(&row.key.netns);
+            if is_named_by(namespace.and_then(Namespace::name), service) {
                 found.entry(row.key.netns).or_insert_with(|| Arc::clone(service));
             }
         }
-        for netns in self.readings.namespaces.keys().copied().collect::<Vec<_>>() {
-            let name = self.netns_name(netns);
-            let Some(namespace) = self.readings.namespaces.get_mut(&netns) else { continue };
-            namespace.service = namespace.service.take().filter(|service| is_named_by(name.as_ref(), service));
-            namespace.service = found.remove(&netns).or(namespace.service.take());
+        for (netns, namespace) in &mut self.readings.namespaces {
+            let before = namespace.service.take();
+            namespace.service = found.remove(netns).or(before.filter(|service| is_named_by(namespace.name(), service)));
         }
     }
 

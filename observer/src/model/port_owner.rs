@@ -32,9 +32,15 @@ pub(super) struct Questions(FxHashMap<FailureKey, Question>);
 struct Question {
     /// The socket that wanted the port.
     socket: SocketId,
-    /// The number of scans when it was looked for last.
+    /// The number of scans of its namespace when it was looked for last.
     tried_after: Option<u64>,
     tries: u8,
+}
+
+impl Questions {
+    pub(super) fn forget(&mut self, netns: NetnsId) {
+        self.0.retain(|key, _| key.netns != netns);
+    }
 }
 
 /// A port, and the best that was found on it so far.
@@ -104,22 +110,22 @@ impl Model {
         }
         self.diagnosis.questions.0.insert(key, Question { socket, tried_after: None, tries: 0 });
         // no hook watches bind(): only fd scans show what is bound.
-        self.wants_scan = true;
+        self.wanted_scans.insert(key.netns);
     }
 
     /// Looks again for what was not found at once, after each scan.
     pub(super) fn answer_questions(&mut self) {
-        let scans = self.quality.scans_total;
-        let is_due = |question: &Question| question.tried_after != Some(scans);
+        let is_due = |key: &FailureKey, it: &Question| it.tried_after != Some(self.scans_of(key.netns));
+        let questions = self.diagnosis.questions.0.iter();
         let due: Vec<(FailureKey, SocketId)> =
-            self.diagnosis.questions.0.iter().filter(|(_, it)| is_due(it)).map(|(key, it)| (*key, it.socket)).collect();
+            questions.filter(|(key, it)| is_due(key, it)).map(|(key, it)| (*key, it.socket)).collect();
         if due.is_empty() {
             return;
         }
         let (of_connects, due): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|(key, _)| key.kind == FailureKind::PortsExhausted);
         for (key, _) in of_connects {
-            self.count_ports_again(&key, scans);
+            self.count_ports_again(&key);
         }
         let (of_ranges, of_ports): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|(key, _)| key.kind == FailureKind::BindPorts);
@@ -130,7 +136,7 @@ impl Model {
                 Some(Failed::UsedPorts(used, usable)) if *used < now.0 => (*used, *usable) = now,
                 _ => {}
             }
-            self.note_try(&key, scans, false);
+            self.note_try(&key, false);
         }
         let searches = of_ports.into_iter().filter_map(|(key, socket)| {
             let local = key.local?;
@@ -143,12 +149,12 @@ impl Model {
             if let (Some(found), Some(row)) = (found, self.diagnosis.failures.get_mut(&key)) {
                 row.failed = Failed::PortOwner(found);
             }
-            self.note_try(&key, scans, found.is_some_and(PortOwner::is_settled));
+            self.note_try(&key, found.is_some_and(PortOwner::is_settled));
         }
     }
 
     /// A connect() that was refused with ports left, as far as was known: the scan since then may have shown their owners.
-    fn count_ports_again(&mut self, key: &FailureKey, scans: u64) {
+    fn count_ports_again(&mut self, key: &FailureKey) {
         let now = self.ports_by_now(key);
         let mut is_settled = false;
         if let (Some(now), Some(row)) = (now, self.diagnosis.failures.get_mut(key))
@@ -159,15 +165,18 @@ impl Model {
             }
             is_settled = known.explains_refusal();
         }
-        self.note_try(key, scans, is_settled);
+        self.note_try(key, is_settled);
     }
 
-    fn note_try(&mut self, key: &FailureKey, scans: u64, is_settled: bool) {
+    fn note_try(&mut self, key: &FailureKey, is_settled: bool) {
+        let scans = self.scans_of(key.netns);
         let Some(question) = self.diagnosis.questions.0.get_mut(key) else { return };
         question.tried_after = Some(scans);
         question.tries += 1;
         if is_settled || question.tries >= TRIES {
             self.diagnosis.questions.0.remove(key);
+        } else {
+            self.wanted_scans.insert(key.netns);
         }
     }
 
@@ -179,7 +188,7 @@ impl Model {
 
     fn search_few(&self, search: &mut Search) {
         let Search { netns, local: Local { port, device, .. }, socket, .. } = *search;
-        let listeners = self.listeners.iter().filter(|(id, it)| *id != socket && (it.netns, it.port) == (netns, port));
+        let listeners = self.listeners.of_namespace(netns).filter(|(id, it)| *id != socket && it.port == port);
         for (_, listener) in listeners.filter(|(_, it)| self.is_in_way(netns, device, it.device)) {
             search.consider(listener.ip, LISTENER, || PortOwner::Listener(listener.process));
         }

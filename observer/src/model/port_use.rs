@@ -71,7 +71,7 @@ impl Model {
     /// Ports of a space that explicit binds block: known only where the kernel shows bind buckets and bound sockets, and
     /// once it has.
     pub(super) fn blocked_ports(&self, netns: NetnsId, space: u32) -> Option<u32> {
-        let is_scanned = self.readings.namespaces.get(&netns)?.scanned;
+        let is_scanned = self.was_scanned(netns);
         let sees_bound = self.quality.hooks.iter().any(|it| it.hook == Hook::FdOwners && it.method.is_some());
         let is_known = is_scanned && self.basis.reads_buckets && sees_bound;
         self.ledger.ports(netns).filter(|_| is_known).map(|ports| ports.blocked(space))

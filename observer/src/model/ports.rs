@@ -4,6 +4,8 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
+use rustc_hash::FxHashSet;
+
 use super::{
     Basis, Model, index::NO_ROW, key_of, ledger::Contribution, port_table::PortClass, socket::Socket, units::NetnsId,
 };
@@ -49,8 +51,11 @@ impl Model {
     /// What is left is best known exactly while it is little: asks for a scan.
     pub(super) fn note_few_ports(&mut self, index: u32) {
         let socket = self.sockets.get(index);
-        self.wants_scan |= socket.port_class == Some(PortClass::InUse)
-            && self.ledger.has_few_ports(socket.endpoint, socket.destination);
+        if socket.port_class == Some(PortClass::InUse) && self.ledger.has_few_ports(socket.endpoint, socket.destination)
+        {
+            let netns = self.ledger.endpoints().get(socket.endpoint).key.netns;
+            self.wanted_scans.insert(netns);
+        }
     }
 
     /// The socket is, or is not, on an explicit bind bucket.
@@ -145,9 +150,10 @@ impl Model {
         self.share_ports();
     }
 
-    /// Whether ports have become so few somewhere since the last call that a scan should count them exactly.
-    pub fn take_scan_request(&mut self) -> bool {
-        std::mem::take(&mut self.wants_scan)
+    /// Namespaces that should be scanned soon, for what happened since the last call: ports have become so few there that
+    /// a scan should count them exactly, or only a scan can show what a failure came from.
+    pub fn take_scan_requests(&mut self) -> FxHashSet<NetnsId> {
+        std::mem::take(&mut self.wanted_scans)
     }
 }
 

@@ -4,9 +4,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::gaps::Gaps;
 pub use super::gaps::ProcessScope;
 pub use super::hook::{AttachMethod, Hook};
+use super::{
+    capability::{CAPABILITIES, Capability, Holding},
+    cost::Cost,
+    gaps::Gaps,
+    units::NetnsId,
+};
 
 /// How a hook is attached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +33,7 @@ pub struct FailedMethod {
     pub because: String,
 }
 
-/// A finished scan of the kernel's socket table.
+/// A finished round of scans: of the namespaces that were due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanSummary {
     /// When it ended, as time since start.
@@ -37,6 +42,40 @@ pub struct ScanSummary {
     pub took: Duration,
     /// Sockets of every kind that it found.
     pub found: u32,
+}
+
+/// A finished scan of one namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamespaceScan {
+    /// The namespace.
+    pub netns: NetnsId,
+    /// When it began, as time since start.
+    pub began_at: Duration,
+    /// When it ended, as time since start.
+    pub finished_at: Duration,
+    /// Sockets of every kind that it found.
+    pub found: u32,
+}
+
+/// How far scans have come, over all network namespaces that observer can read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// These namespaces.
+    pub namespaces: u32,
+    /// Those of them that were scanned since start.
+    pub scanned: u32,
+    /// Sockets of every kind that the last scan of each found.
+    pub found: u64,
+    /// The last scan of the namespace whose last scan is longest ago.
+    pub oldest: Option<NamespaceScan>,
+}
+
+impl Coverage {
+    /// Every namespace was scanned at least once.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.scanned == self.namespaces
+    }
 }
 
 /// What scans found beyond what events explain.
@@ -85,11 +124,35 @@ impl Losses {
         }
     }
 
+    /// What was lost after `before` was counted.
+    #[must_use]
+    pub const fn since(self, before: Self) -> Self {
+        Self {
+            ring_full: self.ring_full.saturating_sub(before.ring_full),
+            scan_ring_full: self.scan_ring_full.saturating_sub(before.scan_ring_full),
+            read_failed: self.read_failed.saturating_sub(before.read_failed),
+            undecodable: self.undecodable.saturating_sub(before.undecodable),
+            missed: match self.missed {
+                Some(missed) => Some(missed.saturating_sub(before.missed_if_reported())),
+                None => None,
+            },
+        }
+    }
+
     /// All of them.
     #[must_use]
     pub const fn total(self) -> u64 {
         self.ring_full + self.scan_ring_full + self.read_failed + self.undecodable + self.missed_if_reported()
     }
+}
+
+/// What a reader of a stream did not get, because it took less than came.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamLoss {
+    /// Inputs of every kind.
+    pub inputs: u64,
+    /// The namespaces that were there when the stream went on: others have ended in between.
+    pub namespaces: Vec<NetnsId>,
 }
 
 /// What `observer` itself costs.
@@ -114,30 +177,64 @@ pub struct Quality {
     pub events_per_second: f64,
     /// Lost records.
     pub losses: Losses,
+    /// Inputs that a stream lost on its way here: its reader took less than came. Always 0 where the engine runs.
+    pub stream_lost: u64,
     /// When a loss was last counted, as time since start.
     pub last_loss_at: Option<Duration>,
-    /// Scans finished since start.
+    /// Rounds of scans finished since start.
     pub scans_total: u64,
-    /// The last finished scan.
+    /// The last finished round.
     pub last_scan: Option<ScanSummary>,
+    /// How far scans have come.
+    pub coverage: Coverage,
+    /// When the last fd scan ended, as time since start. It reads all accept and SYN queues.
+    pub last_fd_scan_at: Option<Duration>,
     /// What scans found beyond what events explain, since the first scan.
     pub drift: Drift,
     /// What `observer` itself cost over the last second.
     pub own: Option<OwnCost>,
+    /// The same with its hooks, and what `--max-cost` made of it; `None` where nothing limits the cost.
+    pub cost: Option<Cost>,
     /// Which processes' open files the fd scan shows.
     pub processes: ProcessScope,
     /// Accepted connections that the accept hook missed. An fd scan found their process.
     pub unseen_accepts: u64,
     /// What observer could not read, and rounds that it skipped.
     pub gaps: Gaps,
+    /// The capabilities that observer had at any time: those that it gave up are not in `gaps`.
+    pub given_capabilities: u64,
     /// When a round was last skipped, as time since start.
     pub last_skip_at: Option<Duration>,
 }
 
 impl Quality {
+    /// Everything that was lost, in the kernel and on the way here.
+    #[must_use]
+    pub const fn lost_total(&self) -> u64 {
+        self.losses.total() + self.stream_lost
+    }
+
+    /// While hooks are suspended: why, and what that means.
+    #[must_use]
+    pub fn suspension(&self) -> Option<String> {
+        self.cost.and_then(|cost| cost.sentence())
+    }
+
+    /// Events that suspended hooks did not record.
+    #[must_use]
+    pub fn skipped_events(&self) -> u64 {
+        self.cost.map_or(0, |cost| cost.skipped)
+    }
+
     /// Hooks without a working attach method.
     pub fn missing(&self) -> impl Iterator<Item = &HookStatus> {
         self.hooks.iter().filter(|status| status.method.is_none())
+    }
+
+    /// Each capability that observer can use, and whether it has it.
+    pub fn capabilities(&self) -> impl Iterator<Item = (Capability, Holding)> + '_ {
+        let holding = |capability| Holding::of(capability, self.gaps.capabilities, self.given_capabilities);
+        CAPABILITIES.into_iter().map(move |capability| (capability, holding(capability)))
     }
 
     /// observer skipped a round and no scan has finished since: numbers are as old as the last scan.
@@ -150,13 +247,12 @@ impl Quality {
         }
     }
 
-    /// Records were lost and no scan has finished since: counts may be wrong.
+    /// Records were lost, and some namespace was not scanned since: counts may be wrong.
     #[must_use]
     pub fn is_unhealed(&self) -> bool {
-        match (self.last_loss_at, self.last_scan) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(loss), Some(scan)) => loss + scan.took >= scan.finished_at,
-        }
+        let Some(loss) = self.last_loss_at else { return false };
+        let oldest = self.coverage.oldest.map(|scan| scan.began_at);
+        let began_at = oldest.or_else(|| self.last_scan.map(|scan| scan.finished_at.saturating_sub(scan.took)));
+        !self.coverage.is_complete() || began_at.is_none_or(|began_at| loss >= began_at)
     }
 }

@@ -14,9 +14,11 @@ use super::{
     filter::{Filter, Filterable},
     index::NO_ROW,
     key_of,
-    name::Name,
+    minisocks::Minisock,
+    name::NetnsName,
     owner::Owner,
     service::{CgroupId, Service},
+    socket::Socket,
     units::{FourTuple, NetnsId, Pid, Process, SocketId, TcpState},
 };
 
@@ -72,7 +74,7 @@ pub struct ConnectionRow {
     /// Its network namespace.
     pub netns: NetnsId,
     /// The name of that.
-    pub netns_name: Option<Name>,
+    pub netns_name: Option<NetnsName>,
     /// Its addresses.
     pub tuple: FourTuple,
     /// The device that it is bound to.
@@ -109,13 +111,19 @@ struct Candidate {
     began: Option<u32>,
 }
 
-/// Where a candidate stands: the youngest first, then by addresses.
-type Rank = (Reverse<Option<u32>>, NetnsId, u16, u16);
+/// Where a candidate stands: the youngest first, then by ports, and by namespace. All but the namespace is in the socket itself:
+/// most of many are turned down without a look at anything else.
+type Rank = (Age, NetnsId);
+type Age = (Reverse<Option<u32>>, u16, u16);
 
 impl Candidate {
     const fn rank(&self) -> Rank {
-        (Reverse(self.began), self.key.netns, self.key.tuple.local_port, self.key.tuple.remote_port)
+        (age(self.began, self.key.tuple.local_port, self.key.tuple.remote_port), self.key.netns)
     }
+}
+
+const fn age(began: Option<u32>, local_port: u16, remote_port: u16) -> Age {
+    (Reverse(began), local_port, remote_port)
 }
 
 /// The youngest of many, in room for twice as many as are wanted.
@@ -127,6 +135,11 @@ struct Youngest {
 }
 
 impl Youngest {
+    /// Whether one of this age may be among them.
+    fn takes(&self, age: Age) -> bool {
+        self.worst.is_none_or(|(worst, _)| age <= worst)
+    }
+
     fn offer(&mut self, it: Candidate) {
         if self.worst.is_none_or(|worst| it.rank() < worst) {
             self.found.push(it);
@@ -156,18 +169,35 @@ impl Model {
     #[must_use]
     pub fn connections(&self, query: &Query, now: Duration, most: usize) -> Connections {
         let mut youngest = Youngest { most, found: Vec::with_capacity(2 * most), worst: None };
+        let is_all = query.of == Of::All && query.filter.is_empty();
         let mut matching = 0;
-        for it in self.candidates(query).filter(|it| self.passes(it, &query.filter)) {
-            matching += 1;
-            youngest.offer(it);
+        let mut offer = |age: Age, candidate: &dyn Fn() -> Candidate| {
+            if is_all {
+                matching += 1;
+                if youngest.takes(age) {
+                    youngest.offer(candidate());
+                }
+                return;
+            }
+            let it = candidate();
+            if self.belongs_to(&it, &query.of) && self.passes(&it, &query.filter) {
+                matching += 1;
+                youngest.offer(it);
+            }
+        };
+        for socket in self.sockets.iter() {
+            let began = socket.began.map(|began| began.get() - 1);
+            offer(age(began, socket.local_port, socket.remote_port), &|| self.candidate(socket));
+        }
+        for (_, minisock) in self.minisocks.iter() {
+            offer(age(None, minisock.local_port, minisock.remote_port), &|| self.minisock_candidate(minisock));
         }
         let rows = youngest.sorted().into_iter().map(|it| self.connection_row(&it, now)).collect();
         Connections { query: query.clone(), rows, matching }
     }
 
-    fn candidates(&self, query: &Query) -> impl Iterator<Item = Candidate> + '_ {
-        let of = query.of.clone();
-        let full = self.sockets.iter().map(|socket| Candidate {
+    fn candidate(&self, socket: &Socket) -> Candidate {
+        Candidate {
             key: key_of(self.ledger.endpoints(), socket),
             direction: self.ledger.endpoints().get(socket.endpoint).key.direction,
             state: socket.state,
@@ -175,8 +205,11 @@ impl Model {
             member: socket.member,
             id: Some(socket.id),
             began: socket.began.map(|began| began.get() - 1),
-        });
-        let minisocks = self.minisocks.iter().map(|(_, minisock)| Candidate {
+        }
+    }
+
+    fn minisock_candidate(&self, minisock: &Minisock) -> Candidate {
+        Candidate {
             key: minisock.key(self.ledger.endpoints()),
             direction: self.ledger.endpoints().get(minisock.endpoint).key.direction,
             state: minisock.state,
@@ -184,24 +217,25 @@ impl Model {
             member: NO_ROW,
             id: None,
             began: None,
-        });
-        full.chain(minisocks).filter(move |it| {
-            let TupleKey { netns, device, tuple } = it.key;
-            match &of {
-                Of::All => true,
-                Of::Endpoint(key) => {
-                    (key.netns, key.direction, key.local_ip, key.device.index())
-                        == (netns, it.direction, tuple.local_ip, device)
-                        && key.local_port.is_none_or(|port| port == tuple.local_port)
-                }
-                Of::Destination { netns: wanted, local_ip, device: bound_to, remote } => {
-                    let same = (*wanted, *local_ip, bound_to.index()) == (netns, tuple.local_ip, device);
-                    same && (remote.ip(), remote.port()) == (tuple.remote_ip, tuple.remote_port)
-                }
-                Of::Process(pid) => self.fd_owners_of(it).iter().any(|fd_owner| fd_owner.pid == *pid),
-                Of::Service(key) => self.row_key_of(it.member) == key.as_ref(),
+        }
+    }
+
+    fn belongs_to(&self, it: &Candidate, of: &Of) -> bool {
+        let TupleKey { netns, device, tuple } = it.key;
+        match of {
+            Of::All => true,
+            Of::Endpoint(key) => {
+                (key.netns, key.direction, key.local_ip, key.device.index())
+                    == (netns, it.direction, tuple.local_ip, device)
+                    && key.local_port.is_none_or(|port| port == tuple.local_port)
             }
-        })
+            Of::Destination { netns: wanted, local_ip, device: bound_to, remote } => {
+                let same = (*wanted, *local_ip, bound_to.index()) == (netns, tuple.local_ip, device);
+                same && (remote.ip(), remote.port()) == (tuple.remote_ip, tuple.remote_port)
+            }
+            Of::Process(pid) => self.fd_owners_of(it).iter().any(|fd_owner| fd_owner.pid == *pid),
+            Of::Service(key) => self.row_key_of(it.member) == key.as_ref(),
+        }
     }
 
     /// The owner first.

@@ -4,7 +4,7 @@ use super::*;
 use crate::model::{
     Basis,
     device::DeviceReading,
-    event::{Binding, Event, Identity, OwnRange},
+    event::{Event, Identity},
     reading::NamespaceReading,
     units::{Comm, SocketId},
 };
@@ -28,25 +28,16 @@ fn client(n: u16, remote: &str, pid: u32) -> Event {
         remote_ip: remote.ip(),
         remote_port: remote.port(),
     };
-    Event::State {
-        socket: Identity { id: SocketId(n.into()), netns: NETNS, tuple, device: Device::NONE, cgroup: None },
-        at: Duration::ZERO,
-        old: TcpState::Closed,
-        new: TcpState::SynSent,
-        by: Some(Process { pid: Pid(pid), comm: Comm::from("app") }),
-        orphan: false,
-        unsent: false,
-        own_range: OwnRange::default(),
-        binding: Binding::default(),
-        timestamps: false,
-    }
+    let socket = Identity { id: SocketId(n.into()), netns: NETNS, tuple, device: Device::NONE, cgroup: None };
+    let by = Process { pid: Pid(pid), comm: Comm::from("app") };
+    Event::change(socket, Duration::ZERO, TcpState::Closed, TcpState::SynSent, Some(by))
 }
 
 fn model() -> Model {
     let mut model = Model::new(Vec::new(), Basis::default());
     model.set_namespace(NETNS, NamespaceReading::default());
     model.apply(&client(0, "10.0.0.9:80", 7), Duration::ZERO);
-    model.begin_scan(NETNS);
+    model.begin_scan(NETNS, Duration::ZERO);
     model.end_scan(Duration::from_secs(1));
     for n in 1..10 {
         let remote = if n % 3 == 0 { "10.0.0.9:443" } else { "10.0.0.9:80" };
@@ -64,6 +55,23 @@ fn ask(query: &Query, most: usize) -> (Vec<u16>, usize) {
 fn the_youngest_come_first_and_no_more_than_asked_for() {
     // The first was there before the scan that swept it, or its age is not known.
     assert_eq!(ask(&Query::default(), 3), (vec![9, 8, 7], 9));
+}
+
+#[test]
+fn of_many_the_same_are_shown_whatever_the_order_in_which_they_came() {
+    let shown = |numbers: &mut dyn Iterator<Item = u16>| {
+        let mut model = Model::default();
+        model.set_namespace(NETNS, NamespaceReading::default());
+        for n in numbers {
+            model.apply(&client(n, "10.0.0.9:80", 7), Duration::ZERO);
+        }
+        let answer = model.connections(&Query::default(), Duration::ZERO, 7);
+        assert_eq!(answer.matching, 5_000);
+        answer.rows.iter().map(|row| row.tuple.local_port - 40_000).collect::<Vec<_>>()
+    };
+    // All as old as each other: the lowest ports.
+    assert_eq!(shown(&mut (0..5_000)), [0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(shown(&mut (0..5_000).rev()), [0, 1, 2, 3, 4, 5, 6]);
 }
 
 #[test]

@@ -7,20 +7,31 @@ use super::{
     Model,
     address::Direction,
     event::{Binding, Found, Identity},
+    index::narrow,
     key_of,
-    quality::{OwnCost, ScanSummary},
+    quality::{Coverage, NamespaceScan, OwnCost, ScanSummary},
     units::{NetnsId, SocketId, TcpState},
 };
 
 /// With fewer in a second, what they cost vanishes beside what is done every second anyhow.
 const ENOUGH_EVENTS: u64 = 10_000;
 
+/// A scan that has begun and not ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RunningScan {
+    netns: NetnsId,
+    began_at: Duration,
+    /// Sockets that it has found so far.
+    found: u32,
+}
+
 impl Model {
     /// A scan of the table of `netns` begins: every event from here on belongs to its generation.
-    pub fn begin_scan(&mut self, netns: NetnsId) {
+    pub fn begin_scan(&mut self, netns: NetnsId, now: Duration) {
         self.abandon_scan();
+        self.now = now;
         self.generation = self.generation.wrapping_add(1);
-        self.scanning = Some(netns);
+        self.scanning = Some(RunningScan { netns, began_at: now, found: 0 });
         // How many there will be, as the kernel has counted them a moment ago.
         let reading = self.readings.namespaces.get(&netns).map(|namespace| &namespace.reading);
         if let Some(established) = reading.and_then(|reading| reading.established_or_close_wait) {
@@ -31,18 +42,19 @@ impl Model {
 
     /// The scan has shown all sockets of the namespace, and all its events were applied.
     pub fn end_scan(&mut self, now: Duration) {
-        let Some(netns) = self.scanning.take() else { return };
+        let Some(RunningScan { netns, began_at, found }) = self.scanning.take() else { return };
         self.now = now;
         self.sweep(netns);
         self.diagnosis.bind_before_connect.finish(netns);
         self.settle_listen_drops(netns);
         if let Some(namespace) = self.readings.namespaces.get_mut(&netns) {
-            namespace.scanned = true;
+            namespace.last_scan = Some(NamespaceScan { netns, began_at, finished_at: now, found });
+            namespace.scans += 1;
         }
         self.ledger.end_scan(netns);
     }
 
-    /// Every namespace was scanned.
+    /// All namespaces that were due are scanned.
     pub fn end_round(&mut self, summary: ScanSummary) {
         self.quality.scans_total += 1;
         self.quality.last_scan = Some(summary);
@@ -57,6 +69,9 @@ impl Model {
 
     pub(super) fn on_scanned(&mut self, socket: &Identity, found: Found, binding: Binding) {
         self.unbind(socket.id);
+        if let Some(scan) = self.scanning.as_mut().filter(|scan| scan.netns == socket.netns) {
+            scan.found += 1;
+        }
         match found {
             Found::Full(TcpState::Closed) => {}
             Found::Full(TcpState::Listen) => self.on_scanned_listener(socket, binding),
@@ -119,8 +134,15 @@ impl Model {
 
     fn sweep(&mut self, netns: NetnsId) {
         let generation = self.generation;
-        let gone: Vec<SocketId> =
-            self.sockets_of(netns).filter(|socket| socket.generation != generation).map(|socket| socket.id).collect();
+        let rows = self.ledger.endpoints().iter().filter(|(_, row)| row.key.netns == netns);
+        let (sockets, minisocks) = rows.fold((0, 0), |(sockets, minisocks), (_, row)| {
+            (sockets + row.states.sum(), minisocks + row.minisocks.sum())
+        });
+        // Of hundreds of namespaces most have neither: to look through those of the others takes longer than their scans.
+        let gone: Vec<SocketId> = match sockets {
+            0 => Vec::new(),
+            _ => self.sockets_of(netns).filter(|it| it.generation != generation).map(|it| it.id).collect(),
+        };
         let gone_listeners = self.listeners.older_than(netns, generation);
         self.quality.drift.removed += (gone.len() + gone_listeners.len()) as u64;
         for id in gone {
@@ -129,12 +151,36 @@ impl Model {
         for id in gone_listeners {
             self.remove_listener(id);
         }
-        self.remove_minisocks(netns, |minisock| minisock.generation != generation);
+        if minisocks > 0 {
+            self.remove_minisocks(netns, |minisock| minisock.generation != generation);
+        }
     }
 
     /// The first scan of a namespace finds what was there before the hooks: that is no drift.
     pub(super) fn was_scanned(&self, netns: NetnsId) -> bool {
-        self.readings.namespaces.get(&netns).is_some_and(|namespace| namespace.scanned)
+        self.readings.namespaces.get(&netns).is_some_and(|namespace| namespace.last_scan.is_some())
+    }
+
+    /// Scans of the namespace that were completed.
+    pub(super) fn scans_of(&self, netns: NetnsId) -> u64 {
+        self.readings.namespaces.get(&netns).map_or(0, |namespace| namespace.scans)
+    }
+
+    /// How far scans have come. A namespace that cannot be entered has no totals, and no scan will come. One that was only
+    /// named will be read first.
+    pub(super) fn coverage(&self) -> Coverage {
+        let namespaces = self.readings.namespaces.values();
+        let mut coverage = Coverage { namespaces: narrow(self.readings.unread.len()), ..Coverage::default() };
+        for namespace in namespaces.filter(|it| it.reading.established_or_close_wait.is_some()) {
+            coverage.namespaces += 1;
+            let Some(scan) = namespace.last_scan else { continue };
+            coverage.scanned += 1;
+            coverage.found += u64::from(scan.found);
+            if coverage.oldest.is_none_or(|oldest| (scan.began_at, scan.netns) < (oldest.began_at, oldest.netns)) {
+                coverage.oldest = Some(scan);
+            }
+        }
+        coverage
     }
 
     /// Once a second: rates, history, and the end of rows that have been empty for long.

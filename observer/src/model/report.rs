@@ -14,6 +14,7 @@ use super::{
     endpoint::{Destination, Endpoint, Flow},
     failure::{Failed, FailureKind, FailureRow},
     namespace::Namespace,
+    quality::Quality,
     snapshot::{DestinationRow, EndpointRow, FlowRow, NamespaceRow, OwnerRow, ProcessRow, Snapshot, Totals},
     units::{NetnsId, Pid, Process, StateCounts, TcpState},
 };
@@ -67,7 +68,7 @@ impl Model {
             namespaces,
             endpoints,
             host: self.readings.host.clone(),
-            quality: self.quality.clone(),
+            quality: Quality { coverage: self.coverage(), ..self.quality.clone() },
             processes: self.process_rows(),
             services: self.service_rows(),
             failures: self.failure_rows(),

@@ -14,6 +14,7 @@ use super::{
     owner::Owner,
     service::{CgroupId, Service},
     snapshot::{NearestDestination, ServiceRow},
+    socket::Socket,
     units::{Pid, Process, SocketId},
 };
 
@@ -28,6 +29,12 @@ impl Model {
     /// Cgroups and processes that nobody has said yet what service they are of.
     pub fn unnamed_members(&self) -> impl Iterator<Item = Member> + '_ {
         self.ledger.members().unnamed()
+    }
+
+    /// Members that somebody has looked up, with the service that they are of.
+    pub fn named_members(&self) -> impl Iterator<Item = (Member, Option<&Service>)> + '_ {
+        let named = self.ledger.members().iter().filter(|row| !row.is_unnamed());
+        named.filter_map(|row| Some((row.member?, row.service.as_deref())))
     }
 
     /// Cgroups that nobody found, and members whose pod or container has no name yet: a runtime writes its files a moment
@@ -116,7 +123,7 @@ impl Model {
         let sockets: Vec<_> = sockets.map(|socket| (socket.id, self.ledger.owners().process(socket.owner))).collect();
         for (id, owner) in sockets {
             let Some(index) = self.sockets.find(id) else { continue };
-            let by_listener = if owner.is_none() { self.member_of_listener_of(index) } else { None };
+            let by_listener = if owner.is_none() { self.member_of_listener_of(self.sockets.get(index)) } else { None };
             let member = by_listener.unwrap_or_else(|| self.member_of_process(owner));
             self.change_socket(index, |socket| socket.member = member);
         }
@@ -129,13 +136,27 @@ impl Model {
     }
 
     /// That of the listener of a socket that nobody has accepted yet.
-    fn member_of_listener_of(&self, index: u32) -> Option<u32> {
-        let socket = self.sockets.get(index);
+    fn member_of_listener_of(&self, socket: &Socket) -> Option<u32> {
         let key = &self.ledger.endpoints().get(socket.endpoint).key;
         if socket.owner != Owner::UNKNOWN || key.direction != Direction::Inbound {
             return None;
         }
         Some(self.covering_address(key.netns, key.local_ip, socket.local_port, key.device)?.member)
+    }
+
+    /// Sockets that nobody has accepted yet, and whose cgroup says nothing, count with their listener. A scan may show them before
+    /// it, and before anything shows its process.
+    pub(super) fn settle_waiting_members(&mut self) {
+        let without_cgroup = self.sockets.iter().filter(|socket| !self.ledger.members().is_cgroup(socket.member));
+        let by_listener = without_cgroup.filter_map(|socket| {
+            let member = self.member_of_listener_of(socket)?;
+            (member != socket.member).then_some((socket.id, member))
+        });
+        for (id, member) in by_listener.collect::<Vec<_>>() {
+            if let Some(index) = self.sockets.find(id) {
+                self.change_socket(index, |socket| socket.member = member);
+            }
+        }
     }
 
     /// Listeners whose cgroup says nothing count with their process.

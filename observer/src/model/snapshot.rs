@@ -18,7 +18,7 @@ use super::{
     history::History,
     hits::Hits,
     limit::Limit,
-    name::Name,
+    name::NetnsName,
     quality::Quality,
     service::Service,
     units::{Comm, NetnsId, PortRange, Process, StateCounts, TcpState},
@@ -64,8 +64,17 @@ pub struct Snapshot {
 impl Snapshot {
     /// The name of a network namespace, where it is known and has one.
     #[must_use]
-    pub fn name_of(&self, netns: NetnsId) -> Option<&str> {
-        self.namespaces.iter().find(|row| row.netns == netns)?.name.as_deref()
+    pub fn name_of(&self, netns: NetnsId) -> Option<&NetnsName> {
+        self.namespaces.iter().find(|row| row.netns == netns)?.name.as_ref()
+    }
+
+    /// The name of a failure's namespace; of one that has ended, the name that it had.
+    #[must_use]
+    pub fn netns_name_of<'a>(&'a self, failure: &'a FailureRow) -> Option<&'a NetnsName> {
+        match &failure.ended {
+            Some(ended) => ended.name.as_ref(),
+            None => self.name_of(failure.key.netns),
+        }
     }
 }
 
@@ -114,7 +123,7 @@ pub struct EndpointRow {
     /// Its identity.
     pub key: EndpointKey,
     /// The name of its namespace, if that is known.
-    pub netns_name: Option<Name>,
+    pub netns_name: Option<NetnsName>,
     /// A listener is bound to exactly this address.
     pub listening: bool,
     /// Full sockets that are connected or connecting.
@@ -229,7 +238,7 @@ pub struct DestinationRow {
     /// The network namespace.
     pub netns: NetnsId,
     /// Its name.
-    pub netns_name: Option<Name>,
+    pub netns_name: Option<NetnsName>,
     /// The local ip that it is reached from.
     pub local_ip: IpAddr,
     /// The device that its sockets are bound to.
@@ -252,7 +261,7 @@ pub struct NamespaceRow {
     /// Its inode number.
     pub netns: NetnsId,
     /// What people call it: see [`NamespaceReading`](super::namespace::NamespaceReading).
-    pub name: Option<Name>,
+    pub name: Option<NetnsName>,
     /// The service that it is named by, as its sockets show it; of a pod with several containers one of these.
     pub service: Option<Arc<Service>>,
     /// `net.ipv4.ip_local_port_range`
@@ -354,7 +363,7 @@ pub struct NearestDestination {
     /// The network namespace.
     pub netns: NetnsId,
     /// Its name.
-    pub netns_name: Option<Name>,
+    pub netns_name: Option<NetnsName>,
     /// The local ip.
     pub local_ip: IpAddr,
     /// The device that its sockets are bound to.

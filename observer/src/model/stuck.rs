@@ -29,6 +29,13 @@ pub(super) struct Stuck {
     pub(super) syn_sent: FxHashMap<(NetnsId, IpAddr, Device, SocketAddr), Group>,
 }
 
+impl Stuck {
+    pub(super) fn forget(&mut self, netns: NetnsId) {
+        self.close_wait.retain(|(of, _), _| *of != netns);
+        self.syn_sent.retain(|(of, ..), _| *of != netns);
+    }
+}
+
 /// Sockets that have one thing in common.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Group {

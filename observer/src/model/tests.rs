@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use super::{
     device::Device,
-    event::{Binding, Event, Identity, OwnRange},
+    event::{Event, Identity},
     service::CgroupId,
     units::{FourTuple, NetnsId, SocketId, TcpState},
 };
@@ -38,18 +38,7 @@ fn socket(netns: u32, n: u64, cgroup: Option<CgroupId>) -> Identity {
 
 /// A change of its state.
 fn change(socket: Identity, at: Duration, old: TcpState, new: TcpState) -> Event {
-    Event::State {
-        socket,
-        at,
-        old,
-        new,
-        by: None,
-        orphan: false,
-        unsent: false,
-        own_range: OwnRange::default(),
-        binding: Binding::default(),
-        timestamps: false,
-    }
+    Event::change(socket, at, old, new, None)
 }
 
 #[test]

@@ -4,17 +4,30 @@ use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::name::fold;
+use super::name::{NetnsName, fold};
 
 /// A network namespace, by its inode number (`net->ns.inum`, `stat /proc/PID/ns/net`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct NetnsId(pub u32);
 
 impl NetnsId {
-    /// What people call it: its name, or else its number.
+    /// What people call it: its name, or else its number; both where another namespace may be called the same.
     #[must_use]
-    pub fn label(self, name: Option<&str>) -> String {
-        name.map_or_else(|| self.0.to_string(), str::to_owned)
+    pub fn label(self, name: Option<&NetnsName>) -> String {
+        match name {
+            None => self.0.to_string(),
+            Some(name) if name.is_ambiguous => format!("{name} ({})", self.0),
+            Some(name) => name.to_string(),
+        }
+    }
+
+    /// Whether a name of this namespace is, or ends like, something that stands for another one.
+    #[must_use]
+    pub fn is_belied_by(self, name: &str) -> bool {
+        let suffix = name.strip_suffix(')').and_then(|rest| rest.rsplit_once(" (")).map(|(_, number)| number);
+        let number = suffix.unwrap_or(name);
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        name.is_empty() || is_number && number != self.0.to_string()
     }
 }
 
@@ -311,6 +324,15 @@ pub struct Queues {
     pub limit: u32,
     /// Segments that it discarded since listen(), for whatever reason (`sk_drops`).
     pub drops: u32,
+}
+
+impl Queues {
+    /// Whether either is so full that it may soon refuse connections.
+    #[must_use]
+    pub fn are_nearly_full(self) -> bool {
+        let fuller = self.accept.max(self.syn);
+        fuller > 0 && u64::from(fuller) * 5 >= u64::from(self.limit) * 4
+    }
 }
 
 /// The ports that the kernel may choose for connect(), both ends included (`net.ipv4.ip_local_port_range`).

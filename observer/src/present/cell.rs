@@ -13,7 +13,7 @@ use crate::model::{
     headroom::PortUse,
     history::History,
     limit::{Limit, level::Level},
-    name::Name,
+    name::{Name, NetnsName},
     service::Service,
     snapshot::{DestinationRow, Direction, EndpointKey, EndpointRow, OwnerNames},
     units::{NetnsId, Pid, Process},
@@ -44,7 +44,7 @@ pub(crate) enum Cell<'a> {
     Orphans,
     /// Who connected to whom.
     Direction(Direction),
-    Namespace(Option<&'a str>, NetnsId),
+    Namespace(Option<&'a NetnsName>, NetnsId),
     Text(String),
     /// The name of the service that something belongs to, where it has one to show.
     Service(Option<Name>),
@@ -116,8 +116,7 @@ impl Cell<'_> {
             Self::Orphans => "(closed)".to_owned(),
             Self::Direction(Direction::Inbound) => "in".to_owned(),
             Self::Direction(Direction::Outbound) => "out".to_owned(),
-            Self::Namespace(Some(name), _) => format::printable(name),
-            Self::Namespace(None, netns) => netns.0.to_string(),
+            Self::Namespace(name, netns) => namespace(*name, *netns, width),
             Self::Text(text) => fitted(text, width),
             Self::Service(name) => name.as_ref().map_or_else(|| format::ABSENT.to_owned(), |name| fitted(name, width)),
             Self::Scope(limit) => scope::fitted(limit, None, width),
@@ -210,7 +209,9 @@ impl Cell<'_> {
             (Self::Process(_), Self::Orphans) => Ordering::Less,
             (Self::Process(a), Self::Process(b)) => a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(b)),
             (Self::Direction(a), Self::Direction(b)) => a.cmp(b),
-            (Self::Namespace(a, a_id), Self::Namespace(b, b_id)) => (a, a_id).cmp(&(b, b_id)),
+            (Self::Namespace(a, a_id), Self::Namespace(b, b_id)) => {
+                (a.map(|name| &**name), a_id).cmp(&(b.map(|name| &**name), b_id))
+            }
             (Self::Text(a), Self::Text(b)) => a.cmp(b),
             (Self::Service(a), Self::Service(b)) => a.is_none().cmp(&b.is_none()).then_with(|| a.cmp(b)),
             (Self::UsedOf { part: a, .. }, Self::UsedOf { part: b, .. }) => {
@@ -259,6 +260,12 @@ fn fitted(name: &str, width: usize) -> String {
     if name.starts_with('/') { format::cut_start(name, width) } else { format::cut_end(name, width) }
 }
 
+/// Namespaces of one name differ by the end of their numbers, which stays.
+fn namespace(name: Option<&NetnsName>, netns: NetnsId, width: usize) -> String {
+    let label = format::printable(&netns.label(name));
+    if name.is_some_and(|name| name.is_ambiguous) { format::cut_middle(&label, width) } else { label }
+}
+
 /// `980/1,024`; shorter where that does not fit.
 fn used_of(used: u64, maximum: Option<u64>, width: usize) -> String {
     let within = |each| format!("{}/{}", format::count_within(used, each), format::maximum_within(maximum, each));
@@ -300,6 +307,22 @@ fn destination(row: &DestinationRow, count: impl Fn(u32) -> String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn namespaces_of_one_name_differ_in_every_width_that_has_room_for_it() {
+        let shown = |number, is_ambiguous, width| {
+            let name = NetnsName { name: "nginx".into(), is_ambiguous };
+            Cell::Namespace(Some(&name), NetnsId(number)).text(width)
+        };
+        for (width, expected) in
+            [(18, "nginx (4026532281)"), (16, "nginx (40…32281)"), (11, "nginx…2281)"), (4, "n…1)")]
+        {
+            assert_eq!(shown(4_026_532_281, true, width), expected);
+            assert_ne!(shown(4_026_532_280, true, width), expected);
+            assert_eq!(shown(4_026_532_281, false, width), shown(4_026_532_280, false, width));
+        }
+        assert_eq!(Cell::Namespace(None, NetnsId(7)).text(11), "7");
+    }
 
     #[test]
     fn what_is_missing_is_below_every_number() {

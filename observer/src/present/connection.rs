@@ -54,7 +54,7 @@ const FIELDS: &[Column] = &[
     .source("the first states of the socket, and the listeners")
     .width(4, 4, 10)
     .rank(6),
-    Column::netns(&["NAMESPACE"], |row, _| Cell::Namespace(row.netns_name.as_deref(), row.netns))
+    Column::netns(&["NAMESPACE"], |row, _| Cell::Namespace(row.netns_name.as_ref(), row.netns))
         .width(11, 11, 16)
         .rank(5),
 ];

@@ -28,7 +28,7 @@ const FIELDS: &[Column] = &[
         .width(12, 20, 32)
         .rank(10)
         .from(100),
-    Column::netns(&["NAMESPACE"], |row, _| Cell::Namespace(row.netns_name.as_deref(), row.netns))
+    Column::netns(&["NAMESPACE"], |row, _| Cell::Namespace(row.netns_name.as_ref(), row.netns))
         .width(11, 11, 16)
         .rank(3),
     Column::number(

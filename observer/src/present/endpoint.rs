@@ -36,7 +36,7 @@ const FIELDS: &[Column] = &[
     )
     .source("the connect and accept hooks, and the fd scan (iter/task_file)")
     .json(&["process"])
-    .width(9, 16, 24)
+    .width(12, 18, 24)
     .tight(9)
     .rank(7),
     Column::text(
@@ -48,9 +48,9 @@ const FIELDS: &[Column] = &[
     .source("the first states of the socket, and the listeners")
     .json(&["direction"])
     .width(4, 4, 10)
-    .rank(9),
-    Column::service(|row, _| Cell::service(row.service.as_deref())).json(&["service"]).width(12, 16, 24).rank(17).from(100),
-    Column::netns(&["NAMESPACE", "NETNS"], |row, _| Cell::Namespace(row.netns_name.as_deref(), row.key.netns))
+    .rank(10),
+    Column::service(|row, _| Cell::service(row.service.as_deref())).json(&["service"]).width(12, 16, 24).rank(9).from(100),
+    Column::netns(&["NAMESPACE", "NETNS"], |row, _| Cell::Namespace(row.netns_name.as_ref(), row.key.netns))
         .json(&["netns"])
         .width(9, 11, 16)
         .rank(6)
@@ -64,7 +64,7 @@ const FIELDS: &[Column] = &[
     )
     .source(COUNTS)
     .width(9, 9, 12)
-    .rank(12)
+    .rank(13)
     .from(92),
     Column::number(
         "sockets",
@@ -75,7 +75,7 @@ const FIELDS: &[Column] = &[
     )
     .source(COUNTS)
     .json(&["sockets"])
-    .rank(13)
+    .rank(14)
     .from(128),
     Column::number(
         "established",
@@ -154,7 +154,7 @@ const FIELDS: &[Column] = &[
     )
     .source("state changes (inet_sock_set_state)")
     .width(8, 8, 9)
-    .rank(10),
+    .rank(11),
     Column::number(
         "peak",
         &["PEAK"],
@@ -164,7 +164,7 @@ const FIELDS: &[Column] = &[
     )
     .source(COUNTS)
     .width(9, 9, 10)
-    .rank(14)
+    .rank(15)
     .from(138),
     Column::number(
         "unopened_total",
@@ -177,7 +177,7 @@ const FIELDS: &[Column] = &[
     .source("state changes (inet_sock_set_state)")
     .json(&["unopened_total"])
     .width(8, 8, 10)
-    .rank(15)
+    .rank(16)
     .from(148),
     Column::picture(
         "last_minute",
@@ -187,7 +187,7 @@ const FIELDS: &[Column] = &[
     )
     .source("one sample of SOCKETS a second")
     .width(8, 16, 61)
-    .rank(11),
+    .rank(12),
     Column::text(
         "most_used_destination",
         &["MOST USED DESTINATION", "TOP DESTINATION"],
@@ -195,7 +195,7 @@ const FIELDS: &[Column] = &[
         |row, _| Cell::Destination(row.destinations.first()),
     )
     .source("the fields of destinations")
-    .rank(16)
+    .rank(17)
     .off_screen(),
 ];
 

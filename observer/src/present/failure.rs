@@ -47,10 +47,13 @@ const FIELDS: &[Column] = &[
         .width(12, 18, 24)
         .rank(6)
         .from(100),
-    Column::netns(&["NAMESPACE"], |row, data| Cell::Namespace(data.name_of(row.key.netns), row.key.netns))
-        .json(&["netns"])
-        .width(11, 11, 16)
-        .rank(5),
+    Column::netns(&["NAMESPACE"], |row, data| match &row.ended {
+        Some(_) => Cell::Text(format!("{} (ended)", row.key.netns.label(data.netns_name_of(row)))),
+        None => Cell::Namespace(data.netns_name_of(row), row.key.netns),
+    })
+    .json(&["netns"])
+    .width(11, 11, 16)
+    .rank(5),
     Column::text("reason", &["REASON"], "Why, in numbers as far as they are known.", |row, _| Cell::Text(row.reason()))
         .source("ports, queues and descriptors at the time of the failure")
         .json(&["reason"])

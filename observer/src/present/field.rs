@@ -6,7 +6,7 @@ use crate::model::snapshot::Snapshot;
 /// The column that tables omit if all rows are in one namespace.
 pub(crate) const NETNS_ID: &str = "netns";
 pub(crate) const NETNS_HELP: &str = "Network namespace, where there are several: its pod, container or machine, else its `ip netns` name, its unit, its \
-     oldest process, its number.";
+     oldest process, its number. A name that several have stands before the number.";
 pub(crate) const NETNS_SOURCE: &str = "the inode number of /proc/PID/ns/net";
 
 /// The column that is left out where no row has a service with a name.
@@ -213,34 +213,52 @@ impl<R> Field<R> {
     }
 }
 
+/// The width of most terminals that are not wide.
+const USUAL: u16 = 80;
+/// Tables below this width shorten titles before they leave out a column.
+const WIDE: u16 = 100;
+
 /// The columns that a table of this width has among those that are `wanted`, as indices of fields, and how wide each
-/// is.
-pub(crate) fn columns<R: Fields>(width: u16, wanted: impl Fn(&Field<R>) -> bool) -> Vec<(usize, u16)> {
-    let is_wanted = |field: &Field<R>| field.from <= width && field.is_on_screen() && wanted(field);
+/// is. From 80 columns on, those with the ids `kept`, by which the table is sorted now or at first, are never left out.
+pub(crate) fn columns<R: Fields>(width: u16, kept: [&str; 2], wanted: impl Fn(&Field<R>) -> bool) -> Vec<(usize, u16)> {
+    let is_kept = |field: &Field<R>| width >= USUAL && kept.contains(&field.id);
+    let is_wanted = |field: &Field<R>| (field.from <= width || is_kept(field)) && field.is_on_screen() && wanted(field);
     let wanted = R::FIELDS.iter().enumerate().filter(|(_, field)| is_wanted(field));
     let mut columns: Vec<(usize, u16)> = wanted.map(|(index, field)| (index, field.min)).collect();
     let total = |columns: &[(usize, u16)]| columns.iter().map(|(_, width)| width).sum::<u16>();
+    let rank = |index: usize| if is_kept(&R::FIELDS[index]) { 0 } else { R::FIELDS[index].rank };
     while total(&columns) > width && columns.len() > 1 {
-        let worst = columns.iter().map(|(index, _)| R::FIELDS[*index].rank).max();
+        let worst = columns.iter().skip(1).map(|(index, _)| rank(*index)).max();
         // All columns that can be narrower become so before the table omits one of them.
         let is_tight = columns.iter().all(|(index, width)| R::FIELDS[*index].tight.is_none_or(|tight| tight >= *width));
         let can_tighten = columns.iter().any(|(index, _)| {
             let field = &R::FIELDS[*index];
-            field.tight.is_some() && Some(field.rank) == worst
+            field.tight.is_some() && Some(rank(*index)) == worst
         });
-        if can_tighten && !is_tight {
+        let tight = |(index, width): &(usize, u16)| R::FIELDS[*index].tight.map_or(*width, |tight| tight.min(*width));
+        let is_enough = width < WIDE && columns.iter().map(tight).sum::<u16>() <= width;
+        if (can_tighten || is_enough) && !is_tight {
             for (index, width) in &mut columns {
-                *width = R::FIELDS[*index].tight.unwrap_or(*width);
+                *width = R::FIELDS[*index].tight.map_or(*width, |tight| tight.min(*width));
             }
         } else {
-            columns.retain(|(index, _)| Some(R::FIELDS[*index].rank) != worst);
+            let first = columns[0];
+            columns.retain(|column| *column == first || Some(rank(column.0)) != worst);
         }
     }
     for goal in [|field: &Field<R>| field.comfort, |field: &Field<R>| field.max] {
-        for i in 0..columns.len() {
-            let spare = width.saturating_sub(total(&columns));
-            let (index, width) = &mut columns[i];
-            *width += spare.min(goal(&R::FIELDS[*index]).saturating_sub(*width));
+        // One column after the other becomes one wider: none takes all the room before the next one has any.
+        loop {
+            let mut spare = width.saturating_sub(total(&columns));
+            let before = spare;
+            for (index, width) in &mut columns {
+                if spare > 0 && *width < goal(&R::FIELDS[*index]) {
+                    (*width, spare) = (*width + 1, spare - 1);
+                }
+            }
+            if spare == before {
+                break;
+            }
         }
     }
     columns

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+
 use crate::model::{
     device::Device,
     name::{columns as columns_of, fold_text},
@@ -49,6 +51,13 @@ pub(crate) fn maximum(maximum: Option<u64>) -> String {
 /// The same in so many columns.
 pub(crate) fn maximum_within(maximum: Option<u64>, width: usize) -> String {
     maximum.map_or_else(|| NO_LIMIT.to_owned(), |maximum| count_within(maximum, width))
+}
+
+/// A wall-clock time, since the Unix epoch, as the clock of this machine shows it: `2026-11-27 03:12:07`.
+pub(crate) fn local_time(since_1970: Duration) -> String {
+    let time = SignedDuration::try_from(since_1970).ok().and_then(|since| Timestamp::from_duration(since).ok());
+    let time = time.unwrap_or(Timestamp::MAX).to_zoned(TimeZone::system());
+    time.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// Per second: one decimal below ten.
@@ -129,6 +138,16 @@ pub(crate) fn comm(comm: Comm) -> String {
 pub(crate) fn process(comm: &str, pid: Pid, width: usize) -> String {
     let both = format!("{comm} ({pid})");
     if text_width(&both) <= width { both } else { cut_end(comm, width) }
+}
+
+/// The same for a list that may have several of one name: the pid stays as long as a part of the name fits beside it.
+pub(crate) fn distinct_process(comm: &str, pid: Pid, width: usize) -> String {
+    /// `ob… (1234567)`
+    const LEAST: usize = 3;
+    let pid = format!(" ({pid})");
+    let room = width.saturating_sub(text_width(&pid));
+    let is_whole = text_width(comm) <= room;
+    if is_whole || room >= LEAST { cut_end(comm, room) + &pid } else { cut_end(comm, width) }
 }
 
 /// `wrk +1`: the name of most, and how many other names there are.

@@ -28,7 +28,7 @@ const FIELDS: &[Column] = &[
     .rank(1),
     Column::service(|row, _| Cell::service(row.service.as_deref())).json(&["service"]).width(12, 20, 32).rank(9).from(100),
     Column::netns(&["NAMESPACE"], |row, _| match row.scope.netns() {
-        Some(netns) => Cell::Namespace(row.netns_name.as_deref(), netns),
+        Some(netns) => Cell::Namespace(row.netns_name.as_ref(), netns),
         None => Cell::Absent,
     })
     .width(11, 11, 16)
@@ -62,6 +62,11 @@ const FIELDS: &[Column] = &[
     .json(&["maximum"])
     .width(10, 12, 14)
     .rank(4),
+    Column::text("unit", &["UNIT"], "What is counted.", |row, _| Cell::Text(row.about().unit.to_owned()))
+        .json(&["unit"])
+        .width(12, 12, 12)
+        .rank(10)
+        .from(100),
     Column::time(
         "seconds_to_full",
         &["TIME TO FULL", "TO FULL"],

@@ -7,9 +7,10 @@ mod list;
     allow(dead_code, reason = "read by the encoder of OTLP and the test that writes docs/metrics.md")
 )]
 pub(crate) mod otel;
+mod serving;
 
-pub(crate) use self::list::*;
 use self::otel::{Convention, Otel, Start};
+pub(crate) use self::{list::*, serving::*};
 use super::{Field, Fields};
 
 /// Namespaces with series of their own.
@@ -196,7 +197,7 @@ impl Metric {
 
     /// The base unit that its name ends in, as OpenMetrics has it.
     pub(crate) fn base_unit(&self) -> Option<&'static str> {
-        let units = ["seconds", "ratio"];
+        let units = ["bytes", "seconds", "ratio"];
         let ends_in = |unit: &&str| self.name.strip_suffix(*unit).is_some_and(|rest| rest.ends_with('_'));
         units.into_iter().find(ends_in)
     }

@@ -65,8 +65,11 @@ The same series, under the names of the table above. Those without `observer.` a
 sums that go up and down. Counters are cumulative, monotonic sums that start when observer started, or at an unknown time where
 the kernel counted before: `observer.listen_drops`. Gauges are gauges, and so is what is called info, with the value 1.
 
-`observer serve --otlp` pushes them ([usage.md](usage.md#pushing-to-a-collector)). The resource is `service.name` observer, `service.version`, `os.type`, `host.name`, and `host.id` where `/etc/machine-id` has
-one. Labels become attributes of each point:
+`observer serve --otlp` pushes them ([usage.md](usage.md#pushing-to-a-collector)). The resource is `service.name` observer,
+`service.version`, `service.instance.id`, `os.type`, `host.name`, and `host.id` where `/etc/machine-id` has one. The instance is
+a UUID of version 5, made of the machine id, the addresses where observer listens, and, in another network namespace than the
+host's own, the number of that: it stays the same over restarts, and no other observer of the host has it. Without a machine id
+it is random. Labels become attributes of each point:
 ";
 
 fn cell(text: &str) -> String {

@@ -14,7 +14,7 @@ pub(crate) fn beside(limit: &Limit, own: NetnsId) -> String {
 }
 
 /// The same in so many columns. What does not fit is cut: the service first, addresses before ports, and of a namespace's name
-/// the end. Without `own` the reader has service and namespace in columns of their own.
+/// the end, but for the number that another of this name makes necessary. Without `own` the reader has service and namespace in columns of their own.
 pub(crate) fn fitted(limit: &Limit, own: Option<NetnsId>, width: usize) -> String {
     const PLACE: usize = 16;
     let whole = format::printable(&limit.owner());
@@ -25,14 +25,19 @@ pub(crate) fn fitted(limit: &Limit, own: Option<NetnsId>, width: usize) -> Strin
     if taken <= width {
         return whole + &cut(&within, width - taken) + &elsewhere;
     }
-    let elsewhere = format::cut_end(&elsewhere, PLACE.min(width));
+    let is_ambiguous = limit.netns_name.as_ref().is_some_and(|name| name.is_ambiguous);
+    let cut_name = if is_ambiguous { format::cut_middle } else { format::cut_end };
+    let elsewhere = cut_name(&elsewhere, PLACE.min(width));
     let room = width - format::text_width(&elsewhere);
     let owner = match limit.scope {
         Scope::Destination { local_ip, device, remote, .. } => format::towards(local_ip, device, remote, room),
         Scope::Listener { local, device, .. } if format::text_width(&whole) > room => {
             format::cut_middle(&format::address(local.ip(), Some(local.port()), device), room)
         }
-        _ => format::cut_end(&whole, room),
+        _ => match (limit.scope, limit.process) {
+            (Scope::Process(pid), Some(process)) => format::distinct_process(&format::comm(process.comm), pid, room),
+            _ => format::cut_end(&whole, room),
+        },
     };
     let left = room - format::text_width(&owner);
     owner + &cut(&within, left) + &elsewhere
@@ -88,7 +93,9 @@ mod tests {
             (28, "nginx (1234) in nginx.servi…"),
             (21, "nginx (1234) in ngin…"),
             (20, "nginx (1234)"),
-            (11, "nginx (123…"),
+            (11, "ngi… (1234)"),
+            (10, "ng… (1234)"),
+            (9, "nginx"),
         ] {
             assert_eq!(fitted(&limit, Some(NetnsId(1)), width), expected, "{width}");
         }

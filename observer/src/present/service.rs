@@ -50,7 +50,7 @@ pub(crate) fn sentence_beside(data: &Snapshot, finding: &Finding, own: NetnsId) 
 /// The same for those who do not know where observer was started, as in a replay: with its namespace where there are
 /// several, and it is not that of the host.
 pub(crate) fn sentence_on_screen(data: &Snapshot, finding: &Finding) -> String {
-    let is_plain = data.namespaces.len() < 2 || data.name_of(finding.netns) == Some("host");
+    let is_plain = data.namespaces.len() < 2 || data.name_of(finding.netns).is_some_and(|name| &**name == "host");
     sentence_beside(data, finding, if is_plain { finding.netns } else { NetnsId(0) })
 }
 
@@ -264,7 +264,7 @@ fn nearest<'a>(row: &'a ServiceRow, _: &'a Snapshot) -> Cell<'a> {
 pub(crate) fn nearest_in_words(row: &ServiceRow) -> Option<String> {
     let nearest = row.nearest.as_ref()?;
     let towards = format::towards(nearest.local_ip, nearest.device, nearest.remote, usize::MAX);
-    let netns = format::printable(&nearest.netns.label(nearest.netns_name.as_deref()));
+    let netns = format::printable(&nearest.netns.label(nearest.netns_name.as_ref()));
     let left = nearest.ports.left_text(|count| format::count(count.into()));
     Some(format!(
         "{towards} in namespace {netns}: {left} ports left, {} used",

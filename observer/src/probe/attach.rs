@@ -1,26 +1,30 @@
 //! Loads the BPF object with this kernel's offsets and tries the attach methods of each hook.
 
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::{os::fd::OwnedFd, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{MapData, PerCpuArray, RingBuf},
+    maps::{Array, MapData, PerCpuArray, RingBuf},
+    programs::{Program, trace_point::TracePointLink},
+    sys::Stats,
 };
 use observer_ebpf::abi::{Loss, Settings};
 use zerocopy::IntoBytes as _;
 
 use super::{
     error::ProbeError,
+    iterator::IteratorLink,
     kernel::Kernel,
     offsets,
     plan::{self, ForcedMethods},
     probe_link::ProbeLink,
-    program::{self, Loader},
+    program::Loader,
+    program_counts::ProgramCounts,
     tracefs::{self, with_tracefs},
 };
 use crate::{
     errno::Refusal,
-    host::{pid_namespace::PidView, text},
+    host::pid_namespace::PidView,
     model::{
         gaps::Gap,
         hook::{AttachMethod, Hook, MethodSpec},
@@ -41,12 +45,17 @@ pub struct Attached {
     /// The ring buffer: every record of hooks and scans.
     pub events: RingBuf<MapData>,
     losses: PerCpuArray<MapData, u64>,
+    suspended: Array<MapData, u32>,
     /// tracefs is mounted but closed to this user, and a hook that may need it is missing.
     pub tracefs: Gap,
     /// Failed attempts, in order.
     refusals: Vec<(Hook, Refusal)>,
     /// Links of kprobes and kretprobes: the kernel reports their missed runs there.
     probe_links: Vec<ProbeLink>,
+    /// Links of the iterators: each scan starts its passes from them.
+    iterators: Vec<IteratorLink>,
+    /// Links to events of system calls, with the names of their programs.
+    call_links: Vec<(&'static str, TracePointLink)>,
     ebpf: Ebpf,
 }
 
@@ -74,13 +83,15 @@ pub fn attach(kernel: &Kernel, options: LoadOptions) -> Result<Attached, ProbeEr
         return Err(ProbeError::MissingField(format!("{}.{}", wanted.structure, wanted.path)));
     }
     let mut ebpf = load(kernel, options)?;
-    let (hooks, probe_links, refusals) = with_tracefs(|| attach_hooks(&mut ebpf, kernel, options));
+    let HookLinks { hooks, probe_links, iterators, call_links, refusals } =
+        with_tracefs(|| attach_hooks(&mut ebpf, kernel, options));
     let is_missed = hooks.iter().any(|status| status.hook.spec().uses_tracefs() && status.method.is_none());
     let tracefs = tracefs::refusal().filter(|_| is_missed);
     let tracefs = Gap { count: u32::from(tracefs.is_some()), errno: tracefs };
     let events = take_map(&mut ebpf, "EVENTS")?;
     let losses = take_map(&mut ebpf, "LOSSES")?;
-    Ok(Attached { hooks, events, losses, tracefs, refusals, probe_links, ebpf })
+    let suspended = take_map(&mut ebpf, "SUSPENDED")?;
+    Ok(Attached { hooks, events, losses, suspended, tracefs, refusals, probe_links, iterators, call_links, ebpf })
 }
 
 fn load(kernel: &Kernel, options: LoadOptions) -> Result<Ebpf, ProbeError> {
@@ -101,14 +112,19 @@ fn load(kernel: &Kernel, options: LoadOptions) -> Result<Ebpf, ProbeError> {
         .map_err(|error| ProbeError::load(&error))
 }
 
-/// The status of each hook, the links of its probes, and the reasons of failed attempts.
-fn attach_hooks(
-    ebpf: &mut Ebpf,
-    kernel: &Kernel,
-    options: LoadOptions,
-) -> (Vec<HookStatus>, Vec<ProbeLink>, Vec<(Hook, Refusal)>) {
+/// The status of each hook, the links that aya does not keep, and the reasons of failed attempts.
+struct HookLinks {
+    hooks: Vec<HookStatus>,
+    probe_links: Vec<ProbeLink>,
+    iterators: Vec<IteratorLink>,
+    call_links: Vec<(&'static str, TracePointLink)>,
+    refusals: Vec<(Hook, Refusal)>,
+}
+
+fn attach_hooks(ebpf: &mut Ebpf, kernel: &Kernel, options: LoadOptions) -> HookLinks {
     let trace_all_fd_syscalls = options.trace_all_fd_syscalls;
-    let mut loader = Loader { ebpf, kernel, trace_all_fd_syscalls, probe_links: Vec::new() };
+    let (probe_links, iterators, call_links) = (Vec::new(), Vec::new(), Vec::new());
+    let mut loader = Loader { ebpf, kernel, trace_all_fd_syscalls, probe_links, iterators, call_links };
     let (mut hooks, mut refusals) = (Vec::<HookStatus>::new(), Vec::new());
     for hook in Hook::ALL {
         let state_runs = hooks.iter().any(|done| done.hook == Hook::State && done.method.is_some());
@@ -122,7 +138,8 @@ fn attach_hooks(
         });
         hooks.push(status);
     }
-    (hooks, loader.probe_links, refusals)
+    let Loader { probe_links, iterators, call_links, .. } = loader;
+    HookLinks { hooks, probe_links, iterators, call_links, refusals }
 }
 
 impl Attached {
@@ -157,46 +174,80 @@ impl Attached {
     /// Records that the BPF programs lost since load. An unreadable counter counts as 0.
     #[must_use]
     pub fn losses(&self) -> Losses {
-        let count = |loss: Loss| {
-            let per_cpu = self.losses.get(&(loss as u32), 0);
-            per_cpu.map_or(0, |per_cpu| per_cpu.iter().sum())
-        };
         Losses {
-            ring_full: count(Loss::RingFull),
-            scan_ring_full: count(Loss::ScanRingFull),
-            read_failed: count(Loss::ReadFailed),
+            ring_full: self.count(Loss::RingFull),
+            scan_ring_full: self.count(Loss::ScanRingFull),
+            read_failed: self.count(Loss::ReadFailed),
             ..Losses::default()
         }
+    }
+
+    /// Records that suspended hooks did not write, since load. An unreadable counter counts as 0.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.count(Loss::Suspended)
+    }
+
+    fn count(&self, loss: Loss) -> u64 {
+        let per_cpu = self.losses.get(&(loss as u32), 0);
+        per_cpu.map_or(0, |per_cpu| per_cpu.iter().sum())
+    }
+
+    /// Suspends the hooks that follow sockets, or resumes them. They stay attached, because to attach them again takes rights
+    /// that may be given up by then.
+    pub fn set_suspended(&mut self, is_suspended: bool) -> Result<(), Refusal> {
+        let set = self.suspended.set(0, u32::from(is_suspended), 0);
+        set.map_err(|error| Refusal::new("BPF_MAP_UPDATE_ELEM of SUSPENDED", &error))
+    }
+
+    /// Takes out what attaches a hook to events of system calls. To drop it takes the kernel a grace period of RCU for each.
+    pub fn take_call_links(&mut self, hook: Hook) -> impl Send + use<> {
+        let programs = hook.spec().methods.iter().flat_map(|method| method.programs);
+        let programs: Vec<&str> = programs.map(|program| program.name).collect();
+        self.call_links.extract_if(.., |(name, _)| programs.contains(name)).collect::<Vec<_>>()
+    }
+
+    /// CPU time of all hooks while the kernel timed them, since load.
+    #[must_use]
+    pub fn hook_time(&self) -> Duration {
+        let hooks = self.ebpf.programs().filter(|(_, program)| !matches!(program, Program::Iter(_)));
+        Duration::from_nanos(hooks.filter_map(|(_, program)| Some(ProgramCounts::of(program)?.run_time_ns)).sum())
+    }
+
+    /// Lets the kernel time all BPF programs of the host until the descriptor is closed (`BPF_ENABLE_STATS`, since 5.8). Fails
+    /// without CAP_SYS_ADMIN.
+    pub fn time_programs(&self) -> Result<OwnedFd, Refusal> {
+        aya::sys::enable_stats(Stats::RunTime).map_err(|error| Refusal::new("BPF_ENABLE_STATS", &error))
+    }
+
+    /// Whether the kernel lets this thread start passes, where there are any, and read the counters of losses.
+    #[must_use]
+    pub fn serves_scans(&self) -> bool {
+        let starts = self.iterators.iter().all(|link| link.start_pass().is_ok());
+        starts && self.losses.get(&(Loss::RingFull as u32), 0).is_ok()
     }
 
     /// Missed runs of all hooks since load: the kernel skipped a program because it interrupted itself, or because more
     /// returns were pending than a kretprobe holds. `None` where the kernel reports neither.
     #[must_use]
     pub fn missed(&self) -> Option<u64> {
-        let programs = self.ebpf.programs().filter_map(|(_, program)| recursion_misses(program));
+        // The same program was running on that CPU already. Absent before 5.12.
+        let programs = self.ebpf.programs().filter_map(|(_, program)| ProgramCounts::of(program)?.missed);
         let probes = self.probe_links.iter().filter_map(ProbeLink::missed);
         programs.chain(probes).reduce(|sum, missed| sum + missed)
     }
 
     /// A new pass over the kernel's table, of the network namespace of the calling thread.
-    pub fn open_iterator(&mut self, hook: Hook) -> Result<std::fs::File, Refusal> {
+    pub fn start_pass(&self, hook: Hook) -> Result<std::fs::File, Refusal> {
         let programs = hook.spec().method(AttachMethod::Iterator).map_or(&[][..], |spec| spec.programs);
-        let program = programs.first().ok_or_else(|| format!("the hook {hook} has no iterator"))?;
-        program::open_iterator(&mut self.ebpf, program.name)
+        let link = programs.first().and_then(|program| self.iterators.iter().find(|link| link.name() == program.name));
+        link.ok_or_else(|| format!("the hook {hook} has no iterator"))?.start_pass()
     }
 
     /// The reader of the BPF programs' diagnostics, which go to `tracing`.
     pub fn logger(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, aya_log::Error> {
         aya_log::EbpfLogger::init(&mut self.ebpf)
     }
-}
-
-/// Missed runs of a program: the same program was running on that CPU already. `None` for a program that is not loaded,
-/// and before 5.12.
-fn recursion_misses(program: &aya::programs::Program) -> Option<u64> {
-    let fd = program.fd().ok()?.as_fd().as_raw_fd();
-    let info = text::string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-    info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }
 
 fn take_map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(

@@ -29,6 +29,12 @@ mod kind {
     pub(super) const LAST: u32 = ENUM64;
 }
 
+/// Members that are looked at for one field, those of anonymous members included. The kernel's structures have a few hundred;
+/// without a bound, one that contains itself would have no end.
+const MOST_MEMBERS: usize = 1 << 13;
+/// Typedefs and qualifiers before a type. The kernel has a handful; one that leads to itself has no end.
+const MOST_NAMES: usize = 64;
+
 /// Why the bytes are not BTF that can be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum BtfError {
@@ -73,6 +79,12 @@ struct TypeHeader {
     vlen: u32,
     kind_flag: bool,
     size_or_type: u32,
+}
+
+impl TypeHeader {
+    const fn has_members(self) -> bool {
+        matches!(self.kind, kind::STRUCT | kind::UNION)
+    }
 }
 
 impl Btf {
@@ -129,7 +141,7 @@ impl Btf {
         let mut bits = 0;
         for name in path.split('.') {
             let (member_type, offset) = self.find(id, name.as_bytes())?;
-            bits += offset;
+            bits = u32::checked_add(bits, offset)?;
             id = member_type;
         }
         Some(Member { byte_offset: bits / 8, bit_shift: bits % 8 })
@@ -150,40 +162,41 @@ impl Btf {
 
     /// The type and the bit offset of a member, looked for in anonymous members too.
     fn find(&self, id: u32, name: &[u8]) -> Option<(u32, u32)> {
-        let id = self.resolve(id)?;
-        let header = self.header(id)?;
-        if header.kind != kind::STRUCT && header.kind != kind::UNION {
-            return None;
-        }
-        let first = *self.types.get(id as usize)? as usize + 12;
-        for index in 0..header.vlen as usize {
-            let at = first + index * 12;
-            let member_name = string(&self.bytes, self.strings, word(&self.bytes, at).ok()?).ok()?;
-            let member_type = word(&self.bytes, at + 4).ok()?;
-            let offset = word(&self.bytes, at + 8).ok()?;
-            // With the flag, the upper byte is the size of a bit field.
-            let offset = if header.kind_flag { offset & 0x00ff_ffff } else { offset };
-            if member_name == name {
-                return Some((member_type, offset));
-            }
-            if member_name.is_empty()
-                && let Some((found, inner)) = self.find(member_type, name)
-            {
-                return Some((found, offset + inner));
+        let mut structures = vec![(id, 0)];
+        let mut left = MOST_MEMBERS;
+        while let Some((id, outer)) = structures.pop() {
+            let Some((id, header)) = self.resolve(id).filter(|(_, header)| header.has_members()) else { continue };
+            let first = *self.types.get(id as usize)? as usize + 12;
+            for index in 0..header.vlen as usize {
+                left = left.checked_sub(1)?;
+                let at = first + index * 12;
+                let member_name = string(&self.bytes, self.strings, word(&self.bytes, at).ok()?).ok()?;
+                let member_type = word(&self.bytes, at + 4).ok()?;
+                let offset = word(&self.bytes, at + 8).ok()?;
+                // With the flag, the upper byte is the size of a bit field.
+                let offset = if header.kind_flag { offset & 0x00ff_ffff } else { offset };
+                let offset = u32::checked_add(outer, offset)?;
+                if member_name == name {
+                    return Some((member_type, offset));
+                }
+                if member_name.is_empty() {
+                    structures.push((member_type, offset));
+                }
             }
         }
         None
     }
 
     /// Follows typedefs and qualifiers to the type behind them.
-    fn resolve(&self, mut id: u32) -> Option<u32> {
-        loop {
+    fn resolve(&self, mut id: u32) -> Option<(u32, TypeHeader)> {
+        for _ in 0..MOST_NAMES {
             let header = self.header(id)?;
             match header.kind {
                 kind::TYPEDEF..=kind::RESTRICT | 18 => id = header.size_or_type,
-                _ => return Some(id),
+                _ => return Some((id, header)),
             }
         }
+        None
     }
 
     fn header(&self, id: u32) -> Option<TypeHeader> {

@@ -117,6 +117,29 @@ fn an_unknown_kind_is_named() {
 }
 
 #[test]
+fn types_that_contain_themselves_have_no_member_and_end() {
+    let mut b = Builder::new();
+    let itself = |b: &Builder| b.count + 1;
+    let (alias, structure) = (itself(&b), itself(&b) + 1);
+    b.add("alias", kind::TYPEDEF, false, 0, alias, &[]);
+    b.structure("nested", kind::STRUCT, false, &[("", structure, 8), ("", structure, 8), ("inner", alias, 0)]);
+    let btf = Btf::parse(b.finish()).unwrap();
+    assert_eq!(btf.member("nested", "missing"), None);
+    assert_eq!(btf.member("nested", "inner.deeper"), None);
+    assert_eq!(btf.member("nested", "inner"), Some(Member { byte_offset: 0, bit_shift: 0 }));
+}
+
+#[test]
+fn an_offset_beyond_all_memory_is_that_of_no_member() {
+    let mut b = Builder::new();
+    let far = b.structure("far", kind::STRUCT, false, &[("end", 0, u32::MAX)]);
+    b.structure("outer", kind::STRUCT, false, &[("", far, 8), ("named", far, 8)]);
+    let btf = Btf::parse(b.finish()).unwrap();
+    assert_eq!((btf.member("outer", "end"), btf.member("outer", "named.end")), (None, None));
+    assert!(btf.member("far", "end").is_some());
+}
+
+#[test]
 fn the_running_kernel_describes_its_sockets() {
     let btf = Btf::parse(crate::host::text::bytes("/sys/kernel/btf/vmlinux").expect("a kernel with BTF")).unwrap();
     // These have been the first fields of struct sock since 3.8.

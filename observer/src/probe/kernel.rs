@@ -29,6 +29,12 @@ pub struct Kernel {
     pub(super) btf: aya::Btf,
 }
 
+/// CPUs of the host that are online; each may write records.
+#[must_use]
+pub fn cpus() -> usize {
+    aya::util::online_cpus().map_or(1, |cpus| cpus.len())
+}
+
 impl Kernel {
     /// The running kernel, read again only if nobody holds what was read before: it takes as long as all else that is done in
     /// user space at start, and 5 MB of BTF become several times as much memory, which nobody needs after that.

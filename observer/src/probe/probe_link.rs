@@ -1,8 +1,10 @@
 //! An attached kprobe or kretprobe and its missed runs, which aya does not report.
 
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use aya::programs::links::FdLink;
+
+use super::system_call::{self, LINK_GET_FD_BY_ID, OBJ_GET_INFO_BY_FD};
 
 /// Detached when dropped.
 pub(super) struct ProbeLink {
@@ -27,31 +29,17 @@ impl ProbeLink {
             info: (&raw mut info) as u64,
         };
         // SAFETY: the arm of this command; its buffer is `info`, with its true size, and both outlive the call.
-        let result = unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attr) };
+        let result = unsafe { system_call::bpf(OBJ_GET_INFO_BY_FD, &mut attr) };
         let is_reported = attr.info_len as usize == size_of::<LinkInfo>();
         let is_kprobe = info.link_type == PERF_EVENT && KPROBES.contains(&info.event_type);
-        (result == 0 && is_reported && is_kprobe).then_some(info.missed)
+        (result.is_ok() && is_reported && is_kprobe).then_some(info.missed)
     }
 }
 
 fn open(id: u32) -> Option<OwnedFd> {
     // SAFETY: the arm of this command, without pointers.
-    let fd = unsafe { bpf(LINK_GET_FD_BY_ID, &mut LinkById { id, next: 0, flags: 0 }) };
-    let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0)?;
-    // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
-    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    unsafe { system_call::new_fd(LINK_GET_FD_BY_ID, &mut LinkById { id, next: 0, flags: 0 }) }.ok()
 }
-
-/// # Safety
-/// `attr` must be the arm of `union bpf_attr` that `command` takes.
-unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> libc::c_long {
-    // SAFETY: as the caller promises.
-    unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) }
-}
-
-/// Commands of bpf(2): `enum bpf_cmd` of include/uapi/linux/bpf.h.
-const OBJ_GET_INFO_BY_FD: libc::c_long = 15;
-const LINK_GET_FD_BY_ID: libc::c_long = 30;
 
 #[repr(C)]
 struct GetInfo {

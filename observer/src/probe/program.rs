@@ -1,16 +1,20 @@
 //! Loads and attaches the BPF programs of one attach method, all of them or none.
 
-use std::{borrow::Cow, fs::File, os::fd::OwnedFd};
+use std::{borrow::Cow, os::fd::OwnedFd};
 
 use aya::{
     Ebpf,
-    programs::{BtfTracePoint, FEntry, FExit, Iter, KProbe, ProgramError, RawTracePoint, TracePoint, links::FdLink},
+    programs::{
+        BtfTracePoint, FEntry, FExit, Iter, KProbe, ProgramError, RawTracePoint, TracePoint, links::FdLink,
+        trace_point::TracePointLink,
+    },
     sys::Stats,
 };
 
 use super::{
     calls::{self, Call},
     error::reason,
+    iterator::IteratorLink,
     kernel::Kernel,
     probe_link::ProbeLink,
     tracefs,
@@ -33,6 +37,10 @@ pub(super) struct Loader<'a> {
     pub(super) trace_all_fd_syscalls: bool,
     /// Links of the kprobes and kretprobes attached so far: the kernel reports their missed runs there.
     pub(super) probe_links: Vec<ProbeLink>,
+    /// Links of the iterators.
+    pub(super) iterators: Vec<IteratorLink>,
+    /// Links to events of system calls, with the names of their programs.
+    pub(super) call_links: Vec<(&'static str, TracePointLink)>,
 }
 
 impl Loader<'_> {
@@ -51,6 +59,7 @@ impl Loader<'_> {
         let attached = programs.iter().try_for_each(|program| self.attach_program(spec.method, *program));
         let attached = attached.and_then(|()| require_calls_to_be_seen(self.ebpf, &calls));
         if attached.is_err() {
+            self.call_links.retain(|(name, _)| programs.iter().all(|program| program.name != *name));
             for program in programs {
                 unload(self.ebpf, program.name, spec.method);
             }
@@ -88,12 +97,15 @@ impl Loader<'_> {
                 Ok(())
             }
             AttachMethod::SyscallTracepoint => {
-                attach_to_syscalls(ebpf, name, &events_of(target, self.trace_all_fd_syscalls))
+                attach_to_syscalls(ebpf, name, &events_of(target, self.trace_all_fd_syscalls), &mut self.call_links)
             }
             AttachMethod::Iterator => {
                 let program: &mut Iter = program(ebpf, name)?;
                 done(program.load(&function, btf))?;
-                open_iterator(ebpf, name).map(drop)
+                let link = IteratorLink::new(name, program)?;
+                link.start_pass()?;
+                self.iterators.push(link);
+                Ok(())
             }
             AttachMethod::StateHook => Ok(()),
         }
@@ -126,7 +138,12 @@ fn events_of(target: Target, trace_all_fd_syscalls: bool) -> Vec<String> {
 }
 
 /// Loads a program and attaches it to each of these events of system calls.
-fn attach_to_syscalls(ebpf: &mut Ebpf, name: &str, events: &[String]) -> Result<(), Refusal> {
+fn attach_to_syscalls(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    events: &[String],
+    links: &mut Vec<(&'static str, TracePointLink)>,
+) -> Result<(), Refusal> {
     if let Some(errno) = tracefs::refusal() {
         return Err(Refusal {
             operation: "look into tracefs".to_owned(),
@@ -136,7 +153,11 @@ fn attach_to_syscalls(ebpf: &mut Ebpf, name: &str, events: &[String]) -> Result<
     }
     let program: &mut TracePoint = program(ebpf, name)?;
     done(program.load())?;
-    events.iter().try_for_each(|event| done(program.attach("syscalls", event)))
+    events.iter().try_for_each(|event| {
+        let link = program.attach("syscalls", event).and_then(|id| program.take_link(id));
+        links.push((name, link.map_err(|error| reason(&error))?));
+        Ok(())
+    })
 }
 
 /// The link of a kprobe, where the kernel has links of probes (since 5.15). On older kernels the program itself keeps the
@@ -180,14 +201,6 @@ fn unload(ebpf: &mut Ebpf, name: &str, method: AttachMethod) {
         AttachMethod::SyscallTracepoint => drop(program::<TracePoint>(ebpf, name).map(TracePoint::unload)),
         AttachMethod::RawTracepoint | AttachMethod::Iterator | AttachMethod::StateHook => {}
     }
-}
-
-/// Starts a pass of an iterator program, in the network namespace of the calling thread.
-pub(super) fn open_iterator(ebpf: &mut Ebpf, name: &str) -> Result<File, Refusal> {
-    let program: &mut Iter = program(ebpf, name)?;
-    let link = program.attach().and_then(|id| program.take_link(id));
-    let link = link.map_err(|error| Refusal::new(format!("BPF_LINK_CREATE of {name}"), &error))?;
-    link.into_file().map_err(|error| Refusal::new(format!("BPF_ITER_CREATE of {name}"), &error))
 }
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, Refusal>

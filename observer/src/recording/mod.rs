@@ -9,12 +9,21 @@
 //!
 //! Integers outside of postcard are little-endian; raw records are as the recording machine's kernel wrote them.
 //! A chunk is complete or it is not read: a file that was cut off replays up to its last whole chunk, and a chunk is
-//! written at least once a second. The rest is in docs/recording.md.
+//! written at least four times a second. The rest is in docs/recording.md.
 //!
 //! **Invariant**: no bytes make the reader panic, or allocate more than [`MAX_CHUNK`] for a chunk.
 
+mod chain;
 mod chunk;
+mod gathered;
+pub mod greeting;
+mod incident;
+mod queue;
 mod reader;
+pub mod recorder;
+mod spool;
+mod stream_reader;
+mod streams;
 mod writer;
 
 use std::{io, time::Duration};
@@ -22,18 +31,29 @@ use std::{io, time::Duration};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    chain::{Chain, Extent},
+    queue::MAX_WAITING,
     reader::{Next, Reader},
+    recorder::{Recorder, RecorderBounds, RecorderStatus},
+    spool::{Spool, SpoolReader},
+    stream_reader::Sink,
+    streams::Streams,
     writer::{Tally, Writer},
 };
 use crate::{
     input::Input,
-    model::{Basis, quality::HookStatus},
+    model::{
+        Basis,
+        quality::{HookStatus, Losses},
+    },
 };
 
 const MAGIC: [u8; 8] = *b"observer";
 
-/// The format that is written and read. Raised with every change of [`Input`], [`Header`] or the kernel side's records.
-pub const FORMAT: u16 = 4;
+/// The format that is written. Raised with every change of [`Input`], [`Header`] or the kernel side's records.
+pub const FORMAT: u16 = 5;
+/// The oldest format that is read.
+pub const OLDEST_FORMAT: u16 = 4;
 
 /// Entries are gathered up to here, or for a second.
 const CHUNK: usize = 256 << 10;
@@ -49,12 +69,36 @@ pub struct Header {
     pub arch: String,
     /// Kernel release (`uname -r`).
     pub kernel: String,
-    /// Wall-clock time of the entries' time 0, since the Unix epoch.
+    /// Wall-clock time of the beginning, since the Unix epoch.
     pub started_at: Duration,
     /// Hooks that fed the model.
     pub hooks: Vec<HookStatus>,
-    /// What the model had to know.
+    /// What the model has to know.
     pub basis: Basis,
+    /// The time of the beginning on the clock of the entries. Not 0 where the engine had run before: a stream can begin at any
+    /// round of scans.
+    pub begins_at: Duration,
+    /// Losses that the engine had counted before.
+    pub losses_before: Losses,
+}
+
+/// What format 4 had: it began with the engine.
+#[derive(Deserialize)]
+struct HeaderOfFormat4 {
+    observer: String,
+    arch: String,
+    kernel: String,
+    started_at: Duration,
+    hooks: Vec<HookStatus>,
+    basis: Basis,
+}
+
+impl From<HeaderOfFormat4> for Header {
+    fn from(header: HeaderOfFormat4) -> Self {
+        let HeaderOfFormat4 { observer, arch, kernel, started_at, hooks, basis } = header;
+        let (begins_at, losses_before) = (Duration::ZERO, Losses::default());
+        Self { observer, arch, kernel, started_at, hooks, basis, begins_at, losses_before }
+    }
 }
 
 /// An input and its time.
@@ -73,8 +117,13 @@ pub enum ReadError {
     #[error("this is not a recording of observer")]
     NotARecording,
     /// Written by another version.
-    #[error("this recording has format {0}, this version of observer reads format {FORMAT}")]
-    Format(u16),
+    #[error("this recording has format {format}: {} reads it, and this one ({}) reads formats {OLDEST_FORMAT} to {FORMAT}", reads(writer.as_deref()), env!("CARGO_PKG_VERSION"))]
+    Format {
+        /// Its format.
+        format: u16,
+        /// The version that wrote it, if it says so where all formats did.
+        writer: Option<String>,
+    },
     /// Raw records of another architecture.
     #[error("this was recorded on {0}, and can be replayed there only")]
     Arch(String),
@@ -92,6 +141,21 @@ pub enum ReadError {
     /// The file could not be read.
     #[error("read the recording")]
     Io(#[from] io::Error),
+}
+
+/// Which version reads a recording that this one does not.
+fn reads(writer: Option<&str>) -> String {
+    writer.map_or_else(|| "the version that wrote it".to_owned(), |version| format!("observer {version}"))
+}
+
+/// A file of this format with chunks of any content, their check sums right.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn sealed(chunks: &[Vec<u8>]) -> io::Result<Vec<u8>> {
+    let mut bytes = [&MAGIC[..], &FORMAT.to_le_bytes()].concat();
+    for content in chunks {
+        chunk::write(&mut bytes, content, &mut Vec::new())?;
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{FORMAT, Header, MAGIC, Next, ReadError, Reader, Writer, chunk};
+use super::{FORMAT, Header, Next, ReadError, Reader, Writer};
 use crate::{
     input::Input,
     model::{
         Basis,
+        cost::{Cost, CpuShare},
         device::DeviceReading,
         gaps::{Gap, Gaps, Skipped, Unread},
         member::Member,
         namespace::{Conntrack, ConntrackCounters, NamespaceName, NamespaceReading},
-        quality::{AttachMethod, FailedMethod, Hook, HookStatus, Losses, ProcessScope, ScanSummary},
+        quality::{AttachMethod, FailedMethod, Hook, HookStatus, Losses, ProcessScope, ScanSummary, StreamLoss},
         service::{CgroupId, Container, Pod, Runtime, Service},
         snapshot::{FileUse, Host, Memory, OwnUse, ProcessFiles},
         units::{Comm, NetnsId, Pid, PortRange, Process},
@@ -35,11 +36,13 @@ fn header() -> Header {
             processes: ProcessScope::All,
             frees_buckets: false,
         },
+        begins_at: Duration::ZERO,
+        losses_before: Losses::default(),
     }
 }
 
 /// One of each.
-fn inputs() -> [Input<'static>; 16] {
+fn inputs() -> [Input<'static>; 18] {
     let process = Process { pid: Pid(7), comm: Comm::from("nginx") };
     let files = ProcessFiles { process, open: 3, soft_limit: Some(1024), hard_limit: None };
     [
@@ -101,7 +104,14 @@ fn inputs() -> [Input<'static>; 16] {
                 machine: Some("m".into()),
             })),
         ),
+        Input::StreamLoss(Box::new(StreamLoss { inputs: 8, namespaces: vec![NetnsId(1)] })),
+        Input::Cost(cost()),
     ]
+}
+
+fn cost() -> Cost {
+    let [share, at_most] = [0.1, 0.2].map(CpuShare::from_ratio);
+    Cost { share, at_most, hook_ns: 3, is_measured: true, is_suspended: false, suspensions: 4, skipped: 5 }
 }
 
 fn recording() -> Vec<u8> {
@@ -114,13 +124,8 @@ fn recording() -> Vec<u8> {
     bytes
 }
 
-/// A file of this format with chunks of any content, their check sums right.
 fn sealed(chunks: &[Vec<u8>]) -> Vec<u8> {
-    let mut bytes = [&MAGIC[..], &FORMAT.to_le_bytes()].concat();
-    for content in chunks {
-        chunk::write(&mut bytes, content, &mut Vec::new()).unwrap();
-    }
-    bytes
+    super::sealed(chunks).unwrap()
 }
 
 fn read_all(bytes: &[u8]) -> Result<usize, ReadError> {
@@ -155,20 +160,26 @@ fn the_encoding_belongs_to_the_format() {
     for input in inputs() {
         encoded.extend(postcard::to_stdvec(&input).unwrap());
     }
-    assert_eq!((FORMAT, format!("{:08x}", crc32fast::hash(&encoded))), (4, "42591548".to_owned()));
+    assert_eq!((FORMAT, format!("{:08x}", crc32fast::hash(&encoded))), (5, "2fb824b3".to_owned()));
 }
 
 #[test]
 fn other_files_are_recognized() {
+    const OWN: &str = env!("CARGO_PKG_VERSION");
     let sentence = |bytes: &[u8]| read_all(bytes).unwrap_err().to_string();
     assert_eq!(sentence(b""), "this is not a recording of observer");
     assert_eq!(
         sentence(b"observer of nothing"),
-        "this recording has format 28448, this version of observer reads format 4"
+        format!(
+            "this recording has format 28448: the version that wrote it reads it, and this one ({OWN}) reads formats 4 to 5"
+        )
     );
     let mut newer = recording();
     newer[8] = 9;
-    assert_eq!(sentence(&newer), "this recording has format 9, this version of observer reads format 4");
+    assert_eq!(
+        sentence(&newer),
+        format!("this recording has format 9: observer 0.1.0 reads it, and this one ({OWN}) reads formats 4 to 5")
+    );
     let elsewhere = Header { arch: "m\x1b68k".to_owned(), ..header() };
     let elsewhere = sealed(&[postcard::to_stdvec(&elsewhere).unwrap()]);
     assert_eq!(sentence(&elsewhere), "this was recorded on m\\u{1b}68k, and can be replayed there only");

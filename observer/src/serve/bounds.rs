@@ -7,6 +7,12 @@ use std::time::Duration;
 pub(super) const CONNECTIONS: usize = 64;
 /// Listening sockets.
 pub(super) const LISTENERS: usize = 16;
+/// Viewers of the live screen at a time. Others are refused, with this number.
+pub(super) const VIEWERS: usize = 8;
+/// How long a viewer may take no byte.
+pub(super) const VIEWER_STALL: Duration = Duration::from_secs(30);
+/// The pause after a viewer who could not be accepted.
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of a request's line and header fields together: beyond, 431.
 pub(super) const HEADER_BYTES: usize = 8 << 10;
 /// Header fields of a request: beyond, 431.

@@ -55,18 +55,18 @@ impl DocumentKind {
 /// Why there is no document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unavailable {
-    /// The engine is about to start.
-    NotYet,
     /// It is larger than [`bounds::DOCUMENT_BYTES`].
     TooLarge,
     /// It could not be made.
     Failed,
-    /// The engine did not answer. The HTTP process says so itself.
+    /// The engine attaches and scans: no frame came in time. The HTTP process says so itself, and the next too.
+    NotYet,
+    /// The engine did not answer.
     Silent,
 }
 
 impl Unavailable {
-    const SENT: [Self; 3] = [Self::NotYet, Self::TooLarge, Self::Failed];
+    const SENT: [Self; 2] = [Self::TooLarge, Self::Failed];
 }
 
 /// To the HTTP process.
@@ -106,23 +106,23 @@ pub(super) enum FromHttp {
 }
 
 /// A message as it is sent.
-type Wire = (u8, u8, u64);
+pub(super) type Wire = (u8, u8, u64);
 
-fn encode((kind, argument, number): Wire) -> [u8; BYTES] {
+pub(super) fn encode((kind, argument, number): Wire) -> [u8; BYTES] {
     let mut bytes = [0; BYTES];
     (bytes[0], bytes[1]) = (kind, argument);
     bytes[8..].copy_from_slice(&number.to_le_bytes());
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<Wire> {
+pub(super) fn decode(bytes: &[u8]) -> Option<Wire> {
     let bytes: &[u8; BYTES] = bytes.try_into().ok()?;
     let number = u64::from_le_bytes(bytes[8..].try_into().ok()?);
     bytes[2..8].iter().all(|byte| *byte == 0).then_some((bytes[0], bytes[1], number))
 }
 
 impl ToHttp {
-    fn wire(self) -> Wire {
+    pub(super) fn wire(self) -> Wire {
         match self {
             Self::Listeners(count) => (0, count, 0),
             Self::Ping { is_ready } => (1, u8::from(is_ready), 0),
@@ -134,7 +134,7 @@ impl ToHttp {
         }
     }
 
-    fn from_wire(wire: Wire) -> Option<Self> {
+    pub(super) fn from_wire(wire: Wire) -> Option<Self> {
         Some(match wire {
             (0, count, _) => Self::Listeners(count),
             (1, ready, _) => Self::Ping { is_ready: ready != 0 },
@@ -151,7 +151,7 @@ impl ToHttp {
 }
 
 impl FromHttp {
-    fn wire(self) -> Wire {
+    pub(super) fn wire(self) -> Wire {
         match self {
             Self::Ready(confinement) => (0, confinement.bits(), 0),
             Self::Refused { step, errno } => (1, step as u8, errno.into()),
@@ -162,7 +162,7 @@ impl FromHttp {
         }
     }
 
-    fn from_wire(wire: Wire) -> Option<Self> {
+    pub(super) fn from_wire(wire: Wire) -> Option<Self> {
         Some(match wire {
             (0, bits, 0) => Self::Ready(Confinement::from_bits(bits)?),
             (1, step, errno) => Self::Refused { step: Step::from_byte(step)?, errno: u32::try_from(errno).ok()? },

@@ -13,6 +13,8 @@ use super::{
     channel::{DocumentKind, Unavailable},
     page::{self, ServeState},
 };
+#[cfg(feature = "otlp")]
+use crate::host::machine::{self, Machine};
 use crate::{
     export::{
         self,
@@ -43,14 +45,16 @@ pub(super) struct Documents {
 }
 
 impl Documents {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    /// `addresses` are where observer listens.
+    #[cfg_attr(not(feature = "otlp"), expect(unused_variables, reason = "only exports name the instance"))]
+    pub(super) fn new(bounds: Bounds, addresses: &str) -> Self {
         Self {
             bounds,
             kept: Kept::default(),
             newest: [const { None }; KINDS],
             wanted: [false; KINDS],
             #[cfg(feature = "otlp")]
-            otlp: export::otlp::Exporter::new(crate::host::machine::Machine::this()),
+            otlp: export::otlp::Exporter::new(Machine::this(), &machine::place(addresses)),
         }
     }
 

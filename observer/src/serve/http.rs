@@ -91,7 +91,7 @@ async fn accept(listener: HttpListener, room: Arc<Semaphore>, store: Arc<Store>)
 }
 
 /// Serves one connection within its bounds.
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, store: Arc<Store>) {
+pub(super) async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, store: Arc<Store>) {
     let service = service_fn(move |request| {
         let store = Arc::clone(&store);
         async move { Ok::<_, Infallible>(answer(&request, &store).await) }
@@ -101,6 +101,8 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, store: Arc<Store>) {
         .header_read_timeout(bounds::HEADER_TIME)
         .max_buf_size(bounds::HEADER_BYTES)
         .max_headers(bounds::HEADER_FIELDS)
+        // A client may close its half once it has sent its request: it still reads the answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(Stalled::new(stream, bounds::STALL_TIME)), service);
     let mut connection = pin!(connection);
     // How a connection ends is nobody's concern: most often its client left.

@@ -70,7 +70,7 @@ impl fmt::Display for ListenAddress {
 
 /// A socket file that goes with this process.
 #[derive(Debug)]
-struct SocketFile {
+pub(super) struct SocketFile {
     path: PathBuf,
     inode: (u64, u64),
 }
@@ -89,7 +89,7 @@ impl Drop for SocketFile {
 struct Listening {
     fd: OwnedFd,
     address: ListenAddress,
-    #[expect(dead_code, reason = "it is removed when this is dropped")]
+    /// Removed when this is dropped.
     file: Option<SocketFile>,
 }
 
@@ -118,12 +118,22 @@ impl Listeners {
         Ok(Self(passed.into_iter().map(adopt).collect::<anyhow::Result<_>>()?))
     }
 
+    /// Whether files of Unix sockets go at the end: whoever made one can remove it, and not every other user.
+    pub(super) fn have_files(&self) -> bool {
+        self.0.iter().any(|listening| listening.file.is_some())
+    }
+
     pub(super) fn fds(&self) -> Vec<BorrowedFd<'_>> {
         self.0.iter().map(|listening| listening.fd.as_fd()).collect()
     }
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = &ListenAddress> {
         self.0.iter().map(|listening| &listening.address)
+    }
+
+    /// All addresses in one text.
+    pub(super) fn list(&self) -> String {
+        self.addresses().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
     /// Those that other hosts may reach.
@@ -161,6 +171,12 @@ fn bind_tcp(address: SocketAddr) -> anyhow::Result<Listening> {
 }
 
 fn bind_unix(path: &Path) -> anyhow::Result<Listening> {
+    let (listener, file) = bind_unix_socket(path)?;
+    Ok(Listening { fd: listener.into(), address: ListenAddress::Unix(path.to_owned()), file: Some(file) })
+}
+
+/// A listening socket of mode 0660, and its file.
+pub(super) fn bind_unix_socket(path: &Path) -> anyhow::Result<(UnixListener, SocketFile)> {
     let name = errno::printable(path);
     remove_left_over(path)?;
     // No other thread makes a file yet: the mode is there from the beginning.
@@ -173,8 +189,7 @@ fn bind_unix(path: &Path) -> anyhow::Result<Listening> {
     })?;
     let inode = inode(path).with_context(|| name)?;
     listener.set_nonblocking(true).context("set O_NONBLOCK on the listening socket")?;
-    let file = Some(SocketFile { path: path.to_owned(), inode });
-    Ok(Listening { fd: listener.into(), address: ListenAddress::Unix(path.to_owned()), file })
+    Ok((listener, SocketFile { path: path.to_owned(), inode }))
 }
 
 /// Removes a socket file of this user that an earlier process left behind. Anything else in its place is an error.

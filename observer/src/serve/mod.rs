@@ -4,8 +4,8 @@
 //! has the listening sockets and nothing else; it asks for a document when a client does and the newest one is old. Documents
 //! are sealed memory files. docs/architecture.md gives the reasons.
 //!
-//! Engine process: `source` (the engine's thread), `documents`, `page`, `listen`, `receiver`, `http_process`, `notify`; `supervisor` joins
-//! them. HTTP process: `child`, `sandbox`, `system_calls`, `store`, `http`, `negotiate`, `stall`,
+//! Engine process: `source` (the engine's thread), `documents`, `page`, `listen`, `viewers`, `receiver`, `http_process`, `notify`;
+//! `supervisor` joins them. HTTP process: `child`, `sandbox`, `system_calls`, `store`, `http`, `negotiate`, `stall`,
 //! `push`. Between them: `channel`.
 //! `bounds` has every limit.
 
@@ -13,6 +13,8 @@ mod bounds;
 mod channel;
 mod child;
 mod documents;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod http;
 mod http_process;
 mod listen;
@@ -28,8 +30,9 @@ mod stall;
 mod store;
 mod supervisor;
 mod system_calls;
+mod viewers;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 
@@ -38,13 +41,16 @@ pub use self::{
     listen::ListenAddress,
     receiver::{PushOptions, ReceiverUrl},
 };
-use self::{listen::Listeners, receiver::Receiver, source::EngineThread, supervisor::Supervisor};
+use self::{
+    listen::Listeners, receiver::Receiver, source::EngineThread, supervisor::Supervisor, viewers::AttachSocket,
+};
 use crate::{
     end_signals::EndSignals,
-    engine::{self, EngineOptions},
+    engine::{self, AfterAttach, EngineOptions, NewUser},
     export::series::Bounds,
     host::descriptors,
     outlet,
+    recording::{Recorder, RecorderBounds},
 };
 
 /// What to serve, and where.
@@ -56,6 +62,10 @@ pub struct ServeOptions {
     pub bounds: Bounds,
     /// What to push to an OTLP receiver.
     pub push: Option<PushOptions>,
+    /// Where viewers of the live screen connect.
+    pub attach_socket: Option<PathBuf>,
+    /// The directory of a recorder, and what it keeps.
+    pub recorder: Option<(PathBuf, RecorderBounds)>,
 }
 
 /// Serves until SIGINT, SIGTERM or SIGHUP. All that can fail at start fails before anything is served.
@@ -73,8 +83,16 @@ pub fn run(engine: EngineOptions, options: &ServeOptions) -> anyhow::Result<Exit
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the event loop")?;
     runtime.block_on(async {
         let signals = EndSignals::new().context("wait for signals")?;
-        let engine = EngineThread::start(engine)?;
-        Supervisor::new(listeners, engine, options.bounds, receiver).run(signals).await
+        let attach = options.attach_socket.as_deref().map(AttachSocket::open).transpose()?;
+        // The HTTP process is started again as this user: as nobody, whoever called sudo.
+        let user = if listeners.have_files() || attach.is_some() { NewUser::Same } else { NewUser::Nobody };
+        let engine = EngineOptions { after_attach: AfterAttach::DropRights(user), ..engine };
+        let open =
+            |(path, bounds): &(PathBuf, RecorderBounds)| Recorder::open(path, *bounds, engine.after_attach.user());
+        let recorder = options.recorder.as_ref().map(open).transpose()?;
+        let handle = recorder.as_ref().map(Recorder::handle);
+        let engine = EngineThread::start(engine, recorder)?;
+        Supervisor::new(listeners, engine, options.bounds, receiver, attach, handle).run(signals).await
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,6 +6,8 @@ use super::{listen::ListenAddress, sandbox::Confinement};
 use crate::{
     frame::Frame,
     model::{name::fold_text, units::grouped},
+    present::format,
+    recording::RecorderStatus,
 };
 
 /// What the page says beside the frame.
@@ -39,6 +41,7 @@ pub(super) fn render(frame: &Frame, state: &ServeState<'_>) -> String {
     let quality = &snapshot.quality;
     let missing: Vec<&str> =
         quality.hooks.iter().filter(|status| status.method.is_none()).map(|status| status.hook.spec().name).collect();
+    let unread = quality.gaps.advice();
     let addresses: Vec<String> = state.addresses.iter().map(ToString::to_string).collect();
     let mut page = HEAD.to_owned();
     let mut row = |name: &str, value: &dyn fmt::Display| {
@@ -51,12 +54,33 @@ pub(super) fn render(frame: &Frame, state: &ServeState<'_>) -> String {
     row("Sockets", &grouped(snapshot.totals.sockets.into()));
     row("Namespaces", &grouped(snapshot.namespaces.len() as u64));
     row("Records", &grouped(quality.events_total));
-    row("Lost records", &grouped(quality.losses.total()));
+    row("Lost records", &grouped(quality.lost_total()));
+    row("Suspended hooks", &quality.suspension().unwrap_or_else(|| "none".to_owned()));
     row("Missing hooks", &if missing.is_empty() { "none".to_owned() } else { missing.join(", ") });
+    row("Not read", &if unread.is_empty() { "nothing".to_owned() } else { unread.join("; ") });
+    if let Some(status) = &frame.recorder {
+        row("Recorder", &recorder(status));
+    }
     row("HTTP process", &state.confinement());
     row("HTTP restarts", &frame.http_restarts.unwrap_or(0));
     page.push_str("</table>\n</body>\n</html>\n");
     page
+}
+
+/// How the recorder stands, in a sentence.
+fn recorder(status: &RecorderStatus) -> String {
+    let RecorderStatus { bytes, most_bytes, segments, oldest, incidents, errors, last_error, lost } = status;
+    let (bytes, most) = (grouped(*bytes), grouped(*most_bytes));
+    let since = oldest.map_or_else(String::new, |oldest| format!(" since {}", format::local_time(oldest)));
+    let mut words = format!("{bytes} of {most} bytes: {segments} segments{since}, {incidents} incidents");
+    // Writing to a String cannot fail.
+    if *lost > 0 {
+        let _ = write!(words, "; {} inputs not recorded", grouped(*lost));
+    }
+    if let Some(error) = last_error {
+        let _ = write!(words, "; {errors} times it could not be written, last {error}");
+    }
+    words
 }
 
 /// Text as HTML shows it. Names from outside are folded.

@@ -7,19 +7,16 @@ use landlock::{ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _,
 use rustix::{
     io::Errno,
     process::{
-        DumpableBehavior, Gid, Resource, Rlimit, Signal, Uid, geteuid, getgroups, getppid, getrlimit, getuid,
-        set_dumpable_behavior, set_parent_process_death_signal, setrlimit,
-    },
-    thread::{
-        CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set,
-        set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+        DumpableBehavior, Resource, Rlimit, Signal, getppid, getrlimit, set_dumpable_behavior,
+        set_parent_process_death_signal, setrlimit,
     },
 };
 
 use super::{bounds, system_calls};
-
-/// User and group of nobody, on every distribution.
-const NOBODY: u32 = 65534;
+use crate::{
+    frame::SandboxParts,
+    host::privileges::{Kept, Reduction, User},
+};
 
 /// What the HTTP process cannot start without, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,20 +24,18 @@ pub(super) enum Step {
     Listeners,
     EventLoop,
     Limits,
-    NoNewPrivileges,
-    Capabilities,
+    Privileges,
     Parent,
     Landlock,
     SystemCalls,
 }
 
 impl Step {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 7] = [
         Self::Listeners,
         Self::EventLoop,
         Self::Limits,
-        Self::NoNewPrivileges,
-        Self::Capabilities,
+        Self::Privileges,
         Self::Parent,
         Self::Landlock,
         Self::SystemCalls,
@@ -56,8 +51,7 @@ impl Step {
             Self::Listeners => "receive the listening sockets",
             Self::EventLoop => "open descriptors for its event loop",
             Self::Limits => "set its resource limits",
-            Self::NoNewPrivileges => "set PR_SET_NO_NEW_PRIVS",
-            Self::Capabilities => "drop its capabilities",
+            Self::Privileges => "drop its privileges",
             Self::Parent => "set PR_SET_PDEATHSIG",
             Self::Landlock => "restrict itself with Landlock",
             Self::SystemCalls => "install its seccomp filter",
@@ -96,13 +90,24 @@ impl Lack {
         1 << self as u8
     }
 
+    /// What is missing, as the label of a series.
+    const fn part(self) -> &'static str {
+        match self {
+            Self::Landlock => "landlock",
+            Self::PartOfLandlock => "whole_landlock",
+            Self::OtherUser => "other_user",
+            Self::NoGroups => "no_groups",
+            Self::EmptyBoundingSet => "empty_bounding_set",
+        }
+    }
+
     const fn text(self) -> &'static str {
         match self {
             Self::Landlock => "this kernel has no Landlock",
             Self::PartOfLandlock => "this kernel has only a part of Landlock",
-            Self::OtherUser => "its user could not be changed (CAP_SETUID, CAP_SETGID)",
-            Self::NoGroups => "its supplementary groups could not be dropped (CAP_SETGID)",
-            Self::EmptyBoundingSet => "its bounding set could not be emptied (CAP_SETPCAP)",
+            Self::OtherUser => Kept::USER,
+            Self::NoGroups => Kept::GROUPS,
+            Self::EmptyBoundingSet => Kept::BOUNDING_SET,
         }
     }
 }
@@ -126,9 +131,20 @@ impl Confinement {
         (bits & !known.0 == 0).then_some(Self(bits))
     }
 
+    fn has(self, lack: Lack) -> bool {
+        self.0 & lack.bit() != 0
+    }
+
+    /// Each part of the sandbox, and whether it is missing.
+    pub(super) fn parts(self) -> SandboxParts {
+        // Without Landlock the whole of it is missing too.
+        let is_missing = |lack| self.has(lack) || lack == Lack::PartOfLandlock && self.has(Lack::Landlock);
+        Lack::ALL.map(|lack| (lack.part(), is_missing(lack)))
+    }
+
     /// What it lacks, in a sentence; `None` where it lacks nothing.
     pub(super) fn lacks(self) -> Option<String> {
-        let lacks = Lack::ALL.into_iter().filter(|lack| self.0 & lack.bit() != 0).map(Lack::text);
+        let lacks = Lack::ALL.into_iter().filter(|lack| self.has(*lack)).map(Lack::text);
         Some(lacks.collect::<Vec<_>>().join("; ")).filter(|text| !text.is_empty())
     }
 }
@@ -136,23 +152,23 @@ impl Confinement {
 /// Confines this process, which must have one thread only. `parent` is the engine process.
 pub(super) fn confine(parent: u32) -> Result<Confinement, Refused> {
     limit_resources().map_err(at(Step::Limits))?;
-    set_no_new_privs(true).map_err(at(Step::NoNewPrivileges))?;
-    let bounding_set = lack(Lack::EmptyBoundingSet, empty_bounding_set());
-    let groups = lack(Lack::NoGroups, drop_groups());
-    let user = lack(Lack::OtherUser, change_user());
-    clear_ambient_capability_set().map_err(at(Step::Capabilities))?;
-    let none = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
-        .map_err(at(Step::Capabilities))?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(at(Step::Capabilities))?;
+    let user = User::in_place_of_root(None).unwrap_or_else(User::current);
+    let kept = Reduction::to(0, Some(user)).apply();
+    let kept = kept.map_err(|refusal| Refused {
+        step: Step::Privileges,
+        errno: refusal.errno.unwrap_or(libc::EINVAL).unsigned_abs(),
+    })?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(at(Step::Privileges))?;
     end_with(parent).map_err(at(Step::Parent))?;
     let files = restrict_files().map_err(|error| Refused::new(Step::Landlock, &io::Error::other(error)))?;
     system_calls::allow_few().map_err(|error| Refused::new(Step::SystemCalls, &error))?;
-    Ok(Confinement::without([bounding_set, groups, user, files].into_iter().flatten()))
+    Ok(Confinement::without(lacks_of(kept).chain(files)))
 }
 
-fn lack(what: Lack, is_there: bool) -> Option<Lack> {
-    (!is_there).then_some(what)
+fn lacks_of(kept: Kept) -> impl Iterator<Item = Lack> {
+    let Kept { bounding_set, user, groups } = kept;
+    let lacks = [(Lack::EmptyBoundingSet, bounding_set), (Lack::NoGroups, groups), (Lack::OtherUser, user)];
+    lacks.into_iter().filter(|(_, is_kept)| *is_kept).map(|(lack, _)| lack)
 }
 
 fn at(step: Step) -> impl Fn(Errno) -> Refused {
@@ -181,32 +197,6 @@ fn limit_resources() -> Result<(), Errno> {
         let most = getrlimit(resource).maximum.map_or(most, |maximum| maximum.min(most));
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
     })
-}
-
-/// Whether it worked: it takes CAP_SETPCAP.
-fn empty_bounding_set() -> bool {
-    for bit in 0..u64::BITS {
-        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
-            Ok(()) => {}
-            // The kernel has no further one.
-            Err(Errno::INVAL) => return true,
-            Err(_) => return false,
-        }
-    }
-    true
-}
-
-fn drop_groups() -> bool {
-    set_thread_groups(&[]).is_ok() || getgroups().is_ok_and(|groups| groups.is_empty())
-}
-
-/// From root to nobody. Another user stays.
-fn change_user() -> bool {
-    if !getuid().is_root() && !geteuid().is_root() {
-        return true;
-    }
-    let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-    set_thread_res_gid(group, group, group).is_ok() && set_thread_res_uid(user, user, user).is_ok()
 }
 
 /// What this kernel's Landlock lacks: files, TCP bind and connect, abstract Unix sockets and signals are denied.

@@ -94,7 +94,7 @@ impl Store {
         // The sender is a part of `self`.
         let answered = timeout(bounds::ANSWER_TIME, answers.changed()).await;
         if answered.is_err() {
-            return Err(Unavailable::Silent);
+            return Err(if self.is_ready() { Unavailable::Silent } else { Unavailable::NotYet });
         }
         answers.borrow().as_ref().map_or(Err(Unavailable::Silent), |answer| answer.document.clone())
     }
@@ -171,6 +171,20 @@ impl Store {
         let slot = &self.slots[kind as usize];
         *slot.asked.lock().unwrap_or_else(PoisonError::into_inner) = None;
         slot.newest.send_replace(Some(Answer { at: Instant::now(), document }));
+    }
+}
+
+/// A store that has a document of each kind, save for one that the engine could not make.
+#[cfg(any(test, feature = "fuzzing"))]
+impl Store {
+    pub(super) fn filled(channel: HttpEnd, plain: &'static [u8]) -> Self {
+        let store = Self::new(channel, mpsc::channel(1).0);
+        for kind in DocumentKind::ALL {
+            let document = Document { plain: Bytes::from_static(plain), gzip: OnceLock::new() };
+            let is_made = kind != DocumentKind::State;
+            store.answer(kind, is_made.then(|| Arc::new(document)).ok_or(Unavailable::Failed));
+        }
+        store
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
     bounds,
-    channel::{DocumentKind, FromHttp, ToHttp, Unavailable},
+    channel::{DocumentKind, FromHttp},
     documents::Documents,
     http_process::HttpProcess,
     listen::Listeners,
@@ -21,8 +21,17 @@ use super::{
     report,
     sandbox::{Confinement, Step},
     source::EngineThread,
+    viewers::AttachSocket,
 };
-use crate::{end_signals::EndSignals, errno, export::series::Bounds, frame::Frame};
+use crate::{
+    end_signals::EndSignals,
+    errno,
+    export::series::Bounds,
+    frame::Frame,
+    host::privileges::Reduction,
+    model::gaps::{Gaps, Unread},
+    recording::{Sink, recorder::Handle},
+};
 
 /// What runs, and what it has.
 #[derive(Debug)]
@@ -32,6 +41,8 @@ pub(super) struct Supervisor {
     http: Option<HttpProcess>,
     documents: Documents,
     receiver: Option<Receiver>,
+    attach: Option<AttachSocket>,
+    recorder: Option<Handle>,
     manager: ServiceManager,
     has_frame: bool,
     has_served: bool,
@@ -39,6 +50,8 @@ pub(super) struct Supervisor {
     /// Before the next HTTP process.
     pause: Duration,
     restart_at: Option<Instant>,
+    /// What was reported as not read.
+    unread: Vec<Unread>,
 }
 
 /// What happened.
@@ -47,23 +60,35 @@ enum Happened {
     Frame(Option<Box<Frame>>),
     Message(Option<FromHttp>),
     Connection(io::Result<OwnedFd>),
+    Viewer(Option<Sink>),
     Tick,
 }
 
 impl Supervisor {
-    pub(super) fn new(listeners: Listeners, engine: EngineThread, bounds: Bounds, receiver: Option<Receiver>) -> Self {
+    pub(super) fn new(
+        listeners: Listeners,
+        engine: EngineThread,
+        bounds: Bounds,
+        receiver: Option<Receiver>,
+        attach: Option<AttachSocket>,
+        recorder: Option<Handle>,
+    ) -> Self {
+        let documents = Documents::new(bounds, &listeners.list());
         Self {
             listeners,
             engine,
             http: None,
-            documents: Documents::new(bounds),
+            documents,
             receiver,
+            attach,
+            recorder,
             manager: ServiceManager::new(),
             has_frame: false,
             has_served: false,
             restarts: 0,
             pause: bounds::RESTART_PAUSE,
             restart_at: None,
+            unread: Vec::new(),
         }
     }
 
@@ -71,12 +96,12 @@ impl Supervisor {
     pub(super) async fn run(mut self, mut signals: EndSignals) -> anyhow::Result<()> {
         let outcome = self.serve(&mut signals).await;
         ServiceManager::stops();
-        let Self { listeners, engine, http, .. } = self;
+        let Self { listeners, engine, http, attach, .. } = self;
         if let Some(http) = http {
             http.end();
         }
         // Nobody connects any more, and the file of a Unix socket goes.
-        drop(listeners);
+        drop((listeners, attach));
         // Its own error says more.
         engine.end().and(outcome)
     }
@@ -98,6 +123,12 @@ impl Supervisor {
                     None => future::pending().await,
                 }
             };
+            let viewer = async {
+                match &self.attach {
+                    Some(attach) => attach.accept().await,
+                    None => future::pending().await,
+                }
+            };
             let happened = tokio::select! {
                 biased;
                 () = signals.next() => Happened::Signal,
@@ -105,14 +136,16 @@ impl Supervisor {
                 frame = self.engine.next() => Happened::Frame(frame.map(Box::new)),
                 message = message => Happened::Message(message),
                 connection = connection => Happened::Connection(connection),
+                viewer = viewer => Happened::Viewer(viewer),
             };
             match happened {
                 Happened::Signal => return Ok(()),
                 Happened::Tick => self.look()?,
-                Happened::Frame(Some(frame)) => self.take_frame(*frame),
+                Happened::Frame(Some(frame)) => self.take_frame(*frame)?,
                 Happened::Frame(None) => bail!("the engine ended"),
                 Happened::Message(Some(message)) => self.answer(message)?,
                 Happened::Message(None) => self.lose()?,
+                Happened::Viewer(viewer) => viewer.into_iter().for_each(|sink| self.engine.stream_to(sink)),
                 Happened::Connection(connection) => {
                     if let Some(http) = &self.http {
                         http.connect(connection);
@@ -215,11 +248,10 @@ impl Supervisor {
 
     fn provide(&mut self, kind: DocumentKind) {
         let Some(http) = &self.http else { return };
-        if !self.has_frame {
-            http.send(ToHttp::None(kind, Unavailable::NotYet));
-        } else if let Some(document) = self.documents.fresh(kind) {
+        if let Some(document) = self.documents.fresh(kind) {
             http.give(kind, document);
         } else {
+            // Before the first frame a client waits for that: it may be whom systemd starts observer for.
             self.documents.want(kind);
             self.engine.request();
         }
@@ -243,14 +275,22 @@ impl Supervisor {
         Err(error)
     }
 
-    fn take_frame(&mut self, frame: Frame) {
+    fn take_frame(&mut self, frame: Frame) -> anyhow::Result<()> {
         let is_first = !std::mem::replace(&mut self.has_frame, true);
+        if is_first && let Some(reduction) = self.engine.reduction() {
+            // The first HTTP process has started: it could still become nobody by itself. Where this one stays root, it takes
+            // CAP_KILL to end that one.
+            let keep = if self.listeners.have_files() { Reduction::KILL } else { 0 };
+            reduction.with_capabilities(keep).apply()?;
+        }
+        let confinement = self.http.as_ref().and_then(|http| http.confinement);
         let frame = Frame {
             http_restarts: Some(self.restarts),
+            http_sandbox: confinement.map(Confinement::parts),
             otlp_exports: self.receiver.as_ref().map(Receiver::counts),
+            recorder: self.recorder.as_ref().map(Handle::status),
             ..frame
         };
-        let confinement = self.http.as_ref().and_then(|http| http.confinement);
         let state = ServeState { addresses: self.listeners.addresses().collect(), confinement };
         let http = &self.http;
         self.documents.render(&frame, &state, |kind, document| {
@@ -264,6 +304,18 @@ impl Supervisor {
             }
             self.report_ready();
         }
+        self.report_unread(&frame.snapshot.quality.gaps);
+        Ok(())
+    }
+
+    /// What could not be read, each kind once: the page and `/snapshot` have it for as long as it is so.
+    fn report_unread(&mut self, gaps: &Gaps) {
+        for (kind, gap) in gaps.unread() {
+            if !self.unread.contains(&kind) {
+                self.unread.push(kind);
+                report(&format!("{}: {}", gaps.advice_about(kind, gap), kind.consequence()));
+            }
+        }
     }
 
     /// Both the engine and the HTTP process have to be there.
@@ -272,10 +324,10 @@ impl Supervisor {
         if !self.has_frame || !serves {
             return;
         }
-        let addresses: Vec<String> = self.listeners.addresses().map(ToString::to_string).collect();
+        let addresses = self.listeners.list();
         let status = match self.restarts {
-            0 => format!("serving on {}", addresses.join(", ")),
-            restarts => format!("serving on {}; HTTP process replaced {restarts} times", addresses.join(", ")),
+            0 => format!("serving on {addresses}"),
+            restarts => format!("serving on {addresses}; HTTP process replaced {restarts} times"),
         };
         self.manager.serves(&status);
         if !std::mem::replace(&mut self.has_served, true) {

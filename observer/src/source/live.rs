@@ -1,5 +1,7 @@
 //! Records of the running kernel.
 
+use std::{os::fd::OwnedFd, thread, time::Duration};
+
 use super::scan::Pass;
 use crate::{
     errno::Refusal,
@@ -40,15 +42,50 @@ impl Live {
         self.attached.losses()
     }
 
+    /// Whether the kernel lets this thread scan and read the counters of losses.
+    #[must_use]
+    pub fn serves_scans(&self) -> bool {
+        self.attached.serves_scans()
+    }
+
     /// Missed runs of all hooks; `None` where the kernel does not count them.
     #[must_use]
     pub fn missed(&self) -> Option<u64> {
         self.attached.missed()
     }
 
+    /// CPU time of all hooks while the kernel timed them, since load.
+    #[must_use]
+    pub fn hook_time(&self) -> Duration {
+        self.attached.hook_time()
+    }
+
+    /// Lets the kernel time all BPF programs of the host until the descriptor is closed. Fails without CAP_SYS_ADMIN.
+    pub fn time_programs(&self) -> Result<OwnedFd, Refusal> {
+        self.attached.time_programs()
+    }
+
+    /// Begins to detach a hook from events of system calls, and waits for no end of it.
+    pub fn detach_from_calls(&mut self, hook: Hook) {
+        let links = self.attached.take_call_links(hook);
+        // Without a thread they are dropped here.
+        let _ = thread::Builder::new().name("detach".to_owned()).spawn(move || drop(links));
+    }
+
+    /// Suspends the hooks that follow sockets, or resumes them.
+    pub fn set_suspended(&mut self, is_suspended: bool) -> Result<(), Refusal> {
+        self.attached.set_suspended(is_suspended)
+    }
+
+    /// Records that suspended hooks did not write, since load.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.attached.skipped()
+    }
+
     /// Starts a pass over the kernel's table, in the network namespace of the calling thread.
-    pub fn start_pass(&mut self, hook: Hook) -> Result<Pass, Refusal> {
-        self.attached.open_iterator(hook).map(Pass::new)
+    pub fn start_pass(&self, hook: Hook) -> Result<Pass, Refusal> {
+        self.attached.start_pass(hook).map(Pass::new)
     }
 
     /// Whether this hook is attached.

@@ -28,7 +28,10 @@ use crate::host::descriptors;
 /// Enough for a fast typist; when it is full the rest waits in the terminal.
 const QUEUE: usize = 64;
 
-/// How long the thread may take to begin and to end. It is only late when it waits for the rest of an escape sequence.
+/// How long the thread may take to open what it needs: on a host without a free CPU that is long.
+const START: Duration = Duration::from_secs(2);
+
+/// How long it may take to end. It is only late when it waits for the rest of an escape sequence.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The keyboard, until it is dropped.
@@ -53,7 +56,7 @@ impl Keyboard {
             drop(thread_lives);
         })?;
         // An error comes as the first event.
-        let _ = is_prepared.recv_timeout(PATIENCE);
+        let _ = is_prepared.recv_timeout(START);
         Ok(Self { events, ended })
     }
 

@@ -152,6 +152,18 @@ pub(crate) const KEYMAP: &[KeyBinding] = &[
     binding(&[key(KeyCode::Right)], Message::Playback(Step::Ahead), "Replay: ten seconds ahead.", None),
     binding(&[char('[')], Message::Playback(Step::Slower), "Replay: half as fast.", None),
     binding(&[char(']')], Message::Playback(Step::Faster), "Replay: twice as fast.", None),
+    binding(
+        &[char('<')],
+        Message::Playback(Step::PreviousIncident),
+        "Replay of a recorder: the minute before the previous incident.",
+        None,
+    ),
+    binding(
+        &[char('>')],
+        Message::Playback(Step::NextIncident),
+        "Replay of a recorder: the minute before the next incident.",
+        None,
+    ),
     binding(&[char('n')], Message::NextStep, "Lab: the next step.", None),
     binding(&[ctrl('l')], Message::Redraw, "Redraw the screen.", None),
     binding(&[ctrl('z')], Message::Suspend, "Suspend; `fg` in the shell resumes.", None),

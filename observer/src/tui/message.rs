@@ -123,4 +123,8 @@ pub enum Step {
     Slower,
     /// Twice as fast.
     Faster,
+    /// To the minute before the previous incident,
+    PreviousIncident,
+    /// or the next one.
+    NextIncident,
 }

@@ -6,7 +6,7 @@
 //! engine ────────▶ Arc<Frame> ─────▶ view(&Ui, &Frame, &Theme, …) ─▶ terminal
 //! ```
 //!
-//! - `terminal`: raw mode and the alternate screen, restored in every case; `input`: keys.
+//! - `terminal`: raw mode and the alternate screen, restored in every case; `group_stop`: Ctrl-Z; `input`: keys.
 //! - `message`, `keymap`, `ui`: the messages, the keys that send them, and their effects.
 //! - `prompt`: the line in which a filter is typed.
 //! - `layout`, `view`, `tabs`: the layout, and what stands around the screens.
@@ -20,6 +20,7 @@
 //! **Invariant**: text from outside is drawn only through `format::printable`.
 
 mod ascii;
+mod group_stop;
 mod input;
 mod keymap;
 mod layout;
@@ -118,6 +119,11 @@ pub enum Error {
     /// The terminal refused.
     #[error("use the terminal")]
     Terminal(#[from] io::Error),
+}
+
+/// Opens the terminal, where that takes rights that go later. [`run`] does it otherwise.
+pub fn open_terminal() -> io::Result<()> {
+    terminal::open()
 }
 
 /// Shows frames until the user quits, and then restores the terminal.

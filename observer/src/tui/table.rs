@@ -5,16 +5,16 @@ use std::fmt::Debug;
 
 use ratatui::{
     buffer::Buffer,
-    layout::{Constraint, Position, Rect},
+    layout::{Position, Rect},
     text,
-    widgets::{self, Block, Borders, Paragraph, Row, Table, Widget, Wrap},
+    widgets::{Block, Borders, Paragraph, Widget, Wrap},
 };
 
 use super::{
     layout::scroll_offset,
     message::{Message, Move},
     pane::{Explained, LABEL, Pane},
-    text::cut,
+    text::{cut, put},
     theme::Theme,
 };
 use crate::{
@@ -23,7 +23,9 @@ use crate::{
     present::{
         self, Field, Fields, Order,
         field::{NETNS_ID, SERVICE_ID},
-        format, service,
+        format,
+        labelled::labelled,
+        service,
         sort::sorted,
     },
 };
@@ -60,6 +62,15 @@ pub(crate) trait TableSource: Sized + 'static {
         Vec::new()
     }
 
+    /// Sentences that stand below the table, with their title: about the selected row, or about all of them where none is.
+    /// No column has the room that they need.
+    fn details(_: Option<&Self::Row>, _: &Frame) -> Option<Details> {
+        None
+    }
+
+    /// Whether there are such sentences.
+    const HAS_DETAILS: bool = false;
+
     /// The network namespace of a row, where it has one.
     fn netns(_row: &Self::Row) -> Option<NetnsId> {
         None
@@ -89,6 +100,23 @@ pub(crate) trait TableSource: Sized + 'static {
             _ => true,
         }
     }
+}
+
+/// What stands below a table.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Details {
+    pub(crate) title: &'static str,
+    pub(crate) lines: Vec<Explained>,
+}
+
+/// The lines of a table and, below it, those of its details: by the size of the area alone, so that no row moves when another
+/// one is selected.
+fn parts<S: TableSource>(area: Rect) -> (Rect, Rect) {
+    /// From here on there is room for both.
+    const FROM: u16 = 14;
+    let height = if S::HAS_DETAILS && area.height >= FROM { (area.height / 2).clamp(7, 12) } else { 0 };
+    let rows = Rect { height: area.height - height, ..area };
+    (rows, Rect { y: rows.bottom(), height, ..area })
 }
 
 /// The user's choices for a table.
@@ -157,7 +185,7 @@ impl<S: TableSource> TableState<S> {
             0 => {}
             1 => {
                 let mut end = area.x;
-                let clicked = columns::<S>(area.width, data).into_iter().find(|(_, width)| {
+                let clicked = columns::<S>(area.width, self.sort, data).into_iter().find(|(_, width)| {
                     end += width;
                     at.x < end
                 });
@@ -177,9 +205,9 @@ impl<S: TableSource> TableState<S> {
         }
     }
 
-    /// The columns in sight, and the one that the table begins with, which narrow tables may not show.
+    /// The columns in sight, and the one that the table begins with, which tables below 80 columns may not show.
     fn next_sort(&self, width: u16, data: &Frame) -> &'static str {
-        let shown = columns::<S>(width, data);
+        let shown = columns::<S>(width, self.sort, data);
         let is_choice = |field: &&Field<S::Row>| {
             let is_shown = shown.iter().any(|(shown, _)| S::FIELDS[*shown].id == field.id);
             field.order != Order::None && (is_shown || field.id == S::SORT)
@@ -230,7 +258,7 @@ impl<S: TableSource> TableState<S> {
         format!(" {} {from}–{to} of {}{part}, by {}, {order} ", S::NAME, count(all), self.field().title())
     }
 
-    fn head_cell(&self, index: usize, width: u16) -> widgets::Cell<'static> {
+    fn head_cell(&self, index: usize, width: u16) -> text::Line<'static> {
         let field = &S::FIELDS[index];
         let title = format::cut_end(field.title_within(room(index, width)), room(index, width));
         let arrow = match (field.id == self.sort, self.is_descending()) {
@@ -239,12 +267,33 @@ impl<S: TableSource> TableState<S> {
             (true, false) => "▲",
         };
         // The arrow of a number takes the space before the column.
-        widgets::Cell::from(match field.order {
+        match field.order {
             Order::Text => aligned(index, field.order, format!("{title}{arrow}")),
             Order::Number | Order::Time | Order::Rank | Order::None => {
                 aligned(index, field.order, format!("{arrow}{title}"))
             }
-        })
+        }
+    }
+}
+
+impl Details {
+    /// The explanation of a selected row has what does not fit.
+    fn view(&self, is_selected: bool, theme: &Theme, area: Rect, buf: &mut Buffer) {
+        const LABEL: usize = 10;
+        let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
+        let inner = block.inner(area);
+        let room = usize::from(inner.width);
+        let all = self.lines.iter().flat_map(|line| labelled(line.label, LABEL, &line.text, room));
+        let all: Vec<_> = all.collect();
+        let hidden = all.len().saturating_sub(inner.height.into());
+        let key = if is_selected { ": i" } else { "" };
+        let more = if hidden > 0 { format!(" … {hidden} more lines{key} ") } else { String::new() };
+        let title = text::Line::styled(format!(" {} ", self.title), theme.title);
+        block.title(title).title(text::Line::styled(more, theme.strong).right_aligned()).render(area, buf);
+        for (line, row) in all.into_iter().zip(inner.rows()) {
+            let (label, words) = (text::Span::styled(line.label, theme.strong), text::Span::raw(line.text));
+            put(text::Line::from(vec![label, words]), row, buf);
+        }
     }
 }
 
@@ -254,6 +303,7 @@ impl<S: TableSource> Pane for TableState<S> {
     }
 
     fn update(&mut self, data: &Frame, filter: &Filter, area: Rect, message: Message) {
+        let (area, _) = parts::<S>(area);
         match message {
             Message::Move(to) => self.move_cursor(data, filter, area, to),
             Message::Click { column, row } => self.click(data, filter, area, Position { x: column, y: row }),
@@ -274,6 +324,11 @@ impl<S: TableSource> Pane for TableState<S> {
     fn view(&self, data: &Frame, filter: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
         let rows = self.sorted(data, filter);
         let selected = self.position(&rows);
+        let (area, below) = parts::<S>(area);
+        let details = if rows.is_empty() { None } else { S::details(selected.map(|index| rows[index]), data) };
+        if let Some(details) = details {
+            details.view(selected.is_some(), theme, below, buf);
+        }
         let first = scroll_offset(selected, self.offset, page(area), rows.len());
         let visible = rows.iter().enumerate().skip(first).take(page(area));
 
@@ -287,18 +342,21 @@ impl<S: TableSource> Pane for TableState<S> {
             return Paragraph::new(nothing).wrap(Wrap { trim: true }).render(inner, buf);
         }
 
-        let columns = columns::<S>(area.width, data);
-        let lines = visible.map(|(index, row)| {
-            let cells = columns.iter().map(|(field, width)| cell::<S>(*field, *width, row, &data.snapshot, theme));
-            let line = Row::new(cells);
-            if selected == Some(index) { line.style(theme.selected) } else { line }
-        });
-        let head = columns.iter().map(|(field, width)| self.head_cell(*field, *width));
-        Table::new(lines, columns.iter().map(|(_, width)| Constraint::Length(*width)))
-            .column_spacing(0)
-            .header(Row::new(head).style(theme.strong))
-            .block(block)
-            .render(area, buf);
+        let columns = columns::<S>(area.width, self.sort, data);
+        let mut places = block.inner(area).rows();
+        block.render(area, buf);
+        if let Some(place) = places.next() {
+            buf.set_style(place, theme.strong);
+            let head = columns.iter().map(|(field, width)| (self.head_cell(*field, *width), *width));
+            put_cells(head, place, buf);
+        }
+        for ((index, row), place) in visible.zip(places) {
+            if selected == Some(index) {
+                buf.set_style(place, theme.selected);
+            }
+            let cell = |(field, width): &(usize, u16)| (cell::<S>(*field, *width, row, &data.snapshot, theme), *width);
+            put_cells(columns.iter().map(cell), place, buf);
+        }
     }
 
     fn explained(&self, data: &Frame, filter: &Filter) -> Option<Vec<Explained>> {
@@ -315,6 +373,16 @@ impl<S: TableSource> Pane for TableState<S> {
             lines.splice(1..1, more.into_iter().chain([Explained::new("", "")]));
         }
         Some(lines)
+    }
+}
+
+/// Cells side by side. ratatui's own table solves a system of constraints for that, which takes longer than to draw all cells.
+fn put_cells(cells: impl Iterator<Item = (text::Line<'static>, u16)>, area: Rect, buf: &mut Buffer) {
+    let mut left = area;
+    for (line, width) in cells {
+        let width = width.min(left.width);
+        line.render(Rect { width, ..left }, buf);
+        left = Rect { x: left.x + width, width: left.width - width, ..left };
     }
 }
 
@@ -336,23 +404,17 @@ fn aligned(index: usize, order: Order, words: String) -> text::Line<'static> {
 }
 
 /// The columns that a table of this width has, as indices of fields, and how wide each of them is.
-pub(crate) fn columns<S: TableSource>(width: u16, data: &Frame) -> Vec<(usize, u16)> {
-    present::columns(width, |field| S::has(field, data))
+pub(crate) fn columns<S: TableSource>(width: u16, sort: &str, data: &Frame) -> Vec<(usize, u16)> {
+    present::columns(width, [S::SORT, sort], |field| S::has(field, data))
 }
 
-fn cell<S: TableSource>(
-    index: usize,
-    width: u16,
-    row: &S::Row,
-    data: &Snapshot,
-    theme: &Theme,
-) -> widgets::Cell<'static> {
+fn cell<S: TableSource>(index: usize, width: u16, row: &S::Row, data: &Snapshot, theme: &Theme) -> text::Line<'static> {
     let field = &S::FIELDS[index];
     let value = (field.get)(row, data);
     let line = aligned(index, field.order, value.text(room(index, width)));
     match value.level() {
-        _ if value.is_nothing() => widgets::Cell::from(line).style(theme.dim),
-        Some(level) => widgets::Cell::from(line).style(theme.level(level)),
-        None => widgets::Cell::from(line),
+        _ if value.is_nothing() => line.style(theme.dim),
+        Some(level) => line.style(theme.level(level)),
+        None => line,
     }
 }

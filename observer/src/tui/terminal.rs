@@ -26,7 +26,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::input;
+use super::{group_stop::GroupStop, input};
 use crate::outlet::Outlet;
 
 /// The longest wait for a frame to be written: a terminal that reads takes it much sooner.
@@ -40,6 +40,8 @@ struct TerminalState {
     is_ours: bool,
     /// Where frames go. Opened once: after a stop there may be no descriptor for another.
     outlet: Option<Outlet>,
+    /// What stops the process group where the user has changed.
+    group_stop: Option<GroupStop>,
     /// The terminal that keys come from. Opened once, too: without it the terminal could not leave raw mode.
     tty: Option<OwnedFd>,
     /// The terminal's mode before ours, while it is in ours.
@@ -55,6 +57,7 @@ struct TerminalState {
 static STATE: Mutex<TerminalState> = Mutex::new(TerminalState {
     is_ours: false,
     outlet: None,
+    group_stop: None,
     tty: None,
     mode_before: None,
     rest: Vec::new(),
@@ -68,6 +71,13 @@ fn state() -> MutexGuard<'static, TerminalState> {
 }
 
 impl TerminalState {
+    fn open_outlet(&mut self) -> io::Result<()> {
+        if self.outlet.is_none() {
+            self.outlet = Some(Outlet::new(io::stdout())?);
+        }
+        Ok(())
+    }
+
     /// Writes as much of the rest as the terminal takes by then.
     fn push(&mut self, time: Duration) -> io::Result<()> {
         let Some(outlet) = self.outlet.as_ref().filter(|_| self.is_ours) else { return Ok(()) };
@@ -190,7 +200,9 @@ impl TerminalScreen {
             StopScope::ProcessGroup if leads_session() => return Ok(()),
             StopScope::ProcessGroup => {
                 leave();
-                process::kill_current_process_group(stop)?;
+                let stopped = state().group_stop.as_ref().map(GroupStop::stop);
+                // Without one the user is the same as before, or no descriptor was left.
+                stopped.unwrap_or_else(|| process::kill_current_process_group(stop).map_err(io::Error::from))?;
             }
             StopScope::Process => {
                 leave();
@@ -217,15 +229,21 @@ fn leads_session() -> bool {
     process::getsid(None).is_ok_and(|session| session == process::getpid())
 }
 
+/// Opens what takes rights that go later. Nothing changes on the terminal.
+pub(crate) fn open() -> io::Result<()> {
+    let mut state = state();
+    state.open_outlet()?;
+    state.group_stop = Some(GroupStop::open()?);
+    Ok(())
+}
+
 fn enter() -> io::Result<()> {
     let mut state = state();
     // First, since it stops us until we are in the foreground.
     state.set_raw_mode()?;
     // From here on there is something to leave.
     state.is_ours = true;
-    if state.outlet.is_none() {
-        state.outlet = Some(Outlet::new(io::stdout())?);
-    }
+    state.open_outlet()?;
     queue!(state.rest, EnterAlternateScreen, EnableBracketedPaste, Hide)?;
     if state.mouse {
         state.queue_mouse(true)?;

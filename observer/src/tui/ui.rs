@@ -11,7 +11,7 @@ use super::{
     screen::Screens,
     screen_name::ScreenName,
     tabs,
-    widget::{explain::Explanation, help, quality, transcript},
+    widget::{explain::Explanation, help, quality, timeline, transcript},
 };
 use crate::{
     frame::Frame,
@@ -23,6 +23,8 @@ use crate::{
 pub(crate) struct Ui {
     pub(crate) screens: Screens,
     pub(crate) prompt: Prompt,
+    /// The filter of the screen from which the connections of a row were opened.
+    prompt_before: Option<Prompt>,
     /// The frame on the screen while the display is paused.
     pub(crate) paused: Option<Arc<Frame>>,
     /// The first line of the open help.
@@ -42,6 +44,7 @@ impl Ui {
         Self {
             screens: Screens::default(),
             prompt: Prompt::default(),
+            prompt_before: None,
             paused: None,
             help: None,
             explain: None,
@@ -61,7 +64,26 @@ impl Ui {
     pub(crate) fn areas(&self, data: &Frame) -> Areas {
         let has_alarm = quality::alarm(&data.snapshot).is_some();
         let (area, _) = transcript::split(self.area, data.transcript.as_deref());
+        let (area, _) = timeline::split(area, data.timeline.as_ref());
         Areas::of(layout::usable(area), has_alarm, !data.snapshot.findings.is_empty(), self.screens.shown)
+    }
+
+    /// Shows the connections of the selected row: all of them. A filter by process, which found the row, would hide those in
+    /// TIME_WAIT.
+    fn enter(&mut self, latest: &Frame) {
+        let data = self.paused.as_deref().unwrap_or(latest);
+        if self.screens.enter(data, &self.prompt.filter) {
+            self.prompt_before = Some(std::mem::take(&mut self.prompt));
+        }
+    }
+
+    /// The filter that was there before [`Self::enter`], where there is no other by now.
+    fn restore_filter(&mut self) {
+        if let Some(before) = self.prompt_before.take()
+            && self.prompt.text.is_empty()
+        {
+            self.prompt = before;
+        }
     }
 
     /// Passes a message on to the screen that is shown.
@@ -167,6 +189,7 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Frame>, message: Message) -> Effe
         Message::Show(screen) => {
             (ui.screens.shown, ui.explain) = (screen, None);
             (ui.screens.of, ui.screens.from) = (Of::All, None);
+            ui.restore_filter();
         }
         Message::NextScreen => return update(ui, latest, Message::Show(ui.screens.shown.turned(1))),
         Message::PreviousScreen => {
@@ -190,12 +213,11 @@ pub(crate) fn update(ui: &mut Ui, latest: &Arc<Frame>, message: Message) -> Effe
             if !ui.screens.pane().has_cursor() {
                 update(ui, latest, Message::Move(Move::Down));
             }
-            let data = ui.paused.as_deref().unwrap_or(latest);
-            ui.screens.enter(data, &ui.prompt.filter);
+            ui.enter(latest);
         }
         // Esc undoes the latest step first: the selected row, then the filter, then Enter.
         Message::Close if !ui.screens.pane().has_cursor() && !ui.prompt.text.is_empty() => ui.prompt.clear(),
-        Message::Close if !ui.screens.pane().has_cursor() && ui.screens.leave() => {}
+        Message::Close if !ui.screens.pane().has_cursor() && ui.screens.leave() => ui.restore_filter(),
         // A window on top keeps the click.
         Message::Click { .. } if ui.help.is_some() || ui.explain.is_some() => (ui.help, ui.explain) = (None, None),
         Message::Click { column, row } => return click(ui, latest, Position { x: column, y: row }),

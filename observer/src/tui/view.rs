@@ -21,11 +21,11 @@ use super::{
     widget::{
         explain, header, headroom, help, limits,
         parts::{self, Part},
-        quality, transcript,
+        quality, timeline, transcript,
     },
 };
 use crate::{
-    frame::{Frame, Playback},
+    frame::{Attached, Frame, Playback},
     model::{PORT_NUMBERS, query::Of, snapshot::Snapshot},
     present::{format, labelled::labelled},
 };
@@ -38,6 +38,10 @@ pub(crate) fn view(ui: &Ui, latest: &Frame, theme: &Theme, area: Rect, buf: &mut
     let (area, beside) = transcript::split(area, latest.transcript.as_deref());
     if let Some((words, beside)) = latest.transcript.as_deref().zip(beside) {
         transcript::view(words, theme, beside, buf);
+    }
+    let (area, below) = timeline::split(area, latest.timeline.as_ref());
+    if let Some((timeline, below)) = latest.timeline.as_ref().zip(below) {
+        timeline::view(timeline, theme, below, buf);
     }
     if layout::is_too_small(area) {
         return too_small(theme, area, buf);
@@ -142,6 +146,7 @@ fn badge(ui: &Ui, latest: &Frame, theme: &Theme) -> Option<Span<'static>> {
     if let Some(playback) = latest.playback {
         words.push(replayed(playback));
     }
+    words.extend(latest.attached.map(attached));
     words.extend(passed_port_numbers(&ui.shown(latest).snapshot));
     (!words.is_empty()).then(|| Span::styled(format!(" {} ", words.join(" · ")), theme.badge))
 }
@@ -150,12 +155,23 @@ fn replayed(playback: Playback) -> String {
     let state = match playback {
         Playback { is_over: true, .. } => ", OVER",
         Playback { is_stopped: true, .. } => ", STOPPED",
+        Playback { is_live: true, .. } => ", LIVE",
         _ => "",
     };
     if playback.speed.to_bits() == 1_f64.to_bits() {
         format!("REPLAY{state}")
     } else {
         format!("REPLAY ×{}{state}", playback.speed)
+    }
+}
+
+fn attached(stream: Attached) -> String {
+    match stream {
+        Attached { is_over: true, .. } => "ATTACHED, SERVICE ENDED".to_owned(),
+        Attached { silence, .. } if silence >= SILENCE => {
+            format!("ATTACHED, NO NEW DATA FOR {}", format::duration(silence))
+        }
+        Attached { .. } => "ATTACHED".to_owned(),
     }
 }
 

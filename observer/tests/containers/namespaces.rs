@@ -47,7 +47,7 @@ fn a_namespace_is_called_by_its_container_then_by_ip_netns() {
     let snapshot = Engine::start(options).expect("start the engine").snapshot(0);
     let name = |netns: NetnsId| {
         let row = snapshot.namespaces.iter().find(|row| row.netns == netns);
-        row.and_then(|row| row.name.as_ref()).map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned())
+        row.and_then(|row| row.name.as_ref()).map(|name| String::from_utf8_lossy(name.name.as_bytes()).into_owned())
     };
     let of_process = |container: &Runc| netns(&format!("/proc/{}/ns/net", container.pid));
     assert_eq!(name(of_process(&own)), Some(own.id.clone()));
@@ -70,7 +70,7 @@ fn sockets_of_an_agent_in_a_containers_namespace_do_not_rename_it() {
     let row = snapshot.endpoints.iter().find(|row| row.key.netns == inside).expect("its listener");
     assert_eq!(row.service.as_ref().map(|it| it.label().to_string()), Some(agent.label()));
     let called = snapshot.namespaces.iter().find(|row| row.netns == inside).and_then(|row| row.name.clone());
-    assert_eq!(called.map(|name| name.as_bytes().to_vec()), Some(own.id.clone().into_bytes()));
+    assert_eq!(called.map(|name| name.name.as_bytes().to_vec()), Some(own.id.clone().into_bytes()));
 }
 
 #[test]

@@ -24,7 +24,10 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use crate::runtimes::{Machine, Network, Podman, Runc, cgroup2, inode, listener_cgroup, run, unique, wait_until};
+use crate::{
+    machine::Machine,
+    runtimes::{Network, Podman, Runc, cgroup2, inode, listener_cgroup, run, unique, wait_until},
+};
 
 /// Runs `test` on a thread in a new network namespace with `lo` up.
 pub(crate) fn in_private_netns(test: impl FnOnce() + Send + 'static) {

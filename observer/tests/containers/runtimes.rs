@@ -5,7 +5,7 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -116,76 +116,20 @@ impl Drop for Podman {
     }
 }
 
-fn podman(arguments: &[&str]) -> String {
+/// Runs podman to its end; returns what it printed.
+pub(crate) fn podman(arguments: &[&str]) -> String {
     const ALONE: &str = "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"";
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", ALONE, "sh", "podman", "--cgroup-manager=cgroupfs"]).args(arguments);
     run(&mut command).trim().to_owned()
 }
 
-/// A machine of systemd-nspawn with the host's own systemd as its first process; it ends when dropped. Like podman it
-/// wants cgroup2 alone.
-pub(crate) struct Machine {
-    pub(crate) name: String,
-    cgroup: PathBuf,
-    nspawn: Child,
-    _units: TempDir,
-}
-
-impl Machine {
-    /// Boots a machine, in a network namespace of its own, that has busybox with this command as its service
-    /// `listen.service`.
-    pub(crate) fn start(what: &str, command: &str) -> Self {
-        /// nspawn stays in the cgroup that it is started in, as in that of a service, and puts the machine below it.
-        const BOOT: &str = "echo $$ > \"$1/cgroup.procs\" && shift && umount -R /sys/fs/cgroup && \
-            mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"";
-        // The host's /usr, and nothing else of it.
-        const OPTIONS: &str = "--directory=/ --volatile=yes --register=no --keep-unit --private-network \
-            --capability=all --console=pipe --boot";
-        let name = unique(what);
-        let units = tempfile::tempdir().unwrap();
-        let unit = units.path().join("listen.service");
-        let text = format!("[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/bin/busybox {command}\n");
-        fs::write(&unit, text).unwrap();
-        let cgroup = cgroup2().join(format!("{name}.service"));
-        fs::create_dir(&cgroup).unwrap();
-        let mut boot = Command::new("unshare");
-        boot.args(["--mount", "sh", "-c", BOOT, "sh"]).arg(&cgroup).arg("systemd-nspawn");
-        boot.args(OPTIONS.split_whitespace()).arg(format!("--machine={name}"));
-        boot.arg(format!("--bind-ro={}:/run/systemd/system/listen.service", unit.display()));
-        boot.arg("systemd.unit=listen.service");
-        let log = fs::File::create(units.path().join("log")).unwrap();
-        boot.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let nspawn = boot.spawn().unwrap();
-        Self { name, cgroup, nspawn, _units: units }
-    }
-
-    /// The first process of the service, once it runs.
-    pub(crate) fn pid(&self) -> u32 {
-        let listed = self.cgroup.join("payload/system.slice/listen.service/cgroup.procs");
-        let mut pid = None;
-        wait_until("the service of the machine", || {
-            pid = fs::read_to_string(&listed).ok().and_then(|pids| pids.lines().next()?.parse().ok());
-            pid.is_some()
-        });
-        pid.unwrap()
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        fs::write(self.cgroup.join("cgroup.kill"), "1").unwrap();
-        self.nspawn.wait().unwrap();
-        wait_until("the cgroups of the machine are gone", || remove_tree(&self.cgroup).is_ok());
-    }
-}
-
-/// Removes a cgroup with all below it.
-fn remove_tree(cgroup: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(cgroup)?.flatten().filter(|entry| entry.path().is_dir()) {
-        remove_tree(&entry.path())?;
-    }
-    fs::remove_dir(cgroup)
+/// A file that `cargo xtask dist` made in the folder of builds: the one whose name ends so.
+pub(crate) fn artefact(ending: &str) -> PathBuf {
+    let dist = Path::new(env!("CARGO_BIN_EXE_observer")).ancestors().nth(2).unwrap().join("dist");
+    let files = fs::read_dir(&dist).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let mut found = files.filter(|path| path.to_str().unwrap().ends_with(ending));
+    found.next().unwrap_or_else(|| panic!("no *{ending} in {}: `cargo xtask dist --quick` makes it", dist.display()))
 }
 
 /// A name that no other test and no earlier run has.
@@ -233,7 +177,7 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-fn output(command: &mut Command) -> io::Result<Output> {
+pub(crate) fn output(command: &mut Command) -> io::Result<Output> {
     command.stdin(Stdio::null()).output()
 }
 

@@ -276,6 +276,8 @@ fn every_row_names_the_service_that_ss_shows() {
 
 /// A bind() in a unit fails; it is the unit's failure. The server's process row has its unit.
 fn a_failure_and_a_process_have_their_service(engine: &mut Engine, server: u32, web: &Unit) {
+    // The fullest processes are listed, whatever else runs here.
+    run(Command::new("prlimit").args(["--nofile=16:16", "--pid", &server.to_string()]));
     let mut second = Unit::new("second");
     let pid = second.start(&[], "httpd -f -p 127.0.0.1:7000");
     assert!(!second.children[0].wait().unwrap().success(), "the address is in use");

@@ -4,8 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    net::{TcpListener, TcpStream},
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -13,11 +12,13 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{kubernetes, network::Namespace, packaging, programs::get};
+use super::{
+    http::get,
+    network::Namespace,
+    pod::{self, NODE, OBSERVER, Pod},
+};
 
 const PATIENCE: Duration = Duration::from_mins(2);
-const OBSERVER: &str = env!("CARGO_BIN_EXE_observer");
-const NODE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 28_232);
 
 fn run(command: &mut Command) -> Output {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -33,9 +34,9 @@ struct Container {
 
 impl Container {
     /// Starts it with the network of the calling thread, as `hostNetwork` says.
-    fn start(pod: &Value) -> Self {
+    fn start(pod: &Pod) -> Self {
         let (bundle, id) = (tempfile::tempdir().unwrap(), format!("observer-daemonset-{}", std::process::id()));
-        image(&bundle.path().join("rootfs"));
+        pod::image(&bundle.path().join("rootfs"));
         run(Command::new("runc").arg("spec").current_dir(bundle.path()));
         let config = bundle.path().join("config.json");
         let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
@@ -79,69 +80,41 @@ impl Drop for Container {
     }
 }
 
-/// The program, with the libraries that it is linked to.
-fn image(root: &Path) {
-    let copy = |from: &str, to: PathBuf| {
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        // By another process: see ETXTBSY in tests/containers.
-        run(Command::new("cp").args(["--dereference", from]).arg(to));
-    };
-    copy(OBSERVER, root.join("usr/bin/observer"));
-    let libraries = run(Command::new("ldd").arg(OBSERVER)).stdout;
-    let libraries = String::from_utf8(libraries).unwrap();
-    for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
-        copy(library, root.join(library.trim_start_matches('/')));
-    }
-}
-
-/// What kubelet and containerd make of the pod.
-fn configure(spec: &mut Value, pod: &Value) {
-    let container = &pod["containers"][0];
-    let security = &container["securityContext"];
-    let words = |value: &Value| -> Vec<String> {
-        value.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
-    };
-    let args = [words(&container["command"]), words(&container["args"])].concat();
-    let node = NODE.ip().to_string();
-    spec["process"]["args"] = args.iter().map(|word| word.replace("$(NODE_IP)", &node)).collect();
+/// What containerd makes of the pod.
+fn configure(spec: &mut Value, pod: &Pod) {
+    spec["process"]["args"] = pod.args.clone().into();
     spec["process"]["terminal"] = false.into();
     spec["process"]["rlimits"] = json!([]);
-    spec["process"]["user"] = json!({"uid": security["runAsUser"], "gid": security["runAsGroup"]});
-    spec["process"]["noNewPrivileges"] = (security["allowPrivilegeEscalation"] == false).into();
-    assert_eq!(words(&security["capabilities"]["drop"]), ["ALL"]);
-    let capabilities: Vec<String> =
-        words(&security["capabilities"]["add"]).iter().map(|name| format!("CAP_{name}")).collect();
+    spec["process"]["user"] = json!({"uid": pod.user.0, "gid": pod.user.1});
+    spec["process"]["noNewPrivileges"] = true.into();
+    let capabilities: Vec<String> = pod.capabilities.iter().map(|name| format!("CAP_{name}")).collect();
     spec["process"]["capabilities"] =
         json!({"bounding": capabilities, "effective": capabilities, "permitted": capabilities});
-    spec["root"]["readonly"] = security["readOnlyRootFilesystem"].clone();
-    assert_eq!(security["seccompProfile"]["type"], "Localhost");
-    let profile = fs::read(packaging("helm/observer/files/seccomp.json")).unwrap();
+    spec["root"]["readonly"] = true.into();
+    let profile = fs::read(&pod.profile).unwrap();
     spec["linux"]["seccomp"] = serde_json::from_slice(&profile).unwrap();
-    assert_eq!((&pod["hostPID"], &pod["hostNetwork"]), (&json!(true), &json!(true)));
     let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
     namespaces.retain(|namespace| !["pid", "network"].contains(&namespace["type"].as_str().unwrap()));
-    for mount in container["volumeMounts"].as_array().unwrap() {
-        let volume = pod["volumes"].as_array().unwrap().iter().find(|it| it["name"] == mount["name"]).unwrap();
-        let source = volume["hostPath"]["path"].as_str().unwrap();
-        if volume["hostPath"]["type"] == "DirectoryOrCreate" {
-            fs::create_dir_all(source).unwrap();
-        }
-        assert_eq!(mount["readOnly"], true, "{mount}");
-        let mount = json!({"destination": mount["mountPath"], "source": source, "type": "bind",
+    for (source, destination) in &pod.mounts {
+        let mount = json!({"destination": destination, "source": source, "type": "bind",
             "options": ["rbind", "rprivate", "ro"]});
         spec["mounts"].as_array_mut().unwrap().push(mount);
     }
 }
 
 /// Hooks with their attach methods.
-fn hooks(series: &str) -> BTreeSet<&str> {
+pub(crate) fn hooks(series: &str) -> BTreeSet<&str> {
     series.lines().filter(|line| line.starts_with("observer_hook_info{")).collect()
+}
+
+/// The series of one that nothing is taken from.
+pub(crate) fn with_all_rights() -> String {
+    String::from_utf8(run(Command::new(OBSERVER).args(["snapshot", "--openmetrics"])).stdout).unwrap()
 }
 
 #[test]
 fn the_daemonset_has_the_rights_that_observer_needs() {
-    let files = kubernetes::rendered();
-    let mut pod = files["daemonset.yaml"][1]["spec"]["template"]["spec"].clone();
+    let mut pod = Pod::of_the_daemonset();
     let (node, other) = (Namespace::add("node"), Namespace::add("pod"));
     // A process, as a pod has one, and connections.
     let mut process = Command::new("ip");
@@ -158,10 +131,8 @@ fn the_daemonset_has_the_rights_that_observer_needs() {
     container.answer("/-/ready");
     let series = container.answer("/metrics");
 
-    let with_all_rights = run(Command::new(OBSERVER).args(["snapshot", "--openmetrics"])).stdout;
-    let with_all_rights = String::from_utf8(with_all_rights).unwrap();
     assert!(hooks(&series).len() > 3, "{series}");
-    assert_eq!(hooks(&series), hooks(&with_all_rights));
+    assert_eq!(hooks(&series), hooks(&with_all_rights()));
     let inode = format!("inode=\"{}\"", other.inode());
     let info = series.lines().find(|line| line.starts_with("observer_netns_info{") && line.contains(&inode));
     let info = info.unwrap_or_else(|| panic!("no namespace {inode}: {series}"));
@@ -171,8 +142,7 @@ fn the_daemonset_has_the_rights_that_observer_needs() {
     drop(container);
 
     // A right that is missing is missed: the container is confined.
-    let added = pod["containers"][0]["securityContext"]["capabilities"]["add"].as_array_mut().unwrap();
-    added.retain(|name| name != "SYS_ADMIN");
+    pod.capabilities.retain(|name| name != "SYS_ADMIN");
     let container = Container::start(&pod);
     container.answer("/-/ready");
     let series = container.answer("/metrics");

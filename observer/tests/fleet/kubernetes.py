@@ -59,10 +59,16 @@ def main():
                 wrong["spec"]["noSuchField"] = 1
                 if not refuses(wrong):
                     raise ValueError(f"a validator takes everything: {document['kind']}")
-    for wrong in [{"podMonitor": {"enabled": "yes"}}, {"noSuchValue": 1}, {"port": 0}]:
+    for wrong in [{"podMonitor": {"enabled": "yes"}}, {"noSuchValue": 1}, {"port": 0}, {"prometheusRule": {"interval": "1m"}}]:
         if not helm.lint(chart, wrong)["errors"]:
             raise ValueError(f"the schema of values takes {wrong}")
-    print(json.dumps({path: [text, *yaml.safe_load_all(text)] for path, text in files.items()}))
+    objects = {path: [text, *yaml.safe_load_all(text)] for path, text in files.items()}
+    # The files of rules as they are read without the chart.
+    for name in ["rules.yml", "alerts.yml"]:
+        with open(f"{chart}/../../prometheus/{name}") as file:
+            text = file.read()
+        objects[name] = [text, yaml.safe_load(text)]
+    print(json.dumps(objects))
 
 
 main()

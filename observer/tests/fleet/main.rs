@@ -6,10 +6,18 @@
 mod alerts;
 mod daemonset;
 mod dashboard;
+#[path = "../program/http.rs"]
+mod http;
 mod kubernetes;
 mod load;
 mod network;
+mod pod;
+mod podman;
 mod programs;
+#[path = "../containers/runtimes.rs"]
+#[expect(dead_code, reason = "it has more runtimes than are used here")]
+mod runtimes;
+mod system_calls;
 
 use std::path::PathBuf;
 

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
+    http::get,
     network::{HOSTS, HUB, Network},
     packaging,
 };
@@ -208,16 +209,6 @@ fn take_notification(stream: &mut TcpStream, sender: &Sender<Value>) -> Option<(
         let _ = sender.send(alert.clone());
     }
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").ok()
-}
-
-/// The body of an answer; `None` while nobody listens.
-pub(crate) fn get(address: SocketAddr, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    head.contains(" 200 ").then(|| body.to_owned())
 }
 
 /// For an address.

@@ -6,12 +6,15 @@ mod scenario;
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
+use jiff::Timestamp;
+use observer::recording::Reader;
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// The keys of these objects are names of TCP states, not fields.
 const STATES: [&str; 2] = ["endpoints[].states.", "services[].states."];
@@ -65,9 +68,13 @@ fn real() -> BTreeSet<String> {
     let mut add = |args: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_observer")).args(args).stdin(Stdio::null()).output().unwrap();
         let is_lab = args[0] == "lab";
+        let root = match args[0] {
+            "lab" => "LAB",
+            "report" => "REPORT",
+            _ => "",
+        };
         // A lab that measures time may find its measurement inconclusive.
         assert!(output.status.success() || is_lab, "{args:?}: {output:?}");
-        let root = if is_lab { "LAB" } else { "" };
         keys(&serde_json::from_slice(&output.stdout).unwrap(), root, &mut found);
     };
     add(&["lab", "four-tuple", "--json"]);
@@ -82,10 +89,34 @@ fn real() -> BTreeSet<String> {
         }
         add(&[command, "--json"]);
     }
+    let recorder = recorder(&recordings);
+    add(&["report", recorder.path().to_str().unwrap(), "--json"]);
     for document in scenario::documents() {
         keys(&serde_json::from_slice(&document).unwrap(), "", &mut found);
     }
     found
+}
+
+/// What a recorder that had an incident leaves, of a recording that is no recorder's.
+fn recorder(recordings: &[PathBuf]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = recordings.iter().find(|path| path.ends_with("demo.obs")).unwrap();
+    let began = Reader::start(File::open(demo).unwrap()).unwrap().header().started_at;
+    let at = |seconds: u64| {
+        let at = i64::try_from(began.as_secs() + seconds).unwrap();
+        Timestamp::from_second(at).unwrap().strftime("%Y%m%dT%H%M%SZ").to_string()
+    };
+    let incident = folder.path().join(format!("incidents/1-{}-ports-exhausted", at(8)));
+    fs::create_dir_all(&incident).unwrap();
+    for folder in [folder.path(), incident.as_path()] {
+        fs::copy(demo, folder.join(format!("00000001-{}.obs", at(0)))).unwrap();
+    }
+    folder
+}
+
+/// Whether a report has this path of an object that snapshots have, too.
+fn is_shared(path: &str, described: &BTreeSet<String>) -> bool {
+    path.strip_prefix("REPORT.").is_some_and(|rest| rest.contains('.') && described.contains(rest))
 }
 
 /// Paths that the page describes and no document here has, each with its reason.
@@ -99,7 +130,8 @@ const UNSEEN: [(&str, &str); 3] = [
 fn the_page_describes_every_key_and_no_other() {
     let (described, real) = (described(), real());
     let is_state = |path: &str| STATES.iter().any(|states| path.starts_with(states));
-    let missing: Vec<_> = real.iter().filter(|path| !is_state(path) && !described.contains(*path)).collect();
+    let is_known = |path: &str| is_state(path) || described.contains(path) || is_shared(path, &described);
+    let missing: Vec<_> = real.iter().filter(|path| !is_known(path)).collect();
     assert!(missing.is_empty(), "not in docs/json.md: {missing:#?}");
     let unseen: BTreeSet<&str> = UNSEEN.into_iter().map(|(path, _)| path).collect();
     let stale: Vec<_> =

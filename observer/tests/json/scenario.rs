@@ -13,13 +13,14 @@ use observer::{
     frame::Frame,
     model::{
         Basis, Model,
+        cost::Cost,
         device::{Device, DeviceReading},
         event::{Binding, Event, Found, Identity, OwnRange, Queues, Refused},
         failure::Local,
         finding::{Finding, FindingKind},
         gaps::{Gaps, ProcessScope, Skipped},
         headroom::PortUse,
-        name::Name,
+        name::NetnsName,
         namespace::NamespaceReading,
         quality::{AttachMethod, FailedMethod, Hook, HookStatus, ScanSummary},
         service::{Container, Pod, Runtime, Service},
@@ -84,7 +85,7 @@ fn scan(model: &mut Model) {
     let held = |id, by| Event::Held { id: SocketId(id), netns: NETNS, by, fd: 3, bound: None, cgroup: None };
     let (listener, accepted) =
         (identity(1, tuple(Ipv4Addr::UNSPECIFIED, 0)), identity(2, tuple([10, 0, 0, 9].into(), 40_000)));
-    model.begin_scan(NETNS);
+    model.begin_scan(NETNS, NOW);
     model.apply(&found(listener, TcpState::Listen), NOW);
     let queues = Queues { accept: 1, syn: 0, limit: 128, drops: 0 };
     model.apply(&Event::Queues { id: listener.id, netns: NETNS, queues }, NOW);
@@ -95,7 +96,7 @@ fn scan(model: &mut Model) {
     for (id, by) in [(1, outside(7, "server")), (2, outside(7, "server")), (2, outside(8, "worker"))] {
         model.apply(&held(id, by), NOW);
     }
-    model.end_fd_scan();
+    model.end_fd_scan(NOW);
 }
 
 /// A port that another process has, and a range of a socket's own without a free port.
@@ -118,6 +119,15 @@ fn refuse(model: &mut Model) {
     model.tick(NOW + Duration::from_secs(2));
 }
 
+/// A namespace that ends after a failure in it.
+fn end_a_namespace(model: &mut Model) {
+    let ended = NetnsId(2);
+    let reading = |overflows| NamespaceReading { time_wait_overflows: Some(overflows), ..NamespaceReading::default() };
+    model.set_namespace(ended, reading(0));
+    model.set_namespace(ended, reading(1));
+    model.forget_namespace(ended);
+}
+
 /// A service with every part that a path can show.
 fn whole_service() -> Service {
     Service {
@@ -134,7 +144,7 @@ fn name_services(snapshot: &mut Snapshot) {
     let whole = Some(Arc::new(whole_service()));
     let mut outbound = snapshot.endpoints[0].clone();
     let remote = "10.0.0.9:5432".parse().unwrap();
-    let (netns_name, device) = (Some(Name::from("blue")), Device::new(DEVICE).named("eth0".into()));
+    let (netns_name, device) = (Some(NetnsName::from("blue")), Device::new(DEVICE).named("eth0".into()));
     let (ports, service) = (PortUse { range: 10, blocked: Some(0), used: 1, ..PortUse::default() }, whole.clone());
     let (netns, local_ip) = (NETNS, LOCAL);
     outbound.key.direction = Direction::Outbound;
@@ -197,6 +207,8 @@ pub(crate) fn documents() -> [Vec<u8>; 2] {
     set_host(&mut model);
     scan(&mut model);
     refuse(&mut model);
+    end_a_namespace(&mut model);
+    model.set_cost(Cost { is_suspended: true, ..Cost::default() }, NOW);
     let mut snapshot = model.snapshot(SystemTime::UNIX_EPOCH, NOW, usize::MAX);
     name_services(&mut snapshot);
     let frame = Frame::from(snapshot);

@@ -203,3 +203,33 @@ fn sockets_have_the_cgroup_of_their_directory_by_events_and_by_scans() {
         server_process.kill();
     });
 }
+
+/// Makes a listener and two connections that it does not accept in the root of all cgroups, and goes to another one.
+fn play_waiting((directory, channel): (String, std::os::unix::net::UnixStream)) {
+    fs::write(cgroup2().join("cgroup.procs"), "0").unwrap();
+    let _listener = TcpListener::bind(SERVER).unwrap();
+    let _clients = [TcpStream::connect(SERVER).unwrap(), TcpStream::connect(SERVER).unwrap()];
+    fs::write(Path::new(&directory).join("cgroup.procs"), "0").unwrap();
+    std::io::Write::write_all(&mut (&channel), b".").unwrap();
+    keep_open(&channel);
+}
+
+#[test]
+fn the_first_frame_counts_connections_that_wait_with_their_listener() {
+    if let Some(part) = role() {
+        play_waiting(part);
+        return;
+    }
+    in_private_netns(|| {
+        let cgroup = Cgroup::make("waiting");
+        let test = &the_first_frame_counts_connections_that_wait_with_their_listener;
+        let mut process = TestProcess::start(test, &cgroup.directory.display().to_string());
+        process.wait_until_ready();
+        process.channel.read_exact(&mut [0]).unwrap();
+        assert_eq!(cgroups_by_ss("sport = 7900 or dport = 7900"), ["/"; 5], "no cgroup names their service");
+        let snapshot = observe().snapshot(usize::MAX);
+        let row = services(&snapshot, &cgroup).expect("the service of the process");
+        assert_eq!((row.sockets, row.listeners), (4, 1), "{:#?}", snapshot.services);
+        process.kill();
+    });
+}

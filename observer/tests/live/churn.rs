@@ -169,6 +169,7 @@ impl Churn {
                 polled_at = progress.steps;
                 engine.poll().expect("poll");
             }
+            progress.let_go_on();
         }
         let mut engine = engine.expect("the workers are past their first quarter");
         let at_end = reach_ss(&mut engine, &namespaces[..self.watched]);
@@ -219,13 +220,13 @@ impl Churn {
         for process in &mut processes {
             process.wait_until_ready();
         }
-        for process in &mut processes {
+        for (worker, process) in processes.iter_mut().enumerate() {
             process.channel.write_all(b".").unwrap();
             process.channel.set_read_timeout(None).unwrap();
             let (mut channel, sender) = (process.channel.try_clone().unwrap(), sender.clone());
             thread::spawn(move || {
                 while let Ok(1) = channel.read(&mut [0]) {
-                    if sender.send(()).is_err() {
+                    if sender.send(worker).is_err() {
                         return;
                     }
                 }
@@ -233,7 +234,7 @@ impl Churn {
         }
         let workers = u32::try_from(processes.len()).unwrap();
         let wanted = workers * (self.steps / STEPS_PER_REPORT * STEPS_PER_REPORT);
-        Progress { words, steps: 0, wanted, last_word: Instant::now(), _processes: processes }
+        Progress { words, steps: 0, wanted, last_word: Instant::now(), reported: Vec::new(), processes }
     }
 }
 
@@ -244,16 +245,26 @@ fn fresh_seed() -> u64 {
 
 /// How far the workers are. They end with it.
 struct Progress {
-    words: Receiver<()>,
+    words: Receiver<usize>,
     steps: u32,
     wanted: u32,
     last_word: Instant,
-    _processes: Vec<TestProcess>,
+    /// Workers by their place, once for each report since they were last let go on.
+    reported: Vec<usize>,
+    processes: Vec<TestProcess>,
 }
 
 impl Progress {
     fn is_complete(&self) -> bool {
         self.steps >= self.wanted
+    }
+
+    /// Workers wait for this after each report, a few reports late: they cannot fill the ring while the test waits for a CPU.
+    fn let_go_on(&mut self) {
+        for worker in self.reported.drain(..) {
+            // One that has taken all of its steps may have ended its side.
+            let _ = self.processes[worker].channel.write_all(b".");
+        }
     }
 
     /// Receives the workers' progress, and waits for more of it for as long as the program waits between two
@@ -262,7 +273,8 @@ impl Progress {
         let until = Instant::now() + Duration::from_millis(25);
         loop {
             match self.words.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(()) => {
+                Ok(worker) => {
+                    self.reported.push(worker);
                     self.steps += STEPS_PER_REPORT;
                     self.last_word = Instant::now();
                 }

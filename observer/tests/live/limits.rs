@@ -23,7 +23,7 @@ use socket2::{Domain, Socket, Type};
 use crate::{
     processes::start_program,
     refused::kernel_counter,
-    sockets::{set_option, skip},
+    sockets::{reset, set_option, skip},
     ss::sockets_in,
     support::{eventually, in_private_netns, listen, load_nft, observe, options, run, set_sysctl, start, wait_until},
 };
@@ -72,7 +72,8 @@ fn an_accept_queue_overflows_as_the_kernel_counts() {
         // The kernel takes one more than the backlog, and drops the others' SYNs.
         let overflows = || kernel_counter("ListenOverflows");
         wait_until("a full queue, and drops", || listener_of_ss()[0] == 5 && overflows() > 0);
-        drop(clients);
+        // What a client that closes sends again overflows again.
+        clients.into_iter().for_each(reset);
         let before = overflows();
         let mut engine = start(EngineOptions { scans: Scans::Regularly, ..options() });
         let [queued, backlog, discarded] = listener_of_ss();
@@ -89,9 +90,9 @@ fn an_accept_queue_overflows_as_the_kernel_counts() {
         assert_eq!(engine.snapshot(0).limits[0].kind, LimitKind::AcceptQueue, "what is full comes first");
         let more = start_connecting("127.0.0.1:7000", 3);
         wait_until("more drops", || overflows() > before);
-        drop(more);
-        let after = overflows();
+        more.into_iter().for_each(reset);
         eventually(&mut engine, "as many hits as overflows since then", |snapshot| {
+            let after = overflows();
             let limit = of_listener(snapshot, LimitKind::AcceptQueue, "127.0.0.1:7000");
             (limit.hits == Some(after - before) && counted(&limit)[0].total == after).then_some(())
         });

@@ -26,7 +26,8 @@ pub(crate) fn start_program(command: &mut Command) -> io::Result<(Child, UnixStr
     let listener = UnixListener::bind_addr(&address)?;
     let child = without_descriptors(|| {
         let theirs = OwnedFd::from(UnixStream::connect_addr(&address)?);
-        let child = command.stdin(theirs).spawn();
+        // bash takes a socket for the input of rshd, and reads ~/.bashrc first, unless a shell has started it.
+        let child = command.env("SHLVL", "1").stdin(theirs).spawn();
         // The command stays, but its fd must not: the same number is another file on other threads.
         command.stdin(Stdio::null());
         child

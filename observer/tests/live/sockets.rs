@@ -15,7 +15,10 @@ use std::{
 use observer::model::units::TcpState;
 use socket2::{Domain, MaybeUninitSlice, MsgHdr, MsgHdrMut, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
 
-use crate::{processes::start_program, support::PATIENCE};
+use crate::{
+    processes::start_program,
+    support::{PATIENCE, wait_until},
+};
 
 /// A socket with nothing done to it yet but that its address may be used again.
 pub(crate) fn socket(family: SocketAddr) -> Socket {
@@ -122,14 +125,28 @@ pub(crate) fn self_connected(ip_and_port_0: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Two sockets that connected to each other, with no listener between them. On loopback a SYN arrives before connect()
-/// returns: a silent listener takes the first SYN, so that the two can cross.
+/// How many packets the kernel has dropped for this socket.
+fn dropped(socket: &Socket) -> io::Result<u32> {
+    // `SK_MEMINFO_DROPS` of include/uapi/linux/sock_diag.h is the last of nine.
+    let mut numbers = [0_u32; 9];
+    let mut size = libc::socklen_t::try_from(size_of_val(&numbers)).expect("36 bytes");
+    let (at, size) = (numbers.as_mut_ptr().cast(), &raw mut size);
+    // SAFETY: the kernel writes at most as many bytes as `size` says, those of `numbers`, before the call returns.
+    match unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, at, size) } {
+        0 => Ok(numbers[8]),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Two sockets that connected to each other, with no listener between them. On loopback a SYN mostly arrives before
+/// connect() returns: a silent listener takes the first SYN, so that the two can cross.
 pub(crate) fn simultaneous_open(ip_and_port_0: SocketAddr) -> io::Result<(Socket, Socket)> {
     let silent = silent_listener(ip_and_port_0)?;
     let at = local(&silent);
     let first = socket(ip_and_port_0);
     first.bind(&ip_and_port_0.into())?;
     start_connect(&first, at)?;
+    wait_until("the end of the first SYN", || dropped(&silent).unwrap() > 0);
     drop(silent);
     let second = socket(ip_and_port_0);
     second.bind(&at.into())?;

@@ -8,6 +8,8 @@ mod alerts;
 mod bounds;
 mod exposition;
 mod formats;
+#[path = "../program/http.rs"]
+mod http;
 mod names;
 mod near;
 #[cfg(feature = "otlp")]

@@ -63,6 +63,7 @@ fn what_could_not_be_read_is_absent() {
     }
     frame.snapshot.quality.losses.missed = None;
     frame.snapshot.quality.last_scan = None;
+    frame.snapshot.quality.coverage.oldest = None;
     frame.snapshot.uptime = Duration::from_secs(1);
     for row in &mut frame.snapshot.processes {
         row.files = None;
@@ -75,6 +76,7 @@ fn what_could_not_be_read_is_absent() {
         "observer_destination_ports_left_min",
         "observer_listen_drops_total",
         "observer_last_scan_timestamp_seconds",
+        "observer_oldest_scan_timestamp_seconds",
         "observer_scan_duration_seconds",
         "observer_limit_time_to_full_seconds",
         "observer_process_open_files",

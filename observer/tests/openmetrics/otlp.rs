@@ -109,7 +109,7 @@ fn nanoseconds(time: SystemTime) -> u64 {
 fn assert_received(frame: &Frame) {
     let rotel = Rotel::start();
     let expected = expected(frame);
-    let request = Exporter::new(Machine::default()).render(frame, Bounds::default());
+    let request = Exporter::new(Machine::default(), "").render(frame, Bounds::default());
     assert_eq!(post(&rotel, &request), "HTTP/1.1 200 OK");
     let (_, points) = rotel.received(expected.len());
     let taken_at = frame.snapshot.taken_at;
@@ -144,13 +144,22 @@ fn a_collector_receives_the_series_of_a_large_host_within_the_bound() {
     assert_received(&synthetic::large_host());
 }
 
+/// The UUID of an instance, by Python's own implementation.
+fn uuid5(text: &str) -> String {
+    let script = "import sys, uuid; print(uuid.uuid5(uuid.UUID('4d63009a-8d0f-11ee-aad7-4c796ed8e320'), sys.argv[1]))";
+    let output = Command::new("python3").args(["-c", script, text]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[test]
 fn the_resource_is_this_host() {
+    const PLACE: &str = "http://127.0.0.1:28232";
     let rotel = Rotel::start();
     let frame = synthetic::frame();
-    let request = Exporter::new(Machine::this()).render(&frame, Bounds::default());
+    let request = Exporter::new(Machine::this(), PLACE).render(&frame, Bounds::default());
     assert_eq!(post(&rotel, &request), "HTTP/1.1 200 OK");
-    let (resource, _) = rotel.received(1);
+    let (mut resource, _) = rotel.received(1);
     let uname = Command::new("uname").arg("-n").output().unwrap().stdout;
     let mut expected = vec![
         ("host.name", String::from_utf8(uname).unwrap()),
@@ -160,7 +169,13 @@ fn the_resource_is_this_host() {
     ];
     // A machine that was never started has none.
     let id = fs::read_to_string("/etc/machine-id").ok().filter(|id| id.trim().len() == 32);
-    expected.extend(id.map(|id| ("host.id", id)));
+    if let Some(id) = id {
+        expected.push(("service.instance.id", uuid5(&format!("{} observer {PLACE}", id.trim()))));
+        expected.push(("host.id", id));
+    } else {
+        // A random one.
+        assert_eq!(resource.remove("service.instance.id").unwrap().len(), "Str()".len() + 36);
+    }
     let expected: Attributes =
         expected.into_iter().map(|(key, value)| (key.to_owned(), format!("Str({})", value.trim()))).collect();
     assert_eq!(resource, expected);
@@ -169,7 +184,7 @@ fn the_resource_is_this_host() {
 #[test]
 fn counters_keep_their_start_when_the_wall_clock_moves() {
     let rotel = Rotel::start();
-    let mut exporter = Exporter::new(Machine::default());
+    let mut exporter = Exporter::new(Machine::default(), "");
     let mut frame = synthetic::frame();
     let started = nanoseconds(frame.snapshot.taken_at - frame.snapshot.uptime);
     let mut wanted = 0;

@@ -5,9 +5,10 @@ use std::{
     fs,
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
-use observer::{export::openmetrics::Format, frame::ExportResult};
+use observer::{export::openmetrics::Format, frame::ExportResult, model::cost::Cost, recording::RecorderStatus};
 
 use super::{
     exposition::Exposition,
@@ -56,7 +57,11 @@ fn the_page_describes_every_series_and_no_other() {
     large.snapshot.endpoints[0].listeners = vec![process(0, b"worker-0").process];
     large.snapshot.processes.last_mut().unwrap().service = synthetic::service(2).map(Arc::new);
     // As `observer serve` has it.
+    large.snapshot.quality.cost = Some(Cost::default());
+    large.recorder = Some(RecorderStatus { oldest: Some(Duration::from_secs(1)), ..RecorderStatus::default() });
     large.http_restarts = Some(0);
+    large.http_sandbox =
+        Some(["landlock", "whole_landlock", "other_user", "no_groups", "empty_bounding_set"].map(|part| (part, false)));
     large.otlp_exports = Some(ExportResult::ALL.map(|result| (result, 0)));
     add(&text(&large, Format::OpenMetrics));
     let expected: BTreeMap<_, _> = described.iter().map(|(name, (_, labels))| (name.clone(), labels.clone())).collect();

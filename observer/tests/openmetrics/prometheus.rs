@@ -13,6 +13,7 @@ use observer::export::openmetrics::Format;
 
 use super::{
     exposition::Exposition,
+    http::get,
     running::{PATIENCE, Running, eventually, free_address},
     synthetic, text,
 };
@@ -52,16 +53,6 @@ fn answer(mut stream: TcpStream, files: &[(&str, &str, String)], sender: &Sender
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).unwrap();
     // The test may be over.
     let _ = sender.send(path.to_owned());
-}
-
-/// The body of an answer; `None` while nobody listens.
-fn get(address: SocketAddr, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    head.contains(" 200 ").then(|| body.to_owned())
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub(crate) fn netns(n: u32) -> NetnsId {
 pub(crate) fn namespace(template: &NamespaceRow, n: u32, name: Option<&[u8]>) -> NamespaceRow {
     NamespaceRow {
         netns: netns(n),
-        name: name.map(Name::new),
+        name: name.map(|name| Name::new(name).into()),
         service: service(n).map(Arc::new),
         port_range: Some(PortRange { low: 32_768, high: 60_999 }),
         reserved_ports: 1,

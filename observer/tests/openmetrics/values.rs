@@ -65,6 +65,10 @@ impl Expected<'_> {
             let method = hook["method"].as_str().unwrap_or("none");
             self.set("observer_hook_info", &[("hook", hook["hook"].as_str().unwrap()), ("method", method)], 1.0);
         }
+        for row in quality["capabilities"].as_array().unwrap() {
+            let held = f64::from(u8::from(row["holding"] == "held"));
+            self.set("observer_capability_held", &[("capability", row["capability"].as_str().unwrap())], held);
+        }
         self.set("observer_events_total", &[], number(&quality["events_total"]));
         let lost = quality["lost"].as_object().unwrap();
         let sum: f64 = lost.values().map(number).sum();
@@ -77,8 +81,20 @@ impl Expected<'_> {
         }
         self.set("observer_scans_total", &[], number(&quality["scans_total"]));
         self.set("observer_drift_sockets_total", &[], number(&quality["drift_total"]));
-        let ended: jiff::Timestamp = quality["last_scan_at"].as_str().unwrap().parse().unwrap();
-        self.set("observer_last_scan_timestamp_seconds", &[], ended.as_duration().as_secs_f64());
+        let cost = &quality["cost"];
+        if cost.is_object() {
+            self.set("observer_cost_ratio", &[], number(&cost["ratio"]));
+            self.set("observer_hooks_suspended", &[], f64::from(u8::from(cost["is_suspended"] == true)));
+            self.set("observer_hook_suspensions_total", &[], number(&cost["suspensions_total"]));
+            self.set("observer_events_skipped_total", &[], number(&cost["skipped_events_total"]));
+        }
+        for (name, field) in [
+            ("observer_last_scan_timestamp_seconds", "last_scan_at"),
+            ("observer_oldest_scan_timestamp_seconds", "oldest_scan_at"),
+        ] {
+            let ended: jiff::Timestamp = quality[field].as_str().unwrap().parse().unwrap();
+            self.set(name, &[], ended.as_duration().as_secs_f64());
+        }
         self.set("observer_scan_duration_seconds", &[], number(&quality["last_scan_seconds"]));
     }
 

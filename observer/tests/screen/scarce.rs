@@ -1,14 +1,16 @@
 //! A screen whose descriptors run out while it is shown: it goes on, and takes and leaves the terminal without new
 //! ones.
 
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+use rustix::process::{Signal, kill_process};
 
-use crate::terminal::{MAIN_SCREEN, OBSERVER, Terminal};
+use crate::{
+    limit,
+    terminal::{MAIN_SCREEN, OBSERVER, Terminal},
+};
 
 /// Sets the program's soft fd limit and returns the one before. A limit up to three leaves no fd beside the standard streams.
-fn limit_descriptors(terminal: &Terminal, limit: u64) -> Option<u64> {
-    let limit = Rlimit { current: Some(limit), maximum: getrlimit(Resource::Nofile).maximum };
-    prlimit(Some(terminal.pid()), Resource::Nofile, limit).unwrap().current
+fn limit_descriptors(terminal: &Terminal, soft: u64) -> u64 {
+    limit::limit_descriptors(terminal.pid().as_raw_nonzero().get().unsigned_abs(), soft)
 }
 
 #[test]
@@ -70,7 +72,7 @@ fn the_screen_says_which_rounds_are_skipped_and_goes_on() {
     terminal.wait_for("the banner", |screen| {
         screen.contains("skipped: EMFILE at") && screen.contains("as old as the last scan")
     });
-    limit_descriptors(&terminal, before.unwrap());
+    limit_descriptors(&terminal, before);
     terminal.wait_for("the end of the banner", |screen| {
         screen.contains("rounds skipped") && !screen.contains("as old as the last scan")
     });

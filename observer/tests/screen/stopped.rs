@@ -89,3 +89,35 @@ fn a_recording_ends_although_nobody_reads_its_output() {
     kill_process(terminal.pid(), Signal::TERM).unwrap();
     ends_soon(&mut terminal, 0, "SIGTERM");
 }
+
+/// A script of root's around observer, which is not root any more: its shell waits until both have stopped.
+#[test]
+fn ctrl_z_stops_the_script_that_runs_observer_and_the_screen_comes_back() {
+    let script = format!("unset SUDO_UID; trap : CONT; {OBSERVER}; exit 7");
+    let mut terminal = Terminal::start(80, 24, "bash", &["-c", &script], &[]);
+    terminal.wait_for_words(&MAIN_SCREEN);
+    let shell = terminal.pid().as_raw_nonzero().get();
+    let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).unwrap();
+    let observer: i32 = children.trim().parse().unwrap();
+    for task in std::fs::read_dir(format!("/proc/{observer}/task")).unwrap() {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let has = |key: &str, value: &str| status.lines().any(|line| line.starts_with(key) && line.contains(value));
+        assert!(has("Uid:", "65534\t65534\t65534\t65534") && has("NoNewPrivs:", "\t1"), "{status}");
+        let is_engine = has("Name:", "engine");
+        assert_eq!(has("CapEff:", "0000000000000000"), !is_engine, "{status}");
+    }
+    let entered =
+        |terminal: &Terminal| String::from_utf8_lossy(&terminal.raw.lock().unwrap()).matches("\x1b[?1049h").count();
+    assert_eq!(entered(&terminal), 1);
+    terminal.press("\x1a");
+    for pid in [shell, observer] {
+        let stat = format!("/proc/{pid}/stat");
+        terminal.wait_for("the stop", |_| std::fs::read_to_string(&stat).unwrap().contains(") T "));
+    }
+    rustix::process::kill_process_group(terminal.pid(), rustix::process::Signal::CONT).unwrap();
+    // Keys from before the screen is taken again are discarded.
+    terminal.wait_for("the screen again", |_| entered(&terminal) == 2);
+    terminal.wait_for_words(&MAIN_SCREEN);
+    terminal.press("q");
+    assert_eq!(terminal.ends(), 7, "{}", terminal.screen());
+}

@@ -8,6 +8,7 @@ mod documents;
 mod load;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod recorder;
 mod requests;
 #[cfg(feature = "otlp")]
 #[path = "../openmetrics/rotel.rs"]

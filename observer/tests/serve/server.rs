@@ -8,6 +8,8 @@ use std::{
     process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio},
 };
 
+use observer::model::gaps::Unread;
+
 use super::{PATIENCE, eventually};
 
 pub(crate) const OBSERVER: &str = env!("CARGO_BIN_EXE_observer");
@@ -48,10 +50,18 @@ impl Server {
         }
     }
 
-    /// The next line that it says.
+    /// The next line that it says, but for what it cannot read on this machine.
     pub(crate) fn line(&mut self) -> Option<String> {
-        let mut line = String::new();
-        (self.stderr.read_line(&mut line).unwrap() > 0).then(|| line.trim_end().to_owned())
+        loop {
+            let mut line = String::new();
+            if self.stderr.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            let line = line.trim_end();
+            if !Unread::ALL.iter().any(|kind| line.ends_with(kind.consequence())) {
+                return Some(line.to_owned());
+            }
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {

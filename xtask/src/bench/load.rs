@@ -9,12 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::Subcommand;
-use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use super::running::Running;
-use super::stage;
+use super::{crowd, stage};
 use crate::process;
 
 /// Clients, each with a server of its own: with both cores of a small machine busy, a hook's time is time lost.
@@ -47,6 +46,13 @@ pub(crate) enum Load {
         /// Distinguishes owners.
         index: u8,
     },
+    /// Is many processes in network namespaces of their own, until its standard input ends.
+    Crowd {
+        /// Each with a process that listens.
+        namespaces: u32,
+        /// In all.
+        processes: u32,
+    },
 }
 
 impl Load {
@@ -55,6 +61,7 @@ impl Load {
         match self {
             Self::Churn { connections, net, rate } => churn(connections / u32::from(PAIRS), net, rate),
             Self::Hold { connections, index } => hold(connections, index),
+            Self::Crowd { namespaces, processes } => crowd::play(namespaces, processes),
         }
     }
 }
@@ -62,7 +69,7 @@ impl Load {
 /// What a churn took.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Took {
-    pub(super) limit: Duration,
+    pub(super) elapsed: Duration,
     /// Of the load alone; what hooks do, they do in its time.
     pub(super) cpu: Duration,
     /// The median of connect().
@@ -84,7 +91,7 @@ pub(super) fn run_churn(connections: u32, rate: Option<u32>) -> Result<Took> {
         let seconds = figures[name].as_f64().with_context(|| format!("{name} of the load"))?;
         Ok::<_, anyhow::Error>(Duration::from_secs_f64(seconds))
     };
-    Ok(Took { limit: seconds("limit")?, cpu: seconds("cpu")?, latency: seconds("latency")? })
+    Ok(Took { elapsed: seconds("elapsed")?, cpu: seconds("cpu")?, latency: seconds("latency")? })
 }
 
 fn churn(each: u32, net: u8, rate: Option<u32>) -> Result<()> {
@@ -112,13 +119,13 @@ fn churn(each: u32, net: u8, rate: Option<u32>) -> Result<()> {
         }
         Ok::<_, anyhow::Error>((begun, latencies))
     })?;
-    let limit = begun.elapsed();
+    let elapsed = begun.elapsed();
     let cpu = clock_gettime(ClockId::ProcessCPUTime);
     let cpu = Duration::new(cpu.tv_sec.cast_unsigned(), u32::try_from(cpu.tv_nsec)?);
     latencies.sort_unstable();
     let latency = latencies.get(latencies.len() / 2).context("no connection was made")?;
     let figures = json!({
-        "limit": limit.as_secs_f64(), "cpu": cpu.as_secs_f64(), "latency": latency.as_secs_f64(),
+        "elapsed": elapsed.as_secs_f64(), "cpu": cpu.as_secs_f64(), "latency": latency.as_secs_f64(),
     });
     println!("{figures}");
     Ok(())
@@ -170,11 +177,7 @@ fn hold(connections: u32, index: u8) -> Result<()> {
 }
 
 fn listener(address: SocketAddr) -> Result<TcpListener> {
-    let listener = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-    bind(&listener, &address).with_context(|| format!("bind to {address}"))?;
-    // std's queue of 128 would overflow, and what overflows comes again a second later.
-    listen(&listener, BACKLOG)?;
-    Ok(listener.into())
+    stage::listener(address, BACKLOG)
 }
 
 /// Processes that hold connections: they grow, and end with this.

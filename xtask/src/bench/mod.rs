@@ -4,12 +4,15 @@
 //! meanwhile slows down both. Loads run in namespaces of their own.
 
 mod bpf;
+mod crowd;
 mod document;
 mod frames;
+mod hosts;
 mod load;
 mod losses;
 mod observer;
 mod programs;
+mod recorder;
 mod running;
 mod screen;
 mod sizes;
@@ -18,7 +21,7 @@ mod stage;
 mod stats;
 mod table;
 mod targets;
-mod terminal;
+pub(crate) mod terminal;
 mod tools;
 
 use std::time::Instant;
@@ -55,8 +58,12 @@ enum Section {
     Programs,
     /// Start, idle CPU, and CPU by the rate of events
     Screen,
+    /// What a flight recorder takes more than `watch`, and whether its directory keeps its bound
+    Recorder,
     /// Memory, scans and events, from 1,000 to 1,000,000 sockets
     Sizes,
+    /// Many network namespaces and many processes
+    Hosts,
     /// Frames and the model alone, by criterion
     Frames,
 }
@@ -68,7 +75,9 @@ impl Section {
             Self::Losses => losses::run(effort, report),
             Self::Programs => programs::run(effort, report),
             Self::Screen => screen::run(effort, report),
+            Self::Recorder => recorder::run(effort, report),
             Self::Sizes => sizes::run(effort, report),
+            Self::Hosts => hosts::run(effort, report),
             Self::Frames => frames::run(effort, report),
         }
     }

@@ -21,9 +21,16 @@ pub(super) fn build() -> Result<()> {
 
 /// It watches the namespace that it is started in, so that nothing else on the host is counted.
 pub(super) fn command() -> Result<Command> {
+    let mut command = of_host()?;
+    command.arg("--own-netns");
+    Ok(command)
+}
+
+/// It watches all of the host.
+pub(super) fn of_host() -> Result<Command> {
     let mut command = Command::new(workspace::target_dir()?.join("release/observer"));
     // Settings of whoever measures are not measured.
-    command.args(["--own-netns", "--config", "/dev/null"]);
+    command.args(["--config", "/dev/null"]);
     Ok(command)
 }
 
@@ -43,15 +50,20 @@ pub(super) struct Watch {
 impl Watch {
     /// Starts it, and waits for its first line.
     pub(super) fn start(folder: &Path) -> Result<Self> {
+        Self::start_of(command()?, folder)
+    }
+
+    /// The same of an observer that is started with these arguments.
+    pub(super) fn start_of(mut command: Command, folder: &Path) -> Result<Self> {
         let output = folder.join("watch.json");
-        let mut command = command()?;
         command.args(["watch", "--interval", "0.5"]).stdin(Stdio::null()).stdout(File::create(&output)?);
         let watch = Self { running: Running::start(&mut command)?, output };
         wait_until("first line of observer", || Ok(watch.last_line()?.is_some()))?;
         Ok(watch)
     }
 
-    fn last_line(&self) -> Result<Option<String>> {
+    /// The last line that is complete.
+    pub(super) fn last_line(&self) -> Result<Option<String>> {
         let text = fs::read_to_string(&self.output).context("read what observer wrote")?;
         // What comes after the last line end is not complete.
         let complete = text.rsplit_once('\n').map(|(lines, _)| lines);

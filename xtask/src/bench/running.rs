@@ -1,7 +1,7 @@
 //! Processes that run beside what is measured: they end with the value that stands for them, and with this program.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Running {
     child: Child,
     /// Kept open: some end with it.
-    _stdin: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
     stdout: Option<BufReader<ChildStdout>>,
 }
 
@@ -28,7 +28,7 @@ impl Running {
     pub(super) fn start(command: &mut Command) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut child = stage::ends_with_us(command).spawn().with_context(|| format!("start {name}"))?;
-        Ok(Self { _stdin: child.stdin.take(), stdout: child.stdout.take().map(BufReader::new), child })
+        Ok(Self { stdin: child.stdin.take(), stdout: child.stdout.take().map(BufReader::new), child })
     }
 
     /// Starts `command` with pipes to it and from it.
@@ -45,12 +45,23 @@ impl Running {
         PathBuf::from(format!("/proc/{}/{name}", self.pid()))
     }
 
-    /// Waits for the next line, and for it to be `line`.
-    pub(super) fn expect_line(&mut self, line: &str) -> Result<()> {
+    /// Waits for the next line.
+    pub(super) fn line(&mut self) -> Result<String> {
         let mut read = String::new();
         self.stdout.as_mut().context("its output is not ours")?.read_line(&mut read)?;
+        Ok(read)
+    }
+
+    /// Waits for the next line, and for it to be `line`.
+    pub(super) fn expect_line(&mut self, line: &str) -> Result<()> {
+        let read = self.line()?;
         ensure!(read.trim_end() == line, "{read:?} came in place of {line:?}");
         Ok(())
+    }
+
+    /// Writes a line to its standard input.
+    pub(super) fn say(&mut self, line: &str) -> Result<()> {
+        Ok(writeln!(self.stdin.as_mut().context("its input is not ours")?, "{line}")?)
     }
 
     /// User and system time of all its threads, those that have ended included.
@@ -102,8 +113,13 @@ impl Drop for Running {
 }
 
 /// Asks until the answer is yes, but not for ever.
-pub(super) fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+pub(super) fn wait_until(what: &str, is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+    wait_until_within(what, PATIENCE, is_so)
+}
+
+/// The same, with a patience of its own.
+pub(super) fn wait_until_within(what: &str, patience: Duration, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + patience;
     while !is_so()? {
         if Instant::now() > deadline {
             bail!("waited in vain for the {what}");

@@ -68,10 +68,10 @@ fn full_speed(effort: Effort, report: &mut Report) -> Result<()> {
         let mut rounds = Rounds::default();
         for _ in 0..effort.rounds() {
             let base = alone(connections, None)?;
-            speeds.push(f64::from(connections) / base.limit.as_secs_f64());
+            speeds.push(f64::from(connections) / base.elapsed.as_secs_f64());
             match beside(tool, connections, None)? {
                 Ok(run) => {
-                    rounds.ratios.push(run.load.limit.div_duration_f64(base.limit));
+                    rounds.ratios.push(run.load.elapsed.div_duration_f64(base.elapsed));
                     rounds.other_ratios.push(run.load.cpu.div_duration_f64(base.cpu));
                     rounds.tool_cpu.push(run.tool_cpu.as_secs_f64());
                 }
@@ -89,9 +89,9 @@ fn full_speed(effort: Effort, report: &mut Report) -> Result<()> {
         }
     }
     table.note(&format!(
-        "Limit time of the load over that of the run without a tool just before it: median (lowest to highest) of {} \
+        "Wall time of the load over that of the run without a tool just before it: median (lowest to highest) of {} \
          pairs. Two clients and two servers; CPU \
-         time of others does not disturb that of the load, as it does its limit time. Alone they make {speeds:.0} connections/s.",
+         time of others does not disturb that of the load, as it does its wall time. Alone they make {speeds:.0} connections/s.",
         effort.rounds()
     ));
     report.table(table);
@@ -124,7 +124,7 @@ fn paced(effort: Effort, report: &mut Report) -> Result<()> {
     report.figure(Figure::PacedWatch, rounds[1].1.ratios.median());
     table.note(&format!(
         "CPU time of the load, in which its hooks run, over that of the run without a tool just before it; {} pairs of \
-         {} s. Limit time says nothing of a load that waits.",
+         {} s. Wall time says nothing of a load that waits.",
         effort.rounds(),
         f64::from(connections) / f64::from(RATE)
     ));

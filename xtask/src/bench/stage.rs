@@ -1,11 +1,13 @@
 //! Where measurements are made: network and mount namespaces that end with their thread, and nothing of the host changes.
 
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result, anyhow};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -47,6 +49,15 @@ fn enter() -> Result<()> {
         fs::write(format!("/proc/sys/net/ipv4/{name}"), value).with_context(|| format!("set {name}"))?;
     }
     fs::write("/proc/sys/net/core/somaxconn", "65535").context("set somaxconn")
+}
+
+/// A listener with room for so many connections.
+pub(super) fn listener(address: SocketAddr, backlog: i32) -> Result<TcpListener> {
+    let listener = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    bind(&listener, &address).with_context(|| format!("bind to {address}"))?;
+    // std's queue of 128 would overflow, and what overflows comes again a second later.
+    listen(&listener, backlog)?;
+    Ok(listener.into())
 }
 
 /// This program, to play another part.

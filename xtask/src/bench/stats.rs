@@ -27,6 +27,10 @@ impl Samples {
         Self(self.0.iter().map(|value| value * factor).collect())
     }
 
+    pub(super) fn highest(&self) -> f64 {
+        self.0.last().copied().unwrap_or(f64::NAN)
+    }
+
     fn ends(&self) -> Option<(f64, f64)> {
         Some((*self.0.first()?, *self.0.last()?))
     }

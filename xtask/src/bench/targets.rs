@@ -21,8 +21,15 @@ pub(super) enum Figure {
     ScanOverSs,
     FirstFrame,
     Idle,
+    Recorder,
+    RecorderBound,
     BpfGrowth,
     ModelGrowth,
+    HostFirstFrame,
+    HostSnapshot,
+    HostQueue,
+    HostIdle,
+    HostBusy,
 }
 
 /// What was measured.
@@ -40,7 +47,7 @@ const fn target(figure: Figure, what: &'static str, at_most: f64, digits: usize,
     Target { figure, what, at_most, digits, unit }
 }
 
-const TARGETS: [Target; 16] = [
+const TARGETS: [Target; 23] = [
     target(Figure::SlowdownScreen, "slowdown, all cores busy, live screen", 1.10, 3, ""),
     target(Figure::SlowdownWatch, "slowdown, all cores busy, `watch`", 1.10, 3, ""),
     target(Figure::PacedScreen, "CPU of a load of 5,000 connections/s, live screen", 1.02, 3, ""),
@@ -55,8 +62,15 @@ const TARGETS: [Target; 16] = [
     target(Figure::ScanOverSs, "scan of the most sockets over `ss -Htan`", 0.5, 2, ""),
     target(Figure::FirstFrame, "start to first frame", 150.0, 0, " ms"),
     target(Figure::Idle, "idle CPU, live screen", 0.5, 2, " %"),
+    target(Figure::Recorder, "flight recorder above `watch`, CPU at 5,000 connections/s", 1.0, 2, " %"),
+    target(Figure::RecorderBound, "directory of a flight recorder at full speed, of its bound", 100.0, 1, " %"),
     target(Figure::BpfGrowth, "BPF of an event, most sockets over fewest", 1.2, 2, ""),
     target(Figure::ModelGrowth, "model of an event, 1,000,000 sockets over 1,000", 1.2, 2, ""),
+    target(Figure::HostFirstFrame, "start to first frame, 500 namespaces and 5,000 processes", 300.0, 0, " ms"),
+    target(Figure::HostSnapshot, "`snapshot`, the same host", 1_000.0, 0, " ms"),
+    target(Figure::HostQueue, "until a full accept queue is shown, the same host", 2.0, 1, " s"),
+    target(Figure::HostIdle, "idle CPU, live screen, the same host", 1.0, 2, " %"),
+    target(Figure::HostBusy, "CPU with 5,000 connections/s in 100 namespaces, the same host", 4.0, 2, " %"),
 ];
 
 /// Every target, with what was measured.

@@ -22,14 +22,14 @@ const ROWS: u16 = 50;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A program and its terminal.
-pub(super) struct Terminal {
+pub(crate) struct Terminal {
     pub(super) running: Running,
     master: File,
     parser: vt100::Parser,
 }
 
 impl Terminal {
-    pub(super) fn start(command: &mut Command) -> Result<Self> {
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).context("make a terminal")?;
         grantpt(&master)?;
@@ -55,7 +55,7 @@ impl Terminal {
     }
 
     /// Reads until the screen has all these words; returns when it had.
-    pub(super) fn wait_for(&mut self, words: &[&str]) -> Result<Instant> {
+    pub(crate) fn wait_for(&mut self, words: &[&str]) -> Result<Instant> {
         let deadline = Instant::now() + PATIENCE;
         let mut bytes = [0; 16_384];
         loop {

@@ -13,7 +13,7 @@ use super::userland;
 use crate::{process, tools, workspace};
 
 /// The test binaries that a guest gets, as `/tests/<name>`.
-const TESTS: [&str; 1] = ["live"];
+const TESTS: [&str; 2] = ["live", "serve"];
 
 /// What cargo built for guests.
 pub(crate) struct Programs {
@@ -30,13 +30,10 @@ pub(crate) fn build(arch: &Arch) -> Result<Programs> {
     cargo.args("test --workspace --locked --no-run --message-format=json-render-diagnostics".split(' '));
     cargo.args(TESTS.iter().flat_map(|test| ["--test", test]));
     if !arch.is_native() {
-        let sysroot = format!("--sysroot={}", userland::sysroot(arch)?.display());
-        let linker = format!("-Clinker={}-linux-gnu-gcc", arch.name);
-        let flags = ["-Ctarget-feature=+crt-static", &sysroot, &linker];
         cargo.args(["--target", &arch.target()]);
         // Other flags than the host's: in one folder they would rebuild each other's dependencies.
         cargo.arg("--target-dir").arg(workspace::target_dir()?.join("vm"));
-        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags_of_others(arch)?.join("\x1f"));
         // This machine's `strip` may not know that processor.
         cargo.env("CARGO_PROFILE_DEV_DEBUG", "0");
     }
@@ -46,6 +43,13 @@ pub(crate) fn build(arch: &Arch) -> Result<Programs> {
         ensure!(executables.iter().any(|(built, _)| built == name), "cargo did not build {name}");
     }
     Ok(Programs { is_native: arch.is_native(), executables })
+}
+
+/// What Debian's rustc needs for a program of another processor, which then needs no library.
+pub(crate) fn flags_of_others(arch: &Arch) -> Result<[String; 3]> {
+    let sysroot = format!("--sysroot={}", userland::sysroot(arch)?.display());
+    let linker = format!("-Clinker={}-linux-gnu-gcc", arch.name);
+    Ok(["-Ctarget-feature=+crt-static".to_owned(), sysroot, linker])
 }
 
 impl Programs {

@@ -25,7 +25,7 @@ use userland::Userland;
 pub(crate) mod arch;
 mod console;
 mod debian;
-mod guest;
+pub(crate) mod guest;
 mod initramfs;
 mod kernel;
 mod modules;
@@ -182,11 +182,17 @@ const KERNEL_TESTS: [(&str, &str); SERIES.len()] = [
     ("7.3", EVERYTHING_COUNTED),
 ];
 const EVERYTHING_COUNTED: &str = "adversarial:: attach_methods:: calls:: cgroups:: devices:: drops:: failures:: fd_owners:: \
-    headroom:: hits:: limits:: port_owners:: throwaway::";
-const PORTS: &str = "attach_methods:: devices::a_vrf_has headroom:: throwaway::";
-const PORTS_AND_RANGES: &str = "attach_methods:: calls:: devices::a_vrf_has headroom:: throwaway::";
+    headroom:: hits:: limits:: port_owners:: privileges:: throwaway::";
+const PORTS: &str = "attach_methods:: devices::a_vrf_has headroom:: privileges:: throwaway::";
+const PORTS_AND_RANGES: &str = "attach_methods:: calls:: devices::a_vrf_has headroom:: privileges:: throwaway::";
 /// Tests that do not run outside: they change limits of the whole host, or need modules.
 const LIMITS_OF_THE_HOST: &str = "attach_methods:: devices::a_vrf_has throwaway::";
+
+/// Tests of `observer serve` in which a kernel has a part: the sandbox of the process that speaks HTTP, its replacement, TCP and
+/// Unix sockets.
+const SERVE_TESTS: &str = "confined:: an_http_process_that_dies signals_end_it";
+/// Where they run: without Landlock, and on the newest. `cargo xtask test` runs them on 6.18.
+const SERVE_KERNELS: [&str; 2] = ["5.10", "7.3"];
 
 /// Of the load of tests that are made of load, in percent: an emulated processor is that much slower. `OBSERVER_LOAD` in
 /// the environment of the task says otherwise.
@@ -205,7 +211,18 @@ fn jobs(series: &str, request: &Request) -> Vec<Job> {
         let environment = format!("export OBSERVER_LOAD={load} OBSERVER_ATTACH={methods}");
         Job { name, commands: format!("{environment}\n/tests/live --test-threads=1 {tests}") }
     };
-    JOBS.map(job).into()
+    let serve = |tests| Job { name: "serve", commands: format!("/tests/serve --test-threads=1 {tests}") };
+    let serve_tests = Some(serve_tests(series, request)).filter(|tests| !tests.is_empty());
+    JOBS.into_iter().map(job).chain(serve_tests.map(serve)).collect()
+}
+
+/// Of [`SERVE_TESTS`], those that were chosen; or all, on their kernels.
+fn serve_tests(series: &str, request: &Request) -> String {
+    let is_one = |test: &&str| match request.test_args.as_slice() {
+        [] => request.all_tests || SERVE_KERNELS.contains(&series),
+        chosen => chosen.iter().any(|arg| arg == test),
+    };
+    SERVE_TESTS.split_whitespace().filter(is_one).collect::<Vec<_>>().join(" ")
 }
 
 /// What libtest is to choose; all where it is nothing.
@@ -316,19 +333,27 @@ mod choice {
     #[test]
     fn every_kernel_has_its_tests_and_every_choice_finds_some() {
         assert_eq!(KERNEL_TESTS.map(|(series, _)| series), SERIES);
-        let live = Path::new(env!("CARGO_MANIFEST_DIR")).join("../observer/tests/live");
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../observer/tests");
         let lists = KERNEL_TESTS.iter().map(|(_, tests)| *tests).chain([METHOD_TESTS, PROBE_TESTS]);
         let lacking = LACKING.iter().map(|&(_, test)| test);
         for choice in lists.flat_map(str::split_whitespace).chain(lacking) {
-            // `module::`, `module::child::test`, `module::part_of_a_name` or `part_of_a_name`.
-            let (module, name) = choice.rsplit_once("::").unwrap_or(("", choice));
-            let files = if module.is_empty() { &["churn", "connections"][..] } else { &[module][..] };
-            let found = files.iter().any(|file| {
-                let path = live.join(file.replace("::", "/")).with_extension("rs");
-                fs::read_to_string(path).is_ok_and(|text| text.contains(name))
-            });
-            assert!(found, "no test is called {choice}");
+            assert_chosen(&tests.join("live"), choice, &["churn", "connections"]);
         }
+        for choice in SERVE_TESTS.split_whitespace() {
+            assert_chosen(&tests.join("serve"), choice, &["supervised"]);
+        }
+    }
+
+    /// `module::`, `module::child::test`, `module::part_of_a_name`; or `part_of_a_name` in one of `files`.
+    #[track_caller]
+    fn assert_chosen(folder: &Path, choice: &str, files: &[&str]) {
+        let (module, name) = choice.rsplit_once("::").unwrap_or(("", choice));
+        let files = if module.is_empty() { files } else { &[module][..] };
+        let found = files.iter().any(|file| {
+            let path = folder.join(file.replace("::", "/")).with_extension("rs");
+            fs::read_to_string(path).is_ok_and(|text| text.contains(name))
+        });
+        assert!(found, "no test is called {choice}");
     }
 }
 

@@ -22,9 +22,9 @@ pub(crate) enum Userland {
 }
 
 /// Programs that tests call. All others are busybox's, whose `ip` cannot do what they ask, and which has no `ss`.
-const PROGRAMS: [&str; 8] = ["bash", "ip", "ss", "nft", "unshare", "setpriv", "prlimit", "stat"];
+const PROGRAMS: [&str; 9] = ["bash", "ip", "ss", "nft", "unshare", "setpriv", "prlimit", "stat", "curl"];
 /// Packages with these programs.
-const PACKAGES: [&str; 6] = ["bash", "busybox-static", "iproute2", "nftables", "util-linux", "coreutils"];
+const PACKAGES: [&str; 7] = ["bash", "busybox-static", "iproute2", "nftables", "util-linux", "coreutils", "curl"];
 /// What no test reads, as folders of a root file system.
 const UNUSED: [&str; 8] = [
     "usr/include",

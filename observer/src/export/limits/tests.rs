@@ -65,7 +65,7 @@ fn what_belongs_to_another_namespace_says_to_which_and_says_it_once() {
 }
 
 #[test]
-fn everything_fits_80_columns() {
+fn tables_are_whole_and_sentences_fit_80_columns() {
     let mut snapshot = snapshot();
     let local = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap();
     let id = crate::model::units::SocketId(1);
@@ -94,13 +94,22 @@ fn everything_fits_80_columns() {
         time_wait: 0,
         listen_drops: None,
     };
+    let snapshot_limit = snapshot.limits[0].clone();
     let addresses = ["10.0.0.1", "10.0.0.2", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into();
     snapshot.namespaces.push(row);
     let frame =
         Frame { own: Some(OWN), local: Some(LocalReadings { addresses, files: None }), ..Frame::from(snapshot) };
     assert_eq!(Arithmetic::new(&frame).connections_to_an_ipv4_destination, Some(2 * 5_535));
     let text = text(&frame, None);
-    for line in text.lines() {
+    assert!(!text.contains('…'), "something is cut in\n{text}");
+    let whole = scope::beside(&snapshot_limit, OWN);
+    let row = text.lines().find(|line| line.contains(&whole)).unwrap_or_else(|| panic!("no {whole} in\n{text}"));
+    for word in ["99,999,999,999", "4,026,532,999"] {
+        assert!(row.contains(word), "{row}");
+    }
+    let is_of_a_table =
+        |line: &&str| line.starts_with(|letter: char| letter.is_ascii_alphabetic()) && line.contains("  ");
+    for line in text.lines().filter(|line| !is_of_a_table(line)) {
         assert!(line.chars().count() <= PLAIN_WIDTH, "{} columns: {line}", line.chars().count());
     }
     for words in ["79,228,162,514,264,337,593,543,950,336", "18,446,744,073,709,551,616", "281,474,976,710,656"] {

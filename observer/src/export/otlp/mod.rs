@@ -17,16 +17,19 @@ use crate::{frame::Frame, host::machine::Machine};
 #[derive(Debug)]
 pub struct Exporter {
     machine: Machine,
+    /// `service.instance.id`.
+    instance: Option<String>,
     kept: Kept,
     /// When observer started. Counters begin there: a receiver takes another start as a reset, and the wall clock moves.
     started: Option<SystemTime>,
 }
 
 impl Exporter {
-    /// For the host that these facts are of.
+    /// For the host that these facts are of, and the observer that listens at this place: no two on one host share it.
     #[must_use]
-    pub fn new(machine: Machine) -> Self {
-        Self { machine, kept: Kept::default(), started: None }
+    pub fn new(machine: Machine, place: &str) -> Self {
+        let instance = machine.instance(env!("CARGO_PKG_NAME"), place);
+        Self { machine, instance, kept: Kept::default(), started: None }
     }
 
     /// The series of a frame.
@@ -35,7 +38,8 @@ impl Exporter {
         let families = series::families(frame, bounds, &mut self.kept, |metric| metric.otel.name());
         let taken_at = frame.snapshot.taken_at;
         let started = *self.started.get_or_insert_with(|| taken_at - frame.snapshot.uptime);
-        request::of(families, &self.machine, started, taken_at).encode_to_vec()
+        let resource = request::resource(&self.machine, self.instance.as_deref());
+        request::of(families, resource, started, taken_at).encode_to_vec()
     }
 }
 

@@ -22,7 +22,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub(super) fn of(
     families: Vec<Family>,
-    machine: &Machine,
+    resource: Resource,
     started: SystemTime,
     taken_at: SystemTime,
 ) -> ExportMetricsServiceRequest {
@@ -30,14 +30,14 @@ pub(super) fn of(
     let times = Times { started: nanoseconds(started), taken_at: nanoseconds(taken_at) };
     let metrics = families.into_iter().map(|family| metric(family, times)).collect();
     let scope_metrics = vec![ScopeMetrics { scope: Some(scope), metrics }];
-    let resource = Some(resource(machine));
-    ExportMetricsServiceRequest { resource_metrics: vec![ResourceMetrics { resource, scope_metrics }] }
+    ExportMetricsServiceRequest { resource_metrics: vec![ResourceMetrics { resource: Some(resource), scope_metrics }] }
 }
 
 /// Who reports, as the semantic conventions have it.
-fn resource(machine: &Machine) -> Resource {
+pub(super) fn resource(machine: &Machine, instance: Option<&str>) -> Resource {
     let always = [("service.name", NAME), ("service.version", VERSION), ("os.type", "linux")];
-    let known = [("host.name", machine.name.as_deref()), ("host.id", machine.id.as_deref())];
+    let known =
+        [("host.name", machine.name.as_deref()), ("host.id", machine.id.as_deref()), ("service.instance.id", instance)];
     let known = known.into_iter().filter_map(|(key, value)| Some((key, value?)));
     let attributes = always.into_iter().chain(known).map(|(key, value)| text(key, value.to_owned())).collect();
     Resource { attributes }

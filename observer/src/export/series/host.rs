@@ -6,12 +6,14 @@ use super::sample::{Number, Sample, Series};
 use crate::{
     frame::Frame,
     model::{
+        capability::Holding,
         finding::FindingKind,
         limit::{About, Limit, LimitKind, SLOPE_NEEDS},
         quality::{Losses, Quality},
         snapshot::Snapshot,
     },
     present::metric,
+    recording::RecorderStatus,
 };
 
 pub(super) fn add(series: &mut Series, frame: &Frame) {
@@ -29,15 +31,35 @@ pub(super) fn add(series: &mut Series, frame: &Frame) {
     if let Some(restarts) = frame.http_restarts {
         series.add_one(&metric::HTTP_RESTARTS, &[], restarts);
     }
+    for (part, is_missing) in frame.http_sandbox.iter().flatten() {
+        series.add_one(&metric::HTTP_SANDBOX_MISSING, &[("part", part)], u32::from(*is_missing));
+    }
     for (result, count) in frame.otlp_exports.iter().flatten() {
         series.add_one(&metric::OTLP_EXPORTS, &[("result", result.name())], *count);
     }
+    if let Some(status) = &frame.recorder {
+        recorder(series, status);
+    }
+}
+
+fn recorder(series: &mut Series, status: &RecorderStatus) {
+    series.add_one(&metric::RECORDER_BYTES, &[], status.bytes);
+    if let Some(oldest) = status.oldest {
+        series.add_one(&metric::RECORDER_OLDEST, &[], oldest.as_secs_f64());
+    }
+    series.add_one(&metric::RECORDER_INCIDENTS, &[], status.incidents);
+    series.add_one(&metric::RECORDER_ERRORS, &[], status.errors);
+    series.add_one(&metric::RECORDER_LOST, &[], status.lost);
 }
 
 fn quality(series: &mut Series, quality: &Quality) {
     for status in &quality.hooks {
         let method = status.method.map_or("none", |method| method.name());
         series.add_one(&metric::HOOK_INFO, &[("hook", status.hook.spec().name), ("method", method)], 1_u32);
+    }
+    for (capability, holding) in quality.capabilities() {
+        let held = u32::from(holding == Holding::Held);
+        series.add_one(&metric::CAPABILITY_HELD, &[("capability", capability.name)], held);
     }
     series.add_one(&metric::EVENTS, &[], quality.events_total);
     let Losses { ring_full, scan_ring_full, read_failed, undecodable, missed } = quality.losses;
@@ -54,17 +76,30 @@ fn quality(series: &mut Series, quality: &Quality) {
     }
     series.add_one(&metric::SCANS_TOTAL, &[], quality.scans_total);
     series.add_one(&metric::DRIFT, &[], quality.drift.total());
+    if let Some(cost) = quality.cost {
+        series.add_one(&metric::COST, &[], cost.share.ratio());
+        series.add_one(&metric::HOOKS_SUSPENDED, &[], u32::from(cost.is_suspended));
+        series.add_one(&metric::SUSPENSIONS, &[], cost.suspensions);
+        series.add_one(&metric::EVENTS_SKIPPED, &[], cost.skipped);
+    }
 }
 
 fn scans(series: &mut Series, snapshot: &Snapshot) {
-    let Some(scan) = snapshot.quality.last_scan else { return };
-    let ended = snapshot.taken_at - snapshot.uptime.saturating_sub(scan.finished_at);
-    if let Ok(since_1970) = ended.duration_since(UNIX_EPOCH) {
-        // Whole milliseconds, as in JSON.
-        let millis = Duration::from_millis(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
-        series.add_one(&metric::LAST_SCAN, &[], millis.as_secs_f64());
+    let quality = &snapshot.quality;
+    for (metric, ended_at) in [
+        (&metric::LAST_SCAN, quality.last_scan.map(|scan| scan.finished_at)),
+        (&metric::OLDEST_SCAN, quality.coverage.oldest.map(|scan| scan.finished_at)),
+    ] {
+        let ended = ended_at.map(|at| snapshot.taken_at - snapshot.uptime.saturating_sub(at));
+        if let Some(Ok(since_1970)) = ended.map(|ended| ended.duration_since(UNIX_EPOCH)) {
+            // Whole milliseconds, as in JSON.
+            let millis = Duration::from_millis(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
+            series.add_one(metric, &[], millis.as_secs_f64());
+        }
     }
-    series.add_one(&metric::SCAN_DURATION, &[], scan.took.as_secs_f64());
+    if let Some(scan) = quality.last_scan {
+        series.add_one(&metric::SCAN_DURATION, &[], scan.took.as_secs_f64());
+    }
 }
 
 /// The worst of a kind. Without two samples of a limit's use there is no time to full, not even an infinite one.

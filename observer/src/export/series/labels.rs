@@ -99,7 +99,7 @@ fn distinct(snapshot: &Snapshot) -> BTreeMap<NetnsId, String> {
     all.extend(snapshot.limits.iter().filter_map(|limit| limit.scope.netns()));
     let names: BTreeMap<NetnsId, &str> =
         snapshot.namespaces.iter().filter_map(|row| Some((row.netns, row.name.as_deref()?))).collect();
-    let plain = |netns: NetnsId| netns.label(names.get(&netns).copied());
+    let plain = |netns: NetnsId| names.get(&netns).map_or_else(|| netns.0.to_string(), |name| (*name).to_owned());
     let mut namesakes: BTreeMap<String, u32> = BTreeMap::new();
     for netns in all.iter().filter(|netns| !seems_to_be_another(&plain(**netns), **netns)) {
         *namesakes.entry(plain(*netns)).or_default() += 1;
@@ -115,10 +115,7 @@ fn distinct(snapshot: &Snapshot) -> BTreeMap<NetnsId, String> {
 
 /// Whether a label is, or ends like, one that stands for something else.
 fn seems_to_be_another(label: &str, netns: NetnsId) -> bool {
-    let suffix = label.strip_suffix(')').and_then(|rest| rest.rsplit_once(" (")).map(|(_, number)| number);
-    let number = suffix.unwrap_or(label);
-    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    label == metric::OTHER || label.is_empty() || is_number && number != netns.0.to_string()
+    label == metric::OTHER || netns.is_belied_by(label)
 }
 
 /// The namespace of each process with sockets: of several the one in which it owns the most at one endpoint.

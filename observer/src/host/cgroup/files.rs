@@ -34,7 +34,19 @@ pub(super) struct Found {
 type Labels = BTreeMap<String, String>;
 
 pub(super) fn read<T: DeserializeOwned>(path: impl AsRef<Path>, longest: usize) -> Option<T> {
-    serde_json::from_slice(&text::bounded(path, longest).ok()?).ok()
+    parse(&text::bounded(path, longest).ok()?)
+}
+
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    serde_json::from_slice(bytes).ok()
+}
+
+/// What the readers below make of the bytes of a file, whichever file it is.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn found_in(bytes: &[u8]) -> Vec<Found> {
+    let labels = parse(bytes).map(|Config { annotations }| by_labels(&annotations, None));
+    let listed = parse::<Vec<Stored>>(bytes).into_iter().flatten().filter_map(by_stored).map(|(_, found)| found);
+    labels.into_iter().chain(listed).chain(parse(bytes).and_then(by_docker)).collect()
 }
 
 /// `config.json` of the OCI runtime specification.
@@ -94,14 +106,16 @@ pub(super) fn containers_storage(base: &Path) -> FxHashMap<String, Found> {
         for driver in DRIVERS {
             for list in LISTS {
                 let list: Option<Vec<Stored>> = read(base.join(store).join(driver).join(list), LONGEST_LIST);
-                found.extend(list.into_iter().flatten().filter_map(|stored| {
-                    let name = stored.names?.into_iter().next()?;
-                    Some((stored.id, by_name(&name, Runtime::Podman, Runtime::CriO)))
-                }));
+                found.extend(list.into_iter().flatten().filter_map(by_stored));
             }
         }
     }
     found
+}
+
+fn by_stored(Stored { id, names }: Stored) -> Option<(String, Found)> {
+    let name = names?.into_iter().next()?;
+    Some((id, by_name(&name, Runtime::Podman, Runtime::CriO)))
 }
 
 /// Docker's `config.v2.json`.
@@ -121,7 +135,10 @@ struct DockerInner {
 /// What Docker knows of a container.
 pub(super) fn docker(base: &Path, id: &str) -> Option<Found> {
     let file = base.join("var/lib/docker/containers").join(id).join("config.v2.json");
-    let DockerConfig { name, config } = read(file, LONGEST)?;
+    by_docker(read(file, LONGEST)?)
+}
+
+fn by_docker(DockerConfig { name, config }: DockerConfig) -> Option<Found> {
     let labels = config.and_then(|config| config.labels).unwrap_or_default();
     let found = by_labels(&labels, Some(Runtime::Docker));
     if found.pod.is_some() {

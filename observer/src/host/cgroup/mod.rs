@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
+#[cfg(any(test, feature = "fuzzing"))]
+use self::files::Found;
 use self::{
     names::Names,
     tree::{Lookup, Tree},
@@ -148,6 +150,24 @@ fn of_lines(lines: &[u8]) -> Option<Service> {
         .or_else(|| first(|it| !it.is_root()))
         .or_else(|| services.first())
         .cloned()
+}
+
+/// What is made of bytes as a path, as lines of /proc/PID/cgroup, and as each file that names containers: all names together.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn all_in(bytes: &[u8]) -> Vec<Service> {
+    let files = files::found_in(bytes);
+    let logs = std::str::from_utf8(bytes).ok().map(|text| [names::pod_log(text), names::container_log(text)]);
+    let found: Vec<Found> =
+        files.into_iter().chain(logs.into_iter().flatten().flatten().map(|(_, found)| found)).collect();
+    let cgroups = states::cgroups_in(bytes);
+    let paths = cgroups.iter().map(String::as_bytes).chain([bytes]).map(path::service);
+    let mut services: Vec<Service> = paths.chain(of_lines(bytes)).collect();
+    for service in &mut services {
+        for found in &found {
+            names::merge(service, found);
+        }
+    }
+    services
 }
 
 /// The service of one line, and its place among the others.

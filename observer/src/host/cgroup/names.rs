@@ -150,7 +150,7 @@ impl Names {
 }
 
 /// Adds what is missing.
-fn merge(service: &mut Service, found: &Found) {
+pub(super) fn merge(service: &mut Service, found: &Found) {
     let take = |to: &mut Option<Name>, from: &Option<String>| {
         if to.is_none() {
             *to = from.as_deref().and_then(name);
@@ -209,23 +209,25 @@ fn fields<const N: usize>(text: &str) -> Option<[String; N]> {
 
 /// `/var/log/pods/<namespace>_<pod>_<uid>`, by uid.
 fn pod_logs(base: &Path) -> FxHashMap<String, Found> {
-    let pod = |entry: String| {
-        let [namespace, pod, uid] = fields(&entry)?;
-        Some((uid, Found { pod: Some(pod), namespace: Some(namespace), ..Found::default() }))
-    };
-    entries(base.join("var/log/pods")).filter_map(pod).collect()
+    entries(base.join("var/log/pods")).filter_map(|entry| pod_log(&entry)).collect()
+}
+
+pub(super) fn pod_log(entry: &str) -> Option<(String, Found)> {
+    let [namespace, pod, uid] = fields(entry)?;
+    Some((uid, Found { pod: Some(pod), namespace: Some(namespace), ..Found::default() }))
 }
 
 /// `/var/log/containers/<pod>_<namespace>_<container>-<id>.log`, by id.
 fn container_logs(base: &Path) -> FxHashMap<String, Found> {
-    let container = |entry: String| {
-        let (name, id) = entry.strip_suffix(".log")?.rsplit_once('-')?;
-        let [pod, namespace, container] = fields(name)?;
-        let found =
-            Found { container: Some(container), pod: Some(pod), namespace: Some(namespace), uid: None, runtime: None };
-        Some((id.to_owned(), found))
-    };
-    entries(base.join("var/log/containers")).filter_map(container).collect()
+    entries(base.join("var/log/containers")).filter_map(|entry| container_log(&entry)).collect()
+}
+
+pub(super) fn container_log(entry: &str) -> Option<(String, Found)> {
+    let (name, id) = entry.strip_suffix(".log")?.rsplit_once('-')?;
+    let [pod, namespace, container] = fields(name)?;
+    let found =
+        Found { container: Some(container), pod: Some(pod), namespace: Some(namespace), uid: None, runtime: None };
+    Some((id.to_owned(), found))
 }
 
 #[cfg(test)]

@@ -35,6 +35,15 @@ struct State {
     pid: u32,
 }
 
+impl State {
+    fn cgroups(&self) -> Vec<String> {
+        let of_runc = self.cgroup_paths.iter().filter_map(|(key, path)| in_hierarchy(key, path));
+        let of_crun = self.cgroup_path.as_deref().filter(|path| path.len() > 1);
+        let cgroups: BTreeSet<&str> = of_runc.chain(of_crun).collect();
+        cgroups.into_iter().map(str::to_owned).collect()
+    }
+}
+
 /// What the state of a container says, and the file that says it.
 #[derive(Debug)]
 struct Known {
@@ -105,11 +114,14 @@ fn version(path: &PathBuf) -> Option<Version> {
 }
 
 fn read(path: &Path, version: Version) -> Option<Known> {
-    let State { cgroup_paths, cgroup_path, pid } = files::read(path, files::LONGEST)?;
-    let of_runc = cgroup_paths.iter().filter_map(|(key, path)| in_hierarchy(key, path));
-    let of_crun = cgroup_path.as_deref().filter(|path| path.len() > 1);
-    let cgroups: BTreeSet<&str> = of_runc.chain(of_crun).collect();
-    Some(Known { version, cgroups: cgroups.into_iter().map(str::to_owned).collect(), pid: Pid(pid) })
+    let state: State = files::read(path, files::LONGEST)?;
+    Some(Known { version, cgroups: state.cgroups(), pid: Pid(state.pid) })
+}
+
+/// The cgroups that a state says, of whichever container.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn cgroups_in(bytes: &[u8]) -> Vec<String> {
+    files::parse(bytes).map_or_else(Vec::new, |state: State| state.cgroups())
 }
 
 /// Whether /proc shows a process at this path, or below it.

@@ -1,7 +1,9 @@
 //! How many failures there were, also of groups that are no longer listed.
 
-use super::{FailureKey, FailureKind, FailureTable};
-use crate::model::units::NetnsId;
+use std::cmp::Reverse;
+
+use super::{EndedNamespace, FailureKey, FailureKind, FailureRow, FailureTable};
+use crate::model::{name::NetnsName, units::NetnsId};
 
 /// All failures of one kind in a namespace, also those of groups that are no longer listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +31,17 @@ impl FailureTable {
         counts
     }
 
-    /// The namespace is gone: its inode number may come again.
-    pub(in crate::model) fn forget(&mut self, netns: NetnsId) {
+    /// The namespace of this name is gone: its inode number may come again. Its groups are listed as what they are.
+    pub(in crate::model) fn forget(&mut self, netns: NetnsId, name: Option<NetnsName>) {
         self.by_namespace.retain(|(of, _), _| *of != netns);
+        self.found_at.retain(|key, _| key.netns != netns);
+        self.exhausted.retain(|key, _| key.netns != netns);
+        let ended = EndedNamespace { name };
+        let groups = self.groups.extract_if(|key, _| key.netns == netns);
+        let mut rows: Vec<FailureRow> =
+            groups.map(|(_, row)| FailureRow { ended: Some(ended.clone()), ..row }).collect();
+        rows.sort_unstable_by_key(|row| Reverse(row.last_at));
+        rows.reverse();
+        self.ended.extend(rows);
     }
 }

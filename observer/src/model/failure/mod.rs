@@ -2,20 +2,22 @@
 //! on it.
 
 mod count;
+mod kind;
 mod owner;
 mod text;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap;
 
-pub use self::{count::FailureCount, owner::PortOwner};
+pub use self::{count::FailureCount, kind::FailureKind, owner::PortOwner};
 pub use super::address::Local;
 use super::{
     device::Device,
     endpoint::rate,
     headroom::PortUse,
     member::Member,
+    name::NetnsName,
     reading::FileUse,
     service::Service,
     units::{NetnsId, PortRange, Process, Queues, grouped},
@@ -23,93 +25,10 @@ use super::{
 
 /// Groups kept at most; the one that has been quiet longest makes room for a new one.
 const GROUPS: usize = 1024;
+/// Failures of one kind are a loop from here on: nobody types that fast.
+pub(super) const LOOP_PER_SECOND: f64 = 10.0;
 /// How long the numbers of a group are good for.
 const NUMBERS_LAST: Duration = Duration::from_secs(1);
-
-/// Why something was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum FailureKind {
-    /// connect() found no free local port towards the destination (EADDRNOTAVAIL, `__inet_hash_connect`).
-    PortsExhausted,
-    /// connect() of a bound socket found its four-tuple in use (EADDRNOTAVAIL, `__inet_check_established`).
-    TupleInUse,
-    /// connect() found no local address for the destination (EADDRNOTAVAIL before any port is looked for).
-    NoSourceAddress,
-    /// bind() or listen() found the port that it names in use (EADDRINUSE, `inet_csk_get_port`).
-    AddressInUse,
-    /// bind() to port 0, or listen() of a socket that is not bound, found no free port (EADDRINUSE,
-    /// `inet_csk_find_open_port`).
-    BindPorts,
-    /// bind() to an address that this host does not have (EADDRNOTAVAIL).
-    AddressNotLocal,
-    /// The process has as many descriptors as its `RLIMIT_NOFILE` allows (EMFILE, `alloc_fd`).
-    ProcessFds,
-    /// EMFILE while the process had descriptors left: another limit, most often one of its user.
-    OtherFdLimit,
-    /// The host has as many open files as `fs.file-max` allows (ENFILE, `alloc_empty_file`), or ENFILE for want of
-    /// something else.
-    HostFiles,
-    /// A SYN or a final ACK was dropped because the accept queue was full (`ListenOverflows`).
-    AcceptQueue,
-    /// A SYN was dropped because the SYN queue was full and `tcp_syncookies` is 0 (`TCPReqQFullDrop`), or because the queue
-    /// was at what `tcp_max_syn_backlog` allows then (`ListenDrops` alone).
-    SynQueue,
-    /// A socket closed without TIME_WAIT because there were `tcp_max_tw_buckets` already (`TCPTimeWaitOverflow`).
-    TimeWait,
-    /// Connection tracking had no room, and dropped the first packet of a connection (`drop` of nf_conntrack).
-    Conntrack,
-    /// The entry of a new connection clashed with another one, and its packet was dropped (`insert_failed`).
-    ConntrackClash,
-    /// Connection tracking forgot an old connection to make room for a new one, whose packet passed (`early_drop`).
-    ConntrackEvicted,
-    /// A connection was given up because of `tcp_mem` or `tcp_max_orphans` (`TCPAbortOnMemory`).
-    TcpMemory,
-}
-
-impl FailureKind {
-    /// The name of the errno that the caller got, where there was one.
-    #[must_use]
-    pub const fn errno(self) -> Option<&'static str> {
-        match self {
-            Self::PortsExhausted | Self::TupleInUse | Self::NoSourceAddress | Self::AddressNotLocal => {
-                Some("EADDRNOTAVAIL")
-            }
-            Self::AddressInUse | Self::BindPorts => Some("EADDRINUSE"),
-            Self::ProcessFds | Self::OtherFdLimit => Some("EMFILE"),
-            Self::HostFiles => Some("ENFILE"),
-            Self::AcceptQueue
-            | Self::SynQueue
-            | Self::TimeWait
-            | Self::Conntrack
-            | Self::ConntrackClash
-            | Self::ConntrackEvicted
-            | Self::TcpMemory => None,
-        }
-    }
-
-    /// Its id in JSON and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::PortsExhausted => "ports_exhausted",
-            Self::TupleInUse => "four_tuple_in_use",
-            Self::NoSourceAddress => "no_source_address",
-            Self::AddressInUse => "address_in_use",
-            Self::BindPorts => "bind_ports_exhausted",
-            Self::AddressNotLocal => "address_not_local",
-            Self::ProcessFds => "process_fds",
-            Self::OtherFdLimit => "other_fd_limit",
-            Self::HostFiles => "host_files",
-            Self::AcceptQueue => "accept_queue",
-            Self::SynQueue => "syn_queue",
-            Self::TimeWait => "time_wait",
-            Self::Conntrack => "conntrack",
-            Self::ConntrackClash => "conntrack_clash",
-            Self::ConntrackEvicted => "conntrack_evicted",
-            Self::TcpMemory => "tcp_memory",
-        }
-    }
-}
 
 /// What makes two failures one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -191,6 +110,15 @@ pub struct FailureRow {
     pub failed: Failed,
     /// The service of whoever was refused; set in snapshots alone.
     pub service: Option<Arc<Service>>,
+    /// Set once its namespace has ended: the kernel may give the number to another namespace.
+    pub ended: Option<EndedNamespace>,
+}
+
+/// A namespace that has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndedNamespace {
+    /// The name that it had.
+    pub name: Option<NetnsName>,
 }
 
 impl FailureRow {
@@ -275,6 +203,8 @@ impl FailureRow {
 #[derive(Default)]
 pub(super) struct FailureTable {
     groups: FxHashMap<FailureKey, FailureRow>,
+    /// Groups of namespaces that have ended, those that ended first in front.
+    ended: VecDeque<FailureRow>,
     /// When the numbers of a group were found.
     found_at: FxHashMap<FailureKey, Duration>,
     total: u64,
@@ -284,6 +214,8 @@ pub(super) struct FailureTable {
     by_namespace: FxHashMap<(NetnsId, FailureKind), u64>,
     /// Of groups that found no port: how often, at the last tick, and how often a second before it.
     exhausted: FxHashMap<FailureKey, (u64, f64)>,
+    /// Of all kinds: how often, at the last tick, and how often a second before it.
+    rates: FxHashMap<FailureKind, (u64, f64)>,
 }
 
 impl FailureTable {
@@ -293,19 +225,30 @@ impl FailureTable {
             return;
         }
         self.count_in_totals(&key, count);
-        if !self.groups.contains_key(&key)
-            && self.groups.len() >= GROUPS
-            && let Some(oldest) = self.groups.values().min_by_key(|row| row.last_at).map(|row| row.key)
-        {
-            self.groups.remove(&oldest);
-            self.found_at.remove(&oldest);
+        if !self.groups.contains_key(&key) && self.groups.len() + self.ended.len() >= GROUPS {
+            self.make_room();
         }
-        let new = FailureRow { key, count: 0, first_at: now, last_at: now, failed, service: None };
+        let new = FailureRow { key, count: 0, first_at: now, last_at: now, failed, service: None, ended: None };
         let row = self.groups.entry(key).or_insert(new);
         row.count += count;
         row.last_at = now;
         row.failed = failed;
         self.found_at.insert(key, now);
+    }
+
+    fn make_room(&mut self) {
+        if self.ended.pop_front().is_some() {
+            return;
+        }
+        if let Some(oldest) = self.groups.values().min_by_key(|row| row.last_at).map(|row| row.key) {
+            self.groups.remove(&oldest);
+            self.found_at.remove(&oldest);
+        }
+    }
+
+    /// All groups that are kept.
+    fn rows(&self) -> impl Iterator<Item = &FailureRow> {
+        self.groups.values().chain(&self.ended)
     }
 
     /// Whether the numbers of a group are out of date: a loop of retries must not cost as much as what it looks for.
@@ -339,8 +282,13 @@ impl FailureTable {
         }
     }
 
-    /// Computes how often connect() found no port over the time since the last call.
+    /// Computes how often each kind failed, and how often connect() found no port, over the time since the last call.
     pub(super) fn tick(&mut self, elapsed: Duration) {
+        for (kind, count) in &self.by_kind {
+            let (counted, per_second) = self.rates.entry(*kind).or_default();
+            *per_second = rate(count.saturating_sub(*counted), elapsed);
+            *counted = *count;
+        }
         let before = std::mem::take(&mut self.exhausted);
         let groups = self.groups.values().filter(|row| row.key.kind == FailureKind::PortsExhausted);
         self.exhausted = groups
@@ -349,6 +297,11 @@ impl FailureTable {
                 (row.key, (row.count, rate(row.count.saturating_sub(counted), elapsed)))
             })
             .collect();
+    }
+
+    /// The kinds that came in a loop before the last tick.
+    pub(super) fn loops(&self) -> impl Iterator<Item = FailureKind> + '_ {
+        self.rates.iter().filter(|(_, (_, per_second))| *per_second >= LOOP_PER_SECOND).map(|(kind, _)| *kind)
     }
 
     /// Groups that found no port, each with how many a second.
@@ -363,12 +316,12 @@ impl FailureTable {
 
     /// What the groups name.
     pub(super) fn members(&self) -> impl Iterator<Item = Member> + '_ {
-        self.groups.keys().filter_map(|key| key.member)
+        self.rows().filter_map(|row| row.key.member)
     }
 
     /// How often each group refused a process.
     pub(super) fn by_process(&self) -> impl Iterator<Item = (Process, u64)> + '_ {
-        self.groups.values().filter_map(|row| Some((row.key.process?, row.count)))
+        self.rows().filter_map(|row| Some((row.key.process?, row.count)))
     }
 
     /// Since start, of all groups that ever were.
@@ -382,13 +335,13 @@ impl FailureTable {
     }
 
     /// How often the groups that are kept and wanted failed.
-    pub(super) fn count(&self, is_wanted: impl Fn(&FailureKey) -> bool) -> u64 {
-        self.groups.values().filter(|row| is_wanted(&row.key)).map(|row| row.count).sum()
+    pub(super) fn count(&self, is_wanted: impl Fn(&FailureRow) -> bool) -> u64 {
+        self.rows().filter(|row| is_wanted(row)).map(|row| row.count).sum()
     }
 
     /// The newest groups first, `most` of them.
     pub(super) fn newest(&self, most: usize) -> Vec<FailureRow> {
-        let mut rows: Vec<&FailureRow> = self.groups.values().collect();
+        let mut rows: Vec<&FailureRow> = self.rows().collect();
         rows.sort_unstable_by_key(|row| {
             let FailureKey { kind, process, local, remote, .. } = row.key;
             let local = local.map(|local| (local.ip, local.port));
@@ -443,7 +396,10 @@ mod tests {
         assert_eq!(table.newest(1)[0].key.process.unwrap().pid, Pid(2999));
         let count = FailureCount { netns: NetnsId(1), kind: FailureKind::PortsExhausted, count: 3000 };
         assert_eq!(table.counts(), [count], "groups that are gone count too");
-        table.forget(NetnsId(1));
+        table.forget(NetnsId(1), None);
         assert_eq!((table.counts().len(), table.total()), (0, 3000));
+        assert_eq!(table.newest(usize::MAX).len(), GROUPS, "its groups are listed still");
+        table.add(key(1), 1, Duration::from_mins(50), Failed::Unknown);
+        assert_eq!((table.newest(usize::MAX).len(), table.newest(1)[0].count), (GROUPS, 1));
     }
 }

@@ -59,10 +59,8 @@ impl Model {
         for (netns, namespace) in &self.readings.namespaces {
             let Some(range) = namespace.reading.port_range else { continue };
             let Some(ports) = self.ledger.ports(*netns) else { continue };
-            let listening =
-                self.listeners.iter().map(|(_, listener)| listener).filter(|listener| {
-                    listener.netns == *netns && listener.chose_port && ports.is_usable(listener.port)
-                });
+            let listeners = self.listeners.of_namespace(*netns).map(|(_, listener)| listener);
+            let listening = listeners.filter(|listener| listener.chose_port && ports.is_usable(listener.port));
             let listening = listening.map(|listener| (listener.port, listener.process)).collect();
             findings.extend(listeners_in_range(*netns, range, listening));
             findings.extend(reserved_in_range(*netns, range, ports.reserved));

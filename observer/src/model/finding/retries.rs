@@ -6,14 +6,11 @@ use super::{Finding, FindingKind, name};
 use crate::model::{
     Model,
     address::Local,
-    failure::{Failed, FailureKey},
+    failure::{Failed, FailureKey, LOOP_PER_SECOND},
     headroom::PortUse,
     limit::Scope,
     units::{NetnsId, PortRange, Process},
 };
-
-/// connect() calls that find no port are a loop from here on: nobody types that fast.
-const LOOP_PER_SECOND: f64 = 10.0;
 
 /// connect() calls of a process that found no port left, within the last second.
 pub(super) struct ExhaustedConnects {

@@ -22,7 +22,7 @@ pub(super) use self::trend::Trends;
 pub use self::{counters::Counter, forecast::Turnover};
 use super::{
     device::Device,
-    name::Name,
+    name::NetnsName,
     service::Service,
     units::{NetnsId, Pid, Process, SocketId},
 };
@@ -129,7 +129,7 @@ pub struct Limit {
     /// Whose it is.
     pub scope: Scope,
     /// The name of its namespace, if it belongs to one and that has a name.
-    pub netns_name: Option<Name>,
+    pub netns_name: Option<NetnsName>,
     /// The process, of a process or of a listener.
     pub process: Option<Process>,
     /// The service of the process, of the listener, or of most sockets towards the destination.
@@ -188,7 +188,7 @@ impl Limit {
         match self.scope {
             Scope::Host => "host".to_owned(),
             Scope::Namespace(netns) => {
-                format!("namespace {}", netns.label(self.netns_name.as_deref()))
+                format!("namespace {}", netns.label(self.netns_name.as_ref()))
             }
             Scope::Process(pid) => process.unwrap_or_else(|| format!("process {}", pid.0)),
             Scope::Destination { local_ip, device, remote, .. } => format!("{} → {remote}", device.scoped(local_ip)),
@@ -204,7 +204,7 @@ impl Limit {
     pub fn elsewhere(&self, own: NetnsId) -> String {
         match self.scope {
             Scope::Destination { netns, .. } | Scope::Listener { netns, .. } if netns != own => {
-                format!(" in {}", netns.label(self.netns_name.as_deref()))
+                format!(" in {}", netns.label(self.netns_name.as_ref()))
             }
             _ => String::new(),
         }

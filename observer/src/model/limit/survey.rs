@@ -28,10 +28,11 @@ impl Model {
         limits
     }
 
-    /// Takes a sample of each limit, for the forecast of its time to full.
+    /// Takes a sample of each limit, for the forecast of its time to full, and finds those that are urgent.
     pub(in crate::model) fn sample_limits(&mut self) {
         let limits = self.limits();
         self.diagnosis.trends.sample(&limits, self.now);
+        self.find_alarms(&limits);
     }
 
     /// A limit of a namespace, or of something in it.

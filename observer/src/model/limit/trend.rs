@@ -5,6 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use rustc_hash::FxHashMap;
 
 use super::{Limit, LimitKind, Scope, Turnover};
+use crate::model::units::NetnsId;
 
 /// How long samples are kept, one per second. In a shorter window a burst looks like a trend. A longer window predicts
 /// too late.
@@ -36,6 +37,11 @@ impl Trends {
             trend.push(now, Sample { used: limit.used, lasting: limit.used.saturating_sub(present), entered });
             self.0.insert(key, trend);
         }
+    }
+
+    /// The namespace is gone: what was measured there belongs to no other of its number.
+    pub(in crate::model) fn forget(&mut self, netns: NetnsId) {
+        self.0.retain(|(_, scope), _| scope.netns() != Some(netns));
     }
 
     /// Sets a limit's growth per second.

@@ -9,7 +9,7 @@ use std::{
 use crate::model::{
     Model, TIME_WAIT_LASTS,
     device::Device,
-    event::{Binding, Event, Found, Identity, OwnRange},
+    event::{Binding, Event, Found, Identity},
     limit::{Limit, LimitKind},
     quality::ScanSummary,
     reading::NamespaceReading,
@@ -58,18 +58,10 @@ impl Client {
     }
 
     fn state(&mut self, port: u16, old: TcpState, new: TcpState) {
-        let event = Event::State {
-            socket: self.socket(port),
-            at: self.now,
-            old,
-            new,
-            by: None,
-            orphan: false,
-            unsent: false,
-            own_range: OwnRange::default(),
-            binding: Binding { explicit_bucket: Some(false), ..Binding::default() },
-            timestamps: false,
-        };
+        let mut event = Event::change(self.socket(port), self.now, old, new, None);
+        if let Event::State { binding, .. } = &mut event {
+            binding.explicit_bucket = Some(false);
+        }
         self.model.apply(&event, self.now);
     }
 
@@ -99,7 +91,7 @@ impl Client {
     }
 
     fn scan(&mut self) {
-        self.model.begin_scan(NETNS);
+        self.model.begin_scan(NETNS, self.now);
         let binding = Binding { explicit_bucket: Some(false), ..Binding::default() };
         for port in self.open.clone() {
             let (socket, state) = (self.socket(port), Found::Full(TcpState::Established));

@@ -43,7 +43,7 @@ impl ListenerStage {
 
     fn scan(&mut self) {
         self.now += Duration::from_secs(1);
-        self.model.begin_scan(NETNS);
+        self.model.begin_scan(NETNS, self.now);
         for (port, queues) in &self.listeners {
             let id = SocketId((*port).into());
             let tuple = FourTuple {

@@ -1,6 +1,14 @@
 //! What is known of sockets whose first event, end or peer was missed.
 
+use std::time::{Duration, SystemTime};
+
 use super::scenario::check;
+use crate::model::{
+    Model,
+    cost::{Cost, CpuShare},
+    quality::ScanSummary,
+    units::NetnsId,
+};
 
 #[test]
 fn before_the_first_scan_a_socket_whose_first_event_was_missed_is_left_to_the_scan() {
@@ -88,4 +96,30 @@ fn a_simultaneous_open_whose_beginning_was_lost_is_put_right_by_the_next_scan() 
          in [::1]:34877 sockets 0 opened 1 closed 0 failed 0
          2 sockets 2 connections opened 2 closed 0 failed 0 drift 0+0-0",
     );
+}
+
+#[test]
+fn hooks_that_are_resumed_leave_counts_in_doubt_until_a_scan() {
+    let mut model = Model::default();
+    let second = Duration::from_secs;
+    let scan = |model: &mut Model, at: u64| {
+        model.begin_scan(NetnsId(1), second(at));
+        model.end_scan(second(at));
+        model.end_round(ScanSummary { finished_at: second(at), took: Duration::ZERO, found: 0 });
+    };
+    let is_unhealed = |model: &mut Model, at: u64| {
+        let quality = model.snapshot(SystemTime::UNIX_EPOCH, second(at), 0).quality;
+        (quality.is_unhealed(), quality.suspension().is_some())
+    };
+    let cost = Cost { at_most: CpuShare::from_ratio(0.05), ..Cost::default() };
+    scan(&mut model, 1);
+    model.set_cost(cost, second(2));
+    assert_eq!(is_unhealed(&mut model, 2), (false, false));
+    model.set_cost(Cost { is_suspended: true, ..cost }, second(3));
+    assert_eq!(is_unhealed(&mut model, 3), (false, true));
+    scan(&mut model, 4);
+    model.set_cost(cost, second(5));
+    assert_eq!(is_unhealed(&mut model, 5), (true, false), "hooks saw nothing since the last scan");
+    scan(&mut model, 6);
+    assert_eq!(is_unhealed(&mut model, 6), (false, false));
 }

@@ -5,8 +5,10 @@ use std::time::{Duration, SystemTime};
 use super::{change, socket};
 use crate::model::{
     Model,
+    failure::FailureRow,
     member::Member,
     namespace::{NamespaceName, NamespaceReading},
+    quality::ScanSummary,
     service::{CgroupId, Container, Pod, Service},
     units::{NetnsId, TcpState},
 };
@@ -65,10 +67,72 @@ fn what_lives_in_a_namespace_names_it_before_an_agent_that_opened_most_of_its_so
 }
 
 #[test]
+fn a_name_that_several_namespaces_have_or_that_looks_like_a_number_has_its_number_beside_it() {
+    let mut model = Model::default();
+    // The last ones pretend to be others.
+    let names = ["host", "web", "web", "4", "5", "web (2)", "blue (1)", "blue"];
+    for (netns, name) in (1..).zip(names) {
+        let reading = NamespaceReading { name: NamespaceName::Other(name.into()), ..NamespaceReading::default() };
+        model.set_namespace(NetnsId(netns), reading);
+    }
+    model.set_namespace(NetnsId(9), NamespaceReading::default());
+    let labels = |model: &mut Model| -> Vec<String> {
+        let snapshot = model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 0);
+        snapshot.namespaces.iter().map(|row| row.netns.label(row.name.as_ref())).collect()
+    };
+    assert_eq!(
+        labels(&mut model),
+        ["host", "web (2)", "web (3)", "4", "5", "web (2) (6)", "blue (1) (7)", "blue", "9"]
+    );
+    let snapshot = model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 0);
+    assert_eq!(snapshot.name_of(NetnsId(2)).map(ToString::to_string).as_deref(), Some("web"), "as it was chosen");
+    model.forget_namespace(NetnsId(2));
+    assert_eq!(labels(&mut model)[1], "web", "it is alone");
+}
+
+#[test]
 fn a_name_in_a_recording_of_before_is_read_as_one_of_no_workload() {
     for (before, now) in [(None, NamespaceName::Unknown), (Some("blue"), NamespaceName::Other("blue".into()))] {
         let bytes = postcard::to_stdvec(&before.map(crate::model::name::Name::from)).unwrap();
         assert_eq!(postcard::from_bytes::<NamespaceName>(&bytes).unwrap(), now);
         assert_eq!(postcard::to_stdvec(&now).unwrap(), bytes);
     }
+}
+
+#[test]
+fn nothing_of_a_namespace_that_ended_is_left_to_the_next_one_of_its_number() {
+    let mut model = Model::default();
+    let reading = |name: &str, overflows| NamespaceReading {
+        name: NamespaceName::Other(name.into()),
+        time_wait_overflows: Some(overflows),
+        tcp_max_tw_buckets: Some(100),
+        time_wait: Some(90),
+        ..NamespaceReading::default()
+    };
+    let netns = NetnsId(NETNS);
+    let listed = |model: &mut Model| {
+        let snapshot = model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 0);
+        let failure =
+            |row: &FailureRow| (snapshot.netns_name_of(row).map(ToString::to_string), row.ended.is_some(), row.count);
+        let failures: Vec<_> = snapshot.failures.iter().map(failure).collect();
+        let before = snapshot.limits.iter().flat_map(|limit| &limit.counters).map(|counter| counter.before);
+        (failures, snapshot.flows.len() + snapshot.endpoints.len(), before.collect::<Vec<_>>())
+    };
+    model.set_namespace(netns, reading("old", 7));
+    model.end_round(ScanSummary { finished_at: Duration::ZERO, took: Duration::ZERO, found: 0 });
+    model.set_namespace(netns, reading("old", 9));
+    let opened = socket(NETNS, 1, None);
+    model.apply(&change(opened, Duration::ZERO, TcpState::SynSent, TcpState::Established), Duration::ZERO);
+    let (failures, _, before) = listed(&mut model);
+    assert_eq!(failures, [(Some("old".to_owned()), false, 2)], "what it counted first was there before observer");
+    assert_eq!(before, [Some(7)]);
+    model.forget_namespace(netns);
+    let old = (Some("old".to_owned()), true, 2);
+    assert_eq!(listed(&mut model), (vec![old.clone()], 0, vec![]));
+    // All that a younger namespace has counted, it has counted since observer started.
+    model.set_namespace(netns, reading("new", 3));
+    let (failures, rows, before) = listed(&mut model);
+    assert_eq!(failures, [(Some("new".to_owned()), false, 3), old]);
+    assert_eq!((rows, before), (0, vec![Some(0)]));
+    assert_eq!(model.snapshot(SystemTime::UNIX_EPOCH, Duration::ZERO, 0).failures_total, 5);
 }

@@ -150,8 +150,8 @@ fn feed(model: &mut Model, events: &[Event]) {
         model.apply(event, now);
         match index % 16 {
             3 => model.begin_fd_scan(),
-            5 => model.end_fd_scan(),
-            7 => model.begin_scan(NETNS),
+            5 => model.end_fd_scan(Duration::ZERO),
+            7 => model.begin_scan(NETNS, Duration::ZERO),
             13 => end_scan(model),
             9 => name_members(model),
             15 => model.tick(now),
@@ -300,7 +300,7 @@ proptest! {
     ) {
         let mut model = Model::default();
         feed(&mut model, &events);
-        model.begin_scan(NETNS);
+        model.begin_scan(NETNS, Duration::ZERO);
         for (id, (socket, state)) in &truth {
             let socket = Identity { id: SocketId(*id), ..*socket };
             let binding = Binding::default();

@@ -102,14 +102,14 @@ impl ScenarioStage {
             ["reuse", mode] => self.set_reuse(mode, None),
             ["reuse", mode, delay] => self.set_reuse(mode, Some(millis(delay))),
             ["before", "6.18"] => {}
-            ["scan"] => self.model.begin_scan(NETNS),
+            ["scan"] => self.model.begin_scan(NETNS, self.now),
             ["abandon"] => self.model.abandon_scan(),
             ["end"] => self.end_scan(),
             ["tick"] => self.tick(1),
             ["tick", seconds] => self.tick(seconds.parse().unwrap()),
             ["wait", time] => self.now += millis(time),
             ["files"] => self.model.begin_fd_scan(),
-            ["files", "end"] => self.model.end_fd_scan(),
+            ["files", "end"] => self.model.end_fd_scan(self.now),
             ["calls"] => self.model.quality.hooks.push(HookStatus {
                 hook: Hook::Failures,
                 method: Some(AttachMethod::SyscallTracepoint),

@@ -151,6 +151,29 @@ fn sockets_that_nobody_has_accepted_yet_move_to_the_service_of_their_listener() 
 }
 
 #[test]
+fn in_whatever_order_a_scan_shows_them_what_waits_counts_with_its_listener() {
+    let listener = "l 0.0.0.0:80>0.0.0.0:0 found listen cgroup=1";
+    let waiting = "c 10.0.0.1:80>10.0.0.9:1000 found established explicit cgroup=1";
+    for [first, second] in [[listener, waiting], [waiting, listener]] {
+        check(
+            &format!(
+                "range 40000-40099
+                 scan
+                 {first}
+                 {second}
+                 end
+                 files
+                 l owned by 7 app
+                 files end
+                 process 7 /system.slice/app.service
+                 show services"
+            ),
+            "app.service sockets 1 listeners 1 bound 0 orphans 0 opened 0 closed 0 failed 0 failures 0",
+        );
+    }
+}
+
+#[test]
 fn sockets_that_came_before_the_answer_move_to_their_owners() {
     check(
         "a 10.0.0.1:40000>10.0.0.9:5432 closed>syn_sent by 7 app cgroup=20

@@ -7,11 +7,16 @@ use super::{
     MetricType::{Counter, Gauge, Info},
     Rest, field,
     otel::{Convention, Start},
+    serving::{
+        HTTP_RESTARTS, HTTP_SANDBOX_MISSING, OTLP_EXPORTS, RECORDER_BYTES, RECORDER_ERRORS, RECORDER_INCIDENTS,
+        RECORDER_LOST, RECORDER_OLDEST,
+    },
 };
 use crate::model::snapshot::{DestinationRow, EndpointRow};
 
 const STATES: &str = "state changes (inet_sock_set_state)";
 const RING: &str = "the ring buffer";
+const COST_LIMIT: &str = "--max-cost";
 const SCANS: &str = "scans (iter/tcp)";
 const NETNS: &[&str] = &["netns"];
 const DIRECTION: &[&str] = &["netns", "direction"];
@@ -39,6 +44,14 @@ pub(crate) static HOOK_INFO: Metric = Metric::new(
     Own("A hook with its attach method: none where the hook is missing.", "the start of observer"),
 )
 .otel("observer.hook.info");
+pub(crate) static CAPABILITY_HELD: Metric = Metric::new(
+    "observer_capability_held",
+    Gauge,
+    &["capability"],
+    "capabilities",
+    Own("1 where observer has the capability, 0 where it never had it or has given it up.", "capget(2) after attach"),
+)
+.otel("observer.capability.held");
 pub(crate) static EVENTS: Metric = Metric::new(
     "observer_events_total",
     Counter,
@@ -63,7 +76,7 @@ pub(crate) static SCANS_TOTAL: Metric = Metric::new(
     Counter,
     &[],
     "scans",
-    Own("Finished scans of all namespaces since observer started.", SCANS),
+    Own("Finished scans since observer started, each of the namespaces that were due.", SCANS),
 )
 .otel("observer.scans");
 pub(crate) static LAST_SCAN: Metric = Metric::new(
@@ -74,6 +87,14 @@ pub(crate) static LAST_SCAN: Metric = Metric::new(
     Own("When the last scan ended.", SCANS),
 )
 .otel("observer.last_scan.timestamp");
+pub(crate) static OLDEST_SCAN: Metric = Metric::new(
+    "observer_oldest_scan_timestamp_seconds",
+    Gauge,
+    &[],
+    "seconds since 1970",
+    Own("When the last scan of that namespace ended whose last scan is longest ago.", SCANS),
+)
+.otel("observer.oldest_scan.timestamp");
 pub(crate) static SCAN_DURATION: Metric =
     Metric::new("observer_scan_duration_seconds", Gauge, &[], "seconds", Own("How long the last scan ran.", SCANS))
         .otel("observer.scan.duration");
@@ -85,6 +106,45 @@ pub(crate) static DRIFT: Metric = Metric::new(
     Own("Sockets that scans had to add, remove or change since the first scan.", SCANS),
 )
 .otel("observer.drift.sockets");
+pub(crate) static COST: Metric = Metric::new(
+    "observer_cost_ratio",
+    Gauge,
+    &[],
+    "ratio",
+    Own(
+        "Share of all CPUs that observer and its hooks took in the last second, 0 to 1. While hooks are suspended: what it would \
+         be with them.",
+        "CLOCK_PROCESS_CPUTIME_ID, and events times the time of one by BPF_ENABLE_STATS",
+    ),
+)
+.otel("observer.cost");
+pub(crate) static HOOKS_SUSPENDED: Metric = Metric::new(
+    "observer_hooks_suspended",
+    Gauge,
+    &[],
+    "suspensions",
+    Own(
+        "1 while the hooks that follow sockets are suspended, because they cost more than --max-cost. Otherwise 0.",
+        COST_LIMIT,
+    ),
+)
+.otel("observer.hooks.suspended");
+pub(crate) static SUSPENSIONS: Metric = Metric::new(
+    "observer_hook_suspensions_total",
+    Counter,
+    &[],
+    "suspensions",
+    Own("How often hooks were suspended since observer started.", COST_LIMIT),
+)
+.otel("observer.hook.suspensions");
+pub(crate) static EVENTS_SKIPPED: Metric = Metric::new(
+    "observer_events_skipped_total",
+    Counter,
+    &[],
+    "records",
+    Own("Records that suspended hooks did not write since observer started.", "the kernel side"),
+)
+.otel("observer.events_skipped");
 pub(crate) static LIMIT_RATIO: Metric = Metric::new(
     "observer_limit_used_ratio",
     Gauge,
@@ -115,27 +175,6 @@ pub(crate) static FINDINGS: Metric = Metric::new(
     Own("Findings of a kind at this moment, at most 8.", "the rules of findings"),
 )
 .otel("observer.findings");
-pub(crate) static HTTP_RESTARTS: Metric = Metric::new(
-    "observer_http_restarts_total",
-    Counter,
-    &[],
-    "restarts",
-    Own("How often observer serve had to replace the process that speaks HTTP. Absent elsewhere.", "observer serve"),
-)
-.otel("observer.http.restarts");
-pub(crate) static OTLP_EXPORTS: Metric = Metric::new(
-    "observer_otlp_exports_total",
-    Counter,
-    &["result"],
-    "exports",
-    Own(
-        "Exports of observer serve to its OTLP receiver: success, partial (it rejected points), rejected (it refused, and \
-         would again), unavailable (it said to try later), failed (no connection, no answer, or no sense in it). Absent \
-         without --otlp.",
-        "observer serve",
-    ),
-)
-.otel("observer.otlp.exports");
 pub(crate) static LEFT_OUT: Metric = Metric::new(
     "observer_series_left_out",
     Gauge,
@@ -334,20 +373,32 @@ pub(crate) static OPEN_FILES_LIMIT: Metric = Metric::new(
 .otel("observer.process.open_files_limit");
 
 /// All of them, in the order in which they are written.
-pub(crate) static METRICS: [&Metric; 34] = [
+pub(crate) static METRICS: [&Metric; 46] = [
     &BUILD_INFO,
     &HOOK_INFO,
+    &CAPABILITY_HELD,
     &EVENTS,
     &EVENTS_LOST,
     &SCANS_TOTAL,
     &LAST_SCAN,
+    &OLDEST_SCAN,
     &SCAN_DURATION,
     &DRIFT,
+    &COST,
+    &HOOKS_SUSPENDED,
+    &SUSPENSIONS,
+    &EVENTS_SKIPPED,
     &LIMIT_RATIO,
     &LIMIT_TIME,
     &FINDINGS,
     &HTTP_RESTARTS,
+    &HTTP_SANDBOX_MISSING,
     &OTLP_EXPORTS,
+    &RECORDER_BYTES,
+    &RECORDER_OLDEST,
+    &RECORDER_INCIDENTS,
+    &RECORDER_ERRORS,
+    &RECORDER_LOST,
     &NETNS_INFO,
     &SOCKETS,
     &OPENED,

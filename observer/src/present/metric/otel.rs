@@ -77,13 +77,19 @@ impl Metric {
 }
 
 /// The units of metrics, in words and in UCUM. A test finds every unit.
-pub(crate) const UNITS: [(&str, &str); 16] = [
+pub(crate) const UNITS: [(&str, &str); 23] = [
     ("", ""),
+    ("bytes", "By"),
+    ("capabilities", "{capability}"),
     ("connections", "{connection}"),
     ("descriptors", "{file_descriptor}"),
+    ("errors", "{error}"),
     ("exports", "{export}"),
     ("failures", "{failure}"),
     ("findings", "{finding}"),
+    ("incidents", "{incident}"),
+    ("inputs", "{input}"),
+    ("parts", "{part}"),
     ("ports", "{port}"),
     ("ratio", "1"),
     ("records", "{record}"),
@@ -94,6 +100,7 @@ pub(crate) const UNITS: [(&str, &str); 16] = [
     ("segments", "{segment}"),
     ("series", "{series}"),
     ("sockets", "{socket}"),
+    ("suspensions", "{suspension}"),
 ];
 
 /// What a label is called there.
@@ -121,7 +128,8 @@ impl Attribute {
 }
 
 /// Those of the semantic conventions, and ours.
-pub(crate) const ATTRIBUTES: [Attribute; 24] = [
+pub(crate) const ATTRIBUTES: [Attribute; 26] = [
+    Attribute::new("capability", "observer.capability.name"),
     Attribute::new("comm", "observer.process.comm"),
     Attribute::new("container", "container.name"),
     Attribute::new("direction", "observer.connection.direction"),
@@ -136,6 +144,7 @@ pub(crate) const ATTRIBUTES: [Attribute; 24] = [
     Attribute::new("method", "observer.hook.method"),
     Attribute::new("metric", "observer.metric.name"),
     Attribute::new("netns", "observer.netns.name"),
+    Attribute::new("part", "observer.http.sandbox.part"),
     Attribute::new("peer_address", "network.peer.address"),
     Attribute::new("peer_port", "network.peer.port").number(),
     Attribute::new("pod", "k8s.pod.name"),

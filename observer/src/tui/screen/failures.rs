@@ -1,6 +1,6 @@
 //! What the kernel refused: to which process, where, why, how often.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use crate::{
     frame::Frame,
@@ -15,7 +15,11 @@ use crate::{
         snapshot::Snapshot,
         units::{NetnsId, Pid},
     },
-    tui::{pane::Explained, table::TableSource},
+    present::format,
+    tui::{
+        pane::Explained,
+        table::{Details, TableSource},
+    },
 };
 
 /// Groups of failures.
@@ -33,6 +37,7 @@ impl TableSource for Failures {
         Option<SocketAddr>,
         Option<(u16, u16)>,
         Option<Member>,
+        Duration,
     );
 
     const NAME: &'static str = "Failures";
@@ -45,7 +50,7 @@ impl TableSource for Failures {
     fn key(row: &FailureRow) -> Self::Key {
         let FailureKey { kind, netns, call, process, local, remote, own_range, member } = row.key;
         let own_range = own_range.map(|range| (range.low, range.high));
-        (netns, kind, process.map(|it| it.pid), call, local, remote, own_range, member)
+        (netns, kind, process.map(|it| it.pid), call, local, remote, own_range, member, row.first_at)
     }
 
     fn passes(row: &FailureRow, filter: &Filter, data: &Snapshot) -> bool {
@@ -59,7 +64,7 @@ impl TableSource for Failures {
             addresses: &addresses,
             processes: &processes,
             netns: Some(netns),
-            netns_name: data.name_of(netns),
+            netns_name: data.netns_name_of(row).map(|name| &**name),
             service: row.service.as_deref(),
             direction: None,
             device: row.key.local.map_or(Device::NONE, |local| local.device),
@@ -77,8 +82,21 @@ impl TableSource for Failures {
          calls without a descriptor, full queues and tables."
     }
 
+    const HAS_DETAILS: bool = true;
+
+    fn details(row: Option<&FailureRow>, data: &Frame) -> Option<Details> {
+        let (row, title) = match row {
+            Some(row) => (row, "Selected failure"),
+            None => (data.snapshot.failures.first()?, "Last failure"),
+        };
+        let process = row.key.process.map(|process| Explained::new("process", format::printable(&process.to_string())));
+        let remedy = remedy(row).map(|remedy| Explained::new("remedy", format!("{remedy}.")));
+        let what = [Explained::new("failure", row.what()), Explained::new("reason", format::printable(&row.reason()))];
+        Some(Details { title, lines: what.into_iter().chain(remedy).chain(process).collect() })
+    }
+
     fn explain(row: &FailureRow, _: &Snapshot) -> Vec<Explained> {
-        let remedy = row.remedy().or_else(|| Some(About::of(limit(row.key.kind)?).remedy));
+        let remedy = remedy(row);
         let port_owner = row.port_owner().map(|port_owner| Explained::new("PORT OWNER", format!("{port_owner}.")));
         port_owner.into_iter().chain(remedy.map(|remedy| Explained::new("REMEDY", format!("{remedy}.")))).collect()
     }
@@ -86,6 +104,11 @@ impl TableSource for Failures {
     fn netns(row: &FailureRow) -> Option<NetnsId> {
         Some(row.key.netns)
     }
+}
+
+/// What to do, by the failure itself, else by the limit that refuses.
+fn remedy(row: &FailureRow) -> Option<&'static str> {
+    row.remedy().or_else(|| Some(About::of(limit(row.key.kind)?).remedy))
 }
 
 /// The limit that refuses, if it is one.
@@ -111,7 +134,7 @@ const fn limit(kind: FailureKind) -> Option<LimitKind> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
 
     use super::*;
     use crate::model::{
@@ -138,6 +161,7 @@ mod tests {
             last_at: Duration::ZERO,
             failed: Failed::PortOwner(PortOwner::Listener(Some(process(812, "nginx")))),
             service: None,
+            ended: None,
         }
     }
 

@@ -4,13 +4,17 @@ use crate::{
     frame::Frame,
     model::{
         filter::{self, Filter},
+        finding::Finding,
         limit::{Limit, LimitKind, Scope},
         service::Service,
         snapshot::Snapshot,
         units::NetnsId,
     },
     present::{format, scope, service},
-    tui::{pane::Explained, table::TableSource},
+    tui::{
+        pane::Explained,
+        table::{Details, TableSource},
+    },
 };
 
 /// The limits.
@@ -65,42 +69,56 @@ impl TableSource for Limits {
         row.scope.netns()
     }
 
+    const HAS_DETAILS: bool = true;
+
+    fn details(row: Option<&Limit>, data: &Frame) -> Option<Details> {
+        let snapshot = &data.snapshot;
+        let Some(row) = row.or_else(|| snapshot.limits.first().filter(|_| snapshot.findings.is_empty())) else {
+            let lines = findings(snapshot, |_| true).collect();
+            return Some(Details { title: "Findings", lines });
+        };
+        let about = row.about();
+        let found = findings(snapshot, |finding| finding.scope == Some(row.scope));
+        let by_kind = [Explained::new("when full", about.refusal), Explained::new("raise it", about.remedy)];
+        let lines = [Explained::new("numbers", numbers(row))].into_iter().chain(found).chain(by_kind).collect();
+        Some(Details { title: about.name, lines })
+    }
+
     fn explain(row: &Limit, data: &Snapshot) -> Vec<Explained> {
         let about = row.about();
-        let maximum = format::maximum(row.practical_maximum());
-        let excess = row.excess().map_or_else(String::new, |why| format!(": {why}"));
         let counted = Some(row.counted()).filter(|counted| !counted.is_empty());
-        let findings = data.findings.iter().filter(|finding| finding.scope == Some(row.scope));
-        let findings = findings.flat_map(|finding| {
-            let line = |label, text: &str| Explained::new(label, format::printable(text));
-            [
-                line("finding", &service::sentence_on_screen(data, finding)),
-                line("evidence", &finding.evidence),
-                line("remedy", &finding.remedy),
-            ]
-        });
-        [
-            Some(Explained::new(
-                "numbers",
-                format!(
-                    "{}: {} of {maximum} {}{excess}",
-                    // The namespace is in a line of its own.
-                    scope::fitted(row, row.scope.netns(), usize::MAX),
-                    format::count(row.used),
-                    about.unit
-                ),
-            )),
-            counted.map(|counted| Explained::new("counted", counted)),
-        ]
-        .into_iter()
-        .flatten()
-        .chain(findings)
-        .chain([
-            Explained::new("when full", about.refusal),
-            Explained::new("raise it", about.remedy),
-            Explained::new("risk", about.risk),
-            Explained::new("source", about.source),
-        ])
-        .collect()
+        let findings = findings(data, |finding| finding.scope == Some(row.scope));
+        [Some(Explained::new("numbers", numbers(row))), counted.map(|counted| Explained::new("counted", counted))]
+            .into_iter()
+            .flatten()
+            .chain(findings)
+            .chain([
+                Explained::new("when full", about.refusal),
+                Explained::new("raise it", about.remedy),
+                Explained::new("risk", about.risk),
+                Explained::new("source", about.source),
+            ])
+            .collect()
     }
+}
+
+/// How much is used of how much, of what.
+fn numbers(row: &Limit) -> String {
+    let maximum = format::maximum(row.practical_maximum());
+    let excess = row.excess().map_or_else(String::new, |why| format!(": {why}"));
+    // The namespace is in a line of its own.
+    let scope = scope::fitted(row, row.scope.netns(), usize::MAX);
+    format!("{scope}: {} of {maximum} {}{excess}", format::count(row.used), row.about().unit)
+}
+
+/// Findings with what they rest on and what to do.
+fn findings(data: &Snapshot, is_wanted: impl Fn(&Finding) -> bool) -> impl Iterator<Item = Explained> {
+    data.findings.iter().filter(move |finding| is_wanted(finding)).flat_map(|finding| {
+        let line = |label, text: &str| Explained::new(label, format::printable(text));
+        [
+            line("finding", &service::sentence_on_screen(data, finding)),
+            line("evidence", &finding.evidence),
+            line("remedy", &finding.remedy),
+        ]
+    })
 }

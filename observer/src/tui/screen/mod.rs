@@ -38,8 +38,8 @@ pub(crate) struct Screens {
 }
 
 impl Screens {
-    /// Shows the connections of the selected row; without one, nothing happens.
-    pub(crate) fn enter(&mut self, data: &Frame, filter: &Filter) {
+    /// Shows the connections of the selected row; without one, nothing happens. Returns whether there was one.
+    pub(crate) fn enter(&mut self, data: &Frame, filter: &Filter) -> bool {
         let of = match self.shown {
             ScreenName::Endpoints => self.endpoints.selected(data, filter).map(|row| Of::Endpoint(row.key)),
             ScreenName::Destinations => self.destinations.selected(data, filter).map(|row| Of::Destination {
@@ -52,11 +52,11 @@ impl Screens {
             ScreenName::Services => self.services.selected(data, filter).map(|row| Of::Service(row.service.clone())),
             ScreenName::Connections | ScreenName::Limits | ScreenName::Failures | ScreenName::Quality => None,
         };
-        if let Some(of) = of {
-            self.from = Some(self.shown);
-            (self.shown, self.of) = (ScreenName::Connections, of);
-            self.connections = TableState::default();
-        }
+        let Some(of) = of else { return false };
+        self.from = Some(self.shown);
+        (self.shown, self.of) = (ScreenName::Connections, of);
+        self.connections = TableState::default();
+        true
     }
 
     /// Back to the screen from which connections were opened; whether there was one.

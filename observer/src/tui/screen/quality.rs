@@ -1,5 +1,7 @@
 //! Data quality: losses, scan age, drift and attach methods, and what observer itself costs.
 
+use std::time::Duration;
+
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
@@ -11,9 +13,11 @@ use ratatui::{
 use crate::{
     frame::Frame,
     model::{
+        capability::{Capability, Holding},
+        cost::Cost,
         filter::Filter,
         name::{padded, padded_left},
-        quality::{HookStatus, Quality},
+        quality::{HookStatus, OwnCost, Quality},
         snapshot::Snapshot,
     },
     present::{
@@ -34,7 +38,7 @@ pub(crate) struct QualityState {
     top: usize,
 }
 
-const LABEL: usize = 14;
+const LABEL: usize = 16;
 const VALUE: usize = 12;
 const GAP: usize = 3;
 const BEFORE_MEANING: usize = LABEL + VALUE + GAP;
@@ -50,7 +54,7 @@ impl Pane for QualityState {
 
     fn view(&self, data: &Frame, _: &Filter, theme: &Theme, area: Rect, buf: &mut Buffer) {
         let block = Block::new().borders(Borders::TOP).border_style(theme.dim);
-        let block = block.title(Line::styled(" Data quality: losses, scans, cost, hooks ", theme.title));
+        let block = block.title(Line::styled(" Data quality: losses, scans, cost, rights, hooks ", theme.title));
         let inner = block.inner(area);
         block.render(area, buf);
         let lines = lines(&data.snapshot, theme, inner.width);
@@ -78,6 +82,7 @@ fn lines(data: &Snapshot, theme: &Theme, width: u16) -> Vec<Line<'static>> {
     let missing = missing.into_iter().flatten().map(|line| Line::styled(line.text, theme.warning));
     section("NOT VISIBLE", missing.collect());
     section("COST", cost(quality, &writer));
+    section("RIGHTS", rights(quality, &writer));
     section("HOOKS", quality.hooks.iter().flat_map(|status| hook(status, &writer)).collect());
     out
 }
@@ -124,6 +129,11 @@ fn losses(quality: &Quality, writer: &Writer) -> Vec<Line<'static>> {
             "this kernel does not count them (5.12 and later do)",
         ),
     };
+    let on_the_way = if quality.stream_lost == 0 {
+        Vec::new()
+    } else {
+        writer.loss("on the way", quality.stream_lost, "inputs lost here: more came than this observer took")
+    };
     [
         writer.plain("events", &format::count(quality.events_total), "records from hooks since start"),
         writer.loss("ring full", losses.ring_full, "records from hooks lost: the ring buffer was full"),
@@ -132,6 +142,7 @@ fn losses(quality: &Quality, writer: &Writer) -> Vec<Line<'static>> {
         writer.loss("unreadable", losses.read_failed, "kernel fields that a hook could not read"),
         writer.loss("not decoded", losses.undecodable, "records that observer could not decode"),
         writer.loss("accepts", quality.unseen_accepts, "accept() calls without an event; a scan found them"),
+        on_the_way,
     ]
     .concat()
 }
@@ -153,19 +164,30 @@ fn unread(quality: &Quality, writer: &Writer) -> Vec<Line<'static>> {
 fn scans(data: &Snapshot, writer: &Writer) -> Vec<Line<'static>> {
     let quality = &data.quality;
     let absent = || format::ABSENT.to_owned();
-    let (age, took, found) = match quality.last_scan {
-        None => ("none yet".to_owned(), absent(), absent()),
-        Some(scan) => (
-            format::duration(data.uptime.saturating_sub(scan.finished_at)),
-            format::took(scan.took),
-            format::count(scan.found.into()),
-        ),
+    let age_of = |at: Duration| format::duration(data.uptime.saturating_sub(at));
+    let (age, took) = match quality.last_scan {
+        None => ("none yet".to_owned(), absent()),
+        Some(scan) => (age_of(scan.finished_at), format::took(scan.took)),
     };
+    let coverage = quality.coverage;
+    let [scanned, all] = [coverage.scanned, coverage.namespaces].map(|count| format::count(count.into()));
+    let (oldest, of) = match coverage.oldest {
+        None => ("none yet".to_owned(), String::new()),
+        Some(scan) => {
+            let name = format::printable(&scan.netns.label(data.name_of(scan.netns)));
+            (age_of(scan.finished_at), format!(": {name}"))
+        }
+    };
+    let oldest_meaning = format!("since the oldest scan of a namespace{of}");
+    let queues = quality.last_fd_scan_at.map_or_else(absent, age_of);
     let drift = format::count(quality.drift.total());
     [
-        writer.plain("age", &age, "since the last scan; it made every count exact"),
+        writer.plain("age", &age, "since the last scan; it made its counts exact"),
+        writer.plain("oldest", &oldest, &oldest_meaning),
+        writer.plain("namespaces", &format!("{scanned} of {all}"), "scanned since start"),
+        writer.plain("queues", &queues, "since accept and SYN queues were read"),
         writer.plain("took", &took, "the last scan; scans use 2 % of a CPU at most"),
-        writer.plain("found", &found, "sockets in the kernel's tables, including TIME_WAIT"),
+        writer.plain("found", &format::count(coverage.found), "sockets in the kernel's tables, including TIME_WAIT"),
         writer.plain("scans", &format::count(quality.scans_total), "scans since start"),
         writer.plain("drift", &drift, "sockets that scans changed without an event"),
     ]
@@ -173,9 +195,15 @@ fn scans(data: &Snapshot, writer: &Writer) -> Vec<Line<'static>> {
 }
 
 fn cost(quality: &Quality, writer: &Writer) -> Vec<Line<'static>> {
-    let Some(own) = quality.own else {
-        return writer.plain("cpu", "unknown", "known after the second reading of the host");
-    };
+    let own = quality.own.map_or_else(
+        || writer.plain("cpu", "unknown", "known after the second reading of the host"),
+        |own| own_cost(own, writer),
+    );
+    let limited = quality.cost.iter().flat_map(|cost| limited_cost(cost, writer));
+    own.into_iter().chain(limited).collect()
+}
+
+fn own_cost(own: OwnCost, writer: &Writer) -> Vec<Line<'static>> {
     let each = own.ns_per_event.map_or_else(|| format::ABSENT.to_owned(), |each| format!("{} ns", format::rate(each)));
     let cpu = format!("{:.1} %", own.cpu * 100.0);
     let memory = format!("{} MiB", format::count(own.resident >> 20));
@@ -185,6 +213,34 @@ fn cost(quality: &Quality, writer: &Writer) -> Vec<Line<'static>> {
         writer.plain("memory", &memory, "resident memory of observer"),
     ]
     .concat()
+}
+
+/// What the hooks cost, and what `--max-cost` made of it.
+fn limited_cost(cost: &Cost, writer: &Writer) -> Vec<Line<'static>> {
+    let source = if cost.is_measured { "as the kernel measured it" } else { "a figure of docs/cost.md" };
+    let with = if cost.is_suspended { "it would be with hooks" } else { "with its hooks" };
+    let total = format!("of all CPUs over the last second, {with}; --max-cost is {}", cost.at_most);
+    let times = format!("times suspended, with {} events not recorded", format::count(cost.skipped));
+    let mut out = [
+        writer.plain("hooks", &format!("{} ns", format::count(cost.hook_ns.into())), &format!("a record, {source}")),
+        writer.plain("in all", &cost.share.to_string(), &total),
+        writer.loss("suspended", cost.suspensions, &times),
+    ]
+    .concat();
+    if let Some(sentence) = cost.sentence() {
+        out.extend(writer.entry("now", "SUSPENDED", writer.theme.warning, &sentence));
+    }
+    out
+}
+
+fn rights(quality: &Quality, writer: &Writer) -> Vec<Line<'static>> {
+    let entry = |(capability, holding): (Capability, Holding)| {
+        let style = if holding == Holding::Missing { writer.theme.warning } else { Style::new() };
+        // All of them begin alike, and the column is narrow.
+        let label = capability.name.trim_start_matches("CAP_");
+        writer.entry(label, holding.name(), style, holding.meaning(capability))
+    };
+    quality.capabilities().flat_map(entry).collect()
 }
 
 fn hook(status: &HookStatus, writer: &Writer) -> Vec<Line<'static>> {

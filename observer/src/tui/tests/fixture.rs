@@ -10,12 +10,15 @@ use std::{
 use crate::{
     frame::Frame,
     model::{
+        capability::{BPF, PERFMON},
+        cost::{Cost, CpuShare},
         device::Device,
         finding::{Finding, FindingKind},
         gaps::Gaps,
         headroom::PortUse,
         quality::{
-            AttachMethod, Drift, FailedMethod, Hook, HookStatus, Losses, OwnCost, ProcessScope, Quality, ScanSummary,
+            AttachMethod, Coverage, Drift, FailedMethod, Hook, HookStatus, Losses, NamespaceScan, OwnCost,
+            ProcessScope, Quality, ScanSummary,
         },
         snapshot::{
             DestinationRow, Direction, EndpointKey, EndpointRow, FileUse, Host, NamespaceRow, OwnUse, ProcessFiles,
@@ -163,6 +166,7 @@ pub(super) fn empty() -> Frame {
             events_total: 24,
             events_per_second: 0.0,
             losses: Losses::default(),
+            stream_lost: 0,
             last_loss_at: None,
             scans_total: 60,
             last_scan: Some(ScanSummary {
@@ -170,11 +174,25 @@ pub(super) fn empty() -> Frame {
                 took: Duration::from_millis(3),
                 found: 0,
             }),
+            coverage: Coverage {
+                namespaces: 1,
+                scanned: 1,
+                found: 0,
+                oldest: Some(NamespaceScan {
+                    netns: NETNS,
+                    began_at: Duration::from_millis(3_724_597),
+                    finished_at: Duration::from_millis(3_724_600),
+                    found: 0,
+                }),
+            },
+            last_fd_scan_at: Some(Duration::from_millis(3_724_600)),
             drift: Drift::default(),
             own: Some(OwnCost { cpu: 0.004, ns_per_event: None, resident: 21 << 20 }),
+            cost: None,
             processes: ProcessScope::All,
             unseen_accepts: 0,
             gaps: Gaps::default(),
+            given_capabilities: BPF.mask() | PERFMON.mask(),
             last_skip_at: None,
         },
         processes: Vec::new(),
@@ -305,6 +323,21 @@ pub(super) fn losing() -> Frame {
     data.snapshot.quality.losses = Losses { ring_full: 1_200, read_failed: 34, ..Losses::default() };
     data.snapshot.quality.last_loss_at = Some(data.snapshot.uptime);
     data.snapshot.quality.drift = Drift { added: 3, removed: 2, changed: 1 };
+    data
+}
+
+/// Hooks cost more than `--max-cost`.
+pub(super) fn suspended() -> Frame {
+    let mut data = busy();
+    data.snapshot.quality.cost = Some(Cost {
+        share: CpuShare::from_ratio(0.073),
+        at_most: CpuShare::from_ratio(0.05),
+        hook_ns: 241,
+        is_measured: true,
+        is_suspended: true,
+        suspensions: 1,
+        skipped: 1_234_567,
+    });
     data
 }
 

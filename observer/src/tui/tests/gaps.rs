@@ -3,7 +3,10 @@
 use super::fixture::{arc, busy, text, ui};
 use crate::{
     frame::Frame,
-    model::gaps::{Gap, Skipped, Unread},
+    model::{
+        capability::{BPF, SYS_ADMIN, SYS_PTRACE},
+        gaps::{Gap, Skipped, Unread},
+    },
     tui::{
         message::{Message, Move},
         screen_name::ScreenName,
@@ -71,4 +74,20 @@ fn the_panel_says_what_would_help() {
     let text = text(&ui, &data);
     let footer = text.lines().last().unwrap();
     assert!(!footer.contains("Enter") && !footer.contains("explain"), "{footer}");
+}
+
+#[test]
+fn the_panel_says_which_capabilities_are_held_and_what_the_others_cost() {
+    let mut data = busy();
+    data.snapshot.quality.gaps.capabilities = SYS_ADMIN.mask();
+    data.snapshot.quality.given_capabilities |= SYS_ADMIN.mask();
+    let (mut ui, data) = (ui(200, 90), arc(data));
+    update(&mut ui, &data, Message::Show(ScreenName::Quality));
+    let seen = text(&ui, &data).split_whitespace().collect::<Vec<_>>().join(" ");
+    for (capability, holding) in [(BPF, "given up"), (SYS_ADMIN, "held"), (SYS_PTRACE, "missing")] {
+        let meaning =
+            data.snapshot.quality.capabilities().find(|(other, _)| *other == capability).unwrap().1.meaning(capability);
+        let words = format!("{} {holding} {meaning}", capability.name.trim_start_matches("CAP_"));
+        assert!(seen.contains(&words), "no {words:?} in\n{seen}");
+    }
 }

@@ -112,15 +112,15 @@ fn a_replay_is_stopped_where_the_present_is_held() {
     let step = Message::Playback(Step::Back);
     let mut live = ui(80, 24);
     assert_eq!(update(&mut live, &arc(data.clone()), step), Effect::None);
-    data.playback = Some(Playback { speed: 4.0, is_stopped: false, is_over: false });
+    data.playback = Some(Playback { speed: 4.0, is_stopped: false, is_over: false, is_live: false });
     let mut ui = ui(80, 24);
     assert_eq!(update(&mut ui, &arc(data.clone()), step), Effect::Ask(ScreenRequest::Playback(Step::Back)));
     let held = update(&mut ui, &arc(data.clone()), Message::TogglePause);
     assert_eq!((held, ui.paused.is_none()), (Effect::Ask(ScreenRequest::Playback(Step::Stop)), true));
     assert!(text(&ui, &data).contains("REPLAY ×4"));
-    data.playback = Some(Playback { speed: 1.0, is_stopped: true, is_over: false });
+    data.playback = Some(Playback { speed: 1.0, is_stopped: true, is_over: false, is_live: false });
     assert!(text(&ui, &data).contains("REPLAY, STOPPED") && text(&ui, &data).contains("Space resume"));
-    data.playback = Some(Playback { speed: 1.0, is_stopped: true, is_over: true });
+    data.playback = Some(Playback { speed: 1.0, is_stopped: true, is_over: true, is_live: false });
     assert!(text(&ui, &data).contains("REPLAY, OVER"));
     // The cursor moves all the same.
     assert_eq!(update(&mut ui, &arc(data), Message::Move(Move::Down)), Effect::None);

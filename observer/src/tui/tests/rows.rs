@@ -106,7 +106,7 @@ pub(super) fn failures() -> Vec<FailureRow> {
     let seconds = Duration::from_secs;
     let row = |key, count, last_at, failed, service| {
         let service = Some(Arc::new(service));
-        FailureRow { key, count, first_at: seconds(60), last_at, failed, service }
+        FailureRow { key, count, first_at: seconds(60), last_at, failed, service, ended: None }
     };
     let client = Some(process(4_242, "load-generator"));
     let server = Some(process(1_234_567, "nginx"));

@@ -4,9 +4,15 @@ use std::time::Duration;
 
 use insta::assert_snapshot;
 
-use super::fixture::{ailing, arc, busy, degraded, empty, losing, one, recorded, text, thousands, ui, without_hooks};
+use super::fixture::{
+    ailing, arc, busy, degraded, empty, losing, one, recorded, suspended, text, thousands, ui, without_hooks,
+};
 use crate::{
-    frame::Frame,
+    frame::{
+        Frame, Playback,
+        timeline::{IncidentMark, Timeline},
+    },
+    present::format,
     tui::{
         message::{Message, Move},
         prompt::Typed,
@@ -34,6 +40,31 @@ fn shot_after(messages: &[Message], data: Frame, (width, height): (u16, u16)) ->
 fn empty_host() {
     assert_snapshot!("empty_80x24", shot(&empty(), SMALL));
     assert_snapshot!("empty_160x50", shot(&empty(), LARGE));
+}
+
+#[test]
+fn a_replay_of_a_recorder_shows_where_it_stands() {
+    let mut data = busy();
+    let mark = |number, second| IncidentMark {
+        number,
+        at: Duration::from_secs(1_795_749_127),
+        position: Duration::from_secs(second),
+        words: "ports exhausted".to_owned(),
+    };
+    let now = Duration::from_secs(1_795_749_127);
+    data.playback = Some(Playback { speed: 1.0, is_stopped: false, is_over: false, is_live: false });
+    data.timeline = Some(Timeline {
+        position: Duration::from_secs(1_900),
+        now,
+        end: Duration::from_hours(1),
+        gaps: vec![Duration::from_mins(10)],
+        incidents: vec![mark(2, 1_700), mark(3, 3_000)],
+    });
+    // The clock of this machine may be that of another zone.
+    let shot = |data: &Frame| shot(data, SMALL).replace(&format::local_time(now), "2026-11-27 03:12:07");
+    assert_snapshot!("timeline_80x24", shot(&data));
+    data.timeline.as_mut().unwrap().position = Duration::from_secs(1_690);
+    assert!(shot(&data).contains("incident 2: ports exhausted"));
 }
 
 #[test]
@@ -88,6 +119,13 @@ fn hooks_are_missing() {
     assert_snapshot!("degraded_80x24", shot(&degraded(), SMALL));
     assert_snapshot!("degraded_160x50", shot(&degraded(), LARGE));
     assert_snapshot!("without_hooks_80x24", shot(&without_hooks(), SMALL));
+}
+
+#[test]
+fn hooks_are_suspended() {
+    assert_snapshot!("suspended_80x24", shot(&suspended(), SMALL));
+    assert_snapshot!("suspended_160x50", shot(&suspended(), LARGE));
+    assert_snapshot!("suspended_data_160x50", shot_after(&[Message::Show(ScreenName::Quality)], suspended(), LARGE));
 }
 
 #[test]
@@ -227,4 +265,47 @@ fn a_filter_is_typed() {
     let typed = "comm:ngi".chars().map(|letter| Message::Type(Typed::Letter(letter)));
     let typed: Vec<Message> = [Message::Filter].into_iter().chain(typed).collect();
     assert_snapshot!("filtered_80x24", shot_after(&typed, busy(), SMALL));
+}
+
+/// What is on the screen, without line ends.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn reasons_and_remedies_are_whole_at_80_columns() {
+    for data in [busy(), recorded()] {
+        let failure = data.snapshot.failures[0].clone();
+        let text = words(&shot_after(&[Message::Show(ScreenName::Failures)], data, SMALL));
+        assert!(text.contains(&words(&failure.reason())), "{text}");
+        assert!(text.contains(&words(failure.remedy().unwrap_or("remedy"))), "{text}");
+    }
+    for data in [ailing(), recorded()] {
+        let finding = data.snapshot.findings[0].clone();
+        let text = words(&shot_after(&[Message::Show(ScreenName::Limits)], data, SMALL));
+        for part in [&finding.sentence.trim_end_matches('.').to_owned(), &finding.evidence, &finding.remedy] {
+            assert!(text.contains(&words(part)), "no {part:?} in {text}");
+        }
+    }
+}
+
+#[test]
+fn the_connections_of_a_row_are_all_of_them_and_the_filter_comes_back() {
+    let (mut ui, data) = (ui(80, 24), arc(busy()));
+    let filter = "comm:nginx";
+    update(&mut ui, &data, Message::Filter);
+    for letter in filter.chars() {
+        update(&mut ui, &data, Message::Type(Typed::Letter(letter)));
+    }
+    update(&mut ui, &data, Message::Type(Typed::Accept));
+    let filtered = ui.prompt.filter.clone();
+    assert!(!filtered.is_empty());
+    for leave in [Message::Close, Message::Show(ScreenName::Endpoints)] {
+        update(&mut ui, &data, Message::Enter);
+        assert_eq!(ui.screens.shown, ScreenName::Connections);
+        assert!(ui.query().unwrap().filter.is_empty(), "TIME_WAIT sockets have no process");
+        update(&mut ui, &data, leave);
+        assert_eq!((ui.screens.shown, ui.prompt.text.as_str()), (ScreenName::Endpoints, filter));
+        assert_eq!(ui.prompt.filter, filtered);
+    }
 }

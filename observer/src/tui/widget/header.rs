@@ -55,7 +55,7 @@ fn past(data: &Snapshot, theme: &Theme, width: u16) -> Line<'static> {
     };
     let total = |n: u64| Span::raw(format!(" ({} {so_far})", format::count(n)));
     let unopened = Span::styled(format::count(totals.failed_total), theme.strong);
-    let opened = |total| vec![Span::raw("opened "), rate(totals.opened_per_second), total];
+    let opened = |total| vec![Span::raw("sockets opened "), rate(totals.opened_per_second), total];
     let closed = |total| vec![Span::raw("closed "), rate(totals.closed_per_second), total];
     let line = |total: &dyn Fn(u64) -> Span<'static>| {
         vec![

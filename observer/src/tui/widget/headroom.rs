@@ -72,7 +72,7 @@ fn range(data: &Snapshot, namespace: Option<&NamespaceRow>) -> Option<Range> {
     let namespace = namespace?;
     let range = namespace.port_range?;
     let of = if data.namespaces.len() > 1 {
-        namespace.netns.label(namespace.name.as_deref())
+        namespace.netns.label(namespace.name.as_ref())
     } else {
         "this namespace".to_owned()
     };

@@ -14,7 +14,7 @@ use crate::{
         snapshot::Snapshot,
     },
     present::service,
-    tui::{format, text, theme::Theme},
+    tui::{format, screen_name::ScreenName, text, theme::Theme},
 };
 
 /// The kind of a limit, and a space.
@@ -139,7 +139,9 @@ fn owner(limit: &Limit, width: usize) -> String {
     let short = match limit.scope {
         Scope::Destination { remote, .. } => format!("→ {remote}"),
         Scope::Listener { local, device, .. } => format::address(local.ip(), Some(local.port()), device),
-        Scope::Process(_) => limit.process.map_or(whole, |process| format::comm(process.comm)),
+        Scope::Process(pid) => {
+            limit.process.map_or(whole, |process| format::distinct_process(&format::comm(process.comm), pid, width))
+        }
         Scope::Namespace(_) | Scope::Host => whole,
     };
     format::cut_middle(&short, width)
@@ -153,7 +155,9 @@ fn when(limit: &Limit) -> Option<String> {
 
 fn finding(data: &Snapshot, width: u16) -> String {
     let more = data.findings.len().saturating_sub(1);
-    let more = if more > 0 { format!(" (+{more})") } else { String::new() };
+    // That screen has them in full, with evidence and remedy.
+    let place = ScreenName::Limits.digit();
+    let more = if more > 0 { format!(" (+{more}: {place})") } else { format!(" ({place})") };
     let first = data.findings.first();
     let first =
         first.map_or_else(String::new, |finding| format::printable(&service::sentence_on_screen(data, finding)));

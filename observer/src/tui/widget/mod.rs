@@ -8,4 +8,5 @@ pub(crate) mod help;
 pub(crate) mod limits;
 pub(crate) mod parts;
 pub(crate) mod quality;
+pub(crate) mod timeline;
 pub(crate) mod transcript;

@@ -11,7 +11,7 @@ use super::parts::{self, Part};
 use crate::{
     model::{
         gaps::Gaps,
-        quality::{AttachMethod, HookStatus, Losses},
+        quality::{AttachMethod, HookStatus, Losses, Quality},
         snapshot::Snapshot,
     },
     tui::{format, text, theme::Theme},
@@ -35,7 +35,10 @@ pub(crate) fn alarm(data: &Snapshot) -> Option<Alarm> {
         .map(|status| Alarm { text: missing(status), is_critical: status.hook.spec().is_vital })
         .collect();
     if quality.is_unhealed() {
-        alarms.push(Alarm { text: unhealed(&quality.losses), is_critical: true });
+        alarms.push(Alarm { text: unhealed(quality), is_critical: true });
+    }
+    if let Some(text) = quality.suspension() {
+        alarms.push(Alarm { text: capitalized(&text), is_critical: false });
     }
     if quality.is_skipping()
         && let Some(skipped) = quality.gaps.skipped.sentence()
@@ -52,6 +55,11 @@ pub(crate) fn alarm(data: &Snapshot) -> Option<Alarm> {
     Some(first)
 }
 
+fn capitalized(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect()
+}
+
 fn missing(status: &HookStatus) -> String {
     let because = status
         .failed
@@ -60,17 +68,20 @@ fn missing(status: &HookStatus) -> String {
     format!("Hook {} is missing: {}{because}", status.hook, status.hook.spec().if_missing)
 }
 
-fn unhealed(losses: &Losses) -> String {
+fn unhealed(quality: &Quality) -> String {
+    let losses = &quality.losses;
     let Losses { ring_full, scan_ring_full, read_failed, undecodable, missed: _ } = *losses;
     let causes = [
         (ring_full + scan_ring_full, "ring full"),
         (losses.missed_if_reported(), "missed runs"),
         (read_failed, "unreadable"),
         (undecodable, "not decoded"),
+        (quality.stream_lost, "on the way here"),
+        (quality.skipped_events(), "hooks suspended"),
     ];
     let causes = causes.into_iter().filter(|(count, _)| *count > 0);
     let causes: Vec<_> = causes.map(|(count, cause)| format!("{} {cause}", format::count(count))).collect();
-    let lost = format::count(losses.total());
+    let lost = format::count(quality.lost_total() + quality.skipped_events());
     format!("{lost} records lost: counts may be off until the next scan ({})", causes.join(", "))
 }
 
@@ -100,8 +111,13 @@ fn numbers(data: &Snapshot, theme: &Theme) -> Vec<Part> {
     let alarming = |count: u64| {
         if count == 0 { Style::new() } else { theme.warning }
     };
-    let (lost, drift) = (quality.losses.total(), quality.drift.total());
+    let (lost, drift) = (quality.lost_total(), quality.drift.total());
+    let coverage = quality.coverage;
     let scan = match quality.last_scan {
+        _ if !coverage.is_complete() => {
+            let [scanned, all] = [coverage.scanned, coverage.namespaces].map(|count| format::count(count.into()));
+            format!("scanned {scanned} of {all} namespaces")
+        }
         None => "no scan yet".to_owned(),
         Some(scan) => {
             let age = data.uptime.saturating_sub(scan.finished_at);
@@ -115,6 +131,9 @@ fn numbers(data: &Snapshot, theme: &Theme) -> Vec<Part> {
         Part::new(1, vec![Span::raw(scan)]),
     ];
     parts.extend(gaps(&quality.gaps, theme));
+    if quality.suspension().is_some() {
+        parts.push(Part::new(0, vec![Span::styled("hooks suspended", theme.warning)]));
+    }
     if quality.unseen_accepts > 0 {
         let unseen = format!("{} accepts unseen", format::count(quality.unseen_accepts));
         parts.push(Part::new(5, vec![Span::styled(unseen, theme.warning)]));
@@ -126,10 +145,17 @@ fn numbers(data: &Snapshot, theme: &Theme) -> Vec<Part> {
 /// room for all.
 fn gaps(gaps: &Gaps, theme: &Theme) -> Vec<Part> {
     let unread: u64 = gaps.unread().map(|(_, gap)| u64::from(gap.count)).sum();
-    let short = [(unread, "not read"), (gaps.skipped.rounds, "rounds skipped")];
-    let short = short.into_iter().filter(|(count, _)| *count > 0);
-    let short = short.map(|(count, what)| (0, format!("{} {what}", format::count(count))));
-    let long = gaps.sentences().into_iter().chain(gaps.skipped.sentence());
+    let mut kinds = gaps.unread();
+    // One kind is named at once, and once.
+    let (unread, sentences) = match (kinds.next(), kinds.next()) {
+        (None, _) => (None, Vec::new()),
+        (Some((kind, gap)), None) => (Some(kind.words(gap.count)), Vec::new()),
+        _ => (Some(format!("{} not read", format::count(unread))), gaps.sentences()),
+    };
+    let skipped = Some(gaps.skipped.rounds).filter(|rounds| *rounds > 0);
+    let skipped = skipped.map(|rounds| format!("{} rounds skipped", format::count(rounds)));
+    let short = unread.into_iter().chain(skipped).map(|words| (0, words));
+    let long = sentences.into_iter().chain(gaps.skipped.sentence());
     let long = long.map(|words| (6, format::printable(&words)));
     short.chain(long).map(|(rank, words)| Part::new(rank, vec![Span::styled(words, theme.warning)])).collect()
 }

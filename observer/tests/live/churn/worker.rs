@@ -22,6 +22,8 @@ use crate::{
 
 /// After this many steps a worker sends a byte to the test.
 pub(super) const STEPS_PER_REPORT: u32 = 100;
+/// So many reports may be without an answer: the records of as many steps of six workers fill half of the program's ring.
+const REPORTS_AHEAD: u32 = 20;
 /// The most sockets of a worker: no `ulimit -n` is as low.
 const HELD_AT_MOST: usize = 300;
 /// First port of the first worker; each has [`PORTS`] of them.
@@ -69,10 +71,13 @@ pub(super) fn work(task: &str, mut channel: &UnixStream) {
         }
         if step % STEPS_PER_REPORT == 0 {
             channel.write_all(b".").unwrap();
+            if step > REPORTS_AHEAD * STEPS_PER_REPORT {
+                channel.read_exact(&mut [0]).unwrap();
+            }
         }
     }
     // Until the test closes the channel.
-    let _ = channel.read(&mut [0]);
+    while let Ok(1) = channel.read(&mut [0]) {}
 }
 
 /// Whether a step may end in this error. Sockets may refuse steps in any state. But running out of resources and wrong

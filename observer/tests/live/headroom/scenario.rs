@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use observer::{engine::Engine, host::clock::monotonic, model::headroom::PortUse};
+use observer::{engine::Engine, model::headroom::PortUse};
 use socket2::Socket;
 
 use super::{
     batch::{Coverage, Outcome},
-    stage::{Route, Stage, ports, route},
+    stage::{Route, Stage, kernel_now, ports, route},
 };
 use crate::{
     random::Random,
@@ -119,7 +119,7 @@ impl Scenario {
         let mut counted = Vec::new();
         for route in &self.routes {
             self.stage.wait_until_settled(counting_time);
-            let since = monotonic();
+            let since = kernel_now();
             engine.poll().unwrap();
             // A scan shows which ports it shares with others in SYN_SENT, unless the connect hook reports it.
             if route.on_lo {

@@ -9,13 +9,13 @@ use std::{
 
 use observer::{
     engine::Engine,
-    host::clock::monotonic,
     model::{
         headroom::PortUse,
         snapshot::{DestinationRow, Snapshot},
         units::TcpState,
     },
 };
+use rustix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
@@ -181,6 +181,7 @@ impl Stage {
 
     /// The server's end of a connection.
     pub(super) fn accepted(&mut self, client: &Socket) -> Socket {
+        wait_for_answer(client);
         // One that was reset has no peer any more.
         let ends = |socket: &Socket| Some((local(socket), socket.peer_addr().ok()?.as_socket()?));
         let (from, to) = ends(client).expect("a connection");
@@ -201,10 +202,10 @@ impl Stage {
 
     /// The connection ends with its client in TIME_WAIT.
     pub(super) fn close_into_time_wait(&mut self, client: Socket) {
-        let from = monotonic();
+        let from = kernel_now();
         let child = self.accepted(&client);
         close_in_turn(client, &child);
-        self.ageing.push(ageing(from.saturating_sub(MILLISECOND), monotonic()));
+        self.ageing.push(ageing(from.saturating_sub(MILLISECOND), kernel_now()));
     }
 
     /// The connection ends with its server in TIME_WAIT.
@@ -223,7 +224,7 @@ impl Stage {
 
     /// Waits for the beginning of a second on the kernel's clock, in which kernels before 6.14 count ages.
     pub(super) fn start_with_a_second() {
-        park_until(Duration::from_secs(monotonic().as_secs() + 1));
+        park_until(Duration::from_secs(kernel_now().as_secs() + 1));
     }
 
     /// Waits until every TIME_WAIT socket is old enough for connect() to reuse its port.
@@ -234,7 +235,7 @@ impl Stage {
     /// Waits until no TIME_WAIT socket becomes reusable within this time.
     pub(super) fn wait_until_settled(&self, counting_time: Duration) {
         loop {
-            let now = monotonic();
+            let now = kernel_now();
             let is_near = |it: &&Ageing| it.from < now + counting_time && it.until > now;
             let Some(near) = self.ageing.iter().find(is_near) else { break };
             park_until(near.until);
@@ -243,7 +244,7 @@ impl Stage {
 
     /// Whether no TIME_WAIT socket has become reusable since.
     pub(super) fn is_settled_since(&self, since: Duration) -> bool {
-        let now = monotonic();
+        let now = kernel_now();
         !self.ageing.iter().any(|it| it.from <= now && it.until >= since)
     }
 
@@ -311,9 +312,14 @@ pub(super) fn predict(engine: &mut Engine, route: Route) -> u32 {
     known.left().expect("bind buckets can be read")
 }
 
+/// connect() does not wait here, and a kernel with much to do answers the SYN later, on loopback too.
+fn wait_for_answer(client: &Socket) {
+    wait_until("the end of the handshake", || state(client) != Some(TcpState::SynSent));
+}
+
 /// Waits for what comes of a handshake, and ends the connection with a reset.
 fn is_established(client: Socket) -> bool {
-    wait_until("the end of the handshake", || state(&client) != Some(TcpState::SynSent));
+    wait_for_answer(&client);
     let reached = state(&client);
     reset(client);
     reached == Some(TcpState::Established)
@@ -342,8 +348,15 @@ fn ageing(from: Duration, until: Duration) -> Ageing {
     }
 }
 
+/// The clock by which the kernel ages TIME_WAIT: before 6.14 one that ticks move, and a busy CPU's tick is late.
+pub(super) fn kernel_now() -> Duration {
+    let has_milliseconds = fs::exists("/proc/sys/net/ipv4/tcp_tw_reuse_delay").unwrap();
+    let clock = if has_milliseconds { ClockId::Monotonic } else { ClockId::MonotonicCoarse };
+    clock_gettime(clock).try_into().unwrap()
+}
+
 fn park_until(time: Duration) {
-    while let Some(left) = time.checked_sub(monotonic()).filter(|left| !left.is_zero()) {
+    while let Some(left) = time.checked_sub(kernel_now()).filter(|left| !left.is_zero()) {
         thread::park_timeout(left);
     }
 }

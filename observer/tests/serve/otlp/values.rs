@@ -2,9 +2,11 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::Command,
+    sync::mpsc,
     thread,
 };
 
@@ -127,4 +129,45 @@ fn a_collector_has_the_numbers_of_the_snapshot_and_of_ss() {
         });
         drop(connections);
     });
+}
+
+/// `service.instance.id` of an observer that listens on this Unix socket.
+fn instance(socket: &Path) -> String {
+    instance_on(&format!("unix:{}", socket.display()))
+}
+
+fn instance_on(listen: &str) -> String {
+    let rotel = Rotel::start();
+    let url = format!("http://{}", rotel.address);
+    let _server = Server::with(&["--listen", listen, "--otlp", &url, "--otlp-interval", "1"]);
+    rotel.received(1).0["service.instance.id"].clone()
+}
+
+#[test]
+fn an_instance_keeps_its_id_over_restarts_and_shares_it_with_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let [one, other] = ["one.sock", "other.sock"].map(|name| dir.path().join(name));
+    let first = instance(&one);
+    let has_machine_id = fs::read_to_string("/etc/machine-id").is_ok_and(|id| id.trim().len() == 32);
+    assert_eq!(instance(&one) == first, has_machine_id, "{first}");
+    assert_ne!(instance(&other), first);
+}
+
+#[test]
+fn observers_that_listen_on_one_address_of_two_namespaces_are_two_instances() {
+    let (report, reported) = mpsc::channel();
+    for _ in 0..2 {
+        let report = report.clone();
+        in_private_netns(move || {
+            let listen = || instance_on("127.0.0.1:28232");
+            // While it is open, no other namespace gets its number.
+            let namespace = fs::File::open("/proc/thread-self/ns/net").unwrap();
+            report.send((namespace, [listen(), listen()])).unwrap();
+        });
+    }
+    let [(_kept, one), (_, other)] = [(); 2].map(|()| reported.recv().unwrap());
+    let has_machine_id = fs::read_to_string("/etc/machine-id").is_ok_and(|id| id.trim().len() == 32);
+    assert_eq!(one[0] == one[1], has_machine_id, "{one:?} after a restart");
+    assert_eq!(other[0] == other[1], has_machine_id, "{other:?} after a restart");
+    assert_ne!(one[0], other[0]);
 }

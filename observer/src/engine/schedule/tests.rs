@@ -1,0 +1,275 @@
+//! Turns and budgets.
+
+use super::*;
+
+const A: NetnsId = NetnsId(1);
+const B: NetnsId = NetnsId(2);
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A schedule whose namespaces were scanned once, at this price, and have settled all debts.
+fn scanned(namespaces: &[NetnsId], cpu: Duration) -> (Schedule, Instant) {
+    let start = Instant::now();
+    let mut schedule = Schedule::new(Scans::Regularly, start);
+    assert_eq!(schedule.due_tables(namespaces, start), namespaces, "the first scan is due at once");
+    schedule.end_start();
+    let mut now = start;
+    for _ in 0..2 {
+        for netns in namespaces {
+            schedule.begin_table(*netns);
+            schedule.end_table(*netns, now, cpu);
+        }
+        schedule.begin_files();
+        schedule.end_files(now, cpu);
+        now += cpu * TABLES * u32::try_from(namespaces.len()).unwrap();
+        // The engine asks many times a second: what is earned pays the debt.
+        schedule.due_tables(namespaces, now);
+    }
+    for netns in namespaces {
+        schedule.begin_table(*netns);
+        schedule.end_table(*netns, now, cpu);
+    }
+    (schedule, now)
+}
+
+/// How long after `now` a scan of A is due, in steps of 10 ms.
+fn due_after(schedule: &mut Schedule, now: Instant, namespaces: &[NetnsId]) -> Duration {
+    let is_due = |after: &Duration| schedule.due_tables(namespaces, now + *after).contains(&A);
+    (0..40_000).map(|step| millis(10 * step)).find(is_due).unwrap()
+}
+
+#[test]
+fn regular_scans_keep_to_their_share_and_to_less_where_nothing_happens() {
+    for (cost, has_events, expected) in [
+        (1, true, 1_000),
+        (500, true, 49_000),
+        (1, false, 5_000),
+        (100, false, 40_000),
+        (500, false, 60_000),
+        (2_000, false, 200_000),
+    ] {
+        let (mut schedule, now) = scanned(&[A], millis(cost));
+        if has_events {
+            schedule.note_event(A);
+        }
+        let is_due_at = |schedule: &mut Schedule, at| !schedule.due_tables(&[A], now + millis(at)).is_empty();
+        assert!(!is_due_at(&mut schedule, expected - 30), "a scan of {cost} ms, events: {has_events}");
+        assert!(is_due_at(&mut schedule, expected), "a scan of {cost} ms, events: {has_events}");
+    }
+}
+
+#[test]
+fn a_loss_is_repaired_where_something_happens_before_all_else() {
+    for (cost, at_most) in [(2, 100), (300, 1_000), (3_000, 3_000)] {
+        let (mut schedule, now) = scanned(&[A, B], millis(cost));
+        schedule.note_event(A);
+        schedule.ask();
+        assert!(due_after(&mut schedule, now, &[B, A]) <= millis(at_most), "a scan of {cost} ms");
+        let due = schedule.due_tables(&[B, A], now + Duration::from_secs(1_000));
+        assert_eq!(due, [A, B], "where nothing is known to have happened comes after");
+    }
+}
+
+#[test]
+fn losses_without_end_take_a_tenth_of_a_cpu_and_leave_no_debt_behind() {
+    for cost in [2, 300, 3_000].map(millis) {
+        let (mut schedule, start) = scanned(&[A], cost);
+        let (mut now, mut used, length) = (start, Duration::ZERO, Duration::from_mins(5));
+        let scan = |schedule: &mut Schedule, now: &mut Instant, used: &mut Duration| {
+            schedule.begin_table(A);
+            *now += cost;
+            schedule.end_table(A, *now, cost);
+            *used += cost;
+        };
+        while now < start + length {
+            now += millis(50);
+            schedule.note_event(A);
+            schedule.ask();
+            if schedule.due_tables(&[A], now) == [A] && schedule.may_scan(A, now) {
+                scan(&mut schedule, &mut now, &mut used);
+            }
+        }
+        schedule.note_event(A);
+        schedule.ask();
+        now += due_after(&mut schedule, now, &[A]);
+        scan(&mut schedule, &mut now, &mut used);
+        let elapsed = now.saturating_duration_since(start);
+        assert!(used > length / 100, "{used:?} of {elapsed:?} with scans of {cost:?}");
+        assert!(used <= elapsed * 11 / 100 + cost, "{used:?} of {elapsed:?} with scans of {cost:?}");
+        schedule.note_event(A);
+        assert!(due_after(&mut schedule, now, &[A]) <= (cost * TABLES).max(AT_MOST_EVERY), "regular scans go on");
+    }
+}
+
+#[test]
+fn few_ports_are_scanned_more_often_and_still_within_the_budget() {
+    for (cost, expected) in [(1, 200), (500, 49_000)] {
+        let (mut schedule, now) = scanned(&[A], millis(cost));
+        schedule.hurry(&FxHashSet::from_iter([A]));
+        let after = due_after(&mut schedule, now, &[A]);
+        assert!(after >= millis(expected - 30) && after <= millis(expected), "{after:?} after a scan of {cost} ms");
+    }
+}
+
+#[test]
+fn whoever_begins_to_read_along_waits_for_ten_times_a_scan_at_most() {
+    for (waiting, cost, pause) in [
+        (Waiting::Begin, 1, 200),
+        (Waiting::Begin, 100, 1_000),
+        (Waiting::Begin, 1_000, 10_000),
+        (Waiting::GoOn, 1, 1_000),
+        (Waiting::GoOn, 1_000, 50_000),
+    ] {
+        let (mut schedule, now) = scanned(&[A, B], millis(1));
+        schedule.begin_whole();
+        schedule.end_whole(now, millis(cost));
+        let due_after = |schedule: &Schedule, after| schedule.is_whole_due(now + millis(after));
+        assert!(!due_after(&schedule, pause), "nobody waits");
+        schedule.show(waiting);
+        assert!(!due_after(&schedule, pause - 1) && due_after(&schedule, pause), "{waiting:?} after {cost} ms");
+        schedule.begin_whole();
+        schedule.end_whole(now, millis(cost));
+        assert!(!due_after(&schedule, pause), "it has come");
+    }
+}
+
+#[test]
+fn a_whole_round_for_a_reader_takes_nothing_of_the_budgets_of_turns() {
+    let after = |is_whole: bool| {
+        let (mut schedule, now) = scanned(&[A], millis(1));
+        if is_whole {
+            schedule.begin_whole();
+        }
+        schedule.begin_table(A);
+        schedule.end_table(A, now, millis(500));
+        if is_whole {
+            schedule.end_whole(now, millis(500));
+        }
+        schedule.note_event(A);
+        due_after(&mut schedule, now, &[A])
+    };
+    assert_eq!(after(true), millis(1_000));
+    assert!(after(false) > millis(40_000));
+}
+
+#[test]
+fn of_equals_the_one_that_waits_longest_comes_first_and_those_with_events_before_others() {
+    let (mut schedule, now) = scanned(&[A, B], millis(1));
+    schedule.note_event(B);
+    assert_eq!(schedule.due_tables(&[A, B], now + millis(1_500)), [B], "nothing happened in the other");
+    schedule.begin_table(B);
+    schedule.end_table(B, now + millis(1_500), millis(1));
+    schedule.note_event(B);
+    assert_eq!(schedule.due_tables(&[A, B], now + millis(6_000)), [A, B]);
+}
+
+#[test]
+fn a_namespace_with_many_open_sockets_is_scanned_first_at_start() {
+    let start = Instant::now();
+    let mut schedule = Schedule::new(Scans::Regularly, start);
+    schedule.note_held(B);
+    assert_eq!(schedule.due_tables(&[A, B], start), [B, A]);
+}
+
+#[test]
+fn a_difference_asks_for_a_scan_when_it_stays_without_events() {
+    let is_due = |first: [i64; 2], has_event: bool, second: [i64; 2]| {
+        let (mut schedule, now) = scanned(&[A, B], millis(1));
+        schedule.compare(A, first);
+        if has_event {
+            schedule.note_event(A);
+        }
+        // What happens elsewhere says nothing of this.
+        schedule.note_event(B);
+        schedule.compare(A, second);
+        schedule.due_tables(&[A], now + millis(999)) == [A]
+    };
+    assert!(is_due([3, 0], false, [3, 0]));
+    assert!(!is_due([3, 0], true, [3, 0]), "events are under way");
+    assert!(!is_due([0, 3], false, [0, 2]), "it moves");
+    assert!(!is_due([0, 0], false, [0, 0]), "there is none");
+}
+
+#[test]
+fn what_happens_ends_the_rest_of_namespaces_of_which_none_was_due() {
+    let (mut schedule, now) = scanned(&[A], millis(1));
+    assert!(schedule.due_tables(&[A], now + millis(500)).is_empty());
+    assert_eq!(schedule.due_tables(&[A, B], now + millis(500)), [B], "a new one");
+    schedule.note_event(A);
+    assert_eq!(schedule.due_tables(&[A], now + millis(1_000)), [A]);
+}
+
+#[test]
+fn hundreds_in_which_nothing_happens_have_fiftieths_of_a_second_between_their_turns() {
+    let all: Vec<NetnsId> = (0..500).map(NetnsId).collect();
+    let (mut schedule, now) = scanned(&all, Duration::from_micros(20));
+    assert!(schedule.due_tables(&all, now + millis(9_990)).is_empty());
+    assert_eq!(schedule.due_tables(&all, now + millis(10_000)).len(), 500);
+}
+
+#[test]
+fn those_in_which_nothing_happens_leave_the_budget_to_the_others() {
+    // A wants all of it.
+    let (mut schedule, now) = scanned(&[B], millis(500));
+    schedule.begin_table(A);
+    schedule.end_table(A, now, millis(10));
+    schedule.note_event(A);
+    let is_due = |schedule: &mut Schedule, after| schedule.due_tables(&[A, B], now + millis(after)).contains(&B);
+    assert!(!is_due(&mut schedule, 199_000) && is_due(&mut schedule, 200_000));
+}
+
+#[test]
+fn an_fd_scan_that_failed_by_chance_comes_again_within_a_second() {
+    let due_after = |has_failed: bool| {
+        let (mut schedule, now) = scanned(&[A], millis(5));
+        schedule.begin_files();
+        schedule.end_files(now, millis(5));
+        if has_failed {
+            schedule.ask_for_files();
+        }
+        (0..1_000).map(|step| millis(10 * step)).find(|after| schedule.are_files_due(now + *after, 0)).unwrap()
+    };
+    assert!(due_after(true) <= millis(1_000));
+    assert_eq!(due_after(false), WHEN_QUIET);
+}
+
+#[test]
+fn waiting_for_a_cpu_takes_nothing_of_the_budget() {
+    let (stopwatch, (_sender, receiver)) = (Stopwatch::start(), std::sync::mpsc::channel::<()>());
+    receiver.recv_timeout(millis(200)).unwrap_err();
+    let (took, cpu) = (stopwatch.elapsed(), stopwatch.cpu());
+    assert!(took >= millis(200) && cpu < millis(20), "{took:?}, {cpu:?} of a CPU");
+    while stopwatch.cpu() < millis(30) {}
+    assert!(stopwatch.cpu() >= millis(30), "work takes of it");
+}
+
+#[test]
+fn whoever_waits_for_the_next_fd_scan_has_nothing_to_repair() {
+    let (mut schedule, now) = scanned(&[A, B], millis(1));
+    assert!(schedule.can_wait(A));
+    schedule.note_event(A);
+    schedule.ask_for(B);
+    schedule.due_tables(&[A, B], now);
+    assert!(!schedule.can_wait(A) && !schedule.can_wait(B));
+    assert!(!schedule.can_wait(NetnsId(3)), "it was never scanned");
+}
+
+#[test]
+fn many_new_namespaces_do_not_wait_for_the_turn_of_open_files() {
+    let (mut schedule, now) = scanned(&[A], millis(500));
+    let many = WORTH_AN_FD_SCAN;
+    assert!(!schedule.are_files_due(now, many - 1) && schedule.are_files_due(now, many));
+}
+
+#[test]
+fn counts_that_prove_nothing_take_of_the_budget_of_tables() {
+    let after = |cpu: Duration| {
+        let (mut schedule, now) = scanned(&[A], millis(1));
+        schedule.note_event(A);
+        schedule.pay_for_tables(cpu);
+        due_after(&mut schedule, now, &[A])
+    };
+    assert!(after(Duration::ZERO) <= millis(1_000) && after(millis(100)) >= millis(9_000));
+}

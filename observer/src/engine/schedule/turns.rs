@@ -1,0 +1,216 @@
+//! Turns of namespaces, or of all open files, at one kind of work: when each is due, and what it used.
+
+use std::{
+    cmp::Reverse,
+    time::{Duration, Instant},
+};
+
+use rustc_hash::FxHashMap;
+
+use super::{AT_MOST_EVERY, IN_A_HURRY, budget::Budget, pause_when_asked};
+use crate::model::units::NetnsId;
+
+/// Why a turn has come, the most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Urgency {
+    /// It never had one.
+    New,
+    /// Its counts may be wrong, and something happened there.
+    Repair,
+    /// The same, and nothing happened there that is known of.
+    Doubt,
+    /// Few ports are left.
+    Hurried,
+    Regular,
+}
+
+/// The turns of one namespace, or of all open files.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Turn {
+    /// When the last one ended; `None` before the first.
+    pub(super) ended_at: Option<Instant>,
+    /// CPU time of the last one.
+    cpu: Duration,
+    /// Events so far, and when the last turn began.
+    pub(super) events: u64,
+    events_before: u64,
+    /// Open descriptors of its sockets that an fd scan has found before the first turn.
+    pub(super) held: u32,
+    pub(super) asked_for: bool,
+    pub(super) hurried: bool,
+    /// The last one that began was asked for where something happens, and repairs pay for it.
+    pub(super) is_repair: bool,
+}
+
+impl Turn {
+    pub(super) const fn is_quiet(&self) -> bool {
+        self.events == self.events_before
+    }
+
+    pub(super) const fn begin(&mut self, repairs: &Budget) {
+        self.is_repair = self.asked_for && !self.is_quiet() && repairs.is_free();
+        self.events_before = self.events;
+        self.asked_for = false;
+        self.hurried = false;
+    }
+
+    pub(super) const fn end(&mut self, now: Instant, cpu: Duration) {
+        self.ended_at = Some(now);
+        self.cpu = cpu;
+    }
+
+    /// Why it is due, and how long it has been waiting; else how long it still has to wait.
+    fn due_or_left(&self, now: Instant, quiet: Duration) -> Result<(Urgency, Duration), Duration> {
+        let Some(ended_at) = self.ended_at else { return Ok((Urgency::New, Duration::ZERO)) };
+        let (urgency, pause) = match (self.asked_for, self.hurried, self.is_quiet()) {
+            (true, _, false) => (Urgency::Repair, pause_when_asked(self.cpu)),
+            (true, _, true) => (Urgency::Doubt, pause_when_asked(self.cpu)),
+            (false, true, _) => (Urgency::Hurried, IN_A_HURRY),
+            (false, false, false) => (Urgency::Regular, AT_MOST_EVERY),
+            (false, false, true) => (Urgency::Regular, quiet),
+        };
+        let waited = now.saturating_duration_since(ended_at);
+        match pause.checked_sub(waited) {
+            None | Some(Duration::ZERO) => Ok((urgency, waited)),
+            Some(left) => Err(left),
+        }
+    }
+
+    /// Why it is due, if it is.
+    pub(super) fn due(&self, now: Instant, quiet: Duration) -> Option<Urgency> {
+        self.due_or_left(now, quiet).ok().map(|(urgency, _)| urgency)
+    }
+}
+
+/// When namespaces in which nothing happens have their turns.
+#[derive(Clone, Copy)]
+pub(super) struct WhenQuiet {
+    /// The shortest time between two turns of one,
+    pub(super) pause: Duration,
+    /// and between two turns of any two of them.
+    pub(super) each: Duration,
+    /// The share of a CPU for all of these: one part of so many.
+    pub(super) one_in: u32,
+    /// Where that makes them wait longer, they also have what the others leave of the budget.
+    pub(super) at_latest: Duration,
+}
+
+/// The turns of all namespaces, at one kind of work.
+pub(super) struct Turns {
+    all: FxHashMap<NetnsId, Turn>,
+    pub(super) budget: Budget,
+    quiet: WhenQuiet,
+    /// Among so many namespaces none is due until then, unless something happens. This is asked many times a second.
+    rest: Option<(Instant, usize)>,
+}
+
+impl Turns {
+    pub(super) fn new(one_in: u32, quiet: WhenQuiet, now: Instant) -> Self {
+        Self { all: FxHashMap::default(), budget: Budget::new(one_in, now), quiet, rest: None }
+    }
+
+    pub(super) fn get(&self, netns: NetnsId) -> Option<&Turn> {
+        self.all.get(&netns)
+    }
+
+    /// For a change of what is due.
+    pub(super) fn change(&mut self, netns: NetnsId) -> &mut Turn {
+        self.rest = None;
+        self.all.entry(netns).or_default()
+    }
+
+    /// The same for all.
+    pub(super) fn change_all(&mut self) -> impl Iterator<Item = &mut Turn> {
+        self.rest = None;
+        self.all.values_mut()
+    }
+
+    /// Forgets all others.
+    pub(super) fn keep(&mut self, is_known: impl Fn(NetnsId) -> bool) {
+        self.rest = None;
+        self.all.retain(|netns, _| is_known(*netns));
+    }
+
+    /// The namespaces whose turn has come, as far as the budget goes: `repairs` are for those whose counts may be wrong.
+    pub(super) fn due(&mut self, known: &[NetnsId], now: Instant, mut repairs: Option<&mut Budget>) -> Vec<NetnsId> {
+        let may_repair = repairs.as_mut().is_some_and(|repairs| repairs.allows(now));
+        let may = self.budget.allows(now);
+        if self.rest.is_some_and(|(until, among)| now < until && among == known.len()) {
+            return Vec::new();
+        }
+        let quiet = self.quiet_pause();
+        let repairs_later = repairs.map_or(Duration::MAX, |repairs| repairs.debt_lasts());
+        let mut rest = Duration::MAX;
+        let mut due: Vec<(Urgency, Reverse<Duration>, Reverse<u32>, usize)> = Vec::new();
+        for (place, netns) in known.iter().enumerate() {
+            let turn = self.all.entry(*netns).or_default();
+            let is_repair = |urgency| urgency == Urgency::Repair;
+            match turn.due_or_left(now, quiet) {
+                Ok((urgency, waited)) if may || urgency == Urgency::New || (may_repair && is_repair(urgency)) => {
+                    due.push((urgency, Reverse(waited), Reverse(turn.held), place));
+                }
+                Ok((urgency, _)) => {
+                    let later = if is_repair(urgency) { repairs_later } else { Duration::MAX };
+                    rest = rest.min(later).min(self.budget.debt_lasts());
+                }
+                Err(left) => rest = rest.min(left),
+            }
+        }
+        self.rest = now.checked_add(rest).filter(|_| due.is_empty()).map(|until| (until, known.len()));
+        due.sort_unstable();
+        due.into_iter().filter_map(|(.., place)| known.get(place).copied()).collect()
+    }
+
+    /// The time between two turns of a namespace in which nothing happens.
+    fn quiet_pause(&self) -> Duration {
+        let (mut cost, mut count, mut of_others) = (Duration::ZERO, 0, Duration::ZERO);
+        for turn in self.all.values() {
+            if turn.is_quiet() {
+                (cost, count) = (cost + turn.cpu, count + 1);
+            } else {
+                of_others += turn.cpu;
+            }
+        }
+        let WhenQuiet { pause, each, one_in, at_latest } = self.quiet;
+        let own = cost * one_in;
+        // The others want a turn each second.
+        let left = self.budget.of(AT_MOST_EVERY).saturating_sub(of_others).max(AT_MOST_EVERY / one_in);
+        let with_what_is_left = AT_MOST_EVERY.mul_f64(cost.div_duration_f64(left));
+        pause.max(each * count).max(own.min(at_latest.max(with_what_is_left)))
+    }
+
+    /// Whether work that a round has begun may go on with this namespace.
+    pub(super) fn may_go_on(&mut self, netns: NetnsId, now: Instant, repairs: &mut Budget) -> bool {
+        match self.all.get(&netns) {
+            Some(Turn { ended_at: None, .. }) | None => true,
+            Some(turn) if turn.asked_for && !turn.is_quiet() => repairs.allows(now) || self.budget.allows(now),
+            Some(_) => self.budget.allows(now),
+        }
+    }
+
+    pub(super) fn begin(&mut self, netns: NetnsId, repairs: &Budget) {
+        self.change(netns).begin(repairs);
+    }
+
+    /// The first turn is the price of a start, and one in a whole round is the price of that.
+    pub(super) fn end(
+        &mut self,
+        netns: NetnsId,
+        now: Instant,
+        cpu: Duration,
+        in_whole_round: bool,
+        repairs: &mut Budget,
+    ) {
+        self.rest = None;
+        let turn = self.all.entry(netns).or_default();
+        let is_paid = turn.ended_at.is_some() && !in_whole_round;
+        let budget = if turn.is_repair { repairs } else { &mut self.budget };
+        budget.spend(if is_paid { cpu } else { Duration::ZERO });
+        turn.end(now, cpu);
+    }
+
+    /// Whether it never had a turn.
+    pub(super) fn is_new(&self, netns: NetnsId) -> bool {
+        self.all.get(&netns).is_none_or(|turn| turn.ended_at.is_none())
+    }
+}

@@ -1,0 +1,219 @@
+//! Namespaces that are scanned without a walk, because the kernel's own counts prove that only listeners are there. Whatever
+//! else is there must not stay hidden: each of these cases has something that no open file leads to, or that no event shows.
+
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    io::{ErrorKind, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
+use observer::{
+    engine::{EngineOptions, FirstLook, Scans, Watched},
+    model::{quality::Quality, units::NetnsId},
+};
+use socket2::Socket;
+
+use crate::{
+    namespaces::Mounted,
+    sockets::{local, multipath, pass, reset, set_option, silent_listener, socket, start_connect},
+    support::{Counts, Pairs, counted_in, eventually, listen, options, run, start},
+};
+
+const V4: &str = "127.0.0.1:7000";
+const V6: &str = "[::1]:7000";
+/// The turn of a namespace in which nothing happens comes no sooner.
+const TURN: Duration = Duration::from_secs(5);
+
+fn addr(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// What keeps the sockets of a case.
+type Kept = Box<dyn Any + Send>;
+
+/// ss names no listener there: to which row its request socket belongs is not compared.
+const LONE: &str = "handshake without its listener";
+
+/// What a case makes in its namespace, by its name.
+type Maker = (&'static str, fn() -> Kept);
+
+const CASES: [Maker; 13] = [
+    ("nothing", || Box::new(())),
+    ("listener", || Box::new(listen(V4, 8))),
+    ("listener of both families", || Box::new(listen("[::]:7000", 8))),
+    ("two listeners", || Box::new((listen(V4, 8), listen(V6, 8)))),
+    ("bound", bound),
+    ("nobody accepts", || Box::new((listen(V4, 8), TcpStream::connect(V4).unwrap()))),
+    ("connection over IPv6", || Box::new(Pairs::open(V6, V6, 1))),
+    ("multipath", multipath_listener),
+    ("orphan", orphan),
+    ("time-wait", time_wait),
+    ("handshake", || Box::new(handshake())),
+    (LONE, lone_handshake),
+    ("in flight", in_flight),
+];
+
+fn bound() -> Kept {
+    let socket = socket(addr(V4));
+    socket.bind(&addr(V4).into()).unwrap();
+    Box::new((socket, listen(V6, 8)))
+}
+
+/// Where the kernel has no MPTCP, nothing.
+fn multipath_listener() -> Kept {
+    let listener = multipath(addr(V4));
+    if let Some(listener) = &listener {
+        listener.bind(&addr(V4).into()).unwrap();
+        listener.listen(8).unwrap();
+    }
+    Box::new(listener)
+}
+
+/// A closed socket whose data the peer does not take.
+fn orphan() -> Kept {
+    let listener = listen(V4, 8);
+    let mut client = TcpStream::connect(V4).unwrap();
+    let server = listener.accept().unwrap().0;
+    client.set_nonblocking(true).unwrap();
+    let full = loop {
+        if let Err(error) = client.write(&[0; 8_192]) {
+            break error.kind();
+        }
+    };
+    assert_eq!(full, ErrorKind::WouldBlock);
+    drop(client);
+    Box::new((listener, server))
+}
+
+fn time_wait() -> Kept {
+    let listener = listen(V4, 8);
+    let client = TcpStream::connect(V4).unwrap();
+    let server = listener.accept().unwrap().0;
+    drop(client);
+    drop(server);
+    Box::new(listener)
+}
+
+/// A listener with a request socket, and its client.
+fn handshake() -> (TcpListener, TcpStream) {
+    let listener = listen(V4, 8);
+    set_option(&listener, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 60).unwrap();
+    let client = TcpStream::connect(V4).unwrap();
+    (listener, client)
+}
+
+/// A request socket alone: its listener is closed, and it never learns of the end of its client.
+fn lone_handshake() -> Kept {
+    let (listener, client) = handshake();
+    run("ip", &["link", "set", "lo", "down"]);
+    drop(listener);
+    reset(Socket::from(client));
+    Box::new(())
+}
+
+/// A listener in a message that nobody has taken.
+fn in_flight() -> Kept {
+    let line = UnixStream::pair().unwrap();
+    pass(&line.0, &listen(V4, 8)).unwrap();
+    Box::new((line, listen(V6, 8)))
+}
+
+/// A case in its namespace.
+struct Case {
+    name: &'static str,
+    namespace: Mounted,
+    netns: NetnsId,
+    before: Counts,
+    _kept: Kept,
+}
+
+impl Case {
+    fn make((number, (name, make)): (usize, Maker), test: &str) -> Self {
+        let namespace = Mounted::add(&format!("{test}{number}"));
+        let (netns, kept) = (namespace.id(), namespace.inside(make));
+        let before = namespace.truth();
+        Self { name, namespace, netns, before, _kept: kept }
+    }
+}
+
+/// Those without a socket beside listeners.
+fn is_empty(case: &Case) -> bool {
+    case.before.keys().all(|(_, state)| *state == "listen")
+}
+
+fn states(counts: &Counts) -> BTreeMap<&'static str, u32> {
+    let mut states = BTreeMap::new();
+    for ((_, state), count) in counts {
+        *states.entry(*state).or_default() += count;
+    }
+    states
+}
+
+fn cases(test: &str) -> Vec<Case> {
+    let cases: Vec<Case> = CASES.into_iter().enumerate().map(|case| Case::make(case, test)).collect();
+    // What each case is for is there.
+    let with_sockets = cases.iter().filter(|case| !is_empty(case)).count();
+    assert!((5..=6).contains(&with_sockets), "a request socket without its listener ends within seconds");
+    cases
+}
+
+#[test]
+fn whatever_is_in_a_namespace_is_counted_at_start_as_ss_counts_it() {
+    let cases = cases("counts");
+    let engine = || start(EngineOptions { watched: Watched::All, ..options() });
+    let snapshot = engine().snapshot(usize::MAX);
+    for case in &cases {
+        let counted = counted_in(&snapshot, case.netns);
+        // What ends meanwhile was there before.
+        let after = case.namespace.truth();
+        let is_it = |truth: &Counts| *truth == counted || (case.name == LONE && states(truth) == states(&counted));
+        assert!(is_it(&after) || is_it(&case.before), "{}: {counted:?}, ss: {:?}, {after:?}", case.name, case.before);
+    }
+}
+
+#[test]
+fn whatever_comes_and_goes_in_idle_namespaces_is_counted_as_ss_counts_it() {
+    let cases = cases("idle");
+    let look = FirstLook::Own;
+    let mut engine =
+        start(EngineOptions { watched: Watched::All, scans: Scans::Regularly, first_look: look, ..options() });
+    let scans = |quality: &Quality| quality.coverage.is_complete().then_some(quality.coverage.oldest?.finished_at);
+    let first = eventually(&mut engine, "all namespaces scanned", |snapshot| scans(&snapshot.quality));
+    eventually(&mut engine, "all namespaces scanned again", |snapshot| {
+        scans(&snapshot.quality).filter(|oldest| *oldest > first + TURN)
+    });
+    for case in &cases {
+        eventually(&mut engine, &format!("the counts of {}", case.name), |snapshot| {
+            (counted_in(snapshot, case.netns) == case.namespace.truth()).then_some(())
+        });
+    }
+    // Sockets that the counts have to notice beside listeners.
+    let more: Vec<_> = cases
+        .iter()
+        .filter(|case| case.name.contains("listener"))
+        .map(|case| {
+            case.namespace.inside(|| {
+                run("ip", &["link", "set", "lo", "up"]);
+                let silent = silent_listener(addr("127.0.0.1:0")).unwrap();
+                let waiting = socket(addr(V4));
+                start_connect(&waiting, local(&silent)).unwrap();
+                (silent, waiting)
+            })
+        })
+        .collect();
+    for case in &cases {
+        eventually(&mut engine, &format!("the counts of {} with more", case.name), |snapshot| {
+            (counted_in(snapshot, case.netns) == case.namespace.truth()).then_some(())
+        });
+    }
+    // What it has left ends without an event, and the counts show only its listener then.
+    let time_wait = cases.iter().find(|case| case.name == "time-wait").unwrap();
+    run("ss", &["-N", &time_wait.namespace.name, "-K", "-tn", "state", "time-wait"]);
+    eventually(&mut engine, "the end of TIME_WAIT", |snapshot| {
+        (counted_in(snapshot, time_wait.netns) == time_wait.namespace.truth()).then_some(())
+    });
+    drop(more);
+}
