@@ -108,8 +108,18 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// The kernel leaves out runs of a hook that interrupts itself, and reports how many. What these would have shown, only a
 /// scan shows: where runs are missing and nothing else comes, there is one, which is reported.
 pub(crate) fn eventually<T>(engine: &mut Engine, what: &str, wanted: impl Fn(&Snapshot) -> Option<T>) -> T {
+    eventually_within(PATIENCE, engine, what, wanted)
+}
+
+/// The same with a deadline of its own.
+pub(crate) fn eventually_within<T>(
+    patience: Duration,
+    engine: &mut Engine,
+    what: &str,
+    wanted: impl Fn(&Snapshot) -> Option<T>,
+) -> T {
     let start = Instant::now();
-    let deadline = start + PATIENCE;
+    let deadline = start + patience;
     let mut has_scanned = false;
     loop {
         engine.poll().expect("poll");
