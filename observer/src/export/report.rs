@@ -42,7 +42,7 @@ fn render(report: &Report, text: &mut String) -> std::fmt::Result {
         writeln!(text, "not read: {}", fold_text(words))?;
     }
     writeln!(text, "most sockets: {} at {}", grouped(report.sockets.value.into()), time(report.sockets.at))?;
-    let cells = report.incidents.iter().map(|mark| vec![mark.number.to_string(), time(mark.at), mark.words.clone()]);
+    let cells = report.incidents.iter().map(|mark| vec![mark.number.to_string(), time(mark.at), mark.name()]);
     section(text, &["INCIDENT", "TIME", "WHAT"], &[Order::Number, Order::Text, Order::Text], cells.collect());
     let orders = [Order::Text, Order::Number, Order::Number, Order::Number, Order::Text, Order::Text, Order::Text];
     let titles = ["HIGHEST USE OF", "USED %", "USED", "MAXIMUM", "LEVEL", "TIME", "SCOPE"];

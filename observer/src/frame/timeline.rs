@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::model::limit::{About, LimitKind};
+
 /// An incident, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IncidentMark {
@@ -11,8 +13,19 @@ pub struct IncidentMark {
     pub at: Duration,
     /// and the position.
     pub position: Duration,
-    /// What it was: `ports exhausted`.
+    /// What it was, with the id of a limit or a failure: `process_files critical`.
     pub words: String,
+}
+
+impl IncidentMark {
+    /// The same in words for people: `file descriptors critical`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let (id, rest) = self.words.split_once(' ').unwrap_or((&self.words, ""));
+        let limit = LimitKind::ALL.into_iter().map(About::of).find(|about| about.id == id);
+        let what = limit.map_or_else(|| id.replace('_', " "), |about| about.name.to_owned());
+        format!("{what} {rest}").trim_end().to_owned()
+    }
 }
 
 /// Everything that is recorded. Positions are in recorded time: what is missing takes none.
@@ -84,5 +97,15 @@ mod tests {
         assert_eq!([0, 41, 44, 140, 150, 400].map(previous), [None, None, Some(40), Some(40), Some(140), Some(240)]);
         let near = |around| timeline.incident_near(second(around)).map(|mark| mark.number);
         assert_eq!([20, 30, 100].map(near), [None, Some(1), Some(1)]);
+    }
+
+    #[test]
+    fn an_incident_is_named_by_the_words_of_its_limit() {
+        let named = |words: &str| {
+            let second = Duration::from_secs(1);
+            IncidentMark { number: 1, at: second, position: second, words: words.to_owned() }.name()
+        };
+        assert_eq!(named("process_files critical"), "file descriptors critical");
+        assert_eq!(named("no_source_address failures"), "no source address failures");
     }
 }

@@ -26,7 +26,7 @@ const V4: &str = "127.0.0.1:7000";
 const V6: &str = "[::1]:7000";
 /// The turn of a namespace in which nothing happens comes no sooner.
 const TURN: Duration = Duration::from_secs(5);
-/// Its turn may come a minute after the last one, and later where walks are dear: beside virtual machines that use the caches.
+/// Its turn may come a minute after the last one, and later where walks take long, as beside virtual machines.
 const SEVERAL_TURNS: Duration = Duration::from_mins(4);
 
 fn addr(text: &str) -> SocketAddr {

@@ -1,14 +1,16 @@
 //! What grows with the number of sockets: memory, scans, and the cost of an event beside them.
 
 use std::fs::File;
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use super::load::IdleConnections;
-use super::observer::{self, scan_time};
-use super::running::Running;
+use super::observer::{self, Watch, number, scan_time};
+use super::running::{Running, wait_until};
 use super::screen::sample;
 use super::stats::{Samples, time};
 use super::table::Table;
@@ -45,6 +47,7 @@ struct Row {
     /// Seconds.
     first_frame: Samples,
     scan: Samples,
+    later_scan: Samples,
     ss: Samples,
     proc_net_tcp: Samples,
     /// `None` where it was not waited for.
@@ -53,7 +56,7 @@ struct Row {
 }
 
 fn at(sockets: u32, effort: Effort) -> Result<Row> {
-    let (mut first_frame, mut scan) = (Samples::default(), Samples::default());
+    let (mut first_frame, mut scan, mut later) = (Samples::default(), Samples::default(), Samples::default());
     let (mut ss, mut proc_net_tcp) = (Samples::default(), Samples::default());
     let mut resident = 0;
     for _ in 0..if sockets > 500_000 { 2 } else { effort.rounds() } {
@@ -63,13 +66,30 @@ fn at(sockets: u32, effort: Effort) -> Result<Row> {
         scan.push(scan_time(&screen.contents())?);
         resident = screen.running.resident()?;
         drop(screen);
+        later.push(later_scan()?);
         ss.push(run_timed("ss", &["-Htan"])?.context("ss takes too long")?.as_secs_f64());
         proc_net_tcp.push(run_timed("cat", &["/proc/net/tcp"])?.context("cat takes too long")?.as_secs_f64());
     }
     let ss_processes = run_timed("ss", &["-Htanp"])?;
     // Of the load's own sockets there are to be few beside those that are held.
     let load = sample(effort.connections() / 4, None)?;
-    Ok(Row { sockets, resident, first_frame, scan, ss, proc_net_tcp, ss_processes, load })
+    Ok(Row { sockets, resident, first_frame, scan, later_scan: later, ss, proc_net_tcp, ss_processes, load })
+}
+
+/// Seconds of a scan that finds what is known.
+fn later_scan() -> Result<f64> {
+    let folder = tempfile::tempdir()?;
+    let watch = Watch::start(folder.path())?;
+    let scans = "/quality/scans_total";
+    let before = number(&watch.next()?, scans)?;
+    // Where nothing happens, the next one may come in minutes.
+    drop(TcpListener::bind("127.0.0.1:0")?);
+    let mut line = watch.next()?;
+    wait_until("a later scan", || {
+        line = watch.next()?;
+        Ok(number(&line, scans)? > before)
+    })?;
+    line.pointer("/quality/last_scan_seconds").and_then(Value::as_f64).context("no scan in what observer wrote")
 }
 
 /// How long a command takes whose output nobody reads; `None` where it is longer than one can wait.
@@ -89,11 +109,13 @@ fn run_timed(program: &str, args: &[&str]) -> Result<Option<Duration>> {
 fn report_scans(rows: &[Row], report: &mut Report) {
     let head = [
         "sockets",
-        "scan, ms",
+        "first scan, ms",
+        "later scan, ms",
         "`ss -Htan`, ms",
         "`cat /proc/net/tcp`, ms",
         "`ss -Htanp`",
-        "scan over `ss -Htan`",
+        "first scan over `ss -Htan`",
+        "later scan over it",
         "first frame, ms",
     ];
     let mut table = Table::new("A full scan, with the processes, against what reads the same", head);
@@ -102,20 +124,23 @@ fn report_scans(rows: &[Row], report: &mut Report) {
         table.row([
             row.sockets.to_string(),
             millis(&row.scan),
+            millis(&row.later_scan),
             millis(&row.ss),
             millis(&row.proc_net_tcp),
             row.ss_processes.map_or_else(|| format!("more than {} s", PATIENCE.as_secs()), time),
             format!("{:.2}", row.scan.median() / row.ss.median()),
+            format!("{:.2}", row.later_scan.median() / row.ss.median()),
             millis(&row.first_frame),
         ]);
     }
     table.note(
-        "A scan reads every socket and every process that owns one. Its time is the one at the foot of the live screen: the \
-         first scan, which has everything to learn. Below 1 ms the screen says no more than that. The programs are timed \
-         whole, their output thrown away. `ss -Htanp` is run once, and looks at all processes of the host.",
+        "A scan reads every socket and every process that owns one. The time of the first, which has everything to learn, is \
+         the one at the foot of the live screen. Below 1 ms the screen says no more than that. That of a later one, which comes \
+         a second after an event, is what `watch` says. The programs are timed whole, their output thrown away. `ss -Htanp` is run once, and looks at all processes of the host.",
     );
     if let Some(row) = rows.last() {
         report.figure(Figure::ScanOverSs, row.scan.median() / row.ss.median());
+        report.figure(Figure::LaterScanOverSs, row.later_scan.median() / row.ss.median());
     }
     report.table(table);
 }

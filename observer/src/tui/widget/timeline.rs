@@ -43,7 +43,7 @@ pub(crate) fn view(timeline: &Timeline, theme: &Theme, area: Rect, buf: &mut Buf
 fn words(timeline: &Timeline) -> String {
     let incidents = timeline.incidents.len();
     match timeline.incident_near(NEAR) {
-        Some(mark) => format::cut_end(&format!("incident {}: {}", mark.number, mark.words), WORDS),
+        Some(mark) => format::cut_end(&format!("incident {}: {}", mark.number, mark.name()), WORDS),
         None if incidents == 0 => "no incidents".to_owned(),
         None if incidents == 1 => "1 incident: < > go to it".to_owned(),
         None => format!("{incidents} incidents: < > go there"),
