@@ -10,8 +10,8 @@ use crate::{
     engine::{self, NewUser, Watched, require_rights},
     errno,
     host::{
-        clock, files, handle, memory, namespaces, netns, pid_namespace::PidView, privileges::Reduction, proc,
-        processes, rights, text::Reads,
+        clock, files, handle, memory, namespace_id::Listed, namespaces, netns, pid_namespace::PidView,
+        privileges::Reduction, proc, processes, rights, text::Reads,
     },
     model::{
         capability::{CAPABILITIES, Holding},
@@ -195,7 +195,7 @@ fn print_gaps(out: &mut impl Write, scope: ProcessScope, tracefs: Gap) -> io::Re
         Err(error) => gaps.set(Unread::Processes, Gap { count: 1, errno: error.raw_os_error() }),
     }
     gaps.set(Unread::HiddenProcesses, Gap { count: u32::from(processes::are_hidden()), errno: None });
-    match namespaces::discover() {
+    match namespaces::discover(&mut Listed::default()) {
         Ok(found) => {
             gaps.set(Unread::Memberships, found.unread);
             let mut closed = Gap::default();

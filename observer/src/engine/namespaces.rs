@@ -13,6 +13,7 @@ use crate::{
     host::{
         cgroup::Resolver,
         handle::{self, Handle, Target},
+        namespace_id::Listed,
         namespaces::{self, FoundNamespace},
         netns::{self, Identity, Reading, Totals},
         proc,
@@ -49,6 +50,7 @@ fn unlike_host(name: &Name, netns: NetnsId) -> Name {
 pub(super) struct Namespaces {
     own: NetnsId,
     host: Option<NetnsId>,
+    listed: Listed,
     known: FxHashMap<NetnsId, Known>,
     /// Processes that hold a socket in a namespace or acted on one: where to look for a handle.
     hints: FxHashMap<NetnsId, Hint>,
@@ -147,6 +149,7 @@ impl Namespaces {
         Self {
             own,
             host: namespaces::of_host(),
+            listed: Listed::default(),
             known: [(own, Known::default())].into_iter().collect(),
             hints: FxHashMap::default(),
             fd_owners: FxHashMap::default(),
@@ -209,7 +212,7 @@ impl Namespaces {
         named: impl Iterator<Item = NetnsId>,
         now: Instant,
     ) -> io::Result<Gap> {
-        let found = namespaces::discover()?;
+        let found = namespaces::discover(&mut self.listed)?;
         self.were_looked_for = true;
         let hidden: Vec<NetnsId> =
             named.chain(self.known.keys().copied()).filter(|netns| !found.namespaces.contains_key(netns)).collect();
@@ -234,7 +237,7 @@ impl Namespaces {
 
     /// Looks for what the own one is called, where no other is watched.
     pub(super) fn refresh_own(&mut self, resolver: &mut Resolver) -> io::Result<()> {
-        match namespaces::discover() {
+        match namespaces::discover(&mut self.listed) {
             Ok(mut found) => {
                 let found_own = found.namespaces.remove(&self.own);
                 // A process that named it may have been closed since, when observer gave up rights.

@@ -20,7 +20,7 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use super::{clock, pid_namespace::PidView, proc};
+use super::{clock, namespace_id::NamespaceId, pid_namespace::PidView, proc};
 use crate::{
     errno,
     model::units::{NetnsId, Pid},
@@ -43,6 +43,8 @@ pub enum Handle {
         /// Its descriptor.
         fd: u32,
     },
+    /// Its id.
+    Id(NamespaceId),
 }
 
 impl Handle {
@@ -57,6 +59,7 @@ impl Handle {
         let file = match self {
             Self::Path(path) => File::open(path)?,
             Self::Socket { pid, fd } => namespace_of_socket(*pid, *fd)?,
+            Self::Id(id) => id.open()?,
         };
         if file.metadata()?.ino() == u64::from(netns.0) { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
     }
@@ -68,7 +71,7 @@ impl Handle {
                 Ok(found) => found.ino() != u64::from(netns.0),
                 Err(error) => proc::is_gone(&error) || error.kind() == io::ErrorKind::NotADirectory,
             },
-            Self::Socket { .. } => self.open(netns).is_err_and(|error| !errno::is_scarce(&error)),
+            Self::Socket { .. } | Self::Id(_) => self.open(netns).is_err_and(|error| !errno::is_scarce(&error)),
         }
     }
 }
@@ -93,7 +96,7 @@ pub fn is_absence(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
         || matches!(
             error.raw_os_error(),
-            Some(libc::ESRCH | libc::EBADF | libc::ENOTDIR | libc::ENOTSOCK | libc::ENOTTY)
+            Some(libc::ESRCH | libc::EBADF | libc::ENOTDIR | libc::ENOTSOCK | libc::ENOTTY | libc::ESTALE)
         )
 }
 

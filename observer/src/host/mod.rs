@@ -16,6 +16,7 @@ pub mod machine;
 pub mod memory;
 pub(crate) mod mib;
 pub mod mounts;
+pub mod namespace_id;
 pub mod namespaces;
 pub mod netns;
 pub mod open_sockets;

@@ -6,7 +6,9 @@ use rustc_hash::FxHashMap;
 
 use super::{
     handle::{Handle, namespace_of},
-    mounts, proc, text,
+    mounts,
+    namespace_id::Listed,
+    proc, text,
 };
 use crate::model::{
     gaps::Gap,
@@ -20,7 +22,7 @@ const HANDLES: usize = 4;
 /// A namespace that was found.
 #[derive(Debug, Default)]
 pub struct FoundNamespace {
-    /// How it can be entered, the mounts first.
+    /// How it can be entered, the mounts first, its id last.
     pub handles: Vec<Handle>,
     /// Its `ip netns` name.
     pub mount_name: Option<Name>,
@@ -28,17 +30,17 @@ pub struct FoundNamespace {
     pub processes: Vec<Pid>,
 }
 
-/// What a look at all mounts and processes found.
+/// What a look at all mounts, all processes and the kernel's list found.
 #[derive(Debug, Default)]
 pub struct Discovered {
-    /// The namespaces that have a process, or a mount in this mount namespace.
+    /// The namespaces that have a process, a mount in this mount namespace, or a place in the list.
     pub namespaces: FxHashMap<NetnsId, FoundNamespace>,
     /// Processes whose namespace could not be read.
     pub unread: Gap,
 }
 
-/// Looks at all mounts and processes.
-pub fn discover() -> io::Result<Discovered> {
+/// Looks at all mounts and processes, and at what the kernel lists.
+pub fn discover(listed: &mut Listed) -> io::Result<Discovered> {
     let mut out = Discovered::default();
     for mount in mounts::of_namespaces()? {
         let found = out.namespaces.entry(mount.netns).or_default();
@@ -61,6 +63,9 @@ pub fn discover() -> io::Result<Discovered> {
             Err(error) if proc::is_gone(&error) => {}
             Err(error) => out.unread.add(error.raw_os_error()),
         }
+    }
+    for (netns, id) in listed.look() {
+        out.namespaces.entry(netns).or_default().handles.push(Handle::Id(id));
     }
     // Nothing but a mount that leads elsewhere: others have to look for a socket or thread in it.
     out.namespaces.retain(|_, found| !found.handles.is_empty());
@@ -134,7 +139,7 @@ mod tests {
     #[test]
     fn the_namespace_of_this_process_is_found_and_can_be_entered() {
         let own = namespace_of(Path::new("/proc/self/ns/net")).unwrap();
-        let found = discover().unwrap();
+        let found = discover(&mut Listed::default()).unwrap();
         let found = &found.namespaces[&own];
         assert!(found.processes.contains(&Pid(std::process::id())));
         assert_eq!(enter(own, &found.handles, netns::current).unwrap().unwrap(), own);

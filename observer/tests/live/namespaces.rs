@@ -1,10 +1,11 @@
-//! Every network namespace of the host: mounted, of a process, of a thread, and kept by a socket alone; from
+//! Every network namespace of the host: mounted, of a process, of a thread, and kept by a socket or a descriptor alone; from
 //! before the start, new, and gone.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     net::{TcpListener, TcpStream},
     os::fd::AsFd as _,
+    os::unix::fs::MetadataExt as _,
     process::Command,
     sync::mpsc::{Sender, channel},
     thread,
@@ -152,6 +153,37 @@ fn a_new_namespace_is_counted_and_forgotten_when_it_ends() {
         let mut endpoints = snapshot.endpoints.iter().filter(|row| row.key.netns == netns);
         let is_gone = row(snapshot, netns).is_none_or(|row| is_another(row.name.as_deref()));
         (is_gone && endpoints.all(|row| is_another(row.netns_name.as_deref()))).then_some(())
+    });
+}
+
+/// No process is in it, and no path leads to it.
+#[test]
+fn a_namespace_kept_by_a_descriptor_alone_is_watched_where_the_kernel_lists_it() {
+    let is_listed = fs::read_to_string("/proc/kallsyms").unwrap().contains("sys_listns");
+    let (send, receive) = channel();
+    let thread = thread::spawn(move || {
+        in_private_netns(move || send.send(File::open("/proc/thread-self/ns/net").unwrap()).unwrap());
+    });
+    let file = receive.recv().unwrap();
+    thread.join().unwrap();
+    let netns = NetnsId(u32::try_from(file.metadata().unwrap().ino()).unwrap());
+    let is_read = |snapshot: &Snapshot| row(snapshot, netns).is_some_and(|row| row.port_range.is_some());
+    let mut engine = observe_all();
+    assert_eq!(is_read(&engine.snapshot(0)), is_listed);
+    let inside = file.try_clone().unwrap();
+    let made = thread::spawn(move || {
+        move_into_link_name_space(inside.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        (Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 3), truth())
+    });
+    let (pairs, truth) = made.join().unwrap();
+    eventually(&mut engine, "its connections", |snapshot| (counted_in(snapshot, netns) == truth).then_some(()));
+    engine.scan().unwrap();
+    assert_eq!(counted_in(&engine.snapshot(0), netns), truth);
+    // Nothing of observer's own keeps it.
+    drop((pairs, file));
+    let is_another = |name: Option<&str>| name.is_some_and(|name| name.starts_with("observer-"));
+    eventually(&mut engine, "the namespace gone", |snapshot| {
+        row(snapshot, netns).is_none_or(|row| is_another(row.name.as_deref())).then_some(())
     });
 }
 
