@@ -13,15 +13,17 @@ use tokio::sync::watch;
 use crate::{
     engine::{Engine, EngineOptions, FirstLook, POLL},
     frame::Frame,
-    host::{descriptors, privileges::Reduction},
+    host::{clock, descriptors, privileges::Reduction},
     model::{Model, query::Query},
     tui::{self, Ended, MIN_HEIGHT, MIN_WIDTH, ScreenRequest, Step},
 };
 
-/// Between two frames,
+/// Between two frames, at least,
 const PUBLISH: Duration = Duration::from_millis(250);
-/// and where nothing is new since the last one: only ages grow.
+/// and where nothing is new since the last one: only ages grow. Also the longest time between two frames.
 const PUBLISH_QUIET: Duration = Duration::from_secs(1);
+/// Frames of a host with very many rows come less often: making them may take this share of one CPU, one part of so many: 0.5 %.
+const FRAMES: u32 = 200;
 /// Destinations listed of each endpoint, and single connections: nobody scrolls further.
 const DESTINATIONS: usize = 1_000;
 const CONNECTIONS: usize = 1_000;
@@ -135,7 +137,7 @@ fn publish_until_unheard(
     publish: &watch::Sender<Arc<Frame>>,
     requests: &mpsc::Receiver<ScreenRequest>,
 ) -> anyhow::Result<()> {
-    let (mut published_at, mut pulse_before) = (None::<Instant>, 0);
+    let (mut published_at, mut cpu, mut pulse_before) = (None::<Instant>, Duration::ZERO, 0);
     let (mut query, mut asked_for) = (None, None);
     while !publish.is_closed() {
         source.advance()?;
@@ -150,9 +152,11 @@ fn publish_until_unheard(
             }
         }
         let pulse = source.pulse();
-        let pause = if pulse == pulse_before { PUBLISH_QUIET } else { PUBLISH };
+        let pause = if pulse == pulse_before { PUBLISH_QUIET } else { pause_after(cpu) };
         if is_asked || published_at.is_none_or(|at| at.elapsed() >= pause) {
+            let before = clock::thread_cpu();
             publish.send_replace(Arc::new(frame(&mut source, query.as_ref())));
+            cpu = clock::thread_cpu().saturating_sub(before);
             (published_at, pulse_before) = (Some(Instant::now()), pulse);
         }
         asked_for = match requests.recv_timeout(source.pause()) {
@@ -164,10 +168,29 @@ fn publish_until_unheard(
     Ok(())
 }
 
+/// The time until the next frame with something new, after one that took so much of a CPU.
+fn pause_after(cpu: Duration) -> Duration {
+    (cpu * FRAMES).clamp(PUBLISH, PUBLISH_QUIET)
+}
+
 /// Everything as it is now, with as much of it as a screen can show.
 pub(crate) fn frame(source: &mut impl ScreenSource, query: Option<&Query>) -> Frame {
     let frame = source.frame(DESTINATIONS);
     let now = frame.snapshot.uptime;
     let connections = query.map(|query| source.model().connections(query, now, CONNECTIONS));
     Frame { connections, ..frame }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_that_take_longer_come_less_often_and_at_least_once_a_second() {
+        let pause_of = |micros| pause_after(Duration::from_micros(micros));
+        assert_eq!(pause_of(0), PUBLISH);
+        assert_eq!(pause_of(1_000), PUBLISH);
+        assert_eq!(pause_of(2_500), Duration::from_millis(500));
+        assert_eq!(pause_of(60_000), PUBLISH_QUIET);
+    }
 }

@@ -56,7 +56,7 @@ impl Model {
         let key =
             EndpointKey { netns, direction: Direction::Outbound, local_ip: tuple.local_ip, local_port: None, device };
         let is_usable = self.ledger.ports(netns).is_some_and(|it| it.is_usable(tuple.local_port));
-        let is_outbound = self.covering(socket).is_none();
+        let is_outbound = !self.is_covered(socket);
         if is_usable && is_outbound && self.ledger.endpoints().find(&key).is_some() {
             self.diagnosis.bind_before_connect.running.insert((key, tuple.local_port), id);
         }

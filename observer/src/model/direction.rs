@@ -17,7 +17,7 @@ impl Model {
         if binding.port_locked || binding.connect_bound || binding.explicit_bucket == Some(false) {
             return Direction::Outbound;
         }
-        if self.covering(socket).is_some() {
+        if self.is_covered(socket) {
             return Direction::Inbound;
         }
         // The listener may be gone, or the client may have called bind() with port 0: the range distinguishes them.

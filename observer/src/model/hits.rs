@@ -50,12 +50,15 @@ pub struct Hits {
     pub counter: &'static str,
 }
 
+/// Kinds that the kernel counts in each namespace.
+const OF_KERNEL: usize = 5;
+
 /// What the kernel counts of a namespace; without kinds whose counter this kernel does not show.
 fn of_kernel(reading: &NamespaceReading) -> impl Iterator<Item = (LimitKind, u64, &'static str)> {
     let listen = reading.listen;
     // Each is counted, whether cookies are allowed or not.
     let syn_queue = listen.syn_queue_drops.zip(listen.syn_cookies).map(|(drops, cookies)| drops + cookies);
-    [
+    let all: [_; OF_KERNEL] = [
         (LimitKind::AcceptQueue, listen.overflows, "ListenOverflows"),
         (LimitKind::SynQueue, syn_queue, "TCPReqQFullDrop, TCPReqQFullDoCookies (every SYN with tcp_syncookies=2)"),
         (
@@ -65,9 +68,8 @@ fn of_kernel(reading: &NamespaceReading) -> impl Iterator<Item = (LimitKind, u64
         ),
         (LimitKind::TimeWait, reading.time_wait_overflows, "TCPTimeWaitOverflow"),
         (LimitKind::TcpMemory, reading.aborts_on_memory, "TCPAbortOnMemory, which counts orphans too"),
-    ]
-    .into_iter()
-    .filter_map(|(kind, count, counter)| Some((kind, count?, counter)))
+    ];
+    all.into_iter().filter_map(|(kind, count, counter)| Some((kind, count?, counter)))
 }
 
 /// Limits whose hits nobody but observer counts, the errno that says so, and the failure that it is known by.
@@ -80,8 +82,8 @@ const OF_OBSERVER: [(LimitKind, &str, FailureKind); 3] = [
 impl Model {
     /// Of each namespace what the kernel counts, in the order of their ids, and then what observer has counted itself.
     pub(super) fn hits(&self) -> Vec<Hits> {
-        let mut hits: Vec<Hits> = Vec::new();
         let mut namespaces: Vec<_> = self.readings.namespaces.iter().collect();
+        let mut hits: Vec<Hits> = Vec::with_capacity(OF_KERNEL * namespaces.len() + OF_OBSERVER.len());
         namespaces.sort_unstable_by_key(|(netns, _)| **netns);
         for (netns, namespace) in namespaces {
             let reading = &namespace.reading;

@@ -72,6 +72,10 @@ impl Listener {
 /// With the index of the device, 0 for none.
 type Address = (NetnsId, IpAddr, u16, u32);
 
+/// The devices that a listener may be bound to, the first to be asked first. One that is bound to none comes last. Most sockets are
+/// on no device: for these it is the only one.
+type Devices = [Option<u32>; 2];
+
 /// All listening sockets.
 #[derive(Default)]
 pub(super) struct ListenerTable {
@@ -145,15 +149,17 @@ impl ListenerTable {
     /// The listener that connections to this local address on one of `devices` belong to: the one bound to exactly this
     /// address, else one bound to every address; of each the device's own first. An IPv6 listener on every address takes
     /// IPv4 too, unless `IPV6_V6ONLY` is set; where an IPv4 listener exists it wins.
-    pub(super) fn covering(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: &[u32]) -> Option<&Listener> {
-        self.get(*self.all_covering(netns, ip, port, devices)?.first()?)
+    pub(super) fn covering(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: Devices) -> Option<&Listener> {
+        self.by_netns.get(&netns)?.get(self.all_covering(netns, ip, port, devices)?.first()?)
     }
 
     /// All owners of a listener that connections to this local address belong to.
-    pub(super) fn fd_owners(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: &[u32]) -> Vec<Process> {
+    pub(super) fn fd_owners(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: Devices) -> Vec<Process> {
         let ids = self.all_covering(netns, ip, port, devices).unwrap_or_default();
         let mut fd_owners: Vec<Process> = Vec::new();
-        for process in ids.iter().filter_map(|id| self.get(*id)).flat_map(|listener| &listener.fd_owners) {
+        let of_namespace = self.by_netns.get(&netns);
+        let listeners = ids.iter().filter_map(|id| of_namespace?.get(id));
+        for process in listeners.flat_map(|listener| &listener.fd_owners) {
             if fd_owners.iter().all(|known| known.pid != process.pid) {
                 fd_owners.push(*process);
             }
@@ -161,11 +167,12 @@ impl ListenerTable {
         fd_owners
     }
 
-    fn all_covering(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: &[u32]) -> Option<&[SocketId]> {
+    fn all_covering(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: Devices) -> Option<&[SocketId]> {
         const EVERY_V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         const EVERY_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         let bound_to = |bound| {
-            devices.iter().find_map(|device| self.by_address.get(&(netns, bound, port, *device)).map(Vec::as_slice))
+            let mut devices = devices.into_iter().flatten().chain([0]);
+            devices.find_map(|device| self.by_address.get(&(netns, bound, port, device)).map(Vec::as_slice))
         };
         let every_v4 = || if ip.is_ipv4() { bound_to(EVERY_V4) } else { None };
         bound_to(ip).or_else(every_v4).or_else(|| bound_to(EVERY_V6))
@@ -182,17 +189,26 @@ impl Model {
     /// As [`Self::covering`]. The child of a listener that is bound to no device has none, or the one that its link-local
     /// peer is on; that of a listener in a VRF likewise.
     pub(super) fn covering_address(&self, netns: NetnsId, ip: IpAddr, port: u16, device: Device) -> Option<&Listener> {
-        self.listeners.covering(netns, ip, port, &self.listener_devices(netns, device))
+        self.listeners.covering(netns, ip, port, self.listener_devices(netns, device))
     }
 
     /// All owners of a listener as [`Self::covering_address`] finds it.
     pub(super) fn fd_owners_of_listener(&self, netns: NetnsId, ip: IpAddr, port: u16, device: Device) -> Vec<Process> {
-        self.listeners.fd_owners(netns, ip, port, &self.listener_devices(netns, device))
+        self.listeners.fd_owners(netns, ip, port, self.listener_devices(netns, device))
     }
 
-    fn listener_devices(&self, netns: NetnsId, device: Device) -> [u32; 3] {
+    /// Whether there is a listener as [`Self::covering`] finds it. Each connection that is accepted asks.
+    pub(super) fn is_covered(&self, socket: &Identity) -> bool {
+        let Identity { netns, tuple: FourTuple { local_ip, local_port, .. }, device, .. } = *socket;
+        self.listeners.all_covering(netns, local_ip, local_port, self.listener_devices(netns, device)).is_some()
+    }
+
+    fn listener_devices(&self, netns: NetnsId, device: Device) -> Devices {
+        if device.is_none() {
+            return [None; 2];
+        }
         let vrf = self.readings.namespaces.get(&netns).map_or(0, |namespace| namespace.devices.vrf(device.index()));
-        [device.index(), vrf, 0]
+        [Some(device.index()), Some(vrf).filter(|vrf| *vrf != 0)]
     }
 
     pub(super) fn add_listener(&mut self, socket: &Identity, process: Option<Process>) {

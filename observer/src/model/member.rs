@@ -233,11 +233,16 @@ impl MemberTable {
 
     /// The service of most sockets of a row, as one of its members has it, and how many other services there are.
     pub(super) fn most(&self, members: &RowMembers) -> Option<(&MemberRow, usize)> {
+        let mut named = members.iter().filter_map(|RowMember { member, count }| {
+            let row = self.get(member)?;
+            Some((row.key.as_ref()?, row, count))
+        });
+        let first = named.next()?;
+        // Most rows have one: a snapshot asks for each row several times.
+        let Some(second) = named.next() else { return Some((first.1, 0)) };
         // By address: members of a service share its key.
         let mut services: FxHashMap<*const Service, (&MemberRow, u32)> = FxHashMap::default();
-        for RowMember { member, count } in members.iter() {
-            let Some(row) = self.get(member) else { continue };
-            let Some(key) = &row.key else { continue };
+        for (key, row, count) in [first, second].into_iter().chain(named) {
             services.entry(Arc::as_ptr(key)).or_insert((row, 0)).1 += count;
         }
         let (row, _) = services.values().max_by_key(|(row, count)| (*count, Reverse(row.member)))?;

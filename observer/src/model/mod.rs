@@ -419,7 +419,7 @@ impl Model {
             // A passive open: its first event. Without a listener it may as well be the end of a simultaneous open, or
             // of a connect to oneself, whose beginning was lost.
             (TcpState::SynReceived, TcpState::Established) => {
-                let is_covered = self.covering(socket).is_some();
+                let is_covered = self.is_covered(socket);
                 let index = self.upsert(socket, new, Direction::Inbound);
                 // The child of a listener is on its listener's bucket.
                 self.set_explicit(index, true);

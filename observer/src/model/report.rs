@@ -32,10 +32,11 @@ impl Model {
         self.find_services_of_namespaces();
         let mut by_endpoint = self.destinations_by_endpoint();
         let mut owners = self.owners_by_endpoint();
-        let mut endpoints: Vec<EndpointRow> = self
-            .ledger
-            .endpoints()
-            .iter()
+        // Before they are rows of a snapshot, which are large.
+        let mut known: Vec<(u32, &Endpoint)> = self.ledger.endpoints().iter().collect();
+        known.sort_unstable_by_key(|(_, row)| (Reverse((row.states + row.minisocks).sum()), row.key));
+        let endpoints: Vec<EndpointRow> = known
+            .into_iter()
             .map(|(index, row)| {
                 let all = by_endpoint.remove(&index).unwrap_or_default();
                 let services = self.ledger.members().most(&row.members);
@@ -47,7 +48,6 @@ impl Model {
                 }
             })
             .collect();
-        endpoints.sort_unstable_by_key(|row| (Reverse(row.all_sockets()), row.key));
         let namespaces = self.namespace_rows(&endpoints);
         Snapshot {
             taken_at,

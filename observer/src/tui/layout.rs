@@ -1,6 +1,6 @@
 //! The layout: pure functions of the terminal's size, shared by `update` and `view`.
 
-use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::layout::Rect;
 
 use super::screen_name::ScreenName;
 
@@ -77,25 +77,25 @@ impl Areas {
             LIMITS_BELOW_FROM.. if !beside => 5 + u16::from(findings),
             _ => 1 + u16::from(findings),
         };
-        let [header, banner, tabs, middle, low, strip, quality, footer] = Layout::vertical([
-            Constraint::Length(if tall { 3 } else { 2 }),
-            Constraint::Length(u16::from(banner)),
-            Constraint::Length(1),
-            Constraint::Fill(1),
-            Constraint::Length(if beside || !is_main { 0 } else { below }),
-            Constraint::Length(limits_below),
-            Constraint::Length(if tall { 2 } else { 1 }),
-            Constraint::Length(1),
-        ])
-        .areas(area);
+        let [header, banner, tabs, middle, low, strip, quality, footer] = stack(
+            area,
+            [
+                Some(if tall { 3 } else { 2 }),
+                Some(u16::from(banner)),
+                Some(1),
+                None,
+                Some(if beside || !is_main { 0 } else { below }),
+                Some(limits_below),
+                Some(if tall { 2 } else { 1 }),
+                Some(1),
+            ],
+        );
         let (screen, headroom, limits) = if !is_main {
             (middle, HeadroomArea::None, LimitsArea::Strip(strip))
         } else if beside {
-            let [screen, panel] =
-                Layout::horizontal([Constraint::Fill(1), Constraint::Length(PANEL_WIDTH)]).spacing(1).areas(middle);
-            let limits_panel = if limits_beside { LIMITS_PANEL } else { 0 };
-            let [headroom, limits] =
-                Layout::vertical([Constraint::Fill(1), Constraint::Length(limits_panel)]).areas(panel);
+            let screen = Rect { width: middle.width - PANEL_WIDTH - 1, ..middle };
+            let panel = Rect { x: screen.right() + 1, width: PANEL_WIDTH, ..middle };
+            let [headroom, limits] = stack(panel, [None, Some(if limits_beside { LIMITS_PANEL } else { 0 })]);
             let limits = if limits_beside { LimitsArea::Panel(limits) } else { LimitsArea::Strip(strip) };
             (screen, HeadroomArea::Beside(headroom), limits)
         } else {
@@ -103,6 +103,19 @@ impl Areas {
         };
         Self { header, banner, tabs, screen, headroom, limits, quality, footer }
     }
+}
+
+/// Parts below one another, of these heights; one without a height has what the others leave. Where they leave nothing, the lowest are
+/// cut. ratatui's solver of constraints took a third of a drawing for this.
+fn stack<const N: usize>(area: Rect, heights: [Option<u16>; N]) -> [Rect; N] {
+    let left = area.height.saturating_sub(heights.into_iter().flatten().sum());
+    let mut y = area.y;
+    heights.map(|height| {
+        let height = height.unwrap_or(left).min(area.bottom() - y);
+        let part = Rect { y, height, ..area };
+        y += height;
+        part
+    })
 }
 
 /// The first visible row: `old`, moved by as little as shows `selected` and leaves no empty lines at the end.
@@ -113,5 +126,26 @@ pub(crate) const fn scroll_offset(selected: Option<usize>, old: usize, height: u
         Some(selected) if selected < old => selected,
         Some(selected) if height > 0 && selected >= old + height => selected + 1 - height,
         _ => old,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::layout::{Constraint, Layout};
+
+    use super::*;
+
+    #[test]
+    fn parts_are_where_ratatui_puts_them() {
+        for height in 0..60 {
+            let area = Rect::new(3, 5, 80, height);
+            let heights = [Some(2), Some(0), None, Some(6), Some(1)];
+            let constraints = heights.map(|height| height.map_or(Constraint::Fill(1), Constraint::Length));
+            // Where there is no room for all, what is cut does not matter: such a terminal is too small.
+            if height >= 9 {
+                assert_eq!(stack(area, heights), Layout::vertical(constraints).areas(area), "{height} lines");
+            }
+            assert!(stack(area, heights).iter().all(|part| area.union(*part) == area), "{height} lines");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! What takes ports out of the ephemeral range by configuration.
 
+use std::fmt;
+
 use super::{Finding, FindingKind, is_part, name};
 use crate::model::{
     Model,
@@ -16,8 +18,14 @@ pub(super) fn listeners_in_range(
 ) -> Option<Finding> {
     found.sort_unstable_by_key(|(port, _)| *port);
     found.dedup_by_key(|(port, _)| *port);
-    let first: Vec<String> = found.iter().take(3).map(|(port, process)| format!("{port} {}", name(*process))).collect();
-    let more = found.len().saturating_sub(first.len());
+    let (first, more) = found.split_at(found.len().min(3));
+    // Written at once: hundreds of namespaces may have such listeners.
+    let ports = fmt::from_fn(|f| {
+        for (place, (port, process)) in first.iter().enumerate() {
+            write!(f, "{}{port} {}", if place > 0 { ", " } else { "" }, name(*process))?;
+        }
+        if more.is_empty() { Ok(()) } else { write!(f, " and {} more", more.len()) }
+    });
     (!found.is_empty()).then(|| Finding {
         kind: FindingKind::ListenerInRange,
         netns,
@@ -25,13 +33,7 @@ pub(super) fn listeners_in_range(
         service: None,
         sentence: "A service listens on a port of the ephemeral range: once it stops, a client can take that port."
             .to_owned(),
-        evidence: format!(
-            "{}{} in {}-{}, not reserved",
-            first.join(", "),
-            if more > 0 { format!(" and {more} more") } else { String::new() },
-            range.low,
-            range.high
-        ),
+        evidence: format!("{ports} in {}-{}, not reserved", range.low, range.high),
         remedy: "add the ports to net.ipv4.ip_local_reserved_ports, or listen outside of the range".to_owned(),
     })
 }
