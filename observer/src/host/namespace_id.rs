@@ -15,8 +15,10 @@ use crate::model::units::NetnsId;
 
 /// The system call, the same on every processor (include/uapi/asm-generic/unistd.h).
 const LISTNS: libc::c_long = 470;
-/// Ids that one call asks for.
-const AT_ONCE: usize = 512;
+/// Room for so many ids more than were listed before,
+const ROOM: usize = 16;
+/// and for so many at most: the kernel takes no more than a million (EOVERFLOW).
+const MOST_ROOM: usize = 1 << 19;
 
 /// The id of a namespace, of whatever kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +35,7 @@ pub struct Listed {
 impl Listed {
     /// The network namespaces that the kernel lists, of those that this process may open. None where it does not list them.
     pub(super) fn look(&mut self) -> impl Iterator<Item = (NetnsId, NamespaceId)> {
-        let listed = if self.is_refused { Ok(Vec::new()) } else { list() };
+        let listed = if self.is_refused { Ok(Vec::new()) } else { list(self.known.len() + ROOM) };
         match listed {
             Ok(ids) => {
                 let before = std::mem::take(&mut self.known);
@@ -91,27 +93,27 @@ struct FileHandle {
 struct Request {
     size: u32,
     spare: u32,
-    /// The last one that was listed.
+    /// Those of greater ids are wanted.
     after: u64,
     kinds: u32,
     spare2: u32,
     user_namespace: u64,
 }
 
-/// All network namespaces that this process may know of, in the order of their ids.
-fn list() -> io::Result<Vec<NamespaceId>> {
-    let mut all = Vec::new();
-    let mut ids = [0_u64; AT_ONCE];
+/// All network namespaces that this process may know of. One call has to have room for all: a next one would begin at the last
+/// id, and the kernel refuses to where the namespace after that is ending (`do_listns` of kernel/nstree.c).
+fn list(mut room: usize) -> io::Result<Vec<NamespaceId>> {
     loop {
-        let after = all.last().map_or(0, |NamespaceId(id)| *id);
+        let mut ids = vec![0_u64; room.min(MOST_ROOM)];
         let kinds = libc::CLONE_NEWNET.cast_unsigned();
-        let request = Request { size: 32, spare: 0, after, kinds, spare2: 0, user_namespace: 0 };
+        let request = Request { size: 32, spare: 0, after: 0, kinds, spare2: 0, user_namespace: 0 };
         // SAFETY: the call reads a request of the size that it says, and writes no more ids than there is room for.
-        let count = unsafe { libc::syscall(LISTNS, &raw const request, ids.as_mut_ptr(), AT_ONCE, 0) };
+        let count = unsafe { libc::syscall(LISTNS, &raw const request, ids.as_mut_ptr(), ids.len(), 0) };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-        all.extend(ids.iter().take(count).copied().map(NamespaceId));
-        if count < AT_ONCE {
-            return Ok(all);
+        if count < ids.len() || ids.len() == MOST_ROOM {
+            ids.truncate(count);
+            return Ok(ids.into_iter().map(NamespaceId).collect());
         }
+        room *= 2;
     }
 }

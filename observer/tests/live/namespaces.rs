@@ -156,10 +156,8 @@ fn a_new_namespace_is_counted_and_forgotten_when_it_ends() {
     });
 }
 
-/// No process is in it, and no path leads to it.
-#[test]
-fn a_namespace_kept_by_a_descriptor_alone_is_watched_where_the_kernel_lists_it() {
-    let is_listed = fs::read_to_string("/proc/kallsyms").unwrap().contains("sys_listns");
+/// A namespace in which no process is, and to which no path leads.
+fn kept_by_descriptor() -> (File, NetnsId) {
     let (send, receive) = channel();
     let thread = thread::spawn(move || {
         in_private_netns(move || send.send(File::open("/proc/thread-self/ns/net").unwrap()).unwrap());
@@ -167,9 +165,20 @@ fn a_namespace_kept_by_a_descriptor_alone_is_watched_where_the_kernel_lists_it()
     let file = receive.recv().unwrap();
     thread.join().unwrap();
     let netns = NetnsId(u32::try_from(file.metadata().unwrap().ino()).unwrap());
-    let is_read = |snapshot: &Snapshot| row(snapshot, netns).is_some_and(|row| row.port_range.is_some());
+    (file, netns)
+}
+
+#[test]
+fn a_namespace_kept_by_a_descriptor_alone_is_watched_where_the_kernel_lists_it() {
+    let is_listed = fs::read_to_string("/proc/kallsyms").unwrap().contains("sys_listns");
+    let mut all: Vec<_> = (0..20).map(|_| kept_by_descriptor()).collect();
+    let is_read =
+        |snapshot: &Snapshot, netns| row(snapshot, netns).is_some_and(|row: &NamespaceRow| row.port_range.is_some());
     let mut engine = observe_all();
-    assert_eq!(is_read(&engine.snapshot(0)), is_listed);
+    let snapshot = engine.snapshot(0);
+    let read: Vec<bool> = all.iter().map(|(_, netns)| is_read(&snapshot, *netns)).collect();
+    assert_eq!(read, [is_listed; 20]);
+    let (file, netns) = all.pop().unwrap();
     let inside = file.try_clone().unwrap();
     let made = thread::spawn(move || {
         move_into_link_name_space(inside.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
