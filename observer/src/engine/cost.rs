@@ -21,9 +21,9 @@ const LASTS: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_mins(1);
 /// But no longer than this.
 const LONGEST: Duration = Duration::from_mins(5);
-/// What a record costs the hooks until the kernel has measured it: docs/cost.md, 3,445 ns for 11 records.
+/// What a record costs the hooks until the kernel has measured it: 3,445 ns for 11 records on the slowest machine that was measured.
 const HOOK_NS: u32 = 310;
-/// What a record costs observer itself: docs/cost.md, at full speed.
+/// What a record costs observer itself, at full speed on that machine.
 const USER_NS: u32 = 487;
 /// A measurement needs so many records in the second before it; it takes `WINDOW`, and 35 ns for each run of any BPF program of
 /// the host.
