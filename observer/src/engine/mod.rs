@@ -68,7 +68,7 @@ use anyhow::Context as _;
 use rustc_hash::FxHashMap;
 use zerocopy::IntoBytes as _;
 
-/// Time between two reads of the ring buffer. The buffer holds four times what a saturated loopback writes in that
+/// Time between two reads of the ring buffer. The buffer holds twice what a saturated loopback writes in that
 /// time. Shorter would wake an idle CPU more often.
 pub(crate) const POLL: Duration = Duration::from_millis(50);
 /// The same after the ring was more than a quarter full.

@@ -63,8 +63,8 @@ pub struct EngineOptions {
 }
 
 impl EngineOptions {
-    /// Of the ring buffer, on hosts with few CPUs. Room for 100,000 records of 80 bytes: 230 ms at the 36 MB/s of a
-    /// loopback that two CPUs saturate.
+    /// Of the ring buffer, on hosts with few CPUs. Room for 100,000 records of 80 bytes: 120 ms at the 70 MB/s of a
+    /// loopback that two CPUs saturate, on the fastest machine that was measured (docs/cost.md).
     pub const LEAST_RING_BYTES: u32 = 8 << 20;
 
     /// Bytes of the ring buffer on a host with so many CPUs: more CPUs write more records in the time between two polls.
