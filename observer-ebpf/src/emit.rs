@@ -1,33 +1,42 @@
 //! Writes records to the ring buffer, and counts losses where they happen.
 
-use observer_ebpf::abi::{Loss, SocketRecord, TaskRecord, WAKE_UP_NEVER};
+use aya_ebpf::bindings::BPF_RB_AVAIL_DATA;
+use observer_ebpf::abi::{Loss, SocketRecord, TaskRecord, WAKE_UP, WAKE_UP_NEVER};
 
 use crate::{
-    maps::{EVENTS, LOSSES},
+    maps::{EVENTS, LOSSES, setting},
     task::Process,
 };
 
 /// Writes one record of a hook, or counts its loss. Returns whether it was written.
 #[inline(always)]
 pub(crate) fn emit<T: 'static>(record: T) -> bool {
-    emit_or_count(record, Loss::RingFull)
+    emit_or_count(record, Loss::RingFull, wake_up)
 }
 
-/// Writes one record of a scan, or counts its loss.
+/// Writes one record of a scan, or counts its loss. User space reads the ring itself while it scans.
 #[inline(always)]
 pub(crate) fn emit_found<T: 'static>(record: T) {
-    emit_or_count(record, Loss::ScanRingFull);
+    emit_or_count(record, Loss::ScanRingFull, || WAKE_UP_NEVER);
 }
 
 #[inline(always)]
-fn emit_or_count<T: 'static>(record: T, loss: Loss) -> bool {
+fn emit_or_count<T: 'static>(record: T, loss: Loss, wake_up: impl FnOnce() -> u64) -> bool {
     let Some(mut slot) = EVENTS.reserve::<T>(0) else {
         count(loss);
         return false;
     };
     slot.write(record);
-    slot.submit(WAKE_UP_NEVER);
+    slot.submit(wake_up());
     true
+}
+
+/// Whether the record that is about to be submitted wakes user space: one of the first beyond a part of the ring does.
+#[inline(always)]
+fn wake_up() -> u64 {
+    let waiting = EVENTS.query(BPF_RB_AVAIL_DATA.into());
+    let beyond = waiting.wrapping_sub(setting!(wake_from).into());
+    if beyond < setting!(wake_within).into() { WAKE_UP } else { WAKE_UP_NEVER }
 }
 
 /// Writes `socket` as an act of the current process, as [`emit`] does.

@@ -166,7 +166,7 @@ async fn record(
     // Before the engine is there: from here on no signal ends the program without its last chunk.
     let mut signals = EndSignals::new().context("wait for signals")?;
     // Either end signals the other by going away.
-    let (running, is_wanted) = oneshot::channel::<()>();
+    let (mut running, is_wanted) = oneshot::channel::<()>();
     let (started, start) = oneshot::channel();
     let (ended, mut end) = oneshot::channel();
     let unnamed = Unnamed::default();
@@ -180,7 +180,7 @@ async fn record(
         let reduction = engine.reduce_rights()?;
         // Whoever asked may have ended.
         let _ = started.send(reduction);
-        engine.poll_until(|| running.is_closed())?;
+        engine.poll_until(running.closed())?;
         engine.finish().with_context(|| engine_target.name())
     };
     // Not joined: where nobody reads standard output, it waits in write(2) for ever.

@@ -1,23 +1,26 @@
 //! The live screen: the source of frames on a thread of its own, the terminal on this one.
 
 use std::{
+    iter,
     process::ExitCode,
-    sync::{Arc, mpsc},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow, ensure};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
-    engine::{Engine, EngineOptions, FirstLook, POLL},
+    engine::{Engine, EngineOptions, FirstLook, Rest},
     frame::Frame,
     host::{clock, descriptors, privileges::Reduction},
     model::{Model, query::Query},
     tui::{self, Ended, MIN_HEIGHT, MIN_WIDTH, ScreenRequest, Step},
 };
 
+/// Time in which a recording goes on, or a lab.
+pub(crate) const ADVANCE: Duration = Duration::from_millis(50);
 /// Between two frames, at least,
 const PUBLISH: Duration = Duration::from_millis(250);
 /// and where nothing is new since the last one: only ages grow. Also the longest time between two frames.
@@ -41,7 +44,12 @@ pub(crate) trait ScreenSource: Send {
 
     /// The time until the next call of [`Self::advance`].
     fn pause(&self) -> Duration {
-        POLL
+        ADVANCE
+    }
+
+    /// Where its thread rests until then.
+    fn rest(&self) -> anyhow::Result<Rest> {
+        Rest::new(None)
     }
 
     /// Stays the same while there is nothing new to show but ages.
@@ -72,6 +80,10 @@ impl ScreenSource for Engine {
 
     fn pause(&self) -> Duration {
         Self::pause(self)
+    }
+
+    fn rest(&self) -> anyhow::Result<Rest> {
+        Self::rest(self)
     }
 
     fn model(&self) -> &Model {
@@ -112,10 +124,10 @@ pub(crate) fn show(
 ) -> anyhow::Result<ExitCode> {
     descriptors::require_for_event_loop().context("open descriptors for the event loop")?;
     let (publish, frames) = watch::channel(Arc::new(frame(&mut source, None)));
-    let (request, requests) = mpsc::channel();
+    let (request, mut requests) = mpsc::unbounded_channel();
     let source = thread::Builder::new()
         .name("engine".to_owned())
-        .spawn(move || publish_until_unheard(source, &publish, &requests))
+        .spawn(move || publish_until_unheard(source, &publish, &mut requests))
         .context("start the engine's thread")?;
     reduction.map(|reduction| reduction.with_capabilities(0).apply()).transpose()?;
     let ended = tokio::runtime::Builder::new_current_thread()
@@ -135,15 +147,16 @@ pub(crate) fn show(
 fn publish_until_unheard(
     mut source: impl ScreenSource,
     publish: &watch::Sender<Arc<Frame>>,
-    requests: &mpsc::Receiver<ScreenRequest>,
+    requests: &mut mpsc::UnboundedReceiver<ScreenRequest>,
 ) -> anyhow::Result<()> {
     let (mut published_at, mut cpu, mut pulse_before) = (None::<Instant>, Duration::ZERO, 0);
     let (mut query, mut asked_for) = (None, None);
+    let rest = source.rest()?;
     while !publish.is_closed() {
         source.advance()?;
         // Whoever asks waits for the answer.
         let is_asked = asked_for.is_some();
-        for request in asked_for.take().into_iter().chain(requests.try_iter()) {
+        for request in asked_for.take().into_iter().chain(iter::from_fn(|| requests.try_recv().ok())) {
             match request {
                 ScreenRequest::Connections(asked) => query = asked,
                 ScreenRequest::RestartTotals => source.restart_totals(),
@@ -159,10 +172,10 @@ fn publish_until_unheard(
             cpu = clock::thread_cpu().saturating_sub(before);
             (published_at, pulse_before) = (Some(Instant::now()), pulse);
         }
-        asked_for = match requests.recv_timeout(source.pause()) {
-            Ok(request) => Some(request),
-            Err(mpsc::RecvTimeoutError::Timeout) => None,
-            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        asked_for = match rest.wait(source.pause(), requests.recv()) {
+            Some(Some(request)) => Some(request),
+            Some(None) => break,
+            None => None,
         };
     }
     Ok(())

@@ -274,8 +274,11 @@ fn panic_behind_the_screen(signal: &std::path::Path) {
         panic!("the engine's fault");
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let ended =
-        runtime.block_on(observer::tui::run(frames, std::sync::mpsc::channel().0, observer::tui::Look::default()));
+    let ended = runtime.block_on(observer::tui::run(
+        frames,
+        tokio::sync::mpsc::unbounded_channel().0,
+        observer::tui::Look::default(),
+    ));
     assert!(matches!(ended, Ok(observer::tui::Ended::Quit)), "{ended:?}");
 }
 

@@ -14,11 +14,15 @@ pub struct Settings {
     pub pidns: u32,
     /// Other than 0 where user space looks for the owners of sockets in /proc, and so needs their inodes.
     pub inodes: u32,
+    /// Bytes that wait in the ring from which on a record wakes user space,
+    pub wake_from: u32,
+    /// and so many more from which on records do not any more: a wake-up costs more than a record.
+    pub wake_within: u32,
 }
 
 impl Settings {
     /// Report every network namespace.
-    pub const DEFAULT: Self = Self { netns: 0, typed_files: 0, pidns: 0, inodes: 0 };
+    pub const DEFAULT: Self = Self { netns: 0, typed_files: 0, pidns: 0, inodes: 0, wake_from: 0, wake_within: 0 };
 }
 
-const _: () = assert!(size_of::<Settings>() == 16);
+const _: () = assert!(size_of::<Settings>() == 24);

@@ -9,17 +9,18 @@ mod options;
 mod proofs;
 mod readings;
 mod reduce;
+mod rest;
 mod rounds;
 mod schedule;
 mod services;
 mod walk;
 
 use std::{
-    io, thread,
+    io,
+    pin::pin,
     time::{Duration, Instant, SystemTime},
 };
 
-pub(crate) use self::reduce::reduction;
 use self::{
     cost::CostControl,
     feed::Feed,
@@ -35,6 +36,7 @@ pub use self::{
     reduce::{AfterAttach, NewUser},
     schedule::Scans,
 };
+pub(crate) use self::{reduce::reduction, rest::Rest};
 use crate::{
     decode,
     errno::Refusal,
@@ -68,9 +70,11 @@ use anyhow::Context as _;
 use rustc_hash::FxHashMap;
 use zerocopy::IntoBytes as _;
 
-/// Time between two reads of the ring buffer. The buffer holds twice what a saturated loopback writes in that
-/// time. Shorter would wake an idle CPU more often.
-pub(crate) const POLL: Duration = Duration::from_millis(50);
+/// Time between two reads of the ring buffer, which its hooks shorten when a part of it is full. Each read finds the caches cold: many
+/// events at a time cost less than few, and nothing that is shown has to be younger.
+const POLL: Duration = Duration::from_millis(200);
+/// The same while there is a scan or a reading that somebody needs soon.
+const POLL_WANTED: Duration = Duration::from_millis(50);
 /// The same after the ring was more than a quarter full.
 const POLL_SOON: Duration = Duration::from_millis(10);
 /// Time between two readings of the processes' open files.
@@ -330,17 +334,29 @@ impl Engine {
     /// The time until the next poll.
     #[must_use]
     pub(crate) const fn pause(&self) -> Duration {
-        if self.fullest > self.ring_bytes / 4 { POLL_SOON } else { POLL }
+        if self.fullest > self.ring_bytes / 4 {
+            POLL_SOON
+        } else if self.schedule.is_wanted() {
+            POLL_WANTED
+        } else {
+            POLL
+        }
     }
 
-    /// Polls until `is_over`.
-    pub fn poll_until(&mut self, mut is_over: impl FnMut() -> bool) -> anyhow::Result<()> {
+    /// Where the thread that polls can rest in between.
+    pub(crate) fn rest(&self) -> anyhow::Result<Rest> {
+        let ring = self.live.ring().context("duplicate the descriptor of the ring buffer")?;
+        Rest::new(Some(ring))
+    }
+
+    /// Polls until `over` is.
+    pub fn poll_until(&mut self, over: impl Future) -> anyhow::Result<()> {
+        let (rest, mut over) = (self.rest()?, pin!(over));
         loop {
             self.poll()?;
-            if is_over() {
-                return Ok(());
+            if rest.wait(self.pause(), &mut over).is_some() {
+                return self.poll();
             }
-            thread::sleep(self.pause());
         }
     }
 

@@ -194,6 +194,15 @@ impl Schedule {
         }
     }
 
+    /// Whether somebody waits for a scan or a reading.
+    pub(super) const fn is_wanted(&self) -> bool {
+        self.is_starting
+            || self.files.asked_for
+            || self.files.hurried
+            || self.tables.is_wanted()
+            || self.readings.is_wanted()
+    }
+
     /// The namespaces whose tables to scan now, in this order.
     pub(super) fn due_tables(&mut self, known: &[NetnsId], now: Instant) -> Vec<NetnsId> {
         self.count_row();

@@ -36,8 +36,8 @@ impl LiveSource {
 
 impl FrameSource for LiveSource {
     fn advance_to(&mut self, at: Duration) -> anyhow::Result<bool> {
-        let started = self.started;
-        self.engine.poll_until(|| started.elapsed() >= at)?;
+        let at = tokio::time::Instant::from_std(self.started + at);
+        self.engine.poll_until(async { tokio::time::sleep_until(at).await })?;
         Ok(true)
     }
 

@@ -13,11 +13,11 @@ use std::{
 use anyhow::{Context as _, anyhow};
 
 use crate::{
-    engine::{AfterAttach, Engine, EngineOptions, POLL, Watched},
+    engine::{AfterAttach, Engine, EngineOptions, Watched},
     frame::{Frame, transcript::Transcript},
     model::{Model, snapshot::Snapshot},
     new_file::{NewFile, Replaces},
-    screen::ScreenSource,
+    screen::{ADVANCE, ScreenSource},
 };
 
 /// A request for a snapshot, after a scan of the kernel's tables if `scanned`.
@@ -87,7 +87,7 @@ impl LabEngine {
             .name("engine".to_owned())
             .spawn(move || {
                 while !self.is_over {
-                    let next = Instant::now() + POLL;
+                    let next = Instant::now() + ADVANCE;
                     self.advance()?;
                     thread::sleep(next.saturating_duration_since(Instant::now()));
                 }

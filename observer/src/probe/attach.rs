@@ -38,6 +38,14 @@ const OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/observer-x86_64.bpf
 #[cfg(target_arch = "aarch64")]
 const OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/observer-aarch64.bpf.o");
 
+/// A ring of which this part waits wakes its reader, who otherwise comes a few times a second: the rest has room for what comes until
+/// it runs.
+const WAKE_FROM: u32 = 8;
+/// The part beyond, in which each record wakes it: several CPUs may pass a single point at the same time.
+const WAKE_WITHIN: u32 = 2048;
+/// More than any record has.
+const LEAST_WAKE_WITHIN: u32 = 1024;
+
 /// The attached programs; dropping it detaches them.
 pub struct Attached {
     /// How each hook is attached.
@@ -100,6 +108,8 @@ fn load(kernel: &Kernel, options: LoadOptions) -> Result<Ebpf, ProbeError> {
         typed_files: u32::from(kernel.has_typed_files),
         pidns: options.processes.numbering().unwrap_or(Settings::DEFAULT.pidns),
         inodes: u32::from(options.processes.needs_walk()),
+        wake_from: options.ring_bytes / WAKE_FROM,
+        wake_within: (options.ring_bytes / WAKE_WITHIN).max(LEAST_WAKE_WITHIN),
     };
     let log_level: u8 = if options.diagnostics { aya_log::Level::Debug as u8 } else { 0 };
     EbpfLoader::new()

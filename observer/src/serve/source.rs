@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use tokio::sync::mpsc as frames;
+use tokio::sync::mpsc as tokio_mpsc;
 
 use super::bounds;
 use crate::{
@@ -24,8 +24,8 @@ type Polled = Arc<Mutex<Option<Instant>>>;
 #[derive(Debug)]
 pub(super) struct EngineThread {
     /// Frames that were requested. It ends with the engine.
-    frames: frames::Receiver<Frame>,
-    requests: mpsc::SyncSender<()>,
+    frames: tokio_mpsc::Receiver<Frame>,
+    requests: tokio_mpsc::Sender<()>,
     viewers: mpsc::SyncSender<Sink>,
     polled: Polled,
     reduction: Arc<OnceLock<Reduction>>,
@@ -35,8 +35,8 @@ pub(super) struct EngineThread {
 impl EngineThread {
     /// Starts it, with a recorder if there is one. The first frame comes by itself.
     pub(super) fn start(options: EngineOptions, recorder: Option<Recorder>) -> anyhow::Result<Self> {
-        let (publish, frames) = frames::channel(1);
-        let (requests, requested) = mpsc::sync_channel(1);
+        let (publish, frames) = tokio_mpsc::channel(1);
+        let (requests, mut requested) = tokio_mpsc::channel(1);
         let (viewers, viewed) = mpsc::sync_channel(bounds::VIEWERS);
         let polled = Polled::default();
         let heartbeat = Arc::clone(&polled);
@@ -46,7 +46,7 @@ impl EngineThread {
             let (engine, reduction) = Engine::start_reduced(options, recorder)?;
             // Before the first frame.
             reduction.map(|reduction| reduced.set(reduction));
-            run(engine, &publish, (&requested, &viewed), &heartbeat)
+            run(engine, &publish, (&mut requested, &viewed), &heartbeat)
         };
         let thread =
             thread::Builder::new().name("engine".to_owned()).spawn(work).context("start the engine's thread")?;
@@ -92,11 +92,11 @@ impl EngineThread {
 
 fn run(
     mut engine: Engine,
-    publish: &frames::Sender<Frame>,
-    (requested, viewed): (&mpsc::Receiver<()>, &mpsc::Receiver<Sink>),
+    publish: &tokio_mpsc::Sender<Frame>,
+    (requested, viewed): (&mut tokio_mpsc::Receiver<()>, &mpsc::Receiver<Sink>),
     heartbeat: &Polled,
 ) -> anyhow::Result<()> {
-    let mut is_requested = true;
+    let (rest, mut is_requested) = (engine.rest()?, true);
     while !publish.is_closed() {
         for sink in viewed.try_iter() {
             if let Err(error) = engine.stream_to(sink) {
@@ -109,10 +109,10 @@ fn run(
             // Where one waits already, that one is the answer.
             let _ = publish.try_send(engine.snapshot(Detail::ALL.destinations).into());
         }
-        is_requested = match requested.recv_timeout(engine.pause()) {
-            Ok(()) => true,
-            Err(mpsc::RecvTimeoutError::Timeout) => false,
-            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        is_requested = match rest.wait(engine.pause(), requested.recv()) {
+            Some(Some(())) => true,
+            Some(None) => break,
+            None => false,
         };
     }
     engine.finish().map(drop)

@@ -1,6 +1,11 @@
 //! Records of the running kernel.
 
-use std::{os::fd::OwnedFd, thread, time::Duration};
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    thread,
+    time::Duration,
+};
 
 use super::scan::Pass;
 use crate::{
@@ -27,6 +32,11 @@ impl Live {
         while let Some(record) = self.attached.events.next() {
             sink(&record);
         }
+    }
+
+    /// The ring buffer, to wait for: it becomes readable when a part of it is full.
+    pub fn ring(&self) -> io::Result<OwnedFd> {
+        self.attached.events.as_fd().try_clone_to_owned()
     }
 
     /// Sends the diagnostics of the BPF programs to `tracing`.

@@ -45,16 +45,12 @@ pub(crate) use crate::present::format;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::{
-    io,
-    sync::{Arc, mpsc},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use crossterm::event::{Event, KeyCode, KeyEvent};
 use ratatui::{buffer::Buffer, layout::Rect};
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
 };
 
@@ -131,7 +127,7 @@ pub fn open_terminal() -> io::Result<()> {
 /// A terminal that does not read loses drawings: nothing waits for it.
 pub async fn run(
     mut frames: watch::Receiver<Arc<Frame>>,
-    requests: mpsc::Sender<ScreenRequest>,
+    requests: mpsc::UnboundedSender<ScreenRequest>,
     options: Look,
 ) -> Result<Ended, Error> {
     // Before the terminal is touched: from here on no signal ends the program behind our back.
@@ -151,7 +147,7 @@ pub async fn run(
 struct ScreenLoop {
     screen: TerminalScreen,
     signals: Signals,
-    requests: mpsc::Sender<ScreenRequest>,
+    requests: mpsc::UnboundedSender<ScreenRequest>,
     options: Look,
     theme: Theme,
     ui: Ui,
@@ -169,7 +165,7 @@ struct ScreenLoop {
 impl ScreenLoop {
     fn new(
         frames: &mut watch::Receiver<Arc<Frame>>,
-        requests: mpsc::Sender<ScreenRequest>,
+        requests: mpsc::UnboundedSender<ScreenRequest>,
         options: Look,
         signals: Signals,
         mut screen: TerminalScreen,

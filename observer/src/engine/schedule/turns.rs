@@ -47,6 +47,11 @@ impl Turn {
         self.events == self.events_before
     }
 
+    /// More than the next regular one is wanted.
+    pub(super) const fn is_wanted(&self) -> bool {
+        self.asked_for || self.hurried || self.ended_at.is_none()
+    }
+
     pub(super) const fn begin(&mut self, repairs: &Budget) {
         self.is_repair = self.asked_for && !self.is_quiet() && repairs.is_free();
         self.events_before = self.events;
@@ -102,11 +107,13 @@ pub(super) struct Turns {
     quiet: WhenQuiet,
     /// Among so many namespaces none is due until then, unless something happens. This is asked many times a second.
     rest: Option<(Instant, usize)>,
+    /// When this was last asked, one was wanted.
+    is_wanted: bool,
 }
 
 impl Turns {
     pub(super) fn new(one_in: u32, quiet: WhenQuiet, now: Instant) -> Self {
-        Self { all: FxHashMap::default(), budget: Budget::new(one_in, now), quiet, rest: None }
+        Self { all: FxHashMap::default(), budget: Budget::new(one_in, now), quiet, rest: None, is_wanted: false }
     }
 
     pub(super) fn get(&self, netns: NetnsId) -> Option<&Turn> {
@@ -141,9 +148,11 @@ impl Turns {
         let quiet = self.quiet_pause();
         let repairs_later = repairs.map_or(Duration::MAX, |repairs| repairs.debt_lasts());
         let mut rest = Duration::MAX;
+        self.is_wanted = false;
         let mut due: Vec<(Urgency, Reverse<Duration>, Reverse<u32>, usize)> = Vec::new();
         for (place, netns) in known.iter().enumerate() {
             let turn = self.all.entry(*netns).or_default();
+            self.is_wanted |= turn.is_wanted();
             let is_repair = |urgency| urgency == Urgency::Repair;
             match turn.due_or_left(now, quiet) {
                 Ok((urgency, waited)) if may || urgency == Urgency::New || (may_repair && is_repair(urgency)) => {
@@ -159,6 +168,11 @@ impl Turns {
         self.rest = now.checked_add(rest).filter(|_| due.is_empty()).map(|until| (until, known.len()));
         due.sort_unstable();
         due.into_iter().filter_map(|(.., place)| known.get(place).copied()).collect()
+    }
+
+    /// Whether one is wanted before its regular time.
+    pub(super) const fn is_wanted(&self) -> bool {
+        self.is_wanted
     }
 
     /// The time between two turns of a namespace in which nothing happens.
