@@ -1,13 +1,16 @@
 //! The network namespaces that are watched: found, named, entered, read, and forgotten.
 
+mod known;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     time::{Duration, Instant},
 };
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
+use self::known::{Hint, Known, Member, Namer};
 use crate::{
     errno,
     host::{
@@ -24,7 +27,6 @@ use crate::{
         gaps::Gap,
         name::Name,
         namespace::{NamespaceName, NamespaceReading},
-        service::Service,
         units::{NetnsId, Pid},
     },
 };
@@ -34,8 +36,6 @@ use crate::{
 const KEPT_WITHOUT_HANDLE: Duration = Duration::from_mins(5);
 /// Processes with sockets that are remembered of a namespace, to name it by one of them.
 const SOCKET_OWNERS: usize = 4;
-/// How often the service of a namespace's process is read: files that name it come a moment after the process.
-const MOST_READS: u8 = 4;
 /// To read so many namespaces one after the other takes longer than to mount procfs.
 pub(super) const WORTH_A_MOUNT: usize = 16;
 /// The name of the host's own namespace.
@@ -56,91 +56,9 @@ pub(super) struct Namespaces {
     hints: FxHashMap<NetnsId, Hint>,
     /// Processes that hold sockets of namespaces that are not named by such a process yet.
     fd_owners: FxHashMap<NetnsId, Vec<Pid>>,
+    /// Those of `known` of which nothing has to be noted: many events name them, and what is known of each is large.
+    settled: FxHashSet<NetnsId>,
     were_looked_for: bool,
-}
-
-#[derive(Default)]
-struct Known {
-    mount_name: Option<Name>,
-    member: Option<Member>,
-    namer: Option<Namer>,
-    handles: Vec<Handle>,
-    missing_since: Option<Instant>,
-    /// Which namespace of its number it was when it was read last.
-    identity: Identity,
-}
-
-/// A process whose service may name the namespace.
-struct Member {
-    pid: Pid,
-    service: Option<Service>,
-    reads: u8,
-}
-
-impl Member {
-    fn of(pid: Pid, resolver: &mut Resolver) -> Self {
-        Self { pid, service: resolver.of_process(pid), reads: 1 }
-    }
-
-    /// Reads the service again where a better name may have come.
-    fn read_again(mut self, resolver: &mut Resolver) -> Self {
-        let has_name = self.service.as_ref().is_some_and(|service| match service {
-            Service { pod: Some(pod), .. } => pod.name.is_some(),
-            Service { container: Some(container), .. } => container.name.is_some(),
-            Service { machine, .. } => machine.is_some(),
-        });
-        if !has_name && self.reads < MOST_READS {
-            self.service = resolver.of_process(self.pid).or(self.service);
-            self.reads += 1;
-        }
-        self
-    }
-}
-
-/// The process that a namespace is named by.
-struct Namer {
-    pid: Pid,
-    comm: Name,
-    holds_sockets: bool,
-}
-
-impl Namer {
-    fn of(pid: Pid, holds_sockets: bool) -> Option<Self> {
-        Some(Self { pid, comm: namespaces::naming_comm(pid)?, holds_sockets })
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Hint {
-    pid: Pid,
-    fd: Option<u32>,
-}
-
-impl Known {
-    /// A process that holds sockets of it would give it a better name.
-    fn wants_fd_owner(&self) -> bool {
-        !self.is_named() && self.namer.as_ref().is_none_or(|namer| !namer.holds_sockets)
-    }
-
-    fn by_service(&self) -> Option<(Name, bool)> {
-        self.member.as_ref()?.service.as_ref()?.namespace_name()
-    }
-
-    /// Whether it has a name without that of a process.
-    fn is_named(&self) -> bool {
-        self.mount_name.is_some() || self.by_service().is_some()
-    }
-
-    fn name(&self) -> NamespaceName {
-        match (self.by_service(), &self.mount_name) {
-            (Some((name, true)), _) => NamespaceName::Workload(name),
-            (_, Some(name)) => NamespaceName::Other(name.clone()),
-            (Some((name, false)), None) => NamespaceName::Other(name),
-            (None, None) => {
-                self.namer.as_ref().map_or(NamespaceName::Unknown, |namer| NamespaceName::Other(namer.comm.clone()))
-            }
-        }
-    }
 }
 
 impl Namespaces {
@@ -153,6 +71,7 @@ impl Namespaces {
             known: [(own, Known::default())].into_iter().collect(),
             hints: FxHashMap::default(),
             fd_owners: FxHashMap::default(),
+            settled: FxHashSet::default(),
             were_looked_for: false,
         }
     }
@@ -187,6 +106,9 @@ impl Namespaces {
             | Event::Accepted { socket, by, .. } => (socket.netns, Hint { pid: by.pid, fd: None }),
             _ => return,
         };
+        if self.settled.contains(&netns) {
+            return;
+        }
         // The table has no such process, or another of that number.
         if hint.pid.is_outside() {
             return;
@@ -232,7 +154,15 @@ impl Namespaces {
             self.take_found(netns, found, resolver);
         }
         self.hints.clear();
+        self.settle();
         Ok(found.unread)
+    }
+
+    fn settle(&mut self) {
+        let Self { known, settled, host, .. } = self;
+        settled.clear();
+        let those = known.iter().filter(|(netns, known)| known.is_settled(*host == Some(**netns)));
+        settled.extend(those.map(|(netns, _)| *netns));
     }
 
     /// Looks for what the own one is called, where no other is watched.
@@ -246,6 +176,7 @@ impl Namespaces {
                     self.take_found(self.own, found_own, resolver);
                 }
                 self.hints.clear();
+                self.settle();
             }
             Err(error) if errno::is_scarce(&error) => return Err(error),
             // It is watched all the same, and its name is its number.
@@ -324,6 +255,9 @@ impl Namespaces {
             }
         }
         self.fd_owners.clear();
+        if !renamed.is_empty() {
+            self.settle();
+        }
         renamed
     }
 
@@ -411,6 +345,7 @@ impl Namespaces {
         known.identity = if is_another { identity } else { identity.or(known.identity) };
         if is_another {
             (known.mount_name, known.member, known.namer) = (None, None, None);
+            self.settled.remove(&netns);
         }
         is_another
     }
@@ -441,6 +376,7 @@ impl Namespaces {
             self.known.iter().filter(|(netns, known)| is_gone(netns, known)).map(|(netns, _)| *netns).collect();
         for netns in &gone {
             self.known.remove(netns);
+            self.settled.remove(netns);
         }
         gone
     }

@@ -82,8 +82,8 @@ pub(super) struct Schedule {
     files_budget: Budget,
     whole: WholeRounds,
     is_starting: bool,
-    /// Events of one namespace that came in a row, and are not counted with its turns yet.
-    row: Option<(NetnsId, u64)>,
+    /// Events by namespace that are not counted with its turns yet.
+    uncounted: FxHashMap<NetnsId, u64>,
     /// By namespace: the difference between the model's totals and the kernel's, and the number of its events then.
     suspects: FxHashMap<NetnsId, ([i64; 2], u64)>,
 }
@@ -99,25 +99,20 @@ impl Schedule {
             files_budget: Budget::new(OPEN_FILES, now),
             whole: WholeRounds::default(),
             is_starting: true,
-            row: None,
+            uncounted: FxHashMap::default(),
             suspects: FxHashMap::default(),
         }
     }
 
-    /// Takes note of an event. Most come in a row from one namespace.
+    /// Takes note of an event. It is counted with the turns later, together with others of its namespace: what these are kept in
+    /// is many times larger than this.
     pub(super) fn note_event(&mut self, netns: NetnsId) {
-        match &mut self.row {
-            Some((last, count)) if *last == netns => *count += 1,
-            _ => {
-                self.count_row();
-                self.row = Some((netns, 1));
-            }
-        }
+        *self.uncounted.entry(netns).or_default() += 1;
     }
 
     /// Events of this namespace so far.
     pub(super) fn events_of(&mut self, netns: NetnsId) -> u64 {
-        self.count_row();
+        self.count_events();
         self.tables.get(netns).map_or(0, |turn| turn.events)
     }
 
@@ -129,11 +124,15 @@ impl Schedule {
         }
     }
 
-    fn count_row(&mut self) {
-        let Some((netns, count)) = self.row.take() else { return };
-        self.files.events += count;
-        for turns in [&mut self.tables, &mut self.readings] {
-            turns.change(netns).events += count;
+    fn count_events(&mut self) {
+        if self.uncounted.is_empty() {
+            return;
+        }
+        for (netns, count) in self.uncounted.drain() {
+            self.files.events += count;
+            for turns in [&mut self.tables, &mut self.readings] {
+                turns.change(netns).events += count;
+            }
         }
     }
 
@@ -185,7 +184,7 @@ impl Schedule {
     /// Stores the difference between the model's totals and the kernel's for a namespace (`CurrEstab` and `tw`). Events
     /// may be in flight during the reading. Only a difference that stays the same without an event in between counts.
     pub(super) fn compare(&mut self, netns: NetnsId, difference: [i64; 2]) {
-        self.count_row();
+        self.count_events();
         let events = self.tables.get(netns).map_or(0, |turn| turn.events);
         if difference == [0, 0] {
             self.suspects.remove(&netns);
@@ -205,7 +204,7 @@ impl Schedule {
 
     /// The namespaces whose tables to scan now, in this order.
     pub(super) fn due_tables(&mut self, known: &[NetnsId], now: Instant) -> Vec<NetnsId> {
-        self.count_row();
+        self.count_events();
         if self.scans == Scans::OnlyAtStart {
             return Vec::new();
         }
@@ -239,7 +238,7 @@ impl Schedule {
     }
 
     pub(super) fn begin_table(&mut self, netns: NetnsId) {
-        self.count_row();
+        self.count_events();
         self.tables.begin(netns, &self.repairs);
         self.suspects.remove(&netns);
     }
@@ -259,7 +258,7 @@ impl Schedule {
 
     /// Whether to scan all open files now. An fd scan takes less time than to walk the tables of the `new` namespaces.
     pub(super) fn are_files_due(&mut self, now: Instant, new: usize) -> bool {
-        self.count_row();
+        self.count_events();
         if self.scans == Scans::OnlyAtStart && self.files.ended_at.is_some() {
             return false;
         }
@@ -275,7 +274,7 @@ impl Schedule {
     }
 
     pub(super) fn begin_files(&mut self) {
-        self.count_row();
+        self.count_events();
         self.files.begin(&self.repairs);
     }
 
@@ -289,7 +288,7 @@ impl Schedule {
 
     /// The namespaces to read now, in this order.
     pub(super) fn due_readings(&mut self, known: &[NetnsId], now: Instant) -> Vec<NetnsId> {
-        self.count_row();
+        self.count_events();
         self.readings.due(known, now, None)
     }
 
@@ -311,7 +310,7 @@ impl Schedule {
 
     /// Forgets the namespaces that are gone.
     pub(super) fn keep(&mut self, is_known: impl Fn(NetnsId) -> bool) {
-        self.count_row();
+        self.count_events();
         self.suspects.retain(|netns, _| is_known(*netns));
         for turns in [&mut self.tables, &mut self.readings] {
             turns.keep(&is_known);

@@ -80,7 +80,8 @@ impl Endpoint {
 #[derive(Clone, Default)]
 pub(super) struct EndpointTable {
     rows: Slab<Endpoint>,
-    by_key: FxHashMap<EndpointKey, u32>,
+    /// Indexes alone: who finds a row needs it next.
+    by_key: HashTable<u32>,
     /// Openings and closings of rows that are gone, so that the totals of a namespace never fall.
     evicted: FxHashMap<(NetnsId, Direction), Flow>,
 }
@@ -113,27 +114,27 @@ impl EndpointTable {
 
     /// The index of a row that is made if need be, and whether it was made.
     pub(super) fn index(&mut self, key: EndpointKey, now: Duration) -> (u32, bool) {
-        let mut made = false;
-        let rows = &mut self.rows;
-        let index = *self.by_key.entry(key).or_insert_with(|| {
-            made = true;
-            narrow(rows.insert(Endpoint {
-                key,
-                listeners: 0,
-                states: StateCounts::default(),
-                minisocks: StateCounts::default(),
-                peak: 0,
-                beyond_port_numbers: None,
-                flow: Flow::default(),
-                process: None,
-                history: History::new(),
-                destinations: 0,
-                ports: NO_ROW,
-                members: RowMembers::default(),
-                last_active: now,
-            }))
-        });
-        (index, made)
+        if let Some(known) = self.find(&key) {
+            return (known, false);
+        }
+        let index = narrow(self.rows.insert(Endpoint {
+            key,
+            listeners: 0,
+            states: StateCounts::default(),
+            minisocks: StateCounts::default(),
+            peak: 0,
+            beyond_port_numbers: None,
+            flow: Flow::default(),
+            process: None,
+            history: History::new(),
+            destinations: 0,
+            ports: NO_ROW,
+            members: RowMembers::default(),
+            last_active: now,
+        }));
+        let rows = &self.rows;
+        self.by_key.insert_unique(hash(&key), index, |other| hash(&rows[*other as usize].key));
+        (index, true)
     }
 
     /// Where the ports of a row's namespace are.
@@ -154,7 +155,7 @@ impl EndpointTable {
     }
 
     pub(super) fn find(&self, key: &EndpointKey) -> Option<u32> {
-        self.by_key.get(key).copied()
+        self.by_key.find(hash(key), |index| self.rows[*index as usize].key == *key).copied()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Endpoint)> {
@@ -196,8 +197,9 @@ impl EndpointTable {
         });
         self.evicted = evicted;
         if self.by_key.capacity() > 4 * self.by_key.len().max(64) {
-            self.by_key.shrink_to_fit();
             self.rows.shrink_to_fit();
+            let rows = &self.rows;
+            self.by_key.shrink_to_fit(|index| hash(&rows[*index as usize].key));
         }
     }
 
@@ -210,10 +212,10 @@ impl EndpointTable {
     /// Drops the rows that are not to be kept.
     fn retain(&mut self, mut keep: impl FnMut(&Endpoint) -> bool) {
         let by_key = &mut self.by_key;
-        self.rows.retain(|_, row| {
+        self.rows.retain(|index, row| {
             let keep = keep(row);
-            if !keep {
-                by_key.remove(&row.key);
+            if !keep && let Ok(entry) = by_key.find_entry(hash(&row.key), |other| *other as usize == index) {
+                entry.remove();
             }
             keep
         });

@@ -1,7 +1,7 @@
 //! What namespaces are called, and by whom.
 
-use super::*;
-use crate::model::service::Container;
+use super::{known::MOST_READS, *};
+use crate::model::service::{Container, Service};
 
 #[test]
 fn a_container_names_its_namespace_before_ip_netns_does_and_a_unit_after_it() {
