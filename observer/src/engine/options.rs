@@ -67,7 +67,7 @@ impl EngineOptions {
     /// loopback that two CPUs saturate, on the fastest machine that was measured (docs/cost.md).
     pub const LEAST_RING_BYTES: u32 = 8 << 20;
 
-    /// Bytes of the ring buffer on a host with so many CPUs: more CPUs write more records in the time between two polls.
+    /// Bytes of the ring buffer on a host with so many CPUs: more CPUs write more records until the engine that was woken runs.
     #[must_use]
     pub fn ring_bytes(cpus: usize) -> u32 {
         /// Half of the largest power of two that the option takes.
