@@ -3,6 +3,7 @@
 mod rewrite;
 
 use std::{
+    mem::offset_of,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
@@ -59,19 +60,29 @@ pub enum DecodeError {
 /// The number of the pass whose last record this is. It reports no event: the engine alone reads it.
 #[must_use]
 pub fn pass_end(bytes: &[u8]) -> Option<u64> {
+    if !is_of(bytes, Kind::PassEnd) {
+        return None;
+    }
     let (header, _) = RecordHeader::read_from_prefix(bytes).ok()?;
-    (header.kind == Kind::PassEnd as u8).then_some(header.sock)
+    Some(header.sock)
+}
+
+/// Every record is asked.
+fn is_of(bytes: &[u8], kind: Kind) -> bool {
+    bytes.get(offset_of!(RecordHeader, kind)) == Some(&(kind as u8))
 }
 
 /// The listener that an fd scan shows with its owner, as a scan of the table shows it.
 #[must_use]
 pub fn listener(bytes: &[u8]) -> Option<SocketRecord> {
-    let (header, _) = RecordHeader::read_from_prefix(bytes).ok()?;
-    if header.kind != Kind::Bound as u8 || header.new_state != TcpState::Listen as u8 {
+    if !is_of(bytes, Kind::Bound) {
         return None;
     }
     let BoundRecord { fd_owner, local } = BoundRecord::read_from_bytes(bytes).ok()?;
-    let header = RecordHeader { kind: Kind::Scanned as u8, pid: 0, ..header };
+    if fd_owner.header.new_state != TcpState::Listen as u8 {
+        return None;
+    }
+    let header = RecordHeader { kind: Kind::Scanned as u8, pid: 0, ..fd_owner.header };
     Some(SocketRecord { header, local, remote: [0; 16], device: fd_owner.device, padding: 0 })
 }
 

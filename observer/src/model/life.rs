@@ -6,6 +6,7 @@ use super::{
     Model,
     address::{Direction, TupleKey},
     event::Identity,
+    index::NO_ROW,
     ledger::{Contribution, Counts},
     member::NOBODY,
     owner::Owner,
@@ -14,12 +15,18 @@ use super::{
 };
 
 impl Model {
-    /// Brings a socket to `state`, adding it if it is not known.
-    pub(super) fn upsert(&mut self, socket: &Identity, state: TcpState, direction: Direction) -> u32 {
+    /// Brings a socket to `state`, adding it if it is not known: `is_explicit` as in [`Self::insert`].
+    pub(super) fn upsert(
+        &mut self,
+        socket: &Identity,
+        state: TcpState,
+        direction: Direction,
+        is_explicit: bool,
+    ) -> u32 {
         if let Some(index) = self.update(socket, state) {
             return index;
         }
-        let index = self.insert(socket, state, direction, None);
+        let index = self.insert(socket, state, direction, None, is_explicit);
         if state.is_past_handshake() {
             self.count_opened(index);
         }
@@ -57,13 +64,15 @@ impl Model {
     }
 
     /// Adds a socket that is not in the table, with its owner where that is known; whether it counts as opened is the caller's to
-    /// say.
+    /// say. `is_explicit`: its bind bucket is; of a client, whose own bind shows what its port is towards its destination, the
+    /// caller says that next ([`Self::set_explicit`]).
     pub(super) fn insert(
         &mut self,
         socket: &Identity,
         state: TcpState,
         direction: Direction,
         by: Option<&Process>,
+        is_explicit: bool,
     ) -> u32 {
         let Identity { id, netns, tuple, device, cgroup } = *socket;
         let now = self.now_in_seconds();
@@ -93,7 +102,7 @@ impl Model {
                 state_since: now,
                 acceptance: Acceptance::Settled,
                 is_guess: false,
-                is_explicit: false,
+                is_explicit: is_explicit && destination == NO_ROW && tuple.local_port != 0,
                 port_class: None,
                 member,
             },

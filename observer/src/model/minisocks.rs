@@ -1,9 +1,10 @@
 //! TIME_WAIT and request sockets: they keep a four-tuple without a full socket. They have no events of their own. Scans
 //! show them, and between scans they are modelled by the sockets that leave them behind or take their place.
 
-use std::{net::IpAddr, time::Duration};
+use std::{iter, net::IpAddr, time::Duration};
 
 use hashbrown::HashTable;
+use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use super::{
@@ -44,9 +45,6 @@ pub(super) struct Minisock {
     /// What its port is towards its destination; `None` for an inbound one, and while the namespace's ports are not known.
     pub(super) port_class: Option<PortClass>,
 }
-
-// A TIME_WAIT socket is to cost no more than a full one: 128 bytes with its index.
-const _: () = assert!(size_of::<Minisock>() <= 104);
 
 impl Minisock {
     /// In TIME_WAIT, and its peer sends TCP timestamps.
@@ -124,59 +122,97 @@ impl Minisock {
     }
 }
 
-/// All of them, by four-tuple.
+/// All of them: by four-tuple, and by namespace, where a scan looks for those that it did not find.
 #[derive(Default)]
 pub(super) struct MinisockTable {
-    slots: Slab<Minisock>,
+    slots: Slab<Slot>,
     by_tuple: HashTable<u32>,
+    /// The first of each namespace's chain.
+    first: FxHashMap<NetnsId, u32>,
     /// Those in FIN_WAIT2.
     in_fin_wait2: u32,
 }
 
+/// A minisock in the chain of its namespace; [`NO_ROW`] at the ends.
+struct Slot {
+    minisock: Minisock,
+    before: u32,
+    after: u32,
+}
+
+// A TIME_WAIT socket is to cost no more than a full one: 128 bytes with its index.
+const _: () = assert!(size_of::<Slot>() <= 104);
+
 impl MinisockTable {
+    fn get(&self, index: u32) -> &Minisock {
+        &self.slots[index as usize].minisock
+    }
+
     fn find_index(&self, key: TupleKey, endpoints: &EndpointTable) -> Option<u32> {
-        self.by_tuple.find(hash(&key), |index| self.slots[*index as usize].key(endpoints) == key).copied()
+        self.by_tuple.find(hash(&key), |index| self.get(*index).key(endpoints) == key).copied()
     }
 
     pub(super) fn find(&self, key: TupleKey, endpoints: &EndpointTable) -> Option<&Minisock> {
-        self.find_index(key, endpoints).map(|index| &self.slots[index as usize])
+        self.find_index(key, endpoints).map(|index| self.get(index))
     }
 
     /// The one with these addresses: of the same device, else on whatever device if there is one alone.
     fn find_peer(&self, key: TupleKey, endpoints: &EndpointTable) -> Option<u32> {
         self.find_index(key, endpoints).or_else(|| {
             let mut others = self.by_tuple.iter_hash(hash(&key)).copied();
-            let mut next = || others.find(|index| self.slots[*index as usize].key(endpoints).has_addresses_of(key));
+            let mut next = || others.find(|index| self.get(*index).key(endpoints).has_addresses_of(key));
             next().filter(|_| next().is_none())
         })
     }
 
     /// `None` for an index that is not used any more.
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Minisock> {
-        self.slots.get_mut(index as usize)
+        self.slots.get_mut(index as usize).map(|slot| &mut slot.minisock)
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Minisock)> {
-        self.slots.iter_mut().map(|(index, minisock)| (narrow(index), minisock))
+        self.slots.iter_mut().map(|(index, slot)| (narrow(index), &mut slot.minisock))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Minisock)> {
-        self.slots.iter().map(|(index, minisock)| (narrow(index), minisock))
+        self.slots.iter().map(|(index, slot)| (narrow(index), &slot.minisock))
+    }
+
+    /// Those of one namespace.
+    pub(super) fn of(&self, netns: NetnsId) -> impl Iterator<Item = (u32, &Minisock)> {
+        let slot = |index: u32| Some((index, self.slots.get(index as usize)?));
+        let first = self.first.get(&netns).and_then(|first| slot(*first));
+        iter::successors(first, move |(_, it)| slot(it.after)).map(|(index, slot)| (index, &slot.minisock))
     }
 
     fn insert(&mut self, minisock: Minisock, endpoints: &EndpointTable) -> u32 {
-        let index = narrow(self.slots.insert(minisock));
+        let key = minisock.key(endpoints);
+        let after = self.first.get(&key.netns).copied().unwrap_or(NO_ROW);
+        let index = narrow(self.slots.insert(Slot { minisock, before: NO_ROW, after }));
+        self.first.insert(key.netns, index);
+        if let Some(second) = self.slots.get_mut(after as usize) {
+            second.before = index;
+        }
         self.in_fin_wait2 += u32::from(minisock.state == TcpState::FinWait2);
         let slots = &self.slots;
-        let of = |other: &u32| hash(&slots[*other as usize].key(endpoints));
-        self.by_tuple.insert_unique(hash(&minisock.key(endpoints)), index, of);
+        let of = |other: &u32| hash(&slots[*other as usize].minisock.key(endpoints));
+        self.by_tuple.insert_unique(hash(&key), index, of);
         index
     }
 
     fn remove(&mut self, index: u32, endpoints: &EndpointTable) -> Minisock {
-        let minisock = self.slots.remove(index as usize);
+        let Slot { minisock, before, after } = self.slots.remove(index as usize);
+        let key = minisock.key(endpoints);
+        if let Some(next) = self.slots.get_mut(after as usize) {
+            next.before = before;
+        }
+        match self.slots.get_mut(before as usize) {
+            Some(previous) => previous.after = after,
+            None if after == NO_ROW => drop(self.first.remove(&key.netns)),
+            None => drop(self.first.insert(key.netns, after)),
+        }
         self.in_fin_wait2 -= u32::from(minisock.state == TcpState::FinWait2);
-        if let Ok(entry) = self.by_tuple.find_entry(hash(&minisock.key(endpoints)), |other| *other == index) {
+        if let Ok(entry) = self.by_tuple.find_entry(hash(&key), |other| *other == index) {
             entry.remove();
         }
         minisock
@@ -187,7 +223,7 @@ impl MinisockTable {
         if self.by_tuple.capacity() > 4 * self.by_tuple.len().max(1024) {
             self.slots.shrink_to_fit();
             let slots = &self.slots;
-            self.by_tuple.shrink_to_fit(|other| hash(&slots[*other as usize].key(endpoints)));
+            self.by_tuple.shrink_to_fit(|other| hash(&slots[*other as usize].minisock.key(endpoints)));
         }
     }
 }
@@ -234,7 +270,7 @@ impl Model {
         let Some(index) = self.sockets.find(id) else { return };
         let peer = key_of(self.ledger.endpoints(), self.sockets.get(index)).reversed();
         let Some(index) = self.minisocks.find_peer(peer, self.ledger.endpoints()) else { return };
-        let minisock = self.minisocks.slots[index as usize];
+        let minisock = *self.minisocks.get(index);
         if minisock.state == TcpState::FinWait2 {
             let since = minisock.since.map(|_| at);
             let began_s = whole_seconds(at);
@@ -298,7 +334,7 @@ impl Model {
         }
         let index = self.minisocks.insert(minisock, self.ledger.endpoints());
         self.note_reuse(index);
-        let minisock = &mut self.minisocks.slots[index as usize];
+        let minisock = self.minisocks.get_mut(index).expect("just inserted");
         minisock.port_class = minisock.find_port_class(&self.ledger, self.basis.monotonic(self.now));
         self.ledger.apply(Contribution::NONE, minisock.contribution(), self.now);
         self.note_entry(index, before);
@@ -306,7 +342,7 @@ impl Model {
 
     /// Counts a socket that was not in TIME_WAIT before. What the first scan finds has entered at an unknown time.
     fn note_entry(&mut self, index: u32, before: Option<TcpState>) {
-        let minisock = self.minisocks.slots[index as usize];
+        let minisock = *self.minisocks.get(index);
         let netns = self.ledger.endpoints().get(minisock.endpoint).key.netns;
         let namespace = self.readings.namespaces.get_mut(&netns);
         let Some(namespace) = namespace.filter(|namespace| namespace.last_scan.is_some()) else { return };
@@ -327,7 +363,7 @@ impl Model {
             rules.conflicts(key.device).skip(1).find_map(find)
         });
         if let Some(index) = found {
-            let is_time_wait = self.minisocks.slots[index as usize].state != TcpState::SynReceived;
+            let is_time_wait = self.minisocks.get(index).state != TcpState::SynReceived;
             if let Some(namespace) = self.readings.namespaces.get_mut(&key.netns).filter(|_| is_time_wait) {
                 namespace.time_wait_entered -= 1;
             }
@@ -342,13 +378,8 @@ impl Model {
 
     /// Removes those of a namespace that `is_gone` names.
     pub(super) fn remove_minisocks(&mut self, netns: NetnsId, is_gone: impl Fn(&Minisock) -> bool) {
-        let of_namespace = |minisock: &Minisock| self.ledger.endpoints().get(minisock.endpoint).key.netns == netns;
-        let gone: Vec<u32> = self
-            .minisocks
-            .iter()
-            .filter(|(_, minisock)| of_namespace(minisock) && is_gone(minisock))
-            .map(|(index, _)| index)
-            .collect();
+        let gone = self.minisocks.of(netns).filter(|(_, minisock)| is_gone(minisock));
+        let gone: Vec<u32> = gone.map(|(index, _)| index).collect();
         for index in gone {
             self.remove_minisock(index);
         }

@@ -219,8 +219,8 @@ impl Model {
             // state hook's first event of the socket.
             Event::Accepted { socket, state: TcpState::SynReceived, by } if self.was_scanned(socket.netns) => {
                 let known = self.find(socket);
-                let index =
-                    known.unwrap_or_else(|| self.insert(socket, TcpState::SynReceived, Direction::Inbound, None));
+                let insert = || self.insert(socket, TcpState::SynReceived, Direction::Inbound, None, true);
+                let index = known.unwrap_or_else(insert);
                 self.set_explicit(index, true);
                 self.accepted(index, *by);
             }
@@ -407,10 +407,10 @@ impl Model {
                 if old == TcpState::Closed {
                     // The same struct sock connects again: the end of its last connection was missed.
                     self.remove_socket(socket.id);
-                    self.insert(socket, new, Direction::Outbound, by);
+                    self.insert(socket, new, Direction::Outbound, by, false);
                     return;
                 }
-                let index = self.upsert(socket, new, Direction::Outbound);
+                let index = self.upsert(socket, new, Direction::Outbound, false);
                 if let Some(by) = by {
                     self.set_owner(index, *by);
                 }
@@ -420,7 +420,7 @@ impl Model {
             // of a connect to oneself, whose beginning was lost.
             (TcpState::SynReceived, TcpState::Established) => {
                 let is_covered = self.is_covered(socket);
-                let index = self.upsert(socket, new, Direction::Inbound);
+                let index = self.upsert(socket, new, Direction::Inbound, true);
                 // The child of a listener is on its listener's bucket.
                 self.set_explicit(index, true);
                 let socket = self.sockets.get_mut(index);
@@ -432,7 +432,7 @@ impl Model {
             _ if !self.was_scanned(socket.netns) => {}
             _ => {
                 let direction = self.direction_of(socket, Binding::default());
-                let index = self.upsert(socket, new, direction);
+                let index = self.upsert(socket, new, direction, false);
                 self.sockets.get_mut(index).is_guess = true;
             }
         }

@@ -28,14 +28,20 @@ impl PortSet {
     }
 
     pub(super) fn insert(&mut self, range: PortRange) {
-        for port in range.low..=range.high {
-            self.0[usize::from(port >> 6)] |= 1 << (port & 63);
-        }
+        self.change(range, |word, ports| *word |= ports);
     }
 
     pub(super) fn remove(&mut self, range: PortRange) {
-        for port in range.low..=range.high {
-            self.0[usize::from(port >> 6)] &= !(1 << (port & 63));
+        self.change(range, |word, ports| *word &= !ports);
+    }
+
+    /// Word by word: each namespace has a set, of tens of thousands of ports.
+    fn change(&mut self, range: PortRange, change: impl Fn(&mut u64, u64)) {
+        let (first, last) = (usize::from(range.low >> 6), usize::from(range.high >> 6));
+        let (from_low, to_high) = (u64::MAX << (range.low & 63), u64::MAX >> (63 - (range.high & 63)));
+        for (place, word) in self.0.iter_mut().enumerate().take(last + 1).skip(first) {
+            let ports = if place == first { from_low } else { u64::MAX };
+            change(word, if place == last { ports & to_high } else { ports });
         }
     }
 }

@@ -101,8 +101,8 @@ impl Model {
         let ports = self.ledger.ports_of(netns, rules, self.contributions());
         self.ledger.set_ports(netns, ports);
         let ledger = &self.ledger;
-        let of_clients = self.minisocks.iter().filter(|(_, it)| ledger.destinations().get(it.destination).is_some());
-        let of_clients = of_clients.filter(|(_, it)| ledger.endpoints().get(it.endpoint).key.netns == netns);
+        let minisocks = self.minisocks.of(netns);
+        let of_clients = minisocks.filter(|(_, it)| ledger.destinations().get(it.destination).is_some());
         let queued: Vec<u32> = of_clients.map(|(index, _)| index).collect();
         for index in queued {
             self.note_reuse(index);

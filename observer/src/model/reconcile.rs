@@ -122,8 +122,9 @@ impl Model {
             return;
         }
         let direction = self.direction_of(socket, binding);
-        let index = self.insert(socket, state, direction, None);
-        self.set_explicit(index, binding.keeps_port().unwrap_or(direction == Direction::Inbound));
+        let is_explicit = binding.keeps_port().unwrap_or(direction == Direction::Inbound);
+        let index = self.insert(socket, state, direction, None, is_explicit);
+        self.set_explicit(index, is_explicit);
         if self.was_scanned(socket.netns) {
             self.quality.drift.added += 1;
             if state.is_past_handshake() {
