@@ -17,7 +17,6 @@ mod walk;
 
 use std::{
     io,
-    pin::pin,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -340,23 +339,6 @@ impl Engine {
             POLL_WANTED
         } else {
             POLL
-        }
-    }
-
-    /// Where the thread that polls can rest in between.
-    pub(crate) fn rest(&self) -> anyhow::Result<Rest> {
-        let ring = self.live.ring().context("duplicate the descriptor of the ring buffer")?;
-        Rest::new(Some(ring))
-    }
-
-    /// Polls until `over` is.
-    pub fn poll_until(&mut self, over: impl Future) -> anyhow::Result<()> {
-        let (rest, mut over) = (self.rest()?, pin!(over));
-        loop {
-            self.poll()?;
-            if rest.wait(self.pause(), &mut over).is_some() {
-                return self.poll();
-            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Where the engine's thread rests between two polls: until its time has come, the ring fills, or somebody asks for something.
 
-use std::{future::Future, io, os::fd::OwnedFd, time::Duration};
+use std::{future::Future, io, os::fd::OwnedFd, pin::pin, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -8,6 +8,8 @@ use tokio::{
     runtime::{Builder, Runtime},
     time::sleep,
 };
+
+use super::Engine;
 
 /// A place to rest for one thread.
 pub(crate) struct Rest {
@@ -50,6 +52,25 @@ impl Rest {
                 // All of it is read next.
                 ring.readable().await?.clear_ready();
                 Ok(())
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Where the thread that polls can rest in between.
+    pub(crate) fn rest(&self) -> anyhow::Result<Rest> {
+        let ring = self.live.ring().context("duplicate the descriptor of the ring buffer")?;
+        Rest::new(Some(ring))
+    }
+
+    /// Polls until `over` is.
+    pub fn poll_until(&mut self, over: impl Future) -> anyhow::Result<()> {
+        let (rest, mut over) = (self.rest()?, pin!(over));
+        loop {
+            self.poll()?;
+            if rest.wait(self.pause(), &mut over).is_some() {
+                return self.poll();
             }
         }
     }
