@@ -150,13 +150,13 @@ pub(super) struct HitsObject {
 }
 
 impl HitsObject {
-    pub(super) fn new(hits: &Hits) -> Self {
+    pub(super) fn new(hits: Hits<'_>) -> Self {
         let Hits { kind, netns, netns_name, count, since, counter } = hits;
         Self {
-            kind: About::of(*kind).id,
+            kind: About::of(kind).id,
             netns: netns.map(|netns| netns.0),
-            netns_name: netns_name.as_deref().map(str::to_owned),
-            hits_total: *count,
+            netns_name: netns_name.map(|name| &**name).map(str::to_owned),
+            hits_total: count,
             since: since.name(),
             counter,
         }

@@ -16,6 +16,7 @@ use crate::{
         finding::{Finding, FindingKind},
         gaps::Gaps,
         headroom::PortUse,
+        hits::{KernelHits, OwnHits},
         quality::{
             AttachMethod, Coverage, Drift, FailedMethod, Hook, HookStatus, Losses, NamespaceScan, OwnCost,
             ProcessScope, Quality, ScanSummary,
@@ -150,6 +151,7 @@ pub(super) fn empty() -> Frame {
             established: 0,
             time_wait: 0,
             listen_drops: None,
+            hits: KernelHits::default(),
         }],
         host: Host {
             kernel: "6.12.48-generic".to_owned(),
@@ -200,7 +202,7 @@ pub(super) fn empty() -> Frame {
         failures_total: 0,
         failure_counts: Vec::new(),
         flows: Vec::new(),
-        hits: Vec::new(),
+        own_hits: OwnHits::default(),
     })
 }
 
