@@ -128,9 +128,10 @@ pub(super) struct FindingObject {
 
 impl FindingObject {
     pub(super) fn new(finding: &Finding, snapshot: &Snapshot) -> Self {
-        let Finding { kind, netns, scope: _, service, sentence, evidence, remedy } = finding.clone();
-        let netns_name = snapshot.name_of(netns).map(ToString::to_string);
+        let Finding { kind, netns, scope: _, service, sentence, evidence, remedy } = finding;
+        let netns_name = snapshot.name_of(*netns).map(ToString::to_string);
         let service = ServiceObject::beside(service.as_deref());
+        let [sentence, evidence, remedy] = [sentence, &**evidence, remedy].map(str::to_owned);
         Self { kind: kind.id(), netns: netns.0, netns_name, service, sentence, evidence, remedy }
     }
 }

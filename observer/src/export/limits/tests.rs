@@ -44,9 +44,9 @@ fn what_belongs_to_another_namespace_says_to_which_and_says_it_once() {
         netns,
         scope: None,
         service: None,
-        sentence: "Much is reserved.".to_owned(),
-        evidence: String::new(),
-        remedy: String::new(),
+        sentence: "Much is reserved.".into(),
+        evidence: String::new().into(),
+        remedy: "".into(),
     };
     snapshot.findings = [OWN, other, NetnsId(7)].map(finding).into();
     snapshot.limits = vec![limit(LimitKind::TimeWait, Scope::Namespace(other), 1, 2)];

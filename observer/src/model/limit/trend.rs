@@ -139,7 +139,8 @@ impl Trend {
         if self.is_constant() {
             return 0.0;
         }
-        let Some(((span, (_, first)), (_, last))) = self.span().zip(self.samples.front()).zip(self.samples.back()) else {
+        let Some(((span, (_, first)), (_, last))) = self.span().zip(self.samples.front()).zip(self.samples.back())
+        else {
             return 0.0;
         };
         let arrivals = last.entered - first.entered;

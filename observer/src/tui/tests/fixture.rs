@@ -281,9 +281,9 @@ pub(super) fn ailing() -> Frame {
         netns: NETNS,
         scope: None,
         service: Some(Arc::new(pod())),
-        sentence: sentence.to_owned(),
-        evidence: "numbers".to_owned(),
-        remedy: "what to do".to_owned(),
+        sentence: sentence.to_owned().into(),
+        evidence: "numbers".to_owned().into(),
+        remedy: "what to do".into(),
     };
     data.snapshot.findings = vec![
         finding(
