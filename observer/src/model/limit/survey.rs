@@ -14,6 +14,7 @@ use crate::model::{
 const LISTED: usize = 16;
 
 /// A limit that is listed, before more is known of it than its numbers.
+#[derive(Clone, Copy)]
 struct Listed<'a> {
     kind: LimitKind,
     scope: Scope,
