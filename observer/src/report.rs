@@ -1,7 +1,7 @@
 //! `observer report`: what a recorder's directory says about all the time that it has. Everything is replayed, and looked at once a
 //! second.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use crate::{
     errno,
@@ -98,7 +98,7 @@ pub struct Report {
 }
 
 /// What makes two findings the same.
-type FindingKey = (FindingKind, NetnsId, String);
+type FindingKey = (FindingKind, NetnsId, Cow<'static, str>);
 
 #[derive(Default)]
 struct Gathered {

@@ -51,7 +51,8 @@ pub(super) struct Namespaces {
     own: NetnsId,
     host: Option<NetnsId>,
     listed: Listed,
-    known: FxHashMap<NetnsId, Known>,
+    /// Boxed, so that the ids, which are asked for many times a second, stand close together.
+    known: FxHashMap<NetnsId, Box<Known>>,
     /// Processes that hold a socket in a namespace or acted on one: where to look for a handle.
     hints: FxHashMap<NetnsId, Hint>,
     /// Processes that hold sockets of namespaces that are not named by such a process yet.
@@ -68,7 +69,7 @@ impl Namespaces {
             own,
             host: namespaces::of_host(),
             listed: Listed::default(),
-            known: [(own, Known::default())].into_iter().collect(),
+            known: [(own, Box::default())].into_iter().collect(),
             hints: FxHashMap::default(),
             fd_owners: FxHashMap::default(),
             settled: FxHashSet::default(),
@@ -118,7 +119,7 @@ impl Namespaces {
         if !is_open && (hint.fd.is_some() || !self.hints.contains_key(&netns)) {
             self.hints.insert(netns, hint);
         }
-        if hint.fd.is_some() && self.host != Some(netns) && known.is_none_or(Known::wants_fd_owner) {
+        if hint.fd.is_some() && self.host != Some(netns) && known.is_none_or(|known| known.wants_fd_owner()) {
             let fd_owners = self.fd_owners.entry(netns).or_default();
             if fd_owners.len() < SOCKET_OWNERS && !fd_owners.contains(&hint.pid) {
                 fd_owners.push(hint.pid);
@@ -204,7 +205,7 @@ impl Namespaces {
         if !is_host && !known.is_named() {
             known.namer = self.choose_namer(netns, &processes);
         }
-        self.known.insert(netns, known);
+        self.known.insert(netns, Box::new(known));
     }
 
     /// The process whose service names a namespace stays the same while it is there, and is read a few times at most.
@@ -243,7 +244,7 @@ impl Namespaces {
         let mut renamed = Vec::new();
         for netns in self.fd_owners.keys().copied().collect::<Vec<_>>() {
             let is_open = |known: &Known| known.missing_since.is_none() && known.wants_fd_owner();
-            if !self.known.get(&netns).is_some_and(is_open) {
+            if !self.known.get(&netns).is_some_and(|known| is_open(known)) {
                 continue;
             }
             let fd_owners = self.fd_owners_among(netns, |pid| namespaces::has_process(netns, pid));
@@ -360,7 +361,7 @@ impl Namespaces {
         if self.host == Some(netns) {
             return NamespaceName::Other(HOST.into());
         }
-        match self.known.get(&netns).map(Known::name) {
+        match self.known.get(&netns).map(|known| known.name()) {
             None | Some(NamespaceName::Unknown) => NamespaceName::Unknown,
             Some(NamespaceName::Other(name)) => NamespaceName::Other(unlike_host(&name, netns)),
             Some(NamespaceName::Workload(name)) => NamespaceName::Workload(unlike_host(&name, netns)),
@@ -372,13 +373,7 @@ impl Namespaces {
         let is_gone = |netns: &NetnsId, known: &Known| {
             known.missing_since.is_some_and(|since| is_empty(*netns) || now - since > KEPT_WITHOUT_HANDLE)
         };
-        let gone: Vec<NetnsId> =
-            self.known.iter().filter(|(netns, known)| is_gone(netns, known)).map(|(netns, _)| *netns).collect();
-        for netns in &gone {
-            self.known.remove(netns);
-            self.settled.remove(netns);
-        }
-        gone
+        self.known.extract_if(|netns, known| is_gone(netns, known)).map(|(netns, _)| netns).collect()
     }
 }
 

@@ -75,7 +75,7 @@ pub fn line(frame: &Frame, thresholds: Thresholds) -> (Status, String) {
     let missing = missing_hooks(&snapshot.quality);
     let lost = snapshot.quality.lost_total();
     let doubt = if lost > 0 { format!(" ({lost} records lost)") } else { String::new() };
-    let data = performance(&snapshot.limits, thresholds).chain(hits::performance(&snapshot.hits, frame.own));
+    let data = performance(&snapshot.limits, thresholds).chain(hits::performance(snapshot, frame.own));
     let data = data.collect::<Vec<_>>().join(" ");
     (status, format!("OBSERVER {status} - {words}{unread}{missing}{doubt} | {data}\n"))
 }

@@ -193,7 +193,7 @@ impl Document {
             failure_counts: snapshot.failure_counts.iter().map(FailureCountObject::new).collect(),
             flows: snapshot.flows.iter().map(FlowObject::new).collect(),
             limits: snapshot.limits.iter().map(LimitObject::new).collect(),
-            hits: snapshot.hits.iter().map(HitsObject::new).collect(),
+            hits: snapshot.hits().map(HitsObject::new).collect(),
             findings: snapshot.findings.iter().map(|finding| FindingObject::new(finding, snapshot)).collect(),
             quality: QualityObject::new(&snapshot.quality, snapshot.taken_at, snapshot.uptime),
         }

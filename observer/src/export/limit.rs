@@ -128,9 +128,10 @@ pub(super) struct FindingObject {
 
 impl FindingObject {
     pub(super) fn new(finding: &Finding, snapshot: &Snapshot) -> Self {
-        let Finding { kind, netns, scope: _, service, sentence, evidence, remedy } = finding.clone();
-        let netns_name = snapshot.name_of(netns).map(ToString::to_string);
+        let Finding { kind, netns, scope: _, service, sentence, evidence, remedy } = finding;
+        let netns_name = snapshot.name_of(*netns).map(ToString::to_string);
         let service = ServiceObject::beside(service.as_deref());
+        let [sentence, evidence, remedy] = [sentence, &**evidence, remedy].map(str::to_owned);
         Self { kind: kind.id(), netns: netns.0, netns_name, service, sentence, evidence, remedy }
     }
 }
@@ -150,13 +151,13 @@ pub(super) struct HitsObject {
 }
 
 impl HitsObject {
-    pub(super) fn new(hits: &Hits) -> Self {
+    pub(super) fn new(hits: Hits<'_>) -> Self {
         let Hits { kind, netns, netns_name, count, since, counter } = hits;
         Self {
-            kind: About::of(*kind).id,
+            kind: About::of(kind).id,
             netns: netns.map(|netns| netns.0),
-            netns_name: netns_name.as_deref().map(str::to_owned),
-            hits_total: *count,
+            netns_name: netns_name.map(|name| &**name).map(str::to_owned),
+            hits_total: count,
             since: since.name(),
             counter,
         }

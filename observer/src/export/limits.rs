@@ -59,7 +59,7 @@ impl Document {
             uptime_seconds: snapshot.uptime.as_secs_f64(),
             kernel: snapshot.host.kernel.clone(),
             limits: snapshot.limits.iter().map(LimitObject::new).collect(),
-            hits: snapshot.hits.iter().map(HitsObject::new).collect(),
+            hits: snapshot.hits().map(HitsObject::new).collect(),
             findings: snapshot.findings.iter().map(|finding| FindingObject::new(finding, snapshot)).collect(),
             unread: UnreadObject::all(&snapshot.quality.gaps),
             arithmetic,
@@ -161,13 +161,13 @@ fn counters(limits: &[Limit], own: NetnsId, text: &mut String) -> std::fmt::Resu
 
 /// What was hit, and of the namespace in which observer was started also what was not.
 fn hits(snapshot: &Snapshot, own: NetnsId, text: &mut String) {
-    let is_shown = |hits: &&Hits| hits.count > 0 || hits.netns == Some(own);
+    let is_shown = |hits: &Hits<'_>| hits.count > 0 || hits.netns == Some(own);
     let titles = ["LIMIT", "HITS", "SINCE", "COUNTED BY"].map(str::to_owned);
     let mut lines = vec![titles.to_vec()];
-    lines.extend(snapshot.hits.iter().filter(is_shown).map(|hit| {
+    lines.extend(snapshot.hits().filter(is_shown).map(|hit| {
         let since = match (hit.since, hit.netns) {
             (Since::Observer, _) => "observer's start".to_owned(),
-            (Since::Namespace, Some(netns)) => format!("namespace {}", netns.label(hit.netns_name.as_ref())),
+            (Since::Namespace, Some(netns)) => format!("namespace {}", netns.label(hit.netns_name)),
             (Since::Boot | Since::Namespace, _) => "boot".to_owned(),
         };
         let name = About::of(hit.kind).name.to_owned();

@@ -231,9 +231,9 @@ impl FindingSpanObject {
             netns_name,
             first_at: stamp(first),
             last_at: stamp(last),
-            sentence: finding.sentence,
-            evidence: finding.evidence,
-            remedy: finding.remedy,
+            sentence: finding.sentence.into_owned(),
+            evidence: finding.evidence.to_string(),
+            remedy: finding.remedy.into_owned(),
         }
     }
 }

@@ -65,9 +65,9 @@ impl Model {
         &self.diagnosis.alarms
     }
 
-    pub(super) fn find_alarms(&mut self, limits: &[Limit]) {
-        let limits = limits.iter().filter(|limit| limit.level() >= Level::Critical);
-        let limits = limits.map(|limit| Alarm::Limit(limit.kind, limit.scope, limit.level()));
+    /// What is urgent now: these limits, the most urgent first, and failures.
+    pub(super) fn find_alarms(&mut self, urgent: &[Limit]) {
+        let limits = urgent.iter().map(|limit| Alarm::Limit(limit.kind, limit.scope, limit.level()));
         self.diagnosis.alarms = limits.chain(self.diagnosis.failures.loops().map(Alarm::Failures)).collect();
     }
 }

@@ -284,7 +284,7 @@ impl Model {
                 counts.count_minisock(minisock.port_class.unwrap_or_default());
             }
         }
-        counts.blocked = self.blocked_ports(key.netns, space).and(counts.blocked);
+        counts.blocked = self.blocked_ports(namespace, ports, space).and(counts.blocked);
         Some(counts)
     }
 }

@@ -17,7 +17,7 @@ impl Model {
         findings.extend(self.close_wait_leaks().take(LISTED));
         findings.extend(self.destinations_without_answer().take(LISTED));
         findings.extend(self.slow_connects().take(LISTED));
-        findings.extend(self.range_findings());
+        findings.extend(self.range_findings(namespaces));
         for finding in &mut findings {
             finding.service = finding.scope.and_then(|scope| self.service_of_scope(scope));
         }

@@ -87,13 +87,9 @@ pub(super) struct EndpointTable {
 }
 
 impl EndpointTable {
-    /// Openings and closings by namespace and direction, with those of rows that are gone.
-    pub(super) fn flows(&self) -> FxHashMap<(NetnsId, Direction), Flow> {
-        let mut flows = self.evicted.clone();
-        for row in self.rows.iter().map(|(_, row)| row) {
-            flows.entry((row.key.netns, row.key.direction)).or_default().add(&row.flow);
-        }
-        flows
+    /// Openings and closings of rows that are gone.
+    pub(super) fn evicted(&self) -> impl Iterator<Item = ((NetnsId, Direction), &Flow)> {
+        self.evicted.iter().map(|(key, flow)| (*key, flow))
     }
 
     pub(super) fn get(&self, index: u32) -> &Endpoint {

@@ -34,14 +34,14 @@ impl Since {
 }
 
 /// How often a kind of limit was hit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hits {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hits<'a> {
     /// The limit.
     pub kind: LimitKind,
     /// The network namespace; `None` for all together.
     pub netns: Option<NetnsId>,
     /// Its name.
-    pub netns_name: Option<NetnsName>,
+    pub netns_name: Option<&'a NetnsName>,
     /// How often. It never falls while the namespace, or observer, lives.
     pub count: u64,
     /// Since when.
@@ -50,26 +50,38 @@ pub struct Hits {
     pub counter: &'static str,
 }
 
-/// Kinds that the kernel counts in each namespace.
-const OF_KERNEL: usize = 5;
+/// Limits whose hits the kernel counts in each namespace, and its counters.
+const OF_KERNEL: [(LimitKind, &str); 5] = [
+    (LimitKind::AcceptQueue, "ListenOverflows"),
+    (LimitKind::SynQueue, "TCPReqQFullDrop, TCPReqQFullDoCookies (every SYN with tcp_syncookies=2)"),
+    (LimitKind::Conntrack, "drop - insert_failed + early_drop of nf_conntrack"),
+    (LimitKind::TimeWait, "TCPTimeWaitOverflow"),
+    (LimitKind::TcpMemory, "TCPAbortOnMemory, which counts orphans too"),
+];
 
-/// What the kernel counts of a namespace; without kinds whose counter this kernel does not show.
-fn of_kernel(reading: &NamespaceReading) -> impl Iterator<Item = (LimitKind, u64, &'static str)> {
-    let listen = reading.listen;
-    // Each is counted, whether cookies are allowed or not.
-    let syn_queue = listen.syn_queue_drops.zip(listen.syn_cookies).map(|(drops, cookies)| drops + cookies);
-    let all: [_; OF_KERNEL] = [
-        (LimitKind::AcceptQueue, listen.overflows, "ListenOverflows"),
-        (LimitKind::SynQueue, syn_queue, "TCPReqQFullDrop, TCPReqQFullDoCookies (every SYN with tcp_syncookies=2)"),
-        (
-            LimitKind::Conntrack,
+/// What the kernel has counted in a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelHits {
+    /// In the order of [`OF_KERNEL`]; `None` where this kernel does not show the counter.
+    counts: [Option<u64>; OF_KERNEL.len()],
+    /// It is the namespace of the host.
+    is_initial: bool,
+}
+
+impl KernelHits {
+    pub(super) fn of(reading: &NamespaceReading) -> Self {
+        let listen = reading.listen;
+        let counts = [
+            listen.overflows,
+            // Each is counted, whether cookies are allowed or not.
+            listen.syn_queue_drops.zip(listen.syn_cookies).map(|(drops, cookies)| drops + cookies),
             reading.conntrack.and_then(|it| it.counters).map(ConntrackCounters::hits),
-            "drop - insert_failed + early_drop of nf_conntrack",
-        ),
-        (LimitKind::TimeWait, reading.time_wait_overflows, "TCPTimeWaitOverflow"),
-        (LimitKind::TcpMemory, reading.aborts_on_memory, "TCPAbortOnMemory, which counts orphans too"),
-    ];
-    all.into_iter().filter_map(|(kind, count, counter)| Some((kind, count?, counter)))
+            reading.time_wait_overflows,
+            reading.aborts_on_memory,
+        ];
+        // These sysctls are shown by the first namespace alone.
+        Self { counts, is_initial: reading.shared.tcp_mem_max_pages.is_some() }
+    }
 }
 
 /// Limits whose hits nobody but observer counts, the errno that says so, and the failure that it is known by.
@@ -79,34 +91,35 @@ const OF_OBSERVER: [(LimitKind, &str, FailureKind); 3] = [
     (LimitKind::HostFiles, "ENFILE", FailureKind::HostFiles),
 ];
 
-impl Model {
-    /// Of each namespace what the kernel counts, in the order of their ids, and then what observer has counted itself.
-    pub(super) fn hits(&self) -> Vec<Hits> {
-        let mut namespaces: Vec<_> = self.readings.namespaces.iter().collect();
-        let mut hits: Vec<Hits> = Vec::with_capacity(OF_KERNEL * namespaces.len() + OF_OBSERVER.len());
-        namespaces.sort_unstable_by_key(|(netns, _)| **netns);
-        for (netns, namespace) in namespaces {
-            let reading = &namespace.reading;
-            // These sysctls are shown by the first namespace alone.
-            let since = if reading.shared.tcp_mem_max_pages.is_some() { Since::Boot } else { Since::Namespace };
-            hits.extend(of_kernel(reading).map(|(kind, count, counter)| Hits {
-                kind,
-                netns: Some(*netns),
-                netns_name: self.netns_name(*netns),
-                count,
-                since,
-                counter,
-            }));
-        }
-        hits.extend(OF_OBSERVER.map(|(kind, counter, failure)| Hits {
+/// What observer has counted itself, in the order of [`OF_OBSERVER`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OwnHits([u64; OF_OBSERVER.len()]);
+
+impl KernelHits {
+    pub(super) fn iter(self, netns: NetnsId, netns_name: Option<&NetnsName>) -> impl Iterator<Item = Hits<'_>> {
+        let since = if self.is_initial { Since::Boot } else { Since::Namespace };
+        OF_KERNEL.into_iter().zip(self.counts).filter_map(move |((kind, counter), count)| {
+            Some(Hits { kind, netns: Some(netns), netns_name, count: count?, since, counter })
+        })
+    }
+}
+
+impl OwnHits {
+    pub(super) fn iter<'a>(self) -> impl Iterator<Item = Hits<'a>> {
+        OF_OBSERVER.into_iter().zip(self.0).map(|((kind, counter, _), count)| Hits {
             kind,
             netns: None,
             netns_name: None,
-            count: self.diagnosis.failures.of_kind(failure),
+            count,
             since: Since::Observer,
             counter,
-        }));
-        hits
+        })
+    }
+}
+
+impl Model {
+    pub(super) fn all_own_hits(&self) -> OwnHits {
+        OwnHits(OF_OBSERVER.map(|(_, _, failure)| self.diagnosis.failures.of_kind(failure)))
     }
 
     /// How often observer has seen that a limit was hit, of the groups of failures that it still knows.

@@ -41,6 +41,8 @@ pub(super) struct Ledger {
     /// Endpoints keep the index of their namespace's ports, which saves a look-up by namespace for each event.
     ports: Slab<Ports>,
     ports_by_netns: FxHashMap<NetnsId, u32>,
+    /// Some of them are stale.
+    has_stale_ports: bool,
     /// As [`super::Basis::frees_buckets`].
     frees_buckets: bool,
     /// Openings and closings of all endpoints.
@@ -207,11 +209,13 @@ impl Ledger {
             if let Some(port) = before.binder.filter(|_| !keeps_binder) {
                 ports.remove_binder(Place::new(space, port), self.frees_buckets);
             }
+            self.has_stale_ports |= ports.is_stale;
         }
         if let Some((ports, device)) = to
             && let Some(ports) = self.ports.get_mut(ports as usize)
         {
             ports.add(device, after.binder.filter(|_| !keeps_binder), after.client);
+            self.has_stale_ports |= ports.is_stale;
         }
     }
 
@@ -282,6 +286,9 @@ impl Ledger {
 
     /// Namespaces where a port with clients was blocked or freed since the last call.
     pub(super) fn take_stale_ports(&mut self) -> Vec<NetnsId> {
+        if !std::mem::take(&mut self.has_stale_ports) {
+            return Vec::new();
+        }
         let Self { ports, ports_by_netns, .. } = self;
         let mut is_stale = |slot: u32| ports.get_mut(slot as usize).is_some_and(|it| std::mem::take(&mut it.is_stale));
         ports_by_netns.iter().filter(|(_, slot)| is_stale(**slot)).map(|(netns, _)| *netns).collect()
@@ -292,6 +299,7 @@ impl Ledger {
         let slot = self.slot(netns);
         if let Some(ports) = self.ports.get_mut(slot as usize) {
             ports.end_scan();
+            self.has_stale_ports |= ports.is_stale;
         }
     }
 

@@ -178,10 +178,10 @@ impl Model {
         if is_open > 0 {
             self.wanted_scans.insert(netns);
         }
-        for listener in self.listeners.of_namespace_mut(netns) {
+        self.listeners.change_in_namespace(netns, |listener| {
             let recent = std::mem::take(&mut listener.drops.recent);
             listener.drops.earlier.add(recent);
-        }
+        });
     }
 
     /// A listener is gone: what it discarded since the last scan will never be known.
@@ -205,9 +205,7 @@ impl Model {
         self.settle_kind(netns, syn_queue_drops, Cause::SynQueue, others);
         self.settle_kind(netns, other_drops, Cause::SynBacklog, others);
         self.settle_cookies(netns, syn_cookies, others);
-        for listener in self.listeners.of_namespace_mut(netns) {
-            listener.drops.earlier = Seen::default();
-        }
+        self.listeners.change_in_namespace(netns, |listener| listener.drops.earlier = Seen::default());
     }
 
     fn settle_kind(&mut self, netns: NetnsId, counted: u64, cause: Cause, others: bool) {
@@ -215,7 +213,6 @@ impl Model {
             return;
         }
         let Self { listeners, ledger, diagnosis: Diagnosis { failures, .. }, now, .. } = self;
-        let mut all: Vec<_> = listeners.of_namespace_mut(netns).collect();
         let is_accept = cause == Cause::AcceptQueue;
         let kind = if is_accept { FailureKind::AcceptQueue } else { FailureKind::SynQueue };
         // A listener drops segments for many reasons: without a full queue these are no news.
@@ -229,9 +226,11 @@ impl Model {
             };
             Suspect { discarded, was_full }
         };
-        let suspects: Vec<Suspect> = all.iter().map(|listener| suspect(listener.drops.seen())).collect();
+        let all = listeners.of_namespace(netns);
+        let (all, suspects): (Vec<_>, Vec<_>) = all.map(|(id, listener)| (id, suspect(listener.drops.seen()))).unzip();
         let shares = share(counted, &suspects, others || is_vague);
-        for (listener, share) in all.iter_mut().zip(&shares).filter(|(_, share)| **share > 0) {
+        for (id, share) in all.into_iter().zip(&shares).filter(|(_, share)| **share > 0) {
+            let Some(listener) = listeners.get_mut(id) else { continue };
             listener.drops.settle(*share);
             if is_accept {
                 listener.drops.overflows += share;
@@ -254,10 +253,16 @@ impl Model {
 
     /// A cookie discards nothing: only the queue itself shows whose it was. It refuses nobody, and is no failure.
     fn settle_cookies(&mut self, netns: NetnsId, cookies: u64, others: bool) {
-        let mut all: Vec<_> = self.listeners.of_namespace_mut(netns).collect();
-        let is_only = all.len() == 1 && !others;
-        all.retain(|listener| is_only || listener.drops.seen().syn_full);
-        if let [listener] = &mut all[..] {
+        if cookies == 0 {
+            return;
+        }
+        let is_only = self.listeners.of_namespace(netns).count() == 1 && !others;
+        let suspects = self.listeners.of_namespace(netns);
+        let suspects = suspects.filter(|(_, listener)| is_only || listener.drops.seen().syn_full);
+        let suspects: Vec<SocketId> = suspects.map(|(id, _)| id).collect();
+        if let [id] = suspects[..]
+            && let Some(listener) = self.listeners.get_mut(id)
+        {
             listener.drops.syn_queue_full += cookies;
         }
     }

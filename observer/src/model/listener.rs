@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
+use slab::Slab;
 
 use super::{
     Model,
@@ -10,6 +11,7 @@ use super::{
     device::Device,
     endpoint::EndpointTable,
     event::Identity,
+    index::narrow,
     ledger::{At, Contribution, Counts},
     listen_drops::ListenerDrops,
     units::{FourTuple, NetnsId, Process, Queues, SocketId},
@@ -79,62 +81,74 @@ type Devices = [Option<u32>; 2];
 /// All listening sockets.
 #[derive(Default)]
 pub(super) struct ListenerTable {
-    netns_of: FxHashMap<SocketId, NetnsId>,
+    rows: Slab<(SocketId, Listener)>,
+    by_id: FxHashMap<SocketId, u32>,
     /// A scan is about one namespace of hundreds.
-    by_netns: FxHashMap<NetnsId, FxHashMap<SocketId, Listener>>,
+    by_netns: FxHashMap<NetnsId, FxHashSet<u32>>,
     /// Those that share an address, the oldest first.
-    by_address: FxHashMap<Address, Vec<SocketId>>,
+    by_address: FxHashMap<Address, Vec<u32>>,
 }
 
 impl ListenerTable {
     pub(super) fn contains(&self, id: SocketId) -> bool {
-        self.netns_of.contains_key(&id)
+        self.by_id.contains_key(&id)
+    }
+
+    fn at(&self, index: u32) -> &Listener {
+        &self.rows[index as usize].1
     }
 
     pub(super) fn get(&self, id: SocketId) -> Option<&Listener> {
-        self.by_netns.get(self.netns_of.get(&id)?)?.get(&id)
+        Some(self.at(*self.by_id.get(&id)?))
     }
 
     pub(super) fn get_mut(&mut self, id: SocketId) -> Option<&mut Listener> {
-        self.by_netns.get_mut(self.netns_of.get(&id)?)?.get_mut(&id)
+        Some(&mut self.rows[*self.by_id.get(&id)? as usize].1)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (SocketId, &Listener)> {
-        self.by_netns.values().flatten().map(|(id, listener)| (*id, listener))
+        self.rows.iter().map(|(_, (id, listener))| (*id, listener))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (SocketId, &mut Listener)> {
-        self.by_netns.values_mut().flatten().map(|(id, listener)| (*id, listener))
+        self.rows.iter_mut().map(|(_, (id, listener))| (*id, listener))
     }
 
     /// Listeners of a namespace.
     pub(super) fn of_namespace(&self, netns: NetnsId) -> impl Iterator<Item = (SocketId, &Listener)> {
-        self.by_netns.get(&netns).into_iter().flatten().map(|(id, listener)| (*id, listener))
+        let rows = self.by_netns.get(&netns).into_iter().flatten().map(|index| &self.rows[*index as usize]);
+        rows.map(|(id, listener)| (*id, listener))
     }
 
-    /// As [`Self::of_namespace`].
-    pub(super) fn of_namespace_mut(&mut self, netns: NetnsId) -> impl Iterator<Item = &mut Listener> {
-        self.by_netns.get_mut(&netns).into_iter().flat_map(FxHashMap::values_mut)
+    /// Changes the listeners of a namespace.
+    pub(super) fn change_in_namespace(&mut self, netns: NetnsId, mut change: impl FnMut(&mut Listener)) {
+        for index in self.by_netns.get(&netns).into_iter().flatten() {
+            change(&mut self.rows[*index as usize].1);
+        }
     }
 
     /// Adds a listener under an id that no other has.
     pub(super) fn insert(&mut self, id: SocketId, listener: Listener) {
-        self.by_address.entry(listener.address()).or_default().push(id);
-        self.netns_of.insert(id, listener.netns);
-        self.by_netns.entry(listener.netns).or_default().insert(id, listener);
+        let (netns, address) = (listener.netns, listener.address());
+        let index = narrow(self.rows.insert((id, listener)));
+        self.by_id.insert(id, index);
+        self.by_netns.entry(netns).or_default().insert(index);
+        self.by_address.entry(address).or_default().push(index);
     }
 
     pub(super) fn remove(&mut self, id: SocketId) -> Option<Listener> {
-        let netns = self.netns_of.remove(&id)?;
-        let of_namespace = self.by_netns.get_mut(&netns)?;
-        let listener = of_namespace.remove(&id)?;
-        if of_namespace.is_empty() {
-            self.by_netns.remove(&netns);
+        let index = self.by_id.remove(&id)?;
+        let (_, listener) = self.rows.remove(index as usize);
+        if let Some(of_namespace) = self.by_netns.get_mut(&listener.netns) {
+            of_namespace.remove(&index);
+            if of_namespace.is_empty() {
+                self.by_netns.remove(&listener.netns);
+            }
         }
         let address = listener.address();
-        if let Some(ids) = self.by_address.get_mut(&address) {
-            ids.retain(|other| *other != id);
-            if ids.is_empty() {
+        if let Some(of_address) = self.by_address.get_mut(&address) {
+            of_address.retain(|other| *other != index);
+            if of_address.is_empty() {
                 self.by_address.remove(&address);
             }
         }
@@ -150,16 +164,14 @@ impl ListenerTable {
     /// address, else one bound to every address; of each the device's own first. An IPv6 listener on every address takes
     /// IPv4 too, unless `IPV6_V6ONLY` is set; where an IPv4 listener exists it wins.
     pub(super) fn covering(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: Devices) -> Option<&Listener> {
-        self.by_netns.get(&netns)?.get(self.all_covering(netns, ip, port, devices)?.first()?)
+        Some(self.at(*self.all_covering(netns, ip, port, devices)?.first()?))
     }
 
     /// All owners of a listener that connections to this local address belong to.
     pub(super) fn fd_owners(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: Devices) -> Vec<Process> {
-        let ids = self.all_covering(netns, ip, port, devices).unwrap_or_default();
+        let listeners = self.all_covering(netns, ip, port, devices).unwrap_or_default();
         let mut fd_owners: Vec<Process> = Vec::new();
-        let of_namespace = self.by_netns.get(&netns);
-        let listeners = ids.iter().filter_map(|id| of_namespace?.get(id));
-        for process in listeners.flat_map(|listener| &listener.fd_owners) {
+        for process in listeners.iter().flat_map(|index| &self.at(*index).fd_owners) {
             if fd_owners.iter().all(|known| known.pid != process.pid) {
                 fd_owners.push(*process);
             }
@@ -167,7 +179,7 @@ impl ListenerTable {
         fd_owners
     }
 
-    fn all_covering(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: Devices) -> Option<&[SocketId]> {
+    fn all_covering(&self, netns: NetnsId, ip: IpAddr, port: u16, devices: Devices) -> Option<&[u32]> {
         const EVERY_V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         const EVERY_V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         let bound_to = |bound| {

@@ -14,6 +14,7 @@ use slab::Slab;
 use super::{
     flow::Flow,
     index::{NO_ROW, narrow},
+    name::Name,
     row_members::{RowMember, RowMembers},
     service::{CgroupId, Service},
     units::{Pid, StateCounts},
@@ -61,6 +62,8 @@ pub(super) struct MemberRow {
     pub(super) service: Option<Arc<Service>>,
     /// The service's [`Service::row_key`].
     pub(super) key: Option<Arc<Service>>,
+    /// The service's [`Service::namespace_name`].
+    pub(super) namespace_name: Option<(Name, bool)>,
     /// It is among [`MemberTable::unnamed`].
     is_unnamed: bool,
     /// It names no service: its sockets belong to their owners.
@@ -212,11 +215,12 @@ impl MemberTable {
         let is_unresolved = service.is_none();
         let named = service.filter(|service| matches!(member, Member::Process(_)) || names_a_service(service));
         let key = named.as_ref().map(|service| self.shared_key(service.row_key()));
+        let namespace_name = named.as_ref().and_then(Service::namespace_name);
         let row = &mut self.rows[index as usize];
         row.is_unnamed = false;
         row.is_mute = named.is_none() && matches!(member, Member::Cgroup(_));
         row.is_unresolved = is_unresolved;
-        (row.service, row.key) = (named.map(Arc::new), key);
+        (row.service, row.key, row.namespace_name) = (named.map(Arc::new), key, namespace_name);
         // Most cgroups of a host have no socket: to look for some among all would cost as much as a scan.
         (row.is_mute && !row.counts.is_empty()).then_some(index)
     }

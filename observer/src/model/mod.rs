@@ -144,6 +144,8 @@ pub struct Model {
 struct Readings {
     host: Host,
     namespaces: FxHashMap<NetnsId, Namespace>,
+    /// A namespace came, ended or has another name since [`Namespace::is_ambiguous`] was found.
+    have_new_names: bool,
     /// Namespaces that events or open files named, and that the engine has not read yet.
     unread: FxHashSet<NetnsId>,
     /// Devices that sockets are bound to, and that the engine has not read yet.

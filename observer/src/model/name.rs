@@ -14,8 +14,11 @@ const HIDDEN: char = '?';
 /// A name from outside. Its identity is its bytes; it is shown, and derefs to, the folded form of [`fold`].
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(from = "Vec<u8>", into = "Vec<u8>")]
-pub struct Name {
-    bytes: Arc<[u8]>,
+pub struct Name(Arc<Text>);
+
+/// Behind one pointer: a snapshot copies thousands of names, and each copy touches one count.
+struct Text {
+    bytes: Box<[u8]>,
     shown: Arc<str>,
 }
 
@@ -23,19 +26,19 @@ impl Name {
     /// The name of these bytes.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.into(), shown: bounded(&fold(bytes), LONGEST).into() }
+        Self(Arc::new(Text { bytes: bytes.into(), shown: bounded(&fold(bytes), LONGEST).into() }))
     }
 
     /// The bytes as they were chosen.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.0.bytes
     }
 
     /// As every output shows it.
     #[must_use]
     pub fn shown(&self) -> &Arc<str> {
-        &self.shown
+        &self.0.shown
     }
 }
 
@@ -43,7 +46,7 @@ impl Deref for Name {
     type Target = str;
 
     fn deref(&self) -> &str {
-        &self.shown
+        &self.0.shown
     }
 }
 
@@ -61,13 +64,13 @@ impl From<Vec<u8>> for Name {
 
 impl From<Name> for Vec<u8> {
     fn from(name: Name) -> Self {
-        name.bytes.to_vec()
+        name.0.bytes.to_vec()
     }
 }
 
 impl PartialEq for Name {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        Arc::ptr_eq(&self.0, &other.0) || self.0.bytes == other.0.bytes
     }
 }
 
@@ -81,25 +84,25 @@ impl PartialOrd for Name {
 
 impl Ord for Name {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.bytes.cmp(&other.bytes)
+        self.0.bytes.cmp(&other.0.bytes)
     }
 }
 
 impl hash::Hash for Name {
     fn hash<H: hash::Hasher>(&self, state: &mut H) {
-        self.bytes.hash(state);
+        self.0.bytes.hash(state);
     }
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
+        f.write_str(&self.0.shown)
     }
 }
 
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.bytes.escape_ascii())
+        write!(f, "\"{}\"", self.0.bytes.escape_ascii())
     }
 }
 

@@ -105,6 +105,11 @@ impl Namespace {
         self.socket_name.as_ref().or(self.reading.name.name())
     }
 
+    /// What it is called.
+    pub(super) fn netns_name(&self) -> Option<NetnsName> {
+        Some(NetnsName { name: self.name()?.clone(), is_ambiguous: self.is_ambiguous })
+    }
+
     /// The same ports may be chosen by connect() as under `other`.
     pub(super) fn has_ports_of(&self, other: &NamespaceReading) -> bool {
         let rules = |it: &NamespaceReading| (it.port_range, it.tcp_tw_reuse, it.tcp_tw_reuse_delay);
@@ -132,6 +137,7 @@ impl Model {
         let before = known.at_last.or(zero);
         known.at_last = counters.or(before);
         let cookies_before = if is_new { reading.tcp_syncookies } else { known.reading.tcp_syncookies };
+        self.readings.have_new_names |= is_new || known.reading.name != reading.name;
         known.reading = reading;
         if !is_first {
             self.note_counters(netns, before, counters);
@@ -193,6 +199,9 @@ impl Model {
 
     /// The device with its name, as far as that is known.
     pub(super) fn named(&self, netns: NetnsId, device: Device) -> Device {
+        if device.is_none() {
+            return device;
+        }
         self.readings.namespaces.get(&netns).map_or(device, |namespace| namespace.devices.named(device))
     }
 
@@ -214,6 +223,7 @@ impl Model {
         let name = self.netns_name(netns);
         self.ledger.forget(netns);
         self.readings.namespaces.remove(&netns);
+        self.readings.have_new_names = true;
         let Diagnosis { failures, given_up: _, questions, bind_before_connect, stuck, trends, alarms: _ } =
             &mut self.diagnosis;
         failures.forget(netns, name);
@@ -225,45 +235,44 @@ impl Model {
 
     /// What a namespace is called.
     pub(super) fn netns_name(&self, netns: NetnsId) -> Option<NetnsName> {
-        let namespace = self.readings.namespaces.get(&netns)?;
-        Some(NetnsName { name: namespace.name()?.clone(), is_ambiguous: namespace.is_ambiguous })
+        self.readings.namespaces.get(&netns)?.netns_name()
     }
 
     /// Names each namespace by the pod, container or machine that most of its sockets belong to, unless it is the host's or its
     /// own processes have named it so: an agent of a node may open most of the sockets in a pod's namespace. The other names
     /// of a reading come after. Where the reading knows none, the unit of its sockets names it.
     pub(super) fn name_namespaces(&mut self) {
-        let mut counts: FxHashMap<(NetnsId, Name), (bool, u32)> = FxHashMap::default();
+        let mut counts: FxHashMap<(NetnsId, &Name), (bool, u32)> = FxHashMap::default();
         for (_, row) in self.ledger.endpoints().iter() {
             let most = self.ledger.members().most(&row.members);
-            let service = most.and_then(|(member, _)| member.key.as_ref());
-            let Some((name, is_closed)) = service.and_then(|service| service.namespace_name()) else { continue };
-            let count = counts.entry((row.key.netns, name)).or_insert((is_closed, 0));
-            count.1 += row.listeners + row.states.sum();
-        }
-        let mut most: FxHashMap<NetnsId, (bool, u32, Reverse<Name>)> = FxHashMap::default();
-        for ((netns, name), (is_closed, count)) in counts {
-            let Some(namespace) = self.readings.namespaces.get(&netns) else { continue };
+            let name = most.and_then(|(member, _)| member.namespace_name.as_ref());
+            let Some((name, is_closed)) = name.filter(|(name, _)| name.trim() != HOST) else { continue };
+            let Some(namespace) = self.readings.namespaces.get(&row.key.netns) else { continue };
             let may_name = match &namespace.reading.name {
                 NamespaceName::Unknown => true,
-                NamespaceName::Other(known) => is_closed && &**known != HOST,
+                NamespaceName::Other(known) => *is_closed && &**known != HOST,
                 NamespaceName::Workload(_) => false,
             };
-            if may_name && name.trim() != HOST {
-                let candidate = (is_closed, count, Reverse(name));
-                match most.entry(netns) {
-                    Entry::Occupied(mut known) if candidate > *known.get() => drop(known.insert(candidate)),
-                    Entry::Occupied(_) => {}
-                    Entry::Vacant(place) => {
-                        place.insert(candidate);
-                    }
-                }
+            if may_name {
+                let count = counts.entry((row.key.netns, name)).or_insert((*is_closed, 0));
+                count.1 += row.listeners + row.states.sum();
             }
         }
-        for (netns, namespace) in &mut self.readings.namespaces {
-            namespace.socket_name = most.remove(netns).map(|(_, _, Reverse(name))| name);
+        let mut most: FxHashMap<NetnsId, (bool, u32, Reverse<&Name>)> = FxHashMap::default();
+        for ((netns, name), (is_closed, count)) in counts {
+            let candidate = (is_closed, count, Reverse(name));
+            most.entry(netns).and_modify(|known| *known = candidate.max(*known)).or_insert(candidate);
         }
-        self.find_ambiguous_names();
+        for (netns, namespace) in &mut self.readings.namespaces {
+            let name = most.get(netns).map(|(_, _, Reverse(name))| *name);
+            if namespace.socket_name.as_ref() != name {
+                namespace.socket_name = name.cloned();
+                self.readings.have_new_names = true;
+            }
+        }
+        if std::mem::take(&mut self.readings.have_new_names) {
+            self.find_ambiguous_names();
+        }
     }
 
     /// The namespace with the lowest number, the host's where it is visible, keeps its name whatever others are called.
@@ -285,18 +294,23 @@ impl Model {
     /// Finds the service that each namespace is named by among those of its sockets. It stays while the name does, because
     /// a pod without sockets is the same pod.
     pub(super) fn find_services_of_namespaces(&mut self) {
-        let mut found: FxHashMap<NetnsId, Arc<Service>> = FxHashMap::default();
+        let mut found: FxHashMap<NetnsId, &Arc<Service>> = FxHashMap::default();
         for (_, row) in self.ledger.endpoints().iter() {
-            let most = self.ledger.members().most(&row.members);
-            let Some(service) = most.and_then(|(member, _)| member.service.as_ref()) else { continue };
+            let Some((member, _)) = self.ledger.members().most(&row.members) else { continue };
+            let Some(service) = &member.service else { continue };
             let namespace = self.readings.namespaces.get(&row.key.netns);
-            if is_named_by(namespace.and_then(Namespace::name), service) {
-                found.entry(row.key.netns).or_insert_with(|| Arc::clone(service));
+            if is_named_by(namespace.and_then(Namespace::name), member.namespace_name.as_ref()) {
+                found.entry(row.key.netns).or_insert(service);
             }
         }
         for (netns, namespace) in &mut self.readings.namespaces {
-            let before = namespace.service.take();
-            namespace.service = found.remove(netns).or(before.filter(|service| is_named_by(namespace.name(), service)));
+            if let Some(service) = found.get(netns) {
+                namespace.service = Some(Arc::clone(service));
+            } else if let Some(before) = &namespace.service
+                && !is_named_by(namespace.name(), before.namespace_name().as_ref())
+            {
+                namespace.service = None;
+            }
         }
     }
 
@@ -312,8 +326,7 @@ impl Model {
     }
 }
 
-/// Whether a namespace has this name because of this service. The host's has its own.
-fn is_named_by(name: Option<&Name>, service: &Service) -> bool {
-    let own = service.namespace_name().map(|(name, _)| name);
-    own.as_ref() == name && own.is_some_and(|own| own.trim() != HOST)
+/// Whether a namespace has this name because of the service whose [`Service::namespace_name`] is `own`. The host's has its own.
+fn is_named_by(name: Option<&Name>, own: Option<&(Name, bool)>) -> bool {
+    own.is_some_and(|(own, _)| name == Some(own) && own.trim() != HOST)
 }

@@ -11,7 +11,7 @@ use super::{
     endpoint::Destination,
     headroom::PortUse,
     namespace::Namespace,
-    port_table::{PortClass, PortCounts},
+    port_table::{PortClass, PortCounts, Ports},
     quality::Hook,
     units::{FourTuple, NetnsId},
 };
@@ -43,7 +43,7 @@ impl Model {
             range: namespace.reading.port_range?.size(),
             reserved: ports.reserved,
             passed_over: ports.passed_over,
-            blocked: self.blocked_ports(key.netns, space),
+            blocked: self.blocked_ports(namespace, ports, space),
             used: counts.used,
             time_wait: counts.time_wait,
             time_wait_reusable: counts.time_wait_reusable,
@@ -70,11 +70,10 @@ impl Model {
 
     /// Ports of a space that explicit binds block: known only where the kernel shows bind buckets and bound sockets, and
     /// once it has.
-    pub(super) fn blocked_ports(&self, netns: NetnsId, space: u32) -> Option<u32> {
-        let is_scanned = self.was_scanned(netns);
+    pub(super) fn blocked_ports(&self, namespace: &Namespace, ports: &Ports, space: u32) -> Option<u32> {
         let sees_bound = self.quality.hooks.iter().any(|it| it.hook == Hook::FdOwners && it.method.is_some());
-        let is_known = is_scanned && self.basis.reads_buckets && sees_bound;
-        self.ledger.ports(netns).filter(|_| is_known).map(|ports| ports.blocked(space))
+        let is_known = namespace.last_scan.is_some() && self.basis.reads_buckets && sees_bound;
+        is_known.then(|| ports.blocked(space))
     }
 
     /// Finds what each destination of a socket that is bound to a device shares with the same destination on other

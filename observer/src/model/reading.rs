@@ -150,6 +150,19 @@ pub struct Shared {
     pub tcp_mem_max_pages: Option<u64>,
 }
 
+impl Shared {
+    /// Each number of these, or of `other` where it was not shown.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            orphans: self.orphans.or(other.orphans),
+            allocated: self.allocated.or(other.allocated),
+            memory_pages: self.memory_pages.or(other.memory_pages),
+            tcp_max_orphans: self.tcp_max_orphans.or(other.tcp_max_orphans),
+            tcp_mem_max_pages: self.tcp_mem_max_pages.or(other.tcp_mem_max_pages),
+        }
+    }
+}
+
 impl NamespaceReading {
     /// Whether it is the one that the host itself is in: limits of the whole host are shown there alone
     /// (`ipv4_table` of net/ipv4/sysctl_net_ipv4.c).

@@ -6,17 +6,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::{
     Model,
     address::{Direction, EndpointKey, Local},
     endpoint::{Destination, Endpoint, Flow},
     failure::{Failed, FailureKind, FailureRow},
+    hits::KernelHits,
     namespace::Namespace,
     quality::Quality,
     snapshot::{DestinationRow, EndpointRow, FlowRow, NamespaceRow, OwnerRow, ProcessRow, Snapshot, Totals},
-    units::{NetnsId, Pid, Process, StateCounts, TcpState},
+    units::{NetnsId, Pid, Process, TcpState},
 };
 
 /// Groups of failures in a snapshot.
@@ -30,25 +31,9 @@ impl Model {
         self.answer_questions();
         self.name_namespaces();
         self.find_services_of_namespaces();
-        let mut by_endpoint = self.destinations_by_endpoint();
-        let mut owners = self.owners_by_endpoint();
-        // Before they are rows of a snapshot, which are large.
-        let mut known: Vec<(u32, &Endpoint)> = self.ledger.endpoints().iter().collect();
-        known.sort_unstable_by_key(|(_, row)| (Reverse((row.states + row.minisocks).sum()), row.key));
-        let endpoints: Vec<EndpointRow> = known
-            .into_iter()
-            .map(|(index, row)| {
-                let all = by_endpoint.remove(&index).unwrap_or_default();
-                let services = self.ledger.members().most(&row.members);
-                let services = services.and_then(|(most, others)| Some((most.service.clone()?, others)));
-                EndpointRow {
-                    service: services.as_ref().map(|(most, _)| Arc::clone(most)),
-                    other_services: services.map_or(0, |(_, others)| others),
-                    ..self.endpoint_row(row, all, destinations, owners.remove(&index).unwrap_or_default())
-                }
-            })
-            .collect();
-        let namespaces = self.namespace_rows(&endpoints);
+        let sums = self.sums_by_namespace();
+        let endpoints = self.endpoint_rows(destinations);
+        let namespaces = self.namespace_rows(&sums);
         Snapshot {
             taken_at,
             uptime,
@@ -74,22 +59,39 @@ impl Model {
             failures: self.failure_rows(),
             failures_total: self.diagnosis.failures.total(),
             failure_counts: self.diagnosis.failures.counts(),
-            flows: self.flow_rows(),
-            hits: self.hits(),
+            flows: flow_rows(&sums),
+            own_hits: self.all_own_hits(),
         }
     }
 
-    fn flow_rows(&self) -> Vec<FlowRow> {
-        let row = |((netns, direction), flow): (_, Flow)| FlowRow {
-            netns,
-            direction,
-            opened_total: flow.opened,
-            closed_total: flow.closed,
-            failed_total: flow.failed,
+    fn endpoint_rows(&self, destinations: usize) -> Vec<EndpointRow> {
+        let mut by_endpoint = self.destinations_by_endpoint();
+        let mut owners = self.owners_by_endpoint();
+        // The keys beside each other: to compare them in their rows would read these many times.
+        let key = |row: &Endpoint| (Reverse((row.states + row.minisocks).sum()), row.key);
+        let mut order: Vec<_> = self.ledger.endpoints().iter().map(|(index, row)| (key(row), index)).collect();
+        order.sort_unstable_by_key(|(key, _)| *key);
+        let row = |(_, index): (_, u32)| {
+            let all = by_endpoint.remove(&index).unwrap_or_default();
+            let owners = owners.remove(&index).unwrap_or_default();
+            self.endpoint_row(self.ledger.endpoints().get(index), all, destinations, owners)
         };
-        let mut rows: Vec<FlowRow> = self.ledger.endpoints().flows().into_iter().map(row).collect();
-        rows.sort_unstable_by_key(|row| (row.netns, row.direction));
-        rows
+        order.into_iter().map(row).collect()
+    }
+
+    fn sums_by_namespace(&self) -> FxHashMap<NetnsId, Sums> {
+        let namespaces = self.readings.namespaces.len();
+        let mut sums: FxHashMap<NetnsId, Sums> = FxHashMap::with_capacity_and_hasher(namespaces, FxBuildHasher);
+        for (_, row) in self.ledger.endpoints().iter() {
+            let sum = sums.entry(row.key.netns).or_default();
+            sum.established += row.states.get(TcpState::Established) + row.minisocks.get(TcpState::Established);
+            sum.time_wait += row.states.get(TcpState::TimeWait) + row.minisocks.get(TcpState::TimeWait);
+            sum.flow(row.key.direction).add(&row.flow);
+        }
+        for ((netns, direction), flow) in self.ledger.endpoints().evicted() {
+            sums.entry(netns).or_default().flow(direction).add(flow);
+        }
+        sums
     }
 
     fn process_rows(&self) -> Vec<ProcessRow> {
@@ -204,9 +206,11 @@ impl Model {
         all.sort_unstable_by_key(rank);
         let namespace = self.readings.namespaces.get(&row.key.netns);
         let listeners = self.listener_fd_owners(row.key);
+        let services = self.ledger.members().most(&row.members);
+        let services = services.and_then(|(most, others)| Some((most.service.as_ref()?, others)));
         EndpointRow {
             key: EndpointKey { device: self.named(row.key.netns, row.key.device), ..row.key },
-            netns_name: self.netns_name(row.key.netns),
+            netns_name: namespace.and_then(Namespace::netns_name),
             listening: row.listeners > 0,
             sockets: row.states.sum(),
             peak: row.peak,
@@ -223,8 +227,8 @@ impl Model {
             orphans: owners.orphans,
             history: row.history.clone(),
             destination_count,
-            service: None,
-            other_services: 0,
+            service: services.map(|(most, _)| Arc::clone(most)),
+            other_services: services.map_or(0, |(_, others)| others),
             destinations: all.into_iter().map(|it| self.destination_row(it, row.key, namespace)).collect(),
         }
     }
@@ -242,7 +246,7 @@ impl Model {
         DestinationRow {
             service: most.and_then(|(member, _)| member.service.clone()),
             netns: key.netns,
-            netns_name: self.netns_name(key.netns),
+            netns_name: namespace.and_then(Namespace::netns_name),
             local_ip: key.local_ip,
             device: self.named(key.netns, key.device),
             remote: row.remote(),
@@ -252,33 +256,66 @@ impl Model {
         }
     }
 
-    fn namespace_rows(&self, endpoints: &[EndpointRow]) -> Vec<NamespaceRow> {
-        let mut states: FxHashMap<NetnsId, StateCounts> = FxHashMap::default();
-        for row in endpoints {
-            let sum = states.entry(row.key.netns).or_default();
-            *sum = *sum + row.states;
-        }
-        let count = |netns: &NetnsId, state: TcpState| states.get(netns).map_or(0, |states| states.get(state));
-        let mut rows: Vec<NamespaceRow> = self
-            .readings
-            .namespaces
-            .iter()
-            .map(|(netns, namespace)| NamespaceRow {
-                netns: *netns,
-                name: self.netns_name(*netns),
+    fn namespace_rows(&self, sums: &FxHashMap<NetnsId, Sums>) -> Vec<NamespaceRow> {
+        let mut known: Vec<(NetnsId, &Namespace)> = self.readings.namespaces.iter().map(|(id, it)| (*id, it)).collect();
+        known.sort_unstable_by_key(|(netns, _)| *netns);
+        let row = |(netns, namespace): (NetnsId, &Namespace)| {
+            let ports = self.ledger.ports(netns);
+            let sum = sums.get(&netns);
+            NamespaceRow {
+                netns,
+                name: namespace.netns_name(),
                 service: namespace.service.clone(),
                 port_range: namespace.reading.port_range,
-                reserved_ports: self.ledger.ports(*netns).map_or(0, |ports| ports.reserved),
-                blocked_ports: self.blocked_ports(*netns, 0),
+                reserved_ports: ports.map_or(0, |ports| ports.reserved),
+                blocked_ports: ports.and_then(|ports| self.blocked_ports(namespace, ports, 0)),
                 tcp_tw_reuse: namespace.reading.tcp_tw_reuse,
-                established: count(netns, TcpState::Established),
-                time_wait: count(netns, TcpState::TimeWait),
+                established: sum.map_or(0, |sum| sum.established),
+                time_wait: sum.map_or(0, |sum| sum.time_wait),
                 listen_drops: namespace.reading.listen.drops,
-            })
-            .collect();
-        rows.sort_unstable_by_key(|row| row.netns);
-        rows
+                hits: KernelHits::of(&namespace.reading),
+            }
+        };
+        known.into_iter().map(row).collect()
     }
+}
+
+/// Over the endpoints of a namespace.
+#[derive(Default)]
+struct Sums {
+    established: u32,
+    time_wait: u32,
+    /// By direction; `None` where there is and was no endpoint.
+    flows: [Option<Flow>; 2],
+}
+
+impl Sums {
+    fn flow(&mut self, direction: Direction) -> &mut Flow {
+        let [inbound, outbound] = &mut self.flows;
+        let flow = match direction {
+            Direction::Inbound => inbound,
+            Direction::Outbound => outbound,
+        };
+        flow.get_or_insert_default()
+    }
+}
+
+fn flow_rows(sums: &FxHashMap<NetnsId, Sums>) -> Vec<FlowRow> {
+    let rows = sums.iter().flat_map(|(netns, sums)| {
+        let flows = [Direction::Inbound, Direction::Outbound].into_iter().zip(&sums.flows);
+        flows.filter_map(|(direction, flow)| {
+            flow.map(|flow| FlowRow {
+                netns: *netns,
+                direction,
+                opened_total: flow.opened,
+                closed_total: flow.closed,
+                failed_total: flow.failed,
+            })
+        })
+    });
+    let mut rows: Vec<FlowRow> = rows.collect();
+    rows.sort_unstable_by_key(|row| (row.netns, row.direction));
+    rows
 }
 
 /// The owners of an endpoint's sockets.

@@ -10,7 +10,7 @@ use super::{
     endpoint::Destination,
     failure::FailureRow,
     limit::Scope,
-    member::{Member, MemberCounts, NOBODY, is_init_scope},
+    member::{Member, MemberCounts, MemberRow, NOBODY, is_init_scope},
     owner::Owner,
     service::{CgroupId, Service},
     snapshot::{NearestDestination, ServiceRow},
@@ -186,9 +186,14 @@ impl Model {
 
     /// The service of a process: as /proc has it, else that of one of its sockets.
     pub(super) fn service_of_process(&self, pid: Pid) -> Option<Arc<Service>> {
+        self.member_of_pid(pid)?.service.clone()
+    }
+
+    /// The row that names the service of a process.
+    fn member_of_pid(&self, pid: Pid) -> Option<&MemberRow> {
         let members = self.ledger.members();
-        let by_itself = members.find(Member::Process(pid)).and_then(|row| row.service.clone());
-        by_itself.or_else(|| members.get(self.ledger.owners().last_member(pid)?)?.service.clone())
+        let by_itself = members.find(Member::Process(pid)).filter(|row| row.service.is_some());
+        by_itself.or_else(|| members.get(self.ledger.owners().last_member(pid)?))
     }
 
     /// The service of the sockets of a row of members.
@@ -234,9 +239,9 @@ impl Model {
 
     /// One row a service, those with the most sockets first; what is nobody's comes last.
     pub(super) fn service_rows(&self) -> Vec<ServiceRow> {
-        let mut rows: FxHashMap<Option<Arc<Service>>, ServiceRow> = FxHashMap::default();
+        let mut rows = RowsOfServices::default();
         for member in self.ledger.members().iter() {
-            let row = rows.entry(member.key.clone()).or_insert_with(|| ServiceRow::of(member.key.clone()));
+            let row = rows.row(member.key.as_ref());
             let MemberCounts { states, orphans, listeners, bound } = member.counts;
             row.states = row.states + states;
             row.orphans += orphans;
@@ -250,7 +255,7 @@ impl Model {
             row.failures_total += member.failures;
         }
         for (key, past) in self.ledger.members().past() {
-            let row = rows.entry(Some(Arc::clone(key))).or_insert_with(|| ServiceRow::of(Some(Arc::clone(key))));
+            let row = rows.row(Some(key));
             row.opened_total += past.opened;
             row.closed_total += past.closed;
             row.failed_total += past.failed;
@@ -258,7 +263,7 @@ impl Model {
         }
         self.add_nearest_destinations(&mut rows);
         self.add_fullest_processes(&mut rows);
-        let mut rows: Vec<ServiceRow> = rows.into_values().collect();
+        let mut rows = rows.rows;
         for row in &mut rows {
             row.sockets = row.states.sum();
         }
@@ -270,7 +275,7 @@ impl Model {
     }
 
     /// The destination with the largest share of its ports in use, of each service.
-    fn add_nearest_destinations(&self, rows: &mut FxHashMap<Option<Arc<Service>>, ServiceRow>) {
+    fn add_nearest_destinations(&self, rows: &mut RowsOfServices) {
         // All members of a service share their key.
         let mut nearest: FxHashMap<*const Service, (&Arc<Service>, u64, &Destination)> = FxHashMap::default();
         for row in self.ledger.destinations().iter() {
@@ -288,8 +293,7 @@ impl Model {
         for (key, _, row) in nearest.into_values() {
             let at = &self.ledger.endpoints().get(row.endpoint).key;
             let Some(ports) = self.port_use(row, self.readings.namespaces.get(&at.netns)) else { continue };
-            let Some(of) = rows.get_mut(&Some(Arc::clone(key))) else { continue };
-            of.nearest = Some(NearestDestination {
+            rows.row(Some(key)).nearest = Some(NearestDestination {
                 netns: at.netns,
                 netns_name: self.netns_name(at.netns),
                 local_ip: at.local_ip,
@@ -300,15 +304,35 @@ impl Model {
         }
     }
 
-    fn add_fullest_processes(&self, rows: &mut FxHashMap<Option<Arc<Service>>, ServiceRow>) {
+    fn add_fullest_processes(&self, rows: &mut RowsOfServices) {
         let host = &self.readings.host;
         for files in &host.processes {
-            let Some(service) = self.service_of_process(files.process.pid) else { continue };
-            let Some(row) = rows.get_mut(&Some(Arc::new(service.row_key()))) else { continue };
+            let member = self.member_of_pid(files.process.pid);
+            let Some(key) = member.and_then(|member| member.key.as_ref()) else { continue };
+            let row = rows.row(Some(key));
             let used = |files| host.descriptor_ratio(files);
             if row.fullest.as_ref().is_none_or(|known| used(files) > used(known)) {
                 row.fullest = Some(*files);
             }
         }
+    }
+}
+
+/// Rows of services, each found by the address of its key: all members of a service share that.
+#[derive(Default)]
+struct RowsOfServices {
+    rows: Vec<ServiceRow>,
+    by_key: FxHashMap<Option<*const Service>, usize>,
+}
+
+impl RowsOfServices {
+    /// The row of a service, made if need be; `None` stands for nobody.
+    fn row(&mut self, key: Option<&Arc<Service>>) -> &mut ServiceRow {
+        let rows = &mut self.rows;
+        let at = *self.by_key.entry(key.map(Arc::as_ptr)).or_insert_with(|| {
+            rows.push(ServiceRow::of(key.cloned()));
+            rows.len() - 1
+        });
+        &mut self.rows[at]
     }
 }

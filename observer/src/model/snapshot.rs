@@ -16,7 +16,7 @@ use super::{
     finding::Finding,
     headroom::PortUse,
     history::History,
-    hits::Hits,
+    hits::{Hits, KernelHits, OwnHits},
     limit::Limit,
     name::NetnsName,
     quality::Quality,
@@ -57,8 +57,8 @@ pub struct Snapshot {
     pub failure_counts: Vec<FailureCount>,
     /// Connections by namespace and direction, in this order; without namespaces that are gone.
     pub flows: Vec<FlowRow>,
-    /// How often each kind of limit was hit.
-    pub hits: Vec<Hits>,
+    /// How often observer has seen that limits were hit; [`Self::hits`] has all.
+    pub own_hits: OwnHits,
 }
 
 impl Snapshot {
@@ -66,6 +66,13 @@ impl Snapshot {
     #[must_use]
     pub fn name_of(&self, netns: NetnsId) -> Option<&NetnsName> {
         self.namespaces.iter().find(|row| row.netns == netns)?.name.as_ref()
+    }
+
+    /// How often limits were hit: of each namespace what the kernel counts, in the order of their ids, and then what observer
+    /// has counted itself. Made when somebody asks, because the screen shows none of it.
+    pub fn hits(&self) -> impl Iterator<Item = Hits<'_>> {
+        let of_kernel = self.namespaces.iter().flat_map(|row| row.hits.iter(row.netns, row.name.as_ref()));
+        of_kernel.chain(self.own_hits.iter())
     }
 
     /// The name of a failure's namespace; of one that has ended, the name that it had.
@@ -278,6 +285,8 @@ pub struct NamespaceRow {
     pub time_wait: u32,
     /// `ListenDrops`: SYNs and final ACKs that its listeners dropped since it was made; `None` where that is not known.
     pub listen_drops: Option<u64>,
+    /// How often the kernel has counted that its limits were hit.
+    pub hits: KernelHits,
 }
 
 /// A process, with what it holds.

@@ -42,7 +42,7 @@ pub(crate) fn sentence_beside(data: &Snapshot, finding: &Finding, own: NetnsId) 
     };
     let place = within_beside(finding.service.as_deref(), &elsewhere) + &elsewhere;
     match place.trim_start() {
-        "" => finding.sentence.clone(),
+        "" => finding.sentence.to_string(),
         place => format!("{} ({place}).", finding.sentence.trim_end_matches('.')),
     }
 }

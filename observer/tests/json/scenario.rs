@@ -160,7 +160,7 @@ fn name_services(snapshot: &mut Snapshot) {
         ports: Some(ports),
     }];
     snapshot.endpoints.push(outbound);
-    let (sentence, evidence, remedy) = (String::new(), String::new(), String::new());
+    let (sentence, evidence, remedy) = ("".into(), String::new().into(), "".into());
     let kind = FindingKind::NoAnswer;
     snapshot.findings.push(Finding { kind, netns, scope: None, service: whole.clone(), sentence, evidence, remedy });
     snapshot.endpoints.iter_mut().for_each(|row| row.service.clone_from(&whole));

@@ -15,7 +15,7 @@ use crate::{
 
 /// Hits that observer has counted itself.
 fn own(snapshot: &Snapshot, kind: LimitKind) -> u64 {
-    let hits = snapshot.hits.iter().find(|hits| hits.kind == kind && hits.since == Since::Observer);
+    let hits = snapshot.hits().find(|hits| hits.kind == kind && hits.since == Since::Observer);
     hits.expect("each kind is listed").count
 }
 

@@ -42,7 +42,7 @@ fn a_service_is_read_a_few_times_and_not_each_second() {
 #[test]
 fn only_the_namespace_of_the_host_is_called_host() {
     let (host, other, own) = (NetnsId(1), NetnsId(4_026_532_248), NetnsId(3));
-    let called = |name: &str| Known { mount_name: Some(name.into()), ..Known::default() };
+    let called = |name: &str| Box::new(Known { mount_name: Some(name.into()), ..Known::default() });
     let mut namespaces = Namespaces::new(own);
     namespaces.host = Some(host);
     namespaces.known.extend([(host, called("blue")), (other, called("host"))]);

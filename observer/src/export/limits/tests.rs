@@ -5,6 +5,7 @@ use crate::frame::LocalReadings;
 use crate::model::{
     Basis, Model,
     finding::{Finding, FindingKind},
+    hits::KernelHits,
     limit::{Counter, Scope},
     snapshot::NamespaceRow,
     units::{Pid, PortRange, Process},
@@ -35,6 +36,7 @@ fn what_belongs_to_another_namespace_says_to_which_and_says_it_once() {
         established: 0,
         time_wait: 0,
         listen_drops: None,
+        hits: KernelHits::default(),
     };
     snapshot.namespaces = vec![row(OWN, "host"), row(other, "blue")];
     let finding = |netns| Finding {
@@ -42,9 +44,9 @@ fn what_belongs_to_another_namespace_says_to_which_and_says_it_once() {
         netns,
         scope: None,
         service: None,
-        sentence: "Much is reserved.".to_owned(),
-        evidence: String::new(),
-        remedy: String::new(),
+        sentence: "Much is reserved.".into(),
+        evidence: String::new().into(),
+        remedy: "".into(),
     };
     snapshot.findings = [OWN, other, NetnsId(7)].map(finding).into();
     snapshot.limits = vec![limit(LimitKind::TimeWait, Scope::Namespace(other), 1, 2)];
@@ -93,6 +95,7 @@ fn tables_are_whole_and_sentences_fit_80_columns() {
         established: 0,
         time_wait: 0,
         listen_drops: None,
+        hits: KernelHits::default(),
     };
     let snapshot_limit = snapshot.limits[0].clone();
     let addresses = ["10.0.0.1", "10.0.0.2", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into();

@@ -37,13 +37,15 @@ pub(super) fn bind_before_connect(clients: &BoundClients) -> Option<Finding> {
             "Sockets of {} were bound before connect() from {}.",
             names(processes),
             device.scoped(local_ip)
-        ),
+        )
+        .into(),
         evidence: format!(
             "{ports} of {usable} ports are in use via bind(): connect() skips these for every destination"
-        ),
+        )
+        .into(),
         remedy:
             "set IP_BIND_ADDRESS_NO_PORT (Linux 4.2) on the socket before bind(), so that connect() chooses the port"
-                .to_owned(),
+                .into(),
     })
 }
 

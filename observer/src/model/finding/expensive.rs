@@ -36,15 +36,17 @@ pub(super) fn slow_connect(crowded: &Crowded) -> Option<Finding> {
         sentence: format!(
             "connect() from {} to {remote} takes about ten times as long as it should.",
             device.scoped(local_ip)
-        ),
+        )
+        .into(),
         evidence: format!(
             "{in_use} of {} ports are in use: each call walks some {} of them before it comes to a free one",
             ports.usable(),
             ports.usable() / 2
-        ),
+        )
+        .into(),
         remedy: "stay below half of the range: more source or destination addresses, a wider \
                  net.ipv4.ip_local_port_range, or fewer connections that are kept longer"
-            .to_owned(),
+            .into(),
     })
 }
 

@@ -5,6 +5,7 @@
 //! [`EVIDENCE_LASTS`] after it happened last.
 
 mod bound;
+mod evidence;
 mod expensive;
 mod queues;
 mod range;
@@ -12,7 +13,9 @@ mod retries;
 mod stuck;
 mod time_wait;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+pub use self::evidence::Evidence;
 
 use super::{
     limit::Scope,
@@ -90,11 +93,11 @@ pub struct Finding {
     /// The service of what it concerns; set in snapshots alone.
     pub service: Option<Arc<Service>>,
     /// One sentence.
-    pub sentence: String,
+    pub sentence: Cow<'static, str>,
     /// The numbers that it rests on.
-    pub evidence: String,
+    pub evidence: Evidence,
     /// What to do.
-    pub remedy: String,
+    pub remedy: Cow<'static, str>,
 }
 
 /// How long a finding lives after the last thing that happened in evidence of it.

@@ -50,13 +50,15 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
             netns,
             scope,
             service: None,
-            sentence: format!("The accept queue of {process} on {address} may be limited by net.core.somaxconn."),
+            sentence: format!("The accept queue of {process} on {address} may be limited by net.core.somaxconn.")
+                .into(),
             evidence: format!(
                 "{accept} connections wait; the limit is net.core.somaxconn = {somaxconn} (one more fits); {dropped}"
-            ),
+            )
+            .into(),
             remedy:
                 "raise net.core.somaxconn and the backlog of listen(), then restart the service; or accept() faster"
-                    .to_owned(),
+                    .into(),
         }
     } else {
         Finding {
@@ -66,28 +68,33 @@ pub(super) fn short_queue(queue: &Queue) -> Option<Finding> {
             service: None,
             sentence: format!(
                 "The accept queue of {process} on {address} overflows: listen(fd, {limit}) made it short."
-            ),
+            )
+            .into(),
             evidence: if limit < somaxconn {
                 format!(
                     "{accept} connections wait; the backlog is {limit} (one more fits), net.core.somaxconn = \
                      {somaxconn} allows more; {dropped}"
                 )
+                .into()
             } else {
                 format!(
                     "{accept} connections wait; the backlog is {limit} (one more fits) until the next listen(), which \
                      net.core.somaxconn = {somaxconn} will cap; {dropped}"
                 )
+                .into()
             },
             remedy: if limit < somaxconn {
                 format!(
                     "a larger backlog in the configuration of the service: listen(fd, N) with N up to {somaxconn}; or \
                      accept() faster"
                 )
+                .into()
             } else {
                 format!(
                     "raise net.core.somaxconn above {limit} and the backlog of listen(), then restart the service; or \
                      accept() faster"
                 )
+                .into()
             },
         }
     })

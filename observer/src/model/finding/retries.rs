@@ -33,7 +33,7 @@ pub(super) fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
         netns,
         scope: local.map(|Local { ip, device, .. }| Scope::Destination { netns, local_ip: ip, device, remote }),
         service: None,
-        sentence: format!("{} retries connect() to {remote} without a port left.", name(Some(process))),
+        sentence: format!("{} retries connect() to {remote} without a port left.", name(Some(process))).into(),
         evidence: format!(
             "{per_second:.0} calls a second fail with EADDRNOTAVAIL{}; each has searched {searched}",
             ports.map_or_else(String::new, |ports| format!(
@@ -41,8 +41,9 @@ pub(super) fn retry_loop(tried: &ExhaustedConnects) -> Option<Finding> {
                 ports.in_use(),
                 ports.usable()
             ))
-        ),
-        remedy: "wait longer before each retry, and reuse connections".to_owned(),
+        )
+        .into(),
+        remedy: "wait longer before each retry, and reuse connections".into(),
     })
 }
 

@@ -37,10 +37,10 @@ pub(super) fn close_wait_leak(leak: &Leak) -> Option<Finding> {
         netns,
         scope: Some(Scope::Process(process.pid)),
         service: None,
-        sentence: format!("{} does not close connections that its peers have closed.", name(Some(process))),
-        evidence: format!("{count} sockets stay in CLOSE_WAIT, the oldest for {} or longer{share}", age(oldest)),
+        sentence: format!("{} does not close connections that its peers have closed.", name(Some(process))).into(),
+        evidence: format!("{count} sockets stay in CLOSE_WAIT, the oldest for {} or longer{share}", age(oldest)).into(),
         remedy: "have the application close() a connection when read() returns 0; a restart frees those that leaked"
-            .to_owned(),
+            .into(),
     })
 }
 
@@ -90,7 +90,7 @@ pub(super) fn no_answer(unanswered: &Unanswered) -> Option<Finding> {
             evidence,
             "look for a firewall that drops SYNs, a host that is down, or a full accept queue on the other host; limit \
              how long connect() may wait"
-                .to_owned(),
+                .into(),
         ),
         Some((listener, Some(Queues { accept, limit, .. }))) => {
             let process = name(listener.process);
@@ -100,7 +100,8 @@ pub(super) fn no_answer(unanswered: &Unanswered) -> Option<Finding> {
                 format!(
                     "make {process} call accept() faster, or restart it if it hangs; a larger backlog in its listen() \
                      helps against bursts only"
-                ),
+                )
+                .into(),
             )
         }
         Some((listener, None)) => (
@@ -108,7 +109,7 @@ pub(super) fn no_answer(unanswered: &Unanswered) -> Option<Finding> {
             evidence,
             "look for a firewall rule on this host that drops SYNs to this port (nft list ruleset, iptables -S), and for \
              hits of the listener's queues (screen Limits)"
-                .to_owned(),
+                .into(),
         ),
     };
     Some(Finding {
@@ -116,8 +117,8 @@ pub(super) fn no_answer(unanswered: &Unanswered) -> Option<Finding> {
         netns,
         scope: Some(Scope::Destination { netns, local_ip, device, remote }),
         service: None,
-        sentence,
-        evidence,
+        sentence: sentence.into(),
+        evidence: evidence.into(),
         remedy,
     })
 }

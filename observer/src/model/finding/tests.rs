@@ -186,7 +186,7 @@ fn sockets_that_stay_are_found_from_some_on() {
     assert_eq!(leak(9), None);
     let evidence = leak(10).unwrap().evidence;
     assert_eq!(
-        evidence,
+        &*evidence,
         "10 sockets stay in CLOSE_WAIT, the oldest for 75 s or longer, 25 % of its 40 open descriptors (limit 1024)"
     );
 }
@@ -208,7 +208,7 @@ fn unanswered(count: u32, listener: Option<LocalListener>) -> Option<Finding> {
 fn connections_without_an_answer_are_found_from_some_on() {
     assert_eq!(unanswered(7, None), None);
     assert_eq!(
-        unanswered(8, None).unwrap().evidence,
+        &*unanswered(8, None).unwrap().evidence,
         "8 connect() calls of worker (12) from 10.0.0.5 are in SYN_SENT, the oldest for 7 s or longer"
     );
 }
@@ -259,11 +259,11 @@ fn connect_is_slow_from_half_of_a_large_range_on_where_it_searches_by_halves() {
 
 #[test]
 fn reserved_ports_are_reported_once_for_a_namespace() {
-    assert_eq!(listeners_in_range(NETNS, RANGE, vec![]), None);
-    let four = [40_003, 40_001, 40_001, 40_002, 40_009].map(|port| (port, None)).to_vec();
-    let found = listeners_in_range(NETNS, RANGE, four).unwrap();
+    assert_eq!(listeners_in_range(NETNS, RANGE, &mut vec![]), None);
+    let mut four = [40_003, 40_001, 40_001, 40_002, 40_009].map(|port| (port, None)).to_vec();
+    let found = listeners_in_range(NETNS, RANGE, &mut four).unwrap();
     assert_eq!(
-        found.evidence,
+        &*found.evidence,
         "40001 a process, 40002 a process, 40003 a process and 1 more in 40000-40999, not reserved"
     );
     assert_eq!(reserved_in_range(NETNS, RANGE, 99), None);

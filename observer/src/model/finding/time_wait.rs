@@ -80,7 +80,8 @@ pub(super) fn time_wait_at_one_destination(closed: &Closed) -> Option<Finding> {
         sentence: format!(
             "Connections from {} to {remote} are closed faster than their ports are free again.",
             device.scoped(local_ip)
-        ),
+        )
+        .into(),
         evidence: format!(
             "{} of {} ports are in TIME_WAIT, of {time_wait_in_namespace} such sockets in the namespace{}",
             ports.time_wait,
@@ -95,8 +96,9 @@ pub(super) fn time_wait_at_one_destination(closed: &Closed) -> Option<Finding> {
                     delay.as_millis()
                 ),
             }
-        ),
-        remedy: remedy(reuse, range),
+        )
+        .into(),
+        remedy: remedy(reuse, range).into(),
     })
 }
 

@@ -73,6 +73,11 @@ impl LimitKind {
             (_, level) => level,
         }
     }
+
+    /// The level of a limit of this kind with these numbers.
+    pub(super) fn level_of(self, used: u64, maximum: u64) -> Level {
+        self.level(ratio(used, maximum).unwrap_or(0.0))
+    }
 }
 
 impl LimitKind {
@@ -94,7 +99,7 @@ impl Limit {
     /// Its level.
     #[must_use]
     pub fn level(&self) -> Level {
-        self.kind.level(self.ratio())
+        self.kind.level_of(self.used, self.maximum)
     }
 
     /// The maximum, unless it is too high to matter in practice.

@@ -1,156 +1,211 @@
 //! Finds the present limits in the model.
 
-use super::{Limit, LimitKind, Scope, Turnover, counters, forecast};
+use super::{Limit, LimitKind, Scope, Turnover, counters, forecast, level::Level, trend::Sample};
 use crate::model::{
     Model,
     endpoint::Destination,
     listener::Listener,
     namespace::Namespace,
-    reading::{ConntrackCounters, Memory, ProcessFiles, Shared},
-    units::Process,
+    reading::{ConntrackCounters, Memory, Shared},
+    units::{Process, Queues},
 };
 
 /// How many limits of each kind are listed: the fullest.
 const LISTED: usize = 16;
 
+/// A limit that is listed, before more is known of it than its numbers.
+#[derive(Clone, Copy)]
+struct Listed<'a> {
+    kind: LimitKind,
+    scope: Scope,
+    numbers: Numbers,
+    turnover: Option<Turnover>,
+    details: Details<'a>,
+}
+
+/// Where more about a limit comes from.
+#[derive(Clone, Copy)]
+enum Details<'a> {
+    Destination,
+    Process(Process),
+    Listener(&'a Listener, Queues),
+    Namespace(&'a Namespace),
+    Host,
+}
+
+impl<'a> Listed<'a> {
+    const fn new(kind: LimitKind, scope: Scope, numbers: Numbers, details: Details<'a>) -> Self {
+        Self { kind, scope, numbers, turnover: None, details }
+    }
+
+    fn sample(&self) -> ((LimitKind, Scope), Sample) {
+        ((self.kind, self.scope), Sample::new(self.numbers.0, self.turnover))
+    }
+}
+
 impl Model {
     /// The limits, the most urgent first.
     pub(in crate::model) fn limits(&self) -> Vec<Limit> {
-        let mut limits = self.port_limits();
-        limits.extend(self.process_limits());
-        limits.extend(self.queue_limits());
-        limits.extend(self.namespace_limits());
-        limits.extend(self.host_limits());
-        for limit in &mut limits {
-            self.diagnosis.trends.annotate(limit);
-        }
-        limits.sort_by(Limit::by_urgency);
-        limits
+        self.ranked(self.listed_limits())
     }
 
     /// Takes a sample of each limit, for the forecast of its time to full, and finds those that are urgent.
     pub(in crate::model) fn sample_limits(&mut self) {
-        let limits = self.limits();
-        self.diagnosis.trends.sample(&limits, self.now);
-        self.find_alarms(&limits);
+        let mut listed = self.listed_limits();
+        let samples: Vec<_> = listed.iter().map(Listed::sample).collect();
+        // Most limits are far from urgent, and all but their numbers would be found in vain.
+        listed.retain(|it| it.kind.level_of(it.numbers.0, it.numbers.1) >= Level::Critical);
+        let urgent = self.ranked(listed);
+        self.diagnosis.trends.sample(samples, self.now);
+        self.find_alarms(&urgent);
     }
 
-    /// A limit of a namespace, or of something in it.
-    fn limit(&self, kind: LimitKind, scope: Scope, (used, maximum): (u64, u64)) -> Limit {
+    fn listed_limits(&self) -> Vec<Listed<'_>> {
+        let mut listed = self.port_limits();
+        listed.extend(self.process_limits());
+        listed.extend(self.queue_limits());
+        let shared = self.add_namespace_limits(&mut listed);
+        listed.extend(self.host_limits(shared));
+        listed
+    }
+
+    /// With all that is known of them, the most urgent first.
+    fn ranked(&self, listed: Vec<Listed<'_>>) -> Vec<Limit> {
+        let limit = |listed| {
+            let mut limit = self.limit(listed);
+            self.diagnosis.trends.annotate(&mut limit);
+            limit
+        };
+        let mut limits: Vec<Limit> = listed.into_iter().map(limit).collect();
+        limits.sort_by(Limit::by_urgency);
+        limits
+    }
+
+    fn limit(&self, listed: Listed<'_>) -> Limit {
+        let Listed { kind, scope, numbers: (used, maximum), turnover, details } = listed;
         let namespace = scope.netns().and_then(|netns| self.readings.namespaces.get(&netns));
-        let netns_name = scope.netns().and_then(|netns| self.netns_name(netns));
-        let lifetime = forecast::lifetime(kind, namespace.map(|namespace| &namespace.reading));
-        let hits = self.own_hits(kind, scope);
+        let (process, hits, counters) = match details {
+            Details::Destination | Details::Host => (None, self.own_hits(kind, scope), Vec::new()),
+            Details::Process(process) => (Some(process), self.own_hits(kind, scope), Vec::new()),
+            Details::Listener(listener, queues) => {
+                let drops = &listener.drops;
+                let hits = if kind == LimitKind::AcceptQueue { drops.overflows } else { drops.syn_queue_full };
+                (listener.process, Some(hits), counters::of_queue(kind, drops, queues, namespace))
+            }
+            Details::Namespace(namespace) if kind == LimitKind::TimeWait => {
+                (None, namespace.reading.time_wait_overflows, counters::of_time_wait(namespace))
+            }
+            Details::Namespace(namespace) => {
+                // A clash has nothing to do with the limit.
+                let hits = namespace.reading.conntrack.and_then(|it| it.counters).map(ConntrackCounters::hits);
+                (None, hits, counters::of_conntrack(namespace))
+            }
+        };
         Limit {
             kind,
             scope,
-            netns_name,
-            process: None,
+            netns_name: scope.netns().and_then(|netns| self.netns_name(netns)),
+            process,
             service: self.service_of_scope(scope),
             used,
             maximum,
             hits,
-            counters: Vec::new(),
+            counters,
             slope: None,
-            turnover: None,
-            lifetime,
+            turnover,
+            lifetime: forecast::lifetime(kind, namespace.map(|namespace| &namespace.reading)),
         }
     }
 
-    fn port_limits(&self) -> Vec<Limit> {
-        let candidates = self.ledger.destinations().iter().filter_map(|row| {
-            let namespace = self.readings.namespaces.get(&self.ledger.endpoints().get(row.endpoint).key.netns)?;
-            let ports = self.port_use(row, Some(namespace))?;
-            (ports.in_use() > 0).then(|| ((ports.in_use().into(), ports.usable().into()), row))
-        });
-        let limit = |(numbers, row): (Numbers, &Destination)| {
+    fn port_limits(&self) -> Vec<Listed<'_>> {
+        let mut fullest = Fullest::default();
+        for row in self.ledger.destinations().iter() {
+            let netns = self.ledger.endpoints().get(row.endpoint).key.netns;
+            let namespace = self.readings.namespaces.get(&netns);
+            if let Some(ports) = self.port_use(row, namespace).filter(|ports| ports.in_use() > 0) {
+                fullest.add((ports.in_use().into(), ports.usable().into()), row);
+            }
+        }
+        let listed = |(numbers, row): (Numbers, &Destination)| {
             let key = &self.ledger.endpoints().get(row.endpoint).key;
             let device = self.named(key.netns, key.device);
             let scope = Scope::Destination { netns: key.netns, local_ip: key.local_ip, device, remote: row.remote() };
             let turnover = Some(Turnover::new(row.ports.time_wait.into(), row.entered));
-            Limit { turnover, ..self.limit(LimitKind::Ports, scope, numbers) }
+            Listed { turnover, ..Listed::new(LimitKind::Ports, scope, numbers, Details::Destination) }
         };
-        fullest(candidates).into_iter().map(limit).collect()
+        fullest.kept.into_iter().map(listed).collect()
     }
 
-    fn process_limits(&self) -> Vec<Limit> {
-        let numbers = |files: &ProcessFiles| Some((files.open, self.readings.host.most_descriptors(files)?));
-        let candidates = self.readings.host.processes.iter().filter_map(|files| Some((numbers(files)?, files.process)));
-        let limit = |(numbers, process): (Numbers, Process)| Limit {
-            process: Some(process),
-            ..self.limit(LimitKind::ProcessFiles, Scope::Process(process.pid), numbers)
-        };
-        fullest(candidates).into_iter().map(limit).collect()
+    fn process_limits(&self) -> impl Iterator<Item = Listed<'_>> {
+        let mut fullest = Fullest::default();
+        for files in &self.readings.host.processes {
+            if let Some(most) = self.readings.host.most_descriptors(files) {
+                fullest.add((files.open, most), files.process);
+            }
+        }
+        fullest.kept.into_iter().map(|(numbers, process)| {
+            Listed::new(LimitKind::ProcessFiles, Scope::Process(process.pid), numbers, Details::Process(process))
+        })
     }
 
     /// Both queues of each listener. The kernel asks whether a queue is above its limit, not whether it has reached it
     /// (`sk_acceptq_is_full`, include/net/sock.h): one more than the limit fits.
-    fn queue_limits(&self) -> Vec<Limit> {
-        let queues = || self.listeners.iter().filter_map(|(id, listener)| Some((id, listener, listener.queues?)));
-        let accept = || {
-            queues().map(|(id, listener, queues)| {
-                let maximum = u64::from(queues.limit) + 1;
-                ((queues.accept.into(), maximum), (LimitKind::AcceptQueue, id, listener, queues))
-            })
-        };
-        let syn = queues().map(|(id, listener, queues)| {
-            let namespace = self.readings.namespaces.get(&listener.netns);
-            let most = namespace.and_then(|namespace| namespace.reading.most_unproven_requests());
-            let maximum = most.unwrap_or(u64::MAX).min(u64::from(queues.limit) + 1);
-            ((queues.syn.into(), maximum), (LimitKind::SynQueue, id, listener, queues))
-        });
-        // A queue that overflowed is listed even if it is empty now.
-        let hit = accept().filter(|(_, (_, _, listener, _))| listener.drops.overflows > 0);
-        let mut chosen = fullest(accept());
-        let hit =
-            fullest(hit).into_iter().filter(|(_, (_, id, ..))| chosen.iter().all(|(_, (_, other, ..))| other != id));
-        let hit: Vec<_> = hit.collect();
-        chosen.extend(hit);
-        let chosen = chosen.into_iter().chain(fullest(syn));
-        let limit = |(numbers, (kind, id, listener, queues)): (_, (_, _, &Listener, _))| {
+    fn queue_limits(&self) -> impl Iterator<Item = Listed<'_>> {
+        let (mut accept, mut hit, mut syn) = (Fullest::default(), Fullest::default(), Fullest::default());
+        for (id, listener) in self.listeners.iter() {
+            let Some(queues) = listener.queues else { continue };
+            let maximum = u64::from(queues.limit) + 1;
+            let it = (id, listener, queues);
+            accept.add((queues.accept.into(), maximum), it);
+            // A queue that overflowed is listed even if it is empty now.
+            if listener.drops.overflows > 0 {
+                hit.add((queues.accept.into(), maximum), it);
+            }
+            let used = u64::from(queues.syn);
+            if syn.may_take(used) {
+                let namespace = self.readings.namespaces.get(&listener.netns);
+                let most = namespace.and_then(|namespace| namespace.reading.most_unproven_requests());
+                syn.add((used, most.unwrap_or(u64::MAX).min(maximum)), it);
+            }
+        }
+        hit.kept.retain(|(_, (id, ..))| accept.kept.iter().all(|(_, (other, ..))| other != id));
+        let accept = accept.kept.into_iter().chain(hit.kept).map(|it| (LimitKind::AcceptQueue, it));
+        let syn = syn.kept.into_iter().map(|it| (LimitKind::SynQueue, it));
+        accept.chain(syn).map(|(kind, (numbers, (id, listener, queues)))| {
             let device = self.named(listener.netns, listener.device);
             let scope = Scope::Listener { netns: listener.netns, local: listener.local(), device, id };
-            let (process, drops) = (listener.process, &listener.drops);
-            let hits = Some(if kind == LimitKind::AcceptQueue { drops.overflows } else { drops.syn_queue_full });
-            let counters = counters::of_queue(kind, drops, queues, self.readings.namespaces.get(&listener.netns));
-            Limit { process, hits, counters, ..self.limit(kind, scope, numbers) }
-        };
-        chosen.map(limit).collect()
+            Listed::new(kind, scope, numbers, Details::Listener(listener, queues))
+        })
     }
 
-    fn namespace_limits(&self) -> Vec<Limit> {
-        let time_wait = self.readings.namespaces.iter().filter_map(|(netns, namespace)| {
+    /// Adds those of namespaces, and returns what all of them show: each number from the first namespace that has it.
+    fn add_namespace_limits<'a>(&'a self, listed: &mut Vec<Listed<'a>>) -> Shared {
+        let (mut time_wait, mut conntrack) = (Fullest::default(), Fullest::default());
+        let mut shared = Shared::default();
+        for (netns, namespace) in &self.readings.namespaces {
             let reading = &namespace.reading;
-            Some(((u64::from(reading.time_wait?), reading.tcp_max_tw_buckets?), (*netns, namespace)))
-        });
-        let conntrack = self.readings.namespaces.iter().filter_map(|(netns, namespace)| {
-            let conntrack = namespace.reading.conntrack?;
-            // 0 is no limit (`__nf_conntrack_alloc`).
-            let max = if conntrack.max == 0 { u64::MAX } else { conntrack.max };
-            Some(((conntrack.count, max), (*netns, namespace)))
-        });
-        let time_wait =
-            fullest(time_wait).into_iter().map(|(numbers, (netns, namespace)): (Numbers, (_, &Namespace))| Limit {
-                hits: namespace.reading.time_wait_overflows,
-                counters: counters::of_time_wait(namespace),
-                turnover: Some(Turnover::new(numbers.0, namespace.time_wait_entered)),
-                ..self.limit(LimitKind::TimeWait, Scope::Namespace(netns), numbers)
-            });
-        let conntrack =
-            fullest(conntrack).into_iter().map(|(numbers, (netns, namespace)): (Numbers, (_, &Namespace))| {
-                let hits = namespace.reading.conntrack.and_then(|it| it.counters);
-                Limit {
-                    // A clash has nothing to do with the limit.
-                    hits: hits.map(ConntrackCounters::hits),
-                    counters: counters::of_conntrack(namespace),
-                    ..self.limit(LimitKind::Conntrack, Scope::Namespace(netns), numbers)
-                }
-            });
-        time_wait.chain(conntrack).collect()
+            shared = shared.or(reading.shared);
+            if let Some(numbers) = reading.time_wait.map(u64::from).zip(reading.tcp_max_tw_buckets) {
+                time_wait.add(numbers, (*netns, namespace));
+            }
+            if let Some(it) = reading.conntrack {
+                // 0 is no limit (`__nf_conntrack_alloc`).
+                let max = if it.max == 0 { u64::MAX } else { it.max };
+                conntrack.add((it.count, max), (*netns, namespace));
+            }
+        }
+        let new = |kind, numbers, (netns, namespace)| {
+            Listed::new(kind, Scope::Namespace(netns), numbers, Details::Namespace(namespace))
+        };
+        listed.extend(time_wait.kept.into_iter().map(|(numbers, it): (Numbers, (_, &Namespace))| {
+            let turnover = Some(Turnover::new(numbers.0, it.1.time_wait_entered));
+            Listed { turnover, ..new(LimitKind::TimeWait, numbers, it) }
+        }));
+        listed.extend(conntrack.kept.into_iter().map(|(numbers, it)| new(LimitKind::Conntrack, numbers, it)));
+        shared
     }
 
-    fn host_limits(&self) -> Vec<Limit> {
-        let shared = self.shared();
+    fn host_limits(&self, shared: Shared) -> impl Iterator<Item = Listed<'_>> {
         let files = self.readings.host.files.map(|files| (files.allocated, files.max));
         let memory = self.readings.host.memory.zip(shared.allocated).and_then(
             |(Memory { available, per_socket }, allocated)| {
@@ -164,38 +219,40 @@ impl Model {
             (LimitKind::SocketMemory, memory),
         ]
         .into_iter()
-        .filter_map(|(kind, numbers)| Some(self.limit(kind, Scope::Host, numbers?)))
-        .collect()
-    }
-
-    /// Each number, from the first namespace that has it.
-    fn shared(&self) -> Shared {
-        self.readings.namespaces.values().map(|namespace| namespace.reading.shared).fold(Shared::default(), |a, b| {
-            Shared {
-                orphans: a.orphans.or(b.orphans),
-                allocated: a.allocated.or(b.allocated),
-                memory_pages: a.memory_pages.or(b.memory_pages),
-                tcp_max_orphans: a.tcp_max_orphans.or(b.tcp_max_orphans),
-                tcp_mem_max_pages: a.tcp_mem_max_pages.or(b.tcp_mem_max_pages),
-            }
-        })
+        .filter_map(|(kind, numbers)| Some(Listed::new(kind, Scope::Host, numbers?, Details::Host)))
     }
 }
 
 /// Used, and the maximum.
 type Numbers = (u64, u64);
 
-/// The fullest of all, at most [`LISTED`], in no order. Keeps no more than these.
-fn fullest<T>(candidates: impl Iterator<Item = (Numbers, T)>) -> Vec<(Numbers, T)> {
-    // Cross-multiplied, so that the order is total and exact.
-    let is_fuller = |a: Numbers, b: Numbers| u128::from(a.0) * u128::from(b.1) > u128::from(b.0) * u128::from(a.1);
-    let mut kept: Vec<(Numbers, T)> = Vec::with_capacity(LISTED);
-    for candidate in candidates {
-        let place = kept.partition_point(|other| !is_fuller(candidate.0, other.0));
+/// The fullest of all, at most [`LISTED`], the fullest first.
+struct Fullest<T> {
+    kept: Vec<(Numbers, T)>,
+}
+
+impl<T> Default for Fullest<T> {
+    fn default() -> Self {
+        Self { kept: Vec::with_capacity(LISTED) }
+    }
+}
+
+impl<T> Fullest<T> {
+    /// Whether there is room for one with so much in use, whatever its maximum: nothing is no fuller than nothing.
+    fn may_take(&self, used: u64) -> bool {
+        used > 0 || self.kept.len() < LISTED
+    }
+
+    fn add(&mut self, numbers: Numbers, it: T) {
+        if !self.may_take(numbers.0) {
+            return;
+        }
+        // Cross-multiplied, so that the order is total and exact.
+        let is_fuller = |a: Numbers, b: Numbers| u128::from(a.0) * u128::from(b.1) > u128::from(b.0) * u128::from(a.1);
+        let place = self.kept.partition_point(|(other, _)| !is_fuller(numbers, *other));
         if place < LISTED {
-            kept.truncate(LISTED - 1);
-            kept.insert(place, candidate);
+            self.kept.truncate(LISTED - 1);
+            self.kept.insert(place, (numbers, it));
         }
     }
-    kept
 }

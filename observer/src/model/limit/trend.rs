@@ -28,15 +28,13 @@ pub(in crate::model) struct Trends(FxHashMap<(LimitKind, Scope), Trend>);
 
 impl Trends {
     /// Takes a sample of every listed limit, and forgets limits that are no longer listed.
-    pub(super) fn sample(&mut self, limits: &[Limit], now: Duration) {
-        let mut before = std::mem::take(&mut self.0);
-        for limit in limits {
-            let key = (limit.kind, limit.scope);
-            let mut trend = before.remove(&key).unwrap_or_default();
-            let (present, entered) = limit.turnover.map_or((0, 0), |turnover| (turnover.present, turnover.entered));
-            trend.push(now, Sample { used: limit.used, lasting: limit.used.saturating_sub(present), entered });
-            self.0.insert(key, trend);
+    pub(super) fn sample(&mut self, listed: Vec<((LimitKind, Scope), Sample)>, now: Duration) {
+        for (key, sample) in listed {
+            let trend = self.0.entry(key).or_default();
+            trend.push(now, sample);
+            trend.is_listed = true;
         }
+        self.0.retain(|_, trend| std::mem::take(&mut trend.is_listed));
     }
 
     /// The namespace is gone: what was measured there belongs to no other of its number.
@@ -55,8 +53,9 @@ impl Trends {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Sample {
+/// The numbers of a limit at one moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sample {
     used: u64,
     /// Without the part that ends by itself.
     lasting: u64,
@@ -64,20 +63,40 @@ struct Sample {
     entered: i64,
 }
 
+impl Sample {
+    pub(super) fn new(used: u64, turnover: Option<Turnover>) -> Self {
+        let (present, entered) = turnover.map_or((0, 0), |turnover| (turnover.present, turnover.entered));
+        Self { used, lasting: used.saturating_sub(present), entered }
+    }
+}
+
 #[derive(Default)]
-struct Trend(VecDeque<(Duration, Sample)>);
+struct Trend {
+    samples: VecDeque<(Duration, Sample)>,
+    /// How many of the last samples are equal. Most limits never move: their samples need not be read again.
+    equal: usize,
+    /// Since the last round.
+    is_listed: bool,
+}
 
 impl Trend {
     fn push(&mut self, now: Duration, sample: Sample) {
-        while self.0.front().is_some_and(|(then, _)| now.saturating_sub(*then) > WINDOW) {
-            self.0.pop_front();
+        while self.samples.front().is_some_and(|(then, _)| now.saturating_sub(*then) > WINDOW) {
+            self.samples.pop_front();
         }
-        self.0.push_back((now, sample));
+        let is_equal = self.samples.back().is_some_and(|(_, last)| *last == sample);
+        self.equal = if is_equal { self.equal + 1 } else { 1 };
+        self.samples.push_back((now, sample));
+    }
+
+    /// Whether nothing has changed within the window.
+    fn is_constant(&self) -> bool {
+        self.equal >= self.samples.len()
     }
 
     /// The time between the first and the last sample, if it is long enough.
     fn span(&self) -> Option<f64> {
-        let ((first, _), (last, _)) = (self.0.front()?, self.0.back()?);
+        let ((first, _), (last, _)) = (self.samples.front()?, self.samples.back()?);
         let span = last.saturating_sub(*first);
         (span >= SLOPE_NEEDS).then_some(span.as_secs_f64())
     }
@@ -85,10 +104,13 @@ impl Trend {
     /// The slope of the straight line that fits all samples best, if it is more than noise.
     #[expect(clippy::cast_precision_loss, reason = "a slope for people: 53 bits are plenty")]
     fn slope(&self, value: impl Fn(&Sample) -> u64) -> Option<f64> {
+        if self.is_constant() {
+            return None;
+        }
         let span = self.span()?;
-        let (first, _) = self.0.front()?;
+        let (first, _) = self.samples.front()?;
         let points: Vec<(f64, f64)> = self
-            .0
+            .samples
             .iter()
             .map(|(then, sample)| (then.saturating_sub(*first).as_secs_f64(), value(sample) as f64))
             .collect();
@@ -114,7 +136,11 @@ impl Trend {
     /// How many come per second of those that end by themselves.
     #[expect(clippy::cast_precision_loss, reason = "a rate for people: 53 bits are plenty")]
     fn entering(&self) -> f64 {
-        let Some(((span, (_, first)), (_, last))) = self.span().zip(self.0.front()).zip(self.0.back()) else {
+        if self.is_constant() {
+            return 0.0;
+        }
+        let Some(((span, (_, first)), (_, last))) = self.span().zip(self.samples.front()).zip(self.samples.back())
+        else {
             return 0.0;
         };
         let arrivals = last.entered - first.entered;

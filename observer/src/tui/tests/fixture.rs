@@ -16,6 +16,7 @@ use crate::{
         finding::{Finding, FindingKind},
         gaps::Gaps,
         headroom::PortUse,
+        hits::{KernelHits, OwnHits},
         quality::{
             AttachMethod, Coverage, Drift, FailedMethod, Hook, HookStatus, Losses, NamespaceScan, OwnCost,
             ProcessScope, Quality, ScanSummary,
@@ -150,6 +151,7 @@ pub(super) fn empty() -> Frame {
             established: 0,
             time_wait: 0,
             listen_drops: None,
+            hits: KernelHits::default(),
         }],
         host: Host {
             kernel: "6.12.48-generic".to_owned(),
@@ -200,7 +202,7 @@ pub(super) fn empty() -> Frame {
         failures_total: 0,
         failure_counts: Vec::new(),
         flows: Vec::new(),
-        hits: Vec::new(),
+        own_hits: OwnHits::default(),
     })
 }
 
@@ -279,9 +281,9 @@ pub(super) fn ailing() -> Frame {
         netns: NETNS,
         scope: None,
         service: Some(Arc::new(pod())),
-        sentence: sentence.to_owned(),
-        evidence: "numbers".to_owned(),
-        remedy: "what to do".to_owned(),
+        sentence: sentence.to_owned().into(),
+        evidence: "numbers".to_owned().into(),
+        remedy: "what to do".into(),
     };
     data.snapshot.findings = vec![
         finding(

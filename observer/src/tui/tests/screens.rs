@@ -283,7 +283,7 @@ fn reasons_and_remedies_are_whole_at_80_columns() {
     for data in [ailing(), recorded()] {
         let finding = data.snapshot.findings[0].clone();
         let text = words(&shot_after(&[Message::Show(ScreenName::Limits)], data, SMALL));
-        for part in [&finding.sentence.trim_end_matches('.').to_owned(), &finding.evidence, &finding.remedy] {
+        for part in [finding.sentence.trim_end_matches('.'), &finding.evidence, &finding.remedy] {
             assert!(text.contains(&words(part)), "no {part:?} in {text}");
         }
     }
