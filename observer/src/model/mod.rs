@@ -372,13 +372,6 @@ impl Model {
         rows.all(|(_, row)| row.listeners == 0 && row.states.sum() == 0)
     }
 
-    /// Namespaces with full sockets other than listeners.
-    #[must_use]
-    pub fn namespaces_with_full_sockets(&self) -> FxHashSet<NetnsId> {
-        let rows = self.ledger.endpoints().iter().map(|(_, row)| row);
-        rows.filter(|row| row.states.sum() > 0).map(|row| row.key.netns).collect()
-    }
-
     /// Totals of each namespace that the kernel also counts, without a scan: `CurrEstab` (ESTABLISHED and CLOSE_WAIT) and `tw`
     /// (TIME_WAIT and FIN_WAIT2 without a full socket). One without sockets may be absent.
     #[must_use]

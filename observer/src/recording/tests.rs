@@ -42,7 +42,7 @@ fn header() -> Header {
 }
 
 /// One of each.
-fn inputs() -> [Input<'static>; 18] {
+fn inputs() -> [Input<'static>; 19] {
     let process = Process { pid: Pid(7), comm: Comm::from("nginx") };
     let files = ProcessFiles { process, open: 3, soft_limit: Some(1024), hard_limit: None };
     [
@@ -106,6 +106,7 @@ fn inputs() -> [Input<'static>; 18] {
         ),
         Input::StreamLoss(Box::new(StreamLoss { inputs: 8, namespaces: vec![NetnsId(1)] })),
         Input::Cost(cost()),
+        Input::Unchanged(NetnsId(3)),
     ]
 }
 
