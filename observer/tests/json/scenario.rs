@@ -82,7 +82,8 @@ fn scan(model: &mut Model) {
         let binding = Binding { explicit_bucket: Some(true), port_locked: true, ..Binding::default() };
         Event::Scanned { socket, state: Found::Full(state), binding, orphan: false }
     };
-    let held = |id, by| Event::Held { id: SocketId(id), netns: NETNS, by, fd: 3, state: None, bound: None, cgroup: None };
+    let held =
+        |id, by| Event::Held { id: SocketId(id), netns: NETNS, by, fd: 3, state: None, bound: None, cgroup: None };
     let (listener, accepted) =
         (identity(1, tuple(Ipv4Addr::UNSPECIFIED, 0)), identity(2, tuple([10, 0, 0, 9].into(), 40_000)));
     model.begin_scan(NETNS, NOW);

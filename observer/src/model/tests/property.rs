@@ -155,6 +155,7 @@ fn feed(model: &mut Model, events: &[Event]) {
             7 => model.begin_scan(NETNS, Duration::ZERO),
             13 => end_scan(model),
             9 => name_members(model),
+            11 => model.end_scan_by_counts(NETNS, now),
             15 => model.tick(now),
             _ => {}
         }
