@@ -9,7 +9,8 @@
 //! - `tw` counts each TIME_WAIT socket, and each FIN_WAIT2 one without a full socket. It is 0.
 //! - Nothing counts request sockets but the SYN queue of their listener (`icsk_accept_queue.qlen`). Each is 0.
 //! - Request sockets of a listener that was closed live on until their timer ends. Each keeps its listener allocated: there is
-//!   none if the namespace's sockets (`used`) are no more than the sockets shown, or if no listener was closed for that long.
+//!   none if the namespace's sockets (`used`) are no more than the sockets shown, if no listener was closed for that long, or if
+//!   none was closed since a walk that showed no request socket.
 //!
 //! If nothing but listeners was shown, what the fd scan shows is the namespace's scan: it shows their addresses and bind buckets.
 //!
@@ -34,6 +35,7 @@ use crate::{
     host::netns::Totals,
     input::Input,
     model::{
+        KnownSockets,
         event::{Event, Found},
         quality::Hook,
         units::{NetnsId, SocketId, TcpState},
@@ -100,27 +102,30 @@ pub(super) struct Proven {
 }
 
 impl Candidate {
-    /// `is_rid_of_requests`: no listener was closed for as long as request sockets last. The model knows so many listeners and
-    /// other full sockets, and the states of these.
+    /// `is_rid_of_requests`: no listener was closed for as long as request sockets last. `known_state` is the model's of a socket that
+    /// is no listener.
     fn judge(
         &self,
         is_rid_of_requests: bool,
-        known: [u32; 2],
+        known: KnownSockets,
         known_state: impl Fn(SocketId) -> Option<TcpState>,
     ) -> Verdict {
         let Totals { hashed, time_wait, allocated, .. } = self.totals;
         let (listeners, others) = (self.listeners.len() as u64, self.others.len() as u64);
         let shown = listeners + others;
         let is_idle = self.listeners.values().all(|shown| !shown.listener.is_empty() && shown.syn_queue == Some(0));
-        let is_all = hashed == shown && time_wait == 0 && is_idle && (allocated == shown || is_rid_of_requests);
-        if is_all && others == 0 {
+        let is_all = hashed == shown && time_wait == 0 && is_idle;
+        let is_rid_of_requests = allocated == shown || is_rid_of_requests;
+        if is_all && others == 0 && is_rid_of_requests {
             return Verdict::OnlyListeners;
         }
-        let known = known.map(u64::from);
-        if hashed != known[0] + known[1] || self.others.iter().any(|(id, state)| known_state(*id) != Some(*state)) {
+        let full = [known.listeners, known.others].map(u64::from);
+        let is_other = |(id, state): (&SocketId, &TcpState)| known_state(*id) != Some(*state);
+        if hashed != full[0] + full[1] || self.others.iter().any(is_other) {
             return Verdict::Differs;
         }
-        if is_all && known == [listeners, others] { Verdict::Unchanged } else { Verdict::Inconclusive }
+        let is_unchanged = is_all && full == [listeners, others] && (is_rid_of_requests || known.requests == 0);
+        if is_unchanged { Verdict::Unchanged } else { Verdict::Inconclusive }
     }
 }
 
@@ -183,8 +188,8 @@ impl Engine {
             return Vec::new();
         }
         // Where only TIME_WAIT and request sockets were, none may be left by now.
-        let known = self.feed.model().full_sockets();
-        let is_busy = |netns: &NetnsId| known.get(netns).is_some_and(|[_, others]| *others > 0);
+        let known = self.feed.model().known_sockets();
+        let is_busy = |netns: &NetnsId| known.get(netns).is_some_and(|known| known.others > 0);
         let most_new = if extent == Extent::Due { NEW_IN_A_ROUND } else { usize::MAX };
         let mut new = 0;
         let mut may_be = |netns: &NetnsId| {
@@ -223,7 +228,7 @@ impl Engine {
         let mut proven = Proven::default();
         let turns = Stopwatch::start();
         let mut paid = Duration::ZERO;
-        let known = self.feed.model().full_sockets();
+        let known = self.feed.model().known_sockets();
         for (netns, candidate) in candidates {
             if candidate.events == self.schedule.events_of(netns) {
                 let known = known.get(&netns).copied().unwrap_or_default();
@@ -239,7 +244,7 @@ impl Engine {
         &mut self,
         netns: NetnsId,
         candidate: &Candidate,
-        known: [u32; 2],
+        known: KnownSockets,
         share: Duration,
         proven: &mut Proven,
     ) -> Duration {
@@ -258,7 +263,7 @@ impl Engine {
             Verdict::Unchanged if self.schedule.note_unchanged(netns, self.proofs.complete_since) => {
                 self.feed.take(Input::Unchanged(netns));
                 self.finished_scans += 1;
-                proven.found += known[0] + known[1];
+                proven.found += known.listeners + known.others;
             }
             // Events of one in which something happens may be under way, and its turn comes soon.
             Verdict::Differs if self.schedule.can_wait(netns) => self.schedule.ask_for(netns),

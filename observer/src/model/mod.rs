@@ -65,7 +65,6 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
-pub use self::endpoint::PORT_NUMBERS;
 use self::{
     address::{Direction, Local},
     alarm::Alarm,
@@ -92,6 +91,7 @@ use self::{
     stuck::Stuck,
     units::{NetnsId, Process, SocketId, TcpState},
 };
+pub use self::{endpoint::PORT_NUMBERS, reconcile::KnownSockets};
 
 /// How long a TIME_WAIT socket stays (`TCP_TIMEWAIT_LEN`).
 pub(crate) const TIME_WAIT_LASTS: Duration = Duration::from_mins(1);

@@ -27,6 +27,17 @@ pub(super) struct RunningScan {
     found: u32,
 }
 
+/// What the model knows of a namespace that counts of the kernel are compared with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KnownSockets {
+    /// Listeners.
+    pub listeners: u32,
+    /// Other full sockets.
+    pub others: u32,
+    /// Request sockets.
+    pub requests: u32,
+}
+
 impl Model {
     /// A scan of the table of `netns` begins: every event from here on belongs to its generation.
     pub fn begin_scan(&mut self, netns: NetnsId, now: Duration) {
@@ -76,13 +87,15 @@ impl Model {
         }
     }
 
-    /// Full sockets of each namespace: listeners, and others. One without any may be absent.
+    /// The sockets of each namespace. One without any may be absent.
     #[must_use]
-    pub fn full_sockets(&self) -> FxHashMap<NetnsId, [u32; 2]> {
-        let mut all: FxHashMap<NetnsId, [u32; 2]> = FxHashMap::default();
+    pub fn known_sockets(&self) -> FxHashMap<NetnsId, KnownSockets> {
+        let mut all: FxHashMap<NetnsId, KnownSockets> = FxHashMap::default();
         for (_, row) in self.ledger.endpoints().iter() {
-            let [listeners, others] = all.entry(row.key.netns).or_default();
-            (*listeners, *others) = (*listeners + row.listeners, *others + row.states.sum());
+            let known = all.entry(row.key.netns).or_default();
+            known.listeners += row.listeners;
+            known.others += row.states.sum();
+            known.requests += row.minisocks.get(TcpState::SynReceived);
         }
         all
     }

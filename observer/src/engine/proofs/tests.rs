@@ -5,7 +5,7 @@ use super::*;
 /// What the fd scan, the counts and the model say of a namespace.
 struct Namespace {
     candidate: Candidate,
-    known: [u32; 2],
+    known: KnownSockets,
     states: FxHashMap<SocketId, TcpState>,
     is_rid: bool,
 }
@@ -16,8 +16,9 @@ fn judged(syn_queues: &[Option<u32>], states: &[TcpState], change: impl FnOnce(&
     let shown = |queue: &Option<u32>| Shown { listener: vec![1], queues: vec![1], syn_queue: *queue };
     let listeners = (0..).map(SocketId).zip(syn_queues.iter().map(shown)).collect();
     let states: FxHashMap<SocketId, TcpState> = (100..).map(SocketId).zip(states.iter().copied()).collect();
-    let known = [syn_queues.len(), states.len()].map(|count| u32::try_from(count).unwrap());
-    let hashed = u64::from(known[0] + known[1]);
+    let [listening, connected] = [syn_queues.len(), states.len()].map(|count| u32::try_from(count).unwrap());
+    let known = KnownSockets { listeners: listening, others: connected, requests: 0 };
+    let hashed = u64::from(listening + connected);
     let totals = Totals { hashed, allocated: hashed, ..Totals::default() };
     let candidate = Candidate { totals, events: 0, listeners, others: states.clone() };
     let mut namespace = Namespace { candidate, known, states, is_rid: false };
@@ -53,8 +54,12 @@ const STATES: &[TcpState] = &[TcpState::Established, TcpState::CloseWait, TcpSta
 fn sockets_that_are_all_shown_and_all_known_in_their_states_are_unchanged() {
     assert_eq!(judged(LISTENER, STATES, |_| {}), Verdict::Unchanged);
     assert_eq!(judged(&[], STATES, |_| {}), Verdict::Unchanged, "clients alone");
-    let with_others = |it: &mut Namespace| (it.candidate.totals.allocated, it.is_rid) = (9, true);
-    assert_eq!(judged(LISTENER, STATES, with_others), Verdict::Unchanged, "sockets of other families");
+    let with_others = |it: &mut Namespace| it.candidate.totals.allocated = 9;
+    assert_eq!(judged(LISTENER, STATES, with_others), Verdict::Unchanged, "the walk has shown no request socket");
+    let long_ago = |it: &mut Namespace| {
+        (it.candidate.totals.allocated, it.known.requests, it.is_rid) = (9, 1, true);
+    };
+    assert_eq!(judged(LISTENER, STATES, long_ago), Verdict::Unchanged, "it has shown one, which has ended");
 }
 
 #[test]
@@ -68,8 +73,8 @@ fn what_the_model_does_not_know_or_knows_otherwise_makes_it_wrong() {
             it.states.insert(SocketId(101), TcpState::LastAck);
         }),
         ("an unknown socket that no file leads to", |it| it.candidate.totals.hashed += 1),
-        ("a listener that has ended", |it| it.known[0] += 1),
-        ("a socket that has ended", |it| it.known[1] += 1),
+        ("a listener that has ended", |it| it.known.listeners += 1),
+        ("a socket that has ended", |it| it.known.others += 1),
     ];
     for (what, change) in changes {
         assert_eq!(judged(LISTENER, STATES, change), Verdict::Differs, "{what}");
@@ -93,7 +98,9 @@ fn what_the_fd_scan_does_not_show_leaves_a_namespace_to_walks() {
             it.candidate.listeners.insert(SocketId(7), Shown { syn_queue: Some(0), ..Shown::default() });
         }),
         ("TIME_WAIT", |it| it.candidate.totals.time_wait = 1),
-        ("a closed listener may be among them", |it| it.candidate.totals.allocated += 1),
+        ("a request socket whose listener is closed", |it| {
+            (it.candidate.totals.allocated, it.known.requests) = (it.candidate.totals.allocated + 1, 1);
+        }),
         ("a request socket", |it| it.candidate.listeners.values_mut().for_each(|shown| shown.syn_queue = Some(1))),
     ];
     for (what, change) in changes {
