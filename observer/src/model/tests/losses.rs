@@ -146,9 +146,9 @@ fn a_namespace_that_counts_show_to_be_unchanged_has_no_more_time_wait_sockets() 
          in 127.0.0.1:80 sockets 1 (established 1) opened 0 closed 0 failed 0
          in 0.0.0.0:80 listening sockets 0 opened 0 closed 0 failed 0
          2 sockets 1 connections opened 0 closed 0 failed 0 drift 0+0-0
+         in 127.0.0.1:80 sockets 1 (established 1) opened 0 closed 0 failed 0
          out 127.0.0.1 sockets 1 (established 1) opened 0 closed 0 failed 0
            127.0.0.1:80 sockets 1 ports 1+0 of 28232
-         in 127.0.0.1:80 sockets 1 (established 1) opened 0 closed 0 failed 0
          in 0.0.0.0:80 listening sockets 0 opened 0 closed 0 failed 0
          2 sockets 1 connections opened 0 closed 0 failed 0 drift 0+0-0",
     );
