@@ -325,6 +325,18 @@ fn walks_of_namespaces_that_counts_have_shown_unchanged_leave_the_rest_of_the_bu
 }
 
 #[test]
+fn namespaces_that_are_unchanged_make_none_wait_that_has_to_be_walked() {
+    let all: Vec<NetnsId> = (1..=100).map(NetnsId).collect();
+    let (mut schedule, now) = scanned(&all, millis(8));
+    assert_eq!(due_after(&mut schedule, now, &all), Duration::from_secs(80), "800 ms at 1 % of a CPU");
+    for netns in &all[1..] {
+        schedule.begin_count(*netns, now);
+        schedule.note_unchanged(*netns, now);
+    }
+    assert_eq!(due_after(&mut schedule, now, &all), WHEN_QUIET);
+}
+
+#[test]
 fn after_a_loss_counts_show_nothing_before_the_next_walk() {
     let (mut schedule, now) = scanned(&[A], millis(1));
     assert!(schedule.note_unchanged(A, now));

@@ -193,23 +193,24 @@ impl Turns {
     }
 
     /// The time between two turns of a namespace in which nothing happens: of one that counts have shown to be unchanged, which
-    /// has its share alone, and of another.
+    /// has its share alone, and of another. The former can wait: they make no other wait for longer.
     fn quiet_pauses(&self) -> (Duration, Duration) {
-        let (mut cost, mut count, mut of_others) = (Duration::ZERO, 0, Duration::ZERO);
+        let (mut unchanged, mut cost, mut count, mut busy) = (Duration::ZERO, Duration::ZERO, 0, Duration::ZERO);
         for turn in self.all.values() {
-            if turn.is_quiet() {
-                (cost, count) = (cost + turn.cpu, count + 1);
-            } else {
-                of_others += turn.cpu;
-            }
+            count += u32::from(turn.is_quiet());
+            *match (turn.is_quiet(), turn.is_unchanged()) {
+                (true, true) => &mut unchanged,
+                (true, false) => &mut cost,
+                (false, _) => &mut busy,
+            } += turn.cpu;
         }
         let WhenQuiet { pause, each, one_in, at_latest } = self.quiet;
         let own = cost * one_in;
-        // The others want a turn each second.
-        let left = self.budget.of(AT_MOST_EVERY).saturating_sub(of_others).max(AT_MOST_EVERY / one_in);
+        // Where something happens a turn is wanted each second.
+        let left = self.budget.of(AT_MOST_EVERY).saturating_sub(busy).max(AT_MOST_EVERY / one_in);
         let with_what_is_left = AT_MOST_EVERY.mul_f64(cost.div_duration_f64(left));
         let least = pause.max(each * count);
-        (least.max(own), least.max(own.min(at_latest.max(with_what_is_left))))
+        (least.max(unchanged * one_in), least.max(own.min(at_latest.max(with_what_is_left))))
     }
 
     /// Whether work that a round has begun may go on with this namespace.
