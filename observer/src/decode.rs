@@ -141,7 +141,8 @@ pub fn event(bytes: &[u8]) -> Result<Event, DecodeError> {
 fn held(record: &FdOwnerRecord, bound: Option<Local>) -> Event {
     let FdOwnerRecord { header, comm, fd, device: _ } = record;
     let (id, netns) = (SocketId(header.sock), NetnsId(header.netns));
-    Event::Held { id, netns, by: process(header, *comm), fd: *fd, bound, cgroup: cgroup(header) }
+    let state = TcpState::from_kernel(header.new_state);
+    Event::Held { id, netns, by: process(header, *comm), fd: *fd, state, bound, cgroup: cgroup(header) }
 }
 
 fn read<T: FromBytes>(kind: Kind, bytes: &[u8]) -> Result<T, DecodeError> {
@@ -276,7 +277,8 @@ pub fn fd_owner_record(id: SocketId, netns: NetnsId, by: Process, fd: u32) -> Fd
             kind: Kind::FdOwner as u8,
             flags: 0,
             old_state: 0,
-            new_state: TcpState::Established as u8,
+            // /proc/PID/fd does not show it.
+            new_state: 0,
         },
         comm: by.comm.bytes(),
         fd,

@@ -88,6 +88,7 @@ fn records_of_a_task_name_its_process() {
             netns: expected().netns,
             by: curl(),
             fd: 9,
+            state: TcpState::from_kernel(fd_owner.header.new_state),
             bound: None,
             cgroup: Some(CgroupId(1_500))
         })

@@ -61,6 +61,9 @@ pub enum Input<'a> {
     StreamLoss(Box<StreamLoss>),
     /// What observer costs, and whether its hooks are suspended.
     Cost(Cost),
+    /// The fd scan that has just ended and the kernel's counts show that this namespace has the full sockets that the model
+    /// knows there, in these states, and no other socket.
+    Unchanged(NetnsId),
 }
 
 /// In one piece: of itself serde takes a slice byte by byte, which took half of what a recording costs. The encoding is the same.
@@ -95,7 +98,7 @@ pub fn apply(model: &mut Model, now: Duration, input: Input<'_>) -> Outcome {
         Input::EndScan => model.end_scan(now),
         Input::AbandonScan => model.abandon_scan(),
         Input::EndRound(summary) => model.end_round(summary),
-        Input::BeginFdScan => model.begin_fd_scan(),
+        Input::BeginFdScan => model.begin_fd_scan(now),
         Input::EndFdScan => model.end_fd_scan(now),
         Input::Namespace(netns, reading) => model.set_namespace(netns, *reading),
         Input::ForgetNamespace(netns) => model.forget_namespace(netns),
@@ -111,6 +114,7 @@ pub fn apply(model: &mut Model, now: Duration, input: Input<'_>) -> Outcome {
         Input::RestartTotals => model.restart_totals(now),
         Input::StreamLoss(loss) => model.note_stream_loss(&loss, now),
         Input::Cost(cost) => model.set_cost(cost, now),
+        Input::Unchanged(netns) => model.end_scan_by_counts(netns, now),
     }
     Outcome::Done
 }

@@ -103,6 +103,7 @@ impl Anonymizer {
                 let Cost { share, at_most, hook_ns, is_measured, is_suspended, suspensions, skipped } = cost;
                 Input::Cost(Cost { share, at_most, hook_ns, is_measured, is_suspended, suspensions, skipped })
             }
+            Input::Unchanged(netns) => Input::Unchanged(netns),
         }
     }
 

@@ -1,19 +1,30 @@
-//! Scans without a walk. `iter/tcp` walks the host's whole hash table for each namespace. Where the kernel's own counts prove
-//! that a namespace has no TCP socket but the listeners that an fd scan shows, what the fd scan shows is its scan.
+//! Scans without a walk. `iter/tcp` walks the host's whole hash table for each namespace. One fd scan shows the full TCP sockets
+//! of all namespaces that a file leads to, with their states. Where the kernel's own counts prove that a namespace has no others,
+//! it needs no walk.
 //!
 //! The counts come first, then the fd scan. Of the namespace there is no event in between, and no record is lost:
 //! - `inuse` counts each full TCP socket in the kernel's tables, orphans and those that no file leads to among them
-//!   (`sock_prot_inuse_add` in `inet_ehash_nolisten`, `__inet_hash` and `inet_unhash`). It is the number of listeners shown.
+//!   (`sock_prot_inuse_add` in `inet_ehash_nolisten`, `__inet_hash` and `inet_unhash`). It is the number of sockets shown. A
+//!   socket in CLOSE is in no table: `tcp_set_state` takes it out.
 //! - `tw` counts each TIME_WAIT socket, and each FIN_WAIT2 one without a full socket. It is 0.
 //! - Nothing counts request sockets but the SYN queue of their listener (`icsk_accept_queue.qlen`). Each is 0.
 //! - Request sockets of a listener that was closed live on until their timer ends. Each keeps its listener allocated: there is
-//!   none if the namespace's sockets (`used`) are no more than these listeners, or if no listener was closed for that long.
+//!   none if the namespace's sockets (`used`) are no more than the sockets shown, if no listener was closed for that long, or if
+//!   none was closed since a walk that showed no request socket.
 //!
-//! All else is walked.
+//! If nothing but listeners was shown, what the fd scan shows is the namespace's scan: it shows their addresses and bind buckets.
+//!
+//! Of other sockets it shows the state alone. If they are those that the model knows, each in the state that it knows, and the
+//! model knows no more, nothing was added, removed or changed since the last walk, and the last scan is as new as the fd scan. Only
+//! a walk shows bind buckets and devices, which change without an event: walks go on at the share of namespaces in which nothing
+//! happens. Another connection in the same state under the address of one that ended needs two events that were lost without
+//! being counted: after a loss that was counted, and after hooks were suspended, a walk comes first.
+//!
+//! All else is walked, and soon where the counts or the states differ from the model's.
 
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     Engine,
@@ -24,6 +35,7 @@ use crate::{
     host::netns::Totals,
     input::Input,
     model::{
+        KnownSockets,
         event::{Event, Found},
         quality::Hook,
         units::{NetnsId, SocketId, TcpState},
@@ -35,6 +47,9 @@ const REQUEST_TIMER: Duration = Duration::from_secs(125);
 
 /// Namespaces that are read for the first time in one round, at most: the ring has to be read in between.
 const NEW_IN_A_ROUND: usize = 100;
+
+/// Where more sockets are than this, to walk the table takes little beside showing them: memory is saved.
+const MOST_SOCKETS: u64 = 10_000;
 
 /// What proofs rest on.
 pub(super) struct Proofs {
@@ -52,6 +67,8 @@ struct Candidate {
     /// Events so far, before the totals were read.
     events: u64,
     listeners: FxHashMap<SocketId, Shown>,
+    /// The state of each other socket in the kernel's tables that the fd scan has shown.
+    others: FxHashMap<SocketId, TcpState>,
 }
 
 /// The records of a listener.
@@ -63,6 +80,19 @@ struct Shown {
     syn_queue: Option<u32>,
 }
 
+/// What the counts of a namespace and an fd scan say together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing but the listeners that were shown is there.
+    OnlyListeners,
+    /// The sockets that the model knows are there, and nothing else.
+    Unchanged,
+    /// The model is wrong.
+    Differs,
+    /// Something is there that the fd scan does not show.
+    Inconclusive,
+}
+
 /// What a round of proofs did.
 #[derive(Default)]
 pub(super) struct Proven {
@@ -72,12 +102,30 @@ pub(super) struct Proven {
 }
 
 impl Candidate {
-    /// `is_rid_of_requests`: no listener was closed for as long as request sockets last.
-    fn is_proven(&self, is_rid_of_requests: bool) -> bool {
+    /// `is_rid_of_requests`: no listener was closed for as long as request sockets last. `known_state` is the model's of a socket that
+    /// is no listener.
+    fn judge(
+        &self,
+        is_rid_of_requests: bool,
+        known: KnownSockets,
+        known_state: impl Fn(SocketId) -> Option<TcpState>,
+    ) -> Verdict {
         let Totals { hashed, time_wait, allocated, .. } = self.totals;
-        let shown = self.listeners.len() as u64;
+        let (listeners, others) = (self.listeners.len() as u64, self.others.len() as u64);
+        let shown = listeners + others;
         let is_idle = self.listeners.values().all(|shown| !shown.listener.is_empty() && shown.syn_queue == Some(0));
-        hashed == shown && time_wait == 0 && is_idle && (allocated == shown || is_rid_of_requests)
+        let is_all = hashed == shown && time_wait == 0 && is_idle;
+        let is_rid_of_requests = allocated == shown || is_rid_of_requests;
+        if is_all && others == 0 && is_rid_of_requests {
+            return Verdict::OnlyListeners;
+        }
+        let full = [known.listeners, known.others].map(u64::from);
+        let is_other = |(id, state): (&SocketId, &TcpState)| known_state(*id) != Some(*state);
+        if hashed != full[0] + full[1] || self.others.iter().any(is_other) {
+            return Verdict::Differs;
+        }
+        let is_unchanged = is_all && full == [listeners, others] && (is_rid_of_requests || known.requests == 0);
+        if is_unchanged { Verdict::Unchanged } else { Verdict::Inconclusive }
     }
 }
 
@@ -103,6 +151,13 @@ impl Proofs {
                     record.clone_into(&mut shown.queues);
                     // A listener may be shown several times.
                     shown.syn_queue = Some(queues.syn.max(shown.syn_queue.unwrap_or(0)));
+                }
+            }
+            Event::Held { id, netns, state: Some(state), .. }
+                if !matches!(state, TcpState::Listen | TcpState::Closed) =>
+            {
+                if let Some(candidate) = self.candidates.get_mut(netns) {
+                    candidate.others.insert(*id, *state);
                 }
             }
             _ => {}
@@ -133,19 +188,30 @@ impl Engine {
             return Vec::new();
         }
         // Where only TIME_WAIT and request sockets were, none may be left by now.
-        let busy = self.feed.model().namespaces_with_full_sockets();
+        let known = self.feed.model().known_sockets();
+        let is_busy = |netns: &NetnsId| known.get(netns).is_some_and(|known| known.others > 0);
         let most_new = if extent == Extent::Due { NEW_IN_A_ROUND } else { usize::MAX };
         let mut new = 0;
         let mut may_be = |netns: &NetnsId| {
             new += usize::from(self.schedule.is_unread(*netns));
-            new <= most_new && !busy.contains(netns)
+            new <= most_new && !is_busy(netns)
         };
         let provable: Vec<NetnsId> = namespaces.iter().copied().filter(|netns| may_be(netns)).collect();
         if provable.len() < least { Vec::new() } else { provable }
     }
 
+    /// These, and the namespaces that wait for a walk for long.
+    pub(super) fn with_old(&mut self, provable: &[NetnsId], extent: Extent) -> Vec<NetnsId> {
+        let mut all = provable.to_vec();
+        if extent == Extent::Due {
+            let known: FxHashSet<NetnsId> = provable.iter().copied().collect();
+            all.extend(self.schedule.due_counts(Instant::now()).into_iter().filter(|netns| !known.contains(netns)));
+        }
+        all
+    }
+
     /// Scans all open files, and with them those of these namespaces of which the kernel's counts prove that nothing else is
-    /// there. Returns these. Counts that prove nothing are paid for too: they are read again with the next fd scan.
+    /// there. Returns the namespaces that need no walk. Counts that prove nothing are paid for too: they are read again later.
     pub(super) fn scan_files_for(&mut self, namespaces: &[NetnsId]) -> Result<Proven, Refusal> {
         let work = Stopwatch::start();
         let lost_before = self.count_losses();
@@ -157,39 +223,74 @@ impl Engine {
             self.schedule.pay_for_tables(cpu);
             return scanned.map(|_| Proven::default());
         }
-        let now = Instant::now();
-        self.proofs.forget_old_ends(now);
+        self.proofs.forget_old_ends(Instant::now());
         let share = cpu / u32::try_from(namespaces.len()).unwrap_or(u32::MAX).max(1);
         let mut proven = Proven::default();
-        let mut unproven = cpu;
+        let turns = Stopwatch::start();
+        let mut paid = Duration::ZERO;
+        let known = self.feed.model().known_sockets();
         for (netns, candidate) in candidates {
-            let is_same = candidate.events == self.schedule.events_of(netns);
-            if is_same && candidate.is_proven(self.proofs.is_rid_of_requests(netns, now)) {
-                let turn = Stopwatch::start();
-                self.schedule.begin_table(netns);
-                proven.found += self.show_listeners(netns, &candidate);
-                self.schedule.end_table(netns, Instant::now(), share + turn.cpu());
-                proven.namespaces.push(netns);
-                unproven = unproven.saturating_sub(share);
+            if candidate.events == self.schedule.events_of(netns) {
+                let known = known.get(&netns).copied().unwrap_or_default();
+                paid += self.conclude(netns, &candidate, known, share, &mut proven);
             }
         }
-        self.schedule.pay_for_tables(unproven);
+        self.schedule.pay_for_tables((cpu + turns.cpu()).saturating_sub(paid));
         Ok(proven)
+    }
+
+    /// Acts on what the counts of a namespace and the fd scan say. Returns what its own turn has paid of the work.
+    fn conclude(
+        &mut self,
+        netns: NetnsId,
+        candidate: &Candidate,
+        known: KnownSockets,
+        share: Duration,
+        proven: &mut Proven,
+    ) -> Duration {
+        let (turn, now) = (Stopwatch::start(), Instant::now());
+        let model = self.feed.model();
+        let is_rid_of_requests = self.proofs.is_rid_of_requests(netns, now);
+        match candidate.judge(is_rid_of_requests, known, |id| model.state_in(netns, id)) {
+            Verdict::OnlyListeners => {
+                self.schedule.begin_table(netns);
+                proven.found += self.show_listeners(netns, candidate);
+                let cpu = share + turn.cpu();
+                self.schedule.end_table(netns, Instant::now(), cpu);
+                proven.namespaces.push(netns);
+                return cpu;
+            }
+            Verdict::Unchanged if self.schedule.note_unchanged(netns, self.proofs.complete_since) => {
+                self.feed.take(Input::Unchanged(netns));
+                self.finished_scans += 1;
+                proven.found += known.listeners + known.others;
+            }
+            // Events of one in which something happens may be under way, and its turn comes soon.
+            Verdict::Differs if self.schedule.can_wait(netns) => self.schedule.ask_for(netns),
+            Verdict::Unchanged | Verdict::Differs | Verdict::Inconclusive => {}
+        }
+        Duration::ZERO
     }
 
     /// Reads the counts of these namespaces: those without TIME_WAIT sockets are candidates.
     fn choose_candidates(&mut self, namespaces: &[NetnsId]) {
         self.drain();
-        let events: FxHashMap<NetnsId, u64> =
-            namespaces.iter().map(|netns| (*netns, self.schedule.events_of(*netns))).collect();
+        let now = Instant::now();
+        let mut events: FxHashMap<NetnsId, u64> = FxHashMap::default();
+        for netns in namespaces {
+            self.schedule.begin_count(*netns, now);
+            events.insert(*netns, self.schedule.events_of(*netns));
+        }
         let totals = self.namespaces.totals_of_each(namespaces);
         self.proofs.candidates.clear();
         for (netns, totals) in totals {
             // One that was replaced, or cannot be read, is left to a walk, which says so.
             let Ok(totals) = totals else { continue };
-            if totals.time_wait == 0 && self.namespaces.is_same(netns, totals.identity) {
+            let is_small = totals.time_wait == 0 && totals.hashed <= MOST_SOCKETS;
+            if is_small && self.namespaces.is_same(netns, totals.identity) {
                 let events = events.get(&netns).copied().unwrap_or(0);
-                self.proofs.candidates.insert(netns, Candidate { totals, events, listeners: FxHashMap::default() });
+                let (listeners, others) = (FxHashMap::default(), FxHashMap::default());
+                self.proofs.candidates.insert(netns, Candidate { totals, events, listeners, others });
             }
         }
     }
@@ -231,39 +332,4 @@ impl Engine {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn is_proven(hashed: u64, time_wait: u64, allocated: u64, syn_queues: &[Option<u32>], is_rid: bool) -> bool {
-        let totals = Totals { hashed, time_wait, allocated, ..Totals::default() };
-        let shown = |syn_queue| Shown { listener: vec![1], queues: vec![1], syn_queue };
-        let listeners = syn_queues.iter().enumerate().map(|(n, queue)| (SocketId(n as u64), shown(*queue)));
-        Candidate { totals, events: 0, listeners: listeners.collect() }.is_proven(is_rid)
-    }
-
-    #[test]
-    fn nothing_but_the_listeners_that_were_shown_is_a_proof() {
-        assert!(is_proven(0, 0, 0, &[], false));
-        assert!(is_proven(2, 0, 2, &[Some(0), Some(0)], false));
-        assert!(is_proven(1, 0, 9, &[Some(0)], true), "sockets of other families");
-        assert!(!is_proven(1, 0, 2, &[Some(0)], false), "a closed listener may be among them");
-        assert!(!is_proven(2, 0, 2, &[Some(0)], true), "no file leads to the other");
-        assert!(!is_proven(1, 0, 2, &[Some(0), Some(0)], true), "one has ended");
-        assert!(!is_proven(1, 1, 1, &[Some(0)], true), "TIME_WAIT");
-        assert!(!is_proven(1, 0, 1, &[Some(1)], true), "a request socket");
-        assert!(!is_proven(1, 0, 1, &[None], true), "this kernel shows no SYN queue");
-    }
-
-    #[test]
-    fn a_listener_that_was_closed_leaves_doubt_while_its_request_sockets_may_live() {
-        let start = Instant::now();
-        let mut proofs = Proofs::new(start);
-        let netns = NetnsId(1);
-        assert!(!proofs.is_rid_of_requests(netns, start + REQUEST_TIMER / 2));
-        assert!(proofs.is_rid_of_requests(netns, start + REQUEST_TIMER));
-        proofs.ended.insert(netns, start + REQUEST_TIMER);
-        assert!(!proofs.is_rid_of_requests(netns, start + REQUEST_TIMER + REQUEST_TIMER / 2));
-        assert!(proofs.is_rid_of_requests(NetnsId(2), start + REQUEST_TIMER), "one of another namespace");
-        assert!(proofs.is_rid_of_requests(netns, start + 2 * REQUEST_TIMER));
-    }
-}
+mod tests;

@@ -178,10 +178,11 @@ impl Engine {
         let before = self.namespaces.ids();
         let began = Instant::now();
         let provable = self.provable(namespaces, extent);
-        let by_counts = with_files && !provable.is_empty();
+        let to_count = if with_files { self.with_old(&provable, extent) } else { Vec::new() };
+        let by_counts = !to_count.is_empty();
         let mut proven = Proven::default();
         if by_counts {
-            let scanned = self.read_unread(&provable).and_then(|()| self.scan_files_for(&provable));
+            let scanned = self.read_unread(&to_count).and_then(|()| self.scan_files_for(&to_count));
             proven = scanned.unwrap_or_else(|refusal| refused_round(refusal, &mut refused));
             found += proven.found;
         }

@@ -40,6 +40,11 @@ const QUIET_READINGS: WhenQuiet =
     WhenQuiet { pause: AT_MOST_EVERY, each: Duration::ZERO, one_in: 667, at_latest: Duration::MAX };
 /// Walks over all processes, which find namespaces, or count open files: each.
 pub(super) const WALKS: u32 = 667;
+/// The counts of a namespace are compared with an fd scan if it was neither scanned nor counted for so long: a walk may come much
+/// later.
+const COUNT_AFTER: Duration = Duration::from_secs(30);
+/// So many with one fd scan, at most: the ring has to be read in between.
+const COUNT_AT_ONCE: usize = 500;
 /// So many namespaces take longer to walk than an fd scan.
 pub(super) const WORTH_AN_FD_SCAN: usize = 8;
 /// Scans after losses, which come without end on a host with very many events.
@@ -61,6 +66,8 @@ pub enum Scans {
     Regularly,
     /// Only at start: for tests of what events alone show.
     OnlyAtStart,
+    /// At start, then where counts may be wrong: for tests of what fd scans and the kernel's counts show.
+    ByCounts,
 }
 
 /// Which namespaces a round is about.
@@ -208,7 +215,11 @@ impl Schedule {
         if self.scans == Scans::OnlyAtStart {
             return Vec::new();
         }
-        self.tables.due(known, now, Some(&mut self.repairs))
+        let mut due = self.tables.due(known, now, Some(&mut self.repairs));
+        if self.scans == Scans::ByCounts {
+            due.retain(|netns| !self.can_wait(*netns));
+        }
+        due
     }
 
     /// Whether this one was never scanned.
@@ -228,8 +239,28 @@ impl Schedule {
 
     /// Whether nothing is lost if this table is scanned with the next fd scan.
     pub(super) fn can_wait(&self, netns: NetnsId) -> bool {
-        let is_regular = |turn: &Turn| turn.is_quiet() && !turn.asked_for && !turn.hurried;
-        self.tables.get(netns).is_some_and(|turn| turn.ended_at.is_some() && is_regular(turn))
+        self.tables.get(netns).is_some_and(Turn::can_wait)
+    }
+
+    /// The namespaces to count with the next fd scan: nothing happens there, and they were not looked at for long.
+    pub(super) fn due_counts(&mut self, now: Instant) -> Vec<NetnsId> {
+        self.count_events();
+        self.tables.due_counts(COUNT_AFTER, COUNT_AT_ONCE, now)
+    }
+
+    /// Its counts are compared with an fd scan now.
+    pub(super) fn begin_count(&mut self, netns: NetnsId, now: Instant) {
+        self.tables.change(netns).counted_at = Some(now);
+    }
+
+    /// They have shown that nothing changed since its last scan, which ended after `since`. Returns whether there was one.
+    pub(super) fn note_unchanged(&mut self, netns: NetnsId, since: Instant) -> bool {
+        let turn = self.tables.change(netns);
+        let is_unchanged = turn.can_wait() && turn.ended_at.is_some_and(|ended_at| ended_at >= since);
+        if is_unchanged {
+            turn.unchanged_at = turn.counted_at;
+        }
+        is_unchanged
     }
 
     /// Whether a round may go on with this table.

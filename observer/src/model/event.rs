@@ -110,6 +110,8 @@ pub enum Event {
         by: Process,
         /// Its file descriptor.
         fd: u32,
+        /// The socket's state, read without its lock; `None` where the scan does not show it.
+        state: Option<TcpState>,
         /// The address of a socket that is bound, and neither connected nor listening.
         bound: Option<Local>,
         /// The cgroup of such a socket.

@@ -14,7 +14,8 @@ use super::{
 
 impl Model {
     /// An fd scan begins.
-    pub fn begin_fd_scan(&mut self) {
+    pub fn begin_fd_scan(&mut self, now: Duration) {
+        self.fd_scan.began_at = now;
         self.fd_scan.number = self.fd_scan.number.wrapping_add(1);
         self.fd_scan.candidates.clear();
         self.fd_scan.others.clear();

@@ -65,7 +65,6 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
-pub use self::endpoint::PORT_NUMBERS;
 use self::{
     address::{Direction, Local},
     alarm::Alarm,
@@ -92,6 +91,7 @@ use self::{
     stuck::Stuck,
     units::{NetnsId, Process, SocketId, TcpState},
 };
+pub use self::{endpoint::PORT_NUMBERS, reconcile::KnownSockets};
 
 /// How long a TIME_WAIT socket stays (`TCP_TIMEWAIT_LEN`).
 pub(crate) const TIME_WAIT_LASTS: Duration = Duration::from_mins(1);
@@ -372,13 +372,6 @@ impl Model {
     pub fn is_empty(&self, netns: NetnsId) -> bool {
         let mut rows = self.ledger.endpoints().iter().filter(|(_, row)| row.key.netns == netns);
         rows.all(|(_, row)| row.listeners == 0 && row.states.sum() == 0)
-    }
-
-    /// Namespaces with full sockets other than listeners.
-    #[must_use]
-    pub fn namespaces_with_full_sockets(&self) -> FxHashSet<NetnsId> {
-        let rows = self.ledger.endpoints().iter().map(|(_, row)| row);
-        rows.filter(|row| row.states.sum() > 0).map(|row| row.key.netns).collect()
     }
 
     /// Totals of each namespace that the kernel also counts, without a scan: `CurrEstab` (ESTABLISHED and CLOSE_WAIT) and `tw`

@@ -1,5 +1,7 @@
 //! Which process owns a socket: hooks that run in its context say so, and fd scans correct it.
 
+use std::time::Duration;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 
@@ -157,6 +159,8 @@ impl OwnerTable {
 pub(super) struct FdScan {
     /// Its number, wrapped: stamped on each socket and listener whose owner it has seen.
     pub(super) number: u8,
+    /// When it began.
+    pub(super) began_at: Duration,
     /// Owners other than the known owner, the first of each: they become the owner if that is not seen too.
     pub(super) candidates: FxHashMap<SocketId, Process>,
     /// The owners beside the owner and the first candidate, and all owners of listeners.

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use super::{
     Model,
     address::Direction,
@@ -23,6 +25,17 @@ pub(super) struct RunningScan {
     began_at: Duration,
     /// Sockets that it has found so far.
     found: u32,
+}
+
+/// What the model knows of a namespace that counts of the kernel are compared with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KnownSockets {
+    /// Listeners.
+    pub listeners: u32,
+    /// Other full sockets.
+    pub others: u32,
+    /// Request sockets.
+    pub requests: u32,
 }
 
 impl Model {
@@ -52,6 +65,46 @@ impl Model {
             namespace.scans += 1;
         }
         self.ledger.end_scan(netns);
+    }
+
+    /// Counts and the fd scan that has just ended show the full sockets of the namespace: those that are known, in these states.
+    /// Other sockets are not there. A socket's bind bucket and device, and what is settled by these, wait for a scan.
+    pub fn end_scan_by_counts(&mut self, netns: NetnsId, now: Duration) {
+        if !self.was_scanned(netns) {
+            return;
+        }
+        self.now = now;
+        let rows = self.ledger.endpoints().iter().filter(|(_, row)| row.key.netns == netns);
+        let (found, minisocks) = rows.fold((0, 0), |(found, minisocks), (_, row)| {
+            (found + row.listeners + row.states.sum(), minisocks + row.minisocks.sum())
+        });
+        if minisocks > 0 {
+            self.remove_minisocks(netns, |_| true);
+        }
+        if let Some(namespace) = self.readings.namespaces.get_mut(&netns) {
+            let began_at = self.fd_scan.began_at;
+            namespace.last_scan = Some(NamespaceScan { netns, began_at, finished_at: now, found });
+        }
+    }
+
+    /// The sockets of each namespace. One without any may be absent.
+    #[must_use]
+    pub fn known_sockets(&self) -> FxHashMap<NetnsId, KnownSockets> {
+        let mut all: FxHashMap<NetnsId, KnownSockets> = FxHashMap::default();
+        for (_, row) in self.ledger.endpoints().iter() {
+            let known = all.entry(row.key.netns).or_default();
+            known.listeners += row.listeners;
+            known.others += row.states.sum();
+            known.requests += row.minisocks.get(TcpState::SynReceived);
+        }
+        all
+    }
+
+    /// The state of a full socket other than a listener; `None` if the namespace has none of that id.
+    #[must_use]
+    pub fn state_in(&self, netns: NetnsId, id: SocketId) -> Option<TcpState> {
+        let socket = self.sockets.get(self.sockets.find(id)?);
+        (self.ledger.endpoints().get(socket.endpoint).key.netns == netns).then_some(socket.state)
     }
 
     /// All namespaces that were due are scanned.

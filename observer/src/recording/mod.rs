@@ -51,7 +51,7 @@ use crate::{
 const MAGIC: [u8; 8] = *b"observer";
 
 /// The format that is written. Raised with every change of [`Input`], [`Header`] or the kernel side's records.
-pub const FORMAT: u16 = 5;
+pub const FORMAT: u16 = 6;
 /// The oldest format that is read.
 pub const OLDEST_FORMAT: u16 = 4;
 

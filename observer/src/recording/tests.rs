@@ -42,7 +42,7 @@ fn header() -> Header {
 }
 
 /// One of each.
-fn inputs() -> [Input<'static>; 18] {
+fn inputs() -> [Input<'static>; 19] {
     let process = Process { pid: Pid(7), comm: Comm::from("nginx") };
     let files = ProcessFiles { process, open: 3, soft_limit: Some(1024), hard_limit: None };
     [
@@ -106,6 +106,7 @@ fn inputs() -> [Input<'static>; 18] {
         ),
         Input::StreamLoss(Box::new(StreamLoss { inputs: 8, namespaces: vec![NetnsId(1)] })),
         Input::Cost(cost()),
+        Input::Unchanged(NetnsId(3)),
     ]
 }
 
@@ -160,7 +161,7 @@ fn the_encoding_belongs_to_the_format() {
     for input in inputs() {
         encoded.extend(postcard::to_stdvec(&input).unwrap());
     }
-    assert_eq!((FORMAT, format!("{:08x}", crc32fast::hash(&encoded))), (5, "2fb824b3".to_owned()));
+    assert_eq!((FORMAT, format!("{:08x}", crc32fast::hash(&encoded))), (6, "78e25647".to_owned()));
 }
 
 #[test]
@@ -171,14 +172,14 @@ fn other_files_are_recognized() {
     assert_eq!(
         sentence(b"observer of nothing"),
         format!(
-            "this recording has format 28448: the version that wrote it reads it, and this one ({OWN}) reads formats 4 to 5"
+            "this recording has format 28448: the version that wrote it reads it, and this one ({OWN}) reads formats 4 to 6"
         )
     );
     let mut newer = recording();
     newer[8] = 9;
     assert_eq!(
         sentence(&newer),
-        format!("this recording has format 9: observer 0.1.0 reads it, and this one ({OWN}) reads formats 4 to 5")
+        format!("this recording has format 9: observer 0.1.0 reads it, and this one ({OWN}) reads formats 4 to 6")
     );
     let elsewhere = Header { arch: "m\x1b68k".to_owned(), ..header() };
     let elsewhere = sealed(&[postcard::to_stdvec(&elsewhere).unwrap()]);

@@ -82,7 +82,8 @@ fn scan(model: &mut Model) {
         let binding = Binding { explicit_bucket: Some(true), port_locked: true, ..Binding::default() };
         Event::Scanned { socket, state: Found::Full(state), binding, orphan: false }
     };
-    let held = |id, by| Event::Held { id: SocketId(id), netns: NETNS, by, fd: 3, bound: None, cgroup: None };
+    let held =
+        |id, by| Event::Held { id: SocketId(id), netns: NETNS, by, fd: 3, state: None, bound: None, cgroup: None };
     let (listener, accepted) =
         (identity(1, tuple(Ipv4Addr::UNSPECIFIED, 0)), identity(2, tuple([10, 0, 0, 9].into(), 40_000)));
     model.begin_scan(NETNS, NOW);
@@ -92,7 +93,7 @@ fn scan(model: &mut Model) {
     model.apply(&found(accepted, TcpState::Established), NOW);
     model.end_scan(NOW);
     model.end_round(ScanSummary { finished_at: NOW, took: Duration::ZERO, found: 2 });
-    model.begin_fd_scan();
+    model.begin_fd_scan(NOW);
     for (id, by) in [(1, outside(7, "server")), (2, outside(7, "server")), (2, outside(8, "worker"))] {
         model.apply(&held(id, by), NOW);
     }

@@ -3,22 +3,25 @@
 
 use std::{
     any::Any,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{ErrorKind, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     os::unix::net::UnixStream,
     time::Duration,
 };
 
 use observer::{
     engine::{EngineOptions, FirstLook, Scans, Watched},
+    host::netns,
     model::{quality::Quality, units::NetnsId},
+    recording::Sink,
 };
 use socket2::Socket;
 
 use crate::{
     namespaces::Mounted,
     sockets::{local, multipath, pass, reset, set_option, silent_listener, socket, start_connect},
+    streams::{self, Bytes},
     support::{Counts, Pairs, counted_in, eventually_within, listen, options, run, start},
 };
 
@@ -39,10 +42,15 @@ type Kept = Box<dyn Any + Send>;
 /// ss names no listener there: to which row its request socket belongs is not compared.
 const LONE: &str = "handshake without its listener";
 
+/// A file leads to each of its sockets.
+const SHOWN: &str = "connections and a bound socket";
+/// No file leads to one of their sockets.
+const HIDDEN: [&str; 4] = ["nobody accepts", "orphan", "handshake", "in flight"];
+
 /// What a case makes in its namespace, by its name.
 type Maker = (&'static str, fn() -> Kept);
 
-const CASES: [Maker; 13] = [
+const CASES: [Maker; 14] = [
     ("nothing", || Box::new(())),
     ("listener", || Box::new(listen(V4, 8))),
     ("listener of both families", || Box::new(listen("[::]:7000", 8))),
@@ -50,6 +58,7 @@ const CASES: [Maker; 13] = [
     ("bound", bound),
     ("nobody accepts", || Box::new((listen(V4, 8), TcpStream::connect(V4).unwrap()))),
     ("connection over IPv6", || Box::new(Pairs::open(V6, V6, 1))),
+    (SHOWN, connections_and_bound),
     ("multipath", multipath_listener),
     ("orphan", orphan),
     ("time-wait", time_wait),
@@ -62,6 +71,16 @@ fn bound() -> Kept {
     let socket = socket(addr(V4));
     socket.bind(&addr(V4).into()).unwrap();
     Box::new((socket, listen(V6, 8)))
+}
+
+/// Listeners and connections of both families, one of which has shut down, and a socket in CLOSE.
+fn connections_and_bound() -> Kept {
+    let pairs = (Pairs::open(V4, V4, 3), Pairs::open(V6, V6, 2));
+    pairs.0.clients[0].shutdown(Shutdown::Write).unwrap();
+    let at = addr("127.0.0.1:7001");
+    let closed = socket(at);
+    closed.bind(&at.into()).unwrap();
+    Box::new((pairs, closed))
 }
 
 /// Where the kernel has no MPTCP, nothing.
@@ -158,8 +177,53 @@ fn cases(test: &str) -> Vec<Case> {
     let cases: Vec<Case> = CASES.into_iter().enumerate().map(|case| Case::make(case, test)).collect();
     // What each case is for is there.
     let with_sockets = cases.iter().filter(|case| !is_empty(case)).count();
-    assert!((5..=6).contains(&with_sockets), "a request socket without its listener ends within seconds");
+    assert!((6..=7).contains(&with_sockets), "a request socket without its listener ends within seconds");
     cases
+}
+
+#[test]
+fn the_kernel_counts_the_full_sockets_that_ss_shows_and_none_in_close() {
+    for case in &cases("inuse") {
+        let totals = case.namespace.inside(|| netns::totals().unwrap());
+        // What ends meanwhile was there before.
+        let is_full = |state: &&str| !matches!(*state, "syn_received" | "time_wait");
+        let full = |truth: &Counts| -> u64 {
+            truth.iter().filter(|((_, state), _)| is_full(state)).map(|(_, count)| u64::from(*count)).sum()
+        };
+        let after = case.namespace.truth();
+        assert!(
+            [full(&case.before), full(&after)].contains(&totals.hashed),
+            "{}: {totals:?}, ss: {after:?}",
+            case.name
+        );
+    }
+}
+
+#[test]
+fn a_namespace_is_unchanged_where_files_lead_to_all_its_sockets_and_nowhere_else() {
+    let cases = cases("unchanged");
+    let mut engine = start(EngineOptions { watched: Watched::All, scans: Scans::ByCounts, ..options() });
+    let bytes = Bytes::default();
+    engine.stream_to(Sink::Viewer(Box::new(bytes.clone()))).unwrap();
+    let of = |name: &str| cases.iter().find(|case| case.name == name).unwrap();
+    let mut unchanged = BTreeSet::new();
+    for name in [SHOWN, "connection over IPv6"] {
+        unchanged = eventually_within(SEVERAL_TURNS, &mut engine, &format!("{name} is unchanged"), |_| {
+            Some(streams::unchanged(&bytes)).filter(|unchanged| unchanged.contains(&of(name).netns))
+        });
+        let snapshot = engine.snapshot(usize::MAX);
+        assert_eq!(counted_in(&snapshot, of(name).netns), of(name).namespace.truth(), "{name}");
+    }
+    for name in HIDDEN {
+        assert!(!unchanged.contains(&of(name).netns), "no file leads to a socket of {name}");
+    }
+    // What happens there is seen by events, and its counts are those of ss again.
+    let shown = of(SHOWN);
+    let more = shown.namespace.inside(|| Pairs::open("127.0.0.1:7002", "127.0.0.1:7002", 2));
+    eventually_within(SEVERAL_TURNS, &mut engine, "more connections", |snapshot| {
+        (counted_in(snapshot, shown.netns) == shown.namespace.truth()).then_some(())
+    });
+    drop(more);
 }
 
 #[test]

@@ -1,14 +1,17 @@
 //! A stream that begins in the middle of a running engine: its reader comes to the same numbers, which are those of `ss`.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Write},
     net::TcpStream,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use observer::{
-    model::{limit::LimitKind, snapshot::Snapshot},
-    recording::Sink,
+    input::Input,
+    model::{limit::LimitKind, snapshot::Snapshot, units::NetnsId},
+    recording::{Next, Reader, Sink},
     replay::Replay,
 };
 
@@ -34,6 +37,19 @@ pub(crate) fn replayed(bytes: &Bytes) -> Option<Snapshot> {
     let mut replay = Replay::start(bytes.as_slice()).ok()?;
     replay.finish().unwrap();
     Some(replay.snapshot(usize::MAX)).filter(|snapshot| snapshot.quality.scans_total > 0)
+}
+
+/// The namespaces that this stream says are unchanged.
+pub(crate) fn unchanged(bytes: &Bytes) -> BTreeSet<NetnsId> {
+    let bytes = bytes.0.lock().unwrap().clone();
+    let Ok(mut reader) = Reader::start(bytes.as_slice()) else { return BTreeSet::new() };
+    let mut unchanged = BTreeSet::new();
+    while let Next::Input(_, input) = reader.next(Duration::MAX).unwrap() {
+        if let Input::Unchanged(netns) = input {
+            unchanged.insert(netns);
+        }
+    }
+    unchanged
 }
 
 /// Ports left towards each destination, and every limit, with what a limit of this process hides.

@@ -120,7 +120,7 @@ class Fields:
 class Recording:
     def __init__(self, data):
         (self.format,) = struct.unpack_from("<H", data, 8)
-        assert self.format in (4, 5), "another format"
+        assert self.format in (4, 5, 6), "another format"
         self.addresses, self.names, self.paths = set(), set(), set()
         self.inputs, self.records, self.times, self.losses = {}, {}, [], None
         found = chunks(data)
@@ -167,12 +167,13 @@ class Recording:
             "service",
             "stream_loss",
             "cost",
+            "unchanged",
         ]
         kind = names[f.number()]
         self.inputs[kind] = self.inputs.get(kind, 0) + 1
         if kind == "record":
             self.record(f.bytes())
-        elif kind in ("begin_scan", "forget_namespace"):
+        elif kind in ("begin_scan", "forget_namespace", "unchanged"):
             f.number()
         elif kind == "end_round":
             f.duration(), f.duration(), f.number()

@@ -29,6 +29,7 @@ fn kind(input: &Input<'_>) -> &'static str {
         Input::Service(..) => "service",
         Input::StreamLoss(_) => "stream_loss",
         Input::Cost(_) => "cost",
+        Input::Unchanged(_) => "unchanged",
     }
 }
 
@@ -85,7 +86,7 @@ fn and_recordings_of_this_host() {
     let (folder, stage) = (tempfile::tempdir().unwrap(), Stage::new());
     let path = within(folder.path(), "live");
     stage.record_inside(&path);
-    let decoded = assert_same(&path, 5);
+    let decoded = assert_same(&path, 6);
     for (what, found) in [("addresses", Stage::addresses_as_bytes()), ("names", stage.names_inside())] {
         let all = decoded[what].as_array().unwrap();
         for one in found {
@@ -94,5 +95,5 @@ fn and_recordings_of_this_host() {
     }
     let rewritten = within(folder.path(), "rewritten");
     succeeds(&["replay", "--anonymize", &rewritten, &path]);
-    assert_same(&rewritten, 5);
+    assert_same(&rewritten, 6);
 }

@@ -273,3 +273,74 @@ fn counts_that_prove_nothing_take_of_the_budget_of_tables() {
     };
     assert!(after(Duration::ZERO) <= millis(1_000) && after(millis(100)) >= millis(9_000));
 }
+
+#[test]
+fn namespaces_in_which_nothing_happens_are_counted_once_they_wait_for_long() {
+    let (mut schedule, now) = scanned(&[A, B], millis(500));
+    let at = |after: u64| now + Duration::from_secs(after);
+    assert!(schedule.due_counts(at(29)).is_empty());
+    let waiting = schedule.due_counts(at(30));
+    assert!(waiting.len() == 2 && waiting.contains(&A) && waiting.contains(&B));
+    // A was counted, and B has its turn anyhow.
+    schedule.begin_count(A, at(30));
+    schedule.note_event(B);
+    assert!(schedule.due_counts(at(59)).is_empty());
+    assert_eq!(schedule.due_counts(at(60)), [A]);
+    schedule.ask_for(A);
+    assert!(schedule.due_counts(at(60)).is_empty(), "it has to be walked");
+    let mut unscanned = Schedule::new(Scans::Regularly, now);
+    unscanned.begin_count(A, now);
+    assert!(unscanned.due_counts(at(60)).is_empty(), "its first scan is a walk");
+}
+
+#[test]
+fn of_many_namespaces_those_that_waited_longest_are_counted_and_not_all_at_once() {
+    let all: Vec<NetnsId> = (0..2_000).map(NetnsId).collect();
+    let (mut schedule, now) = scanned(&all, Duration::from_micros(20));
+    for netns in &all[..1_500] {
+        schedule.begin_count(*netns, now + millis(1));
+    }
+    assert!(schedule.due_counts(now + Duration::from_secs(39)).is_empty(), "20 ms for each");
+    let mut first = schedule.due_counts(now + Duration::from_secs(41));
+    first.sort_unstable();
+    assert_eq!(first, all[1_500..]);
+}
+
+#[test]
+fn walks_of_namespaces_that_counts_have_shown_unchanged_leave_the_rest_of_the_budget() {
+    let due = |is_unchanged: bool, has_event: bool| {
+        let (mut schedule, now) = scanned(&[A], millis(500));
+        schedule.begin_count(A, now);
+        if is_unchanged {
+            assert!(schedule.note_unchanged(A, now));
+        }
+        if has_event {
+            schedule.note_event(A);
+        }
+        due_after(&mut schedule, now, &[A])
+    };
+    assert_eq!(due(false, false), Duration::from_mins(1));
+    assert_eq!(due(true, false), millis(500) * 400);
+    assert_eq!(due(true, true), due(false, true), "what happens is looked at as soon");
+}
+
+#[test]
+fn namespaces_that_are_unchanged_make_none_wait_that_has_to_be_walked() {
+    let all: Vec<NetnsId> = (1..=100).map(NetnsId).collect();
+    let (mut schedule, now) = scanned(&all, millis(8));
+    assert_eq!(due_after(&mut schedule, now, &all), Duration::from_secs(80), "800 ms at 1 % of a CPU");
+    for netns in &all[1..] {
+        schedule.begin_count(*netns, now);
+        schedule.note_unchanged(*netns, now);
+    }
+    assert_eq!(due_after(&mut schedule, now, &all), WHEN_QUIET);
+}
+
+#[test]
+fn after_a_loss_counts_show_nothing_before_the_next_walk() {
+    let (mut schedule, now) = scanned(&[A], millis(1));
+    assert!(schedule.note_unchanged(A, now));
+    assert!(!schedule.note_unchanged(A, now + millis(1)), "lost after its last scan");
+    schedule.ask();
+    assert!(!schedule.note_unchanged(A, now), "a scan was requested");
+}

@@ -38,6 +38,9 @@ pub(super) struct Turn {
     pub(super) held: u32,
     pub(super) asked_for: bool,
     pub(super) hurried: bool,
+    /// When the kernel's counts of it were last compared with an fd scan, and when these last showed that nothing had changed.
+    pub(super) counted_at: Option<Instant>,
+    pub(super) unchanged_at: Option<Instant>,
     /// The last one that began was asked for where something happens, and repairs pay for it.
     pub(super) is_repair: bool,
 }
@@ -62,6 +65,21 @@ impl Turn {
     pub(super) const fn end(&mut self, now: Instant, cpu: Duration) {
         self.ended_at = Some(now);
         self.cpu = cpu;
+    }
+
+    /// When it was last scanned or counted; `None` before the first scan.
+    pub(super) fn seen_at(&self) -> Option<Instant> {
+        self.ended_at.max(self.counted_at.filter(|_| self.ended_at.is_some()))
+    }
+
+    /// The last counts showed that nothing had changed.
+    fn is_unchanged(&self) -> bool {
+        self.counted_at.is_some() && self.counted_at == self.unchanged_at
+    }
+
+    /// Nothing would be lost if its turn came later.
+    pub(super) const fn can_wait(&self) -> bool {
+        self.ended_at.is_some() && self.is_quiet() && !self.asked_for && !self.hurried
     }
 
     /// Why it is due, and how long it has been waiting; else how long it still has to wait.
@@ -145,7 +163,7 @@ impl Turns {
         if self.rest.is_some_and(|(until, among)| now < until && among == known.len()) {
             return Vec::new();
         }
-        let quiet = self.quiet_pause();
+        let (pause_unchanged, pause_other) = self.quiet_pauses();
         let repairs_later = repairs.map_or(Duration::MAX, |repairs| repairs.debt_lasts());
         let mut rest = Duration::MAX;
         self.is_wanted = false;
@@ -154,6 +172,7 @@ impl Turns {
             let turn = self.all.entry(*netns).or_default();
             self.is_wanted |= turn.is_wanted();
             let is_repair = |urgency| urgency == Urgency::Repair;
+            let quiet = if turn.is_unchanged() { pause_unchanged } else { pause_other };
             match turn.due_or_left(now, quiet) {
                 Ok((urgency, waited)) if may || urgency == Urgency::New || (may_repair && is_repair(urgency)) => {
                     due.push((urgency, Reverse(waited), Reverse(turn.held), place));
@@ -175,22 +194,37 @@ impl Turns {
         self.is_wanted
     }
 
-    /// The time between two turns of a namespace in which nothing happens.
-    fn quiet_pause(&self) -> Duration {
-        let (mut cost, mut count, mut of_others) = (Duration::ZERO, 0, Duration::ZERO);
+    /// Of those that can wait, the ones that were neither scanned nor counted for `pause`, or longer where there are very many.
+    /// The longest first, at most `most`.
+    pub(super) fn due_counts(&self, pause: Duration, most: usize, now: Instant) -> Vec<NetnsId> {
+        let waiting = || self.all.iter().filter(|(_, turn)| turn.can_wait());
+        let pause = waiting().fold(Duration::ZERO, |all, _| all + self.quiet.each).max(pause);
+        let mut old: Vec<(Instant, NetnsId)> =
+            waiting().filter_map(|(netns, turn)| Some((turn.seen_at()?, *netns))).collect();
+        old.retain(|(seen_at, _)| now.saturating_duration_since(*seen_at) >= pause);
+        old.sort_unstable();
+        old.into_iter().map(|(_, netns)| netns).take(most).collect()
+    }
+
+    /// The time between two turns of a namespace in which nothing happens: of one that counts have shown to be unchanged, which
+    /// has its share alone, and of another. The former can wait: they make no other wait for longer.
+    fn quiet_pauses(&self) -> (Duration, Duration) {
+        let (mut unchanged, mut cost, mut count, mut busy) = (Duration::ZERO, Duration::ZERO, 0, Duration::ZERO);
         for turn in self.all.values() {
-            if turn.is_quiet() {
-                (cost, count) = (cost + turn.cpu, count + 1);
-            } else {
-                of_others += turn.cpu;
-            }
+            count += u32::from(turn.is_quiet());
+            *match (turn.is_quiet(), turn.is_unchanged()) {
+                (true, true) => &mut unchanged,
+                (true, false) => &mut cost,
+                (false, _) => &mut busy,
+            } += turn.cpu;
         }
         let WhenQuiet { pause, each, one_in, at_latest } = self.quiet;
         let own = cost * one_in;
-        // The others want a turn each second.
-        let left = self.budget.of(AT_MOST_EVERY).saturating_sub(of_others).max(AT_MOST_EVERY / one_in);
+        // Where something happens a turn is wanted each second.
+        let left = self.budget.of(AT_MOST_EVERY).saturating_sub(busy).max(AT_MOST_EVERY / one_in);
         let with_what_is_left = AT_MOST_EVERY.mul_f64(cost.div_duration_f64(left));
-        pause.max(each * count).max(own.min(at_latest.max(with_what_is_left)))
+        let least = pause.max(each * count);
+        (least.max(unchanged * one_in), least.max(own.min(at_latest.max(with_what_is_left))))
     }
 
     /// Whether work that a round has begun may go on with this namespace.

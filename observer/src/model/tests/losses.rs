@@ -2,12 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::scenario::check;
+use super::{change, scenario::check, socket};
 use crate::model::{
     Model,
     cost::{Cost, CpuShare},
+    namespace::NamespaceReading,
     quality::ScanSummary,
-    units::NetnsId,
+    units::{NetnsId, TcpState},
 };
 
 #[test]
@@ -122,4 +123,56 @@ fn hooks_that_are_resumed_leave_counts_in_doubt_until_a_scan() {
     assert_eq!(is_unhealed(&mut model, 5), (true, false), "hooks saw nothing since the last scan");
     scan(&mut model, 6);
     assert_eq!(is_unhealed(&mut model, 6), (false, false));
+}
+
+#[test]
+fn a_namespace_that_counts_show_to_be_unchanged_has_no_more_time_wait_sockets() {
+    check(
+        "range 32768-60999
+         scan
+         l 0.0.0.0:80>0.0.0.0:0 found listen
+         s 127.0.0.1:80>127.0.0.1:40000 found established explicit
+         c 127.0.0.1:40000>127.0.0.1:80 found established
+         t 127.0.0.1:40001>127.0.0.1:80 found tw:time_wait
+         end
+         files
+         files end
+         show
+         unchanged
+         tick
+         show",
+        "out 127.0.0.1 sockets 1 (established 1 time_wait 1) opened 0 closed 0 failed 0
+           127.0.0.1:80 sockets 1 ports 1+1 of 28232
+         in 127.0.0.1:80 sockets 1 (established 1) opened 0 closed 0 failed 0
+         in 0.0.0.0:80 listening sockets 0 opened 0 closed 0 failed 0
+         2 sockets 1 connections opened 0 closed 0 failed 0 drift 0+0-0
+         in 127.0.0.1:80 sockets 1 (established 1) opened 0 closed 0 failed 0
+         out 127.0.0.1 sockets 1 (established 1) opened 0 closed 0 failed 0
+           127.0.0.1:80 sockets 1 ports 1+0 of 28232
+         in 0.0.0.0:80 listening sockets 0 opened 0 closed 0 failed 0
+         2 sockets 1 connections opened 0 closed 0 failed 0 drift 0+0-0",
+    );
+}
+
+#[test]
+fn the_last_scan_is_as_new_as_the_fd_scan_that_showed_nothing_new() {
+    let (mut model, seconds) = (Model::default(), Duration::from_secs);
+    for netns in [1, 2].map(NetnsId) {
+        let established_or_close_wait = Some(0);
+        model.set_namespace(netns, NamespaceReading { established_or_close_wait, ..NamespaceReading::default() });
+    }
+    model.begin_scan(NetnsId(1), seconds(1));
+    model.apply(&change(socket(1, 7, None), seconds(1), TcpState::SynReceived, TcpState::Established), seconds(1));
+    model.end_scan(seconds(2));
+    model.begin_fd_scan(seconds(40));
+    model.end_fd_scan(seconds(41));
+    // One that was never scanned has nothing that could be unchanged.
+    for netns in [1, 2].map(NetnsId) {
+        model.end_scan_by_counts(netns, seconds(41));
+    }
+    let coverage = model.snapshot(SystemTime::UNIX_EPOCH, seconds(41), 0).quality.coverage;
+    let oldest = coverage.oldest.unwrap();
+    assert_eq!((coverage.namespaces, coverage.scanned), (2, 1));
+    assert_eq!((oldest.netns, oldest.began_at, oldest.finished_at), (NetnsId(1), seconds(40), seconds(41)));
+    assert_eq!((oldest.found, model.drift()), (1, 0));
 }

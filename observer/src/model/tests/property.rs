@@ -102,6 +102,7 @@ fn event_by(by: Process) -> impl Strategy<Value = Event> {
             netns: NETNS,
             by,
             fd: 3,
+            state: None,
             bound: is_bound.then_some(Local { ip: it.tuple.local_ip, port: it.tuple.local_port, device: it.device }),
             cgroup: it.cgroup,
         }),
@@ -149,11 +150,12 @@ fn feed(model: &mut Model, events: &[Event]) {
         let now = Duration::from_millis(index as u64);
         model.apply(event, now);
         match index % 16 {
-            3 => model.begin_fd_scan(),
+            3 => model.begin_fd_scan(Duration::ZERO),
             5 => model.end_fd_scan(Duration::ZERO),
             7 => model.begin_scan(NETNS, Duration::ZERO),
             13 => end_scan(model),
             9 => name_members(model),
+            11 => model.end_scan_by_counts(NETNS, now),
             15 => model.tick(now),
             _ => {}
         }

@@ -108,7 +108,8 @@ impl ScenarioStage {
             ["tick"] => self.tick(1),
             ["tick", seconds] => self.tick(seconds.parse().unwrap()),
             ["wait", time] => self.now += millis(time),
-            ["files"] => self.model.begin_fd_scan(),
+            ["files"] => self.model.begin_fd_scan(self.now),
+            ["unchanged"] => self.model.end_scan_by_counts(NETNS, self.now),
             ["files", "end"] => self.model.end_fd_scan(self.now),
             ["calls"] => self.model.quality.hooks.push(HookStatus {
                 hook: Hook::Failures,
@@ -179,7 +180,7 @@ impl ScenarioStage {
                 let port = rest.iter().position(|word| *word == "bound").map(|at| rest[at + 1].parse().unwrap());
                 let ip = self.tuples.get(name).map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |tuple| tuple.local_ip);
                 let bound = port.map(|port| Local { ip, port, device });
-                Event::Held { id, netns: NETNS, by: process(rest).unwrap(), fd: 3, bound, cgroup }
+                Event::Held { id, netns: NETNS, by: process(rest).unwrap(), fd: 3, state: None, bound, cgroup }
             }
             ["refused", "connect", by @ ..] => {
                 let FourTuple { local_ip, local_port, remote_ip, remote_port } = self.tuples[name];
