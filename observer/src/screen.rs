@@ -21,8 +21,8 @@ use crate::{
 
 /// Time in which a recording goes on, or a lab.
 pub(crate) const ADVANCE: Duration = Duration::from_millis(50);
-/// Between two frames, at least,
-const PUBLISH: Duration = Duration::from_millis(250);
+/// Between two frames, at least: less than between two polls, so that each poll that finds something new is shown,
+const PUBLISH: Duration = Duration::from_millis(200);
 /// and where nothing is new since the last one: only ages grow. Also the longest time between two frames.
 const PUBLISH_QUIET: Duration = Duration::from_secs(1);
 /// Frames of a host with very many rows come less often: making them may take this share of one CPU, one part of so many: 0.5 %.

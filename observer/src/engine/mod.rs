@@ -20,6 +20,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+pub(crate) use self::reduce::reduction;
 use self::{
     cost::CostControl,
     feed::Feed,
@@ -33,9 +34,9 @@ use self::{
 pub use self::{
     options::{EngineOptions, FirstLook, Purpose, Watched},
     reduce::{AfterAttach, NewUser},
+    rest::Rest,
     schedule::Scans,
 };
-pub(crate) use self::{reduce::reduction, rest::Rest};
 use crate::{
     decode,
     errno::Refusal,
@@ -71,7 +72,7 @@ use zerocopy::IntoBytes as _;
 
 /// Time between two reads of the ring buffer, which its hooks shorten when a part of it is full. Each read finds the caches cold: many
 /// events at a time cost less than few, and nothing that is shown has to be younger.
-const POLL: Duration = Duration::from_millis(200);
+const POLL: Duration = Duration::from_millis(250);
 /// The same while there is a scan or a reading that somebody needs soon.
 const POLL_WANTED: Duration = Duration::from_millis(50);
 /// The same after the ring was more than a quarter full.

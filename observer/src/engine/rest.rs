@@ -12,7 +12,7 @@ use tokio::{
 use super::Engine;
 
 /// A place to rest for one thread.
-pub(crate) struct Rest {
+pub struct Rest {
     /// The ring buffer: its hooks wake who waits for it when a part of it is full.
     ring: Option<AsyncFd<OwnedFd>>,
     runtime: Runtime,
@@ -33,7 +33,7 @@ impl Rest {
     }
 
     /// Waits for `asked`, and returns what it gave; `None` when `pause` is over before, or when the ring fills.
-    pub(crate) fn wait<T>(&self, pause: Duration, asked: impl Future<Output = T>) -> Option<T> {
+    pub fn wait<T>(&self, pause: Duration, asked: impl Future<Output = T>) -> Option<T> {
         self.runtime.block_on(async {
             tokio::select! {
                 biased;
@@ -58,8 +58,8 @@ impl Rest {
 }
 
 impl Engine {
-    /// Where the thread that polls can rest in between.
-    pub(crate) fn rest(&self) -> anyhow::Result<Rest> {
+    /// Where the thread that polls can rest in between. Fails where descriptors are short.
+    pub fn rest(&self) -> anyhow::Result<Rest> {
         let ring = self.live.ring().context("duplicate the descriptor of the ring buffer")?;
         Rest::new(Some(ring))
     }

@@ -39,6 +39,7 @@ mod recorder;
 mod recording;
 mod refusals;
 mod refused;
+mod rest;
 mod scale;
 mod slow_reader;
 mod sockets;
