@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::{CHUNK, Header, chunk};
 use crate::input::Input;
 
-/// The longest time that entries wait for their chunk to be written: whoever reads along is so far behind.
+/// The longest time that entries wait for their chunk to be written. Whoever reads along is so far behind, and by the time that the
+/// engine leaves records in the ring.
 const GATHERED: Duration = Duration::from_millis(250);
 
 /// What a chunk holds.

@@ -9,7 +9,7 @@
 //!
 //! Integers outside of postcard are little-endian; raw records are as the recording machine's kernel wrote them.
 //! A chunk is complete or it is not read: a file that was cut off replays up to its last whole chunk, and a chunk is
-//! written at least four times a second. The rest is in docs/recording.md.
+//! written about four times a second. The rest is in docs/recording.md.
 //!
 //! **Invariant**: no bytes make the reader panic, or allocate more than [`MAX_CHUNK`] for a chunk.
 
