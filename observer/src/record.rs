@@ -178,9 +178,10 @@ async fn record(
             new.keep()?;
         }
         let reduction = engine.reduce_rights()?;
+        let rest = engine.rest()?;
         // Whoever asked may have ended.
         let _ = started.send(reduction);
-        engine.poll_until(running.closed())?;
+        engine.poll_until(&rest, running.closed())?;
         engine.finish().with_context(|| engine_target.name())
     };
     // Not joined: where nobody reads standard output, it waits in write(2) for ever.

@@ -65,8 +65,8 @@ impl Engine {
     }
 
     /// Polls until `over` is.
-    pub fn poll_until(&mut self, over: impl Future) -> anyhow::Result<()> {
-        let (rest, mut over) = (self.rest()?, pin!(over));
+    pub fn poll_until(&mut self, rest: &Rest, over: impl Future) -> anyhow::Result<()> {
+        let mut over = pin!(over);
         loop {
             self.poll()?;
             if rest.wait(self.pause(), &mut over).is_some() {
