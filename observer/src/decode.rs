@@ -67,6 +67,13 @@ pub fn pass_end(bytes: &[u8]) -> Option<u64> {
     Some(header.sock)
 }
 
+/// The socket that this is about; 0 or a number of no socket where it is about none.
+#[must_use]
+pub fn socket(bytes: &[u8]) -> Option<SocketId> {
+    let sock = bytes.get(offset_of!(RecordHeader, sock)..)?.first_chunk()?;
+    Some(SocketId(u64::from_ne_bytes(*sock)))
+}
+
 /// Every record is asked.
 fn is_of(bytes: &[u8], kind: Kind) -> bool {
     bytes.get(offset_of!(RecordHeader, kind)) == Some(&(kind as u8))

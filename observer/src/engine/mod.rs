@@ -357,7 +357,7 @@ impl Engine {
         let now = uptime.elapsed();
         let mut drained = Drained::default();
         let mut bytes = 0;
-        live.drain(|record| {
+        let mut apply = |feed: &mut Feed, record: &[u8]| {
             bytes += RECORD_HEADER + u32::try_from(record.len()).unwrap_or(u32::MAX).next_multiple_of(8);
             if let Some(pass) = decode::pass_end(record) {
                 drained.ended = Some(pass);
@@ -393,6 +393,12 @@ impl Engine {
                     tracing::warn!(%error, "record");
                 }
                 Outcome::Done | Outcome::NewLosses => {}
+            }
+        };
+        live.drain(|records| {
+            feed.model().look_ahead(records.iter().filter_map(decode::socket));
+            for record in records.iter() {
+                apply(feed, record);
             }
         });
         *fullest = bytes.max(*fullest);

@@ -26,8 +26,14 @@ use crate::{
         quality::{Hook, ScanSummary},
         units::NetnsId,
     },
-    source::scan::Pass,
+    source::scan::{self, Pass},
 };
+
+/// Parts of a pass after which it is long: from there on the kernel's work and ours are done on two CPUs. Before, that would take
+/// longer than it saves.
+const PARTS_ALONE: u32 = 32;
+/// A long pass may fill this share of the ring buffer: one part of so many.
+const RING_AHEAD: u32 = 16;
 
 /// The result of one iterator pass.
 struct Passed {
@@ -301,8 +307,15 @@ impl Engine {
             ended = drained.ended.or(ended);
             ended
         };
-        while pass.step().map_err(|error| Refusal::new(format!("read the {hook} iterator"), &error))? {
+        let refused = |error: io::Error| Refusal::new(format!("read the {hook} iterator"), &error);
+        let ahead = self.parts_ahead();
+        let mut parts = 0;
+        while pass.step().map_err(refused)? {
             add(self.drain());
+            parts += 1;
+            if parts == PARTS_ALONE && ahead > 0 && pass.run_ahead(ahead, || drop(add(self.drain()))).map_err(refused)? {
+                break;
+            }
         }
         let has_lost = |engine: &Self| engine.live.losses().scan_ring_full != lost_before;
         let deadline = Instant::now() + PASS_END;
@@ -316,6 +329,11 @@ impl Engine {
             return Err(Refusal::from(late));
         }
         Ok(Passed { found, is_complete: is_complete && !has_lost(self) })
+    }
+
+    /// Parts of a long pass that may wait in the ring buffer while others are taken from it: hooks need most of it.
+    fn parts_ahead(&self) -> usize {
+        (self.ring_bytes / RING_AHEAD / scan::PART_BYTES) as usize
     }
 
     fn read_host(&mut self) -> Result<(), Refusal> {

@@ -12,7 +12,6 @@ use std::{
     },
     path::{Path, PathBuf},
     thread,
-    time::Duration,
 };
 
 use rustix::{
@@ -20,12 +19,14 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use super::{clock, namespace_id::NamespaceId, pid_namespace::PidView, proc};
+use super::{helper, namespace_id::NamespaceId, pid_namespace::PidView, proc};
 use crate::{
     errno,
     model::units::{NetnsId, Pid},
 };
 
+/// The name of threads that enter namespaces.
+const HELPER: &str = "netns";
 /// Threads that enter namespaces at the same time, at most: on a host with many CPUs the others belong to its work.
 const MOST_HELPERS: usize = 8;
 /// Namespaces that are worth a thread, and what the thread makes for them.
@@ -104,8 +105,8 @@ pub fn is_absence(error: &io::Error) -> bool {
 pub fn enter<T: Send>(netns: NetnsId, handles: &[Handle], work: impl FnOnce() -> T + Send) -> io::Result<T> {
     let file = open_first(netns, handles)?;
     thread::scope(|scope| {
-        let helper = helper(scope, move || move_into(&file).map(|()| work()))?;
-        join(helper)
+        let helper = helper::start(scope, HELPER, move || move_into(&file).map(|()| work()))?;
+        helper::join(helper)
     })
 }
 
@@ -133,10 +134,10 @@ pub fn enter_each<C, T: Send>(
     thread::scope(|scope| {
         let mut helpers = Vec::new();
         for part in targets.chunks(part) {
-            helpers.push((part, helper(scope, move || enter_all(part))));
+            helpers.push((part, helper::start(scope, HELPER, move || enter_all(part))));
         }
         let results = helpers.into_iter().flat_map(|(part, helper)| match helper {
-            Ok(helper) => join(helper),
+            Ok(helper) => helper::join(helper),
             Err(error) => {
                 let refused = || error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
                 part.iter().map(|_| Err(refused())).collect()
@@ -144,22 +145,6 @@ pub fn enter_each<C, T: Send>(
         });
         results.collect()
     })
-}
-
-type Helper<'scope, T> = thread::ScopedJoinHandle<'scope, (T, Duration)>;
-
-/// A thread that may change its namespace. Its CPU time is work of the thread that joins it.
-fn helper<'scope, T: Send + 'scope>(
-    scope: &'scope thread::Scope<'scope, '_>,
-    work: impl FnOnce() -> T + Send + 'scope,
-) -> io::Result<Helper<'scope, T>> {
-    thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, || (work(), clock::thread_cpu()))
-}
-
-fn join<T>(helper: Helper<'_, T>) -> T {
-    let (done, cpu) = helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    clock::add_helper(cpu);
-    done
 }
 
 fn move_into(namespace: &File) -> io::Result<()> {

@@ -10,6 +10,7 @@ pub mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
 pub mod handle;
+pub(crate) mod helper;
 pub mod listening;
 #[cfg(feature = "otlp")]
 pub mod machine;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::scan::Pass;
+use super::{records::Records, scan::Pass};
 use crate::{
     errno::Refusal,
     model::quality::{Hook, Losses},
@@ -17,6 +17,8 @@ use crate::{
 /// The attached programs, as a source of records.
 pub struct Live {
     attached: Attached,
+    /// Empty between two calls.
+    records: Records,
     diagnostics: Option<aya_log::EbpfLogger<&'static dyn log::Log>>,
 }
 
@@ -24,13 +26,22 @@ impl Live {
     /// Takes over attached programs. Their diagnostics go to `tracing` if `diagnostics` is set.
     pub fn new(mut attached: Attached, diagnostics: bool) -> Result<Self, aya_log::Error> {
         let diagnostics = diagnostics.then(|| attached.logger()).transpose()?;
-        Ok(Self { attached, diagnostics })
+        Ok(Self { attached, records: Records::default(), diagnostics })
     }
 
-    /// Passes every record in the ring buffer to `sink`, in order.
-    pub fn drain(&mut self, mut sink: impl FnMut(&[u8])) {
-        while let Some(record) = self.attached.events.next() {
-            sink(&record);
+    /// Passes every record in the ring buffer to `sink`, in order, some at a time.
+    pub fn drain(&mut self, mut sink: impl FnMut(&Records)) {
+        loop {
+            self.records.clear();
+            while !self.records.is_full()
+                && let Some(record) = self.attached.events.next()
+            {
+                self.records.push(&record);
+            }
+            if self.records.is_empty() {
+                return;
+            }
+            sink(&self.records);
         }
     }
 

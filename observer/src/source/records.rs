@@ -1,0 +1,38 @@
+//! Some records of the ring buffer, together: whoever applies them can look at all of them first.
+
+/// Few enough that what they need stays in the CPU's first cache.
+const MOST: usize = 32;
+
+/// Consecutive records, in their order.
+#[derive(Default)]
+pub struct Records {
+    bytes: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl Records {
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = [0].into_iter().chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.ends.len() >= MOST
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    pub(super) fn push(&mut self, record: &[u8]) {
+        self.bytes.extend_from_slice(record);
+        self.ends.push(self.bytes.len());
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+}
