@@ -23,7 +23,8 @@ use crate::{
 pub(crate) const ADVANCE: Duration = Duration::from_millis(50);
 /// Between two frames, at least: less than between two polls, so that each poll that finds something new is shown,
 const PUBLISH: Duration = Duration::from_millis(200);
-/// and where nothing is new since the last one: only ages grow. Also the longest time between two frames.
+/// and where nothing is new since the last one: only ages grow. Also the longest time between two frames. Where nothing happens the
+/// frame follows the model's tick, which has just read most of what a frame reads: a moment later the caches have lost it.
 const PUBLISH_QUIET: Duration = Duration::from_secs(1);
 /// Frames of a host with very many rows come less often: making them may take this share of one CPU, one part of so many: 0.5 %.
 const FRAMES: u32 = 200;
@@ -52,7 +53,7 @@ pub(crate) trait ScreenSource: Send {
         Rest::new(None)
     }
 
-    /// Stays the same while there is nothing new to show but ages.
+    /// Stays the same while there is nothing new to show but ages, and what comes with the model's tick.
     fn pulse(&self) -> u64 {
         self.model().events_total()
     }
@@ -149,7 +150,7 @@ fn publish_until_unheard(
     publish: &watch::Sender<Arc<Frame>>,
     requests: &mut mpsc::UnboundedReceiver<ScreenRequest>,
 ) -> anyhow::Result<()> {
-    let (mut published_at, mut cpu, mut pulse_before) = (None::<Instant>, Duration::ZERO, 0);
+    let (mut published_at, mut cpu, mut pulse_before) = (None::<Instant>, Duration::ZERO, None);
     let (mut query, mut asked_for) = (None, None);
     let rest = source.rest()?;
     while !publish.is_closed() {
@@ -164,7 +165,7 @@ fn publish_until_unheard(
                 ScreenRequest::NextStep => source.next_step(),
             }
         }
-        let pulse = source.pulse();
+        let pulse = Some((source.pulse(), source.model().ticked_at()));
         let pause = if pulse == pulse_before { PUBLISH_QUIET } else { pause_after(cpu) };
         if is_asked || published_at.is_none_or(|at| at.elapsed() >= pause) {
             let before = clock::thread_cpu();

@@ -256,6 +256,12 @@ impl Model {
         self.sample_limits();
     }
 
+    /// Time of the last tick, with which rates and histories go on.
+    #[must_use]
+    pub(crate) const fn ticked_at(&self) -> Duration {
+        self.previous.at
+    }
+
     /// What `observer` used between the last two readings of the host, which come with the ticks.
     #[expect(clippy::cast_precision_loss, reason = "a cost for people: 53 bits are plenty")]
     fn own_cost(&mut self, events: u64, elapsed: Duration) -> Option<OwnCost> {
