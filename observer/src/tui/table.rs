@@ -344,7 +344,8 @@ impl<S: TableSource> Pane for TableState<S> {
 
         let columns = columns::<S>(area.width, self.sort, data);
         let mut places = block.inner(area).rows();
-        block.render(area, buf);
+        // Its line alone: a block goes through all cells of its area, to give them no style.
+        block.render(Rect { height: area.height.min(1), ..area }, buf);
         if let Some(place) = places.next() {
             buf.set_style(place, theme.strong);
             let head = columns.iter().map(|(field, width)| (self.head_cell(*field, *width), *width));
