@@ -1,7 +1,7 @@
 //! Writes records to the ring buffer, and counts losses where they happen.
 
-use aya_ebpf::bindings::BPF_RB_AVAIL_DATA;
-use observer_ebpf::abi::{Loss, SocketRecord, TaskRecord, WAKE_UP, WAKE_UP_NEVER};
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use observer_ebpf::abi::{Loss, SocketRecord, TaskRecord};
 
 use crate::{
     maps::{EVENTS, LOSSES, setting},
@@ -14,10 +14,10 @@ pub(crate) fn emit<T: 'static>(record: T) -> bool {
     emit_or_count(record, Loss::RingFull, wake_up)
 }
 
-/// Writes one record of a scan, or counts its loss. User space reads the ring itself while it scans.
+/// Writes one record of a scan, or counts its loss. User space reads the ring itself while it scans: few records pay for a wake-up.
 #[inline(always)]
 pub(crate) fn emit_found<T: 'static>(record: T) {
-    emit_or_count(record, Loss::ScanRingFull, || WAKE_UP_NEVER);
+    emit_or_count(record, Loss::ScanRingFull, || BPF_RB_NO_WAKEUP.into());
 }
 
 #[inline(always)]
@@ -36,7 +36,7 @@ fn emit_or_count<T: 'static>(record: T, loss: Loss, wake_up: impl FnOnce() -> u6
 fn wake_up() -> u64 {
     let waiting = EVENTS.query(BPF_RB_AVAIL_DATA.into());
     let beyond = waiting.wrapping_sub(setting!(wake_from).into());
-    if beyond < setting!(wake_within).into() { WAKE_UP } else { WAKE_UP_NEVER }
+    if beyond < setting!(wake_within).into() { BPF_RB_FORCE_WAKEUP.into() } else { BPF_RB_NO_WAKEUP.into() }
 }
 
 /// Writes `socket` as an act of the current process, as [`emit`] does.

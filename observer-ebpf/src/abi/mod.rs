@@ -9,6 +9,6 @@ pub use loss::Loss;
 pub use offsets::Offsets;
 pub use record::{
     BoundRecord, COMM_LEN, CallFlags, CallRecord, FdCallRecord, FdOwnerRecord, InodeRecord, Kind, ListenerRecord,
-    PID_OUTSIDE, RecordHeader, SocketFlags, SocketRecord, TaskRecord, WAKE_UP, WAKE_UP_NEVER,
+    PID_OUTSIDE, RecordHeader, SocketFlags, SocketRecord, TaskRecord,
 };
 pub use settings::Settings;

@@ -1,11 +1,5 @@
 //! The records of the ring buffer, written by hooks and by scans alike.
 
-/// `BPF_RB_NO_WAKEUP`: user space looks at the ring from time to time, and few records pay for a wake-up.
-pub const WAKE_UP_NEVER: u64 = 1;
-
-/// `BPF_RB_FORCE_WAKEUP`
-pub const WAKE_UP: u64 = 2;
-
 /// Bytes of a command name, with its terminating zero (`TASK_COMM_LEN` in include/linux/sched.h).
 pub const COMM_LEN: usize = 16;
 

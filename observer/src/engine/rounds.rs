@@ -31,7 +31,7 @@ use crate::{
 
 /// Parts of a pass after which it is long: from there on the kernel's work and ours are done on two CPUs. Before, that would take
 /// longer than it saves.
-const PARTS_ALONE: u32 = 32;
+const PARTS_ALONE: u32 = 16;
 /// A long pass may fill this share of the ring buffer: one part of so many.
 const RING_AHEAD: u32 = 16;
 
@@ -305,7 +305,6 @@ impl Engine {
         let mut add = |drained: Drained| {
             found += drained.found;
             ended = drained.ended.or(ended);
-            ended
         };
         let refused = |error: io::Error| Refusal::new(format!("read the {hook} iterator"), &error);
         let ahead = self.parts_ahead();
@@ -313,13 +312,17 @@ impl Engine {
         while pass.step().map_err(refused)? {
             add(self.drain());
             parts += 1;
-            if parts == PARTS_ALONE && ahead > 0 && pass.run_ahead(ahead, || drop(add(self.drain()))).map_err(refused)? {
+            if parts == PARTS_ALONE && ahead > 0 && pass.run_ahead(ahead, || add(self.drain())).map_err(refused)? {
                 break;
             }
         }
         let has_lost = |engine: &Self| engine.live.losses().scan_ring_full != lost_before;
         let deadline = Instant::now() + PASS_END;
-        while add(self.drain()) != pass.number() && !has_lost(self) && Instant::now() < deadline {
+        loop {
+            add(self.drain());
+            if ended == pass.number() || has_lost(self) || Instant::now() >= deadline {
+                break;
+            }
             thread::sleep(PASS_END_LOOK);
         }
         let is_complete = ended.is_some() && ended == pass.number();

@@ -74,13 +74,9 @@ impl Model {
             return;
         }
         self.now = now;
+        self.remove_minisocks(netns, |_| true);
         let rows = self.ledger.endpoints().iter().filter(|(_, row)| row.key.netns == netns);
-        let (found, minisocks) = rows.fold((0, 0), |(found, minisocks), (_, row)| {
-            (found + row.listeners + row.states.sum(), minisocks + row.minisocks.sum())
-        });
-        if minisocks > 0 {
-            self.remove_minisocks(netns, |_| true);
-        }
+        let found = rows.map(|(_, row)| row.listeners + row.states.sum()).sum();
         if let Some(namespace) = self.readings.namespaces.get_mut(&netns) {
             let began_at = self.fd_scan.began_at;
             namespace.last_scan = Some(NamespaceScan { netns, began_at, finished_at: now, found });
@@ -188,14 +184,13 @@ impl Model {
 
     fn sweep(&mut self, netns: NetnsId) {
         let generation = self.generation;
-        let rows = self.ledger.endpoints().iter().filter(|(_, row)| row.key.netns == netns);
-        let (sockets, minisocks) = rows.fold((0, 0), |(sockets, minisocks), (_, row)| {
-            (sockets + row.states.sum(), minisocks + row.minisocks.sum())
-        });
-        // Of hundreds of namespaces most have neither: to look through those of the others takes longer than their scans.
-        let gone: Vec<SocketId> = match sockets {
-            0 => Vec::new(),
-            _ => self.sockets_of(netns).filter(|it| it.generation != generation).map(|it| it.id).collect(),
+        // Of hundreds of namespaces most have none: to look through those of the others takes longer than their scans.
+        let mut rows = self.ledger.endpoints().iter();
+        let has_sockets = rows.any(|(_, row)| row.key.netns == netns && row.states.sum() > 0);
+        let gone: Vec<SocketId> = if has_sockets {
+            self.sockets_of(netns).filter(|it| it.generation != generation).map(|it| it.id).collect()
+        } else {
+            Vec::new()
         };
         let gone_listeners = self.listeners.older_than(netns, generation);
         self.quality.drift.removed += (gone.len() + gone_listeners.len()) as u64;
@@ -205,9 +200,7 @@ impl Model {
         for id in gone_listeners {
             self.remove_listener(id);
         }
-        if minisocks > 0 {
-            self.remove_minisocks(netns, |minisock| minisock.generation != generation);
-        }
+        self.remove_minisocks(netns, |minisock| minisock.generation != generation);
     }
 
     /// The first scan of a namespace finds what was there before the hooks: that is no drift.

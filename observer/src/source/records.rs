@@ -36,3 +36,26 @@ impl Records {
         self.ends.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_as_they_were_pushed() {
+        let mut records = Records::default();
+        assert!(records.is_empty() && records.iter().next().is_none());
+        for _ in 0..2 {
+            for length in 0..MOST {
+                assert!(!records.is_full());
+                records.push(&vec![7; length]);
+            }
+            assert!(records.is_full());
+            assert!(records.iter().map(<[u8]>::len).eq(0..MOST));
+            records.clear();
+        }
+        records.push(&[1, 2]);
+        records.push(&[3]);
+        assert!(records.iter().eq([&[1, 2][..], &[3]]));
+    }
+}

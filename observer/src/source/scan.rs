@@ -70,3 +70,46 @@ impl Pass {
         self.number
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek as _, Write as _};
+
+    use super::*;
+
+    const PART: u64 = 4096;
+
+    /// An iterator's output of so many parts, which is read as one; the second file shows how far.
+    fn output(parts: u64) -> (Pass, File) {
+        let mut file = tempfile::tempfile().unwrap();
+        let words = parts * PART / 8;
+        for word in 0..words {
+            let number: u64 = if word + 1 == words { 7 } else { 0 };
+            file.write_all(&number.to_ne_bytes()).unwrap();
+        }
+        file.rewind().unwrap();
+        let looker = file.try_clone().unwrap();
+        (Pass::new(file), looker)
+    }
+
+    #[test]
+    fn a_pass_on_another_thread_is_whole_and_not_far_ahead() {
+        let (mut pass, mut looker) = output(50);
+        assert!(pass.step().unwrap());
+        let mut taken = 0;
+        let ran = pass.run_ahead(3, || {
+            taken += 1;
+            // Beyond the three, one part is between its read() and the queue, and the next may be read once this one has left it.
+            assert!(looker.stream_position().unwrap() <= PART * (1 + taken + 3 + 2), "after {taken}");
+        });
+        assert!(ran.unwrap());
+        assert_eq!((taken, pass.number()), (49, Some(7)));
+    }
+
+    #[test]
+    fn the_error_of_a_pass_comes_from_its_thread() {
+        let directory = File::open("/").unwrap();
+        let error = Pass::new(directory).run_ahead(1, || panic!("there is no part")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+    }
+}
