@@ -43,6 +43,14 @@ struct Passed {
     is_complete: bool,
 }
 
+impl Drained {
+    fn add(&mut self, other: Self) {
+        self.records += other.records;
+        self.found += other.found;
+        self.ended = other.ended.or(self.ended);
+    }
+}
+
 impl Engine {
     /// Scans the kernel's tables of every namespace now.
     pub fn scan(&mut self) -> anyhow::Result<()> {
@@ -301,37 +309,33 @@ impl Engine {
     /// record. Nothing after it can be read until then: an empty ring does not say that all of the scan has arrived.
     fn run_pass(&mut self, mut pass: Pass, hook: Hook) -> Result<Passed, Refusal> {
         let lost_before = self.live.losses().scan_ring_full;
-        let (mut found, mut ended) = (0, None);
-        let mut add = |drained: Drained| {
-            found += drained.found;
-            ended = drained.ended.or(ended);
-        };
+        let mut all = Drained::default();
         let refused = |error: io::Error| Refusal::new(format!("read the {hook} iterator"), &error);
         let ahead = self.parts_ahead();
         let mut parts = 0;
         while pass.step().map_err(refused)? {
-            add(self.drain());
+            all.add(self.drain());
             parts += 1;
-            if parts == PARTS_ALONE && ahead > 0 && pass.run_ahead(ahead, || add(self.drain())).map_err(refused)? {
+            if parts == PARTS_ALONE && ahead > 0 && pass.run_ahead(ahead, || all.add(self.drain())).map_err(refused)? {
                 break;
             }
         }
         let has_lost = |engine: &Self| engine.live.losses().scan_ring_full != lost_before;
         let deadline = Instant::now() + PASS_END;
         loop {
-            add(self.drain());
-            if ended == pass.number() || has_lost(self) || Instant::now() >= deadline {
+            all.add(self.drain());
+            if all.ended == pass.number() || has_lost(self) || Instant::now() >= deadline {
                 break;
             }
             thread::sleep(PASS_END_LOOK);
         }
-        let is_complete = ended.is_some() && ended == pass.number();
+        let is_complete = all.ended.is_some() && all.ended == pass.number();
         if !is_complete && !has_lost(self) {
             let late =
                 format!("the end of the {hook} iterator's records did not arrive within {} s", PASS_END.as_secs());
             return Err(Refusal::from(late));
         }
-        Ok(Passed { found, is_complete: is_complete && !has_lost(self) })
+        Ok(Passed { found: all.found, is_complete: is_complete && !has_lost(self) })
     }
 
     /// Parts of a long pass that may wait in the ring buffer while others are taken from it: hooks need most of it.

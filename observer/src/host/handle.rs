@@ -183,7 +183,10 @@ fn namespace_of_socket(pid: Pid, fd: u32) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::host::clock;
 
     #[test]
     fn work_inside_a_namespace_is_work_of_the_thread_that_entered_it() {

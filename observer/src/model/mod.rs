@@ -60,7 +60,7 @@ mod socket;
 mod stuck;
 pub mod units;
 
-use std::{hint, time::Duration};
+use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
@@ -182,12 +182,9 @@ impl Model {
         Self { basis, quality, ledger: Ledger::new(basis.frees_buckets), ..Self::default() }
     }
 
-    /// Looks up sockets that the next events are about, and changes nothing. Among very many sockets each look-up waits for memory:
-    /// many of them wait together.
+    /// What the next events are about: see [`SocketTable::look_ahead`].
     pub(crate) fn look_ahead(&self, sockets: impl Iterator<Item = SocketId>) {
-        let found = sockets.filter_map(|id| self.sockets.find(id));
-        // Without a use of it there would be no look-up.
-        hint::black_box(found.fold(0, |all, index| all ^ index));
+        self.sockets.look_ahead(sockets);
     }
 
     /// Applies one event. `now` is time since start and never goes back.

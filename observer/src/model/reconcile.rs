@@ -185,8 +185,7 @@ impl Model {
     fn sweep(&mut self, netns: NetnsId) {
         let generation = self.generation;
         // Of hundreds of namespaces most have none: to look through those of the others takes longer than their scans.
-        let mut rows = self.ledger.endpoints().iter();
-        let has_sockets = rows.any(|(_, row)| row.key.netns == netns && row.states.sum() > 0);
+        let has_sockets = self.ledger.endpoints().iter().any(|(_, row)| row.key.netns == netns && row.states.sum() > 0);
         let gone: Vec<SocketId> = if has_sockets {
             self.sockets_of(netns).filter(|it| it.generation != generation).map(|it| it.id).collect()
         } else {

@@ -1,6 +1,6 @@
 //! The table of full sockets: by id, and by four-tuple to find which two are one connection.
 
-use std::{net::IpAddr, num::NonZeroU32};
+use std::{hint, net::IpAddr, num::NonZeroU32};
 
 use hashbrown::HashTable;
 use slab::Slab;
@@ -87,6 +87,9 @@ pub(super) enum Acceptance {
 // 1,000,000 sockets are to fit in 128 MB with both indexes: 64 + 2 × (4 + 1) / load factor (at least 7/16).
 const _: () = assert!(size_of::<Socket>() <= 64);
 
+/// So many sockets, with the indexes that lead to them, are more than the caches of one CPU hold.
+const OUT_OF_CACHE: usize = 10_000;
+
 /// All full sockets, and how many of them are two ends of one connection.
 #[derive(Default)]
 pub(super) struct SocketTable {
@@ -118,6 +121,17 @@ impl SocketTable {
 
     pub(super) fn find(&self, id: SocketId) -> Option<u32> {
         self.by_id.find(hash(&id), |index| self.slots[*index as usize].id == id).copied()
+    }
+
+    /// Looks up sockets that are looked up one by one soon, and changes nothing. Among very many of them each look-up waits for
+    /// memory: here they wait together.
+    pub(super) fn look_ahead(&self, sockets: impl Iterator<Item = SocketId>) {
+        if self.len() < OUT_OF_CACHE {
+            return;
+        }
+        let found = sockets.filter_map(|id| self.find(id));
+        // Without a use of it there would be no look-up.
+        hint::black_box(found.fold(0, |all, index| all ^ index));
     }
 
     /// The socket with this four-tuple. `key` as in [`Self::insert`].

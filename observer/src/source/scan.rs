@@ -10,7 +10,8 @@ use std::{
 
 use crate::host::helper;
 
-/// Bytes of the ring buffer that the records of one part take, at most: 512, and those of listeners are two.
+/// Bytes of the ring buffer that the records of one part take: 512, and those of listeners are two. Where sockets have many subflows
+/// it may be more.
 pub const PART_BYTES: u32 = 512 * (80 + 56);
 
 /// A running pass.
@@ -73,7 +74,11 @@ impl Pass {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Seek as _, Write as _};
+    use std::{
+        io::{Seek as _, Write as _},
+        net::TcpListener,
+        os::fd::OwnedFd,
+    };
 
     use super::*;
 
@@ -108,8 +113,10 @@ mod tests {
 
     #[test]
     fn the_error_of_a_pass_comes_from_its_thread() {
-        let directory = File::open("/").unwrap();
-        let error = Pass::new(directory).run_ahead(1, || panic!("there is no part")).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+        // Of a listener nothing can be read.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut pass = Pass::new(OwnedFd::from(listener).into());
+        let error = pass.run_ahead(1, || panic!("there is no part")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotConnected);
     }
 }
