@@ -124,11 +124,12 @@ pub(crate) fn show(
     reduction: Option<Reduction>,
 ) -> anyhow::Result<ExitCode> {
     descriptors::require_for_event_loop().context("open descriptors for the event loop")?;
+    let rest = source.rest()?;
     let (publish, frames) = watch::channel(Arc::new(frame(&mut source, None)));
     let (request, mut requests) = mpsc::unbounded_channel();
     let source = thread::Builder::new()
         .name("engine".to_owned())
-        .spawn(move || publish_until_unheard(source, &publish, &mut requests))
+        .spawn(move || publish_until_unheard(source, &rest, &publish, &mut requests))
         .context("start the engine's thread")?;
     reduction.map(|reduction| reduction.with_capabilities(0).apply()).transpose()?;
     let ended = tokio::runtime::Builder::new_current_thread()
@@ -147,12 +148,12 @@ pub(crate) fn show(
 
 fn publish_until_unheard(
     mut source: impl ScreenSource,
+    rest: &Rest,
     publish: &watch::Sender<Arc<Frame>>,
     requests: &mut mpsc::UnboundedReceiver<ScreenRequest>,
 ) -> anyhow::Result<()> {
     let (mut published_at, mut cpu, mut pulse_before) = (None::<Instant>, Duration::ZERO, None);
     let (mut query, mut asked_for) = (None, None);
-    let rest = source.rest()?;
     while !publish.is_closed() {
         source.advance()?;
         // Whoever asks waits for the answer.

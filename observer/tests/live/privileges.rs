@@ -64,8 +64,9 @@ const LASTING: u64 = SYS_ADMIN.mask() | SYS_PTRACE.mask() | NET_ADMIN.mask() | D
 /// Each thread of a running observer has given up what it must; one has what the engine keeps, and the others that or none.
 #[track_caller]
 fn assert_reduced(pid: u32, kept: u64, is_root: bool) {
-    // The thread that attached has been joined, and may still be leaving its mount namespace.
-    wait_until("threads without new privileges", || threads(pid).iter().all(|status| set(status, "NoNewPrivs") == 1));
+    // The thread that attached, and those that tried what is refused without rights, have been joined and may still be leaving.
+    let has_left = |status: &Status| set(status, "NoNewPrivs") == 1 && status["Name"] != "rights";
+    wait_until("threads without new privileges", || threads(pid).iter().all(has_left));
     let threads = threads(pid);
     let mut most = 0;
     for status in &threads {
