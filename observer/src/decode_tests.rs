@@ -1,6 +1,6 @@
 //! Records as the kernel side writes them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use zerocopy::IntoBytes as _;
 
@@ -24,6 +24,26 @@ fn header(kind: Kind) -> RecordHeader {
 fn socket(kind: Kind) -> SocketRecord {
     let mapped = |last| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, last];
     SocketRecord { header: header(kind), local: mapped(5), remote: mapped(9), device: 3, padding: 0 }
+}
+
+#[test]
+fn an_ipv4_mapped_address_is_the_ipv4_address_and_no_other_is() {
+    for address in [
+        "::",
+        "::1",
+        "::10.0.0.5",
+        "::ffff:10.0.0.5",
+        "::ffff:0:0",
+        "::ffff:255.255.255.255",
+        "1::ffff:10.0.0.5",
+        "::1:ffff:10.0.0.5",
+        "64:ff9b::10.0.0.5",
+        "2001:db8::1",
+        "fe80::ffff:1",
+    ] {
+        let address: Ipv6Addr = address.parse().unwrap();
+        assert_eq!(ip(address.octets()), address.to_canonical(), "{address}");
+    }
 }
 
 fn by_task(kind: Kind) -> TaskRecord {
@@ -246,7 +266,7 @@ fn a_scan_distinguishes_full_sockets_time_wait_and_requests() {
 #[test]
 fn v4_mapped_addresses_are_ipv4_and_others_stay_ipv6() {
     let mut record = socket(Kind::State);
-    record.remote = "2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap().octets();
+    record.remote = "2001:db8::1".parse::<Ipv6Addr>().unwrap().octets();
     let Ok(Event::State { socket, .. }) = event(record.as_bytes()) else { panic!("a state change") };
     assert!(matches!(socket.tuple.local_ip, IpAddr::V4(_)));
     assert_eq!(socket.tuple.remote_ip, "2001:db8::1".parse::<IpAddr>().unwrap());

@@ -76,10 +76,8 @@ fn as_bytes<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Erro
 pub enum Outcome {
     /// Nothing.
     Done,
-    /// A record gave this event.
-    Event(Event),
-    /// `decode` rejected a record, and the model is unchanged.
-    Undecodable(DecodeError),
+    /// A record gave this event; if `decode` rejected it, the model is unchanged.
+    Record(Result<Event, DecodeError>),
     /// More records are lost than the model knew of.
     NewLosses,
 }
@@ -87,13 +85,14 @@ pub enum Outcome {
 /// Applies `input` to the model. `now` is time since start and never goes back.
 pub fn apply(model: &mut Model, now: Duration, input: Input<'_>) -> Outcome {
     match input {
-        Input::Record(bytes) => match decode::event(bytes) {
-            Ok(event) => {
-                model.apply(&event, now);
-                return Outcome::Event(event);
+        Input::Record(bytes) => {
+            let event = decode::event(bytes);
+            if let Ok(event) = &event {
+                model.apply(event, now);
             }
-            Err(error) => return Outcome::Undecodable(error),
-        },
+            // In one piece: an event is large, and to move it takes a good part of what it costs.
+            return Outcome::Record(event);
+        }
         Input::BeginScan(netns) => model.begin_scan(netns, now),
         Input::EndScan => model.end_scan(now),
         Input::AbandonScan => model.abandon_scan(),

@@ -364,12 +364,12 @@ impl Engine {
                 return;
             }
             if let Some(listener) = decode::listener(record)
-                && let Outcome::Event(event) = feed.take_at(now, Input::Record(listener.as_bytes()))
+                && let Outcome::Record(Ok(event)) = feed.take_at(now, Input::Record(listener.as_bytes()))
             {
                 proofs.note(listener.as_bytes(), &event);
             }
             match feed.take_at(now, Input::Record(record)) {
-                Outcome::Event(event) => {
+                Outcome::Record(Ok(event)) => {
                     drained.records += 1;
                     drained.found += u32::from(matches!(event, Event::Scanned { .. }));
                     match event.netns_of_change() {
@@ -387,7 +387,7 @@ impl Engine {
                     walk.note(&event);
                     proofs.note(record, &event);
                 }
-                Outcome::Undecodable(error) => {
+                Outcome::Record(Err(error)) => {
                     drained.records += 1;
                     *undecodable += 1;
                     tracing::warn!(%error, "record");

@@ -89,8 +89,10 @@ pub(super) struct Schedule {
     files_budget: Budget,
     whole: WholeRounds,
     is_starting: bool,
-    /// Events by namespace that are not counted with its turns yet.
+    /// Events by namespace that are not counted with its turns yet, but for those of the last one: several in a row are mostly of
+    /// one connection.
     uncounted: FxHashMap<NetnsId, u64>,
+    latest: (NetnsId, u64),
     /// By namespace: the difference between the model's totals and the kernel's, and the number of its events then.
     suspects: FxHashMap<NetnsId, ([i64; 2], u64)>,
 }
@@ -107,6 +109,7 @@ impl Schedule {
             whole: WholeRounds::default(),
             is_starting: true,
             uncounted: FxHashMap::default(),
+            latest: (NetnsId(0), 0),
             suspects: FxHashMap::default(),
         }
     }
@@ -114,7 +117,18 @@ impl Schedule {
     /// Takes note of an event. It is counted with the turns later, together with others of its namespace: what these are kept in
     /// is many times larger than this.
     pub(super) fn note_event(&mut self, netns: NetnsId) {
-        *self.uncounted.entry(netns).or_default() += 1;
+        if self.latest.0 != netns {
+            self.count_latest();
+            self.latest.0 = netns;
+        }
+        self.latest.1 += 1;
+    }
+
+    fn count_latest(&mut self) {
+        let (netns, count) = std::mem::replace(&mut self.latest, (NetnsId(0), 0));
+        if count > 0 {
+            *self.uncounted.entry(netns).or_default() += count;
+        }
     }
 
     /// Events of this namespace so far.
@@ -132,6 +146,7 @@ impl Schedule {
     }
 
     fn count_events(&mut self) {
+        self.count_latest();
         if self.uncounted.is_empty() {
             return;
         }

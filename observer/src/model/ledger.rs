@@ -107,7 +107,12 @@ impl Ledger {
             (Counts::Full(from), Counts::Full(to)) if before == (Contribution { counts: before.counts, ..after }) => {
                 self.move_state(from, to, &after, now);
             }
-            _ => self.apply_all(&before, &after, now),
+            (Counts::Full(_), Counts::Full(_)) if before == (Contribution { owner: before.owner, ..after }) => {
+                self.move_owner(&before, &after, now);
+            }
+            _ if before.at == At::Nowhere => self.add(&after, now),
+            _ if after.at == At::Nowhere => self.remove(&before, now),
+            _ => self.change(&before, &after, now),
         }
     }
 
@@ -123,8 +128,39 @@ impl Ledger {
         }
     }
 
-    /// One call for all others, which keeps the code of an event small.
+    /// A full socket changes its owner and nothing else.
+    fn move_owner(&mut self, before: &Contribution, after: &Contribution, now: Duration) {
+        let At::Endpoint(row) = after.at else { return };
+        self.owners.remove(row, before.owner);
+        self.owners.add(row, after.owner, after.member);
+        if before.is_orphan() != after.is_orphan() {
+            self.endpoints.touch(row, now);
+            if let Some(row) = self.members.touch(after.member, now) {
+                row.counts.orphans = row.counts.orphans + u32::from(after.is_orphan()) - u32::from(before.is_orphan());
+            }
+        }
+    }
+
+    // One call for each kind of the others, which keeps the code of an event small: of what is added or taken away nothing is
+    // compared.
+
     #[inline(never)]
+    fn add(&mut self, after: &Contribution, now: Duration) {
+        self.apply_all(&Contribution::NONE, after, now);
+    }
+
+    #[inline(never)]
+    fn remove(&mut self, before: &Contribution, now: Duration) {
+        self.apply_all(before, &Contribution::NONE, now);
+    }
+
+    #[inline(never)]
+    fn change(&mut self, before: &Contribution, after: &Contribution, now: Duration) {
+        self.apply_all(before, after, now);
+    }
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "as `apply`: what its three callers know need not be compared")]
     fn apply_all(&mut self, before: &Contribution, after: &Contribution, now: Duration) {
         let is_same_row = before.at == after.at;
         if !is_same_row

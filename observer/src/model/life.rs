@@ -156,15 +156,20 @@ impl Model {
 
     /// Removes a socket and counts its end. Unknown ids are those of sockets that never connected.
     pub(super) fn remove_socket(&mut self, id: SocketId) {
+        if let Some(socket) = self.take_socket(id) {
+            self.ledger.apply(socket.contribution(), Contribution::NONE, self.now);
+        }
+    }
+
+    /// As [`Self::remove_socket`]. What it added to all totals is the caller's to take from them.
+    pub(super) fn take_socket(&mut self, id: SocketId) -> Option<Socket> {
         let endpoints = self.ledger.endpoints();
-        let Some(socket) = self.sockets.remove(id, |socket| key_of(endpoints, socket)) else {
-            return;
-        };
-        self.ledger.apply(socket.contribution(), Contribution::NONE, self.now);
+        let socket = self.sockets.remove(id, |socket| key_of(endpoints, socket))?;
         self.ledger.note_end(socket.endpoint, socket.member, socket.state.is_past_handshake(), self.now);
         if !self.co_owners.is_empty() {
             self.co_owners.remove(&id);
         }
+        Some(socket)
     }
 
     pub(super) fn count_opened(&mut self, index: u32) {

@@ -200,6 +200,14 @@ impl MinisockTable {
         index
     }
 
+    /// Puts another one with the same four-tuple in its place.
+    fn replace(&mut self, index: u32, minisock: Minisock) {
+        let known = &mut self.slots[index as usize].minisock;
+        self.in_fin_wait2 -= u32::from(known.state == TcpState::FinWait2);
+        self.in_fin_wait2 += u32::from(minisock.state == TcpState::FinWait2);
+        *known = minisock;
+    }
+
     fn remove(&mut self, index: u32, endpoints: &EndpointTable) -> Minisock {
         let Slot { minisock, before, after } = self.slots.remove(index as usize);
         let key = minisock.key(endpoints);
@@ -238,13 +246,12 @@ impl Model {
         self.minisocks.find(tuple, self.ledger.endpoints())
     }
 
-    /// A full socket that closes from here leaves a smaller one behind, which keeps its four-tuple and its port.
+    /// A full socket that closes from here leaves a smaller one in its place, which keeps its four-tuple and its port.
     pub(super) fn leave_minisock(&mut self, id: SocketId, at: Duration, timestamps: bool) {
-        let Some(index) = self.sockets.find(id) else { return };
-        let socket = *self.sockets.get(index);
+        let Some(socket) = self.take_socket(id) else { return };
         // Closed by its process before its peer: the kernel swaps it at once, and then waits for the peer's FIN.
         let waits_for_peer = socket.state == TcpState::FinWait2 && socket.owner == Owner::ORPHAN;
-        self.add_minisock(Minisock {
+        let minisock = Minisock {
             endpoint: socket.endpoint,
             destination: socket.destination,
             generation: self.generation,
@@ -257,7 +264,8 @@ impl Model {
             began_s: whole_seconds(at),
             reusable_from: None,
             port_class: None,
-        });
+        };
+        self.add_minisock(minisock, socket.contribution());
     }
 
     /// A socket of this host has sent its FIN and had it acknowledged: if its peer waited for that without a full socket,
@@ -274,13 +282,8 @@ impl Model {
         if minisock.state == TcpState::FinWait2 {
             let since = minisock.since.map(|_| at);
             let began_s = whole_seconds(at);
-            self.add_minisock(Minisock {
-                state: TcpState::TimeWait,
-                since,
-                began_s,
-                generation: self.generation,
-                ..minisock
-            });
+            let generation = self.generation;
+            self.change_minisock(index, Minisock { state: TcpState::TimeWait, since, began_s, generation, ..minisock });
         }
     }
 
@@ -298,7 +301,7 @@ impl Model {
             _ => (Direction::Inbound, None, None),
         };
         let (endpoint, destination) = self.place(netns, device, &tuple, direction);
-        self.add_minisock(Minisock {
+        let minisock = Minisock {
             endpoint,
             destination,
             generation: self.generation,
@@ -311,33 +314,50 @@ impl Model {
             began_s: began.map_or(0, whole_seconds),
             reusable_from: None,
             port_class: None,
-        });
+        };
+        self.add_minisock(minisock, Contribution::NONE);
     }
 
-    /// Adds it, or brings the one with this four-tuple up to date.
-    fn add_minisock(&mut self, minisock: Minisock) {
+    /// Adds it, or brings the one with this four-tuple up to date, in the place of what has added `before` so far.
+    fn add_minisock(&mut self, minisock: Minisock, before: Contribution) {
         let key = minisock.key(self.ledger.endpoints());
-        let mut before = None;
-        if let Some(index) = self.minisocks.find_index(key, self.ledger.endpoints()) {
-            let known = self.minisocks.get_mut(index).expect("just found");
-            known.generation = minisock.generation;
-            if minisock.began_s != 0 {
-                known.began_s = minisock.began_s;
+        match self.minisocks.find_index(key, self.ledger.endpoints()) {
+            Some(index) => {
+                self.ledger.apply(before, Contribution::NONE, self.now);
+                self.change_minisock(index, minisock);
             }
-            let is_same = (known.endpoint, known.state, known.is_explicit, known.since)
-                == (minisock.endpoint, minisock.state, minisock.is_explicit, minisock.since);
-            if is_same {
-                return;
+            None => {
+                let index = self.minisocks.insert(minisock, self.ledger.endpoints());
+                self.settle_minisock(index, before);
+                self.note_entry(index, None);
             }
-            before = Some(known.state);
-            self.remove_minisock(index);
         }
-        let index = self.minisocks.insert(minisock, self.ledger.endpoints());
+    }
+
+    /// Puts it in the place of one with its four-tuple.
+    fn change_minisock(&mut self, index: u32, minisock: Minisock) {
+        let known = self.minisocks.get_mut(index).expect("just found");
+        known.generation = minisock.generation;
+        if minisock.began_s != 0 {
+            known.began_s = minisock.began_s;
+        }
+        let is_same = (known.endpoint, known.state, known.is_explicit, known.since)
+            == (minisock.endpoint, minisock.state, minisock.is_explicit, minisock.since);
+        if is_same {
+            return;
+        }
+        let (before, state) = (known.contribution(), known.state);
+        self.minisocks.replace(index, minisock);
+        self.settle_minisock(index, before);
+        self.note_entry(index, Some(state));
+    }
+
+    /// Finds what its port is, and counts it; `before` is what it added so far.
+    fn settle_minisock(&mut self, index: u32, before: Contribution) {
         self.note_reuse(index);
         let minisock = self.minisocks.get_mut(index).expect("just inserted");
         minisock.port_class = minisock.find_port_class(&self.ledger, self.basis.monotonic(self.now));
-        self.ledger.apply(Contribution::NONE, minisock.contribution(), self.now);
-        self.note_entry(index, before);
+        self.ledger.apply(before, minisock.contribution(), self.now);
     }
 
     /// Counts a socket that was not in TIME_WAIT before. What the first scan finds has entered at an unknown time.

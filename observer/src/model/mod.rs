@@ -422,7 +422,8 @@ impl Model {
             // of a connect to oneself, whose beginning was lost.
             (TcpState::SynReceived, TcpState::Established) => {
                 let is_covered = self.is_covered(socket);
-                let index = self.upsert(socket, new, Direction::Inbound, true);
+                let index = self.insert(socket, new, Direction::Inbound, None, true);
+                self.count_opened(index);
                 // The child of a listener is on its listener's bucket.
                 self.set_explicit(index, true);
                 let socket = self.sockets.get_mut(index);

@@ -1,5 +1,7 @@
 //! The ports of a namespace that connect() may choose, and who is on each.
 
+use std::collections::hash_map::Entry;
+
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -129,6 +131,10 @@ struct Port {
 }
 
 impl Port {
+    const fn is_unused(self) -> bool {
+        self.binders + self.clients == 0
+    }
+
     const fn is_blocked(self) -> bool {
         self.binders > 0 || self.stays_explicit
     }
@@ -279,13 +285,25 @@ impl Ports {
     }
 
     fn change(&mut self, place: Place, change: impl FnOnce(&mut Port)) {
-        let known = self.by_number.entry(place).or_default();
-        let before = *known;
-        change(known);
-        let after = *known;
-        if after.binders + after.clients == 0 {
-            self.by_number.remove(&place);
-        }
+        let (before, after) = match self.by_number.entry(place) {
+            Entry::Occupied(mut known) => {
+                let before = *known.get();
+                change(known.get_mut());
+                let after = *known.get();
+                if after.is_unused() {
+                    known.remove();
+                }
+                (before, after)
+            }
+            Entry::Vacant(place) => {
+                let mut after = Port::default();
+                change(&mut after);
+                if !after.is_unused() {
+                    place.insert(after);
+                }
+                (Port::default(), after)
+            }
+        };
         if before.is_blocked() != after.is_blocked() && self.is_usable(place.port) {
             let blocked = match place.space {
                 0 => &mut self.blocked,

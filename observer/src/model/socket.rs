@@ -205,6 +205,9 @@ impl SocketTable {
     fn forget_tuple(&mut self, index: u32, key: impl Fn(&Socket) -> TupleKey) {
         let of = |other: &u32| key(&self.slots[*other as usize]);
         let own = of(&index);
+        if own.tuple.local_port == 0 {
+            return;
+        }
         if let Ok(entry) = self.by_tuple.find_entry(hash(&own), |other| *other == index) {
             entry.remove();
             self.pairs -= self.pairs_of_one_more(own, of);
