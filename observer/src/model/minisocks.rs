@@ -321,16 +321,13 @@ impl Model {
     /// Adds it, or brings the one with this four-tuple up to date, in the place of what has added `before` so far.
     fn add_minisock(&mut self, minisock: Minisock, before: Contribution) {
         let key = minisock.key(self.ledger.endpoints());
-        match self.minisocks.find_index(key, self.ledger.endpoints()) {
-            Some(index) => {
-                self.ledger.apply(before, Contribution::NONE, self.now);
-                self.change_minisock(index, minisock);
-            }
-            None => {
-                let index = self.minisocks.insert(minisock, self.ledger.endpoints());
-                self.settle_minisock(index, before);
-                self.note_entry(index, None);
-            }
+        if let Some(index) = self.minisocks.find_index(key, self.ledger.endpoints()) {
+            self.ledger.apply(before, Contribution::NONE, self.now);
+            self.change_minisock(index, minisock);
+        } else {
+            let index = self.minisocks.insert(minisock, self.ledger.endpoints());
+            self.settle_minisock(index, before);
+            self.note_entry(index, None);
         }
     }
 

@@ -15,8 +15,17 @@ use crate::{process, workspace};
 /// Words of a frame that is complete, after the first scan.
 const FIRST_FRAME: [&str; 3] = ["observer", ", took ", "q quit"];
 
+/// What is packaged, and not what `cargo build --release` gives: hosts run that.
+const PROFILE: &str = "dist";
+
+/// Beside `target/dist`, where packages are.
+fn target_dir() -> Result<PathBuf> {
+    Ok(workspace::target_dir()?.join("bench-build"))
+}
+
 pub(super) fn build() -> Result<()> {
-    process::run(process::cargo().args(["build", "--quiet", "--release", "--locked", "--package", "observer"]))
+    let build = ["build", "--quiet", "--profile", PROFILE, "--locked", "--package", "observer", "--target-dir"];
+    process::run(process::cargo().args(build).arg(target_dir()?))
 }
 
 /// It watches the namespace that it is started in, so that nothing else on the host is counted.
@@ -28,7 +37,7 @@ pub(super) fn command() -> Result<Command> {
 
 /// It watches all of the host.
 pub(super) fn of_host() -> Result<Command> {
-    let mut command = Command::new(workspace::target_dir()?.join("release/observer"));
+    let mut command = Command::new(target_dir()?.join(PROFILE).join("observer"));
     // Settings of whoever measures are not measured.
     command.args(["--config", "/dev/null"]);
     Ok(command)

@@ -328,7 +328,7 @@ fn walks_of_namespaces_that_counts_have_shown_unchanged_leave_the_rest_of_the_bu
 fn namespaces_that_are_unchanged_make_none_wait_that_has_to_be_walked() {
     let all: Vec<NetnsId> = (1..=100).map(NetnsId).collect();
     let (mut schedule, now) = scanned(&all, millis(8));
-    assert_eq!(due_after(&mut schedule, now, &all), Duration::from_secs(80), "800 ms at 1 % of a CPU");
+    assert_eq!(due_after(&mut schedule, now, &all), millis(800) * TABLES, "800 ms at 0.75 % of a CPU");
     for netns in &all[1..] {
         schedule.begin_count(*netns, now);
         schedule.note_unchanged(*netns, now);

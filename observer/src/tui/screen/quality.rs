@@ -186,7 +186,7 @@ fn scans(data: &Snapshot, writer: &Writer) -> Vec<Line<'static>> {
         writer.plain("oldest", &oldest, &oldest_meaning),
         writer.plain("namespaces", &format!("{scanned} of {all}"), "scanned since start"),
         writer.plain("queues", &queues, "since accept and SYN queues were read"),
-        writer.plain("took", &took, "the last scan; scans use 2 % of a CPU at most"),
+        writer.plain("took", &took, "the last scan; scans use 1.5 % of a CPU at most"),
         writer.plain("found", &format::count(coverage.found), "sockets in the kernel's tables, including TIME_WAIT"),
         writer.plain("scans", &format::count(quality.scans_total), "scans since start"),
         writer.plain("drift", &drift, "sockets that scans changed without an event"),
