@@ -114,6 +114,8 @@ pub struct Engine {
     walk: Walk,
     resolver: Resolver,
     ring_bytes: u32,
+    /// As [`EngineOptions::long_walk`].
+    long_walk: Duration,
     /// Bytes that one look at the ring found since the last poll began, the most.
     fullest: u32,
     undecodable: u64,
@@ -251,6 +253,7 @@ impl Engine {
             walk: Walk::default(),
             resolver: Resolver::new(),
             ring_bytes: options.ring_bytes,
+            long_walk: options.long_walk,
             fullest: 0,
             undecodable: 0,
             missed: None,

@@ -310,6 +310,11 @@ impl Namespaces {
         totals.into_iter().map(|(netns, totals)| (netns, totals.flatten())).collect()
     }
 
+    /// The same of one.
+    pub(super) fn totals(&self, netns: NetnsId) -> io::Result<Totals> {
+        self.enter(netns, netns::totals).flatten()
+    }
+
     /// What each of these is now, as [`Self::read`].
     pub(super) fn read_each(
         &self,

@@ -1,5 +1,7 @@
 //! How an engine runs.
 
+use std::time::Duration;
+
 use super::{AfterAttach, Scans};
 use crate::{
     model::cost::CpuShare,
@@ -46,6 +48,9 @@ pub struct EngineOptions {
     pub first_look: FirstLook,
     /// Which network namespaces to watch.
     pub watched: Watched,
+    /// After a loss, a namespace whose last walk took as long (CPU time) is walked soon only if the kernel counts another number of
+    /// sockets there than the model.
+    pub long_walk: Duration,
     /// Bytes of the ring buffer: a power of two and a multiple of the page size.
     pub ring_bytes: u32,
     /// Whether the BPF programs send diagnostics.
@@ -67,6 +72,9 @@ impl EngineOptions {
     /// loopback that two CPUs saturate, on the fastest machine that was measured (docs/cost.md).
     pub const LEAST_RING_BYTES: u32 = 8 << 20;
 
+    /// A look at the counts takes some 0.1 ms.
+    pub const LONG_WALK: Duration = Duration::from_millis(5);
+
     /// Bytes of the ring buffer on a host with so many CPUs: more CPUs write more records until the engine that was woken runs.
     #[must_use]
     pub fn ring_bytes(cpus: usize) -> u32 {
@@ -84,6 +92,7 @@ impl Default for EngineOptions {
             scans: Scans::Regularly,
             first_look: FirstLook::All,
             watched: Watched::All,
+            long_walk: Self::LONG_WALK,
             ring_bytes: Self::ring_bytes(kernel::cpus()),
             diagnostics: false,
             methods: ForcedMethods::default(),

@@ -51,6 +51,9 @@ const NEW_IN_A_ROUND: usize = 100;
 /// Where more sockets are than this, to walk the table takes little beside showing them: memory is saved.
 const MOST_SOCKETS: u64 = 10_000;
 
+/// Looks at the counts of a namespace for a moment of which every event has come.
+const TRIES: u32 = 3;
+
 /// What proofs rest on.
 pub(super) struct Proofs {
     /// Since when no end of a listener can have been missed.
@@ -305,6 +308,26 @@ impl Engine {
         self.feed.take(Input::EndScan);
         self.finished_scans += 1;
         u32::try_from(candidate.listeners.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether the kernel counts as many full sockets in a namespace as the model knows there, at a moment of which every event has
+    /// come. After a loss that says soon whose the lost event was. It may also have changed a state and no number: the next
+    /// event of that socket corrects that, or the next regular scan.
+    pub(super) fn counts_agree(&mut self, netns: NetnsId) -> bool {
+        for _ in 0..TRIES {
+            self.drain();
+            let events = self.schedule.events_of(netns);
+            let Ok(totals) = self.namespaces.totals(netns) else { return false };
+            self.drain();
+            if self.schedule.events_of(netns) == events {
+                let known = self.feed.model().known_sockets_of(netns);
+                let is_alike = totals.hashed == u64::from(known.listeners) + u64::from(known.others);
+                if is_alike && self.namespaces.is_same(netns, totals.identity) {
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     /// Everything that was lost so far.

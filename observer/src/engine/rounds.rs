@@ -213,6 +213,9 @@ impl Engine {
             if extent == Extent::Due && provable.contains(netns) && self.schedule.can_wait(*netns) {
                 continue;
             }
+            if extent == Extent::Due && self.may_spare_repair(*netns) {
+                continue;
+            }
             note(self.scan_in_turn(*netns), &mut found, &mut refused);
             has_walked = true;
         }
@@ -227,6 +230,21 @@ impl Engine {
             }
         }
         refused.map_or(Ok(found), Err)
+    }
+
+    /// After a loss, whether the kernel's counts show that a walk that takes long may wait until it would come anyhow: hundreds of
+    /// namespaces in which much happens would keep a tenth of a CPU busy for a minute, for one event.
+    fn may_spare_repair(&mut self, netns: NetnsId) -> bool {
+        if self.schedule.repair_takes(netns).is_none_or(|walk| walk < self.long_walk) {
+            return false;
+        }
+        let work = Stopwatch::start();
+        let agree = self.counts_agree(netns);
+        if agree {
+            self.schedule.spare_repair(netns);
+        }
+        self.schedule.pay_for_tables(work.cpu());
+        agree
     }
 
     /// Scans one namespace, and accounts for it. What its table shows needs its port range.

@@ -12,7 +12,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::{
     budget::Budget,
-    turns::{Turn, Turns, Urgency, WhenQuiet},
+    turns::{Cause, Turn, Turns, Urgency, WhenQuiet},
     whole::WholeRounds,
 };
 pub(super) use self::{budget::Stopwatch, whole::Waiting};
@@ -160,21 +160,31 @@ impl Schedule {
 
     /// Requests a scan of everything after a loss.
     pub(super) fn ask(&mut self) {
-        self.files.asked_for = true;
+        self.files.asked_for = Some(Cause::Loss);
         for turn in self.tables.change_all() {
-            turn.asked_for = true;
+            turn.asked_for.get_or_insert(Cause::Loss);
         }
+    }
+
+    /// CPU time that the repair of a namespace takes, if one is due to it because something was lost.
+    pub(super) fn repair_takes(&self, netns: NetnsId) -> Option<Duration> {
+        self.tables.get(netns)?.repair_takes()
+    }
+
+    /// The kernel's counts show that nothing of this namespace was lost: its next scan is a regular one.
+    pub(super) fn spare_repair(&mut self, netns: NetnsId) {
+        self.tables.change(netns).answer();
     }
 
     /// Requests a scan of one namespace, whose counts may be wrong.
     pub(super) fn ask_for(&mut self, netns: NetnsId) {
-        self.files.asked_for = true;
-        self.tables.change(netns).asked_for = true;
+        self.files.asked_for = Some(Cause::Doubt);
+        self.tables.change(netns).asked_for = Some(Cause::Doubt);
     }
 
     /// Requests an fd scan: the last one was not complete.
     pub(super) const fn ask_for_files(&mut self) {
-        self.files.asked_for = true;
+        self.files.asked_for = Some(Cause::Doubt);
     }
 
     /// Requests scans of these because few ports are left: their number should be exact soon, within the budget.
@@ -218,7 +228,7 @@ impl Schedule {
     /// Whether somebody waits for a scan or a reading.
     pub(super) const fn is_wanted(&self) -> bool {
         self.is_starting
-            || self.files.asked_for
+            || self.files.asked_for.is_some()
             || self.files.hurried
             || self.tables.is_wanted()
             || self.readings.is_wanted()

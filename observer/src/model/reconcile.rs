@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use super::{
     Model,
     address::Direction,
+    endpoint::Endpoint,
     event::{Binding, Found, Identity},
     index::narrow,
     key_of,
@@ -36,6 +37,14 @@ pub struct KnownSockets {
     pub others: u32,
     /// Request sockets.
     pub requests: u32,
+}
+
+impl KnownSockets {
+    fn add(&mut self, row: &Endpoint) {
+        self.listeners += row.listeners;
+        self.others += row.states.sum();
+        self.requests += row.minisocks.get(TcpState::SynReceived);
+    }
 }
 
 impl Model {
@@ -88,12 +97,18 @@ impl Model {
     pub fn known_sockets(&self) -> FxHashMap<NetnsId, KnownSockets> {
         let mut all: FxHashMap<NetnsId, KnownSockets> = FxHashMap::default();
         for (_, row) in self.ledger.endpoints().iter() {
-            let known = all.entry(row.key.netns).or_default();
-            known.listeners += row.listeners;
-            known.others += row.states.sum();
-            known.requests += row.minisocks.get(TcpState::SynReceived);
+            all.entry(row.key.netns).or_default().add(row);
         }
         all
+    }
+
+    /// The sockets of one namespace.
+    #[must_use]
+    pub fn known_sockets_of(&self, netns: NetnsId) -> KnownSockets {
+        let mut known = KnownSockets::default();
+        let rows = self.ledger.endpoints().iter().map(|(_, row)| row);
+        rows.filter(|row| row.key.netns == netns).for_each(|row| known.add(row));
+        known
     }
 
     /// The state of a full socket other than a listener; `None` if the namespace has none of that id.

@@ -50,6 +50,8 @@ struct Churn {
     starts: Starts,
     /// Bytes of its ring buffer.
     ring_bytes: u32,
+    /// As of [`EngineOptions`].
+    long_walk: Duration,
     /// How often it looks at the ring.
     polls: Polls,
 }
@@ -123,6 +125,18 @@ fn counts_are_exact_after_records_were_lost() {
     assert!(quality.losses.ring_full > 0, "the ring was never full: {:?}", quality.losses);
 }
 
+#[test]
+fn counts_are_exact_after_losses_of_which_the_kernels_counts_are_asked_first() {
+    if let Some((task, channel)) = role() {
+        return work(&task, &channel);
+    }
+    let outcome =
+        Churn { ring_bytes: 64 << 10, long_walk: Duration::ZERO, polls: Polls::AfterSteps(500), ..Churn::usual(6_000) }
+            .run(counts_are_exact_after_losses_of_which_the_kernels_counts_are_asked_first);
+    let quality = &outcome.at_end.quality;
+    assert!(quality.losses.ring_full > 0, "the ring was never full: {:?}", quality.losses);
+}
+
 impl Churn {
     /// Four workers in one watched namespace, of which each takes this many steps under full load. The engine starts first.
     fn usual(steps: u32) -> Self {
@@ -133,6 +147,7 @@ impl Churn {
             steps: scaled(steps),
             starts: Starts::BeforeTheWorkers,
             ring_bytes: RING,
+            long_walk: EngineOptions::LONG_WALK,
             polls: Polls::Often,
         }
     }
@@ -197,8 +212,8 @@ impl Churn {
 
     fn start_engine(self) -> Engine {
         let watched = if self.watched > 1 { Watched::All } else { Watched::Own };
-        let ring_bytes = self.ring_bytes;
-        start(EngineOptions { watched, ring_bytes, methods: forced_methods(), ..EngineOptions::default() })
+        let Self { ring_bytes, long_walk, .. } = self;
+        start(EngineOptions { watched, ring_bytes, long_walk, methods: forced_methods(), ..EngineOptions::default() })
     }
 
     fn start_workers(self, namespaces: &[NamespaceTruth], test: impl Fn() + Copy + Send, seed: u64) -> Progress {

@@ -24,6 +24,15 @@ pub(super) enum Urgency {
     Regular,
 }
 
+/// Why a turn was asked for before its regular time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Something was lost, whoever's it was.
+    Loss,
+    /// Its own counts may be wrong.
+    Doubt,
+}
+
 /// The turns of one namespace, or of all open files.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Turn {
@@ -36,7 +45,7 @@ pub(super) struct Turn {
     events_before: u64,
     /// Open descriptors of its sockets that an fd scan has found before the first turn.
     pub(super) held: u32,
-    pub(super) asked_for: bool,
+    pub(super) asked_for: Option<Cause>,
     pub(super) hurried: bool,
     /// When the kernel's counts of it were last compared with an fd scan, and when these last showed that nothing had changed.
     pub(super) counted_at: Option<Instant>,
@@ -52,13 +61,13 @@ impl Turn {
 
     /// More than the next regular one is wanted.
     pub(super) const fn is_wanted(&self) -> bool {
-        self.asked_for || self.hurried || self.ended_at.is_none()
+        self.asked_for.is_some() || self.hurried || self.ended_at.is_none()
     }
 
     pub(super) const fn begin(&mut self, repairs: &Budget) {
-        self.is_repair = self.asked_for && !self.is_quiet() && repairs.is_free();
+        self.is_repair = self.asked_for.is_some() && !self.is_quiet() && repairs.is_free();
         self.events_before = self.events;
-        self.asked_for = false;
+        self.asked_for = None;
         self.hurried = false;
     }
 
@@ -77,15 +86,25 @@ impl Turn {
         self.counted_at.is_some() && self.counted_at == self.unchanged_at
     }
 
+    /// What the last one took, if the next one is asked for because something was lost, and something happened here.
+    pub(super) fn repair_takes(&self) -> Option<Duration> {
+        (self.asked_for == Some(Cause::Loss) && !self.is_quiet()).then_some(self.cpu)
+    }
+
+    /// What it was asked for after a loss has an answer.
+    pub(super) const fn answer(&mut self) {
+        self.asked_for = None;
+    }
+
     /// Nothing would be lost if its turn came later.
     pub(super) const fn can_wait(&self) -> bool {
-        self.ended_at.is_some() && self.is_quiet() && !self.asked_for && !self.hurried
+        self.ended_at.is_some() && self.is_quiet() && self.asked_for.is_none() && !self.hurried
     }
 
     /// Why it is due, and how long it has been waiting; else how long it still has to wait.
     fn due_or_left(&self, now: Instant, quiet: Duration) -> Result<(Urgency, Duration), Duration> {
         let Some(ended_at) = self.ended_at else { return Ok((Urgency::New, Duration::ZERO)) };
-        let (urgency, pause) = match (self.asked_for, self.hurried, self.is_quiet()) {
+        let (urgency, pause) = match (self.asked_for.is_some(), self.hurried, self.is_quiet()) {
             (true, _, false) => (Urgency::Repair, pause_when_asked(self.cpu)),
             (true, _, true) => (Urgency::Doubt, pause_when_asked(self.cpu)),
             (false, true, _) => (Urgency::Hurried, IN_A_HURRY),
@@ -231,7 +250,9 @@ impl Turns {
     pub(super) fn may_go_on(&mut self, netns: NetnsId, now: Instant, repairs: &mut Budget) -> bool {
         match self.all.get(&netns) {
             Some(Turn { ended_at: None, .. }) | None => true,
-            Some(turn) if turn.asked_for && !turn.is_quiet() => repairs.allows(now) || self.budget.allows(now),
+            Some(turn) if turn.asked_for.is_some() && !turn.is_quiet() => {
+                repairs.allows(now) || self.budget.allows(now)
+            }
             Some(_) => self.budget.allows(now),
         }
     }
