@@ -29,9 +29,9 @@ const IN_A_HURRY: Duration = Duration::from_millis(200);
 pub(super) const SLICE: Duration = Duration::from_millis(100);
 
 /// Regular work may use this share of one CPU: one part of so many. Together 1.5 %.
-const TABLES: u32 = 133;
+const TABLES: u32 = 125;
 const OPEN_FILES: u32 = 200;
-const READINGS: u32 = 400;
+const READINGS: u32 = 500;
 /// Of these, tables and readings of namespaces in which nothing happens. Hundreds that counts prove take a fortieth of a
 /// millisecond each: less often than by their share. Walks that would wait for longer than a minute have what others leave.
 const QUIET_TABLES: WhenQuiet =
