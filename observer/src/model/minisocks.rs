@@ -16,6 +16,7 @@ use super::{
     index::{NO_ROW, hash, narrow},
     key_of,
     ledger::{At, Contribution, Counts, Ledger},
+    minisock_ends::MinisockEnds,
     owner::Owner,
     port_table::{Place, PortClass},
     reading::NamespaceReading,
@@ -131,6 +132,7 @@ pub(super) struct MinisockTable {
     first: FxHashMap<NetnsId, u32>,
     /// Those in FIN_WAIT2.
     in_fin_wait2: u32,
+    pub(super) ends: MinisockEnds,
 }
 
 /// A minisock in the chain of its namespace; [`NO_ROW`] at the ends.
@@ -224,6 +226,11 @@ impl MinisockTable {
             entry.remove();
         }
         minisock
+    }
+
+    pub(super) fn tidy_ends(&mut self) {
+        let slots = &self.slots;
+        self.ends.tidy(slots.len(), |index| slots.get(index as usize).map(|slot| &slot.minisock));
     }
 
     /// Gives memory back once most of it is unused.
@@ -355,6 +362,8 @@ impl Model {
         let minisock = self.minisocks.get_mut(index).expect("just inserted");
         minisock.port_class = minisock.find_port_class(&self.ledger, self.basis.monotonic(self.now));
         self.ledger.apply(before, minisock.contribution(), self.now);
+        let minisock = *minisock;
+        self.minisocks.ends.add(index, &minisock);
     }
 
     /// Counts a socket that was not in TIME_WAIT before. What the first scan finds has entered at an unknown time.
@@ -388,7 +397,7 @@ impl Model {
         }
     }
 
-    fn remove_minisock(&mut self, index: u32) {
+    pub(super) fn remove_minisock(&mut self, index: u32) {
         let minisock = self.minisocks.remove(index, self.ledger.endpoints());
         self.ledger.apply(minisock.contribution(), Contribution::NONE, self.now);
     }
@@ -400,6 +409,10 @@ impl Model {
         for index in gone {
             self.remove_minisock(index);
         }
+        self.shrink_minisocks();
+    }
+
+    pub(super) fn shrink_minisocks(&mut self) {
         self.minisocks.shrink(self.ledger.endpoints());
     }
 }

@@ -38,6 +38,7 @@ pub mod limit;
 mod listen_drops;
 mod listener;
 pub mod member;
+mod minisock_ends;
 mod minisocks;
 pub mod name;
 pub mod namespace;
@@ -65,6 +66,7 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::minisock_ends::TIME_WAIT_LASTS;
 use self::{
     address::{Direction, Local},
     alarm::Alarm,
@@ -92,9 +94,6 @@ use self::{
     units::{NetnsId, Process, SocketId, TcpState},
 };
 pub use self::{endpoint::PORT_NUMBERS, reconcile::KnownSockets};
-
-/// How long a TIME_WAIT socket stays (`TCP_TIMEWAIT_LEN`).
-pub(crate) const TIME_WAIT_LASTS: Duration = Duration::from_mins(1);
 
 /// What the model needs to know about its source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -247,6 +247,7 @@ impl Model {
     /// Once a second: rates, history, and the end of rows that have been empty for long.
     pub fn tick(&mut self, now: Duration) {
         self.settle_ports(now);
+        self.end_old_minisocks();
         self.settle_old_given_up();
         self.answer_questions();
         let elapsed = now.saturating_sub(self.previous.at);
