@@ -1,11 +1,16 @@
 //! Connections that were there, that come, and that go, from either side and in both families.
 
-use std::{io::Read as _, net::TcpStream, process};
+use std::{io::Read as _, net::TcpStream, process, time::Duration};
 
+use observer::model::snapshot::Snapshot;
 use socket2::SockRef;
 
-use crate::support::{
-    Pairs, assert_equals_ss, counted, events_reach_ss, eventually, in_private_netns, inbound, observe, outbound, truth,
+use crate::{
+    ss::sockets_in,
+    support::{
+        Pairs, assert_equals_ss, counted, events_reach_ss, eventually, eventually_within, in_private_netns, inbound,
+        observe, outbound, truth, wait_for_sockets,
+    },
 };
 
 #[test]
@@ -59,6 +64,8 @@ fn the_client_closes_first() {
         let mut engine = observe();
         let mut pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 20);
         pairs.clients.clear();
+        // It passes: observer and ss would see different numbers.
+        wait_for_sockets("fin-wait-1", 0);
         events_reach_ss(&mut engine);
         assert_eq!(truth().values().sum::<u32>(), 41, "20 CLOSE-WAIT, 20 FIN-WAIT-2, 1 LISTEN");
         assert_equals_ss(&mut engine);
@@ -79,12 +86,34 @@ fn the_server_closes_first() {
         let mut pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 20);
         let mut engine = observe();
         pairs.accepted.clear();
+        wait_for_sockets("fin-wait-1", 0);
         events_reach_ss(&mut engine);
         pairs.clients.clear();
         events_reach_ss(&mut engine);
         assert_equals_ss(&mut engine);
         let snapshot = engine.snapshot(usize::MAX);
         assert_eq!((snapshot.totals.sockets, snapshot.totals.closed_total), (0, 40));
+    });
+}
+
+#[test]
+fn time_wait_ends_without_a_scan_once_the_kernels_timer_has_ended_it() {
+    /// A minute, what the timer wheel adds, and as long for a machine that is busy.
+    const ENDED_BY: Duration = Duration::from_mins(3);
+    in_private_netns(|| {
+        let mut engine = observe();
+        let mut pairs = Pairs::open("127.0.0.1:7000", "127.0.0.1:7000", 20);
+        pairs.clients.clear();
+        pairs.accepted.clear();
+        let of_model = |snapshot: &Snapshot| {
+            outbound(snapshot, "127.0.0.1").map_or(0, |row| row.destinations.iter().map(|it| it.time_wait).sum())
+        };
+        eventually(&mut engine, "20 in TIME_WAIT", |snapshot| (of_model(snapshot) == 20).then_some(()));
+        assert_eq!(sockets_in("time-wait"), 20);
+        eventually_within(ENDED_BY, &mut engine, "the end of TIME_WAIT", |snapshot| {
+            (of_model(snapshot) == 0).then_some(())
+        });
+        assert_eq!(sockets_in("time-wait"), 0, "the model must not be first");
     });
 }
 
