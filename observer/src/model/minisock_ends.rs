@@ -3,10 +3,12 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{Model, minisocks::Minisock, units::TcpState};
+use super::{
+    Model,
+    minisocks::Minisock,
+    units::{TIME_WAIT_LASTS, TcpState},
+};
 
-/// How long a TIME_WAIT socket stays (`TCP_TIMEWAIT_LEN`).
-pub(crate) const TIME_WAIT_LASTS: Duration = Duration::from_mins(1);
 /// The kernel's timer wheel ends no timer early, and one of a minute by up to 512 of its ticks late: 5.12 s where a second has
 /// 100 (kernel/time/timer.c). Beginnings are known to the second.
 const AT_LATEST: Duration = Duration::from_secs(TIME_WAIT_LASTS.as_secs() + 7);
@@ -81,16 +83,17 @@ impl Model {
         let before = |lasts: Duration| u32::try_from(now.saturating_sub(lasts).as_secs()).unwrap_or(u32::MAX);
         let (time_wait, fin_wait2) = (before(AT_LATEST), before(TIME_WAIT_LASTS + AT_LATEST));
         let mut has_ended = false;
-        while let Some((began_s, index)) = self.minisocks.ends.time_wait.next_before(time_wait) {
+        while let Some((began_s, index)) = self.minisock_ends.time_wait.next_before(time_wait) {
             has_ended |= self.end_minisock(index, TcpState::TimeWait, began_s);
         }
-        while let Some((began_s, index)) = self.minisocks.ends.fin_wait2.next_before(fin_wait2) {
+        while let Some((began_s, index)) = self.minisock_ends.fin_wait2.next_before(fin_wait2) {
             has_ended |= self.end_minisock(index, TcpState::FinWait2, began_s);
         }
         if has_ended {
             self.shrink_minisocks();
         }
-        self.minisocks.tidy_ends();
+        let Self { minisocks, minisock_ends, .. } = self;
+        minisock_ends.tidy(minisocks.len(), |index| minisocks.find_row(index));
     }
 
     /// Ends it, if it is still there.
@@ -203,7 +206,7 @@ mod tests {
                 model.apply(&taken_over, seconds(10 + round));
             }
             assert_eq!(left(&mut model, 10 + round), 0);
-            assert!(model.minisocks.ends.time_wait.0.len() <= FEW, "after round {round}");
+            assert!(model.minisock_ends.time_wait.0.len() <= FEW, "after round {round}");
         }
     }
 }

@@ -16,7 +16,6 @@ use super::{
     index::{NO_ROW, hash, narrow},
     key_of,
     ledger::{At, Contribution, Counts, Ledger},
-    minisock_ends::MinisockEnds,
     owner::Owner,
     port_table::{Place, PortClass},
     reading::NamespaceReading,
@@ -132,7 +131,6 @@ pub(super) struct MinisockTable {
     first: FxHashMap<NetnsId, u32>,
     /// Those in FIN_WAIT2.
     in_fin_wait2: u32,
-    pub(super) ends: MinisockEnds,
 }
 
 /// A minisock in the chain of its namespace; [`NO_ROW`] at the ends.
@@ -167,7 +165,16 @@ impl MinisockTable {
         })
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// `None` for an index that is not used any more.
+    pub(super) fn find_row(&self, index: u32) -> Option<&Minisock> {
+        self.slots.get(index as usize).map(|slot| &slot.minisock)
+    }
+
+    /// As [`Self::find_row`].
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Minisock> {
         self.slots.get_mut(index as usize).map(|slot| &mut slot.minisock)
     }
@@ -226,11 +233,6 @@ impl MinisockTable {
             entry.remove();
         }
         minisock
-    }
-
-    pub(super) fn tidy_ends(&mut self) {
-        let slots = &self.slots;
-        self.ends.tidy(slots.len(), |index| slots.get(index as usize).map(|slot| &slot.minisock));
     }
 
     /// Gives memory back once most of it is unused.
@@ -363,7 +365,7 @@ impl Model {
         minisock.port_class = minisock.find_port_class(&self.ledger, self.basis.monotonic(self.now));
         self.ledger.apply(before, minisock.contribution(), self.now);
         let minisock = *minisock;
-        self.minisocks.ends.add(index, &minisock);
+        self.minisock_ends.add(index, &minisock);
     }
 
     /// Counts a socket that was not in TIME_WAIT before. What the first scan finds has entered at an unknown time.

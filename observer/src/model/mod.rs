@@ -66,7 +66,6 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::minisock_ends::TIME_WAIT_LASTS;
 use self::{
     address::{Direction, Local},
     alarm::Alarm,
@@ -115,6 +114,7 @@ pub struct Model {
     basis: Basis,
     sockets: SocketTable,
     minisocks: MinisockTable,
+    minisock_ends: minisock_ends::MinisockEnds,
     listeners: ListenerTable,
     bound: BoundTable,
     ledger: Ledger,

@@ -11,13 +11,13 @@ use rustc_hash::FxHashMap;
 
 pub use super::failure::PortOwner;
 use super::{
-    Model, TIME_WAIT_LASTS,
+    Model,
     address::Local,
     device::Device,
     failure::{Failed, FailureKey, FailureKind},
     owner::Owner,
     port_table::PortSet,
-    units::{NetnsId, PortRange, SocketId, TcpState},
+    units::{NetnsId, PortRange, SocketId, TIME_WAIT_LASTS, TcpState},
 };
 
 /// Searches for port owners that wait at most: a process that tries port after port gets the first ones answered.

@@ -1,6 +1,6 @@
 //! The words of the field, as types.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -166,6 +166,9 @@ impl FourTuple {
         }
     }
 }
+
+/// How long a TIME_WAIT socket stays (`TCP_TIMEWAIT_LEN`).
+pub(crate) const TIME_WAIT_LASTS: Duration = Duration::from_mins(1);
 
 /// The states of include/net/tcp_states.h that user space can meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -2,10 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::model::{
-    TIME_WAIT_LASTS,
-    units::{Process, TcpState},
-};
+use crate::model::units::{Process, TIME_WAIT_LASTS, TcpState};
 
 /// The owner of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Limit, LimitKind};
-use crate::model::{TIME_WAIT_LASTS, reading::NamespaceReading};
+use crate::model::{reading::NamespaceReading, units::TIME_WAIT_LASTS};
 
 /// The longest forecast: no slope lasts longer.
 const PREDICTED: Duration = Duration::from_hours(24);

@@ -7,14 +7,14 @@ use std::{
 };
 
 use crate::model::{
-    Model, TIME_WAIT_LASTS,
+    Model,
     device::Device,
     event::{Binding, Event, Found, Identity},
     limit::{Limit, LimitKind},
     quality::ScanSummary,
     reading::NamespaceReading,
     tests::scenario,
-    units::{FourTuple, NetnsId, PortRange, SocketId, TcpState},
+    units::{FourTuple, NetnsId, PortRange, SocketId, TIME_WAIT_LASTS, TcpState},
 };
 
 const NETNS: NetnsId = NetnsId(1);
