@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Engine;
+use super::{Engine, schedule::Cause};
 use crate::{
     host::clock,
     input::Input,
@@ -194,7 +194,7 @@ impl Engine {
         }
         if verdict == Some(Verdict::Resume) {
             // Hooks first, then scans: nothing is missed in between.
-            self.schedule.ask();
+            self.schedule.ask(Cause::Doubt);
         }
     }
 

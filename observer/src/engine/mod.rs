@@ -28,7 +28,7 @@ use self::{
     namespaces::Namespaces,
     proofs::Proofs,
     readings::Looked,
-    schedule::{Schedule, Waiting},
+    schedule::{Cause, Schedule, Waiting},
     walk::Walk,
 };
 pub use self::{
@@ -89,6 +89,8 @@ const PASS_END: Duration = Duration::from_secs(1);
 const PASS_END_LOOK: Duration = Duration::from_micros(200);
 /// Bytes of the ring buffer before each record (`BPF_RINGBUF_HDR_SZ`).
 const RECORD_HEADER: u32 = 8;
+/// An interrupt during a hook's run mostly makes so many runs missed, at most.
+const FEW_RUNS: u64 = 2;
 /// The shortest time between two searches for namespaces that events have named.
 const SEARCH: Duration = Duration::from_millis(100);
 
@@ -412,10 +414,11 @@ impl Engine {
     fn take_losses(&mut self) {
         let losses = Losses { undecodable: self.undecodable, missed: self.missed, ..self.live.losses() };
         // This runs many times a second: unchanged losses make no input.
-        if std::mem::replace(&mut self.losses, losses) != losses
-            && matches!(self.feed.take(Input::Losses(losses)), Outcome::NewLosses)
-        {
-            self.schedule.ask();
+        let before = std::mem::replace(&mut self.losses, losses);
+        if before != losses && matches!(self.feed.take(Input::Losses(losses)), Outcome::NewLosses) {
+            let lost = losses.since(before);
+            let are_few_runs = lost.total() <= FEW_RUNS && lost.total() == lost.missed_if_reported();
+            self.schedule.ask(if are_few_runs { Cause::MissedRuns } else { Cause::Doubt });
             self.proofs.note_loss();
         }
     }

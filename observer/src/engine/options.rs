@@ -48,8 +48,8 @@ pub struct EngineOptions {
     pub first_look: FirstLook,
     /// Which network namespaces to watch.
     pub watched: Watched,
-    /// After a loss, a namespace whose last walk took as long (CPU time) is walked soon only if the kernel counts another number of
-    /// sockets there than the model.
+    /// After few missed runs, a namespace whose last walk took as long (CPU time) is walked soon only if the kernel counts another
+    /// number of sockets there than the model.
     pub long_walk: Duration,
     /// Bytes of the ring buffer: a power of two and a multiple of the page size.
     pub ring_bytes: u32,

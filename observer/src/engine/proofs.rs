@@ -311,8 +311,8 @@ impl Engine {
     }
 
     /// Whether the kernel counts as many full sockets in a namespace as the model knows there, at a moment of which every event has
-    /// come. After a loss that says soon whose the lost event was. It may also have changed a state and no number: the next
-    /// event of that socket corrects that, or the next regular scan.
+    /// come. After few missed runs that says soon whose they were. They may also have changed a state and no number, or begun one
+    /// socket and ended another: the next event of that socket corrects that, or the next regular scan.
     pub(super) fn counts_agree(&mut self, netns: NetnsId) -> bool {
         for _ in 0..TRIES {
             self.drain();

@@ -232,7 +232,7 @@ impl Engine {
         refused.map_or(Ok(found), Err)
     }
 
-    /// After a loss, whether the kernel's counts show that a walk that takes long may wait until it would come anyhow: hundreds of
+    /// After few missed runs, whether the kernel's counts show that a walk that takes long may wait until it would come anyhow: hundreds of
     /// namespaces in which much happens would keep a tenth of a CPU busy for a minute, for one event.
     fn may_spare_repair(&mut self, netns: NetnsId) -> bool {
         if self.schedule.repair_takes(netns).is_none_or(|walk| walk < self.long_walk) {

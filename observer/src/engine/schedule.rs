@@ -12,10 +12,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::{
     budget::Budget,
-    turns::{Cause, Turn, Turns, Urgency, WhenQuiet},
+    turns::{Turn, Turns, Urgency, WhenQuiet},
     whole::WholeRounds,
 };
-pub(super) use self::{budget::Stopwatch, whole::Waiting};
+pub(super) use self::{budget::Stopwatch, turns::Cause, whole::Waiting};
 use crate::model::units::NetnsId;
 
 /// The shortest time between two turns without a request.
@@ -159,32 +159,32 @@ impl Schedule {
     }
 
     /// Requests a scan of everything after a loss.
-    pub(super) fn ask(&mut self) {
-        self.files.asked_for = Some(Cause::Loss);
+    pub(super) fn ask(&mut self, cause: Cause) {
+        self.files.ask(cause);
         for turn in self.tables.change_all() {
-            turn.asked_for.get_or_insert(Cause::Loss);
+            turn.ask(cause);
         }
     }
 
-    /// CPU time that the repair of a namespace takes, if one is due to it because something was lost.
+    /// CPU time that the repair of a namespace takes, if one is due to it because of few missed runs.
     pub(super) fn repair_takes(&self, netns: NetnsId) -> Option<Duration> {
         self.tables.get(netns)?.repair_takes()
     }
 
-    /// The kernel's counts show that nothing of this namespace was lost: its next scan is a regular one.
+    /// The kernel's counts show that nothing of this namespace was missed: its next scan is a regular one.
     pub(super) fn spare_repair(&mut self, netns: NetnsId) {
         self.tables.change(netns).answer();
     }
 
     /// Requests a scan of one namespace, whose counts may be wrong.
     pub(super) fn ask_for(&mut self, netns: NetnsId) {
-        self.files.asked_for = Some(Cause::Doubt);
-        self.tables.change(netns).asked_for = Some(Cause::Doubt);
+        self.files.ask(Cause::Doubt);
+        self.tables.change(netns).ask(Cause::Doubt);
     }
 
     /// Requests an fd scan: the last one was not complete.
     pub(super) const fn ask_for_files(&mut self) {
-        self.files.asked_for = Some(Cause::Doubt);
+        self.files.ask(Cause::Doubt);
     }
 
     /// Requests scans of these because few ports are left: their number should be exact soon, within the budget.

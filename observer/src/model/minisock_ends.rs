@@ -69,7 +69,7 @@ impl MinisockEnds {
 
 /// Whether a row of the table has the socket that began then.
 const fn is_that(minisock: &Minisock, state: TcpState, began_s: u32) -> bool {
-    minisock.state as u8 == state as u8 && minisock.began_s <= began_s + SAME
+    minisock.state as u8 == state as u8 && minisock.began_s <= began_s.saturating_add(SAME)
 }
 
 impl Model {

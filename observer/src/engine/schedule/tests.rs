@@ -65,7 +65,7 @@ fn a_loss_is_repaired_where_something_happens_before_all_else() {
     for (cost, at_most) in [(2, 100), (300, 1_000), (3_000, 3_000)] {
         let (mut schedule, now) = scanned(&[A, B], millis(cost));
         schedule.note_event(A);
-        schedule.ask();
+        schedule.ask(Cause::Doubt);
         assert!(due_after(&mut schedule, now, &[B, A]) <= millis(at_most), "a scan of {cost} ms");
         let due = schedule.due_tables(&[B, A], now + Duration::from_secs(1_000));
         assert_eq!(due, [A, B], "where nothing is known to have happened comes after");
@@ -86,13 +86,13 @@ fn losses_without_end_take_a_tenth_of_a_cpu_and_leave_no_debt_behind() {
         while now < start + length {
             now += millis(50);
             schedule.note_event(A);
-            schedule.ask();
+            schedule.ask(Cause::Doubt);
             if schedule.due_tables(&[A], now) == [A] && schedule.may_scan(A, now) {
                 scan(&mut schedule, &mut now, &mut used);
             }
         }
         schedule.note_event(A);
-        schedule.ask();
+        schedule.ask(Cause::Doubt);
         now += due_after(&mut schedule, now, &[A]);
         scan(&mut schedule, &mut now, &mut used);
         let elapsed = now.saturating_duration_since(start);
@@ -341,28 +341,30 @@ fn after_a_loss_counts_show_nothing_before_the_next_walk() {
     let (mut schedule, now) = scanned(&[A], millis(1));
     assert!(schedule.note_unchanged(A, now));
     assert!(!schedule.note_unchanged(A, now + millis(1)), "lost after its last scan");
-    schedule.ask();
+    schedule.ask(Cause::Doubt);
     assert!(!schedule.note_unchanged(A, now), "a scan was requested");
 }
 
 #[test]
-fn a_repair_can_be_spared_after_a_loss_and_not_where_counts_differ() {
+fn a_walk_can_be_spared_after_few_missed_runs_and_not_after_more() {
     let (mut schedule, now) = scanned(&[A, B], millis(500));
     schedule.note_event(A);
-    assert_eq!(schedule.repair_takes(A), None, "nothing was lost");
-    schedule.ask();
+    assert_eq!(schedule.repair_takes(A), None, "nothing was missed");
+    schedule.ask(Cause::MissedRuns);
     assert_eq!(schedule.events_of(A), 1);
-    assert_eq!(
-        (schedule.repair_takes(A), schedule.repair_takes(B)),
-        (Some(millis(500)), None),
-        "nothing happened in B"
-    );
+    let takes = (schedule.repair_takes(A), schedule.repair_takes(B));
+    assert_eq!(takes, (Some(millis(500)), None), "nothing happened in B");
     assert!(due_after(&mut schedule, now, &[A, B]) <= Duration::from_secs(1));
     schedule.spare_repair(A);
     assert_eq!(schedule.repair_takes(A), None);
     assert!(due_after(&mut schedule, now, &[A]) > Duration::from_mins(1), "the next one is a regular one");
+    for more in [Cause::MissedRuns, Cause::Doubt] {
+        schedule.ask(Cause::MissedRuns);
+        assert!(schedule.repair_takes(A).is_some());
+        schedule.ask(more);
+        assert_eq!(schedule.repair_takes(A), None, "one loss may hide another");
+        schedule.spare_repair(A);
+    }
     schedule.ask_for(A);
     assert_eq!(schedule.repair_takes(A), None, "its own counts have been compared");
-    schedule.ask();
-    assert_eq!(schedule.repair_takes(A), None, "it is still asked for, for its own sake");
 }

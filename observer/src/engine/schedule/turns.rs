@@ -26,10 +26,10 @@ pub(super) enum Urgency {
 
 /// Why a turn was asked for before its regular time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
-    /// Something was lost, whoever's it was.
-    Loss,
-    /// Its own counts may be wrong.
+pub(in crate::engine) enum Cause {
+    /// So few runs of hooks were missed that the kernel's counts can show whose they were.
+    MissedRuns,
+    /// More was lost, or its own counts may be wrong.
     Doubt,
 }
 
@@ -86,12 +86,17 @@ impl Turn {
         self.counted_at.is_some() && self.counted_at == self.unchanged_at
     }
 
-    /// What the last one took, if the next one is asked for because something was lost, and something happened here.
-    pub(super) fn repair_takes(&self) -> Option<Duration> {
-        (self.asked_for == Some(Cause::Loss) && !self.is_quiet()).then_some(self.cpu)
+    /// Asks for it. What is asked for again has more than one cause.
+    pub(super) const fn ask(&mut self, cause: Cause) {
+        self.asked_for = Some(if self.asked_for.is_some() { Cause::Doubt } else { cause });
     }
 
-    /// What it was asked for after a loss has an answer.
+    /// What the last one took, if the next one is asked for because of missed runs, and something happened here.
+    pub(super) fn repair_takes(&self) -> Option<Duration> {
+        (self.asked_for == Some(Cause::MissedRuns) && !self.is_quiet()).then_some(self.cpu)
+    }
+
+    /// What it was asked for has an answer.
     pub(super) const fn answer(&mut self) {
         self.asked_for = None;
     }
