@@ -12,6 +12,8 @@ use super::{
 /// The kernel's timer wheel ends no timer early, and one of a minute by up to 512 of its ticks late: 5.12 s where a second has
 /// 100 (kernel/time/timer.c). Beginnings are known to the second.
 const AT_LATEST: Duration = Duration::from_secs(TIME_WAIT_LASTS.as_secs() + 7);
+/// In FIN_WAIT2 without a full socket, one lasts a minute at most, and a remote peer's FIN makes it a TIME_WAIT socket without an event.
+const FIN_WAIT2_AT_LATEST: Duration = Duration::from_secs(TIME_WAIT_LASTS.as_secs() + AT_LATEST.as_secs());
 /// Where the beginnings of two sockets in one row of the table are further apart, they are two: the row was used again.
 const SAME: u32 = 2;
 /// More than this, and than twice as many as there are sockets, are mostly of sockets that ended otherwise.
@@ -39,20 +41,20 @@ impl Beginnings {
 #[derive(Default)]
 pub(super) struct MinisockEnds {
     time_wait: Beginnings,
-    /// In FIN_WAIT2 without a full socket, for at most a minute. A remote peer's FIN makes it a TIME_WAIT socket without an event.
     fin_wait2: Beginnings,
 }
 
 impl MinisockEnds {
-    /// Takes note of one that is new, or in another state than before.
-    pub(super) fn add(&mut self, index: u32, minisock: &Minisock) {
-        if minisock.began_s == 0 {
-            return;
-        }
-        match minisock.state {
-            TcpState::TimeWait => self.time_wait.0.push_back((minisock.began_s, index)),
-            TcpState::FinWait2 => self.fin_wait2.0.push_back((minisock.began_s, index)),
-            _ => {}
+    /// Takes note of one that is new, or in another state than before, at `now` of `CLOCK_MONOTONIC`. If a scan shows one that should
+    /// have ended, its timer was started again: scans alone show how long it stays.
+    pub(super) fn add(&mut self, index: u32, minisock: &Minisock, now: Duration) {
+        let (beginnings, lasts) = match minisock.state {
+            TcpState::TimeWait => (&mut self.time_wait, AT_LATEST),
+            TcpState::FinWait2 => (&mut self.fin_wait2, FIN_WAIT2_AT_LATEST),
+            _ => return,
+        };
+        if minisock.began().is_some_and(|began| now < began + lasts) {
+            beginnings.0.push_back((minisock.began_s, index));
         }
     }
 
@@ -81,7 +83,7 @@ impl Model {
         }
         let now = self.basis.monotonic(self.now);
         let before = |lasts: Duration| u32::try_from(now.saturating_sub(lasts).as_secs()).unwrap_or(u32::MAX);
-        let (time_wait, fin_wait2) = (before(AT_LATEST), before(TIME_WAIT_LASTS + AT_LATEST));
+        let (time_wait, fin_wait2) = (before(AT_LATEST), before(FIN_WAIT2_AT_LATEST));
         let mut has_ended = false;
         while let Some((began_s, index)) = self.minisock_ends.time_wait.next_before(time_wait) {
             has_ended |= self.end_minisock(index, TcpState::TimeWait, began_s);
@@ -112,7 +114,7 @@ mod tests {
     use crate::model::{
         Basis,
         device::Device,
-        event::{Event, Identity},
+        event::{Binding, Event, Found, Identity},
         namespace::NamespaceReading,
         units::{FourTuple, NetnsId, SocketId},
     };
@@ -181,6 +183,25 @@ mod tests {
         assert_eq!(left(&mut model, 40), 0);
         live_and_close(&mut model, 40_001, seconds(41), false);
         assert_eq!((left(&mut model, 80), left(&mut model, 107), left(&mut model, 109)), (1, 1, 0));
+    }
+
+    #[test]
+    fn one_that_a_scan_still_shows_then_stays_until_a_scan_does_not() {
+        let mut model = model();
+        let began = Some(seconds(10));
+        for (at, is_shown) in [(20, true), (90, true), (95, false)] {
+            model.begin_scan(NETNS, seconds(at));
+            let state = Found::TimeWait { substate: TcpState::TimeWait, since: began, began };
+            let found = Event::Scanned { socket: client(40_000), state, binding: Binding::default(), orphan: false };
+            if is_shown {
+                model.apply(&found, seconds(at));
+            }
+            model.end_scan(seconds(at));
+            assert_eq!(left(&mut model, at + 1), u32::from(is_shown), "after the scan at {at}");
+            if at == 20 {
+                assert_eq!(left(&mut model, 78), 0);
+            }
+        }
     }
 
     #[test]

@@ -361,11 +361,11 @@ impl Model {
     /// Finds what its port is, and counts it; `before` is what it added so far.
     fn settle_minisock(&mut self, index: u32, before: Contribution) {
         self.note_reuse(index);
+        let now = self.basis.monotonic(self.now);
         let minisock = self.minisocks.get_mut(index).expect("just inserted");
-        minisock.port_class = minisock.find_port_class(&self.ledger, self.basis.monotonic(self.now));
+        minisock.port_class = minisock.find_port_class(&self.ledger, now);
         self.ledger.apply(before, minisock.contribution(), self.now);
-        let minisock = *minisock;
-        self.minisock_ends.add(index, &minisock);
+        self.minisock_ends.add(index, minisock, now);
     }
 
     /// Counts a socket that was not in TIME_WAIT before. What the first scan finds has entered at an unknown time.
