@@ -49,3 +49,4 @@ mod stuck;
 mod support;
 mod throwaway;
 mod time_namespaces;
+mod time_wait;
