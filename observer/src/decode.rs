@@ -1,6 +1,7 @@
 //! From raw records to events: with `probe` the only place in user space that knows the ABI.
 
 mod rewrite;
+mod superseded;
 
 use std::{
     mem::offset_of,
@@ -14,7 +15,10 @@ use observer_ebpf::abi::{
 };
 use zerocopy::FromBytes;
 
-pub use self::rewrite::{Pseudonyms, rewrite};
+pub use self::{
+    rewrite::{Pseudonyms, rewrite},
+    superseded::{Superseded, superseded},
+};
 use crate::{
     model::{
         device::Device,

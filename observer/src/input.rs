@@ -1,7 +1,7 @@
 //! Everything that goes into the model, as one closed type. A live engine applies these inputs, a recording keeps them,
 //! and a replay applies them again.
 //!
-//! **Invariant**: an engine or a replay changes its model only through [`apply`].
+//! **Invariant**: an engine or a replay changes its model only through [`apply`] and [`pass_over`].
 
 use std::time::Duration;
 
@@ -116,6 +116,11 @@ pub fn apply(model: &mut Model, now: Duration, input: Input<'_>) -> Outcome {
         Input::Unchanged(netns) => model.end_scan_by_counts(netns, now),
     }
     Outcome::Done
+}
+
+/// Takes note of a record that need not be applied: see [`decode::superseded`]. It counts as an event.
+pub const fn pass_over(model: &mut Model) {
+    model.note_event();
 }
 
 /// What a model that begins with the next round of scans has to know before it: the readings that this one has.

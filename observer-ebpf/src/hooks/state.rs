@@ -87,7 +87,7 @@ fn on_set_state<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock<F>, old: u8, new:
         };
         // Such a close may leave a TIME_WAIT socket behind.
         if old == state::FIN_WAIT2 || old == state::CLOSING {
-            record.header.flags |= whole.map_or(0, Sock::timestamps);
+            record.header.flags |= whole.map_or(0, Sock::timestamps) | sock.orphan_flag();
         }
     }
     // It never changes: where a socket begins is enough.

@@ -89,6 +89,13 @@ impl Feed {
         input::apply(&mut self.model, now, input)
     }
 
+    /// Takes a record that need not be applied ([`decode::superseded`](crate::decode::superseded)): whoever reads along gets it.
+    pub(super) fn take_superseded_at(&mut self, now: Duration, record: &[u8]) {
+        let passed = self.streams.write(now, &Input::Record(record));
+        self.note(passed);
+        input::pass_over(&mut self.model);
+    }
+
     fn note(&mut self, passed: io::Result<()>) {
         if let Err(error) = passed {
             self.failed.get_or_insert(error);

@@ -64,7 +64,7 @@ use crate::{
         kernel::Kernel,
     },
     recording::{Header, Recorder, Sink, Tally},
-    source::live::Live,
+    source::{live::Live, records},
 };
 use anyhow::Context as _;
 use rustc_hash::FxHashMap;
@@ -81,14 +81,10 @@ const POLL_SOON: Duration = Duration::from_millis(10);
 const READ_HOST: Duration = Duration::from_secs(1);
 /// Time between two walks over all processes, which find namespaces that no event has named.
 const WALK: Duration = Duration::from_secs(3);
-/// How many processes have their descriptors counted: those with the most sockets.
-const CONSPICUOUS: usize = 32;
 /// How long the records of an iterator may stay behind one that another task has not finished: that task may be without a CPU.
 const PASS_END: Duration = Duration::from_secs(1);
 /// Time between two looks for the end of them.
 const PASS_END_LOOK: Duration = Duration::from_micros(200);
-/// Bytes of the ring buffer before each record (`BPF_RINGBUF_HDR_SZ`).
-const RECORD_HEADER: u32 = 8;
 /// An interrupt during a hook's run mostly makes so many runs missed, at most.
 const FEW_RUNS: u64 = 2;
 /// The shortest time between two searches for namespaces that events have named.
@@ -363,7 +359,6 @@ impl Engine {
         let mut drained = Drained::default();
         let mut bytes = 0;
         let mut apply = |feed: &mut Feed, record: &[u8]| {
-            bytes += RECORD_HEADER + u32::try_from(record.len()).unwrap_or(u32::MAX).next_multiple_of(8);
             if let Some(pass) = decode::pass_end(record) {
                 drained.ended = Some(pass);
                 return;
@@ -375,7 +370,6 @@ impl Engine {
             }
             match feed.take_at(now, Input::Record(record)) {
                 Outcome::Record(Ok(event)) => {
-                    drained.records += 1;
                     drained.found += u32::from(matches!(event, Event::Scanned { .. }));
                     match event.netns_of_change() {
                         Some(netns) => schedule.note_event(netns),
@@ -393,7 +387,6 @@ impl Engine {
                     proofs.note(record, &event);
                 }
                 Outcome::Record(Err(error)) => {
-                    drained.records += 1;
                     *undecodable += 1;
                     tracing::warn!(%error, "record");
                 }
@@ -402,8 +395,16 @@ impl Engine {
         };
         live.drain(|records| {
             feed.model().look_ahead(records.iter().filter_map(decode::socket));
-            for record in records.iter() {
-                apply(feed, record);
+            let superseded = decode::superseded(records.iter());
+            for (place, record) in records.iter().enumerate() {
+                drained.records += 1;
+                bytes += records::in_ring(record);
+                // What supersedes it is of the same socket: the rest is noted with that.
+                if superseded.has(place) {
+                    feed.take_superseded_at(now, record);
+                } else {
+                    apply(feed, record);
+                }
             }
         });
         *fullest = bytes.max(*fullest);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    CONSPICUOUS, Drained, Engine, FirstLook, PASS_END, PASS_END_LOOK, READ_HOST, Watched,
+    Drained, Engine, FirstLook, PASS_END, PASS_END_LOOK, READ_HOST, Watched,
     proofs::Proven,
     schedule::{Extent, SLICE, Stopwatch},
 };
@@ -34,6 +34,8 @@ use crate::{
 const PARTS_ALONE: u32 = 16;
 /// A long pass may fill this share of the ring buffer: one part of so many.
 const RING_AHEAD: u32 = 16;
+/// How many processes have their descriptors counted: those with the most sockets.
+const CONSPICUOUS: usize = 32;
 
 /// The result of one iterator pass.
 struct Passed {

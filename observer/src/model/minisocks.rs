@@ -256,10 +256,17 @@ impl Model {
     }
 
     /// A full socket that closes from here leaves a smaller one in its place, which keeps its four-tuple and its port.
-    pub(super) fn leave_minisock(&mut self, id: SocketId, at: Duration, timestamps: bool) {
+    pub(super) fn leave_minisock(
+        &mut self,
+        id: SocketId,
+        old: TcpState,
+        is_orphan: bool,
+        at: Duration,
+        timestamps: bool,
+    ) {
         let Some(socket) = self.take_socket(id) else { return };
         // Closed by its process before its peer: the kernel swaps it at once, and then waits for the peer's FIN.
-        let waits_for_peer = socket.state == TcpState::FinWait2 && socket.owner == Owner::ORPHAN;
+        let waits_for_peer = old == TcpState::FinWait2 && (is_orphan || socket.owner == Owner::ORPHAN);
         let minisock = Minisock {
             endpoint: socket.endpoint,
             destination: socket.destination,

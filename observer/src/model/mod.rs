@@ -205,7 +205,7 @@ impl Model {
                 }
                 match (old, new) {
                     (TcpState::FinWait2 | TcpState::Closing, TcpState::Closed) => {
-                        self.leave_minisock(socket.id, *at, *timestamps);
+                        self.leave_minisock(socket.id, *old, *orphan, *at, *timestamps);
                     }
                     (TcpState::LastAck, TcpState::Closed) => self.end_peers_wait(socket.id, *at),
                     _ => {}
@@ -373,24 +373,16 @@ impl Model {
         self.quality.events_total
     }
 
+    /// One that needs nothing else.
+    pub(crate) const fn note_event(&mut self) {
+        self.quality.events_total += 1;
+    }
+
     /// Whether the model knows no socket that keeps the namespace alive. TIME_WAIT and request sockets do not.
     #[must_use]
     pub fn is_empty(&self, netns: NetnsId) -> bool {
         let mut rows = self.ledger.endpoints().iter().filter(|(_, row)| row.key.netns == netns);
         rows.all(|(_, row)| row.listeners == 0 && row.states.sum() == 0)
-    }
-
-    /// Totals of each namespace that the kernel also counts, without a scan: `CurrEstab` (ESTABLISHED and CLOSE_WAIT) and `tw`
-    /// (TIME_WAIT and FIN_WAIT2 without a full socket). One without sockets may be absent.
-    #[must_use]
-    pub fn kernel_totals(&self) -> FxHashMap<NetnsId, [u32; 2]> {
-        let mut all: FxHashMap<NetnsId, [u32; 2]> = FxHashMap::default();
-        for (_, row) in self.ledger.endpoints().iter() {
-            let totals = all.entry(row.key.netns).or_default();
-            totals[0] += row.states.get(TcpState::Established) + row.states.get(TcpState::CloseWait);
-            totals[1] += row.minisocks.get(TcpState::TimeWait) + row.minisocks.get(TcpState::FinWait2);
-        }
-        all
     }
 
     fn on_state(&mut self, socket: &Identity, old: TcpState, new: TcpState, by: Option<&Process>) {

@@ -2,7 +2,11 @@
 //! bind bucket was not made by an explicit bind of whatever address, and whose four-tuple with the destination is free or
 //! in use only by a TIME_WAIT socket that may be reused (`__inet_hash_connect` in net/ipv4/inet_hashtables.c).
 
-use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    time::Duration,
+};
 
 use rustc_hash::FxHashSet;
 
@@ -13,12 +17,28 @@ use super::{
 /// When TIME_WAIT sockets become reusable, with their rows in the table: the earliest first. A row that is empty by then, or
 /// another socket's, has another time of its own.
 #[derive(Default)]
-pub(super) struct ReuseQueue(BinaryHeap<Reverse<(Duration, u32)>>);
+pub(super) struct ReuseQueue {
+    /// Events come in the order of time, and most namespaces have the same delay.
+    in_order: VecDeque<(Duration, u32)>,
+    /// The others.
+    rest: BinaryHeap<Reverse<(Duration, u32)>>,
+}
 
 impl ReuseQueue {
+    fn add(&mut self, from: Duration, index: u32) {
+        if self.in_order.back().is_none_or(|(last, _)| *last <= from) {
+            self.in_order.push_back((from, index));
+        } else {
+            self.rest.push(Reverse((from, index)));
+        }
+    }
+
+    /// One that is due by `now`, in no order among these.
     fn next(&mut self, now: Duration) -> Option<(Duration, u32)> {
-        self.0.peek().filter(|Reverse((from, _))| *from <= now)?;
-        self.0.pop().map(|Reverse(entry)| entry)
+        self.in_order.pop_front_if(|(from, _)| *from <= now).or_else(|| {
+            self.rest.peek().filter(|Reverse((from, _))| *from <= now)?;
+            self.rest.pop().map(|Reverse(entry)| entry)
+        })
     }
 }
 
@@ -82,7 +102,9 @@ impl Model {
         let key = &ledger.endpoints().get(minisock.endpoint).key;
         let Some(namespace) = readings.namespaces.get(&key.netns) else { return };
         minisock.reusable_from = minisock.may_be_reused_from(&namespace.reading, key);
-        reuse_queue.0.extend(minisock.reusable_from.filter(|from| *from > now).map(|from| Reverse((from, index))));
+        if let Some(from) = minisock.reusable_from.filter(|from| *from > now) {
+            reuse_queue.add(from, index);
+        }
     }
 
     /// What every socket, of whatever kind, adds to all totals.

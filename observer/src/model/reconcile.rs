@@ -92,6 +92,19 @@ impl Model {
         }
     }
 
+    /// Totals of each namespace that the kernel also counts, without a scan: `CurrEstab` (ESTABLISHED and CLOSE_WAIT) and `tw`
+    /// (TIME_WAIT and FIN_WAIT2 without a full socket). One without sockets may be absent.
+    #[must_use]
+    pub fn kernel_totals(&self) -> FxHashMap<NetnsId, [u32; 2]> {
+        let mut all: FxHashMap<NetnsId, [u32; 2]> = FxHashMap::default();
+        for (_, row) in self.ledger.endpoints().iter() {
+            let totals = all.entry(row.key.netns).or_default();
+            totals[0] += row.states.get(TcpState::Established) + row.states.get(TcpState::CloseWait);
+            totals[1] += row.minisocks.get(TcpState::TimeWait) + row.minisocks.get(TcpState::FinWait2);
+        }
+        all
+    }
+
     /// The sockets of each namespace. One without any may be absent.
     #[must_use]
     pub fn known_sockets(&self) -> FxHashMap<NetnsId, KnownSockets> {

@@ -37,6 +37,14 @@ impl Records {
     }
 }
 
+/// Bytes of the ring buffer that a record takes up.
+#[must_use]
+pub fn in_ring(record: &[u8]) -> u32 {
+    // `BPF_RINGBUF_HDR_SZ`
+    const HEADER: u32 = 8;
+    HEADER + u32::try_from(record.len()).unwrap_or(u32::MAX).next_multiple_of(8)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
