@@ -1,7 +1,7 @@
 //! From raw records to events: with `probe` the only place in user space that knows the ABI.
 
 mod rewrite;
-mod superseded;
+mod shortcuts;
 
 use std::{
     mem::offset_of,
@@ -17,7 +17,7 @@ use zerocopy::FromBytes;
 
 pub use self::{
     rewrite::{Pseudonyms, rewrite},
-    superseded::{Superseded, superseded},
+    shortcuts::{Shortcuts, joined, shortcuts},
 };
 use crate::{
     model::{

@@ -1,7 +1,7 @@
 //! Everything that goes into the model, as one closed type. A live engine applies these inputs, a recording keeps them,
 //! and a replay applies them again.
 //!
-//! **Invariant**: an engine or a replay changes its model only through [`apply`] and [`pass_over`].
+//! **Invariant**: an engine or a replay changes its model only through this module.
 
 use std::time::Duration;
 
@@ -118,8 +118,17 @@ pub fn apply(model: &mut Model, now: Duration, input: Input<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// Takes note of a record that need not be applied: see [`decode::superseded`]. It counts as an event.
-pub const fn pass_over(model: &mut Model) {
+/// As [`apply`] of a record that is applied with a later one of its socket: see [`decode::joined`].
+pub fn apply_joined(model: &mut Model, now: Duration, record: &[u8], next: &[u8]) -> Outcome {
+    let event = decode::joined(record, next);
+    if let Ok(event) = &event {
+        model.apply(event, now);
+    }
+    Outcome::Record(event)
+}
+
+/// Takes note of a record that need not be applied, as [`decode::shortcuts`] says. It counts as an event.
+pub const fn leave_out(model: &mut Model) {
     model.note_event();
 }
 

@@ -89,11 +89,21 @@ impl Feed {
         input::apply(&mut self.model, now, input)
     }
 
-    /// Takes a record that need not be applied ([`decode::superseded`](crate::decode::superseded)): whoever reads along gets it.
-    pub(super) fn take_superseded_at(&mut self, now: Duration, record: &[u8]) {
+    /// As [`Self::take_at`] of a record that is applied with a later one, which is not taken yet.
+    pub(super) fn take_joined_at(&mut self, now: Duration, record: &[u8], next: &[u8]) -> Outcome {
+        self.pass_at(now, record);
+        input::apply_joined(&mut self.model, now, record, next)
+    }
+
+    /// Takes a record that need not be applied: whoever reads along gets it.
+    pub(super) fn leave_out_at(&mut self, now: Duration, record: &[u8]) {
+        self.pass_at(now, record);
+        input::leave_out(&mut self.model);
+    }
+
+    fn pass_at(&mut self, now: Duration, record: &[u8]) {
         let passed = self.streams.write(now, &Input::Record(record));
         self.note(passed);
-        input::pass_over(&mut self.model);
     }
 
     fn note(&mut self, passed: io::Result<()>) {

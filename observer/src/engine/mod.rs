@@ -2,6 +2,7 @@
 //! runs on its own thread, which waits for no other thread.
 
 mod cost;
+mod drain;
 mod feed;
 mod host;
 mod namespaces;
@@ -38,7 +39,6 @@ pub use self::{
     schedule::Scans,
 };
 use crate::{
-    decode,
     errno::Refusal,
     host::{
         cgroup::Resolver,
@@ -51,7 +51,6 @@ use crate::{
     input::{Input, Outcome},
     model::{
         Basis, Model,
-        event::Event,
         gaps::{Gap, Gaps, Unread},
         quality::{Hook, HookStatus, Losses},
         query::{Connections, Query},
@@ -64,11 +63,10 @@ use crate::{
         kernel::Kernel,
     },
     recording::{Header, Recorder, Sink, Tally},
-    source::{live::Live, records},
+    source::live::Live,
 };
 use anyhow::Context as _;
 use rustc_hash::FxHashMap;
-use zerocopy::IntoBytes as _;
 
 /// Time between two reads of the ring buffer, which its hooks shorten when a part of it is full. Each read finds the caches cold: many
 /// events at a time cost less than few, and nothing that is shown has to be younger.
@@ -131,16 +129,6 @@ pub struct Engine {
     next_namespaces: Instant,
     next_search: Instant,
     next_walk: Instant,
-}
-
-/// What was in the ring.
-#[derive(Clone, Copy, Default)]
-struct Drained {
-    records: u32,
-    /// Of these, sockets that a scan found.
-    found: u32,
-    /// The pass of an iterator whose last record was among them.
-    ended: Option<u64>,
 }
 
 impl Engine {
@@ -350,65 +338,6 @@ impl Engine {
         self.take_losses();
         self.feed.take(Input::Tick);
         self.feed.finish()
-    }
-
-    /// Applies every record in the ring buffer.
-    fn drain(&mut self) -> Drained {
-        let Self { live, feed, namespaces, schedule, proofs, walk, undecodable, uptime, fullest, .. } = self;
-        let now = uptime.elapsed();
-        let mut drained = Drained::default();
-        let mut bytes = 0;
-        let mut apply = |feed: &mut Feed, record: &[u8]| {
-            if let Some(pass) = decode::pass_end(record) {
-                drained.ended = Some(pass);
-                return;
-            }
-            if let Some(listener) = decode::listener(record)
-                && let Outcome::Record(Ok(event)) = feed.take_at(now, Input::Record(listener.as_bytes()))
-            {
-                proofs.note(listener.as_bytes(), &event);
-            }
-            match feed.take_at(now, Input::Record(record)) {
-                Outcome::Record(Ok(event)) => {
-                    drained.found += u32::from(matches!(event, Event::Scanned { .. }));
-                    match event.netns_of_change() {
-                        Some(netns) => schedule.note_event(netns),
-                        None => match event {
-                            Event::Held { netns, .. } => schedule.note_held(netns),
-                            // What is refused at a full queue makes no event.
-                            Event::Queues { netns, queues, .. } if queues.are_nearly_full() => {
-                                schedule.note_event(netns);
-                            }
-                            _ => {}
-                        },
-                    }
-                    namespaces.note(&event);
-                    walk.note(&event);
-                    proofs.note(record, &event);
-                }
-                Outcome::Record(Err(error)) => {
-                    *undecodable += 1;
-                    tracing::warn!(%error, "record");
-                }
-                Outcome::Done | Outcome::NewLosses => {}
-            }
-        };
-        live.drain(|records| {
-            feed.model().look_ahead(records.iter().filter_map(decode::socket));
-            let superseded = decode::superseded(records.iter());
-            for (place, record) in records.iter().enumerate() {
-                drained.records += 1;
-                bytes += records::in_ring(record);
-                // What supersedes it is of the same socket: the rest is noted with that.
-                if superseded.has(place) {
-                    feed.take_superseded_at(now, record);
-                } else {
-                    apply(feed, record);
-                }
-            }
-        });
-        *fullest = bytes.max(*fullest);
-        drained
     }
 
     /// Reports losses to the model; a new one requests a scan.

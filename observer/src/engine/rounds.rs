@@ -9,7 +9,8 @@ use std::{
 };
 
 use super::{
-    Drained, Engine, FirstLook, PASS_END, PASS_END_LOOK, READ_HOST, Watched,
+    Engine, FirstLook, PASS_END, PASS_END_LOOK, READ_HOST, Watched,
+    drain::Drained,
     proofs::Proven,
     schedule::{Extent, SLICE, Stopwatch},
 };
@@ -43,14 +44,6 @@ struct Passed {
     found: u32,
     /// Whether all its records arrived.
     is_complete: bool,
-}
-
-impl Drained {
-    fn add(&mut self, other: Self) {
-        self.records += other.records;
-        self.found += other.found;
-        self.ended = other.ended.or(self.ended);
-    }
 }
 
 impl Engine {

@@ -120,6 +120,25 @@ impl Model {
         index
     }
 
+    /// Adds a socket whose handshake has ended, and which a process has accepted already if that is known.
+    pub(super) fn open_inbound(&mut self, socket: &Identity, by: Option<&Process>) {
+        let is_covered = self.is_covered(socket);
+        // Without a cgroup it counts as opened for its listener's process, whoever accepts it.
+        let owner = by.filter(|_| self.member_of_cgroup(socket.cgroup).is_some());
+        let index = self.insert(socket, TcpState::Established, Direction::Inbound, owner, true);
+        self.count_opened(index);
+        // The child of a listener is on its listener's bucket.
+        self.set_explicit(index, true);
+        let added = self.sockets.get_mut(index);
+        added.is_guess = !is_covered;
+        added.acceptance = if is_covered && by.is_none() { Acceptance::Awaited } else { Acceptance::Settled };
+        if let Some(by) = by
+            && owner.is_none()
+        {
+            self.set_owner(index, *by);
+        }
+    }
+
     /// Changes a socket, and with it all totals.
     pub(super) fn change_socket(&mut self, index: u32, change: impl FnOnce(&mut Socket)) {
         let socket = self.sockets.get_mut(index);

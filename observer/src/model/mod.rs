@@ -88,7 +88,7 @@ use self::{
     reading::Host,
     reconcile::RunningScan,
     service::CgroupId,
-    socket::{Acceptance, SocketTable, key_of},
+    socket::{SocketTable, key_of},
     stuck::Stuck,
     units::{NetnsId, Process, SocketId, TcpState},
 };
@@ -396,13 +396,15 @@ impl Model {
                 }
                 self.remove_socket(socket.id);
             }
-            (_, TcpState::SynSent) => {
-                if old == TcpState::Closed {
-                    // The same struct sock connects again: the end of its last connection was missed.
-                    self.remove_socket(socket.id);
-                    self.insert(socket, new, Direction::Outbound, by, false);
-                    return;
+            // The same struct sock connects again, if the end of its last connection was missed.
+            (TcpState::Closed, TcpState::SynSent | TcpState::Established) => {
+                self.remove_socket(socket.id);
+                let index = self.insert(socket, new, Direction::Outbound, by, false);
+                if new.is_past_handshake() {
+                    self.count_opened(index);
                 }
+            }
+            (_, TcpState::SynSent) => {
                 let index = self.upsert(socket, new, Direction::Outbound, false);
                 if let Some(by) = by {
                     self.set_owner(index, *by);
@@ -411,16 +413,7 @@ impl Model {
             _ if self.update(socket, new).is_some() => {}
             // A passive open: its first event. Without a listener it may as well be the end of a simultaneous open, or
             // of a connect to oneself, whose beginning was lost.
-            (TcpState::SynReceived, TcpState::Established) => {
-                let is_covered = self.is_covered(socket);
-                let index = self.insert(socket, new, Direction::Inbound, None, true);
-                self.count_opened(index);
-                // The child of a listener is on its listener's bucket.
-                self.set_explicit(index, true);
-                let socket = self.sockets.get_mut(index);
-                socket.is_guess = !is_covered;
-                socket.acceptance = if is_covered { Acceptance::Awaited } else { Acceptance::Settled };
-            }
+            (TcpState::SynReceived, TcpState::Established) => self.open_inbound(socket, by),
             // The first event of this socket was missed. Before the first scan that is no loss: the scan will show the
             // socket, with what shows its direction.
             _ if !self.was_scanned(socket.netns) => {}
