@@ -71,9 +71,11 @@ pub struct SocketFlags;
 impl SocketFlags {
     /// The port was chosen by an explicit `bind()` to a port other than 0 (`SOCK_BINDPORT_LOCK`).
     pub const PORT_LOCKED: u8 = 1;
-    /// The socket has a bind bucket and its `fastreuse`/`fastreuseport` could be read.
+    /// The socket has a bind bucket and its `fastreuse`/`fastreuseport` could be read, or need not be: see
+    /// [`Self::CONNECT_BOUND`].
     pub const BUCKET_KNOWN: u8 = 1 << 1;
-    /// An explicit bind or listen uses the bind bucket: connect() skips its port for every destination.
+    /// An explicit bind or listen uses the bind bucket: connect() skips its port for every destination. Not said of a socket
+    /// that is [`Self::CONNECT_BOUND`].
     pub const BUCKET_EXPLICIT: u8 = 1 << 2;
     /// No process owns the socket any more (`SOCK_DEAD`): its last descriptor was closed.
     pub const ORPHAN: u8 = 1 << 3;

@@ -17,7 +17,7 @@ pub struct Shortcuts {
 }
 
 impl Shortcuts {
-    /// Of so many records it can tell; each beyond has to be applied.
+    /// So many are looked at; each record beyond has to be applied.
     pub const MOST: usize = u64::BITS as usize;
     const NONE: Self = Self { left_out: 0, joined: [u8::MAX; Self::MOST] };
 
@@ -48,6 +48,7 @@ enum Last {
 /// A record, and whose it is.
 #[derive(Clone, Copy)]
 struct Pending {
+    /// Of no socket: 0.
     sock: u64,
     place: u8,
     flags: u8,
@@ -71,32 +72,37 @@ fn slot_of(sock: u64) -> usize {
 /// - The begin of connect() and its success are one event, and so are the begin of an accepted socket and its accept().
 ///
 /// What scans show is compared with all that was known before, so there is no shortcut beside it.
-pub fn shortcuts<'a>(records: impl Iterator<Item = &'a [u8]>) -> Shortcuts {
+#[must_use]
+pub fn shortcuts(records: &[&[u8]]) -> Shortcuts {
+    const NOTHING: Pending = Pending { sock: 0, place: 0, flags: 0, last: Last::Accepting };
     let mut found = Shortcuts::NONE;
-    let mut pending: [Option<(Pending, &[u8])>; SLOTS] = [None; SLOTS];
-    for (place, record) in (0..).zip(records.take(Shortcuts::MOST)) {
+    let mut pending = [NOTHING; SLOTS];
+    for (place, record) in (0..).zip(records.iter().take(Shortcuts::MOST)) {
         let Ok((header, _)) = RecordHeader::read_from_prefix(record) else { continue };
         let kind = match Kind::from_raw(header.kind) {
             Some(kind) if is_of_hook(kind) => kind,
             _ => return Shortcuts::NONE,
         };
         let slot = &mut pending[slot_of(header.sock)];
-        if let Some((before, first)) = slot.take().filter(|(before, _)| before.sock == header.sock) {
+        let before = std::mem::replace(slot, NOTHING);
+        if before.sock == header.sock && header.sock != 0 {
+            let first = usize::from(before.place);
             match before.last {
                 Last::Passing(state)
                     if passes_on(kind, record, &header, state) && before.flags & !header.flags == 0 =>
                 {
-                    found.left_out |= 1 << before.place;
+                    found.left_out |= 1 << first;
                 }
-                last if is_one_event(last, first, record) => {
+                last if is_one_event(last, records[first], record) => {
                     found.left_out |= 1 << place;
-                    found.joined[usize::from(before.place)] = place;
+                    found.joined[first] = place;
                 }
                 _ => {}
             }
         }
-        let RecordHeader { sock, flags, .. } = header;
-        *slot = last(kind, record, &header).map(|last| (Pending { sock, place, flags, last }, record));
+        if let Some(last) = last(kind, record, &header) {
+            *slot = Pending { sock: header.sock, place, flags: header.flags, last };
+        }
     }
     found
 }

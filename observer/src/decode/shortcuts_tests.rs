@@ -78,13 +78,17 @@ fn model() -> Model {
     model
 }
 
+fn slices(records: &[Vec<u8>]) -> Vec<&[u8]> {
+    records.iter().map(Vec::as_slice).collect()
+}
+
 /// All that a snapshot has, after the records were applied in parts of so many: all of them, or without what is superseded.
 fn shown(records: &[Vec<u8>], part: usize, takes_shortcuts: bool) -> (String, usize) {
     let mut model = model();
     let mut left_out = 0;
     for (number, records) in records.chunks(part).enumerate() {
         let now = Duration::from_secs(5 + number as u64);
-        let shortcuts = shortcuts(records.iter().map(Vec::as_slice));
+        let shortcuts = shortcuts(&slices(records));
         for (place, record) in records.iter().enumerate() {
             if takes_shortcuts && shortcuts.leave_out(place) {
                 left_out += 1;
@@ -140,7 +144,7 @@ proptest! {
     #[test]
     fn of_the_records_of_a_socket_the_last_counts(records in lives(), lost in prop::collection::vec(any::<bool>(), 45)) {
         let left: Vec<_> = records.into_iter().zip(lost).filter(|(_, is_lost)| !is_lost).map(|(record, _)| record).collect();
-        let shortcuts = shortcuts(left.iter().map(Vec::as_slice));
+        let shortcuts = shortcuts(&slices(&left));
         let joined: Vec<_> = (0..left.len()).filter_map(|place| shortcuts.joined_to(place)).collect();
         for (place, record) in left.iter().enumerate() {
             let is_followed = left[place + 1..].iter().any(|later| later[..8] == record[..8]);
@@ -151,7 +155,7 @@ proptest! {
 
 /// The places that are left out, and those that are applied with a later one.
 fn places(records: &[Vec<u8>]) -> (Vec<usize>, Vec<usize>) {
-    let shortcuts = shortcuts(records.iter().map(Vec::as_slice));
+    let shortcuts = shortcuts(&slices(records));
     let all = 0..records.len();
     let joined = all.clone().filter(|place| shortcuts.joined_to(*place).is_some()).collect();
     (all.filter(|place| shortcuts.leave_out(*place)).collect(), joined)

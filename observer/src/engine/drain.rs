@@ -9,7 +9,7 @@ use crate::{
     decode,
     input::{Input, Outcome},
     model::event::Event,
-    source::records,
+    source::records::in_ring,
 };
 
 /// What was in the ring.
@@ -39,10 +39,11 @@ impl Engine {
         let mut bytes = 0;
         live.drain(|records| {
             feed.model().look_ahead(records.iter().filter_map(decode::socket));
-            let shortcuts = decode::shortcuts(records.iter());
-            for (place, record) in records.iter().enumerate() {
+            let records: Vec<&[u8]> = records.iter().collect();
+            let shortcuts = decode::shortcuts(&records);
+            for (place, &record) in records.iter().enumerate() {
                 drained.records += 1;
-                bytes += records::in_ring(record);
+                bytes += in_ring(record);
                 if let Some(pass) = decode::pass_end(record) {
                     drained.ended = Some(pass);
                     continue;
@@ -57,7 +58,7 @@ impl Engine {
                 {
                     proofs.note(listener.as_bytes(), &event);
                 }
-                let next = shortcuts.joined_to(place).and_then(|next| records.get(next));
+                let next = shortcuts.joined_to(place).and_then(|next| records.get(next).copied());
                 match take(feed, now, record, next) {
                     Outcome::Record(Ok(event)) => {
                         drained.found += u32::from(matches!(event, Event::Scanned { .. }));

@@ -72,8 +72,9 @@ impl EngineOptions {
     /// loopback that two CPUs saturate, on the fastest machine that was measured (docs/cost.md).
     pub const LEAST_RING_BYTES: u32 = 8 << 20;
 
-    /// A look at the counts takes some 0.1 ms.
-    pub const LONG_WALK: Duration = Duration::from_millis(5);
+    /// A look at the counts takes some 0.1 ms. Where walks are longer and namespaces few, the next regular one comes within a second
+    /// anyhow.
+    pub const LONG_WALK: Duration = Duration::from_millis(1);
 
     /// Bytes of the ring buffer on a host with so many CPUs: more CPUs write more records until the engine that was woken runs.
     #[must_use]

@@ -122,16 +122,18 @@ impl Model {
 
     /// Adds a socket whose handshake has ended, and which a process has accepted already if that is known.
     pub(super) fn open_inbound(&mut self, socket: &Identity, by: Option<&Process>) {
-        let is_covered = self.is_covered(socket);
+        let listener = self.covering(socket).map(|listener| listener.member);
         // Without a cgroup it counts as opened for its listener's process, whoever accepts it.
-        let owner = by.filter(|_| self.member_of_cgroup(socket.cgroup).is_some());
+        let owner = by.filter(|by| {
+            self.member_of_cgroup(socket.cgroup).is_some() || listener == Some(self.member_of_process(Some(**by)))
+        });
         let index = self.insert(socket, TcpState::Established, Direction::Inbound, owner, true);
         self.count_opened(index);
         // The child of a listener is on its listener's bucket.
         self.set_explicit(index, true);
         let added = self.sockets.get_mut(index);
-        added.is_guess = !is_covered;
-        added.acceptance = if is_covered && by.is_none() { Acceptance::Awaited } else { Acceptance::Settled };
+        added.is_guess = listener.is_none();
+        added.acceptance = if listener.is_some() && by.is_none() { Acceptance::Awaited } else { Acceptance::Settled };
         if let Some(by) = by
             && owner.is_none()
         {

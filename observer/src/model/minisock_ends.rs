@@ -58,6 +58,14 @@ impl MinisockEnds {
         }
     }
 
+    /// One whose timer has ended by `now` of `CLOCK_MONOTONIC` at the latest: its state, when it began, and its row in the table.
+    fn next_ended(&mut self, now: Duration) -> Option<(TcpState, u32, u32)> {
+        let before = |lasts: Duration| u32::try_from(now.saturating_sub(lasts).as_secs()).unwrap_or(u32::MAX);
+        let of = |state| move |(began_s, index)| (state, began_s, index);
+        let time_wait = self.time_wait.next_before(before(AT_LATEST)).map(of(TcpState::TimeWait));
+        time_wait.or_else(|| self.fin_wait2.next_before(before(FIN_WAIT2_AT_LATEST)).map(of(TcpState::FinWait2)))
+    }
+
     /// Once a second. `find` gives a row of the table of `sockets`.
     pub(super) fn tidy<'a>(&mut self, sockets: usize, find: impl Fn(u32) -> Option<&'a Minisock>) {
         let is_left = |state| {
@@ -82,14 +90,9 @@ impl Model {
             return;
         }
         let now = self.basis.monotonic(self.now);
-        let before = |lasts: Duration| u32::try_from(now.saturating_sub(lasts).as_secs()).unwrap_or(u32::MAX);
-        let (time_wait, fin_wait2) = (before(AT_LATEST), before(FIN_WAIT2_AT_LATEST));
         let mut has_ended = false;
-        while let Some((began_s, index)) = self.minisock_ends.time_wait.next_before(time_wait) {
-            has_ended |= self.end_minisock(index, TcpState::TimeWait, began_s);
-        }
-        while let Some((began_s, index)) = self.minisock_ends.fin_wait2.next_before(fin_wait2) {
-            has_ended |= self.end_minisock(index, TcpState::FinWait2, began_s);
+        while let Some((state, began_s, index)) = self.minisock_ends.next_ended(now) {
+            has_ended |= self.end_minisock(index, state, began_s);
         }
         if has_ended {
             self.shrink_minisocks();

@@ -18,14 +18,6 @@ impl Records {
         starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
     }
 
-    /// The one at this place.
-    #[must_use]
-    pub fn get(&self, place: usize) -> Option<&[u8]> {
-        let end = *self.ends.get(place)?;
-        let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);
-        self.bytes.get(start..end)
-    }
-
     pub(super) const fn is_full(&self) -> bool {
         self.ends.len() >= MOST
     }
@@ -68,7 +60,6 @@ mod tests {
             }
             assert!(records.is_full());
             assert!(records.iter().map(<[u8]>::len).eq(0..MOST));
-            assert!((0..=MOST).map(|place| records.get(place)).eq(records.iter().map(Some).chain([None])));
             records.clear();
         }
         records.push(&[1, 2]);
