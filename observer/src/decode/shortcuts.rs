@@ -19,7 +19,7 @@ pub struct Shortcuts {
 impl Shortcuts {
     /// So many are looked at; each record beyond has to be applied.
     pub const MOST: usize = u64::BITS as usize;
-    const NONE: Self = Self { left_out: 0, joined: [u8::MAX; Self::MOST] };
+    const NONE: Self = Self { left_out: 0, joined: [NO_PLACE; Self::MOST] };
 
     /// Whether the record at this place, counted from 0, is not to be applied.
     #[must_use]
@@ -30,7 +30,7 @@ impl Shortcuts {
     /// The place of a later record that is to be applied with the one at this place, by [`joined`].
     #[must_use]
     pub fn joined_to(&self, place: usize) -> Option<usize> {
-        self.joined.get(place).filter(|next| **next != u8::MAX).map(|next| usize::from(*next))
+        self.joined.get(place).filter(|next| **next != NO_PLACE).map(|next| usize::from(*next))
     }
 }
 
@@ -51,9 +51,13 @@ struct Pending {
     /// Of no socket: 0.
     sock: u64,
     place: u8,
+    /// Of a connect() the place of the record of the connect hook, which follows where that is attached; else [`NO_PLACE`].
+    connect: u8,
     flags: u8,
     last: Last,
 }
+
+const NO_PLACE: u8 = u8::MAX;
 
 /// Sockets whose last record is kept in mind: one for each value of some bits of a hash. Of two with the same the earlier is
 /// forgotten, and its record is applied.
@@ -69,12 +73,13 @@ fn slot_of(sock: u64) -> usize {
 ///
 /// - A change between two states of an established connection is left out if the next one begins in the state that it led to, and
 ///   says all that it said. After both, the socket is as after the second alone, and nothing that stands between them looks at it.
-/// - The begin of connect() and its success are one event, and so are the begin of an accepted socket and its accept().
+/// - The begin of connect() and its success are one event, which needs no record of the connect hook, and so are the begin of an
+///   accepted socket and its accept().
 ///
 /// What scans show is compared with all that was known before, so there is no shortcut beside it.
 #[must_use]
 pub fn shortcuts(records: &[&[u8]]) -> Shortcuts {
-    const NOTHING: Pending = Pending { sock: 0, place: 0, flags: 0, last: Last::Accepting };
+    const NOTHING: Pending = Pending { sock: 0, place: 0, connect: NO_PLACE, flags: 0, last: Last::Accepting };
     let mut found = Shortcuts::NONE;
     let mut pending = [NOTHING; SLOTS];
     for (place, record) in (0..).zip(records.iter().take(Shortcuts::MOST)) {
@@ -93,15 +98,22 @@ pub fn shortcuts(records: &[&[u8]]) -> Shortcuts {
                 {
                     found.left_out |= 1 << first;
                 }
+                Last::Connecting if is_of_same_connect(kind, records[first], record) => {
+                    *slot = Pending { connect: place, ..before };
+                    continue;
+                }
                 last if is_one_event(last, records[first], record) => {
                     found.left_out |= 1 << place;
+                    if before.connect != NO_PLACE {
+                        found.left_out |= 1 << before.connect;
+                    }
                     found.joined[first] = place;
                 }
                 _ => {}
             }
         }
         if let Some(last) = last(kind, record, &header) {
-            *slot = Pending { sock: header.sock, place, flags: header.flags, last };
+            *slot = Pending { sock: header.sock, place, connect: NO_PLACE, flags: header.flags, last };
         }
     }
     found
@@ -130,16 +142,27 @@ fn passes_on(kind: Kind, record: &[u8], header: &RecordHeader, state: u8) -> boo
         && TcpState::from_kernel(header.new_state).is_some()
 }
 
+/// Whether the connect hook says of it what its first record has said.
+fn is_of_same_connect(kind: Kind, first: &[u8], next: &[u8]) -> bool {
+    let (Ok(first), Ok(next)) = (TaskRecord::read_from_bytes(first), TaskRecord::read_from_bytes(next)) else {
+        return false;
+    };
+    let of_caller = |record: &TaskRecord| (record.socket.header.pid, record.comm, connection(&record.socket));
+    kind == Kind::Connect && of_caller(&first) == of_caller(&next)
+}
+
+/// What stays the same from the begin of a connection to its end.
+const fn connection(socket: &SocketRecord) -> (u32, [u8; 16], [u8; 16], u16, u32) {
+    let SocketRecord { header, local, remote, device, padding: _ } = socket;
+    (header.netns, *local, *remote, header.remote_port, *device)
+}
+
 /// Whether both are one event: see [`joined`].
 fn is_one_event(last: Last, first: &[u8], next: &[u8]) -> bool {
     let (Ok((first, _)), Ok((next, rest))) =
         (SocketRecord::read_from_prefix(first), SocketRecord::read_from_prefix(next))
     else {
         return false;
-    };
-    let of_connection = |socket: &SocketRecord| {
-        let SocketRecord { header, local, remote, device, padding: _ } = socket;
-        (header.netns, *local, *remote, header.remote_port, *device)
     };
     let (kind, length, old, port) = match last {
         Last::Connecting => (Kind::State, 0, TcpState::SynSent as u8, next.header.local_port),
@@ -151,7 +174,7 @@ fn is_one_event(last: Last, first: &[u8], next: &[u8]) -> bool {
     let header = &next.header;
     (header.kind, rest.len(), header.old_state, header.flags) == (kind as u8, length, old, 0)
         && header.new_state == TcpState::Established as u8
-        && (port, of_connection(&next)) == (header.local_port, of_connection(&first))
+        && (port, connection(&next)) == (header.local_port, connection(&first))
 }
 
 /// What a record and the next one of its socket say together, if [`shortcuts`] has joined them. connect() and its success are a change from

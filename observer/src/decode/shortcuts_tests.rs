@@ -20,14 +20,17 @@ const CLOSED: u8 = 7;
 type Change = (Kind, u8, u8);
 
 /// Lives of clients and of accepted sockets, whoever closes first.
-const LIVES: [&[Change]; 5] = [
+const LIVES: [&[Change]; 6] = [
     &[CONNECT, (Kind::State, 2, EST), (Kind::State, EST, 4), (Kind::State, 4, 5), (Kind::State, 5, CLOSED)],
     &[CONNECT, (Kind::State, 2, EST), (Kind::State, EST, 8), (Kind::State, 8, 9), (Kind::State, 9, CLOSED)],
     &[BEGIN, ACCEPT, (Kind::State, EST, 8), (Kind::State, 8, 9), (Kind::State, 9, CLOSED)],
     // accept() returns what the peer has closed already; both close at once.
     &[BEGIN, (Kind::State, EST, 8), ACCEPT, (Kind::State, 8, 9), (Kind::State, 9, CLOSED)],
     &[BEGIN, ACCEPT, (Kind::State, EST, 4), (Kind::State, 4, 11), (Kind::State, 11, CLOSED)],
+    &[CONNECT, HOOKED, (Kind::State, 2, EST), (Kind::State, EST, 8), (Kind::State, 8, 9), (Kind::State, 9, CLOSED)],
 ];
+/// Where the connect hook is attached.
+const HOOKED: Change = (Kind::Connect, 0, 2);
 const CONNECT: Change = (Kind::StateByTask, CLOSED, 2);
 const BEGIN: Change = (Kind::State, 3, EST);
 const ACCEPT: Change = (Kind::Accept, 0, EST);
@@ -114,7 +117,7 @@ fn rounded(line: &str) -> String {
 
 /// Lives side by side, each in its order: which life, whether its process closes first, and where each of its records stands.
 fn lives() -> impl Strategy<Value = Vec<Vec<u8>>> {
-    let life = (0..LIVES.len(), any::<bool>(), prop::collection::vec(any::<Index>(), 5));
+    let life = (0..LIVES.len(), any::<bool>(), prop::collection::vec(any::<Index>(), 6));
     prop::collection::vec(life, 1..9).prop_map(|lives| {
         let mut all = Vec::new();
         for (number, (life, is_orphan, places)) in lives.into_iter().enumerate() {
@@ -142,7 +145,7 @@ proptest! {
 
     /// After losses, too.
     #[test]
-    fn of_the_records_of_a_socket_the_last_counts(records in lives(), lost in prop::collection::vec(any::<bool>(), 45)) {
+    fn of_the_records_of_a_socket_the_last_counts(records in lives(), lost in prop::collection::vec(any::<bool>(), 54)) {
         let left: Vec<_> = records.into_iter().zip(lost).filter(|(_, is_lost)| !is_lost).map(|(record, _)| record).collect();
         let shortcuts = shortcuts(&slices(&left));
         let joined: Vec<_> = (0..left.len()).filter_map(|place| shortcuts.joined_to(place)).collect();
@@ -175,6 +178,7 @@ fn of_a_whole_life_two_records_are_applied() {
         (vec![1, 2, 3], vec![0]),
         (vec![3], vec![]),
         (vec![1, 2, 3], vec![0]),
+        (vec![1, 2, 3, 4], vec![0]),
     ];
     for (life, expected) in LIVES.iter().zip(expected) {
         let records: Vec<_> = life.iter().map(|change| record(1, *change, true)).collect();
@@ -194,6 +198,13 @@ fn a_gap_is_no_sequence() {
 #[test]
 fn what_only_the_first_says_is_not_left_out() {
     assert_no_shortcut(&[record(1, (Kind::State, 4, 5), true), record(1, (Kind::State, 5, CLOSED), false)]);
+}
+
+#[test]
+fn another_process_in_connect_is_an_event_of_its_own() {
+    let mut records: Vec<_> = LIVES[5][..3].iter().map(|change| record(1, *change, false)).collect();
+    records[1][20] = 9;
+    assert_no_shortcut(&records);
 }
 
 #[test]
