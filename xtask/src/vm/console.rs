@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-/// How much of the console an error shows.
-const SHOWN_LINES: usize = 40;
+/// How much of the console an error shows: the report of a kernel that panics has 70 lines and more, and its cause stands first.
+const SHOWN_LINES: usize = 120;
 
 /// How the machine came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
