@@ -12,7 +12,7 @@ use crate::model::{event::Event, units::TcpState};
 #[derive(Clone, Copy, Debug)]
 pub struct Shortcuts {
     left_out: u64,
-    /// Of each record the place of the one that is applied with it; its own where there is none.
+    /// Of each record the place of the one that is applied with it; [`NO_PLACE`] where there is none.
     joined: [u8; Self::MOST],
 }
 
