@@ -209,7 +209,7 @@ impl Model {
         self.listeners.fd_owners(netns, ip, port, self.listener_devices(netns, device))
     }
 
-    /// Whether there is a listener as [`Self::covering`] finds it. Each connection that is accepted asks.
+    /// Whether there is a listener as [`Self::covering`] finds it.
     pub(super) fn is_covered(&self, socket: &Identity) -> bool {
         let Identity { netns, tuple: FourTuple { local_ip, local_port, .. }, device, .. } = *socket;
         self.listeners.all_covering(netns, local_ip, local_port, self.listener_devices(netns, device)).is_some()

@@ -396,7 +396,7 @@ impl Model {
                 }
                 self.remove_socket(socket.id);
             }
-            // The same struct sock connects again, if the end of its last connection was missed.
+            // connect(), or its success as well. If the socket is known, the end of its last connection was missed.
             (TcpState::Closed, TcpState::SynSent | TcpState::Established) => {
                 self.remove_socket(socket.id);
                 let index = self.insert(socket, new, Direction::Outbound, by, false);

@@ -14,7 +14,7 @@ use super::{
     Basis, Model, index::NO_ROW, key_of, ledger::Contribution, port_table::PortClass, socket::Socket, units::NetnsId,
 };
 
-/// When TIME_WAIT sockets become reusable, with their rows in the table: the earliest first. A row that is empty by then, or
+/// When TIME_WAIT sockets become reusable, with their rows in the table. A row that is empty by then, or
 /// another socket's, has another time of its own.
 #[derive(Default)]
 pub(super) struct ReuseQueue {
