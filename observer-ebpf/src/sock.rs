@@ -215,6 +215,12 @@ impl<F: Fields> Sock<F> {
         })
     }
 
+    /// [`SocketFlags::NO_REQUESTS`] of a listener.
+    #[inline(always)]
+    pub(crate) fn no_requests_flag(self) -> u8 {
+        if self.fields.read(offset!(icsk_syn_queue)) == Some(0_u32) { SocketFlags::NO_REQUESTS } else { 0 }
+    }
+
     /// The inode of a full socket that a process can own; `None` before accept(), and once it is closed.
     #[inline(always)]
     pub(crate) fn inode(self) -> Option<InodeRecord> {
@@ -288,14 +294,8 @@ impl<F: Fields> Sock<F> {
         let locks: u8 = self.fields.read(offset!(sk_userlocks)).unwrap_or(0);
         let locks = locks >> (offset!(sk_userlocks_shift) & 7);
         let locked = if locks & SOCK_BINDPORT_LOCK != 0 { SocketFlags::PORT_LOCKED } else { 0 };
-        let origin = if locks & SOCK_CONNECT_BIND != 0 && offset!(tw_connect_bind) != Offsets::ABSENT {
-            // It does not make its bucket explicit. Pointer and bucket are each somewhere else in memory: of a million sockets, to read
-            // them takes a seventh of a scan.
-            SocketFlags::CONNECT_BOUND | SocketFlags::BUCKET_KNOWN
-        } else {
-            self.bucket_flags(offset!(icsk_bind_hash))
-        };
-        locked | origin | self.orphan_flag()
+        let is_connect_bound = locks & SOCK_CONNECT_BIND != 0 && offset!(tw_connect_bind) != Offsets::ABSENT;
+        locked | self.origin_flags(is_connect_bound, offset!(icsk_bind_hash)) | self.orphan_flag()
     }
 
     /// [`SocketFlags`] of a TIME_WAIT socket.
@@ -303,12 +303,7 @@ impl<F: Fields> Sock<F> {
     pub(crate) fn time_wait_flags(self) -> u8 {
         let bound: u8 = self.fields.read(offset!(tw_connect_bind)).unwrap_or(0);
         let is_connect_bound = (bound >> (offset!(tw_connect_bind_shift) & 7)) & 1 != 0;
-        let origin = if is_connect_bound {
-            SocketFlags::CONNECT_BOUND | SocketFlags::BUCKET_KNOWN
-        } else {
-            self.bucket_flags(offset!(tw_tb))
-        };
-        origin | self.timestamps_flag(offset!(tw_ts_recent_stamp))
+        self.origin_flags(is_connect_bound, offset!(tw_tb)) | self.timestamps_flag(offset!(tw_ts_recent_stamp))
     }
 
     /// When a TIME_WAIT socket began, on the kernel's clock and in the unit of the kernel's own timestamp.
@@ -340,6 +335,17 @@ impl<F: Fields> Sock<F> {
     #[inline(always)]
     pub(crate) fn orphan_flag(self) -> u8 {
         if is_dead(self.fields) { SocketFlags::ORPHAN } else { 0 }
+    }
+
+    /// A socket whose port connect() chose does not make its bucket explicit. Pointer and bucket are each somewhere else in memory: of
+    /// a million sockets, to read them takes a seventh of a scan.
+    #[inline(always)]
+    fn origin_flags(self, is_connect_bound: bool, bucket: u16) -> u8 {
+        if is_connect_bound {
+            SocketFlags::CONNECT_BOUND | SocketFlags::BUCKET_KNOWN
+        } else {
+            self.bucket_flags(bucket)
+        }
     }
 
     /// A bucket that connect() made has -1 in both fields (net/ipv4/inet_hashtables.c).

@@ -78,6 +78,13 @@ pub fn socket(bytes: &[u8]) -> Option<SocketId> {
     Some(SocketId(u64::from_ne_bytes(*sock)))
 }
 
+/// Of the record of a listener's end: whether request sockets may outlive it. The model has no use for that.
+#[must_use]
+pub fn leaves_requests(bytes: &[u8]) -> bool {
+    let header = RecordHeader::read_from_prefix(bytes);
+    header.map_or(true, |(header, _)| !flag(&header, SocketFlags::NO_REQUESTS))
+}
+
 /// Every record is asked.
 fn is_of(bytes: &[u8], kind: Kind) -> bool {
     bytes.get(offset_of!(RecordHeader, kind)) == Some(&(kind as u8))

@@ -282,3 +282,15 @@ fn what_cannot_be_is_an_error_that_names_it() {
     record.header.new_state = 13;
     assert_eq!(event(record.as_bytes()), Err(DecodeError::UnknownState(13)));
 }
+
+#[test]
+fn a_listener_leaves_request_sockets_unless_its_record_says_that_it_had_none() {
+    let leaves = |flags| {
+        let mut record = socket(Kind::State);
+        record.header.flags = flags;
+        leaves_requests(record.as_bytes())
+    };
+    assert!(leaves(0) && leaves(!SocketFlags::NO_REQUESTS));
+    assert!(!leaves(SocketFlags::NO_REQUESTS) && !leaves(u8::MAX));
+    assert!(leaves_requests(&[]), "no record says that");
+}

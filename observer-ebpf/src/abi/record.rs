@@ -88,6 +88,8 @@ impl SocketFlags {
     /// The port was chosen by connect() (`SOCK_CONNECT_BIND`): the socket does not make its bind bucket explicit, whoever
     /// else does. Since 6.18; before, a bucket stays explicit until its last socket is gone.
     pub const CONNECT_BOUND: u8 = 1 << 6;
+    /// Of a listener that ended: no handshake was in progress in its SYN queue. A request socket outlives its listener.
+    pub const NO_REQUESTS: u8 = 1 << 7;
 }
 
 /// The start of every record.

@@ -89,6 +89,9 @@ fn on_set_state<C: EbpfContext, F: Fields>(ctx: &C, sock: Sock<F>, old: u8, new:
         if old == state::FIN_WAIT2 || old == state::CLOSING {
             record.header.flags |= whole.map_or(0, Sock::timestamps) | sock.orphan_flag();
         }
+        if old == state::LISTEN {
+            record.header.flags |= whole.map_or(0, Sock::no_requests_flag);
+        }
     }
     // It never changes: where a socket begins is enough.
     if old == state::CLOSE && by_task || old == state::SYN_RECV && new == state::ESTABLISHED {

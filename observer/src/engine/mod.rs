@@ -90,10 +90,9 @@ const SEARCH: Duration = Duration::from_millis(100);
 
 /// Source and model, attached and scanned once.
 pub struct Engine {
+    options: EngineOptions,
     live: Live,
     feed: Feed,
-    watched: Watched,
-    first_look: FirstLook,
     namespaces: Namespaces,
     uptime: Uptime,
     schedule: Schedule,
@@ -106,12 +105,8 @@ pub struct Engine {
     looked: FxHashMap<NetnsId, Looked>,
     host: HostReader,
     processes: PidView,
-    after_attach: AfterAttach,
     walk: Walk,
     resolver: Resolver,
-    ring_bytes: u32,
-    /// As [`EngineOptions::long_walk`].
-    long_walk: Duration,
     /// Bytes that one look at the ring found since the last poll began, the most.
     fullest: u32,
     undecodable: u64,
@@ -166,13 +161,13 @@ impl Engine {
 
     /// Gives up what this thread needs no more, if the options say so; returns that.
     pub fn reduce_rights(&mut self) -> anyhow::Result<Option<Reduction>> {
-        let AfterAttach::DropRights(user) = self.after_attach else { return Ok(None) };
-        if self.watched == Watched::Own {
+        let AfterAttach::DropRights(user) = self.options.after_attach else { return Ok(None) };
+        if self.options.watched == Watched::Own {
             // Afterwards other processes may be closed that name the namespace.
             let found = self.namespaces.refresh_own(&mut self.resolver);
             found.map_err(|error| Refusal::new("look for network namespaces", &error))?;
         }
-        let reduction = reduce::reduction(|| self.live.serves_scans(), self.watched, self.processes, user);
+        let reduction = reduce::reduction(|| self.live.serves_scans(), self.options.watched, self.processes, user);
         let kept = reduction.apply()?;
         tracing::info!(?reduction, ?kept, "rights are reduced");
         self.gaps.capabilities = rights::held();
@@ -182,7 +177,7 @@ impl Engine {
 
     /// Without a first scan there is nothing to show.
     fn look_first(&mut self) -> anyhow::Result<()> {
-        self.look_around(self.first_look).map_err(|because| ProbeError::Refused { because })?;
+        self.look_around(self.options.first_look).map_err(|because| ProbeError::Refused { because })?;
         self.publish_gaps();
         Ok(())
     }
@@ -222,10 +217,9 @@ impl Engine {
         open()?.map_or(Ok(()), |sink| feed.record(sink))?;
         let live = Live::new(attached, options.diagnostics).context("read the kernel side's diagnostics")?;
         let mut engine = Self {
+            options,
             live,
             feed,
-            watched: options.watched,
-            first_look: options.first_look,
             namespaces: Namespaces::new(own),
             uptime,
             schedule: Schedule::new(options.scans, started),
@@ -235,11 +229,8 @@ impl Engine {
             looked: FxHashMap::default(),
             host,
             processes,
-            after_attach: options.after_attach,
             walk: Walk::default(),
             resolver: Resolver::new(),
-            ring_bytes: options.ring_bytes,
-            long_walk: options.long_walk,
             fullest: 0,
             undecodable: 0,
             missed: None,
@@ -323,7 +314,7 @@ impl Engine {
     /// The time until the next poll.
     #[must_use]
     pub(crate) const fn pause(&self) -> Duration {
-        if self.fullest > self.ring_bytes / 4 {
+        if self.fullest > self.options.ring_bytes / 4 {
             POLL_SOON
         } else if self.schedule.is_wanted() {
             POLL_WANTED

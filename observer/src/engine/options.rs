@@ -51,6 +51,8 @@ pub struct EngineOptions {
     /// After few missed runs, a namespace whose last walk took as long (CPU time) is walked soon only if the kernel counts another
     /// number of sockets there than the model.
     pub long_walk: Duration,
+    /// In a namespace with more connected sockets, an fd scan and the kernel's counts may stand in for a regular walk.
+    pub many_sockets: u32,
     /// Bytes of the ring buffer: a power of two and a multiple of the page size.
     pub ring_bytes: u32,
     /// Whether the BPF programs send diagnostics.
@@ -76,6 +78,9 @@ impl EngineOptions {
     /// anyhow.
     pub const LONG_WALK: Duration = Duration::from_millis(1);
 
+    /// Fewer are walked in a few milliseconds: nothing is to be saved.
+    pub const MANY_SOCKETS: u32 = 10_000;
+
     /// Bytes of the ring buffer on a host with so many CPUs: more CPUs write more records until the engine that was woken runs.
     #[must_use]
     pub fn ring_bytes(cpus: usize) -> u32 {
@@ -94,6 +99,7 @@ impl Default for EngineOptions {
             first_look: FirstLook::All,
             watched: Watched::All,
             long_walk: Self::LONG_WALK,
+            many_sockets: Self::MANY_SOCKETS,
             ring_bytes: Self::ring_bytes(kernel::cpus()),
             diagnostics: false,
             methods: ForcedMethods::default(),

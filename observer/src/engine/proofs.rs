@@ -8,17 +8,25 @@
 //!   socket in CLOSE is in no table: `tcp_set_state` takes it out.
 //! - `tw` counts each TIME_WAIT socket, and each FIN_WAIT2 one without a full socket. It is 0.
 //! - Nothing counts request sockets but the SYN queue of their listener (`icsk_accept_queue.qlen`). Each is 0.
-//! - Request sockets of a listener that was closed live on until their timer ends. Each keeps its listener allocated: there is
-//!   none if the namespace's sockets (`used`) are no more than the sockets shown, if no listener was closed for that long, or if
-//!   none was closed since a walk that showed no request socket.
+//! - Request sockets of a listener that was closed live on until their timer ends. The state hook says whether its SYN queue was
+//!   empty then (a SYN that another CPU handles at that very moment may be missed). Each keeps its listener allocated: there is
+//!   none if the namespace's sockets (`used`) are no more than the full TCP sockets, if no listener left any for that long, or if
+//!   none did since a walk that showed no request socket.
 //!
 //! If nothing but listeners was shown, what the fd scan shows is the namespace's scan: it shows their addresses and bind buckets.
 //!
-//! Of other sockets it shows the state alone. If they are those that the model knows, each in the state that it knows, and the
-//! model knows no more, nothing was added, removed or changed since the last walk, and the last scan is as new as the fd scan. Only
-//! a walk shows bind buckets and devices, which change without an event: walks go on at the share of namespaces in which nothing
-//! happens. Another connection in the same state under the address of one that ended needs two events that were lost without
-//! being counted: after a loss that was counted, and after hooks were suspended, a walk comes first.
+//! Of other sockets it shows the state alone. If each that is shown is known, in its state, and each that is known is shown, nothing
+//! was added, removed or changed since the last walk, and the last scan is as new as the fd scan. Only a walk shows bind buckets and
+//! devices, which change without an event: walks go on at the share of namespaces in which nothing happens.
+//!
+//! Where something happens, a regular walk follows within its budget. Among very many sockets an fd scan stands in for it, for a few
+//! minutes: to read a million sockets and a million files takes twice as long as the files alone. There it is enough that the full
+//! sockets are right: at a moment of which every event has come, `inuse` is what the model knows; the fd scan shows no other socket or
+//! state; it misses none that a process was known to own, and few others. A socket that an event touches meanwhile is as that event has it.
+//! TIME_WAIT and request sockets wait for the walk, and the last scan is not said to be newer than it is.
+//!
+//! Another connection in the same state under the address of one that ended needs two events that were lost without being
+//! counted: after a loss that was counted, and after hooks were suspended, a walk comes first.
 //!
 //! All else is walked, and soon where the counts or the states differ from the model's.
 
@@ -28,14 +36,15 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     Engine,
-    schedule::{Extent, Stopwatch, WORTH_AN_FD_SCAN},
+    schedule::{Extent, Payer, Stopwatch, WORTH_AN_FD_SCAN},
 };
 use crate::{
+    decode,
     errno::Refusal,
     host::netns::Totals,
     input::Input,
     model::{
-        KnownSockets,
+        KnownSockets, Unlike,
         event::{Event, Found},
         quality::Hook,
         units::{NetnsId, SocketId, TcpState},
@@ -48,8 +57,9 @@ const REQUEST_TIMER: Duration = Duration::from_secs(125);
 /// Namespaces that are read for the first time in one round, at most: the ring has to be read in between.
 const NEW_IN_A_ROUND: usize = 100;
 
-/// Where more sockets are than this, to walk the table takes little beside showing them: memory is saved.
-const MOST_SOCKETS: u64 = 10_000;
+/// No file may lead to one socket in so many where an fd scan stands in for a walk. It shows none of io_uring's own descriptors, and none
+/// of processes outside of observer's pid namespace.
+const HIDDEN: u32 = 10;
 
 /// Looks at the counts of a namespace for a moment of which every event has come.
 const TRIES: u32 = 3;
@@ -58,20 +68,23 @@ const TRIES: u32 = 3;
 pub(super) struct Proofs {
     /// Since when no end of a listener can have been missed.
     complete_since: Instant,
-    /// When a listener of the namespace ended last.
+    /// When a listener of the namespace ended last that may have left request sockets.
     ended: FxHashMap<NetnsId, Instant>,
     /// Namespaces that the fd scan under way is about.
     candidates: FxHashMap<NetnsId, Candidate>,
 }
 
 /// A namespace to be proven.
-struct Candidate {
+pub(super) struct Candidate {
     totals: Totals,
-    /// Events so far, before the totals were read.
+    /// What the model knew, and events so far, when the totals were read.
+    known: KnownSockets,
     events: u64,
+    /// Its walk is due, and an fd scan may stand in for it although something happens.
+    spares_walk: bool,
     listeners: FxHashMap<SocketId, Shown>,
-    /// The state of each other socket in the kernel's tables that the fd scan has shown.
-    others: FxHashMap<SocketId, TcpState>,
+    /// The fd scan has shown another socket that is in the kernel's tables.
+    has_others: bool,
 }
 
 /// The records of a listener.
@@ -90,6 +103,8 @@ enum Verdict {
     OnlyListeners,
     /// The sockets that the model knows are there, and nothing else.
     Unchanged,
+    /// The full sockets that the model knows are there, and no others. TIME_WAIT and request sockets may be.
+    FullUnchanged,
     /// The model is wrong.
     Differs,
     /// Something is there that the fd scan does not show.
@@ -105,30 +120,33 @@ pub(super) struct Proven {
 }
 
 impl Candidate {
-    /// `is_rid_of_requests`: no listener was closed for as long as request sockets last. `known_state` is the model's of a socket that
-    /// is no listener.
-    fn judge(
-        &self,
-        is_rid_of_requests: bool,
-        known: KnownSockets,
-        known_state: impl Fn(SocketId) -> Option<TcpState>,
-    ) -> Verdict {
+    fn new(totals: Totals, known: KnownSockets, events: u64) -> Self {
+        Self { totals, known, events, spares_walk: false, listeners: FxHashMap::default(), has_others: false }
+    }
+
+    /// `is_rid_of_requests`: closed listeners have no request socket left. `unlike`: how the model differs from what the fd scan has
+    /// shown of other sockets.
+    fn judge(&self, is_rid_of_requests: bool, unlike: Unlike) -> Verdict {
         let Totals { hashed, time_wait, allocated, .. } = self.totals;
-        let (listeners, others) = (self.listeners.len() as u64, self.others.len() as u64);
-        let shown = listeners + others;
+        let listeners = self.listeners.len() as u64;
         let is_idle = self.listeners.values().all(|shown| !shown.listener.is_empty() && shown.syn_queue == Some(0));
-        let is_all = hashed == shown && time_wait == 0 && is_idle;
-        let is_rid_of_requests = allocated == shown || is_rid_of_requests;
-        if is_all && others == 0 && is_rid_of_requests {
+        let is_without_minisocks = time_wait == 0 && is_idle && (allocated == hashed || is_rid_of_requests);
+        if is_without_minisocks && hashed == listeners && !self.has_others {
             return Verdict::OnlyListeners;
         }
-        let full = [known.listeners, known.others].map(u64::from);
-        let is_other = |(id, state): (&SocketId, &TcpState)| known_state(*id) != Some(*state);
-        if hashed != full[0] + full[1] || self.others.iter().any(is_other) {
+        if !self.agrees() || unlike.is_other {
             return Verdict::Differs;
         }
-        let is_unchanged = is_all && full == [listeners, others] && (is_rid_of_requests || known.requests == 0);
-        if is_unchanged { Verdict::Unchanged } else { Verdict::Inconclusive }
+        let are_few = unlike.hidden <= self.known.others / HIDDEN;
+        if listeners != u64::from(self.known.listeners) || unlike.is_missed || !are_few {
+            return Verdict::Inconclusive;
+        }
+        if is_without_minisocks && unlike.hidden == 0 { Verdict::Unchanged } else { Verdict::FullUnchanged }
+    }
+
+    /// The kernel counted as many full sockets as the model knew.
+    fn agrees(&self) -> bool {
+        self.totals.hashed == u64::from(self.known.listeners) + u64::from(self.known.others)
     }
 }
 
@@ -140,7 +158,7 @@ impl Proofs {
     /// Takes note of an event and its record.
     pub(super) fn note(&mut self, record: &[u8], event: &Event) {
         match event {
-            Event::State { socket, old: TcpState::Listen, .. } => {
+            Event::State { socket, old: TcpState::Listen, .. } if decode::leaves_requests(record) => {
                 self.ended.insert(socket.netns, Instant::now());
             }
             Event::Scanned { socket, state: Found::Full(TcpState::Listen), .. } => {
@@ -156,11 +174,9 @@ impl Proofs {
                     shown.syn_queue = Some(queues.syn.max(shown.syn_queue.unwrap_or(0)));
                 }
             }
-            Event::Held { id, netns, state: Some(state), .. }
-                if !matches!(state, TcpState::Listen | TcpState::Closed) =>
-            {
+            Event::Held { netns, state: Some(state), .. } if !matches!(state, TcpState::Listen | TcpState::Closed) => {
                 if let Some(candidate) = self.candidates.get_mut(netns) {
-                    candidate.others.insert(*id, *state);
+                    candidate.has_others = true;
                 }
             }
             _ => {}
@@ -172,9 +188,11 @@ impl Proofs {
         self.complete_since = Instant::now();
     }
 
-    fn is_rid_of_requests(&self, netns: NetnsId, now: Instant) -> bool {
+    /// Whether closed listeners of this namespace have no request socket left; `is_without`: the model knows none at all there.
+    fn is_rid_of_requests(&self, netns: NetnsId, is_without: bool, walked_at: Option<Instant>, now: Instant) -> bool {
         let since = self.ended.get(&netns).map_or(self.complete_since, |ended| self.complete_since.max(*ended));
-        now.saturating_duration_since(since) >= REQUEST_TIMER
+        let has_shown_all = is_without && walked_at.is_some_and(|walked_at| walked_at >= since);
+        has_shown_all || now.saturating_duration_since(since) >= REQUEST_TIMER
     }
 
     fn forget_old_ends(&mut self, now: Instant) {
@@ -203,24 +221,51 @@ impl Engine {
         if provable.len() < least { Vec::new() } else { provable }
     }
 
+    /// Of these namespaces, whose walks are due, the ones with so many sockets that an fd scan may stand in for the walk.
+    pub(super) fn spareable(&self, namespaces: &[NetnsId], extent: Extent) -> FxHashSet<NetnsId> {
+        let model = self.feed.model();
+        if extent == Extent::Whole || !self.live.has(Hook::FdOwners) || model.len() <= self.options.many_sockets {
+            return FxHashSet::default();
+        }
+        let (known, now) = (model.known_sockets(), Instant::now());
+        let has_many = |netns: &NetnsId| known.get(netns).is_some_and(|known| known.others > self.options.many_sockets);
+        namespaces.iter().copied().filter(|netns| has_many(netns) && self.schedule.may_spare(*netns, now)).collect()
+    }
+
     /// These, and the namespaces that wait for a walk for long.
-    pub(super) fn with_old(&mut self, provable: &[NetnsId], extent: Extent) -> Vec<NetnsId> {
-        let mut all = provable.to_vec();
+    pub(super) fn with_old(
+        &mut self,
+        provable: &[NetnsId],
+        spareable: &FxHashSet<NetnsId>,
+        extent: Extent,
+    ) -> Vec<NetnsId> {
+        let mut all: Vec<NetnsId> = provable.iter().chain(spareable).copied().collect();
         if extent == Extent::Due {
-            let known: FxHashSet<NetnsId> = provable.iter().copied().collect();
+            let known: FxHashSet<NetnsId> = all.iter().copied().collect();
             all.extend(self.schedule.due_counts(Instant::now()).into_iter().filter(|netns| !known.contains(netns)));
         }
         all
     }
 
     /// Scans all open files, and with them those of these namespaces of which the kernel's counts prove that nothing else is
-    /// there. Returns the namespaces that need no walk. Counts that prove nothing are paid for too: they are read again later.
-    pub(super) fn scan_files_for(&mut self, namespaces: &[NetnsId]) -> Result<Proven, Refusal> {
+    /// there. Returns the namespaces that need no walk. Counts that prove nothing are paid for too: they are read again later. An fd
+    /// scan that would only stand in for walks is not made if the counts already show that it cannot.
+    pub(super) fn scan_files_for(
+        &mut self,
+        namespaces: &[NetnsId],
+        spareable: &FxHashSet<NetnsId>,
+        payer: Payer,
+    ) -> Result<Proven, Refusal> {
         let work = Stopwatch::start();
         let lost_before = self.count_losses();
-        self.choose_candidates(namespaces);
+        self.choose_candidates(namespaces, spareable);
         let cpu = work.cpu();
-        let scanned = self.scan_files_in_turn();
+        if payer == Payer::Tables && !self.proofs.candidates.values().any(|candidate| candidate.spares_walk) {
+            self.proofs.candidates.clear();
+            self.schedule.pay_for_tables(cpu);
+            return Ok(Proven::default());
+        }
+        let scanned = self.scan_files_in_turn(payer);
         let candidates = std::mem::take(&mut self.proofs.candidates);
         if !matches!(scanned, Ok(true)) || self.count_losses() != lost_before {
             self.schedule.pay_for_tables(cpu);
@@ -231,12 +276,10 @@ impl Engine {
         let mut proven = Proven::default();
         let turns = Stopwatch::start();
         let mut paid = Duration::ZERO;
-        let known = self.feed.model().known_sockets();
+        let unlike = self.feed.model().unlike_shown();
         for (netns, candidate) in candidates {
-            if candidate.events == self.schedule.events_of(netns) {
-                let known = known.get(&netns).copied().unwrap_or_default();
-                paid += self.conclude(netns, &candidate, known, share, &mut proven);
-            }
+            let unlike = unlike.get(&netns).copied().unwrap_or_default();
+            paid += self.conclude(netns, &candidate, unlike, share, &mut proven);
         }
         self.schedule.pay_for_tables((cpu + turns.cpu()).saturating_sub(paid));
         Ok(proven)
@@ -247,16 +290,36 @@ impl Engine {
         &mut self,
         netns: NetnsId,
         candidate: &Candidate,
-        known: KnownSockets,
+        unlike: Unlike,
         share: Duration,
         proven: &mut Proven,
     ) -> Duration {
         let (turn, now) = (Stopwatch::start(), Instant::now());
-        let model = self.feed.model();
-        let is_rid_of_requests = self.proofs.is_rid_of_requests(netns, now);
-        match candidate.judge(is_rid_of_requests, known, |id| model.state_in(netns, id)) {
+        let known = candidate.known;
+        let walked_at = self.schedule.walked_at(netns);
+        let is_rid_of_requests = self.proofs.is_rid_of_requests(netns, known.requests == 0, walked_at, now);
+        let verdict = candidate.judge(is_rid_of_requests, unlike);
+        let is_settled = candidate.events == self.schedule.events_of(netns);
+        if candidate.spares_walk {
+            let is_right = matches!(verdict, Verdict::Unchanged | Verdict::FullUnchanged);
+            if is_right && self.schedule.spare(netns, now, candidate.events, self.proofs.complete_since) {
+                if verdict == Verdict::Unchanged && is_settled {
+                    self.feed.take(Input::Unchanged(netns));
+                }
+                self.finished_scans += 1;
+                proven.found += known.listeners + known.others;
+                proven.namespaces.push(netns);
+            } else {
+                self.schedule.note_unprovable(netns, now);
+            }
+            return Duration::ZERO;
+        }
+        if !is_settled {
+            return Duration::ZERO;
+        }
+        match verdict {
             Verdict::OnlyListeners => {
-                self.schedule.begin_table(netns);
+                self.schedule.begin_table(netns, now);
                 proven.found += self.show_listeners(netns, candidate);
                 let cpu = share + turn.cpu();
                 self.schedule.end_table(netns, Instant::now(), cpu);
@@ -270,13 +333,14 @@ impl Engine {
             }
             // Events of one in which something happens may be under way, and its turn comes soon.
             Verdict::Differs if self.schedule.can_wait(netns) => self.schedule.ask_for(netns),
-            Verdict::Unchanged | Verdict::Differs | Verdict::Inconclusive => {}
+            Verdict::Unchanged | Verdict::FullUnchanged | Verdict::Differs | Verdict::Inconclusive => {}
         }
         Duration::ZERO
     }
 
-    /// Reads the counts of these namespaces: those without TIME_WAIT sockets are candidates.
-    fn choose_candidates(&mut self, namespaces: &[NetnsId]) {
+    /// Reads the counts of these namespaces: those without TIME_WAIT sockets are candidates. Of those whose walk may be spared, those
+    /// in which the kernel counts as many full sockets as the model.
+    fn choose_candidates(&mut self, namespaces: &[NetnsId], spareable: &FxHashSet<NetnsId>) {
         self.drain();
         let now = Instant::now();
         let mut events: FxHashMap<NetnsId, u64> = FxHashMap::default();
@@ -285,15 +349,20 @@ impl Engine {
             events.insert(*netns, self.schedule.events_of(*netns));
         }
         let totals = self.namespaces.totals_of_each(namespaces);
+        let known = self.feed.model().known_sockets();
         self.proofs.candidates.clear();
         for (netns, totals) in totals {
             // One that was replaced, or cannot be read, is left to a walk, which says so.
             let Ok(totals) = totals else { continue };
-            let is_small = totals.time_wait == 0 && totals.hashed <= MOST_SOCKETS;
-            if is_small && self.namespaces.is_same(netns, totals.identity) {
+            if totals.time_wait == 0 && self.namespaces.is_same(netns, totals.identity) {
                 let events = events.get(&netns).copied().unwrap_or(0);
-                let (listeners, others) = (FxHashMap::default(), FxHashMap::default());
-                self.proofs.candidates.insert(netns, Candidate { totals, events, listeners, others });
+                let known = known.get(&netns).copied().unwrap_or_default();
+                self.proofs.candidates.insert(netns, Candidate::new(totals, known, events));
+            }
+        }
+        for netns in spareable {
+            if let Some(candidate) = self.counts_agree(*netns) {
+                self.proofs.candidates.insert(*netns, Candidate { spares_walk: true, ..candidate });
             }
         }
     }
@@ -310,24 +379,22 @@ impl Engine {
         u32::try_from(candidate.listeners.len()).unwrap_or(u32::MAX)
     }
 
-    /// Whether the kernel counts as many full sockets in a namespace as the model knows there, at a moment of which every event has
-    /// come. After few missed runs that says soon whose they were. They may also have changed a state and no number, or begun one
-    /// socket and ended another: the next event of that socket corrects that, or the next regular scan.
-    pub(super) fn counts_agree(&mut self, netns: NetnsId) -> bool {
+    /// The counts of a namespace in which the kernel counts as many full sockets as the model knows, at a moment of which every event
+    /// has come; `None` if it does not. After few missed runs that says soon whose they were. They may also have changed a state
+    /// and no number, or begun one socket and ended another: the next event of that socket corrects that, or the next regular scan.
+    pub(super) fn counts_agree(&mut self, netns: NetnsId) -> Option<Candidate> {
         for _ in 0..TRIES {
             self.drain();
             let events = self.schedule.events_of(netns);
-            let Ok(totals) = self.namespaces.totals(netns) else { return false };
+            let totals = self.namespaces.totals(netns).ok()?;
             self.drain();
-            if self.schedule.events_of(netns) == events {
-                let known = self.feed.model().known_sockets_of(netns);
-                let is_alike = totals.hashed == u64::from(known.listeners) + u64::from(known.others);
-                if is_alike && self.namespaces.is_same(netns, totals.identity) {
-                    return true;
-                }
+            let candidate = Candidate::new(totals, self.feed.model().known_sockets_of(netns), events);
+            let is_settled = self.schedule.events_of(netns) == events;
+            if is_settled && candidate.agrees() && self.namespaces.is_same(netns, totals.identity) {
+                return Some(candidate);
             }
         }
-        false
+        None
     }
 
     /// Everything that was lost so far.
@@ -338,14 +405,14 @@ impl Engine {
     }
 
     /// Scans all open files, and accounts for it. Returns whether the scan has shown all.
-    pub(super) fn scan_files_in_turn(&mut self) -> Result<bool, Refusal> {
+    pub(super) fn scan_files_in_turn(&mut self, payer: Payer) -> Result<bool, Refusal> {
         if !self.live.has(Hook::FdOwners) {
             return Ok(false);
         }
         let pass = Stopwatch::start();
-        self.schedule.begin_files();
+        self.schedule.begin_files(Instant::now());
         let scanned = self.scan_open_files();
-        self.schedule.end_files(Instant::now(), pass.cpu());
+        self.schedule.end_files(Instant::now(), pass.cpu(), payer);
         // What the kernel refused it would refuse again. Without a refusal the end of its records came too late.
         if scanned.as_ref().is_err_and(|refusal| refusal.errno.is_none()) {
             self.schedule.ask_for_files();

@@ -55,7 +55,7 @@ impl Engine {
     pub(super) fn read_namespaces(&mut self, extent: Extent) -> Result<(), Refusal> {
         let began = Instant::now();
         let may_search = extent != Extent::Due || began >= self.next_search;
-        let is_named = may_search && self.watched == Watched::All && self.has_unknown_namespaces();
+        let is_named = may_search && self.options.watched == Watched::All && self.has_unknown_namespaces();
         if began >= self.next_walk || is_named {
             let walk = Stopwatch::start();
             self.next_search = began + SEARCH;
@@ -159,7 +159,7 @@ impl Engine {
     /// Finds namespaces and their names, and forgets those that are gone.
     pub(super) fn find_namespaces(&mut self, now: Instant) -> Result<(), Refusal> {
         let refusal = |error| Refusal::new("look for network namespaces", &error);
-        if self.watched == Watched::Own {
+        if self.options.watched == Watched::Own {
             return self.namespaces.refresh_own(&mut self.resolver).map_err(refusal);
         }
         let unread =

@@ -12,7 +12,7 @@ use super::{
     Engine, FirstLook, PASS_END, PASS_END_LOOK, READ_HOST, Watched,
     drain::Drained,
     proofs::Proven,
-    schedule::{Extent, SLICE, Stopwatch},
+    schedule::{Extent, Payer, SLICE, Stopwatch},
 };
 use rustc_hash::FxHashSet;
 use zerocopy::IntoBytes as _;
@@ -179,7 +179,7 @@ impl Engine {
 
     /// Whether there is no namespace left to be found.
     fn knows_namespaces(&self) -> bool {
-        self.watched == Watched::Own || self.namespaces.were_looked_for()
+        self.options.watched == Watched::Own || self.namespaces.were_looked_for()
     }
 
     fn scan_tables(&mut self, namespaces: &[NetnsId], with_files: bool, extent: Extent) -> Result<u32, Refusal> {
@@ -187,11 +187,14 @@ impl Engine {
         let before = self.namespaces.ids();
         let began = Instant::now();
         let provable = self.provable(namespaces, extent);
-        let to_count = if with_files { self.with_old(&provable, extent) } else { Vec::new() };
+        let spareable = self.spareable(namespaces, extent);
+        let payer = if with_files { Payer::OpenFiles } else { Payer::Tables };
+        let looks = with_files || !spareable.is_empty();
+        let to_count = if looks { self.with_old(&provable, &spareable, extent) } else { Vec::new() };
         let by_counts = !to_count.is_empty();
         let mut proven = Proven::default();
         if by_counts {
-            let scanned = self.read_unread(&to_count).and_then(|()| self.scan_files_for(&to_count));
+            let scanned = self.read_unread(&to_count).and_then(|()| self.scan_files_for(&to_count, &spareable, payer));
             proven = scanned.unwrap_or_else(|refusal| refused_round(refusal, &mut refused));
             found += proven.found;
         }
@@ -215,7 +218,7 @@ impl Engine {
             has_walked = true;
         }
         if with_files && (!by_counts || (extent == Extent::Whole && has_walked)) {
-            note(self.scan_files_in_turn().map(|_| 0), &mut found, &mut refused);
+            note(self.scan_files_in_turn(Payer::OpenFiles).map(|_| 0), &mut found, &mut refused);
         }
         // The fd scan may have found namespaces that only a socket keeps alive, and scans may have found devices.
         if extent == Extent::Whole && (self.has_unknown_namespaces() || self.has_unread_devices()) {
@@ -230,11 +233,11 @@ impl Engine {
     /// After few missed runs, whether the kernel's counts show that a walk that takes long may wait until it would come anyhow: hundreds of
     /// namespaces in which much happens would keep a tenth of a CPU busy for a minute, for one event.
     fn may_spare_repair(&mut self, netns: NetnsId) -> bool {
-        if self.schedule.repair_takes(netns).is_none_or(|walk| walk < self.long_walk) {
+        if self.schedule.repair_takes(netns).is_none_or(|walk| walk < self.options.long_walk) {
             return false;
         }
         let work = Stopwatch::start();
-        let agree = self.counts_agree(netns);
+        let agree = self.counts_agree(netns).is_some();
         if agree {
             self.schedule.spare_repair(netns);
         }
@@ -248,7 +251,7 @@ impl Engine {
         if self.schedule.is_unread(netns) {
             self.read_unread(&[netns])?;
         }
-        self.schedule.begin_table(netns);
+        self.schedule.begin_table(netns, Instant::now());
         let drift_before = self.feed.model().drift();
         let scanned = self.scan_namespace(netns);
         if self.feed.model().drift() != drift_before {
@@ -353,7 +356,7 @@ impl Engine {
 
     /// Parts of a long pass that may wait in the ring buffer while others are taken from it: hooks need most of it.
     fn parts_ahead(&self) -> usize {
-        (self.ring_bytes / RING_AHEAD / scan::PART_BYTES) as usize
+        (self.options.ring_bytes / RING_AHEAD / scan::PART_BYTES) as usize
     }
 
     fn read_host(&mut self) -> Result<(), Refusal> {

@@ -45,6 +45,9 @@ pub(super) const WALKS: u32 = 667;
 const COUNT_AFTER: Duration = Duration::from_secs(30);
 /// So many with one fd scan, at most: the ring has to be read in between.
 const COUNT_AT_ONCE: usize = 500;
+/// Where counts and an fd scan stand in for walks although something happens, a walk comes after so long: it alone shows bind
+/// buckets and devices that changed without an event. After counts that proved nothing, they are not tried for as long.
+const WALK_AT_LATEST: Duration = Duration::from_mins(5);
 /// So many namespaces take longer to walk than an fd scan.
 pub(super) const WORTH_AN_FD_SCAN: usize = 8;
 /// Scans after losses, which come without end on a host with very many events.
@@ -79,6 +82,15 @@ pub(super) enum Extent {
     Due,
 }
 
+/// Whose budget an fd scan takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Payer {
+    /// Its turn has come.
+    OpenFiles,
+    /// It stands in for a walk.
+    Tables,
+}
+
 /// What decides when the next scan or reading is due.
 pub(super) struct Schedule {
     scans: Scans,
@@ -95,6 +107,8 @@ pub(super) struct Schedule {
     latest: (NetnsId, u64),
     /// By namespace: the difference between the model's totals and the kernel's, and the number of its events then.
     suspects: FxHashMap<NetnsId, ([i64; 2], u64)>,
+    /// When counts and an fd scan could not stand in for a walk.
+    unprovable: FxHashMap<NetnsId, Instant>,
 }
 
 impl Schedule {
@@ -111,6 +125,7 @@ impl Schedule {
             uncounted: FxHashMap::default(),
             latest: (NetnsId(0), 0),
             suspects: FxHashMap::default(),
+            unprovable: FxHashMap::default(),
         }
     }
 
@@ -278,14 +293,40 @@ impl Schedule {
         self.tables.change(netns).counted_at = Some(now);
     }
 
-    /// They have shown that nothing changed since its last scan, which ended after `since`. Returns whether there was one.
+    /// They have shown that nothing changed since its last walk, which began after `since`. Returns whether there was one.
     pub(super) fn note_unchanged(&mut self, netns: NetnsId, since: Instant) -> bool {
         let turn = self.tables.change(netns);
-        let is_unchanged = turn.can_wait() && turn.ended_at.is_some_and(|ended_at| ended_at >= since);
+        let is_unchanged = turn.can_wait() && turn.walked_at.is_some_and(|walked_at| walked_at >= since);
         if is_unchanged {
             turn.unchanged_at = turn.counted_at;
         }
         is_unchanged
+    }
+
+    /// Whether counts and an fd scan may stand in for the walk of this namespace that is due, although something happens there.
+    pub(super) fn may_spare(&self, netns: NetnsId, now: Instant) -> bool {
+        let is_recent = |at: &Instant| now.saturating_duration_since(*at) < WALK_AT_LATEST;
+        !self.unprovable.get(&netns).is_some_and(is_recent)
+            && self.tables.get(netns).is_some_and(|turn| turn.may_be_spared(now, WALK_AT_LATEST))
+    }
+
+    /// They do, when so many events had come. Returns whether nobody has asked for a walk meanwhile, and none was lost `since`.
+    pub(super) fn spare(&mut self, netns: NetnsId, now: Instant, events: u64, since: Instant) -> bool {
+        let is_spared = self.may_spare(netns, now) && self.walked_at(netns).is_some_and(|walked_at| walked_at >= since);
+        if is_spared {
+            self.tables.change(netns).spare(now, events);
+        }
+        is_spared
+    }
+
+    /// They have proven nothing.
+    pub(super) fn note_unprovable(&mut self, netns: NetnsId, now: Instant) {
+        self.unprovable.insert(netns, now);
+    }
+
+    /// When the last walk of this namespace began.
+    pub(super) fn walked_at(&self, netns: NetnsId) -> Option<Instant> {
+        self.tables.get(netns)?.walked_at
     }
 
     /// Whether a round may go on with this table.
@@ -293,9 +334,9 @@ impl Schedule {
         self.tables.may_go_on(netns, now, &mut self.repairs)
     }
 
-    pub(super) fn begin_table(&mut self, netns: NetnsId) {
+    pub(super) fn begin_table(&mut self, netns: NetnsId, now: Instant) {
         self.count_events();
-        self.tables.begin(netns, &self.repairs);
+        self.tables.begin(netns, now, &self.repairs);
         self.suspects.remove(&netns);
     }
 
@@ -329,14 +370,18 @@ impl Schedule {
         }
     }
 
-    pub(super) fn begin_files(&mut self) {
+    pub(super) fn begin_files(&mut self, now: Instant) {
         self.count_events();
-        self.files.begin(&self.repairs);
+        self.files.begin(now, &self.repairs);
     }
 
-    pub(super) fn end_files(&mut self, now: Instant, cpu: Duration) {
+    pub(super) fn end_files(&mut self, now: Instant, cpu: Duration, payer: Payer) {
         if !self.is_starting && !self.whole.is_running() {
-            let budget = if self.files.is_repair { &mut self.repairs } else { &mut self.files_budget };
+            let budget = match payer {
+                Payer::Tables => &mut self.tables.budget,
+                Payer::OpenFiles if self.files.is_repair => &mut self.repairs,
+                Payer::OpenFiles => &mut self.files_budget,
+            };
             budget.spend(cpu);
         }
         self.files.end(now, cpu);
@@ -360,7 +405,7 @@ impl Schedule {
 
     /// It was read.
     pub(super) fn end_reading(&mut self, netns: NetnsId, now: Instant, cpu: Duration) {
-        self.readings.begin(netns, &self.repairs);
+        self.readings.begin(netns, now, &self.repairs);
         self.readings.end(netns, now, cpu, self.whole.is_running(), &mut self.repairs);
     }
 
@@ -368,6 +413,7 @@ impl Schedule {
     pub(super) fn keep(&mut self, is_known: impl Fn(NetnsId) -> bool) {
         self.count_events();
         self.suspects.retain(|netns, _| is_known(*netns));
+        self.unprovable.retain(|netns, _| is_known(*netns));
         for turns in [&mut self.tables, &mut self.readings] {
             turns.keep(&is_known);
         }

@@ -3,20 +3,42 @@
 
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use super::{
     Model,
     gaps::ProcessScope,
     member::NOBODY,
     owner::Owner,
     socket::{Acceptance, Socket},
-    units::{Process, SocketId},
+    units::{NetnsId, Process, SocketId, TcpState},
 };
+
+/// How the full sockets of a namespace, listeners apart, differ from what an fd scan has shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unlike {
+    /// It has shown one that is not known, or in another state.
+    pub is_other: bool,
+    /// It has not shown one that a process was known to own.
+    pub is_missed: bool,
+    /// So many that are known it has not shown.
+    pub hidden: u32,
+}
+
+/// Whether what has this generation was seen since the other one began.
+pub(super) const fn is_since(generation: u32, begin: u32) -> bool {
+    generation.wrapping_sub(begin) <= u32::MAX / 2
+}
 
 impl Model {
     /// An fd scan begins.
     pub fn begin_fd_scan(&mut self, now: Duration) {
         self.fd_scan.began_at = now;
         self.fd_scan.number = self.fd_scan.number.wrapping_add(1);
+        self.generation = self.generation.wrapping_add(1);
+        self.fd_scan.generation = self.generation;
+        self.fd_scan.unlike.clear();
+        self.fd_scan.missed.clear();
         self.fd_scan.candidates.clear();
         self.fd_scan.others.clear();
     }
@@ -60,9 +82,12 @@ impl Model {
             }
         }
         self.co_owners = others;
-        let Self { sockets, ledger, .. } = self;
+        let Self { sockets, ledger, fd_scan: scan, .. } = self;
         for socket in sockets.iter_mut().filter(|socket| socket.seen_in_fd_scan != fd_scan) {
             if ledger.owners().process(socket.owner).is_some_and(|process| !process.pid.is_outside()) {
+                if !is_since(socket.generation, scan.generation) {
+                    scan.missed.insert(ledger.endpoints().get(socket.endpoint).key.netns);
+                }
                 let before = socket.contribution();
                 socket.owner = Owner::UNKNOWN;
                 if !ledger.members().is_cgroup(socket.member) {
@@ -74,7 +99,8 @@ impl Model {
         self.settle_waiting_members();
     }
 
-    pub(super) fn on_fd_owner(&mut self, id: SocketId, by: Process) {
+    /// Returns the socket, if it is known and no listener.
+    pub(super) fn on_fd_owner(&mut self, id: SocketId, by: Process) -> Option<u32> {
         let fd_scan = self.fd_scan.number;
         if let Some(listener) = self.listeners.get_mut(id) {
             if listener.process.is_some_and(|known| known.pid == by.pid) {
@@ -82,9 +108,9 @@ impl Model {
                 listener.seen_in_fd_scan = fd_scan;
             }
             self.fd_scan.add_other(id, by);
-            return;
+            return None;
         }
-        let Some(index) = self.sockets.find(id) else { return };
+        let index = self.sockets.find(id)?;
         let socket = self.sockets.get_mut(index);
         match self.ledger.owners().process(socket.owner) {
             Some(known) if known.pid == by.pid => {
@@ -107,6 +133,43 @@ impl Model {
                 Some(_) => self.fd_scan.add_other(id, by),
             },
         }
+        Some(index)
+    }
+
+    /// Compares a socket that the fd scan has shown in this state, connected or connecting, with what is known of it.
+    pub(super) fn compare_shown(&mut self, netns: NetnsId, index: Option<u32>, state: TcpState) {
+        let generation = self.fd_scan.generation;
+        let is_alike = index.is_some_and(|index| {
+            let socket = self.sockets.get_mut(index);
+            let is_there = self.ledger.endpoints().get(socket.endpoint).key.netns == netns;
+            let is_known = is_there && socket.state == state;
+            if is_known {
+                socket.generation = self.generation;
+            }
+            // Else an event may have come between the look at the socket and its record.
+            is_known || is_since(socket.generation, generation)
+        });
+        if !is_alike {
+            self.fd_scan.unlike.insert(netns);
+        }
+    }
+
+    /// How the model differs from what the last fd scan has shown, by namespace; one without a difference is absent. What events
+    /// have touched since it began is left out.
+    #[must_use]
+    pub fn unlike_shown(&self) -> FxHashMap<NetnsId, Unlike> {
+        let mut all: FxHashMap<NetnsId, Unlike> = FxHashMap::default();
+        for netns in &self.fd_scan.unlike {
+            all.entry(*netns).or_default().is_other = true;
+        }
+        for netns in &self.fd_scan.missed {
+            all.entry(*netns).or_default().is_missed = true;
+        }
+        for socket in self.sockets.iter().filter(|socket| !is_since(socket.generation, self.fd_scan.generation)) {
+            let netns = self.ledger.endpoints().get(socket.endpoint).key.netns;
+            all.entry(netns).or_default().hidden += 1;
+        }
+        all
     }
 
     /// What a process is called now: the same everywhere.

@@ -92,7 +92,7 @@ use self::{
     stuck::Stuck,
     units::{NetnsId, Process, SocketId, TcpState},
 };
-pub use self::{endpoint::PORT_NUMBERS, reconcile::KnownSockets};
+pub use self::{endpoint::PORT_NUMBERS, fd_scan::Unlike, reconcile::KnownSockets};
 
 /// What the model needs to know about its source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -257,20 +257,25 @@ impl Model {
             // For those who look for its owners in /proc.
             Event::Inode { .. } => {}
             Event::Queues { id, netns, queues } => self.note_queues(*id, *netns, *queues),
-            Event::Held { id, netns, by, bound, cgroup, .. } => self.on_held((*id, *netns), *by, *bound, *cgroup),
+            Event::Held { id, netns, by, state, bound, cgroup, .. } => {
+                self.on_held((*id, *netns, *state), *by, *bound, *cgroup);
+            }
         }
     }
 
     /// Notes that a process owns a descriptor of a socket. The socket may be bound and neither listen nor be connected.
     fn on_held(
         &mut self,
-        (id, netns): (SocketId, NetnsId),
+        (id, netns, state): (SocketId, NetnsId, Option<TcpState>),
         by: Process,
         bound: Option<Local>,
         cgroup: Option<CgroupId>,
     ) {
         self.note_namespace(netns);
-        self.on_fd_owner(id, by);
+        let index = self.on_fd_owner(id, by);
+        if let Some(state) = state.filter(|state| !matches!(state, TcpState::Listen | TcpState::Closed)) {
+            self.compare_shown(netns, index, state);
+        }
         // Looked at without its lock: what events say of it is newer.
         if let Some(local) = bound
             && self.sockets.find(id).is_none()
@@ -426,7 +431,7 @@ impl Model {
     }
 
     /// Full sockets that are connected or connecting.
-    fn len(&self) -> u32 {
+    pub(crate) fn len(&self) -> u32 {
         index::narrow(self.sockets.len())
     }
 }

@@ -8,7 +8,7 @@ use slab::Slab;
 use super::{
     index::{NO_ROW, narrow},
     member::NOBODY,
-    units::{Pid, Process, SocketId},
+    units::{NetnsId, Pid, Process, SocketId},
 };
 
 /// The owner of a socket, in the four bytes that a socket has for it.
@@ -161,6 +161,12 @@ pub(super) struct FdScan {
     pub(super) number: u8,
     /// When it began.
     pub(super) began_at: Duration,
+    /// What it shows as the model has it, and what events touch meanwhile, has this generation or a later one.
+    pub(super) generation: u32,
+    /// Namespaces of which it has shown a socket that the model does not know, or in another state, without an event meanwhile.
+    pub(super) unlike: FxHashSet<NetnsId>,
+    /// Namespaces with a socket that it has not shown of the process that was known to own it, without an event meanwhile.
+    pub(super) missed: FxHashSet<NetnsId>,
     /// Owners other than the known owner, the first of each: they become the owner if that is not seen too.
     pub(super) candidates: FxHashMap<SocketId, Process>,
     /// The owners beside the owner and the first candidate, and all owners of listeners.

@@ -77,13 +77,15 @@ impl Model {
     }
 
     /// Counts and the fd scan that has just ended show the full sockets of the namespace: those that are known, in these states.
-    /// Other sockets are not there. A socket's bind bucket and device, and what is settled by these, wait for a scan.
+    /// Other sockets are not there. It has shown the queues of all listeners, too. Bind buckets and devices, and what is settled
+    /// by these, wait for a scan.
     pub fn end_scan_by_counts(&mut self, netns: NetnsId, now: Duration) {
         if !self.was_scanned(netns) {
             return;
         }
         self.now = now;
         self.remove_minisocks(netns, |_| true);
+        self.settle_listen_drops(netns);
         let rows = self.ledger.endpoints().iter().filter(|(_, row)| row.key.netns == netns);
         let found = rows.map(|(_, row)| row.listeners + row.states.sum()).sum();
         if let Some(namespace) = self.readings.namespaces.get_mut(&netns) {
@@ -122,13 +124,6 @@ impl Model {
         let rows = self.ledger.endpoints().iter().map(|(_, row)| row);
         rows.filter(|row| row.key.netns == netns).for_each(|row| known.add(row));
         known
-    }
-
-    /// The state of a full socket other than a listener; `None` if the namespace has none of that id.
-    #[must_use]
-    pub fn state_in(&self, netns: NetnsId, id: SocketId) -> Option<TcpState> {
-        let socket = self.sockets.get(self.sockets.find(id)?);
-        (self.ledger.endpoints().get(socket.endpoint).key.netns == netns).then_some(socket.state)
     }
 
     /// All namespaces that were due are scanned.

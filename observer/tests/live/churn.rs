@@ -52,6 +52,7 @@ struct Churn {
     ring_bytes: u32,
     /// As of [`EngineOptions`].
     long_walk: Duration,
+    many_sockets: u32,
     /// How often it looks at the ring.
     polls: Polls,
 }
@@ -135,6 +136,16 @@ fn counts_are_exact_where_the_kernels_counts_are_asked_after_each_missed_run() {
     assert_eq!(without_missed(outcome.at_end.quality.losses), Losses::default());
 }
 
+#[test]
+fn counts_are_exact_where_files_and_counts_stand_in_for_walks() {
+    if let Some((task, channel)) = role() {
+        return work(&task, &channel);
+    }
+    let outcome = Churn { many_sockets: 0, ..Churn::usual(6_000) }
+        .run(counts_are_exact_where_files_and_counts_stand_in_for_walks);
+    assert_eq!(without_missed(outcome.at_end.quality.losses), Losses::default());
+}
+
 impl Churn {
     /// Four workers in one watched namespace, of which each takes this many steps under full load. The engine starts first.
     fn usual(steps: u32) -> Self {
@@ -146,6 +157,7 @@ impl Churn {
             starts: Starts::BeforeTheWorkers,
             ring_bytes: RING,
             long_walk: EngineOptions::LONG_WALK,
+            many_sockets: EngineOptions::MANY_SOCKETS,
             polls: Polls::Often,
         }
     }
@@ -210,8 +222,9 @@ impl Churn {
 
     fn start_engine(self) -> Engine {
         let watched = if self.watched > 1 { Watched::All } else { Watched::Own };
-        let Self { ring_bytes, long_walk, .. } = self;
-        start(EngineOptions { watched, ring_bytes, long_walk, methods: forced_methods(), ..EngineOptions::default() })
+        let Self { ring_bytes, long_walk, many_sockets, .. } = self;
+        let methods = forced_methods();
+        start(EngineOptions { watched, ring_bytes, long_walk, many_sockets, methods, ..EngineOptions::default() })
     }
 
     fn start_workers(self, namespaces: &[NamespaceTruth], test: impl Fn() + Copy + Send, seed: u64) -> Progress {

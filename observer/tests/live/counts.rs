@@ -21,8 +21,10 @@ use socket2::Socket;
 use crate::{
     namespaces::Mounted,
     sockets::{local, multipath, pass, reset, set_option, silent_listener, socket, start_connect},
-    streams::{self, Bytes},
-    support::{Counts, Pairs, counted_in, eventually_within, listen, options, run, start},
+    streams::{self, Bytes, scans_of},
+    support::{
+        Counts, Pairs, counted, counted_in, eventually_within, in_private_netns, listen, options, run, start, truth,
+    },
 };
 
 const V4: &str = "127.0.0.1:7000";
@@ -93,10 +95,14 @@ fn multipath_listener() -> Kept {
     Box::new(listener)
 }
 
-/// A closed socket whose data the peer does not take.
 fn orphan() -> Kept {
-    let listener = listen(V4, 8);
-    let mut client = TcpStream::connect(V4).unwrap();
+    orphan_at(V4)
+}
+
+/// A closed socket whose data the peer does not take.
+fn orphan_at(address: &str) -> Kept {
+    let listener = listen(address, 8);
+    let mut client = TcpStream::connect(address).unwrap();
     let server = listener.accept().unwrap().0;
     client.set_nonblocking(true).unwrap();
     let full = loop {
@@ -110,8 +116,12 @@ fn orphan() -> Kept {
 }
 
 fn time_wait() -> Kept {
-    let listener = listen(V4, 8);
-    let client = TcpStream::connect(V4).unwrap();
+    time_wait_at(V4)
+}
+
+fn time_wait_at(address: &str) -> Kept {
+    let listener = listen(address, 8);
+    let client = TcpStream::connect(address).unwrap();
     let server = listener.accept().unwrap().0;
     drop(client);
     drop(server);
@@ -135,11 +145,15 @@ fn lone_handshake() -> Kept {
     Box::new(())
 }
 
-/// A listener in a message that nobody has taken.
 fn in_flight() -> Kept {
+    Box::new((in_flight_at(V4), listen(V6, 8)))
+}
+
+/// A listener in a message that nobody has taken.
+fn in_flight_at(address: &str) -> Kept {
     let line = UnixStream::pair().unwrap();
-    pass(&line.0, &listen(V4, 8)).unwrap();
-    Box::new((line, listen(V6, 8)))
+    pass(&line.0, &listen(address, 8)).unwrap();
+    Box::new(line)
 }
 
 /// A case in its namespace.
@@ -224,6 +238,52 @@ fn a_namespace_is_unchanged_where_files_lead_to_all_its_sockets_and_nowhere_else
         (counted_in(snapshot, shown.netns) == shown.namespace.truth()).then_some(())
     });
     drop(more);
+}
+
+/// Whether an event that followed a walk was followed by a scan that was none. Makes such an event.
+fn is_spared(bytes: &Bytes, netns: NetnsId) -> bool {
+    let scans = scans_of(bytes, netns);
+    if scans.walks > 0 && !scans.has_event {
+        drop(listen("127.0.0.1:0", 1));
+    }
+    scans.spared > 0
+}
+
+#[test]
+fn among_many_sockets_files_and_counts_stand_in_for_a_walk_unless_they_miss_a_socket() {
+    in_private_netns(|| {
+        let _connections = Pairs::open(V4, V4, 15);
+        let netns = netns::current().unwrap();
+        let engine = || {
+            let mut engine = start(EngineOptions { scans: Scans::Regularly, many_sockets: 5, ..options() });
+            let bytes = Bytes::default();
+            engine.stream_to(Sink::Viewer(Box::new(bytes.clone()))).unwrap();
+            (engine, bytes)
+        };
+        let spared = |what: &str| {
+            let (mut engine, bytes) = engine();
+            eventually_within(SEVERAL_TURNS, &mut engine, &format!("a scan without a walk: {what}"), |snapshot| {
+                (is_spared(&bytes, netns) && counted(snapshot) == truth()).then_some(())
+            });
+            streams::unchanged(&bytes).contains(&netns)
+        };
+        assert!(spared("connections"), "nothing else is there");
+        // No file leads to one that waits to be accepted, one that its process has closed, and one in TIME_WAIT.
+        let _hidden = (TcpStream::connect(V4).unwrap(), orphan_at(V6), time_wait_at("127.0.0.1:7001"));
+        assert!(!spared("others"), "there may be more of them than are known");
+
+        // A listener in a message is counted, and not shown.
+        let _in_flight = in_flight_at("127.0.0.1:7002");
+        let (mut engine, bytes) = engine();
+        let walks = || scans_of(&bytes, netns).walks;
+        let at_first = eventually_within(SEVERAL_TURNS, &mut engine, "the walk that a reader has asked for", |_| {
+            Some(walks()).filter(|walks| *walks > 0)
+        });
+        eventually_within(SEVERAL_TURNS, &mut engine, "another walk", |snapshot| {
+            assert!(!is_spared(&bytes, netns), "files do not lead to all listeners");
+            (walks() > at_first && counted(snapshot) == truth()).then_some(())
+        });
+    });
 }
 
 #[test]

@@ -9,8 +9,9 @@ use std::{
 };
 
 use observer::{
+    decode,
     input::Input,
-    model::{limit::LimitKind, snapshot::Snapshot, units::NetnsId},
+    model::{event::Event, limit::LimitKind, snapshot::Snapshot, units::NetnsId},
     recording::{Next, Reader, Sink},
     replay::Replay,
 };
@@ -50,6 +51,38 @@ pub(crate) fn unchanged(bytes: &Bytes) -> BTreeSet<NetnsId> {
         }
     }
     unchanged
+}
+
+/// How the scans of a namespace came about, by a stream of an engine that watches no other.
+#[derive(Default)]
+pub(crate) struct ScansOf {
+    /// Walks of its table.
+    pub(crate) walks: usize,
+    /// An event came after the last walk, and no scan since.
+    pub(crate) has_event: bool,
+    /// Scans after such an event that were no walks.
+    pub(crate) spared: usize,
+}
+
+pub(crate) fn scans_of(bytes: &Bytes, netns: NetnsId) -> ScansOf {
+    let bytes = bytes.0.lock().unwrap().clone();
+    let mut scans = ScansOf::default();
+    let Ok(mut reader) = Reader::start(bytes.as_slice()) else { return scans };
+    while let Next::Input(_, input) = reader.next(Duration::MAX).unwrap() {
+        match input {
+            Input::BeginScan(_) => {
+                scans.walks += 1;
+                scans.has_event = false;
+            }
+            Input::EndRound(_) => scans.spared += usize::from(std::mem::take(&mut scans.has_event)),
+            Input::Record(record) => {
+                let is_change = |event: Event| matches!(event, Event::State { socket, .. } if socket.netns == netns);
+                scans.has_event |= decode::event(record).is_ok_and(is_change);
+            }
+            _ => {}
+        }
+    }
+    scans
 }
 
 /// Ports left towards each destination, and every limit, with what a limit of this process hides.

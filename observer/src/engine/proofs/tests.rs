@@ -5,32 +5,28 @@ use super::*;
 /// What the fd scan, the counts and the model say of a namespace.
 struct Namespace {
     candidate: Candidate,
-    known: KnownSockets,
-    states: FxHashMap<SocketId, TcpState>,
+    unlike: Unlike,
     is_rid: bool,
 }
 
-/// What they say together of a namespace with listeners that have these SYN queues, and other sockets in these states, 100 and
-/// following. All is shown, counted and known, and no socket of another family is there. `change` says what is different.
-fn judged(syn_queues: &[Option<u32>], states: &[TcpState], change: impl FnOnce(&mut Namespace)) -> Verdict {
+/// What they say together of a namespace with listeners that have these SYN queues, and other sockets. All is shown, counted and
+/// known, and no socket of another family is there. `change` says what is different.
+fn judged(syn_queues: &[Option<u32>], others: u32, change: impl FnOnce(&mut Namespace)) -> Verdict {
     let shown = |queue: &Option<u32>| Shown { listener: vec![1], queues: vec![1], syn_queue: *queue };
-    let listeners = (0..).map(SocketId).zip(syn_queues.iter().map(shown)).collect();
-    let states: FxHashMap<SocketId, TcpState> = (100..).map(SocketId).zip(states.iter().copied()).collect();
-    let [listening, connected] = [syn_queues.len(), states.len()].map(|count| u32::try_from(count).unwrap());
-    let known = KnownSockets { listeners: listening, others: connected, requests: 0 };
-    let hashed = u64::from(listening + connected);
+    let listeners: FxHashMap<SocketId, Shown> = (0..).map(SocketId).zip(syn_queues.iter().map(shown)).collect();
+    let known = KnownSockets { listeners: u32::try_from(listeners.len()).unwrap(), others, requests: 0 };
+    let hashed = u64::from(known.listeners + others);
     let totals = Totals { hashed, allocated: hashed, ..Totals::default() };
-    let candidate = Candidate { totals, events: 0, listeners, others: states.clone() };
-    let mut namespace = Namespace { candidate, known, states, is_rid: false };
+    let candidate = Candidate { listeners, has_others: others > 0, ..Candidate::new(totals, known, 0) };
+    let mut namespace = Namespace { candidate, unlike: Unlike::default(), is_rid: false };
     change(&mut namespace);
-    let Namespace { candidate, known, states, is_rid } = namespace;
-    candidate.judge(is_rid, known, |id| states.get(&id).copied())
+    namespace.candidate.judge(namespace.is_rid, namespace.unlike)
 }
 
 #[test]
 fn nothing_but_the_listeners_that_were_shown_is_a_proof() {
     let is_proven = |hashed, time_wait, allocated, syn_queues: &[Option<u32>], is_rid| {
-        let verdict = judged(syn_queues, &[], |it| {
+        let verdict = judged(syn_queues, 0, |it| {
             it.candidate.totals = Totals { hashed, time_wait, allocated, ..Totals::default() };
             it.is_rid = is_rid;
         });
@@ -48,63 +44,60 @@ fn nothing_but_the_listeners_that_were_shown_is_a_proof() {
 }
 
 const LISTENER: &[Option<u32>] = &[Some(0)];
-const STATES: &[TcpState] = &[TcpState::Established, TcpState::CloseWait, TcpState::SynSent];
 
 #[test]
 fn sockets_that_are_all_shown_and_all_known_in_their_states_are_unchanged() {
-    assert_eq!(judged(LISTENER, STATES, |_| {}), Verdict::Unchanged);
-    assert_eq!(judged(&[], STATES, |_| {}), Verdict::Unchanged, "clients alone");
-    let with_others = |it: &mut Namespace| it.candidate.totals.allocated = 9;
-    assert_eq!(judged(LISTENER, STATES, with_others), Verdict::Unchanged, "the walk has shown no request socket");
-    let long_ago = |it: &mut Namespace| {
-        (it.candidate.totals.allocated, it.known.requests, it.is_rid) = (9, 1, true);
-    };
-    assert_eq!(judged(LISTENER, STATES, long_ago), Verdict::Unchanged, "it has shown one, which has ended");
+    assert_eq!(judged(LISTENER, 3, |_| {}), Verdict::Unchanged);
+    assert_eq!(judged(&[], 3, |_| {}), Verdict::Unchanged, "clients alone");
+    let with_others = |it: &mut Namespace| (it.candidate.totals.allocated, it.is_rid) = (9, true);
+    assert_eq!(judged(LISTENER, 3, with_others), Verdict::Unchanged, "sockets of other families");
 }
+
+/// Something that is different, and what it is.
+type Change = (&'static str, fn(&mut Namespace));
 
 #[test]
 fn what_the_model_does_not_know_or_knows_otherwise_makes_it_wrong() {
-    type Change = fn(&mut Namespace);
-    let changes: [(&str, Change); 5] = [
-        ("an unknown socket that is shown", |it| {
-            it.states.remove(&SocketId(101));
-        }),
-        ("another state", |it| {
-            it.states.insert(SocketId(101), TcpState::LastAck);
-        }),
+    let changes: [Change; 5] = [
+        ("an unknown socket that is shown, or another state", |it| it.unlike.is_other = true),
         ("an unknown socket that no file leads to", |it| it.candidate.totals.hashed += 1),
-        ("a listener that has ended", |it| it.known.listeners += 1),
-        ("a socket that has ended", |it| it.known.others += 1),
+        ("a listener that has ended", |it| it.candidate.known.listeners += 1),
+        ("a socket that has ended", |it| it.candidate.known.others += 1),
+        ("one has ended and another one came", |it| (it.unlike.is_other, it.unlike.hidden) = (true, 1)),
     ];
     for (what, change) in changes {
-        assert_eq!(judged(LISTENER, STATES, change), Verdict::Differs, "{what}");
+        assert_eq!(judged(LISTENER, 3, change), Verdict::Differs, "{what}");
     }
-    let swapped = judged(LISTENER, STATES, |it| {
-        it.states.remove(&SocketId(101));
-        it.states.insert(SocketId(200), TcpState::CloseWait);
-    });
-    assert_eq!(swapped, Verdict::Differs, "one has ended and another one came");
+}
+
+#[test]
+fn what_is_not_known_of_other_sockets_says_nothing_against_the_full_ones() {
+    let changes: [Change; 4] = [
+        ("a few known sockets that no file leads to", |it| it.unlike.hidden = 2),
+        ("TIME_WAIT", |it| it.candidate.totals.time_wait = 1),
+        ("a request socket whose listener is closed", |it| it.candidate.totals.allocated += 1),
+        ("a request socket", |it| it.candidate.listeners.values_mut().for_each(|shown| shown.syn_queue = Some(1))),
+    ];
+    for (what, change) in changes {
+        assert_eq!(judged(LISTENER, 20, change), Verdict::FullUnchanged, "{what}");
+    }
 }
 
 #[test]
 fn what_the_fd_scan_does_not_show_leaves_a_namespace_to_walks() {
-    type Change = fn(&mut Namespace);
-    let changes: [(&str, Change); 5] = [
-        ("a known socket that no file leads to", |it| {
-            it.candidate.others.remove(&SocketId(101));
+    let changes: [Change; 4] = [
+        ("a known socket that its process has no more", |it| {
+            (it.unlike.hidden, it.unlike.is_missed) = (1, true);
         }),
         ("an unknown listener in the place of a known socket", |it| {
-            it.candidate.others.remove(&SocketId(101));
+            it.unlike.hidden = 1;
             it.candidate.listeners.insert(SocketId(7), Shown { syn_queue: Some(0), ..Shown::default() });
         }),
-        ("TIME_WAIT", |it| it.candidate.totals.time_wait = 1),
-        ("a request socket whose listener is closed", |it| {
-            (it.candidate.totals.allocated, it.known.requests) = (it.candidate.totals.allocated + 1, 1);
-        }),
-        ("a request socket", |it| it.candidate.listeners.values_mut().for_each(|shown| shown.syn_queue = Some(1))),
+        ("a listener that no file leads to", |it| it.candidate.listeners.clear()),
+        ("many known sockets that no file leads to", |it| it.unlike.hidden = 3),
     ];
     for (what, change) in changes {
-        assert_eq!(judged(LISTENER, STATES, change), Verdict::Inconclusive, "{what}");
+        assert_eq!(judged(LISTENER, 20, change), Verdict::Inconclusive, "{what}");
     }
 }
 
@@ -113,10 +106,29 @@ fn a_listener_that_was_closed_leaves_doubt_while_its_request_sockets_may_live() 
     let start = Instant::now();
     let mut proofs = Proofs::new(start);
     let netns = NetnsId(1);
-    assert!(!proofs.is_rid_of_requests(netns, start + REQUEST_TIMER / 2));
-    assert!(proofs.is_rid_of_requests(netns, start + REQUEST_TIMER));
+    let is_rid = |proofs: &Proofs, netns, after| proofs.is_rid_of_requests(netns, false, Some(start), start + after);
+    assert!(!is_rid(&proofs, netns, REQUEST_TIMER / 2));
+    assert!(is_rid(&proofs, netns, REQUEST_TIMER));
     proofs.ended.insert(netns, start + REQUEST_TIMER);
-    assert!(!proofs.is_rid_of_requests(netns, start + REQUEST_TIMER + REQUEST_TIMER / 2));
-    assert!(proofs.is_rid_of_requests(NetnsId(2), start + REQUEST_TIMER), "one of another namespace");
-    assert!(proofs.is_rid_of_requests(netns, start + 2 * REQUEST_TIMER));
+    assert!(!is_rid(&proofs, netns, REQUEST_TIMER + REQUEST_TIMER / 2));
+    assert!(is_rid(&proofs, NetnsId(2), REQUEST_TIMER), "one of another namespace");
+    assert!(is_rid(&proofs, netns, 2 * REQUEST_TIMER));
+}
+
+#[test]
+fn a_walk_that_showed_no_request_socket_leaves_no_doubt_unless_a_listener_left_some_since() {
+    let start = Instant::now();
+    let mut proofs = Proofs::new(start);
+    let (netns, second) = (NetnsId(1), Duration::from_secs(1));
+    let is_rid = |proofs: &Proofs, is_without, walked_at| {
+        proofs.is_rid_of_requests(netns, is_without, walked_at, start + 10 * second)
+    };
+    assert!(is_rid(&proofs, true, Some(start + second)));
+    assert!(!is_rid(&proofs, false, Some(start + second)), "it showed some");
+    assert!(!is_rid(&proofs, true, None), "none has come");
+    proofs.ended.insert(netns, start + 2 * second);
+    assert!(!is_rid(&proofs, true, Some(start + second)), "a listener left some since");
+    assert!(is_rid(&proofs, true, Some(start + 3 * second)));
+    proofs.complete_since = start + 4 * second;
+    assert!(!is_rid(&proofs, true, Some(start + 3 * second)), "records were lost since");
 }

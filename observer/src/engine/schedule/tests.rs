@@ -18,17 +18,17 @@ fn scanned(namespaces: &[NetnsId], cpu: Duration) -> (Schedule, Instant) {
     let mut now = start;
     for _ in 0..2 {
         for netns in namespaces {
-            schedule.begin_table(*netns);
+            schedule.begin_table(*netns, now);
             schedule.end_table(*netns, now, cpu);
         }
-        schedule.begin_files();
-        schedule.end_files(now, cpu);
+        schedule.begin_files(now);
+        schedule.end_files(now, cpu, Payer::OpenFiles);
         now += cpu * TABLES * u32::try_from(namespaces.len()).unwrap();
         // The engine asks many times a second: what is earned pays the debt.
         schedule.due_tables(namespaces, now);
     }
     for netns in namespaces {
-        schedule.begin_table(*netns);
+        schedule.begin_table(*netns, now);
         schedule.end_table(*netns, now, cpu);
     }
     (schedule, now)
@@ -78,7 +78,7 @@ fn losses_without_end_take_a_tenth_of_a_cpu_and_leave_no_debt_behind() {
         let (mut schedule, start) = scanned(&[A], cost);
         let (mut now, mut used, length) = (start, Duration::ZERO, Duration::from_mins(5));
         let scan = |schedule: &mut Schedule, now: &mut Instant, used: &mut Duration| {
-            schedule.begin_table(A);
+            schedule.begin_table(A, *now);
             *now += cost;
             schedule.end_table(A, *now, cost);
             *used += cost;
@@ -142,7 +142,7 @@ fn a_whole_round_for_a_reader_takes_nothing_of_the_budgets_of_turns() {
         if is_whole {
             schedule.begin_whole();
         }
-        schedule.begin_table(A);
+        schedule.begin_table(A, now);
         schedule.end_table(A, now, millis(500));
         if is_whole {
             schedule.end_whole(now, millis(500));
@@ -159,7 +159,7 @@ fn of_equals_the_one_that_waits_longest_comes_first_and_those_with_events_before
     let (mut schedule, now) = scanned(&[A, B], millis(1));
     schedule.note_event(B);
     assert_eq!(schedule.due_tables(&[A, B], now + millis(1_500)), [B], "nothing happened in the other");
-    schedule.begin_table(B);
+    schedule.begin_table(B, now);
     schedule.end_table(B, now + millis(1_500), millis(1));
     schedule.note_event(B);
     assert_eq!(schedule.due_tables(&[A, B], now + millis(6_000)), [A, B]);
@@ -213,7 +213,7 @@ fn hundreds_in_which_nothing_happens_have_fiftieths_of_a_second_between_their_tu
 fn those_in_which_nothing_happens_leave_the_budget_to_the_others() {
     // A wants all of it.
     let (mut schedule, now) = scanned(&[B], millis(500));
-    schedule.begin_table(A);
+    schedule.begin_table(A, now);
     schedule.end_table(A, now, millis(10));
     schedule.note_event(A);
     let is_due = |schedule: &mut Schedule, after| schedule.due_tables(&[A, B], now + millis(after)).contains(&B);
@@ -224,8 +224,8 @@ fn those_in_which_nothing_happens_leave_the_budget_to_the_others() {
 fn an_fd_scan_that_failed_by_chance_comes_again_within_a_second() {
     let due_after = |has_failed: bool| {
         let (mut schedule, now) = scanned(&[A], millis(5));
-        schedule.begin_files();
-        schedule.end_files(now, millis(5));
+        schedule.begin_files(now);
+        schedule.end_files(now, millis(5), Payer::OpenFiles);
         if has_failed {
             schedule.ask_for_files();
         }
@@ -367,4 +367,55 @@ fn a_walk_can_be_spared_after_few_missed_runs_and_not_after_more() {
     }
     schedule.ask_for(A);
     assert_eq!(schedule.repair_takes(A), None, "its own counts have been compared");
+}
+
+#[test]
+fn an_fd_scan_stands_in_for_walks_for_minutes_and_never_where_one_was_asked_for() {
+    let (mut schedule, walked) = scanned(&[A], millis(500));
+    assert!(!schedule.may_spare(B, walked), "it was never walked");
+    let mut now = walked;
+    let mut spared = 0;
+    loop {
+        schedule.note_event(A);
+        now += due_after(&mut schedule, now, &[A]);
+        if !schedule.may_spare(A, now) {
+            break;
+        }
+        let events = schedule.events_of(A);
+        schedule.begin_files(now);
+        schedule.end_files(now, millis(250), Payer::Tables);
+        assert!(schedule.spare(A, now, events, walked));
+        assert!(schedule.due_tables(&[A], now + millis(999)).is_empty(), "its turn is over");
+        spared += 1;
+    }
+    // Half a second of a CPU each time, of one part in 125, would be 62 seconds: these take half of it.
+    assert_eq!(spared, 8);
+    assert!(now - walked >= WALK_AT_LATEST);
+
+    let is_spared = |change: fn(&mut Schedule, Instant), since: Duration| {
+        let (mut schedule, now) = scanned(&[A], millis(1));
+        schedule.note_event(A);
+        change(&mut schedule, now);
+        let events = schedule.events_of(A);
+        schedule.spare(A, now, events, now + since)
+    };
+    assert!(is_spared(|_, _| {}, Duration::ZERO));
+    assert!(!is_spared(|_, _| {}, millis(1)), "something was lost since the walk");
+    assert!(!is_spared(|schedule, _| schedule.ask(Cause::Doubt), Duration::ZERO));
+    assert!(!is_spared(|schedule, _| schedule.ask_for(A), Duration::ZERO));
+    assert!(!is_spared(|schedule, _| schedule.hurry(&FxHashSet::from_iter([A])), Duration::ZERO));
+    assert!(!is_spared(|schedule, now| schedule.note_unprovable(A, now), Duration::ZERO), "it was tried in vain");
+}
+
+#[test]
+fn events_that_come_while_an_fd_scan_stands_in_for_a_walk_make_the_next_one_due() {
+    let (mut schedule, now) = scanned(&[A], millis(1));
+    schedule.note_event(A);
+    let events = schedule.events_of(A);
+    schedule.note_event(A);
+    assert!(schedule.spare(A, now, events, now));
+    assert_eq!(schedule.due_tables(&[A], now + AT_MOST_EVERY), [A]);
+    let events = schedule.events_of(A);
+    assert!(schedule.spare(A, now, events, now));
+    assert!(schedule.due_tables(&[A], now + AT_MOST_EVERY).is_empty());
 }

@@ -40,6 +40,9 @@ pub(super) struct Turn {
     pub(super) ended_at: Option<Instant>,
     /// CPU time of the last one.
     cpu: Duration,
+    /// When the last walk began. Counts and an fd scan may have stood in for later ones.
+    began_at: Option<Instant>,
+    pub(super) walked_at: Option<Instant>,
     /// Events so far, and when the last turn began.
     pub(super) events: u64,
     events_before: u64,
@@ -64,7 +67,8 @@ impl Turn {
         self.asked_for.is_some() || self.hurried || self.ended_at.is_none()
     }
 
-    pub(super) const fn begin(&mut self, repairs: &Budget) {
+    pub(super) const fn begin(&mut self, now: Instant, repairs: &Budget) {
+        self.began_at = Some(now);
         self.is_repair = self.asked_for.is_some() && !self.is_quiet() && repairs.is_free();
         self.events_before = self.events;
         self.asked_for = None;
@@ -73,7 +77,20 @@ impl Turn {
 
     pub(super) const fn end(&mut self, now: Instant, cpu: Duration) {
         self.ended_at = Some(now);
+        self.walked_at = self.began_at;
         self.cpu = cpu;
+    }
+
+    /// The kernel's counts and an fd scan have stood in for it, when so many events had come.
+    pub(super) const fn spare(&mut self, now: Instant, events: u64) {
+        self.ended_at = Some(now);
+        self.events_before = events;
+    }
+
+    /// It is a regular one, and the last walk is not older than this.
+    pub(super) fn may_be_spared(&self, now: Instant, at_latest: Duration) -> bool {
+        let is_recent = |walked_at| now.saturating_duration_since(walked_at) < at_latest;
+        self.asked_for.is_none() && !self.hurried && self.walked_at.is_some_and(is_recent)
     }
 
     /// When it was last scanned or counted; `None` before the first scan.
@@ -262,8 +279,8 @@ impl Turns {
         }
     }
 
-    pub(super) fn begin(&mut self, netns: NetnsId, repairs: &Budget) {
-        self.change(netns).begin(repairs);
+    pub(super) fn begin(&mut self, netns: NetnsId, now: Instant, repairs: &Budget) {
+        self.change(netns).begin(now, repairs);
     }
 
     /// The first turn is the price of a start, and one in a whole round is the price of that.

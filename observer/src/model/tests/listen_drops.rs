@@ -61,6 +61,18 @@ impl ListenerStage {
         self.model.end_round(ScanSummary { finished_at: self.now, took: Duration::ZERO, found: 0 });
     }
 
+    /// An fd scan, which shows the queues as well, and with the kernel's counts that nothing else changed.
+    fn scan_files(&mut self) {
+        self.now += Duration::from_secs(1);
+        self.model.begin_fd_scan(self.now);
+        for (port, queues) in &self.listeners {
+            let queues = Event::Queues { id: SocketId((*port).into()), netns: NETNS, queues: *queues };
+            self.model.apply(&queues, self.now);
+        }
+        self.model.end_fd_scan(self.now);
+        self.model.end_scan_by_counts(NETNS, self.now);
+    }
+
     fn queues(&mut self, port: u16) -> &mut Queues {
         &mut self.listeners.iter_mut().find(|(other, _)| *other == port).unwrap().1
     }
@@ -125,6 +137,20 @@ fn a_discarded_segment_is_no_overflow() {
     assert_eq!(limit.hits, Some(0));
     assert!(limit.counted().ends_with("15 segments discarded here, for whatever reason (sk_drops)"));
     assert_eq!(snapshot.findings, []);
+}
+
+#[test]
+fn a_scan_by_counts_shows_whose_an_overflow_was() {
+    let mut stage = ListenerStage::new(&[80, 81]);
+    stage.read();
+    stage.scan();
+    stage.overflow(80, 4);
+    stage.scan_files();
+    assert_eq!(stage.overflows(), [], "not yet counted");
+    stage.read();
+    assert_eq!(stage.overflows(), [], "not yet known whose");
+    stage.scan_files();
+    assert_eq!(stage.overflows(), [(80, 4)]);
 }
 
 #[test]

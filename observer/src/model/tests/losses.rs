@@ -4,11 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use super::{change, scenario::check, socket};
 use crate::model::{
-    Model,
+    Model, Unlike,
     cost::{Cost, CpuShare},
+    event::Event,
     namespace::NamespaceReading,
     quality::ScanSummary,
-    units::{NetnsId, TcpState},
+    units::{Comm, NetnsId, Pid, Process, SocketId, TcpState},
 };
 
 #[test]
@@ -175,4 +176,54 @@ fn the_last_scan_is_as_new_as_the_fd_scan_that_showed_nothing_new() {
     assert_eq!((coverage.namespaces, coverage.scanned), (2, 1));
     assert_eq!((oldest.netns, oldest.began_at, oldest.finished_at), (NetnsId(1), seconds(40), seconds(41)));
     assert_eq!((oldest.found, model.drift()), (1, 0));
+}
+
+/// What an fd scan shows of a socket of namespace 1.
+fn held(n: u64, state: TcpState) -> Event {
+    let by = Process { pid: Pid(9), comm: Comm::from("x") };
+    let (id, netns, state) = (SocketId(n), NetnsId(1), Some(state));
+    Event::Held { id, netns, by, fd: 3, state, bound: None, cgroup: None }
+}
+
+#[test]
+fn an_fd_scan_shows_where_the_model_differs_unless_an_event_came_meanwhile() {
+    use TcpState::{CloseWait, Closed, Established, Listen, SynReceived};
+    let begin = |n| change(socket(1, n, None), Duration::ZERO, SynReceived, Established);
+    let closes = |n| change(socket(1, n, None), Duration::ZERO, Established, CloseWait);
+    // Of a model that knows 7 and 8, after two fd scans.
+    let unlike = |scans: [&[Event]; 2]| {
+        let mut model = Model::default();
+        for n in [7, 8] {
+            model.apply(&begin(n), Duration::ZERO);
+        }
+        for events in scans {
+            model.begin_fd_scan(Duration::ZERO);
+            for event in events {
+                model.apply(event, Duration::ZERO);
+            }
+            model.end_fd_scan(Duration::ZERO);
+        }
+        let all = model.unlike_shown();
+        assert!(all.keys().all(|netns| *netns == NetnsId(1)));
+        all.get(&NetnsId(1)).copied().unwrap_or_default()
+    };
+    let none = Unlike::default();
+    let (other, hidden) = (Unlike { is_other: true, ..none }, Unlike { hidden: 1, ..none });
+    let (seven, eight) = (held(7, Established), held(8, Established));
+    for (what, events, expected) in [
+        ("both are shown", vec![seven, eight], none),
+        ("twice", vec![seven, eight, seven], none),
+        ("one is not", vec![seven], hidden),
+        ("it changes meanwhile", vec![seven, closes(8)], none),
+        ("an unknown one is shown", vec![seven, eight, held(9, Established)], other),
+        ("another state", vec![seven, held(8, CloseWait)], Unlike { is_other: true, ..hidden }),
+        ("it was looked at before the event", vec![seven, closes(8), eight], none),
+        ("one begins meanwhile", vec![seven, eight, begin(9)], none),
+        ("others are not compared", vec![seven, eight, held(9, Listen), held(9, Closed)], none),
+    ] {
+        assert_eq!(unlike([&[seven], &events]), expected, "{what}");
+    }
+    let missed = Unlike { is_missed: true, ..hidden };
+    assert_eq!(unlike([&[seven, eight], &[seven]]), missed, "its process has it no more");
+    assert_eq!(unlike([&[seven, eight], &[seven, closes(8)]]), none, "an event came meanwhile");
 }

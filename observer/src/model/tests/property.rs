@@ -97,12 +97,12 @@ fn event_by(by: Process) -> impl Strategy<Value = Event> {
             .prop_map(move |(socket, state)| Event::Accepted { socket, state, by }),
         1 => identity().prop_map(move |socket| Event::Connecting { socket, by }),
         1 => identity().prop_map(|it| Event::Destroyed { id: it.id, netns: it.netns }),
-        1 => (identity(), any::<bool>()).prop_map(move |(it, is_bound)| Event::Held {
+        1 => (identity(), any::<bool>(), proptest::option::of(state())).prop_map(move |(it, is_bound, state)| Event::Held {
             id: it.id,
             netns: NETNS,
             by,
             fd: 3,
-            state: None,
+            state,
             bound: is_bound.then_some(Local { ip: it.tuple.local_ip, port: it.tuple.local_port, device: it.device }),
             cgroup: it.cgroup,
         }),
