@@ -107,8 +107,6 @@ pub(super) struct Schedule {
     latest: (NetnsId, u64),
     /// By namespace: the difference between the model's totals and the kernel's, and the number of its events then.
     suspects: FxHashMap<NetnsId, ([i64; 2], u64)>,
-    /// When counts and an fd scan could not stand in for a walk.
-    unprovable: FxHashMap<NetnsId, Instant>,
 }
 
 impl Schedule {
@@ -125,7 +123,6 @@ impl Schedule {
             uncounted: FxHashMap::default(),
             latest: (NetnsId(0), 0),
             suspects: FxHashMap::default(),
-            unprovable: FxHashMap::default(),
         }
     }
 
@@ -305,9 +302,7 @@ impl Schedule {
 
     /// Whether counts and an fd scan may stand in for the walk of this namespace that is due, although something happens there.
     pub(super) fn may_spare(&self, netns: NetnsId, now: Instant) -> bool {
-        let is_recent = |at: &Instant| now.saturating_duration_since(*at) < WALK_AT_LATEST;
-        !self.unprovable.get(&netns).is_some_and(is_recent)
-            && self.tables.get(netns).is_some_and(|turn| turn.may_be_spared(now, WALK_AT_LATEST))
+        self.tables.get(netns).is_some_and(|turn| turn.may_be_spared(now, WALK_AT_LATEST))
     }
 
     /// They do, when so many events had come. Returns whether nobody has asked for a walk meanwhile, and none was lost `since`.
@@ -321,7 +316,7 @@ impl Schedule {
 
     /// They have proven nothing.
     pub(super) fn note_unprovable(&mut self, netns: NetnsId, now: Instant) {
-        self.unprovable.insert(netns, now);
+        self.tables.change(netns).unprovable_at = Some(now);
     }
 
     /// When the last walk of this namespace began.
@@ -413,7 +408,6 @@ impl Schedule {
     pub(super) fn keep(&mut self, is_known: impl Fn(NetnsId) -> bool) {
         self.count_events();
         self.suspects.retain(|netns, _| is_known(*netns));
-        self.unprovable.retain(|netns, _| is_known(*netns));
         for turns in [&mut self.tables, &mut self.readings] {
             turns.keep(&is_known);
         }

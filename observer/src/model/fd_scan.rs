@@ -9,21 +9,10 @@ use super::{
     Model,
     gaps::ProcessScope,
     member::NOBODY,
-    owner::Owner,
+    owner::{Owner, Unlike},
     socket::{Acceptance, Socket},
     units::{NetnsId, Process, SocketId, TcpState},
 };
-
-/// How the full sockets of a namespace, listeners apart, differ from what an fd scan has shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unlike {
-    /// It has shown one that is not known, or in another state.
-    pub is_other: bool,
-    /// It has not shown one that a process was known to own.
-    pub is_missed: bool,
-    /// So many that are known it has not shown.
-    pub hidden: u32,
-}
 
 /// Whether what has this generation was seen since the other one began.
 pub(super) const fn is_since(generation: u32, begin: u32) -> bool {
@@ -38,7 +27,6 @@ impl Model {
         self.generation = self.generation.wrapping_add(1);
         self.fd_scan.generation = self.generation;
         self.fd_scan.unlike.clear();
-        self.fd_scan.missed.clear();
         self.fd_scan.candidates.clear();
         self.fd_scan.others.clear();
     }
@@ -86,7 +74,8 @@ impl Model {
         for socket in sockets.iter_mut().filter(|socket| socket.seen_in_fd_scan != fd_scan) {
             if ledger.owners().process(socket.owner).is_some_and(|process| !process.pid.is_outside()) {
                 if !is_since(socket.generation, scan.generation) {
-                    scan.missed.insert(ledger.endpoints().get(socket.endpoint).key.netns);
+                    let netns = ledger.endpoints().get(socket.endpoint).key.netns;
+                    scan.unlike.entry(netns).or_default().is_missed = true;
                 }
                 let before = socket.contribution();
                 socket.owner = Owner::UNKNOWN;
@@ -150,7 +139,7 @@ impl Model {
             is_known || is_since(socket.generation, generation)
         });
         if !is_alike {
-            self.fd_scan.unlike.insert(netns);
+            self.fd_scan.unlike.entry(netns).or_default().is_other = true;
         }
     }
 
@@ -158,13 +147,7 @@ impl Model {
     /// have touched since it began is left out.
     #[must_use]
     pub fn unlike_shown(&self) -> FxHashMap<NetnsId, Unlike> {
-        let mut all: FxHashMap<NetnsId, Unlike> = FxHashMap::default();
-        for netns in &self.fd_scan.unlike {
-            all.entry(*netns).or_default().is_other = true;
-        }
-        for netns in &self.fd_scan.missed {
-            all.entry(*netns).or_default().is_missed = true;
-        }
+        let mut all = self.fd_scan.unlike.clone();
         for socket in self.sockets.iter().filter(|socket| !is_since(socket.generation, self.fd_scan.generation)) {
             let netns = self.ledger.endpoints().get(socket.endpoint).key.netns;
             all.entry(netns).or_default().hidden += 1;

@@ -92,7 +92,7 @@ use self::{
     stuck::Stuck,
     units::{NetnsId, Process, SocketId, TcpState},
 };
-pub use self::{endpoint::PORT_NUMBERS, fd_scan::Unlike, reconcile::KnownSockets};
+pub use self::{endpoint::PORT_NUMBERS, owner::Unlike, reconcile::KnownSockets};
 
 /// What the model needs to know about its source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

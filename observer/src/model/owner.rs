@@ -154,6 +154,17 @@ impl OwnerTable {
     }
 }
 
+/// How the full sockets of a namespace, listeners apart, differ from what an fd scan has shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unlike {
+    /// It has shown one that is not known, or in another state.
+    pub is_other: bool,
+    /// It has not shown one that a process was known to own.
+    pub is_missed: bool,
+    /// So many that are known it has not shown.
+    pub hidden: u32,
+}
+
 /// What a running fd scan has found so far.
 #[derive(Default)]
 pub(super) struct FdScan {
@@ -163,10 +174,8 @@ pub(super) struct FdScan {
     pub(super) began_at: Duration,
     /// What it shows as the model has it, and what events touch meanwhile, has this generation or a later one.
     pub(super) generation: u32,
-    /// Namespaces of which it has shown a socket that the model does not know, or in another state, without an event meanwhile.
-    pub(super) unlike: FxHashSet<NetnsId>,
-    /// Namespaces with a socket that it has not shown of the process that was known to own it, without an event meanwhile.
-    pub(super) missed: FxHashSet<NetnsId>,
+    /// How the model differs from what it shows, without an event meanwhile. Hidden sockets are counted when that is asked for.
+    pub(super) unlike: FxHashMap<NetnsId, Unlike>,
     /// Owners other than the known owner, the first of each: they become the owner if that is not seen too.
     pub(super) candidates: FxHashMap<SocketId, Process>,
     /// The owners beside the owner and the first candidate, and all owners of listeners.

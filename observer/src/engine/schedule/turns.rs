@@ -53,6 +53,8 @@ pub(super) struct Turn {
     /// When the kernel's counts of it were last compared with an fd scan, and when these last showed that nothing had changed.
     pub(super) counted_at: Option<Instant>,
     pub(super) unchanged_at: Option<Instant>,
+    /// When counts and an fd scan could not stand in for a walk.
+    pub(super) unprovable_at: Option<Instant>,
     /// The last one that began was asked for where something happens, and repairs pay for it.
     pub(super) is_repair: bool,
 }
@@ -87,10 +89,13 @@ impl Turn {
         self.events_before = events;
     }
 
-    /// It is a regular one, and the last walk is not older than this.
+    /// It is a regular one, the last walk is not older than this, and no attempt to spare one has failed for as long.
     pub(super) fn may_be_spared(&self, now: Instant, at_latest: Duration) -> bool {
-        let is_recent = |walked_at| now.saturating_duration_since(walked_at) < at_latest;
-        self.asked_for.is_none() && !self.hurried && self.walked_at.is_some_and(is_recent)
+        let is_recent = |at| now.saturating_duration_since(at) < at_latest;
+        self.asked_for.is_none()
+            && !self.hurried
+            && self.walked_at.is_some_and(is_recent)
+            && !self.unprovable_at.is_some_and(is_recent)
     }
 
     /// When it was last scanned or counted; `None` before the first scan.
