@@ -59,23 +59,24 @@ impl Engine {
                     proofs.note(listener.as_bytes(), &event);
                 }
                 let next = shortcuts.joined_to(place).and_then(|next| records.get(next).copied());
-                match take(feed, now, record, next) {
+                // By reference: an event is large.
+                match &take(feed, now, record, next) {
                     Outcome::Record(Ok(event)) => {
                         drained.found += u32::from(matches!(event, Event::Scanned { .. }));
                         match event.netns_of_change() {
                             Some(netns) => schedule.note_event(netns),
                             None => match event {
-                                Event::Held { netns, .. } => schedule.note_held(netns),
+                                Event::Held { netns, .. } => schedule.note_held(*netns),
                                 // What is refused at a full queue makes no event.
                                 Event::Queues { netns, queues, .. } if queues.are_nearly_full() => {
-                                    schedule.note_event(netns);
+                                    schedule.note_event(*netns);
                                 }
                                 _ => {}
                             },
                         }
-                        namespaces.note(&event);
-                        walk.note(&event);
-                        proofs.note(record, &event);
+                        namespaces.note(event);
+                        walk.note(event);
+                        proofs.note(record, event);
                     }
                     Outcome::Record(Err(error)) => {
                         *undecodable += 1;

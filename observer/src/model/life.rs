@@ -110,7 +110,7 @@ impl Model {
         );
         // A connect() from a port that was bound before may still find its four-tuple in use.
         if state != TcpState::SynSent {
-            self.take_over_minisock(TupleKey { netns, device: device.index(), tuple });
+            self.take_over_minisock(TupleKey { netns, device: device.index(), tuple }, endpoint);
         }
         let socket = self.sockets.get_mut(index);
         socket.port_class = socket.find_port_class(&self.ledger);
@@ -164,7 +164,7 @@ impl Model {
         debug_assert_eq!(after, socket.contribution());
         self.ledger.apply(before, after, self.now);
         if known.state == TcpState::SynSent && known.is_explicit {
-            self.take_over_minisock(key_of(self.ledger.endpoints(), &known));
+            self.take_over_minisock(key_of(self.ledger.endpoints(), &known), known.endpoint);
         }
         // While its port is not known, its state shows whether it has one.
         if known.local_port == 0 {

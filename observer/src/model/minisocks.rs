@@ -391,9 +391,12 @@ impl Model {
     }
 
     /// A full socket has this four-tuple now, from the smaller one that it conflicted with.
-    pub(super) fn take_over_minisock(&mut self, key: TupleKey) {
+    /// `endpoint` is a row of its namespace and device.
+    pub(super) fn take_over_minisock(&mut self, key: TupleKey, endpoint: u32) {
         let find = |device| self.minisocks.find_index(TupleKey { device, ..key }, self.ledger.endpoints());
-        let found = find(key.device).or_else(|| {
+        let may_be_one = self.may_have_minisocks(key, endpoint);
+        debug_assert!(may_be_one || find(key.device).is_none(), "no count knows of it");
+        let found = if may_be_one { find(key.device) } else { None }.or_else(|| {
             let rules = &self.readings.namespaces.get(&key.netns).filter(|_| key.device != 0)?.devices;
             rules.conflicts(key.device).skip(1).find_map(find)
         });
@@ -404,6 +407,18 @@ impl Model {
             }
             self.remove_minisock(index);
         }
+    }
+
+    /// Whether some have this local address, on the same device: mostly none does, and counts save a look-up in a large table.
+    fn may_have_minisocks(&self, key: TupleKey, endpoint: u32) -> bool {
+        let TupleKey { netns, device, tuple } = key;
+        let Some((ports, space)) = self.ledger.ports_at(endpoint) else { return true };
+        if ports.has_client(Place::new(space, tuple.local_port)) {
+            return true;
+        }
+        let endpoints = self.ledger.endpoints();
+        let row = EndpointKey::inbound(netns, tuple.local_ip, tuple.local_port, Device::new(device));
+        endpoints.find(&row).is_some_and(|row| endpoints.get(row).minisocks.sum() > 0)
     }
 
     pub(super) fn remove_minisock(&mut self, index: u32) {

@@ -119,27 +119,6 @@ impl std::ops::Sub for PortCounts {
     }
 }
 
-/// Who is on a port.
-#[derive(Clone, Copy, Debug, Default)]
-struct Port {
-    /// Sockets with an explicit bind to it, at any address: connect() skips the port while there is one.
-    binders: u32,
-    /// Four-tuples of clients that use it.
-    clients: u32,
-    /// The last binder is gone, but the bucket stays with its clients, and is still explicit before Linux 6.18.
-    stays_explicit: bool,
-}
-
-impl Port {
-    const fn is_unused(self) -> bool {
-        self.binders + self.clients == 0
-    }
-
-    const fn is_blocked(self) -> bool {
-        self.binders > 0 || self.stays_explicit
-    }
-}
-
 /// A port in its space of bind buckets: a VRF, or 0 for what is outside of any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
@@ -174,7 +153,11 @@ pub(super) struct Ports {
     blocked: u32,
     /// The same of each VRF.
     blocked_in_vrf: FxHashMap<u32, u32>,
-    by_number: FxHashMap<Place, Port>,
+    /// Ports that connect() skips: how many sockets have an explicit bind to each, at any address; 0 where the last of them is gone,
+    /// but the bucket stays with its clients, and is still explicit before Linux 6.18.
+    binders: FxHashMap<Place, u32>,
+    /// Four-tuples of clients that use a port. Most ports of a busy host have these alone.
+    clients: FxHashMap<Place, u32>,
     /// A port with clients was blocked or freed: their classes are out of date.
     pub(super) is_stale: bool,
 }
@@ -227,10 +210,16 @@ impl Ports {
         let mut used = 0;
         let mut usable = 0;
         for port in (range.low..=range.high).filter(|port| self.is_usable(*port)) {
+            let place = Place::new(space, port);
             usable += 1;
-            used += u32::from(self.by_number.contains_key(&Place::new(space, port)));
+            used += u32::from(self.has_client(place) || self.binders.contains_key(&place));
         }
         (used, usable)
+    }
+
+    /// Whether a client uses this port.
+    pub(super) fn has_client(&self, place: Place) -> bool {
+        self.clients.contains_key(&place)
     }
 
     /// Usable ports of a space that have a binder.
@@ -246,72 +235,81 @@ impl Ports {
     /// connect() may choose it, for one destination or another.
     pub(super) fn may_be_chosen(&self, place: Place) -> bool {
         // Mostly no port is blocked: the count saves the look-up.
-        self.is_usable(place.port)
-            && (self.blocked(place.space) == 0 || self.by_number.get(&place).is_none_or(|it| !it.is_blocked()))
+        self.is_usable(place.port) && (self.blocked(place.space) == 0 || !self.binders.contains_key(&place))
     }
 
     /// Adds the ports of one socket.
     pub(super) fn add(&mut self, device: u32, binder: Option<u16>, client: Option<u16>) {
         let space = self.space(device);
         if let Some(port) = binder {
-            self.change(Place::new(space, port), |it| it.binders += 1);
+            self.add_binder(Place::new(space, port));
         }
         if let Some(port) = client {
-            self.change(Place::new(space, port), |it| it.clients += 1);
+            *self.clients.entry(Place::new(space, port)).or_default() += 1;
+        }
+    }
+
+    fn add_binder(&mut self, place: Place) {
+        match self.binders.entry(place) {
+            Entry::Occupied(mut known) => *known.get_mut() += 1,
+            Entry::Vacant(port) => {
+                port.insert(1);
+                self.note_blocked(place, true);
+            }
         }
     }
 
     pub(super) fn remove_binder(&mut self, place: Place, frees_bucket: bool) {
-        self.change(place, |it| {
-            it.binders -= 1;
-            it.stays_explicit = it.binders == 0 && it.clients > 0 && !frees_bucket;
-        });
+        let stays_explicit = self.has_client(place) && !frees_bucket;
+        let Entry::Occupied(mut known) = self.binders.entry(place) else { return };
+        *known.get_mut() -= 1;
+        if *known.get() == 0 && !stays_explicit {
+            known.remove();
+            self.note_blocked(place, false);
+        }
     }
 
     pub(super) fn remove_client(&mut self, place: Place) {
-        self.change(place, |it| {
-            it.clients -= 1;
-            it.stays_explicit &= it.clients > 0;
-        });
+        let Entry::Occupied(mut known) = self.clients.entry(place) else { return };
+        *known.get_mut() -= 1;
+        if *known.get() == 0 {
+            known.remove();
+            self.end_stay(place);
+        }
     }
 
     /// A scan has shown the bucket of every socket.
     pub(super) fn end_scan(&mut self) {
-        let outlived: Vec<Place> =
-            self.by_number.iter().filter(|(_, it)| it.stays_explicit).map(|(place, _)| *place).collect();
+        let outlived: Vec<Place> = self.outlived().collect();
         for place in outlived {
-            self.change(place, |it| it.stays_explicit = false);
+            self.end_stay(place);
         }
     }
 
-    fn change(&mut self, place: Place, change: impl FnOnce(&mut Port)) {
-        let (before, after) = match self.by_number.entry(place) {
-            Entry::Occupied(mut known) => {
-                let before = *known.get();
-                change(known.get_mut());
-                let after = *known.get();
-                if after.is_unused() {
-                    known.remove();
-                }
-                (before, after)
-            }
-            Entry::Vacant(place) => {
-                let mut after = Port::default();
-                change(&mut after);
-                if !after.is_unused() {
-                    place.insert(after);
-                }
-                (Port::default(), after)
-            }
-        };
-        if before.is_blocked() != after.is_blocked() && self.is_usable(place.port) {
-            let blocked = match place.space {
-                0 => &mut self.blocked,
-                vrf => self.blocked_in_vrf.entry(vrf).or_default(),
-            };
-            *blocked = *blocked + u32::from(after.is_blocked()) - u32::from(before.is_blocked());
-            self.is_stale |= after.clients > 0;
+    /// Ports whose buckets are explicit, though no binder is left.
+    fn outlived(&self) -> impl Iterator<Item = Place> {
+        self.binders.iter().filter(|(_, binders)| **binders == 0).map(|(place, _)| *place)
+    }
+
+    /// A bucket that was explicit without a binder is so no more.
+    fn end_stay(&mut self, place: Place) {
+        if self.binders.get(&place) == Some(&0) {
+            self.binders.remove(&place);
+            self.note_blocked(place, false);
         }
+    }
+
+    /// connect() skips this port from now on, or does so no more.
+    fn note_blocked(&mut self, place: Place, is_blocked: bool) {
+        if !self.is_usable(place.port) {
+            return;
+        }
+        let blocked = match place.space {
+            0 => &mut self.blocked,
+            vrf => self.blocked_in_vrf.entry(vrf).or_default(),
+        };
+        *blocked = *blocked + u32::from(is_blocked) - u32::from(!is_blocked);
+        self.is_stale |= self.has_client(place);
     }
 
     pub(super) fn of_socket(&self, place: Place, state: TcpState) -> PortClass {
@@ -323,27 +321,20 @@ impl Ports {
     /// Takes all sockets off all ports. Buckets that stay explicit without a binder do so by history, not by sockets.
     #[cfg(test)]
     pub(super) fn empty(&mut self) {
-        let stays: Vec<Place> = self.by_number.iter().filter(|(_, it)| it.stays_explicit).map(|(it, _)| *it).collect();
-        self.by_number.clear();
-        self.blocked = 0;
-        self.blocked_in_vrf.values_mut().for_each(|blocked| *blocked = 0);
-        for place in stays {
-            // `change` forgets a port without sockets: this one gets them next.
-            self.by_number.insert(place, Port { stays_explicit: true, ..Port::default() });
-            if self.usable.contains(place.port) {
-                match place.space {
-                    0 => self.blocked += 1,
-                    vrf => *self.blocked_in_vrf.entry(vrf).or_default() += 1,
-                }
-            }
+        self.clients.clear();
+        let blocked: Vec<Place> = self.binders.iter().filter(|(_, it)| **it > 0).map(|(place, _)| *place).collect();
+        for place in blocked {
+            self.binders.remove(&place);
+            self.note_blocked(place, false);
         }
     }
 
     /// All counts as text.
     #[cfg(test)]
     pub(super) fn totals(&self) -> Vec<String> {
-        let ports = self.by_number.iter().map(|it| format!("{it:?}"));
+        let binders = self.binders.iter().map(|it| format!("binders of {it:?}"));
+        let clients = self.clients.iter().map(|it| format!("clients of {it:?}"));
         let blocked = self.blocked_in_vrf.iter().map(|it| format!("blocked in {it:?}"));
-        ports.chain(blocked).chain([format!("blocked: {}", self.blocked)]).collect()
+        binders.chain(clients).chain(blocked).chain([format!("blocked: {}", self.blocked)]).collect()
     }
 }

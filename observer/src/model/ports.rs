@@ -54,7 +54,8 @@ impl Model {
         let before = self.sockets.get(index).contribution();
         let endpoints = self.ledger.endpoints();
         self.sockets.set_local_port(index, port, |socket| key_of(endpoints, socket));
-        self.take_over_minisock(key_of(self.ledger.endpoints(), self.sockets.get(index)));
+        let named = self.sockets.get(index);
+        self.take_over_minisock(key_of(self.ledger.endpoints(), named), named.endpoint);
         let named = self.sockets.get_mut(index);
         named.port_class = named.find_port_class(&self.ledger);
         self.ledger.apply(before, named.contribution(), self.now);
