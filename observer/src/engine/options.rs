@@ -53,6 +53,8 @@ pub struct EngineOptions {
     pub long_walk: Duration,
     /// In a namespace with more connected sockets, an fd scan and the kernel's counts may stand in for a regular walk.
     pub many_sockets: u32,
+    /// The counts of a namespace are compared with an fd scan if it was neither scanned nor counted for so long.
+    pub count_after: Duration,
     /// Bytes of the ring buffer: a power of two and a multiple of the page size.
     pub ring_bytes: u32,
     /// Whether the BPF programs send diagnostics.
@@ -81,6 +83,9 @@ impl EngineOptions {
     /// Fewer are walked in a few milliseconds: nothing is to be saved.
     pub const MANY_SOCKETS: u32 = 10_000;
 
+    /// A walk may come much later.
+    pub const COUNT_AFTER: Duration = Duration::from_secs(30);
+
     /// Bytes of the ring buffer on a host with so many CPUs: more CPUs write more records until the engine that was woken runs.
     #[must_use]
     pub fn ring_bytes(cpus: usize) -> u32 {
@@ -100,6 +105,7 @@ impl Default for EngineOptions {
             watched: Watched::All,
             long_walk: Self::LONG_WALK,
             many_sockets: Self::MANY_SOCKETS,
+            count_after: Self::COUNT_AFTER,
             ring_bytes: Self::ring_bytes(kernel::cpus()),
             diagnostics: false,
             methods: ForcedMethods::default(),

@@ -30,10 +30,14 @@
 //!
 //! All else is walked, and soon where the counts or the states differ from the model's.
 
+mod candidate;
+
 use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+pub(super) use self::candidate::Candidate;
+use self::candidate::{Role, Verdict};
 use super::{
     Engine,
     schedule::{Extent, Payer, Stopwatch, WORTH_AN_FD_SCAN},
@@ -41,13 +45,12 @@ use super::{
 use crate::{
     decode,
     errno::Refusal,
-    host::netns::Totals,
     input::Input,
     model::{
-        KnownSockets, Unlike,
+        Unlike,
         event::{Event, Found},
         quality::Hook,
-        units::{NetnsId, SocketId, TcpState},
+        units::{NetnsId, TcpState},
     },
 };
 
@@ -56,10 +59,6 @@ const REQUEST_TIMER: Duration = Duration::from_secs(125);
 
 /// Namespaces that are read for the first time in one round, at most: the ring has to be read in between.
 const NEW_IN_A_ROUND: usize = 100;
-
-/// No file may lead to one socket in so many where an fd scan stands in for a walk. It shows none of io_uring's own descriptors, and none
-/// of processes outside of observer's pid namespace.
-const HIDDEN: u32 = 10;
 
 /// Looks at the counts of a namespace for a moment of which every event has come.
 const TRIES: u32 = 3;
@@ -74,41 +73,19 @@ pub(super) struct Proofs {
     candidates: FxHashMap<NetnsId, Candidate>,
 }
 
-/// A namespace to be proven.
-pub(super) struct Candidate {
-    totals: Totals,
-    /// What the model knew, and events so far, when the totals were read.
-    known: KnownSockets,
-    events: u64,
-    /// Its walk is due, and an fd scan may stand in for it although something happens.
-    spares_walk: bool,
-    listeners: FxHashMap<SocketId, Shown>,
-    /// The fd scan has shown another socket that is in the kernel's tables.
-    has_others: bool,
-}
-
-/// The records of a listener.
+/// Namespaces to be looked at with one fd scan.
 #[derive(Default)]
-struct Shown {
-    listener: Vec<u8>,
-    queues: Vec<u8>,
-    /// Handshakes in progress; `None` where this kernel does not show them.
-    syn_queue: Option<u32>,
+pub(super) struct ToCount {
+    quiet: Vec<NetnsId>,
+    in_place_of_walk: FxHashSet<NetnsId>,
+    between_walks: Vec<NetnsId>,
 }
 
-/// What the counts of a namespace and an fd scan say together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// Nothing but the listeners that were shown is there.
-    OnlyListeners,
-    /// The sockets that the model knows are there, and nothing else.
-    Unchanged,
-    /// The full sockets that the model knows are there, and no others. TIME_WAIT and request sockets may be.
-    FullUnchanged,
-    /// The model is wrong.
-    Differs,
-    /// Something is there that the fd scan does not show.
-    Inconclusive,
+impl ToCount {
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = NetnsId> {
+        self.quiet.iter().chain(&self.in_place_of_walk).chain(&self.between_walks).copied()
+    }
 }
 
 /// What a round of proofs did.
@@ -117,37 +94,6 @@ pub(super) struct Proven {
     pub(super) namespaces: Vec<NetnsId>,
     /// Sockets that it found.
     pub(super) found: u32,
-}
-
-impl Candidate {
-    fn new(totals: Totals, known: KnownSockets, events: u64) -> Self {
-        Self { totals, known, events, spares_walk: false, listeners: FxHashMap::default(), has_others: false }
-    }
-
-    /// `is_rid_of_requests`: closed listeners have no request socket left. `unlike`: how the model differs from what the fd scan has
-    /// shown of other sockets.
-    fn judge(&self, is_rid_of_requests: bool, unlike: Unlike) -> Verdict {
-        let Totals { hashed, time_wait, allocated, .. } = self.totals;
-        let listeners = self.listeners.len() as u64;
-        let is_idle = self.listeners.values().all(|shown| !shown.listener.is_empty() && shown.syn_queue == Some(0));
-        let is_without_minisocks = time_wait == 0 && is_idle && (allocated == hashed || is_rid_of_requests);
-        if is_without_minisocks && hashed == listeners && !self.has_others {
-            return Verdict::OnlyListeners;
-        }
-        if !self.agrees() || unlike.is_other {
-            return Verdict::Differs;
-        }
-        let are_few = unlike.hidden <= self.known.others / HIDDEN;
-        if listeners != u64::from(self.known.listeners) || unlike.is_missed || !are_few {
-            return Verdict::Inconclusive;
-        }
-        if is_without_minisocks && unlike.hidden == 0 { Verdict::Unchanged } else { Verdict::FullUnchanged }
-    }
-
-    /// The kernel counted as many full sockets as the model knew.
-    fn agrees(&self) -> bool {
-        self.totals.hashed == u64::from(self.known.listeners) + u64::from(self.known.others)
-    }
 }
 
 impl Proofs {
@@ -208,9 +154,11 @@ impl Engine {
         if !self.live.has(Hook::FdOwners) || namespaces.len() < least {
             return Vec::new();
         }
-        // Where only TIME_WAIT and request sockets were, none may be left by now.
+        // Where only TIME_WAIT and request sockets were, none may be left by now, unless something happens there.
         let known = self.feed.model().known_sockets();
-        let is_busy = |netns: &NetnsId| known.get(netns).is_some_and(|known| known.others > 0);
+        let is_busy = |netns: &NetnsId| {
+            known.get(netns).is_some_and(|it| it.others > 0 || it.time_wait > 0 && !self.schedule.can_wait(*netns))
+        };
         let most_new = if extent == Extent::Due { NEW_IN_A_ROUND } else { usize::MAX };
         let mut new = 0;
         let mut may_be = |netns: &NetnsId| {
@@ -233,34 +181,32 @@ impl Engine {
     }
 
     /// These, and the namespaces that wait for a walk for long.
-    pub(super) fn with_old(
-        &mut self,
-        provable: &[NetnsId],
-        spareable: &FxHashSet<NetnsId>,
-        extent: Extent,
-    ) -> Vec<NetnsId> {
-        let mut all: Vec<NetnsId> = provable.iter().chain(spareable).copied().collect();
+    pub(super) fn with_old(&mut self, provable: &[NetnsId], spareable: FxHashSet<NetnsId>, extent: Extent) -> ToCount {
+        let mut to_count = ToCount { quiet: provable.to_vec(), in_place_of_walk: spareable, ..ToCount::default() };
         if extent == Extent::Due {
-            let known: FxHashSet<NetnsId> = all.iter().copied().collect();
-            all.extend(self.schedule.due_counts(Instant::now()).into_iter().filter(|netns| !known.contains(netns)));
+            let known: FxHashSet<NetnsId> = to_count.all().collect();
+            let old = self
+                .schedule
+                .due_counts(self.options.count_after, Instant::now())
+                .into_iter()
+                .filter(|netns| !known.contains(netns));
+            let (quiet, busy): (Vec<_>, Vec<_>) = old.partition(|netns| self.schedule.can_wait(*netns));
+            to_count.quiet.extend(quiet);
+            to_count.between_walks = busy;
         }
-        all
+        to_count
     }
 
     /// Scans all open files, and with them those of these namespaces of which the kernel's counts prove that nothing else is
     /// there. Returns the namespaces that need no walk. Counts that prove nothing are paid for too: they are read again later. An fd
     /// scan that would only stand in for walks is not made if the counts already show that it cannot.
-    pub(super) fn scan_files_for(
-        &mut self,
-        namespaces: &[NetnsId],
-        spareable: &FxHashSet<NetnsId>,
-        payer: Payer,
-    ) -> Result<Proven, Refusal> {
+    pub(super) fn scan_files_for(&mut self, to_count: &ToCount, payer: Payer) -> Result<Proven, Refusal> {
         let work = Stopwatch::start();
         let lost_before = self.count_losses();
-        self.choose_candidates(namespaces, spareable);
+        self.choose_candidates(to_count);
         let cpu = work.cpu();
-        if payer == Payer::Tables && !self.proofs.candidates.values().any(|candidate| candidate.spares_walk) {
+        let spares = |candidate: &Candidate| candidate.role == Role::InPlaceOfWalk;
+        if payer == Payer::Tables && !self.proofs.candidates.values().any(spares) {
             self.proofs.candidates.clear();
             self.schedule.pay_for_tables(cpu);
             return Ok(Proven::default());
@@ -272,7 +218,7 @@ impl Engine {
             return scanned.map(|_| Proven::default());
         }
         self.proofs.forget_old_ends(Instant::now());
-        let share = cpu / u32::try_from(namespaces.len()).unwrap_or(u32::MAX).max(1);
+        let share = cpu / u32::try_from(to_count.all().count()).unwrap_or(u32::MAX).max(1);
         let mut proven = Proven::default();
         let turns = Stopwatch::start();
         let mut paid = Duration::ZERO;
@@ -300,18 +246,8 @@ impl Engine {
         let is_rid_of_requests = self.proofs.is_rid_of_requests(netns, known.requests == 0, walked_at, now);
         let verdict = candidate.judge(is_rid_of_requests, unlike);
         let is_settled = candidate.events == self.schedule.events_of(netns);
-        if candidate.spares_walk {
-            let is_right = matches!(verdict, Verdict::Unchanged | Verdict::FullUnchanged);
-            if is_right && self.schedule.spare(netns, now, candidate.events, self.proofs.complete_since) {
-                if verdict == Verdict::Unchanged && is_settled {
-                    self.feed.take(Input::Unchanged(netns));
-                }
-                self.finished_scans += 1;
-                proven.found += known.listeners + known.others;
-                proven.namespaces.push(netns);
-            } else {
-                self.schedule.note_unprovable(netns, now);
-            }
+        if candidate.role != Role::Quiet && !(verdict == Verdict::OnlyListeners && is_settled) {
+            self.conclude_busy(netns, candidate, (verdict, is_settled), proven);
             return Duration::ZERO;
         }
         if !is_settled {
@@ -338,17 +274,44 @@ impl Engine {
         Duration::ZERO
     }
 
-    /// Reads the counts of these namespaces: those without TIME_WAIT sockets are candidates. Of those whose walk may be spared, those
-    /// in which the kernel counts as many full sockets as the model.
-    fn choose_candidates(&mut self, namespaces: &[NetnsId], spareable: &FxHashSet<NetnsId>) {
+    /// The same of a namespace in which something happens.
+    fn conclude_busy(
+        &mut self,
+        netns: NetnsId,
+        candidate: &Candidate,
+        (verdict, is_settled): (Verdict, bool),
+        proven: &mut Proven,
+    ) {
+        let (now, since) = (Instant::now(), self.proofs.complete_since);
+        let is_right = matches!(verdict, Verdict::Unchanged | Verdict::FullUnchanged);
+        match candidate.role {
+            Role::InPlaceOfWalk if is_right && self.schedule.spare(netns, now, candidate.events, since) => {
+                proven.namespaces.push(netns);
+            }
+            Role::BetweenWalks if is_right => {}
+            Role::BetweenWalks if verdict == Verdict::Differs => return self.schedule.ask_for(netns),
+            // Something has begun or ended since.
+            Role::BetweenWalks if verdict == Verdict::OnlyListeners => return,
+            _ => return self.schedule.note_unprovable(netns, now),
+        }
+        if verdict == Verdict::Unchanged && is_settled && self.schedule.walked_at(netns).is_some_and(|at| at >= since) {
+            self.feed.take(Input::Unchanged(netns));
+        }
+        self.finished_scans += 1;
+        proven.found += candidate.known.listeners + candidate.known.others;
+    }
+
+    /// Reads the counts of these namespaces: those without TIME_WAIT sockets are candidates. Where something happens it is those in which
+    /// the kernel counts as many full sockets as the model.
+    fn choose_candidates(&mut self, to_count: &ToCount) {
         self.drain();
         let now = Instant::now();
         let mut events: FxHashMap<NetnsId, u64> = FxHashMap::default();
-        for netns in namespaces {
-            self.schedule.begin_count(*netns, now);
-            events.insert(*netns, self.schedule.events_of(*netns));
+        for netns in to_count.all() {
+            self.schedule.begin_count(netns, now);
+            events.insert(netns, self.schedule.events_of(netns));
         }
-        let totals = self.namespaces.totals_of_each(namespaces);
+        let totals = self.namespaces.totals_of_each(&to_count.quiet);
         let known = self.feed.model().known_sockets();
         self.proofs.candidates.clear();
         for (netns, totals) in totals {
@@ -360,9 +323,11 @@ impl Engine {
                 self.proofs.candidates.insert(netns, Candidate::new(totals, known, events));
             }
         }
-        for netns in spareable {
-            if let Some(candidate) = self.counts_agree(*netns) {
-                self.proofs.candidates.insert(*netns, Candidate { spares_walk: true, ..candidate });
+        let in_place_of_walk = to_count.in_place_of_walk.iter().map(|netns| (*netns, Role::InPlaceOfWalk));
+        let between_walks = to_count.between_walks.iter().map(|netns| (*netns, Role::BetweenWalks));
+        for (netns, role) in in_place_of_walk.chain(between_walks) {
+            if let Some(candidate) = self.counts_agree(netns) {
+                self.proofs.candidates.insert(netns, Candidate { role, ..candidate });
             }
         }
     }

@@ -11,7 +11,7 @@ use std::{
 use super::{
     Engine, FirstLook, PASS_END, PASS_END_LOOK, READ_HOST, Watched,
     drain::Drained,
-    proofs::Proven,
+    proofs::{Proven, ToCount},
     schedule::{Extent, Payer, SLICE, Stopwatch},
 };
 use rustc_hash::FxHashSet;
@@ -190,11 +190,12 @@ impl Engine {
         let spareable = self.spareable(namespaces, extent);
         let payer = if with_files { Payer::OpenFiles } else { Payer::Tables };
         let looks = with_files || !spareable.is_empty();
-        let to_count = if looks { self.with_old(&provable, &spareable, extent) } else { Vec::new() };
-        let by_counts = !to_count.is_empty();
+        let to_count = if looks { self.with_old(&provable, spareable, extent) } else { ToCount::default() };
+        let all: Vec<NetnsId> = to_count.all().collect();
+        let by_counts = !all.is_empty();
         let mut proven = Proven::default();
         if by_counts {
-            let scanned = self.read_unread(&to_count).and_then(|()| self.scan_files_for(&to_count, &spareable, payer));
+            let scanned = self.read_unread(&all).and_then(|()| self.scan_files_for(&to_count, payer));
             proven = scanned.unwrap_or_else(|refusal| refused_round(refusal, &mut refused));
             found += proven.found;
         }

@@ -29,7 +29,7 @@ const IN_A_HURRY: Duration = Duration::from_millis(200);
 pub(super) const SLICE: Duration = Duration::from_millis(100);
 
 /// Regular work may use this share of one CPU: one part of so many. Together 1.5 %.
-const TABLES: u32 = 125;
+const TABLES: u32 = 200;
 const OPEN_FILES: u32 = 200;
 const READINGS: u32 = 500;
 /// Of these, tables and readings of namespaces in which nothing happens. Hundreds that counts prove take a fortieth of a
@@ -40,10 +40,7 @@ const QUIET_READINGS: WhenQuiet =
     WhenQuiet { pause: AT_MOST_EVERY, each: Duration::ZERO, one_in: 667, at_latest: Duration::MAX };
 /// Walks over all processes, which find namespaces, or count open files: each.
 pub(super) const WALKS: u32 = 667;
-/// The counts of a namespace are compared with an fd scan if it was neither scanned nor counted for so long: a walk may come much
-/// later.
-const COUNT_AFTER: Duration = Duration::from_secs(30);
-/// So many with one fd scan, at most: the ring has to be read in between.
+/// So many namespaces are counted with one fd scan, at most: the ring has to be read in between.
 const COUNT_AT_ONCE: usize = 500;
 /// Where counts and an fd scan stand in for walks although something happens, a walk comes after so long: it alone shows bind
 /// buckets and devices that changed without an event. After counts that proved nothing, they are not tried for as long.
@@ -279,10 +276,10 @@ impl Schedule {
         self.tables.get(netns).is_some_and(Turn::can_wait)
     }
 
-    /// The namespaces to count with the next fd scan: nothing happens there, and they were not looked at for long.
-    pub(super) fn due_counts(&mut self, now: Instant) -> Vec<NetnsId> {
+    /// The namespaces to count with the next fd scan: they were not looked at for so long.
+    pub(super) fn due_counts(&mut self, pause: Duration, now: Instant) -> Vec<NetnsId> {
         self.count_events();
-        self.tables.due_counts(COUNT_AFTER, COUNT_AT_ONCE, now)
+        self.tables.due_counts(pause, WALK_AT_LATEST, COUNT_AT_ONCE, now)
     }
 
     /// Its counts are compared with an fd scan now.

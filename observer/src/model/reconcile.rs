@@ -37,13 +37,17 @@ pub struct KnownSockets {
     pub others: u32,
     /// Request sockets.
     pub requests: u32,
+    /// TIME_WAIT sockets, and those in FIN_WAIT2 that have lost their full socket.
+    pub time_wait: u32,
 }
 
 impl KnownSockets {
     fn add(&mut self, row: &Endpoint) {
         self.listeners += row.listeners;
         self.others += row.states.sum();
-        self.requests += row.minisocks.get(TcpState::SynReceived);
+        let requests = row.minisocks.get(TcpState::SynReceived);
+        self.requests += requests;
+        self.time_wait += row.minisocks.sum() - requests;
     }
 }
 

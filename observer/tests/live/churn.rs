@@ -53,6 +53,7 @@ struct Churn {
     /// As of [`EngineOptions`].
     long_walk: Duration,
     many_sockets: u32,
+    count_after: Duration,
     /// How often it looks at the ring.
     polls: Polls,
 }
@@ -146,6 +147,16 @@ fn counts_are_exact_where_files_and_counts_stand_in_for_walks() {
     assert_eq!(without_missed(outcome.at_end.quality.losses), Losses::default());
 }
 
+#[test]
+fn counts_are_exact_where_they_are_compared_between_walks() {
+    if let Some((task, channel)) = role() {
+        return work(&task, &channel);
+    }
+    let outcome = Churn { count_after: Duration::ZERO, ..Churn::usual(6_000) }
+        .run(counts_are_exact_where_they_are_compared_between_walks);
+    assert_eq!(without_missed(outcome.at_end.quality.losses), Losses::default());
+}
+
 impl Churn {
     /// Four workers in one watched namespace, of which each takes this many steps under full load. The engine starts first.
     fn usual(steps: u32) -> Self {
@@ -158,6 +169,7 @@ impl Churn {
             ring_bytes: RING,
             long_walk: EngineOptions::LONG_WALK,
             many_sockets: EngineOptions::MANY_SOCKETS,
+            count_after: EngineOptions::COUNT_AFTER,
             polls: Polls::Often,
         }
     }
@@ -222,9 +234,10 @@ impl Churn {
 
     fn start_engine(self) -> Engine {
         let watched = if self.watched > 1 { Watched::All } else { Watched::Own };
-        let Self { ring_bytes, long_walk, many_sockets, .. } = self;
+        let Self { ring_bytes, long_walk, many_sockets, count_after, .. } = self;
         let methods = forced_methods();
-        start(EngineOptions { watched, ring_bytes, long_walk, many_sockets, methods, ..EngineOptions::default() })
+        let options = EngineOptions { watched, ring_bytes, long_walk, many_sockets, ..EngineOptions::default() };
+        start(EngineOptions { count_after, methods, ..options })
     }
 
     fn start_workers(self, namespaces: &[NamespaceTruth], test: impl Fn() + Copy + Send, seed: u64) -> Progress {

@@ -89,13 +89,17 @@ impl Turn {
         self.events_before = events;
     }
 
-    /// It is a regular one, the last walk is not older than this, and no attempt to spare one has failed for as long.
+    /// Counts and an fd scan may show that its full sockets are right: it was walked, nobody has asked for a walk, and for this long no
+    /// attempt has failed.
+    pub(super) fn may_be_counted(&self, now: Instant, retry: Duration) -> bool {
+        let has_failed = self.unprovable_at.is_some_and(|at| now.saturating_duration_since(at) < retry);
+        self.walked_at.is_some() && self.asked_for.is_none() && !self.hurried && !has_failed
+    }
+
+    /// The same, and the last walk is not older than this: they may stand in for one.
     pub(super) fn may_be_spared(&self, now: Instant, at_latest: Duration) -> bool {
         let is_recent = |at| now.saturating_duration_since(at) < at_latest;
-        self.asked_for.is_none()
-            && !self.hurried
-            && self.walked_at.is_some_and(is_recent)
-            && !self.unprovable_at.is_some_and(is_recent)
+        self.may_be_counted(now, at_latest) && self.walked_at.is_some_and(is_recent)
     }
 
     /// When it was last scanned or counted; `None` before the first scan.
@@ -240,10 +244,10 @@ impl Turns {
         self.is_wanted
     }
 
-    /// Of those that can wait, the ones that were neither scanned nor counted for `pause`, or longer where there are very many.
-    /// The longest first, at most `most`.
-    pub(super) fn due_counts(&self, pause: Duration, most: usize, now: Instant) -> Vec<NetnsId> {
-        let waiting = || self.all.iter().filter(|(_, turn)| turn.can_wait());
+    /// The ones that were neither scanned nor counted for `pause`, or longer where there are very many, and that counts may show to be
+    /// right: see [`Turn::may_be_counted`]. The longest first, at most `most`.
+    pub(super) fn due_counts(&self, pause: Duration, retry: Duration, most: usize, now: Instant) -> Vec<NetnsId> {
+        let waiting = || self.all.iter().filter(|(_, turn)| turn.can_wait() || turn.may_be_counted(now, retry));
         let pause = waiting().fold(Duration::ZERO, |all, _| all + self.quiet.each).max(pause);
         let mut old: Vec<(Instant, NetnsId)> =
             waiting().filter_map(|(netns, turn)| Some((turn.seen_at()?, *netns))).collect();
