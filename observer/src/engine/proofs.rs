@@ -23,7 +23,8 @@
 //! minutes: to read a million sockets and a million files takes twice as long as the files alone. There it is enough that the full
 //! sockets are right: at a moment of which every event has come, `inuse` is what the model knows; the fd scan shows no other socket or
 //! state; it misses none that a process was known to own, and few others. A socket that an event touches meanwhile is as that event has it.
-//! TIME_WAIT and request sockets wait for the walk, and the last scan is not said to be newer than it is.
+//! TIME_WAIT and request sockets wait for the walk, and the last scan is not said to be newer than it is. Where walks come rarely, the same is
+//! looked at between them.
 //!
 //! Another connection in the same state under the address of one that ended needs two events that were lost without being
 //! counted: after a loss that was counted, and after hooks were suspended, a walk comes first.

@@ -16,7 +16,7 @@ use self::{
     whole::WholeRounds,
 };
 pub(super) use self::{budget::Stopwatch, turns::Cause, whole::Waiting};
-use crate::model::units::NetnsId;
+use crate::model::{quality::REGULAR_SCANS, units::NetnsId};
 
 /// The shortest time between two turns without a request.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
@@ -28,10 +28,11 @@ const IN_A_HURRY: Duration = Duration::from_millis(200);
 /// Repeated work that is due at once is done in parts no longer than this: the ring has to be read in between.
 pub(super) const SLICE: Duration = Duration::from_millis(100);
 
-/// Regular work may use this share of one CPU: one part of so many. Together 1.5 %.
+/// Regular work may use this share of one CPU: one part of so many.
 const TABLES: u32 = 200;
 const OPEN_FILES: u32 = 200;
 const READINGS: u32 = 500;
+const _: () = assert!(1000 / TABLES + 1000 / OPEN_FILES + 1000 / READINGS == REGULAR_SCANS);
 /// Of these, tables and readings of namespaces in which nothing happens. Hundreds that counts prove take a fortieth of a
 /// millisecond each: less often than by their share. Walks that would wait for longer than a minute have what others leave.
 const QUIET_TABLES: WhenQuiet =

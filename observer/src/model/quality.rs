@@ -33,6 +33,9 @@ pub struct FailedMethod {
     pub because: String,
 }
 
+/// The share of one CPU that regular scans and readings take at most, in thousandths.
+pub const REGULAR_SCANS: u32 = 12;
+
 /// A finished round of scans: of the namespaces that were due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScanSummary {

@@ -17,7 +17,7 @@ use crate::{
         cost::Cost,
         filter::Filter,
         name::{padded, padded_left},
-        quality::{HookStatus, OwnCost, Quality},
+        quality::{HookStatus, OwnCost, Quality, REGULAR_SCANS},
         snapshot::Snapshot,
     },
     present::{
@@ -181,12 +181,13 @@ fn scans(data: &Snapshot, writer: &Writer) -> Vec<Line<'static>> {
     let oldest_meaning = format!("since the oldest scan of a namespace{of}");
     let queues = quality.last_fd_scan_at.map_or_else(absent, age_of);
     let drift = format::count(quality.drift.total());
+    let at_most = f64::from(REGULAR_SCANS) / 10.0;
     [
         writer.plain("age", &age, "since the last scan; it made its counts exact"),
         writer.plain("oldest", &oldest, &oldest_meaning),
         writer.plain("namespaces", &format!("{scanned} of {all}"), "scanned since start"),
         writer.plain("queues", &queues, "since accept and SYN queues were read"),
-        writer.plain("took", &took, "the last scan; scans use 1.5 % of a CPU at most"),
+        writer.plain("took", &took, &format!("the last scan; scans use {at_most} % of a CPU at most")),
         writer.plain("found", &format::count(coverage.found), "sockets in the kernel's tables, including TIME_WAIT"),
         writer.plain("scans", &format::count(quality.scans_total), "scans since start"),
         writer.plain("drift", &drift, "sockets that scans changed without an event"),
