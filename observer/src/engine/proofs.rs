@@ -41,7 +41,7 @@ pub(super) use self::candidate::Candidate;
 use self::candidate::{Role, Verdict};
 use super::{
     Engine,
-    schedule::{Extent, Payer, Stopwatch, WORTH_AN_FD_SCAN},
+    schedule::{Extent, Payer, SLICE, Stopwatch, WORTH_AN_FD_SCAN},
 };
 use crate::{
     decode,
@@ -74,7 +74,7 @@ pub(super) struct Proofs {
     candidates: FxHashMap<NetnsId, Candidate>,
 }
 
-/// Namespaces to be looked at with one fd scan.
+/// Namespaces to be looked at with one fd scan, by their [`Role`].
 #[derive(Default)]
 pub(super) struct ToCount {
     quiet: Vec<NetnsId>,
@@ -186,12 +186,9 @@ impl Engine {
         let mut to_count = ToCount { quiet: provable.to_vec(), in_place_of_walk: spareable, ..ToCount::default() };
         if extent == Extent::Due {
             let known: FxHashSet<NetnsId> = to_count.all().collect();
-            let old = self
-                .schedule
-                .due_counts(self.options.count_after, Instant::now())
-                .into_iter()
-                .filter(|netns| !known.contains(netns));
-            let (quiet, busy): (Vec<_>, Vec<_>) = old.partition(|netns| self.schedule.can_wait(*netns));
+            let mut old = self.schedule.due_counts(self.options.count_after, Instant::now());
+            old.retain(|netns| !known.contains(netns));
+            let (quiet, busy): (Vec<_>, Vec<_>) = old.into_iter().partition(|netns| self.schedule.can_wait(*netns));
             to_count.quiet.extend(quiet);
             to_count.between_walks = busy;
         }
@@ -306,11 +303,11 @@ impl Engine {
     /// the kernel counts as many full sockets as the model.
     fn choose_candidates(&mut self, to_count: &ToCount) {
         self.drain();
-        let now = Instant::now();
+        let began = Instant::now();
         let mut events: FxHashMap<NetnsId, u64> = FxHashMap::default();
-        for netns in to_count.all() {
-            self.schedule.begin_count(netns, now);
-            events.insert(netns, self.schedule.events_of(netns));
+        for netns in &to_count.quiet {
+            self.schedule.begin_count(*netns, began);
+            events.insert(*netns, self.schedule.events_of(*netns));
         }
         let totals = self.namespaces.totals_of_each(&to_count.quiet);
         let known = self.feed.model().known_sockets();
@@ -327,6 +324,11 @@ impl Engine {
         let in_place_of_walk = to_count.in_place_of_walk.iter().map(|netns| (*netns, Role::InPlaceOfWalk));
         let between_walks = to_count.between_walks.iter().map(|netns| (*netns, Role::BetweenWalks));
         for (netns, role) in in_place_of_walk.chain(between_walks) {
+            // The others are still due then.
+            if began.elapsed() > SLICE {
+                break;
+            }
+            self.schedule.begin_count(netns, began);
             if let Some(candidate) = self.counts_agree(netns) {
                 self.proofs.candidates.insert(netns, Candidate { role, ..candidate });
             }
