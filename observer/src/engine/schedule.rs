@@ -30,7 +30,7 @@ pub(super) const SLICE: Duration = Duration::from_millis(100);
 
 /// Regular work may use this share of one CPU: one part of so many.
 const TABLES: u32 = 200;
-const OPEN_FILES: u32 = 200;
+const OPEN_FILES: u32 = 125;
 const READINGS: u32 = 500;
 const _: () = assert!(1000 / TABLES + 1000 / OPEN_FILES + 1000 / READINGS == REGULAR_SCANS);
 /// Of these, tables and readings of namespaces in which nothing happens. Hundreds that counts prove take a fortieth of a

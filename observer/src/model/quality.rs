@@ -34,7 +34,7 @@ pub struct FailedMethod {
 }
 
 /// The share of one CPU that regular scans and readings take at most, in thousandths.
-pub const REGULAR_SCANS: u32 = 12;
+pub const REGULAR_SCANS: u32 = 15;
 
 /// A finished round of scans: of the namespaces that were due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
