@@ -261,7 +261,7 @@ impl Ports {
 
     pub(super) fn remove_binder(&mut self, place: Place, frees_bucket: bool) {
         let stays_explicit = self.has_client(place) && !frees_bucket;
-        let Entry::Occupied(mut known) = self.binders.entry(place) else { return };
+        let Entry::Occupied(mut known) = self.binders.entry(place) else { return debug_assert!(false, "no binder") };
         *known.get_mut() -= 1;
         if *known.get() == 0 && !stays_explicit {
             known.remove();
@@ -270,7 +270,7 @@ impl Ports {
     }
 
     pub(super) fn remove_client(&mut self, place: Place) {
-        let Entry::Occupied(mut known) = self.clients.entry(place) else { return };
+        let Entry::Occupied(mut known) = self.clients.entry(place) else { return debug_assert!(false, "no client") };
         *known.get_mut() -= 1;
         if *known.get() == 0 {
             known.remove();
@@ -280,15 +280,10 @@ impl Ports {
 
     /// A scan has shown the bucket of every socket.
     pub(super) fn end_scan(&mut self) {
-        let outlived: Vec<Place> = self.outlived().collect();
+        let outlived: Vec<Place> = self.binders.iter().filter(|(_, it)| **it == 0).map(|(place, _)| *place).collect();
         for place in outlived {
             self.end_stay(place);
         }
-    }
-
-    /// Ports whose buckets are explicit, though no binder is left.
-    fn outlived(&self) -> impl Iterator<Item = Place> {
-        self.binders.iter().filter(|(_, binders)| **binders == 0).map(|(place, _)| *place)
     }
 
     /// A bucket that was explicit without a binder is so no more.

@@ -27,7 +27,7 @@ pub(in crate::engine) struct Candidate {
 /// Why a namespace is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Nothing may have happened there since its last scan.
+    /// Nothing has happened there since its last scan, or nothing but listeners may be there.
     Quiet,
     /// Its walk is due, and an fd scan may stand in for it although something happens.
     InPlaceOfWalk,
